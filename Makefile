@@ -1,0 +1,37 @@
+# Everything from nothing: `make demo` and `make test` make the virtual environment they need, once.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test slow lint bench clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
+
+# Made again only when the dependencies change.
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## what mixing does to a model trained on the bundled pictures, in about three minutes
+	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
+
+test: $(READY) lint ## linters, types, tests and doctests
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## speed as ratios: the kernels against their peers, a step against the plain Trainer
+	$(BIN)/python tests/benchmarks/bench_blend.py
+	$(BIN)/python tests/benchmarks/bench_step.py
+
+clean: ## remove the virtual environment and caches
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -1,0 +1,84 @@
+"""Mixing inside somebody else's training loop, through hooks on the whole model.
+
+This is how a collator or a callback reaches a plain Trainer: before the forward pass the labels are taken out and the
+batch is mixed, after it the loss of the mixed batch is put into the output. Only while `model.training`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_mixup.engine import ITEMS, LABELS, MixedBatch, Mixup, unwrap
+from hf_mixup.schedule import Clock
+from hf_mixup.stats import MixStats
+from hf_mixup.targets import IGNORED
+
+
+class Armed:
+    """A model whose training forward passes mix their batch, until `remove` is called."""
+
+    def __init__(self, mixup: Mixup, model: nn.Module, stats: MixStats | None = None) -> None:
+        self.mixup, self.model, self.stats = mixup, unwrap(model), stats or MixStats()
+        self._mixed: MixedBatch | None = None
+        self._items: Any = None
+        mixup.prepare(model)
+        # Drawing is plain Python; a compiled model is traced from its own forward on.
+        before, after = torch.compiler.disable(self._before), torch.compiler.disable(self._after)
+        self._handles = [
+            self.model.register_forward_pre_hook(before, with_kwargs=True),
+            self.model.register_forward_hook(after, with_kwargs=True),
+        ]
+
+    def remove(self) -> None:
+        """Take the hooks off: the model trains plainly again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
+            return None
+        batch = self._named(args, kwargs)
+        if batch.get(LABELS) is None:
+            raise ValueError(
+                f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
+                "A Trainer's label_smoothing_factor or compute_loss_func takes them away: set label_smoothing in "
+                "MixupConfig instead, or use MixupTrainer"
+            )
+        self._items = batch.pop(ITEMS, None)
+        self._mixed = self.mixup(model, batch).__enter__()
+        return (), self._mixed.inputs
+
+    def _after(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
+        mixed, self._mixed = self._mixed, None
+        if mixed is None:
+            return None
+        mixed.__exit__(None, None, None)
+        loss = mixed.loss(outputs)
+        if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
+            loss = loss * mixed.labels.ne(IGNORED).sum() / self._items
+        self.stats.add(mixed)
+        return with_loss(outputs, loss)
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not args:
+            return dict(kwargs)
+        names = list(inspect.signature(self.model.forward).parameters)
+        return {**dict(zip(names, args)), **kwargs}
+
+
+def with_loss(outputs: Any, loss: torch.Tensor) -> Any:
+    """Return a model's outputs with a loss in front, where its own would stand."""
+    if isinstance(outputs, Mapping):
+        return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
+    return (loss, *outputs)
+
+
+def torch_clock(mixup: Mixup) -> Clock:
+    """Return a clock for a loop that tells nobody its step: keys come from torch's generator."""
+    return Clock(seed=mixup.config.draw_seed or 0, follows_torch=True)

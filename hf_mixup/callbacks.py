@@ -1,0 +1,93 @@
+"""The door for trainers that take callbacks, and what every Trainer door needs from the training loop."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_mixup.arming import Armed
+from hf_mixup.config import MixupConfig
+from hf_mixup.engine import Mixup
+from hf_mixup.schedule import Clock
+from hf_mixup.stats import MixStats
+
+
+class ClockCallback(TrainerCallback):
+    """Keep an engine's clock at the Trainer's optimizer step."""
+
+    def __init__(self, mixup: Mixup) -> None:
+        self.mixup = mixup
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        seed = self.mixup.config.draw_seed
+        self.mixup.clock = Clock(
+            seed=args.seed if seed is None else seed, total_steps=state.max_steps, total_epochs=state.num_train_epochs
+        )
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.mixup.set_step(state.global_step)
+
+
+class MixupCallback(ClockCallback):
+    """Mix in any Trainer, by one more callback.
+
+    Args:
+        mixup: a `MixupConfig`, a method's name, or a mapping of settings.
+
+    Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
+    it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
+    history and to callbacks that come after it; `MixupTrainer` sends them to all trackers.
+
+    Raises:
+        ValueError: in the first training step, if the batch reaches the model without labels.
+
+    >>> MixupCallback("cutmix").mixup.config.method
+    'cutmix'
+    """
+
+    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup") -> None:
+        super().__init__(Mixup(mixup))
+        self.stats = MixStats()
+        self._armed: Armed | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self._disarm()  # an earlier run may have been interrupted
+        self._armed = Armed(self.mixup, kwargs["model"], self.stats)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._disarm()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            folder = os.path.join(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+            self.mixup.config.save_pretrained(folder)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs:
+            found = self.stats.pop()
+            logs.update(found)
+            state.log_history[-1].update(found)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._armed.remove()
+        self._armed = None

@@ -1,0 +1,133 @@
+"""The data side: a collator that carries the mixing to whoever trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from hf_mixup.config import MixupConfig
+from hf_mixup.engine import LABELS, Mixup
+from hf_mixup.targets import check_labels, problem_type
+
+
+class MixupCollator:
+    """Collate rows as before and bring mixing to the model that trains on them.
+
+    Args:
+        base: the collator to wrap, or a tokenizer / feature extractor to pad with; by default the one that
+            transformers would pick.
+        mixup: a `MixupConfig`, a method's name, or a mapping of settings.
+        model: the model of a *plain* Trainer: its training forward passes mix from now on. `MixupTrainer` needs no
+            `model`; it adopts the collator.
+        settings: further `MixupConfig` settings, e.g. `alpha=0.2`.
+
+    Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward
+    pass and only in training, so the same collator serves evaluation.
+
+    Raises:
+        RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator.
+        ValueError: for labels outside the model's classes.
+
+    >>> from transformers import ResNetConfig, ResNetForImageClassification
+    >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8], depths=[1], embedding_size=8))
+    >>> collator = MixupCollator(mixup="mixup", alpha=0.2, model=model)
+    >>> batch = collator([{"pixel_values": [[[0.0]]], "labels": 1}, {"pixel_values": [[[1.0]]], "labels": 2}])
+    >>> batch["labels"]
+    tensor([1, 2])
+    """
+
+    def __init__(
+        self,
+        base: Any = None,
+        mixup: MixupConfig | str | dict[str, Any] = "mixup",
+        model: nn.Module | None = None,
+        **settings: Any,
+    ) -> None:
+        from hf_mixup.arming import Armed, torch_clock
+
+        config = MixupConfig.from_any(mixup)
+        if settings:
+            config = MixupConfig.from_dict({**config.to_dict(), **settings})
+        self.base = pick_base(base)
+        self.mixup = Mixup(config)
+        self.adopted = False
+        self._config: Any = None
+        self._armed: Armed | None = None
+        if model is not None:
+            self.mixup.clock = torch_clock(self.mixup)
+            self._armed = Armed(self.mixup, model)
+            self._owned_by(model)
+
+    @classmethod
+    def wrap(cls, collator: Any, mixup: Mixup) -> MixupCollator:
+        """Return a collator around any other that shares an engine; one that is a MixupCollator already stays."""
+        if isinstance(collator, cls):
+            return collator
+        wrapped = cls(collator, mixup=mixup.config)
+        wrapped.mixup = mixup
+        return wrapped
+
+    @property
+    def fresh(self) -> bool:
+        """Whether its batches are new tensors that nobody else holds: so it is with the collators of transformers."""
+        return type(self.base).__module__.startswith("transformers.") or getattr(
+            self.base, "__module__", ""
+        ).startswith("transformers.")
+
+    def adopt(self, model: nn.Module) -> None:
+        """Hand the mixing over to a MixupTrainer, which calls this."""
+        self.remove()
+        self._owned_by(model)
+
+    def remove(self) -> None:
+        """Take the hooks off the model of a plain Trainer, which trains plainly from then on."""
+        if self._armed is not None:
+            self._armed.remove()
+        self._armed, self.adopted = None, False
+
+    def _owned_by(self, model: nn.Module) -> None:
+        self.adopted, self._config = True, getattr(model, "config", None)
+
+    def __call__(self, features: list[Any], *args: Any, **kwargs: Any) -> Any:
+        if not self.adopted:
+            raise RuntimeError(
+                "nobody would mix this batch: pass MixupCollator(..., model=model) to a plain Trainer, or the "
+                "collator to MixupTrainer"
+            )
+        batch = self.base(features, *args, **kwargs)
+        self._check(batch)
+        return batch
+
+    def _check(self, batch: Any) -> None:
+        labels = batch.get(LABELS) if isinstance(batch, Mapping) else None
+        if isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point():
+            # The last place where labels are surely on the CPU: on a device the test would stall every step.
+            check_labels(labels, getattr(self._config, "num_labels", None), problem_type(self._config, labels))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "base":  # not set yet: while unpickling
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A dataloader worker that is spawned gets a copy without the model.
+        return {**self.__dict__, "_armed": None}
+
+
+def pick_base(base: Any) -> Any:
+    """Return the collator to wrap: the given one, one that pads with a given tokenizer, or the plain one.
+
+    Raises:
+        TypeError: for something that can neither collate nor pad.
+    """
+    from transformers import DataCollatorWithPadding, default_data_collator
+
+    if base is None:
+        return default_data_collator
+    if hasattr(base, "pad") and hasattr(base, "save_pretrained"):
+        return DataCollatorWithPadding(base)
+    if not callable(base):
+        raise TypeError(f"base={base!r}: expected a collator, a tokenizer or a feature extractor")
+    return base

@@ -1,0 +1,244 @@
+"""Every knob of a mixing run, in one dataclass that `HfArgumentParser`, YAML and JSON can fill."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from hf_mixup.errors import did_you_mean
+
+CONFIG_NAME = "mixup_config.json"
+
+
+def _knob(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class MixupConfig:
+    """What is blended with what, how much, where and when.
+
+    Args:
+        method: a name of the registry (`hf-mixup methods` lists them).
+        alpha: lam ~ Beta(alpha, alpha); 0 is off, 1 uniform, large values tend to 1/2. In [0, inf).
+        beta: second parameter of an asymmetric Beta(alpha, beta).
+        lam: a fixed coefficient in [0, 1] instead of a drawn one.
+        prob: chance in [0, 1] that a batch (or a row, see `prob_per`) is mixed.
+        layers: depths for hidden-layer mixing. Whole numbers count blocks (0 is what enters the first, -1 what leaves
+            the last); if any lies strictly between 0 and 1, all are shares of the depth.
+        off_epochs, off_ratio, prob_warmup: the schedule. It needs to know how long training is: a Trainer tells it,
+            a hand-written loop passes `total_steps` to `Mixup`.
+
+    Raises:
+        ValueError: for a value outside its range or an unknown method, naming the nearest valid one.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2.
+
+    >>> MixupConfig(method="cutmix", alpha=1.0).method
+    'cutmix'
+    >>> MixupConfig(method="cutmx")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: method='cutmx' is not known: did you mean 'cutmix'? Valid: cutmix, ...
+    """
+
+    method: str = _knob("mixup", "Name of the mixing method; `hf-mixup methods` lists them.")
+    alpha: float = _knob(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.")
+    beta: float | None = _knob(None, "Second parameter of an asymmetric Beta(alpha, beta).")
+    lam: float | None = _knob(None, "A fixed lam in [0, 1] instead of a drawn one.")
+    lam_per: Literal["batch", "pair", "row"] = _knob("batch", "Draw lam once a batch, once a pair, or once a row.")
+    host_dominant: bool = _knob(False, "Fold lam to max(lam, 1 - lam), so that a row's own content dominates.")
+    prob: float = _knob(1.0, "Chance that a batch (or row) is mixed.")
+    prob_per: Literal["batch", "row"] = _knob("batch", "Toss the coin of `prob` once a batch or once a row.")
+    pairing: Literal["random", "match", "flip", "roll"] = _knob(
+        "random", "Who is blended with whom: random order, disjoint pairs, reversed batch, or the row before."
+    )
+    pair_class: Literal["any", "same", "different"] = _knob("any", "Restrict partners to the same or another class.")
+    keys: list[str] | None = _knob(None, "Model inputs to blend; by default every floating-point input.")
+    layers: list[float] | None = _knob(None, "Depths for hidden-layer mixing; one is drawn for each batch.")
+    minmax: list[float] | None = _knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
+    box: Literal["timm", "torchvision"] = _knob("timm", "CutMix: whose rounding of the box to follow.")
+    correct_lam: bool = _knob(True, "CutMix: set lam to the true share of the row's own pixels.")
+    switch_methods: list[str] | None = _knob(None, "switch: the methods to choose from (default: mixup cutmix).")
+    switch_probs: list[float] | None = _knob(None, "switch: their probabilities (default: equal).")
+    switch_alphas: list[float] | None = _knob(None, "switch: their alphas (default: `alpha` for each).")
+    loss: Literal["auto", "bce"] = _knob("auto", "auto follows the problem type; bce scores each class by itself.")
+    label_smoothing: float = _knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
+    class_weights: list[float] | None = _knob(None, "One weight a class for the cross-entropy.")
+    prob_warmup: float = _knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
+    off_ratio: float = _knob(0.0, "No mixing in this last share of the training steps.")
+    off_epochs: float = _knob(0.0, "No mixing in this many last epochs.")
+    draw_seed: int | None = _knob(None, "Seed of the draws (default: the Trainer's seed, or 0).")
+
+    def __post_init__(self) -> None:
+        from hf_mixup.methods import METHODS
+
+        if self.method not in METHODS:
+            raise ValueError(f"method={self.method!r} is not known: {did_you_mean(str(self.method), METHODS)}")
+        for name in self.switch_methods or ():
+            if name not in METHODS or name == "switch":
+                raise ValueError(
+                    f"switch_methods has {name!r}, which it cannot switch to: "
+                    f"{did_you_mean(name, set(METHODS) - {'switch'})}"
+                )
+        self._check_choices()
+        self._check_ranges()
+        self._check_switch()
+
+    def _check_choices(self) -> None:
+        choices = {
+            "lam_per": ("batch", "pair", "row"),
+            "prob_per": ("batch", "row"),
+            "pairing": ("random", "match", "flip", "roll"),
+            "pair_class": ("any", "same", "different"),
+            "box": ("timm", "torchvision"),
+            "loss": ("auto", "bce"),
+        }
+        for name, valid in choices.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not known: {did_you_mean(str(getattr(self, name)), valid)}"
+                )
+        if self.lam_per == "pair" and self.pairing == "roll":
+            raise ValueError("lam_per='pair' needs disjoint pairs: set pairing to 'match' or 'flip', found 'roll'")
+
+    def _check_ranges(self) -> None:
+        _number("alpha", self.alpha, 0, math.inf)
+        if self.beta is not None:
+            _number("beta", self.beta, 0, math.inf)
+        for name in ("prob", "prob_warmup", "off_ratio", "lam"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(name, value, 0, 1, closed=True)
+        _number("off_epochs", self.off_epochs, 0, math.inf)
+        _number("label_smoothing", self.label_smoothing, 0, 1)
+        for weight in self.class_weights or ():
+            _number("class_weights", weight, 0, math.inf)
+        for depth in self.layers or ():
+            _number("layers", depth, -math.inf, math.inf)
+        if any(0 < depth < 1 for depth in self.layers or ()):
+            shares = all(0 <= depth <= 1 for depth in self.layers or ())
+        else:
+            shares = all(depth == int(depth) for depth in self.layers or ())
+        if not shares:
+            raise ValueError(f"layers={self.layers!r}: use whole numbers of blocks, or shares of the depth in [0, 1]")
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers=[] leaves no depth to mix at: name some, or leave it unset for the default")
+        if self.minmax is not None and (len(self.minmax) != 2 or not 0 <= self.minmax[0] <= self.minmax[1] <= 1):
+            raise ValueError(f"minmax={self.minmax!r}: expected two shares 0 <= low <= high <= 1")
+
+    def _check_switch(self) -> None:
+        count = len(self.switch_methods or ("mixup", "cutmix"))
+        for name in ("switch_probs", "switch_alphas"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise ValueError(f"{name} has {len(values)} values for {count} methods")
+            for value in values or ():
+                _number(name, value, 0, math.inf)
+        if self.switch_probs is not None and sum(self.switch_probs) <= 0:
+            raise ValueError(f"switch_probs={self.switch_probs!r} sum to 0: no method could be chosen")
+
+    @property
+    def off(self) -> bool:
+        """Whether this configuration can never mix anything."""
+        drawn = self.switch_alphas if self.method == "switch" and self.switch_alphas else [self.alpha]
+        never_drawn = self.lam is None and not any(drawn)
+        return self.prob == 0 or never_drawn or self.lam == 1
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the chance to mix changes in the course of training."""
+        return bool(self.prob_warmup or self.off_ratio or self.off_epochs)
+
+    @property
+    def plain(self) -> bool:
+        """Whether training under this configuration is plain training: nothing mixed, the model's own loss."""
+        return self.off and self.loss == "auto" and self.class_weights is None and not self.label_smoothing
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MixupConfig:
+        """Build from a mapping.
+
+        Raises:
+            ValueError: for a key that is no field, naming the nearest one.
+
+        >>> MixupConfig.from_dict({"method": "mixup", "alpha": 0.2}).alpha
+        0.2
+        """
+        names = {f.name for f in fields(cls)}
+        for key in values:
+            if key not in names:
+                raise ValueError(f"{key!r} is no setting of MixupConfig: {did_you_mean(str(key), names)}")
+        return cls(**values)
+
+    @classmethod
+    def from_any(cls, value: MixupConfig | str | dict[str, Any]) -> MixupConfig:
+        """Accept what users pass as `mixup=`: a configuration, a method's name, or a mapping.
+
+        >>> MixupConfig.from_any("cutmix").method
+        'cutmix'
+        """
+        if isinstance(value, MixupConfig):
+            return value
+        if isinstance(value, str):
+            return cls(method=value)
+        if isinstance(value, dict):
+            return cls.from_dict(value)
+        raise TypeError(f"mixup={value!r}: expected a MixupConfig, a method's name or a mapping")
+
+    @classmethod
+    def from_yaml(cls, path: str | os.PathLike[str]) -> MixupConfig:
+        """Read a YAML (or JSON) file whose top level is the mapping of settings.
+
+        Raises:
+            ValueError: if the file is no YAML mapping, naming the file and the place.
+            FileNotFoundError: if there is no such file.
+        """
+        text = Path(path).read_text(encoding="utf-8")
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not readable as YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of MixupConfig settings")
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as plain values."""
+        return asdict(self)
+
+    def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
+        """Write `mixup_config.json` into a directory (made if missing), whole or not at all."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.to_dict(), indent=2) + "\n"
+        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, folder / CONFIG_NAME)
+
+    @classmethod
+    def from_pretrained(cls, directory: str | os.PathLike[str]) -> MixupConfig:
+        """Read the `mixup_config.json` that was saved beside a model.
+
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> MixupConfig(alpha=0.4).save_pretrained(folder)
+        >>> MixupConfig.from_pretrained(folder).alpha
+        0.4
+        """
+        return cls.from_yaml(Path(directory) / CONFIG_NAME)  # JSON is YAML
+
+
+def _number(name: str, value: Any, low: float, high: float, closed: bool = False) -> None:
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or not (low <= value < high or (closed and value == high)):
+        bracket = "]" if closed else ")"
+        raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{bracket}")

@@ -1,0 +1,142 @@
+"""What all methods share: the parameters of one mixed batch, and how they are drawn from a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional import pair, sample_lam
+
+if TYPE_CHECKING:
+    from hf_mixup.config import MixupConfig
+
+Batch = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything random about one mixed batch, drawn once and then only applied.
+
+    Args:
+        method: registry name of the method that blends (a switch names the chosen one).
+        partner: row i is blended with row partner[i], long [B].
+        lam: weight of the row's own sample in the targets, float32 [B], in [0, 1].
+        boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4].
+        layer: depth of a hidden-layer blend, in blocks.
+    """
+
+    method: str
+    partner: Tensor
+    lam: Tensor
+    boxes: Tensor | None = None
+    layer: int | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether any row is blended at all; on an accelerator this waits for the device."""
+        return bool((self.lam < 1).any())
+
+    def to(self, device: torch.device) -> Params:
+        """Return the same parameters on a device."""
+        if self.partner.device == device:
+            return self
+        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
+        partner, lam = (t.to(device, non_blocking=True) for t in (self.partner, self.lam))
+        return replace(self, partner=partner, lam=lam, boxes=boxes)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a draw may look at, and what the caller has already decided.
+
+    Args:
+        batch: the model inputs, without labels.
+        labels: their labels, [B] or [B, C].
+        prob: chance in [0, 1] to mix, after the schedule.
+        rng: the generator of this batch's key; draws use nothing else.
+        partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
+    """
+
+    model: nn.Module
+    batch: Batch
+    labels: Tensor
+    prob: float
+    rng: torch.Generator
+    partner: Tensor | None = None
+    lam: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.labels)
+
+
+class Method:
+    """A mixing method: `draw` decides, `apply` carries out.
+
+    A subclass says where it blends (`apply`) and adds to the draw what it needs beyond partner and lam. The class
+    attributes fill the generated table of methods.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    blends: ClassVar[str]
+    paper: ClassVar[str]
+    citation: ClassVar[str] = ""
+    enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
+
+    def __init__(self, config: MixupConfig) -> None:
+        self.config = config
+
+    def draw(self, request: Request) -> Params:
+        """Draw who is blended with whom and how much, except for what the caller dictates."""
+        partner = request.partner if request.partner is not None else self._draw_partner(request)
+        lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
+        return Params(self.name, partner, lam)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Install whatever hooks the method needs, before the model is compiled."""
+
+    def chosen(self, params: Params) -> Method:
+        """Return the method that these parameters are for: itself, unless it delegates."""
+        return self
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it."""
+        raise NotImplementedError
+
+    def _draw_partner(self, request: Request) -> Tensor:
+        cfg, labels = self.config, request.labels
+        # lam can be shared by a pair only where the pairing has disjoint pairs.
+        mode = "match" if cfg.lam_per == "pair" and cfg.pairing == "random" else cfg.pairing
+        if cfg.pair_class == "any":
+            return pair(request.rows, generator=request.rng, mode=mode)
+        if labels.is_floating_point() or labels.dim() != 1:
+            raise ValueError(
+                f"pair_class={cfg.pair_class!r} needs one integer label a row, found {labels.dtype} labels"
+            )
+        return pair(request.rows, generator=request.rng, mode=mode, labels=labels.cpu(), among=cfg.pair_class)
+
+    def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
+        """Draw lam [B]; rows that the coin of `prob` leaves alone get lam = 1."""
+        cfg, rows, rng = self.config, request.rows, request.rng
+        if cfg.lam is not None:
+            lam = torch.full((rows,), cfg.lam)
+        else:
+            alpha = cfg.alpha if cfg.beta is None else (cfg.alpha, cfg.beta)
+            lam = sample_lam(alpha, size=rows, generator=rng, host_dominant=cfg.host_dominant)
+        lam = lam[self.shared_with(partner)]
+        tosses = torch.rand(1 if cfg.prob_per == "batch" else rows, generator=rng)
+        return torch.where(tosses < request.prob, lam, 1.0)
+
+    def shared_with(self, partner: Tensor) -> Tensor:
+        """Name for each row the row whose draw it uses, long [B]: the batch's first, its pair's first, or its own."""
+        own = torch.arange(len(partner))
+        if self.config.lam_per == "batch":
+            return torch.zeros_like(own)
+        if self.config.lam_per == "pair":  # an odd batch has one cycle of three, which shares a draw too
+            return torch.minimum(torch.minimum(own, partner), partner[partner])
+        return own

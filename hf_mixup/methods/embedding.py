@@ -1,0 +1,37 @@
+"""Mixup of token embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.sites.embeddings import arm_embeddings, embedding_sites
+
+
+class Embedding(Method):
+    """Blend token embeddings at the output of the embedding table.
+
+    Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
+    that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the row and
+    lam = 0 exactly the partner.
+
+    Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
+    """
+
+    name = "embedding"
+    title = "Embedding (word) mixup"
+    blends = "token embeddings"
+    paper = "arXiv:1905.08941"
+    citation = (
+        "@article{guo2019augmenting, title={Augmenting Data with Mixup for Sentence Classification: An Empirical "
+        "Study}, author={Guo, Hongyu and Mao, Yongyi and Zhang, Richong}, journal={arXiv:1905.08941}, year={2019}}"
+    )
+    enters_model = True
+
+    def prepare(self, model: nn.Module) -> None:
+        embedding_sites(model)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        return arm_embeddings(model, batch, params)

@@ -1,0 +1,25 @@
+"""Mixup of features at a fixed depth."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from hf_mixup.methods.manifold import Manifold
+
+
+class Features(Manifold):
+    """Blend the hidden states at one fixed depth: after the last block, unless `layers` names another.
+
+    Source: the special case of Manifold Mixup (Verma et al. 2019, arXiv 1806.05236) with a single eligible layer.
+    """
+
+    name = "features"
+    title = "Feature-space mixup"
+    blends = "hidden states after a fixed block (the last by default)"
+    paper = "arXiv:1806.05236"
+
+    def _layers(self, model: nn.Module) -> list[float]:
+        layers = self.config.layers or [-1]
+        if len(layers) != 1:
+            raise ValueError(f"method 'features' mixes at one depth, found layers={layers}: use 'manifold' for several")
+        return layers

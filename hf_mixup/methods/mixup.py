@@ -1,0 +1,33 @@
+"""Mixup of raw inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hf_mixup.functional import blend
+from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.sites.inputs import float_keys
+
+
+class InputMixup(Method):
+    """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
+    """
+
+    name = "mixup"
+    title = "Mixup"
+    blends = "any float input: `pixel_values`, `input_values`, `input_features`, ..."
+    paper = "arXiv:1710.09412"
+    citation = (
+        "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
+        "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
+    )
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        mixed = dict(batch)
+        for key in float_keys(batch, len(params.partner), self.name, self.config.keys):
+            mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
+        return mixed

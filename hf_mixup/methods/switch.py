@@ -1,0 +1,45 @@
+"""Several methods, one chosen for each batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_mixup.methods.base import Method, Params, Request
+
+
+class Switch(Method):
+    """Choose one of several methods for each batch, with given probabilities and alphas.
+
+    Source: the mixup/CutMix switch of timm and of DeiT (Touvron et al. 2021, arXiv 2012.12877, table 9).
+    """
+
+    name = "switch"
+    title = "Switch"
+    blends = "what the chosen method blends (default: mixup or CutMix)"
+    paper = "arXiv:2012.12877"
+
+    def __init__(self, config: Any) -> None:
+        from hf_mixup.methods import METHODS
+
+        super().__init__(config)
+        names = config.switch_methods or ["mixup", "cutmix"]
+        alphas = config.switch_alphas or [config.alpha] * len(names)
+        self.probs = torch.tensor(config.switch_probs or [1.0] * len(names))
+        self.choices = {
+            name: METHODS[name](replace(config, method=name, alpha=alpha)) for name, alpha in zip(names, alphas)
+        }
+
+    def draw(self, request: Request) -> Params:
+        index = int(torch.multinomial(self.probs, 1, generator=request.rng))
+        return list(self.choices.values())[index].draw(request)
+
+    def prepare(self, model: nn.Module) -> None:
+        for method in self.choices.values():
+            method.prepare(model)
+
+    def chosen(self, params: Params) -> Method:
+        return self.choices[params.method]

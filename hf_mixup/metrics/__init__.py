@@ -1,0 +1,79 @@
+"""Accuracy and calibration metrics, as plain functions, an `evaluate` module and a Trainer `compute_metrics`.
+
+    compute_metrics        pass it to `transformers.Trainer(compute_metrics=...)`
+    calibration_metrics    the same numbers from two arrays
+    load("calibration")    the same numbers as an `evaluate` module, found without a network
+
+Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_mixup.errors import did_you_mean
+from hf_mixup.metrics.functional import (
+    ReliabilityBins,
+    accuracy,
+    brier_score,
+    calibration_metrics,
+    expected_calibration_error,
+    fit_temperature,
+    log_probabilities,
+    negative_log_likelihood,
+    reliability_bins,
+)
+from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
+from hf_mixup.metrics.trainer import compute_metrics
+
+if TYPE_CHECKING:
+    from evaluate import EvaluationModule
+
+__all__ = [
+    "ReliabilityBins",
+    "accuracy",
+    "brier_score",
+    "calibration_metrics",
+    "compute_metrics",
+    "expected_calibration_error",
+    "fit_temperature",
+    "load",
+    "log_probabilities",
+    "multilabel_metrics",
+    "negative_log_likelihood",
+    "path",
+    "regression_metrics",
+    "reliability_bins",
+]
+
+
+def path(name: str) -> str:
+    """Folder of the `evaluate` module `name`, to give to `evaluate.load`.
+
+    Raises:
+        ValueError: there is no such module; the message lists the names there are.
+
+    >>> Path(path("calibration")).name
+    'calibration'
+    """
+    root = Path(__file__).parent
+    names = sorted(script.parent.name for script in root.glob("*/*.py") if script.stem == script.parent.name)
+    if name not in names:
+        raise ValueError(f"no metric is called {name!r}; {did_you_mean(name, names)}")
+    return str(root / name)
+
+
+def load(name: str, **kwargs: Any) -> EvaluationModule:
+    """Load the `evaluate` module `name` from this package; `kwargs` go to `evaluate.load`.
+
+    Raises:
+        ValueError: there is no such module.
+
+    >>> metric = load("calibration")
+    >>> metric.compute(predictions=[[2.0, 0.0], [0.0, 1.0]], references=[0, 0])["accuracy"]
+    0.5
+    """
+    import evaluate
+
+    return evaluate.load(path(name), **kwargs)

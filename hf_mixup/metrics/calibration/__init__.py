@@ -1,0 +1,1 @@
+"""The `evaluate` module "calibration"; load it with `hf_mixup.metrics.load("calibration")`."""

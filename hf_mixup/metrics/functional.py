@@ -1,0 +1,347 @@
+"""Accuracy, proper scores, calibration error and temperature scaling of a classifier, in float64 numpy.
+
+Every function takes `predictions` [..., C] and `references` [...]: logits by default, probabilities with
+`from_logits=False`, and integer class labels, of which -100 is left out as in `transformers`. Leading dimensions are
+flattened, so token classification ([N, L, C] and [N, L]) is scored token by token.
+
+scipy and scikit-learn are imported inside the functions, to keep the import of the package cheap.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+Binning: TypeAlias = Literal["width", "mass"]
+
+IGNORE_INDEX = -100
+DEFAULT_BINS = 15
+# Wide enough for any usable classifier, and finite: on separable rows the NLL has no minimum, it falls for T -> 0.
+TEMPERATURE_RANGE = (0.05, 20.0)
+# bfloat16 keeps 8 bits, so a row of such probabilities adds up to 1 only to about 1 %.
+SUM_TOLERANCE = 2e-2
+
+
+class ReliabilityBins(NamedTuple):
+    """One entry per confidence bin: rows in it, their mean confidence and accuracy (NaN in an empty bin)."""
+
+    counts: IntArray
+    confidence: FloatArray
+    accuracy: FloatArray
+
+
+def to_float64(values: ArrayLike | Any, name: str) -> FloatArray:
+    """Copy an array, list or tensor of any float type (bfloat16 too) to float64.
+
+    Raises:
+        ValueError: the rows are ragged or not numeric.
+
+    >>> to_float64([1, 2], "logits")
+    array([1., 2.])
+    """
+    if hasattr(values, "detach"):  # numpy cannot read a bfloat16, CUDA or grad-requiring tensor
+        values = values.detach().double().cpu()
+    try:
+        return np.asarray(values).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be one rectangular numeric array: {error}") from error
+
+
+def finite_float64(values: ArrayLike | Any, name: str) -> FloatArray:
+    """As `to_float64`, for values that must all be finite.
+
+    Raises:
+        ValueError: a value is NaN or infinite, or as `to_float64`.
+
+    >>> finite_float64([1.0, float("nan")], "logits")
+    Traceback (most recent call last):
+    ValueError: logits hold 1 NaN or infinite values out of 2
+    """
+    array = to_float64(values, name)
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise ValueError(f"{name} hold {bad} NaN or infinite values out of {array.size}")
+    return array
+
+
+def log_probabilities(
+    predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True
+) -> tuple[FloatArray, IntArray]:
+    """Check one set of predictions and return log-probabilities [N, C] and labels [N], without the ignored rows.
+
+    Args:
+        predictions: [..., C], C >= 2: logits, or probabilities in [0, 1] whose rows add up to 1.
+        references: [...] integers in 0..C-1, or -100 for a row to leave out.
+        from_logits: whether `predictions` are logits; a probability of 0 is read as 1e-300.
+
+    Raises:
+        ValueError: shapes disagree, a value is NaN or infinite, a label is no class, a row is no probability
+            distribution, or no row is left.
+
+    >>> log_probs, labels = log_probabilities([[0.25, 0.75], [1.0, 0.0]], [1, -100], from_logits=False)
+    >>> np.exp(log_probs).round(2), labels
+    (array([[0.25, 0.75]]), array([1]))
+    """
+    from scipy.special import log_softmax
+
+    scores = finite_float64(predictions, "logits" if from_logits else "probabilities")
+    labels = finite_float64(references, "references")
+    if scores.ndim != labels.ndim + 1 or scores.shape[:-1] != labels.shape:
+        raise ValueError(f"predictions [..., C] and references [...] do not match: {scores.shape} and {labels.shape}")
+    n_classes = scores.shape[-1]
+    if n_classes < 2:
+        raise ValueError(f"predictions need at least 2 class columns, not {n_classes}")
+
+    keep = labels.ravel() != IGNORE_INDEX
+    scores, labels = scores.reshape(-1, n_classes)[keep], labels.ravel()[keep]
+    if not len(labels):
+        raise ValueError(f"no row to score: references are empty or all {IGNORE_INDEX}")
+    _check_labels(labels, n_classes)
+    if not from_logits:
+        _check_probabilities(scores)
+        scores = np.log(np.maximum(scores, 1e-300))
+    return log_softmax(scores, axis=1), labels.astype(np.int64)
+
+
+def _check_labels(labels: FloatArray, n_classes: int) -> None:
+    wrong = (labels < 0) | (labels >= n_classes) | (labels != np.round(labels))
+    if wrong.any():
+        values = ", ".join(f"{value:g}" for value in np.unique(labels[wrong])[:5])
+        raise ValueError(
+            f"{wrong.sum()} references are no class of the {n_classes} prediction columns "
+            f"(expected 0..{n_classes - 1} or {IGNORE_INDEX}): {values}"
+        )
+
+
+def _check_probabilities(scores: FloatArray) -> None:
+    off = (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE) | (scores < 0).any(axis=1)
+    if off.any():
+        raise ValueError(f"{off.sum()} rows are no probabilities (negative, or not adding up to 1); are they logits?")
+
+
+def accuracy(predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True) -> float:
+    """Share of rows whose largest column is the label, in [0, 1]; of equal columns the first counts.
+
+    Raises:
+        ValueError: as `log_probabilities`.
+
+    >>> accuracy([[2.0, 0.0], [0.0, 1.0]], [0, 0])
+    0.5
+    """
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    return float(np.mean(log_probs.argmax(axis=1) == labels))
+
+
+def negative_log_likelihood(predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True) -> float:
+    """Mean of -log p(label) in nats, in [0, inf): the cross-entropy of the classifier.
+
+    Raises:
+        ValueError: as `log_probabilities`.
+
+    >>> round(negative_log_likelihood([[0.25, 0.75]], [1], from_logits=False), 4)  # -log 0.75
+    0.2877
+    """
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    return _nll(log_probs, labels)
+
+
+def _nll(log_probs: FloatArray, labels: IntArray) -> float:
+    return float(-np.take_along_axis(log_probs, labels[:, None], axis=1).mean())
+
+
+def brier_score(predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True) -> float:
+    """Mean squared distance between probabilities and one-hot label, summed over the classes, in [0, 2].
+
+    This is the form of Brier (1950), "Verification of forecasts expressed in terms of probability". For two classes
+    it is twice the one-column form that is also common.
+
+    Raises:
+        ValueError: as `log_probabilities`.
+
+    >>> round(brier_score([[0.25, 0.75]], [1], from_logits=False), 4)  # 0.25 ** 2 + (1 - 0.75) ** 2
+    0.125
+    """
+    from sklearn.metrics import brier_score_loss
+
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    classes = np.arange(log_probs.shape[1])
+    return float(brier_score_loss(labels, np.exp(log_probs), labels=classes, scale_by_half=False))
+
+
+def reliability_bins(
+    predictions: ArrayLike,
+    references: ArrayLike,
+    *,
+    n_bins: int = DEFAULT_BINS,
+    binning: Binning = "width",
+    from_logits: bool = True,
+) -> ReliabilityBins:
+    """Group rows by confidence (largest probability) and measure the accuracy of each group.
+
+    Args:
+        n_bins: number of bins, at least 1.
+        binning: "width" cuts [0, 1] into equal lengths [a, b), the last one closed; "mass" cuts at quantiles of the
+            confidence, so that bins hold equally many rows. Equal confidences always share a bin: the result does
+            not depend on the order of the rows, and a tie can leave other bins empty.
+
+    Raises:
+        ValueError: `n_bins` or `binning` is not one of these, or as `log_probabilities`.
+
+    >>> bins = reliability_bins([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6]], [0, 1, 1], n_bins=4, from_logits=False)
+    >>> bins.counts, bins.accuracy
+    (array([0, 0, 1, 2]), array([nan, nan, 1. , 0.5]))
+    """
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    confidence = np.exp(log_probs.max(axis=1))
+    correct = log_probs.argmax(axis=1) == labels
+    # Not torchmetrics: it works in float32 and gives confidences that round to 1.0 a further bin of their own.
+    fractions = np.linspace(0, 1, n_bins + 1)[1:-1]
+    if binning == "width":
+        inner_edges = fractions
+    elif binning == "mass":
+        inner_edges = np.quantile(confidence, fractions)
+    else:
+        raise ValueError(f"binning must be 'width' or 'mass', not {binning!r}")
+
+    index = np.searchsorted(inner_edges, confidence, side="right")
+    counts = np.bincount(index, minlength=n_bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin is the NaN we promise
+        mean_confidence = np.bincount(index, weights=confidence, minlength=n_bins) / counts
+        mean_accuracy = np.bincount(index, weights=correct, minlength=n_bins) / counts
+    return ReliabilityBins(counts, mean_confidence, mean_accuracy)
+
+
+def expected_calibration_error(
+    predictions: ArrayLike,
+    references: ArrayLike,
+    *,
+    n_bins: int = DEFAULT_BINS,
+    binning: Binning = "width",
+    from_logits: bool = True,
+) -> float:
+    """Mean distance between confidence and accuracy over the bins, weighted by their rows (ECE), in [0, 1].
+
+    Naeini et al. (2015), "Obtaining well calibrated probabilities using Bayesian binning", in the top-label form of
+    Guo et al. (2017), "On calibration of modern neural networks". `binning="mass"` is the equal-mass variant.
+
+    Raises:
+        ValueError: as `reliability_bins`.
+
+    >>> round(expected_calibration_error([[0.9, 0.1], [0.9, 0.1]], [0, 1], from_logits=False), 4)  # 0.9 - 1 / 2
+    0.4
+    """
+    bins = reliability_bins(predictions, references, n_bins=n_bins, binning=binning, from_logits=from_logits)
+    gap = np.nan_to_num(np.abs(bins.accuracy - bins.confidence))  # an empty bin has weight 0
+    return float(np.sum(bins.counts * gap) / bins.counts.sum())
+
+
+def fit_temperature(predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True) -> float:
+    """Temperature T in [0.05, 20] that minimises the NLL of softmax(logits / T).
+
+    Temperature scaling of Guo et al. (2017). T > 1 softens an overconfident classifier, T < 1 sharpens an
+    underconfident one, as mixup training often yields. The NLL is convex in 1 / T, so the bounded search over log T
+    finds the one minimum. Rows that are all classified correctly (or all wrongly) have none and end at the bound.
+
+    Raises:
+        ValueError: as `log_probabilities`.
+
+    >>> logits = np.log([[0.75, 0.25]] * 4)  # right 3 times out of 4: calibrated as it is
+    >>> round(fit_temperature(logits * 3, [0, 0, 0, 1]), 3)
+    3.0
+    """
+    from scipy.optimize import minimize_scalar
+
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    result = minimize_scalar(
+        lambda log_t: _nll(_scaled(log_probs, np.exp(log_t)), labels),
+        bounds=np.log(TEMPERATURE_RANGE),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(result.x))
+
+
+def _scaled(log_probs: FloatArray, temperature: float) -> FloatArray:
+    """Log-softmax of logits / T; log-probabilities are logits up to a constant per row, which softmax drops."""
+    from scipy.special import log_softmax
+
+    return log_softmax(log_probs / temperature, axis=1)
+
+
+def _cross_fitted(log_probs: FloatArray, labels: IntArray, seed: int) -> tuple[FloatArray, float]:
+    """Scale each half of the rows with the temperature of the other half; also the geometric mean of the two."""
+    first, second = np.array_split(np.random.default_rng(seed).permutation(len(labels)), 2)
+    scaled, temperatures = np.empty_like(log_probs), []
+    for fit, judge in ((first, second), (second, first)):
+        temperatures.append(fit_temperature(log_probs[fit], labels[fit]))
+        scaled[judge] = _scaled(log_probs[judge], temperatures[-1])
+    return scaled, float(np.sqrt(np.prod(temperatures)))
+
+
+def calibration_metrics(
+    predictions: ArrayLike,
+    references: ArrayLike,
+    *,
+    from_logits: bool = True,
+    n_bins: int = DEFAULT_BINS,
+    temperature: float | None = None,
+    calibration_logits: ArrayLike | None = None,
+    calibration_references: ArrayLike | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """All eight numbers: accuracy, nll, brier, ece, ece_mass, temperature, ece_temperature, nll_temperature.
+
+    A temperature fitted on the rows it is judged on would flatter the last two, so it comes from elsewhere: given as
+    `temperature`; fitted on separate validation rows (`calibration_logits`, in the same form as `predictions`, and
+    `calibration_references`); or else cross-fitted: the rows are split in two halves at random with `seed`, each is
+    scaled with the temperature of the other, both are judged together, and `temperature` reports the geometric mean
+    of the two. A single row cannot be split: the last three are then NaN.
+
+    Args:
+        predictions: [..., C] logits, or probabilities with `from_logits=False`.
+        references: [...] class labels; -100 is left out.
+        n_bins: bins of all three calibration errors; `ece` and `ece_temperature` have equal width, `ece_mass` equal
+            mass.
+
+    Raises:
+        ValueError: as `log_probabilities`, or the temperature is not positive, or is given in two ways, or half a
+            validation set is given.
+
+    >>> metrics = calibration_metrics([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1], temperature=2.0)
+    >>> {name: round(value, 3) for name, value in metrics.items()}  # doctest: +NORMALIZE_WHITESPACE
+    {'accuracy': 0.667, 'nll': 1.163, 'brier': 0.663, 'ece': 0.447, 'ece_mass': 0.447, 'temperature': 2.0,
+     'ece_temperature': 0.488, 'nll_temperature': 0.83}
+    """
+    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
+    if (calibration_logits is None) != (calibration_references is None):
+        raise ValueError("give calibration_logits and calibration_references together")
+    if temperature is not None and calibration_logits is not None:
+        raise ValueError("give either temperature or calibration_logits, not both")
+
+    if calibration_logits is not None and calibration_references is not None:
+        temperature = fit_temperature(calibration_logits, calibration_references, from_logits=from_logits)
+    if temperature is not None:
+        if not (temperature > 0 and np.isfinite(temperature)):
+            raise ValueError(f"temperature must be positive and finite, not {temperature}")
+        scaled = _scaled(log_probs, temperature)
+    elif len(labels) > 1:
+        scaled, temperature = _cross_fitted(log_probs, labels, seed)
+    else:
+        scaled, temperature = None, np.nan
+
+    return {
+        "accuracy": accuracy(log_probs, labels),
+        "nll": _nll(log_probs, labels),
+        "brier": brier_score(log_probs, labels),
+        "ece": expected_calibration_error(log_probs, labels, n_bins=n_bins),
+        "ece_mass": expected_calibration_error(log_probs, labels, n_bins=n_bins, binning="mass"),
+        "temperature": float(temperature),
+        "ece_temperature": np.nan if scaled is None else expected_calibration_error(scaled, labels, n_bins=n_bins),
+        "nll_temperature": np.nan if scaled is None else _nll(scaled, labels),
+    }

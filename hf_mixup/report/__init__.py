@@ -1,0 +1,28 @@
+"""Pictures and tables of results: every picture is a PNG written in one piece, every table a string.
+
+    reliability_diagram, metric_bars    calibration and scores of several methods
+    comparison_table                    the scores as text, best values marked
+    image_grid, text_pairs              what mixed images and texts look like
+
+The pictures need matplotlib (extra `plots`), which is imported when the first one is drawn.
+"""
+
+from __future__ import annotations
+
+from hf_mixup.report.charts import metric_bars, reliability_diagram
+from hf_mixup.report.images import image_grid
+from hf_mixup.report.results import Result, Summary, aggregate
+from hf_mixup.report.table import comparison_table
+from hf_mixup.report.text import TextPair, text_pairs
+
+__all__ = [
+    "Result",
+    "Summary",
+    "TextPair",
+    "aggregate",
+    "comparison_table",
+    "image_grid",
+    "metric_bars",
+    "reliability_diagram",
+    "text_pairs",
+]

@@ -1,0 +1,103 @@
+"""The results of runs as plain data, and their mean and deviation over seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeAlias, TypedDict
+
+import numpy as np
+
+DEFAULT_METRICS = ("accuracy", "ece", "nll")
+_HIGHER_IS_BETTER = ("accuracy", "f1", "mean_average_precision", "r2", "spearman")
+
+
+class Result(TypedDict):
+    """Scores of one run on one split, as they stand in a JSON file; a score of None is read as NaN."""
+
+    method: str
+    seed: int
+    split: str
+    metrics: Mapping[str, float | None]
+
+
+class Summary(NamedTuple):
+    """One metric over the seeds of one method: mean, sample deviation (NaN for one seed), seeds, non-finite ones."""
+
+    mean: float
+    std: float
+    seeds: int
+    failed: int
+
+    def __str__(self) -> str:
+        """Mean and deviation to three digits.
+
+        >>> print(Summary(0.91, 0.0123, seeds=5, failed=0))
+        0.910 ± 0.012
+        >>> print(Summary(float("nan"), float("nan"), seeds=5, failed=1))
+        nan (1 of 5)
+        """
+        if self.failed:
+            return f"{self.mean:.3f}" + (f" ({self.failed} of {self.seeds})" if self.seeds > 1 else "")
+        return f"{self.mean:.3f}" + (f" ± {self.std:.3f}" if self.seeds > 1 else "")
+
+
+Summaries: TypeAlias = dict[tuple[str, str], dict[str, Summary]]
+
+
+def aggregate(results: Iterable[Result]) -> Summaries:
+    """Summarise every metric by (method, split), in order of first appearance.
+
+    A seed with a NaN or infinite score makes the mean so too: to leave a diverged run out would flatter its method.
+    The deviation is the sample one (divided by seeds - 1).
+
+    Raises:
+        ValueError: there are no results, a result lacks a field, or a (method, seed, split) occurs twice.
+
+    >>> results = [{"method": "mixup", "seed": s, "split": "test", "metrics": {"nll": 0.5 + s}} for s in (0, 1)]
+    >>> summary = aggregate(results)["mixup", "test"]["nll"]
+    >>> summary.mean, summary.seeds
+    (1.0, 2)
+    """
+    values: dict[tuple[str, str], dict[str, list[float]]] = {}
+    seen = set()
+    for result in results:
+        missing = {"method", "seed", "split", "metrics"} - set(result)
+        if missing:
+            raise ValueError(f"a result lacks {', '.join(sorted(missing))}: {result}")
+        run = (result["method"], result["seed"], result["split"])
+        if run in seen:
+            raise ValueError(f"two results have method {run[0]!r}, seed {run[1]!r} and split {run[2]!r}")
+        seen.add(run)
+        by_metric = values.setdefault((result["method"], result["split"]), defaultdict(list))
+        for name, value in result["metrics"].items():
+            by_metric[name].append(np.nan if value is None else float(value))
+    if not values:
+        raise ValueError("there are no results to report")
+    return {key: {name: _summary(v) for name, v in metrics.items()} for key, metrics in values.items()}
+
+
+def _summary(values: list[float]) -> Summary:
+    failed = int(np.count_nonzero(~np.isfinite(values)))
+    std = float(np.std(values, ddof=1)) if len(values) > 1 and not failed else float("nan")
+    return Summary(float(np.mean(values)), std, len(values), failed)
+
+
+def methods_and_splits(summaries: Summaries) -> tuple[list[str], list[str]]:
+    """Names of the methods and of the splits, each in order of first appearance.
+
+    >>> methods_and_splits({("b", "test"): {}, ("a", "test"): {}, ("b", "shifted"): {}})
+    (['b', 'a'], ['test', 'shifted'])
+    """
+    return list(dict.fromkeys(method for method, _ in summaries)), list(dict.fromkeys(split for _, split in summaries))
+
+
+def direction(metric: str) -> int:
+    """1 if larger values of the metric are better (a score), -1 if smaller ones are (an error), 0 if neither.
+
+    >>> direction("f1_macro"), direction("ece"), direction("temperature")
+    (1, -1, 0)
+    """
+    if metric == "temperature":
+        return 0
+    return 1 if metric.startswith(_HIGHER_IS_BETTER) else -1

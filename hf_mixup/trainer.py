@@ -1,0 +1,166 @@
+"""A Trainer that mixes: a thin subclass, and the mixin behind it for other trainers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from hf_mixup.callbacks import ClockCallback
+from hf_mixup.collator import MixupCollator
+from hf_mixup.config import MixupConfig
+from hf_mixup.engine import LABELS, Mixup
+from hf_mixup.stats import MixStats
+from hf_mixup.targets import problem_type
+
+if TYPE_CHECKING:
+    _AnyTrainer = Trainer
+else:
+    _AnyTrainer = object
+
+
+class MixupTrainerMixin(_AnyTrainer):
+    """Mixing for any subclass of `transformers.Trainer`: put it first in the bases.
+
+    Args:
+        mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
+            is a `MixupCollator`, else "mixup".
+        args, kwargs: as the Trainer takes them.
+
+    Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
+    The mean loss is taken over the whole accumulated batch and all processes, whatever the model's own loss does.
+    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels).
+
+    Raises:
+        ValueError: if the collator and `mixup` disagree, or with a `compute_loss_func`, which knows no mixed labels.
+        RuntimeError: under DataParallel.
+
+    >>> class MyTrainer(MixupTrainerMixin, Trainer):
+    ...     pass
+    """
+
+    def __init__(
+        self, *args: Any, mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.mixup = self._engine(mixup)
+        self.mixup_stats = MixStats()
+        self._collator = MixupCollator.wrap(self.data_collator, self.mixup)
+        self._collator.adopt(cast(nn.Module, self.model))
+        self.data_collator = self._collator
+        self._refuse_what_cannot_mix()
+        if not self.mixup.config.plain:
+            self.mixup.prepare(cast(nn.Module, self.model))
+        self.add_callback(ClockCallback(self.mixup))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
+        if not model.training or self.mixup.config.plain:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with self.mixup(model, inputs, inplace=self._collator.fresh) as mixed:
+            outputs = model(**mixed.inputs)
+        loss = mixed.loss(outputs, num_items_in_batch)
+        self.mixup_stats.add(mixed)
+        loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _scaled_as_the_trainer_expects(self, loss: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """Undo the divisions that follow `compute_loss` and would count twice."""
+        if num_items_in_batch is None:  # a mean over this batch: the Trainer divides it by the number of batches
+            return loss
+        if self.args.average_tokens_across_devices:  # DDP averages over processes what is already a share of the whole
+            loss = loss * (self.accelerator.num_processes // self.get_tp_size())
+        return loss if self.model_accepts_loss_kwargs else loss * self.current_gradient_accumulation_steps
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
+        """Count what the summed loss of an accumulated batch is divided by, over all processes."""
+        if self.mixup.config.plain or not batch_samples or LABELS not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        config = getattr(self.model, "config", None)
+        labels = [batch[LABELS].to(device) for batch in batch_samples]
+        kind, classes = problem_type(config, labels[0]), getattr(config, "num_labels", 1)
+        items = torch.stack([self.mixup.count_items(each, kind, classes) for each in labels]).sum()
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            items = self.accelerator.gather(items).sum()
+        return items
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add what mixing did since the last log to the training logs."""
+        if "loss" in logs:
+            logs.update(self.mixup_stats.pop(lambda sums: self.accelerator.reduce(sums, "sum")))
+        super().log(logs, *args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, and `mixup_config.json` beside it."""
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            self.mixup.config.save_pretrained(str(output_dir or self.args.output_dir))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the Trainer's model card, with the mixing method, its settings and its citation."""
+        super().create_model_card(*args, **kwargs)
+        if self.is_world_process_zero():
+            from hf_mixup.report.card import add_mixing_section
+
+            add_mixing_section(str(self.args.output_dir), self.mixup.config)
+
+    def _engine(self, mixup: MixupConfig | str | dict[str, Any] | Mixup | None) -> Mixup:
+        carried = self.data_collator.mixup if isinstance(self.data_collator, MixupCollator) else None
+        if mixup is None:
+            return carried or Mixup("mixup")
+        engine = mixup if isinstance(mixup, Mixup) else Mixup(mixup)
+        if carried is not None and carried.config != engine.config:
+            raise ValueError(
+                f"the data collator carries {carried.config.method!r} and mixup= says {engine.config.method!r}, or "
+                "their settings differ: give the settings once"
+            )
+        return carried or engine
+
+    def _refuse_what_cannot_mix(self) -> None:
+        if self.mixup.config.plain:
+            return
+        if self.args.n_gpu > 1:
+            raise RuntimeError(
+                f"{self.args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
+                "partners are drawn: launch with `accelerate launch` or `torchrun`"
+            )
+        if self.compute_loss_func is not None:
+            raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
+        smoothing = self.args.label_smoothing_factor
+        config = self.mixup.config
+        if smoothing and config.label_smoothing and smoothing != config.label_smoothing:
+            raise ValueError(
+                f"label_smoothing_factor={smoothing} and MixupConfig.label_smoothing={config.label_smoothing} differ: "
+                "give one of them"
+            )
+        if smoothing and self.label_smoother is not None:
+            config.label_smoothing = smoothing
+
+
+class MixupTrainer(MixupTrainerMixin, Trainer):
+    """`transformers.Trainer` that mixes.
+
+    Args:
+        mixup: a `MixupConfig`, a method's name ("mixup", "cutmix", "manifold", ...), or a mapping of settings.
+        args, kwargs: as `transformers.Trainer` takes them.
+
+    See `MixupTrainerMixin` for what it does, and Zhang et al. 2018, arXiv 1710.09412, for the idea.
+
+    >>> from transformers import ResNetConfig, ResNetForImageClassification, TrainingArguments
+    >>> import tempfile
+    >>> model = ResNetForImageClassification(ResNetConfig(num_labels=2, hidden_sizes=[8], depths=[1], embedding_size=8))
+    >>> data = [{"pixel_values": torch.rand(3, 16, 16), "labels": i % 2} for i in range(8)]
+    >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=1, report_to=[], disable_tqdm=True, use_cpu=True)
+    >>> trainer = MixupTrainer(model, args, train_dataset=data, mixup="cutmix")
+    >>> trainer.train().global_step  # doctest: +ELLIPSIS
+    {...}
+    1
+    """

@@ -1,0 +1,33 @@
+"""One row a method: what the tests over the registry need to know about it.
+
+A method without a row fails `test_every_method_has_a_row`, so registering is testing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which tiny models a method is tried on, and the settings to try beside the defaults."""
+
+    models: tuple[str, ...]
+    settings: tuple[dict[str, Any], ...] = field(default=({},))
+
+
+IMAGE = ("resnet", "vit")
+TEXT = ("bert", "distilbert")
+
+ROWS: dict[str, Row] = {
+    "mixup": Row(IMAGE, ({}, {"lam_per": "row"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "row"})),
+    "cutmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"minmax": [0.2, 0.8]}, {"correct_lam": False})),
+    "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
+    "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
+    "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
+    "switch": Row(IMAGE, ({}, {"switch_methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
+}
+
+CASES = [(method, model) for method, row in ROWS.items() for model in row.models]
+ALL = [(method, model, extra) for method, row in ROWS.items() for model in row.models for extra in row.settings]
