@@ -69,13 +69,6 @@ class MixupCollator:
         wrapped.mixup = mixup
         return wrapped
 
-    @property
-    def fresh(self) -> bool:
-        """Whether its batches are new tensors that nobody else holds: so it is with the collators of transformers."""
-        return type(self.base).__module__.startswith("transformers.") or getattr(
-            self.base, "__module__", ""
-        ).startswith("transformers.")
-
     def adopt(self, model: nn.Module) -> None:
         """Hand the mixing over to a MixupTrainer, which calls this."""
         self.remove()

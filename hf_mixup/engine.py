@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -49,7 +50,7 @@ class Mixup:
     """
 
     def __init__(self, config: MixupConfig | str | dict[str, Any] = "mixup", total_steps: int | None = None) -> None:
-        self.config = MixupConfig.from_any(config)
+        self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
         self.method: Method = METHODS[self.config.method](self.config)
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights

@@ -47,9 +47,9 @@ class MixupTrainerMixin(_AnyTrainer):
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
         self.mixup_stats = MixStats()
-        self._collator = MixupCollator.wrap(self.data_collator, self.mixup)
-        self._collator.adopt(cast(nn.Module, self.model))
-        self.data_collator = self._collator
+        collator = MixupCollator.wrap(self.data_collator, self.mixup)
+        collator.adopt(cast(nn.Module, self.model))
+        self.data_collator = collator
         self._refuse_what_cannot_mix()
         if not self.mixup.config.plain:
             self.mixup.prepare(cast(nn.Module, self.model))
@@ -65,7 +65,7 @@ class MixupTrainerMixin(_AnyTrainer):
         """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
         if not model.training or self.mixup.config.plain:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with self.mixup(model, inputs, inplace=self._collator.fresh) as mixed:
+        with self.mixup(model, inputs) as mixed:
             outputs = model(**mixed.inputs)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)

@@ -397,11 +397,12 @@ def test_all_doors_give_the_same_losses_on_the_same_draws(
 
     monkeypatch.setattr(Clock, "tick", tick)
     data, config, losses, ends = examples(name, 20), MixupConfig(method), {}, {}
+    order: list[Any] = []
     args = arguments(logging_strategy="steps", logging_steps=1, optim="sgd", lr_scheduler_type="constant")
     for door, make in DOORS.items():
         count[0], model = 0, build(name)
         trainer = make(model, args, config, train_dataset=data)
-        order = [batch for batch in trainer.get_train_dataloader()] if door == "trainer" else order
+        order = order or list(trainer.get_train_dataloader())
         trainer.train()
         losses[door] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         ends[door] = weights(model)

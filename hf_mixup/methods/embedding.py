@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.sites.embeddings import arm_embeddings, embedding_sites
 
 
@@ -32,6 +32,14 @@ class Embedding(Method):
 
     def prepare(self, model: nn.Module) -> None:
         embedding_sites(model)
+
+    def draw(self, request: Request) -> Params:
+        if "input_ids" not in request.batch:
+            held = ", ".join(request.batch) or "nothing"
+            raise ValueError(
+                f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}"
+            )
+        return super().draw(request)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return arm_embeddings(model, batch, params)

@@ -19,7 +19,10 @@ def embedding_sites(model: nn.Module) -> list[Site]:
         ValueError: for a model without an embedding table.
     """
     lookup: Any = getattr(model, "get_input_embeddings", lambda: None)
-    table = lookup()
+    try:
+        table = lookup()
+    except NotImplementedError:  # how transformers says that there is none
+        table = None
     if not isinstance(table, nn.Embedding):
         raise ValueError(
             f"{type(model).__name__} has no table of token embeddings to mix at: use method='mixup' for float inputs "
@@ -32,12 +35,8 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params) -
     """Arm the embedding table; return the inputs with the mask of the mixed rows.
 
     Raises:
-        ValueError: if the batch has no `input_ids` [B, T], or a mask that is not [B, T].
+        ValueError: for a mask that is not [B, T].
     """
-    if "input_ids" not in batch:
-        raise ValueError(
-            f"method 'embedding' mixes token embeddings, but the batch has no input_ids: {', '.join(batch)}"
-        )
     mask, weight, inputs = batch.get("attention_mask"), params.lam, dict(batch)
     if mask is not None:
         if mask.dim() != 2:
