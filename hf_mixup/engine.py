@@ -250,6 +250,8 @@ def unwrap(model: nn.Module) -> nn.Module:
             "DataParallel splits a batch after its partners are drawn: launch one process a device "
             "(`accelerate launch` or `torchrun`), or show the process a single device (CUDA_VISIBLE_DEVICES=0)"
         )
+    if not hasattr(model, "module") and not hasattr(model, "_orig_mod"):
+        return model  # no wrapper; asking Accelerate would walk through every submodule at every step
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
 
 

@@ -14,14 +14,10 @@ import torch
 
 def train(processes: int, door: str, name: str, method: str, rows: int, folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    launch = (
-        [] if processes == 1 else ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone"]
-    )
-    command = [sys.executable, *launch, "-m", "tests.scripts.train"]
-    if processes > 1:
-        command = [sys.executable, *launch, "--module", "tests.scripts.train"]
+    launcher = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "--module"]
+    script = [*(launcher if processes > 1 else []), "tests.scripts.train", door, name, method, str(rows), str(folder)]
     done = subprocess.run(
-        [*command, door, name, method, str(rows), str(folder)],
+        [sys.executable, "-m", *script],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

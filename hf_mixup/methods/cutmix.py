@@ -39,8 +39,10 @@ class CutMix(Method):
         minmax = None if cfg.minmax is None else (cfg.minmax[0], cfg.minmax[1])
         boxes = cut_boxes(height, width, lam, generator=request.rng, minmax=minmax, style=cfg.box)
         boxes = torch.where((lam < 1)[:, None], boxes[self._boxes_shared_with(params)], 0)
+        if bool((boxes == boxes[0]).all()):
+            boxes = boxes[0]  # one box for all is cut in one go
         if cfg.correct_lam or minmax is not None:
-            lam = box_lam(boxes, height, width)
+            lam = box_lam(boxes, height, width).expand(request.rows)
         return replace(params, lam=lam, boxes=boxes)
 
     def _boxes_shared_with(self, params: Params) -> Tensor:

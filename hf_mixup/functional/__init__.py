@@ -1,0 +1,26 @@
+"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, mix targets, soft cross-entropy.
+
+Nothing here knows about models, trainers or batches: tensors in, tensors out, and every random draw takes a
+``torch.Generator``. Drawing (`sample_lam`, `pair`, `cut_boxes`) and applying (`blend`, `cut`, `soft_targets`) are
+separate, so that the same draw can be applied to several tensors, replayed, or fed in from elsewhere.
+
+Throughout, ``partner`` is a long tensor [B]: row ``i`` is mixed with row ``partner[i]``; and ``lam`` is the weight of
+the row's *own* sample, in [0, 1].
+"""
+
+from .blending import blend
+from .cutting import box_lam, boxes_at, cut, cut_boxes
+from .draws import pair, sample_lam
+from .targets import soft_cross_entropy, soft_targets
+
+__all__ = [
+    "blend",
+    "box_lam",
+    "boxes_at",
+    "cut",
+    "cut_boxes",
+    "pair",
+    "sample_lam",
+    "soft_cross_entropy",
+    "soft_targets",
+]

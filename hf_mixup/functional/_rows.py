@@ -1,0 +1,83 @@
+"""What blending and cutting share: checks, and the order in which rows may be overwritten."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Write(NamedTuple):
+    """One step of an in-place pass: overwrite ``row``, reading ``source``."""
+
+    row: int
+    source: int | None  # None: read the stash
+    stash_for: int | None  # before writing, stash ``row`` for the row named here, which comes last in the cycle
+
+
+def write_order(partner: list[int]) -> list[Write]:
+    """Order the rows so that each is overwritten only once nobody still needs its old content.
+
+    Any map is a set of cycles with trees hanging from them. Leaves come first; then each cycle is walked once, its
+    first row stashed for its last. One stashed row is all the extra memory that is ever needed.
+
+    Raises:
+        IndexError: a partner is negative or not less than the number of rows.
+
+    >>> [tuple(write) for write in write_order([1, 0, 1])]
+    [(2, 1, None), (0, 1, 1), (1, None, None)]
+    """
+    n = len(partner)
+    for source in partner:
+        if not 0 <= source < n:
+            raise IndexError(f"partner {source} is outside [0, {n})")
+    readers = [0] * n
+    for source in partner:
+        readers[source] += 1
+    order: list[Write] = []
+    written = [False] * n
+
+    free = [row for row in range(n) if not readers[row]]
+    while free:
+        row = free.pop()
+        source = partner[row]
+        order.append(Write(row, source, None))
+        written[row] = True
+        readers[source] -= 1
+        if not readers[source]:
+            free.append(source)
+
+    for start in range(n):
+        if written[start]:
+            continue
+        cycle = [start]
+        while partner[cycle[-1]] != start:
+            cycle.append(partner[cycle[-1]])
+        for row in cycle:
+            last = row == cycle[-1]
+            order.append(Write(row, None if last else partner[row], cycle[-1] if row == start else None))
+            written[row] = True
+    return order
+
+
+def check_partner(x: Tensor, partner: Tensor) -> None:
+    """Raise a ValueError unless ``partner`` is a long tensor with one entry per row of ``x``."""
+    if x.ndim == 0 or partner.shape != x.shape[:1] or partner.dtype != torch.long:
+        raise ValueError(
+            f"partner must be a long tensor of shape [B] for a batch of shape {list(x.shape)}, "
+            f"got {partner.dtype} of shape {list(partner.shape)}"
+        )
+
+
+def check_inplace(x: Tensor) -> None:
+    """Raise a RuntimeError if overwriting ``x`` would break autograd or write the same memory twice."""
+    if x.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError("inplace=True would overwrite a tensor that requires grad: use inplace=False")
+    if any(stride == 0 and size > 1 for stride, size in zip(x.stride(), x.shape, strict=True)):
+        raise RuntimeError("inplace=True on an expanded tensor, whose elements share memory: use inplace=False")
+
+
+def needs_graph(*tensors: Tensor) -> bool:
+    """Whether autograd has to see the operations on these tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -1,0 +1,163 @@
+"""Linear blending of rows, in one pass over memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._rows import Write, check_inplace, check_partner, needs_graph, write_order
+
+SMALL_ROW = 2**13
+"""Elements up to which an operation per row costs more than the row (measured)."""
+
+SLAB = 2**18
+"""Elements worked on at a time: with a copy of them, about what the L2 caches of two cores hold."""
+
+
+def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False) -> Tensor:
+    """Blend every row with its partner: lam * x + (1 - lam) * x[partner].
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, https://arxiv.org/abs/1710.09412, eq. (1).
+
+    float32 and float64 take the formula literally, two rounded products and a rounded sum, and so equal timm and
+    torchvision bit for bit. bfloat16 and float16 are computed in float32 and rounded once. lam = 1 gives x and lam = 0
+    gives x[partner] exactly. All of this holds for finite rows: 0 * inf is NaN here as there, and in 16 bits an
+    infinite value may become NaN under any lam.
+
+    Args:
+        x: floating-point tensor [B, ...].
+        partner: long tensor [B] with values in [0, B). Any map, not only a permutation.
+        lam: weight of the row's own sample in [0, 1]: a float, a 0-d tensor, or one per row [B].
+        inplace: overwrite x; on CPU with at most one row of extra memory. Not differentiable.
+
+    Returns:
+        Tensor like x (x itself if ``inplace``), in the same memory format.
+
+    Raises:
+        TypeError: x is not floating point.
+        ValueError: ``partner`` or ``lam`` has the wrong shape.
+        IndexError: a partner is negative or not less than B (on CPU; a CUDA device makes such a row NaN or asserts).
+        RuntimeError: ``inplace`` on a tensor that requires grad.
+
+    >>> x = torch.tensor([[0.0, 4.0], [8.0, 0.0]])
+    >>> blend(x, torch.tensor([1, 0]), 0.75)
+    tensor([[2., 3.],
+            [6., 1.]])
+    >>> blend(x, torch.tensor([1, 1]), torch.tensor([0.5, 1.0]))
+    tensor([[4., 2.],
+            [8., 0.]])
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"blend needs a floating-point x, got {x.dtype}: convert it first, for example x.float()")
+    check_partner(x, partner)
+    own, other = weights(x, lam)
+    if inplace:
+        check_inplace(x)
+    if torch.compiler.is_compiling() or needs_graph(x, own):
+        mixed = blend_formula(x, partner.to(x.device), own, other)
+    elif x.device.type != "cpu":
+        mixed = _blend_on_device(x, partner, own, other)
+    else:
+        return _blend_in_place(x if inplace else x.clone(), partner, own, other)
+    return x.copy_(mixed) if inplace else mixed
+
+
+def weights(x: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
+    """lam and 1 - lam in float32 (float64 if x is), on x's device, scalar or [B].
+
+    The subtraction happens before any rounding to float32, as in timm and torchvision.
+
+    Raises:
+        ValueError: lam is neither a scalar nor [B].
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if not isinstance(lam, Tensor):
+        lam = torch.tensor(lam, dtype=torch.float64)
+    if lam.ndim and lam.shape != x.shape[:1]:
+        raise ValueError(f"lam must be a scalar or of shape {list(x.shape[:1])}, got {list(lam.shape)}")
+    lam = lam.to(torch.promote_types(lam.dtype, wide))
+    return lam.to(wide).to(x.device), (1 - lam).to(wide).to(x.device)
+
+
+def blend_formula(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """The definition, for autograd, torch.compile and accelerators."""
+    own, other = _as_column(own, x), _as_column(other, x)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * own + wide.index_select(0, partner) * other).to(x.dtype)
+
+
+def _as_column(weight: Tensor, x: Tensor) -> Tensor:
+    return weight.reshape(-1, *[1] * (x.ndim - 1)) if weight.ndim else weight
+
+
+def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    partner = partner.to(x.device, non_blocking=True)
+    if x.device.type == "cuda" and x.numel():
+        try:
+            from . import _triton
+        except ImportError:  # torch without Triton
+            return blend_formula(x, partner, own, other)
+        if _triton.supports(x):
+            with torch.cuda.device(x.device):
+                return _triton.blend(x, partner.contiguous(), own, other)
+    return blend_formula(x, partner, own, other)
+
+
+def _blend_in_place(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    if x.numel() == 0:
+        return x
+    columns, row_size = _columns(x), x.numel() // len(x)
+    if row_size <= SMALL_ROW:
+        for slab in _slabs(columns, x.numel() // SLAB + 1):
+            _blend_gathered(slab, partner.to(x.device), own, other)
+    else:
+        order = write_order(partner.tolist())
+        for slab in _slabs(columns, row_size // SLAB + 1):
+            _blend_row_by_row(slab, order, own, other)
+    return x
+
+
+def _columns(x: Tensor) -> Tensor:
+    """x as [B, N] without a copy if its layout allows (channels_last does), else x itself."""
+    by_stride = sorted(range(1, x.ndim), key=x.stride, reverse=True)
+    try:
+        return x.permute(0, *by_stride).view(len(x), -1)
+    except RuntimeError:
+        return x
+
+
+def _slabs(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Cut x, across all rows, into about ``count`` parts along its outermost dimension but the first."""
+    if x.ndim == 1 or count == 1:
+        return (x,)
+    return x.chunk(count, dim=max(range(1, x.ndim), key=x.stride))
+
+
+def _blend_row_by_row(x: Tensor, order: list[Write], own: Tensor, other: Tensor) -> None:
+    """Large rows: each is read from memory once and written once, the extra operations run in the cache."""
+    rows = x.unbind(0)
+    stash = torch.empty_like(rows[0])
+    own_weights = own.expand(len(x)).unbind(0)  # 0-d tensors: cheaper to multiply by than floats
+    other_weights = other.expand(len(x)).tolist()
+    one = torch.ones((), dtype=x.dtype)
+    low_precision = x.dtype in (torch.float16, torch.bfloat16)
+    for row, source, stash_for in order:
+        if stash_for is not None:
+            stash.copy_(rows[row])
+        partner = stash if source is None else rows[source]
+        if low_precision:
+            rows[row].lerp_(partner, other_weights[row])  # in float32 inside, one rounding, one pass
+        else:
+            # value * partner is rounded and times one is exact, so even a fused multiply-add gives the rounded sum
+            # of two rounded products. (add_ with alpha would fuse the product that has to be rounded.)
+            rows[row].mul_(own_weights[row]).addcmul_(partner, one, value=other_weights[row])
+
+
+def _blend_gathered(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> None:
+    """Small rows: the partners of all rows at once, copied by `_slabs` into no more than a cache holds."""
+    own, other = _as_column(own, x), _as_column(other, x)
+    mixed = x.index_select(0, partner).to(own.dtype).mul_(other)  # raises on a bad partner before anything is written
+    if x.dtype == own.dtype:
+        x.mul_(own).add_(mixed)
+    else:
+        x.copy_(mixed.add_(x.to(own.dtype).mul_(own)))

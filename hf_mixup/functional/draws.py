@@ -1,0 +1,163 @@
+"""The random choices of mixup: how much (lam) and with whom (partner)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def sample_lam(
+    alpha: float | tuple[float, float],
+    size: int | None = None,
+    generator: torch.Generator | None = None,
+    host_dominant: bool = False,
+) -> Tensor:
+    """Draw the mixing weight lam ~ Beta(alpha, alpha).
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, https://arxiv.org/abs/1710.09412.
+
+    Args:
+        alpha: parameter of the symmetric Beta distribution, or ``(a, b)`` for Beta(a, b). 0 switches mixing off: lam
+            is 1. Small values give lam near 0 or 1, 1 is uniform, large values give lam near 1/2.
+        size: number of draws; None for a single one.
+        generator: CPU source of randomness; None for torch's global one.
+        host_dominant: replace lam by max(lam, 1 - lam), so that a row never becomes the smaller part of its mixture.
+
+    Returns:
+        float32 CPU tensor in [0, 1], 0-d if ``size`` is None, else [size].
+
+    Raises:
+        ValueError: ``alpha`` is negative, NaN or infinite, or only one half of the pair is 0.
+
+    >>> sample_lam(0.0)
+    tensor(1.)
+    >>> lam = sample_lam(0.2, size=4, generator=torch.Generator().manual_seed(0), host_dominant=True)
+    >>> lam.shape, lam.dtype, bool((lam >= 0.5).all())
+    (torch.Size([4]), torch.float32, True)
+    """
+    a, b = _beta_parameters(alpha)
+    shape = () if size is None else (size,)
+    if a == 0:
+        return torch.ones(shape)
+    # torch.distributions.Beta takes no generator, numpy's does: seed one from the other.
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    lam = torch.as_tensor(np.random.default_rng(seed).beta(a, b, size=shape), dtype=torch.float32)
+    return torch.maximum(lam, 1 - lam) if host_dominant else lam
+
+
+def _beta_parameters(alpha: float | tuple[float, float]) -> tuple[float, float]:
+    a, b = alpha if isinstance(alpha, Sequence) else (alpha, alpha)
+    a, b = float(a), float(b)
+    if not (math.isfinite(a) and math.isfinite(b) and a >= 0 and b >= 0):
+        raise ValueError(f"alpha must be finite and not negative, got {alpha}")
+    if (a == 0) != (b == 0):
+        raise ValueError(f"both parts of alpha=(a, b) must be positive, or both 0 to switch mixing off, got {alpha}")
+    if a == 0:
+        return 0.0, 0.0
+    # Beyond these bounds numpy's sampler under- or overflows to NaN; the distribution is the same to double precision.
+    return min(max(a, 1e-300), 1e300), min(max(b, 1e-300), 1e300)
+
+
+def pair(
+    n: int,
+    generator: torch.Generator | None = None,
+    mode: str = "random",
+    labels: Tensor | None = None,
+    among: str | None = None,
+) -> Tensor:
+    """Draw a partner for each of ``n`` rows, nobody being its own partner when n >= 2.
+
+    Modes:
+        - ``"random"``: all rows form one random cycle, uniform over the (n-1)! cyclic permutations (Sattolo 1986).
+          Each row's partner is uniform over the other n - 1 rows.
+        - ``"match"``: random disjoint pairs, uniform over all matchings; with odd n three of the rows form a 3-cycle.
+        - ``"flip"``: row i with row n-1-i, as timm does; with odd n the middle three rows form a 3-cycle.
+        - ``"roll"``: row i with row i-1, as torchvision does.
+
+    Args:
+        n: number of rows. 1 gives ``[0]``, 0 an empty tensor.
+        generator: CPU source of randomness; None for torch's global one. ``flip`` and ``roll`` draw nothing.
+        mode: see above.
+        labels: integer class of each row, [n]; needed with ``among``.
+        among: ``"same"`` applies the mode within each class; ``"different"`` (mode ``"random"`` only) draws each
+            row's partner uniformly among the rows of other classes, so that two rows may share a partner. A row
+            without such a partner keeps itself. None ignores the labels.
+
+    Returns:
+        Long CPU tensor [n]. A permutation, except with ``among="different"``.
+
+    Raises:
+        ValueError: unknown mode or among, negative n, labels missing or not integers [n], or
+            ``among="different"`` with another mode than ``"random"``.
+
+    >>> pair(5, mode="flip"), pair(4, mode="roll")
+    (tensor([4, 2, 3, 1, 0]), tensor([3, 0, 1, 2]))
+    >>> pair(5, among="same", mode="flip", labels=torch.tensor([0, 1, 0, 1, 2]))
+    tensor([2, 3, 0, 1, 4])
+    """
+    if n < 0:
+        raise ValueError(f"n must not be negative, got {n}")
+    if mode not in _MODES:
+        raise ValueError(f"mode must be one of {sorted(_MODES)}, got {mode!r}")
+    if among is None:
+        return _MODES[mode](n, generator)
+    if among not in ("same", "different"):
+        raise ValueError(f"among must be None, 'same' or 'different', got {among!r}")
+    if labels is None or labels.shape != (n,) or labels.is_floating_point():
+        found = None if labels is None else f"{labels.dtype} {list(labels.shape)}"
+        raise ValueError(f"among={among!r} needs integer labels of shape [{n}], got {found}")
+    labels = labels.cpu()
+    if among == "different":
+        if mode != "random":
+            raise ValueError(f"among='different' draws each partner by itself and needs mode='random', got {mode!r}")
+        return _other_class(labels, generator)
+    partner = torch.arange(n)
+    for label in labels.unique():
+        rows = (labels == label).nonzero().squeeze(1)
+        partner[rows] = rows[_MODES[mode](len(rows), generator)]
+    return partner
+
+
+def _cycle(n: int, generator: torch.Generator | None) -> Tensor:
+    order = torch.randperm(n, generator=generator)
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)
+    return partner
+
+
+def _match(n: int, generator: torch.Generator | None) -> Tensor:
+    order = torch.randperm(n, generator=generator)
+    partner = torch.empty_like(order)
+    partner[order] = order[_flip(n, None)]
+    return partner
+
+
+def _flip(n: int, generator: torch.Generator | None) -> Tensor:
+    partner = torch.arange(n).flip(0)
+    if n % 2 and n > 1:  # the middle row would meet itself: middle -> next -> previous -> middle
+        middle = n // 2
+        partner[middle - 1 : middle + 2] = torch.tensor([middle, middle + 1, middle - 1])
+    return partner
+
+
+def _roll(n: int, generator: torch.Generator | None) -> Tensor:
+    return torch.arange(n).roll(1)
+
+
+_MODES = {"random": _cycle, "match": _match, "flip": _flip, "roll": _roll}
+
+
+def _other_class(labels: Tensor, generator: torch.Generator | None) -> Tensor:
+    n = len(labels)
+    order = labels.argsort(stable=True)
+    _, inverse, count = labels.unique(return_inverse=True, return_counts=True)
+    others = n - count[inverse]
+    # In the sorted order the rows of other classes lie, cyclically, right behind the row's own class.
+    own_end = count.cumsum(0)[inverse]
+    step = (torch.rand(n, generator=generator, dtype=torch.float64) * others).long()
+    partner = order[(own_end + step) % max(n, 1)]
+    return torch.where(others > 0, partner, torch.arange(n))

@@ -1,0 +1,95 @@
+"""What mixing adds to a training step: MixupTrainer against the plain Trainer, in one run.
+
+    python tests/benchmarks/bench_step.py [--rounds 40]
+
+Both trainers take turns on the same model and batch, so that a loaded machine slows both; the ratio is of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    Trainer,
+    TrainingArguments,
+)
+
+from hf_mixup import MixupTrainer, load_emoji
+
+
+def resnet() -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return a ResNet and a batch of 64 bundled pictures [64, 3, 32, 32]."""
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    rows = load_emoji("image")["train"].select(range(64))
+    pixels = torch.stack([pil_to_tensor(image).float() / 127.5 - 1 for image in rows["image"]])
+    config = ResNetConfig(
+        num_labels=9, layer_type="basic", depths=[1, 1, 1], hidden_sizes=[32, 64, 128], embedding_size=32
+    )
+    return ResNetForImageClassification(config), {"pixel_values": pixels, "labels": torch.tensor(rows["label"])}
+
+
+def bert() -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return a BERT of MiniLM-L6's size and a batch of 16 texts of 32 tokens."""
+    config = BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=9
+    )
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1000, 30000, (16, 32), generator=generator)
+    labels = torch.randint(9, (16,), generator=generator)
+    return BertForSequenceClassification(config), {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": labels,
+    }
+
+
+def measure(build: Any, methods: list[str], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each step, for the plain Trainer and each method."""
+    model, batch = build()
+    args = TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=not torch.cuda.is_available())
+    trainers: dict[str, Trainer] = {"plain Trainer": Trainer(model, args)}
+    trainers |= {method: MixupTrainer(model, args, mixup=method) for method in methods}
+    seconds: dict[str, list[float]] = {name: [] for name in trainers}
+    for turn in range(rounds + 3):
+        for name, trainer in trainers.items():
+            start = time.perf_counter()
+            trainer.training_step(model, dict(batch), torch.tensor(len(batch["labels"])))
+            model.zero_grad()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn >= 3:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=40)
+    rounds = parser.parse_args().rounds
+    table = Table("model", "method", "step, ms (median)", "ratio to plain")
+    for label, build, methods in [
+        ("ResNet, 64 x 3 x 32 x 32", resnet, ["mixup", "cutmix", "manifold"]),
+        ("BERT (MiniLM size), 16 x 32", bert, ["embedding", "manifold", "features"]),
+    ]:
+        seconds = measure(build, methods, rounds)
+        plain = statistics.median(seconds["plain Trainer"])
+        for name, values in seconds.items():
+            median = statistics.median(values)
+            table.add_row(label, name, f"{median * 1e3:.1f}", f"{median / plain:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
