@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods import METHODS
+from hf_mixup.sites.layers import main_stack
 from tests.conftest import CLASSES, TEXT_MODELS, batch_of, build
 from tests.settings import ALL, CASES, ROWS
 
@@ -79,7 +80,7 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
     model, batch = build("vit").eval(), batch_of("vit")
     partner, lam = torch.tensor([1, 2, 3, 4, 5, 0]), torch.tensor([0.9, 0.2, 0.5, 0.7, 0.35, 0.6])
     states = model.vit.embeddings(batch["pixel_values"])
-    for index, block in enumerate([*model.vit.layers, None]):
+    for index, block in enumerate([*main_stack(model), None]):
         if index == depth:
             share = lam[:, None, None]
             states = share * states + (1 - share) * states[partner]
