@@ -1,0 +1,222 @@
+"""The `hf-mixup` command. torch and transformers load inside the subcommands, so that help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+
+from hf_mixup import __version__
+
+_CONFIG = " CONFIG is a YAML or JSON file of settings and comes first; flags override it."
+_COMMANDS = {
+    "train": "train one model and leave it, its metrics and its model card in the output folder",
+    "compare": "train with several methods and seeds, and compare them in a table and pictures",
+    "preview": "draw a grid of mixed samples with their weights and labels",
+    "methods": "list the mixing methods",
+}
+_EPILOG = """examples:
+  hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
+  hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
+  hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
+"""
+_USER_ERRORS = (ValueError, OSError, ImportError)  # the messages of these say what to change; others are bugs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 2 for bad input, 1 for an internal error, 130 after Ctrl-C.
+
+    Args:
+        argv: the arguments without the program's name (default: the process's own).
+
+    Raises:
+        SystemExit: after `--help` or `--version`.
+
+    >>> main(["methods", "--markdown"])
+    | name | method | blends | paper |
+    ...
+    0
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        command, rest = _command(arguments)
+        command(rest)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        if debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split())
+        if isinstance(error, _USER_ERRORS):
+            print(f"error: {text}", file=sys.stderr)
+            return 2
+        print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _command(arguments: list[str]) -> tuple[Callable[[list[str]], None], list[str]]:
+    from hf_mixup.errors import did_you_mean
+
+    if not arguments or arguments[0].startswith("-"):
+        _top_parser().parse_args(arguments or ["--help"])
+        raise ValueError(f"name a command: {', '.join(_COMMANDS)}")
+    name, rest = arguments[0], arguments[1:]
+    if name not in _COMMANDS:
+        raise ValueError(f"{name!r} is no command: {did_you_mean(name, _COMMANDS)}")
+    if "-h" in rest or "--help" in rest:
+        _help(name)
+        raise SystemExit(0)
+    return {"train": _train, "compare": _compare, "preview": _preview, "methods": _methods}[name], rest
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ValueError(message)
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    commands = "\n".join(f"  {name:10}{text}" for name, text in _COMMANDS.items())
+    parser = _Parser(
+        prog="hf-mixup",
+        usage="hf-mixup COMMAND [CONFIG] [--field value ...]",
+        description=f"Mixup-style training for Hugging Face models.\n\ncommands:\n{commands}",
+        epilog=f"{_EPILOG}\n`hf-mixup COMMAND --help` lists the settings of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"hf-mixup {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error (any command)")
+    return parser
+
+
+def _help(name: str) -> None:
+    """Print a command's settings, read off the dataclasses; those of TrainingArguments would load transformers."""
+    parser = _Parser(
+        prog=f"hf-mixup {name}",
+        usage=f"hf-mixup {name} [CONFIG] [--field value ...]" if name != "methods" else None,
+        description=f"{_COMMANDS[name].capitalize()}.{'' if name == 'methods' else _CONFIG}",
+        epilog=""
+        if name == "methods"
+        else "Also every field of transformers.TrainingArguments, e.g. --num_train_epochs 3.",
+        allow_abbrev=False,
+    )
+    if name == "methods":
+        _add_markdown(parser)
+    else:
+        _add_settings(parser, name)
+    parser.print_help()
+
+
+def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
+    from hf_mixup.compare.arguments import CompareArguments
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.tasks import TaskArguments
+
+    if name == "preview":
+        _add_output(parser)
+    groups = [("task", TaskArguments), ("mixing", MixupConfig)]
+    if name == "compare":
+        groups.insert(0, ("comparison", CompareArguments))
+    for title, dataclass in groups:
+        group = parser.add_argument_group(title)
+        for field in fields(dataclass):
+            group.add_argument(f"--{field.name}", metavar=_metavar(field), help=_help_text(field))
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _metavar(field: Field[object]) -> str:
+    kind = str(field.type).removesuffix(" | None")
+    if kind.startswith("Literal["):
+        return "|".join(re.findall(r"\w+", kind)[1:])
+    if kind.startswith("list["):
+        return f"{kind[5:-1]} ..."
+    return {"bool": "true|false", "dict | str": "json"}.get(kind, kind)
+
+
+def _help_text(field: Field[object]) -> str:
+    text = str(field.metadata.get("help", "")).replace("%", "%%")
+    shown = field.default is not MISSING and field.default is not None
+    return f"{text} [{field.default}]" if shown else text
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="PNG file to write [preview.png]")
+
+
+def _add_markdown(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+
+
+def _train(arguments: list[str]) -> None:
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], arguments)
+    from hf_mixup.tasks.train import train
+
+    train(task, mixup, args)
+
+
+def _compare(arguments: list[str]) -> None:
+    from hf_mixup.compare.arguments import CompareArguments
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    types = [CompareArguments, TaskArguments, MixupConfig, _training_arguments()]
+    comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
+    from hf_mixup.compare.main import compare
+
+    compare(comparison, task, mixup, args)
+
+
+def _preview(arguments: list[str]) -> None:
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    _add_output(parser)
+    own, rest = parser.parse_known_args(arguments)
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], rest)
+    from hf_mixup.tasks.preview import preview
+
+    print(preview(task, mixup, args, own.output))
+
+
+def _methods(arguments: list[str]) -> None:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    _add_markdown(parser)
+    markdown = parser.parse_args(arguments).markdown
+    from hf_mixup.methods import METHODS
+
+    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
+    head = ("name", "method", "blends", "paper")
+    if markdown:
+        for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
+            print(f"| {' | '.join(cells)} |")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text  # unlike a string, it shows "[B, C]" as it is
+
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*(Text(cell.replace("`", "")) for cell in row))
+    Console().print(table)
+
+
+def _training_arguments() -> type:
+    from transformers import TrainingArguments
+
+    return TrainingArguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Finished runs on disk: each in its own folder, there whole or not at all, named by what determines it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULT, PREDICTIONS = "result.json", "predictions.npz"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run: its folder (with the model), metrics by split, and (logits [N, C], labels [N]) by split."""
+
+    folder: Path
+    metrics: dict[str, dict[str, float | None]]
+    predictions: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def key_of(determinants: Mapping[str, Any]) -> str:
+    """Return a short hash of everything that decides how a run comes out.
+
+    >>> key_of({"seed": 0, "alpha": 1.0}) == key_of({"alpha": 1.0, "seed": 0})
+    True
+    """
+    text = json.dumps(determinants, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_folder(output: Path, label: str, seed: int, key: str) -> Path:
+    """Return where a run is stored; the key is in the name, so that changed settings find nothing.
+
+    >>> run_folder(Path("out"), "mixup:alpha=0.2", 1, "ab12").name
+    'mixup-alpha-0.2-seed1-ab12'
+    """
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")
+    return output / "runs" / f"{name}-seed{seed}-{key}"
+
+
+def load_run(folder: Path) -> Finished | None:
+    """Return the run stored in a folder; None if there is none or it cannot be read, so that it is trained again."""
+    try:
+        metrics = json.loads((folder / RESULT).read_text(encoding="utf-8"))["metrics"]
+        with np.load(folder / PREDICTIONS, allow_pickle=False) as file:  # reading an array checks its sum
+            predictions = {split: (file[f"{split}.logits"], file[f"{split}.labels"]) for split in metrics}
+        if not all(isinstance(scores, dict) and scores for scores in metrics.values()):
+            return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+        return None
+    if not any(folder.glob("*.safetensors")):
+        return None
+    return Finished(folder, metrics, predictions)
+
+
+def save_run(
+    folder: Path,
+    metrics: Mapping[str, Mapping[str, float | None]],
+    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    determinants: Mapping[str, Any],
+) -> None:
+    """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave."""
+    arrays: dict[str, Any] = {}
+    for split, (logits, labels) in predictions.items():
+        arrays[f"{split}.logits"], arrays[f"{split}.labels"] = logits, labels
+    np.savez_compressed(folder / PREDICTIONS, **arrays)
+    text = json.dumps({"metrics": metrics, "settings": determinants}, indent=2, default=str)
+    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes the place of `folder` at the end; after an error nothing is left of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    partial.mkdir()
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

@@ -1,0 +1,99 @@
+"""What to train and on what: the settings that neither mixing nor the Trainer knows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_mixup.errors import did_you_mean
+
+TASKS = ("image-classification", "text-classification")
+BUNDLED = "emoji"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class TaskArguments:
+    """Data set, columns and model of a run.
+
+    Args:
+        config_overrides: settings of a new model's configuration, a mapping or its JSON text.
+
+    Raises:
+        ValueError: for an unknown task, or settings that exclude each other.
+
+    >>> TaskArguments(task="image-clasification")
+    Traceback (most recent call last):
+    ...
+    ValueError: task='image-clasification' is not known: did you mean 'image-classification'? Valid: ...
+    """
+
+    task: str = _setting("image-classification", f"What to train: {' or '.join(TASKS)}.")
+    dataset: str = _setting(BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji.")
+    dataset_config: str | None = _setting(None, "Configuration of a Hub data set that has several.")
+    train_split: str = _setting("train", "Split to train on.")
+    validation_split: str | None = _setting(None, "Split to validate on (default: validation, or a part of train).")
+    validation_share: float = _setting(0.1, "Part of the training rows to validate on where no split is there for it.")
+    test_splits: list[str] | None = field(
+        default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
+    )
+    image_column: str = _setting("image", "Column with the pictures.")
+    text_column: str = _setting("text", "Column with the texts.")
+    label_column: str = _setting("label", "Column with the classes, as names or numbers.")
+    model: str | None = _setting(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
+    model_type: str | None = _setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
+    config_overrides: dict | str | None = field(
+        default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
+    )
+    image_size: int | None = _setting(None, "Side of the square pictures (default: that of the checkpoint).")
+    max_length: int = _setting(128, "Longer texts are cut to this number of tokens.")
+    max_train_samples: int | None = _setting(None, "Train on this many rows, drawn once, the same for every seed.")
+    max_eval_samples: int | None = _setting(None, "Evaluate on at most this many rows of each split.")
+    flip: bool = _setting(False, "Flip half of the training pictures from left to right.")
+    cache_images: bool = _setting(True, "Keep processed pictures in memory where they take at most 2 GB.")
+    overwrite_output_dir: bool = _setting(False, "Train into an output folder that is not empty.")
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task={self.task!r} is not known: {did_you_mean(str(self.task), TASKS)}")
+        if isinstance(self.config_overrides, str):
+            self.config_overrides = _mapping(self.config_overrides)
+        if self.model and self.model_type:
+            raise ValueError("model names a checkpoint and model_type a new model: give one of them")
+        if self.config_overrides and not self.model_type:
+            raise ValueError("config_overrides are for a new model: name its model_type")
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value!r}: expected a whole number from 1 on")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Settings of a new model's configuration."""
+        return self.config_overrides if isinstance(self.config_overrides, dict) else {}
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the inputs are pictures."""
+        return self.task == "image-classification"
+
+    @property
+    def input_column(self) -> str:
+        """Name of the column that the model reads."""
+        return self.image_column if self.is_image else self.text_column
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config_overrides={text!r} is not readable as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"config_overrides={text!r}: expected a JSON mapping")
+    return value

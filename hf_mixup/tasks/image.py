@@ -1,0 +1,88 @@
+"""Pictures: processor, model, and rows of pixels that are processed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from datasets import Dataset as Rows
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
+
+from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.models import classifier
+
+_MAX_KEPT, _CHUNK = 2 * 1024**3, 256  # bytes; rows processed at a time
+
+
+def load_image_processor(task: TaskArguments) -> Any:
+    """Return the checkpoint's image processor, or a plain one (resize, scale to [-1, 1]) for a new model.
+
+    Raises:
+        ValueError: if the task names no model.
+        OSError: for a checkpoint that has none.
+    """
+    size: dict[str, Any] = (
+        {} if task.image_size is None else {"size": {"height": task.image_size, "width": task.image_size}}
+    )
+    if task.model is not None:
+        return AutoImageProcessor.from_pretrained(task.model, **size)
+    if task.model_type is None:
+        raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
+    return ViTImageProcessor(**size)
+
+
+def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+    """Return an image classifier with one output a label; see `tasks.models.classifier`."""
+    size = {} if task.image_size is None else {"image_size": task.image_size}
+    return classifier(AutoModelForImageClassification, task, label_names, **size)
+
+
+class ImageRows(Dataset):
+    """Rows of `pixel_values` float32 [3, H, W] and integer `labels`.
+
+    Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
+    forward and backward passes. Beyond 2 GB of pixels, or with `task.cache_images=False`, each row is processed anew.
+
+    Args:
+        rows: pictures and encoded labels, as `load_splits` returns them.
+        flip: flip each picture from left to right with a chance of 1/2, from torch's global generator. A run resumed
+            at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
+            read one batch ahead of the checkpoint.
+
+    >>> from hf_mixup.tasks.data import load_splits
+    >>> task = TaskArguments(model_type="resnet", image_size=32, max_train_samples=4)
+    >>> rows = ImageRows(load_splits(task).train, load_image_processor(task), task)
+    >>> rows[0]["pixel_values"].shape
+    torch.Size([3, 32, 32])
+    """
+
+    def __init__(self, rows: Rows, processor: Any, task: TaskArguments, flip: bool = False) -> None:
+        self.rows, self.processor, self.flip = rows, processor, flip
+        self.image_column, self.keep = task.image_column, task.cache_images
+        self.labels: list[int] = list(rows[task.label_column])
+        self._kept: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        pixels = self._pixels(index)
+        if self.flip and torch.rand(()) < 0.5:
+            pixels = pixels.flip(-1)
+        return {"pixel_values": pixels, "labels": self.labels[index]}
+
+    def _pixels(self, index: int) -> Tensor:
+        if self._kept is not None:
+            return self._kept[index]
+        pixels = self._processed(index, index + 1)[0]
+        self.keep = self.keep and len(self) * pixels.nbytes <= _MAX_KEPT
+        if self.keep:
+            chunks = range(0, len(self), _CHUNK)
+            self._kept = torch.cat([self._processed(start, start + _CHUNK) for start in chunks])
+        return pixels
+
+    def _processed(self, start: int, stop: int) -> Tensor:
+        images = self.rows[start:stop][self.image_column]
+        return self.processor(images, return_tensors="pt")["pixel_values"]

@@ -1,0 +1,137 @@
+"""Settings from a YAML or JSON file and from flags, into dataclasses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from hf_mixup.errors import did_you_mean
+
+
+def parse_settings(
+    types: Sequence[type], argv: Sequence[str] | None = None, section: str | None = None
+) -> tuple[Any, ...]:
+    """Fill dataclasses from `[CONFIG] [--field value ...]`; flags win over the file.
+
+    Args:
+        types: dataclasses whose field names differ from each other.
+        argv: the arguments (default: the process's own). A configuration file comes first.
+        section: key of the file whose mapping is read as if it stood at the top level. Other mappings that
+            belong to a command (`compare:`) are left alone, so that one file serves every command.
+
+    Raises:
+        ValueError: for an unreadable file (with its line), an unknown field (with the nearest one), a wrong value.
+        FileNotFoundError: if there is no such file.
+
+    >>> from hf_mixup import MixupConfig
+    >>> parse_settings([MixupConfig], ["--method", "cutmix", "--alpha", "0.4"])[0].alpha
+    0.4
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    values = {}
+    if arguments and not arguments[0].startswith("-"):
+        path = Path(arguments.pop(0))
+        values = _flattened(read_config(path), path, section)
+        _refuse_unknown_keys(values, types, path)
+    parser = _parser(types)
+    flags = _as_flags(values, parser)
+    *filled, rest = parser.parse_args_into_dataclasses(
+        flags + arguments, return_remaining_strings=True, look_for_args_file=False
+    )
+    if rest:
+        _refuse_argument(rest[0], types)
+    return tuple(filled)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file.
+
+    Raises:
+        ValueError: if it is none, naming the file and the line.
+        FileNotFoundError: if there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such configuration file: {path}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not readable as JSON: {error.msg}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}, line {line}: not readable as YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
+    return values
+
+
+def nearest(wrong: str, valid: Sequence[str]) -> str:
+    """Name the nearest valid spelling; of many names, list none if one is near.
+
+    >>> nearest("alhpa", ["alpha", "beta"])
+    "did you mean 'alpha'?"
+    """
+    hint, _, _ = did_you_mean(wrong, valid).partition(" Valid: ")
+    return hint if hint.endswith("?") else "`hf-mixup train --help` lists the settings"
+
+
+def _flattened(values: dict[str, Any], path: Path, section: str | None) -> dict[str, Any]:
+    inner = values.pop("compare", None) or {}
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"{path}: 'compare' holds {type(inner).__name__}, expected a mapping of settings")
+    return {**values, **inner} if section == "compare" else values
+
+
+def _names(types: Sequence[type]) -> list[str]:
+    return [field.name for each in types for field in fields(each) if field.init]
+
+
+def _refuse_unknown_keys(values: Mapping[str, Any], types: Sequence[type], path: Path) -> None:
+    names = _names(types)
+    for key in values:
+        if key not in names:
+            raise ValueError(f"{path}: {key!r} is no setting: {nearest(str(key), names)}")
+
+
+def _refuse_argument(argument: str, types: Sequence[type]) -> NoReturn:
+    if not argument.startswith("-"):
+        raise ValueError(f"{argument!r} belongs to no flag; a configuration file goes before all flags")
+    flag = argument.partition("=")[0]
+    hint = nearest(flag.lstrip("-").replace("-", "_"), _names(types))
+    raise ValueError(f"{flag} is no setting: {hint}")
+
+
+def _parser(types: Sequence[type]) -> Any:
+    from transformers import HfArgumentParser
+
+    class Parser(HfArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            # argparse would print the usage of all two hundred settings and leave the process
+            raise ValueError(message)
+
+    classes: list[Any] = list(types)
+    return Parser(classes, add_help=False, allow_abbrev=False)
+
+
+def _as_flags(values: Mapping[str, Any], parser: Any) -> list[str]:
+    """Write a file's settings as flags, so that they are converted and checked in the one way flags are."""
+    takes_many = {action.dest: action.nargs == "+" for action in parser._actions}
+    flags: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, list) and takes_many[name]:
+            flags += [f"--{name}", *map(str, value)]
+        elif value is None or isinstance(value, (list, dict)):
+            parser.set_defaults(**{name: value})  # has no spelling as a flag
+        else:
+            flags.append(f"--{name}={value}")
+    return flags
