@@ -135,7 +135,8 @@ class MixedBatch:
         inputs: what the model is given; no labels, so that it computes no loss of its own.
         lam: float32 [B], weight of the own row's label.
         partner: long [B].
-        mixes: whether any row is blended; False where the coin of `prob` or the schedule left the batch alone.
+        mean_lam: mean of lam over the rows.
+        rate: share of the rows that are blended; 0 where the coin of `prob` or the schedule left the batch alone.
         params: everything that was drawn.
         labels: the batch's own labels, untouched.
     """
@@ -151,14 +152,15 @@ class MixedBatch:
         inplace: bool,
     ) -> None:
         self.inputs, self.labels, self.kind = inputs, labels, kind
-        self.mixes = params.mixes  # asked while the parameters are on the CPU
+        drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
+        self.mean_lam, self.rate = sum(drawn) / len(drawn), sum(lam < 1 for lam in drawn) / len(drawn)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace
         self._logits: Tensor | None = None
 
     def __enter__(self) -> MixedBatch:
-        if self.mixes:
+        if self.rate:
             method = self._mixup.method.chosen(self.params)
             if method.enters_model:
                 check_exchange_once(self._model, method, self.inputs, self.params.layer)
@@ -224,8 +226,8 @@ class MixedBatch:
         if self._logits is None or self.kind != "single_label_classification":
             return None
         predicted = self._logits.detach().argmax(-1)
-        own, other = predicted == self.labels, predicted == self.labels[self.partner]
-        return (self.lam * own + (1 - self.lam) * other).mean()
+        own, other = (predicted == self.labels).float(), (predicted == self.labels[self.partner]).float()
+        return torch.lerp(other, own, self.lam).mean()
 
     def _refuse_unmixed(self) -> None:
         for site in sites_of(self._model).armed:

@@ -48,24 +48,29 @@ def mixed_loss_sum(
         raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
     if kind == "single_label_classification" and not bce:
-        own = _cross_entropy(logits, labels, smoothing, class_weights)
-        other = _cross_entropy(logits, labels[partner], smoothing, class_weights)
-        return (lam * own + (1 - lam) * other).sum()
+        return _pair_cross_entropy(logits, labels, labels[partner], lam, smoothing, class_weights).sum()
     targets = dense_targets(labels, partner, lam, logits.shape[-1], kind, smoothing).to(logits.dtype)
     if kind == "regression":
         return F.mse_loss(logits.reshape(targets.shape), targets, reduction="sum")
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, weights: Tensor | None) -> Tensor:
-    return F.cross_entropy(
-        logits,
-        labels,
-        weight=None if weights is None else weights.to(logits.dtype),
-        ignore_index=IGNORED,
-        reduction="none",
-        label_smoothing=smoothing,
-    )
+def _pair_cross_entropy(
+    logits: Tensor, own: Tensor, other: Tensor, lam: Tensor, smoothing: float, weights: Tensor | None
+) -> Tensor:
+    """Return lam * CE(own) + (1 - lam) * CE(other) by row, [B], from one softmax."""
+    scores = logits.log_softmax(-1)
+    weights = None if weights is None else weights.to(scores.dtype)
+
+    def hard(labels: Tensor) -> Tensor:
+        return F.nll_loss(scores, labels, weight=weights, ignore_index=IGNORED, reduction="none")
+
+    loss = lam * hard(own) + (1 - lam) * hard(other)
+    if not smoothing:
+        return loss
+    uniform = -(scores if weights is None else scores * weights).mean(-1)
+    labelled = lam * (own != IGNORED) + (1 - lam) * (other != IGNORED)
+    return (1 - smoothing) * loss + smoothing * labelled * uniform
 
 
 def loss_items(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Clock:
         if self.follows_torch:
             key = [self.seed, process_index(), int(torch.randint(2**62, ()))]
         self.micro += 1
-        words = np.random.SeedSequence(key).generate_state(2, np.uint64)
-        return torch.Generator().manual_seed(int(words[0]) >> 1)
+        digest = blake2b(repr(key).encode(), digest_size=8).digest()  # near keys give unrelated seeds
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
     def prob(self, config: MixupConfig) -> float:
         """Return the chance to mix now: the configured one, through warm-up and the unmixed end.

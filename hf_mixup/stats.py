@@ -16,33 +16,36 @@ class MixStats:
     """Running sums over batches: lam, share of rows mixed, accuracy on the mixed labels."""
 
     def __init__(self) -> None:
-        self._sums: Tensor | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._batches, self._lam, self._rate, self._rated = 0, 0.0, 0.0, 0
+        self._accuracy: Tensor | None = None
 
     def add(self, mixed: MixedBatch) -> None:
         """Count one batch whose loss has been taken."""
+        self._batches += 1
+        self._lam += mixed.mean_lam
+        self._rate += mixed.rate
         accuracy = mixed.accuracy()
-        lam = mixed.lam
-        rated = torch.ones((), device=lam.device) * (accuracy is not None)
-        one = torch.stack(
-            [
-                torch.ones((), device=lam.device),
-                lam.mean(),
-                (lam < 1).float().mean(),
-                rated,
-                torch.zeros((), device=lam.device) if accuracy is None else accuracy,
-            ]
-        )
-        self._sums = one if self._sums is None else self._sums + one
+        if accuracy is not None:
+            self._rated += 1
+            self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
 
-    def pop(self, reduce: Callable[[Tensor], Tensor] = lambda sums: sums) -> dict[str, float]:
+    def pop(
+        self, device: torch.device | str = "cpu", reduce: Callable[[Tensor], Tensor] = lambda sums: sums
+    ) -> dict[str, float]:
         """Return the means since the last call as `mixup_lam`, `mixup_rate`, `mixup_accuracy`, and start anew.
 
         Args:
+            device: where `reduce` wants the sums.
             reduce: adds the sums over processes.
         """
-        if self._sums is None:
+        accuracy = 0.0 if self._accuracy is None else self._accuracy.item()
+        sums = torch.tensor([self._batches, self._lam, self._rate, self._rated, accuracy], device=device)
+        self._reset()
+        batches, lam, rate, rated, accuracy = reduce(sums).tolist()
+        if not batches:
             return {}
-        batches, lam, rate, rated, accuracy = reduce(self._sums).tolist()
-        self._sums = None
         logs = {"mixup_lam": lam / batches, "mixup_rate": rate / batches}
         return {**logs, "mixup_accuracy": accuracy / rated} if rated else logs

@@ -63,6 +63,9 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
     """
     if kind != "single_label_classification" or num_labels is None or labels.is_floating_point():
         return
+    low, high = torch.aminmax(labels)
+    if low >= 0 and high < num_labels:
+        return  # the common case, in one pass
     wrong = labels[((labels < 0) & (labels != IGNORED)) | (labels >= num_labels)]
     if len(wrong):
         raise ValueError(

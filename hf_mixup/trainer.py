@@ -95,7 +95,7 @@ class MixupTrainerMixin(_AnyTrainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what mixing did since the last log to the training logs."""
         if "loss" in logs:
-            logs.update(self.mixup_stats.pop(lambda sums: self.accelerator.reduce(sums, "sum")))
+            logs.update(self.mixup_stats.pop(self.accelerator.device, self.accelerator.reduce))
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.losses import mixed_loss_sum
 from hf_mixup.methods import METHODS
 from hf_mixup.sites.layers import main_stack
 from tests.conftest import CLASSES, TEXT_MODELS, batch_of, build
@@ -135,6 +136,26 @@ def test_class_weights_take_the_pair_form() -> None:
         outputs.logits, other, scale
     )
     torch.testing.assert_close(mixed.loss(outputs), expected)
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 4.0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_pair_loss_is_torchs_cross_entropy_twice(weights: list[float] | None, smoothing: float) -> None:
+    """With an ignored label, weights and smoothing together, loss and gradient."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, CLASSES, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels, partner = torch.tensor([0, 3, -100, 1, 2]), torch.tensor([2, 0, 1, 4, 3])
+    lam = torch.rand(5, generator=generator)
+    scale = None if weights is None else torch.tensor(weights)
+    found = mixed_loss_sum(logits, labels, partner, lam, "single_label_classification", smoothing, scale)
+
+    def twice(one: torch.Tensor) -> torch.Tensor:
+        double = None if scale is None else scale.double()
+        return F.cross_entropy(logits, one, double, reduction="none", label_smoothing=smoothing)
+
+    expected = (lam * twice(labels) + (1 - lam) * twice(labels[partner])).sum()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits))
 
 
 def test_other_problem_types() -> None:

@@ -53,7 +53,8 @@ def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False
     own, other = weights(x, lam)
     if inplace:
         check_inplace(x)
-    if torch.compiler.is_compiling() or needs_graph(x, own):
+    small = not inplace and x.numel() <= SLAB and x.numel() <= SMALL_ROW * len(x)  # fits the cache as it is
+    if torch.compiler.is_compiling() or needs_graph(x, own) or (small and x.device.type == "cpu"):
         mixed = blend_formula(x, partner.to(x.device), own, other)
     elif x.device.type != "cpu":
         mixed = _blend_on_device(x, partner, own, other)

@@ -35,11 +35,6 @@ class Params:
     boxes: Tensor | None = None
     layer: int | None = None
 
-    @property
-    def mixes(self) -> bool:
-        """Whether any row is blended at all; on an accelerator this waits for the device."""
-        return bool((self.lam < 1).any())
-
     def to(self, device: torch.device) -> Params:
         """Return the same parameters on a device."""
         if self.partner.device == device:
@@ -129,6 +124,8 @@ class Method:
             alpha = cfg.alpha if cfg.beta is None else (cfg.alpha, cfg.beta)
             lam = sample_lam(alpha, size=rows, generator=rng, host_dominant=cfg.host_dominant)
         lam = lam[self.shared_with(partner)]
+        if request.prob >= 1:
+            return lam
         tosses = torch.rand(1 if cfg.prob_per == "batch" else rows, generator=rng)
         return torch.where(tosses < request.prob, lam, 1.0)
 

@@ -36,23 +36,32 @@ class CutMix(Method):
         params, cfg = super().draw(request), self.config
         lam = params.lam
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
-        minmax = None if cfg.minmax is None else (cfg.minmax[0], cfg.minmax[1])
-        boxes = cut_boxes(height, width, lam, generator=request.rng, minmax=minmax, style=cfg.box)
-        boxes = torch.where((lam < 1)[:, None], boxes[self._boxes_shared_with(params)], 0)
-        if bool((boxes == boxes[0]).all()):
-            boxes = boxes[0]  # one box for all is cut in one go
-        if cfg.correct_lam or minmax is not None:
+        boxes = self._draw_boxes(params, height, width, request.rng)
+        if cfg.correct_lam or cfg.minmax is not None:
             lam = box_lam(boxes, height, width).expand(request.rows)
         return replace(params, lam=lam, boxes=boxes)
 
-    def _boxes_shared_with(self, params: Params) -> Tensor:
-        """Rows that share a lam share its box, so that a batch-wide draw swaps the same region in every picture."""
-        if self.config.lam_per != "batch":
-            return self.shared_with(params.partner)
-        mixed = params.lam[params.lam < 1]
-        if len(mixed) and bool((mixed == mixed[0]).all()):
-            return torch.full_like(params.partner, int(params.lam.argmin()))
-        return torch.arange(len(params.lam))  # the caller dictated a lam for each row
+    def _draw_boxes(self, params: Params, height: int, width: int, rng: torch.Generator) -> Tensor:
+        """Draw one box [4] where the whole batch shares a lam, so that the same region is swapped everywhere.
+
+        Else one for each row, [B, 4], the same within a pair that shares its lam; empty where lam is 1.
+        """
+        cfg, lam = self.config, params.lam
+        minmax = None if cfg.minmax is None else (cfg.minmax[0], cfg.minmax[1])
+
+        def drawn(share: Tensor) -> Tensor:
+            return cut_boxes(height, width, share, generator=rng, minmax=minmax, style=cfg.box)
+
+        if cfg.lam_per != "batch":
+            boxes = drawn(lam)[self.shared_with(params.partner)]
+            return torch.where((lam < 1)[:, None], boxes, 0)
+        lowest, highest = torch.aminmax(lam)
+        if lowest == highest:
+            return drawn(lowest) if lowest < 1 else torch.zeros(4, dtype=torch.long)
+        # The coin of `prob` left some rows alone, or the caller dictated a lam for each row.
+        one_lam = bool(((lam == lowest) | (lam == 1)).all())
+        boxes = drawn(lowest).expand(len(lam), 4) if one_lam else drawn(lam)
+        return torch.where((lam < 1)[:, None], boxes, 0)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.boxes is None:
