@@ -88,7 +88,9 @@ def main() -> None:
         for name, values in seconds.items():
             median = statistics.median(values)
             table.add_row(label, name, f"{median * 1e3:.1f}", f"{median / plain:.3f}")
-    Console().print(table)
+    Console(width=110).print(table)
+    print("The aim is 1.03. What mixing adds is a constant of one to three milliseconds on a CPU, most of it small")
+    print("operations met with cold caches: it shows on a step of 30 ms and vanishes on one of 400 ms.")
 
 
 if __name__ == "__main__":
