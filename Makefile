@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint bench clean
+.PHONY: help demo test lint bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -19,10 +19,7 @@ demo: $(READY) ## what mixing does to a model trained on the bundled pictures, i
 	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
 
 test: $(READY) lint ## linters, types, tests and doctests
-	$(BIN)/python -m pytest -m "not slow"
-
-slow: $(READY) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
