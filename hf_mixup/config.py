@@ -17,7 +17,8 @@ from hf_mixup.errors import did_you_mean
 CONFIG_NAME = "mixup_config.json"
 
 
-def _knob(default: Any, text: str) -> Any:
+def knob(default: Any, text: str) -> Any:
+    """Declare a dataclass field with the help text that command lines show."""
     return field(default=default, metadata={"help": text})
 
 
@@ -49,33 +50,33 @@ class MixupConfig:
     ValueError: method='cutmx' is not known: did you mean 'cutmix'? Valid: cutmix, ...
     """
 
-    method: str = _knob("mixup", "Name of the mixing method; `hf-mixup methods` lists them.")
-    alpha: float = _knob(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.")
-    beta: float | None = _knob(None, "Second parameter of an asymmetric Beta(alpha, beta).")
-    lam: float | None = _knob(None, "A fixed lam in [0, 1] instead of a drawn one.")
-    lam_per: Literal["batch", "pair", "row"] = _knob("batch", "Draw lam once a batch, once a pair, or once a row.")
-    host_dominant: bool = _knob(False, "Fold lam to max(lam, 1 - lam), so that a row's own content dominates.")
-    prob: float = _knob(1.0, "Chance that a batch (or row) is mixed.")
-    prob_per: Literal["batch", "row"] = _knob("batch", "Toss the coin of `prob` once a batch or once a row.")
-    pairing: Literal["random", "match", "flip", "roll"] = _knob(
+    method: str = knob("mixup", "Name of the mixing method; `hf-mixup methods` lists them.")
+    alpha: float = knob(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.")
+    beta: float | None = knob(None, "Second parameter of an asymmetric Beta(alpha, beta).")
+    lam: float | None = knob(None, "A fixed lam in [0, 1] instead of a drawn one.")
+    lam_per: Literal["batch", "pair", "row"] = knob("batch", "Draw lam once a batch, once a pair, or once a row.")
+    host_dominant: bool = knob(False, "Fold lam to max(lam, 1 - lam), so that a row's own content dominates.")
+    prob: float = knob(1.0, "Chance that a batch (or row) is mixed.")
+    prob_per: Literal["batch", "row"] = knob("batch", "Toss the coin of `prob` once a batch or once a row.")
+    pairing: Literal["random", "match", "flip", "roll"] = knob(
         "random", "Who is blended with whom: random order, disjoint pairs, reversed batch, or the row before."
     )
-    pair_class: Literal["any", "same", "different"] = _knob("any", "Restrict partners to the same or another class.")
-    keys: list[str] | None = _knob(None, "Model inputs to blend; by default every floating-point input.")
-    layers: list[float] | None = _knob(None, "Depths for hidden-layer mixing; one is drawn for each batch.")
-    minmax: list[float] | None = _knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
-    box: Literal["timm", "torchvision"] = _knob("timm", "CutMix: whose rounding of the box to follow.")
-    correct_lam: bool = _knob(True, "CutMix: set lam to the true share of the row's own pixels.")
-    switch_methods: list[str] | None = _knob(None, "switch: the methods to choose from (default: mixup cutmix).")
-    switch_probs: list[float] | None = _knob(None, "switch: their probabilities (default: equal).")
-    switch_alphas: list[float] | None = _knob(None, "switch: their alphas (default: `alpha` for each).")
-    loss: Literal["auto", "bce"] = _knob("auto", "auto follows the problem type; bce scores each class by itself.")
-    label_smoothing: float = _knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
-    class_weights: list[float] | None = _knob(None, "One weight a class for the cross-entropy.")
-    prob_warmup: float = _knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
-    off_ratio: float = _knob(0.0, "No mixing in this last share of the training steps.")
-    off_epochs: float = _knob(0.0, "No mixing in this many last epochs.")
-    draw_seed: int | None = _knob(None, "Seed of the draws (default: the Trainer's seed, or 0).")
+    pair_class: Literal["any", "same", "different"] = knob("any", "Restrict partners to the same or another class.")
+    keys: list[str] | None = knob(None, "Model inputs to blend; by default every floating-point input.")
+    layers: list[float] | None = knob(None, "Depths for hidden-layer mixing; one is drawn for each batch.")
+    minmax: list[float] | None = knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
+    box: Literal["timm", "torchvision"] = knob("timm", "CutMix: whose rounding of the box to follow.")
+    correct_lam: bool = knob(True, "CutMix: set lam to the true share of the row's own pixels.")
+    switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
+    switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
+    switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
+    loss: Literal["auto", "bce"] = knob("auto", "auto follows the problem type; bce scores each class by itself.")
+    label_smoothing: float = knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
+    class_weights: list[float] | None = knob(None, "One weight a class for the cross-entropy.")
+    prob_warmup: float = knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
+    off_ratio: float = knob(0.0, "No mixing in this last share of the training steps.")
+    off_epochs: float = knob(0.0, "No mixing in this many last epochs.")
+    draw_seed: int | None = knob(None, "Seed of the draws (default: the Trainer's seed, or 0).")
 
     def __post_init__(self) -> None:
         from hf_mixup.methods import METHODS
@@ -201,14 +202,7 @@ class MixupConfig:
             ValueError: if the file is no YAML mapping, naming the file and the place.
             FileNotFoundError: if there is no such file.
         """
-        text = Path(path).read_text(encoding="utf-8")
-        try:
-            values = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not readable as YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of MixupConfig settings")
-        return cls.from_dict(values)
+        return cls.from_dict(read_config(Path(path)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain values."""
@@ -242,3 +236,29 @@ def _number(name: str, value: Any, low: float, high: float, closed: bool = False
     if not valid or not (low <= value < high or (closed and value == high)):
         bracket = "]" if closed else ")"
         raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{bracket}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML or JSON file.
+
+    Raises:
+        ValueError: if it is none, naming the file and the line.
+        FileNotFoundError: if there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such configuration file: {path}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not readable as JSON: {error.msg}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"{path}, line {line}: not readable as YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
+    return values

@@ -6,14 +6,11 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
 
 TASKS = ("image-classification", "text-classification")
 BUNDLED = "emoji"
-
-
-def _setting(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass
@@ -32,30 +29,30 @@ class TaskArguments:
     ValueError: task='image-clasification' is not known: did you mean 'image-classification'? Valid: ...
     """
 
-    task: str = _setting("image-classification", f"What to train: {' or '.join(TASKS)}.")
-    dataset: str = _setting(BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji.")
-    dataset_config: str | None = _setting(None, "Configuration of a Hub data set that has several.")
-    train_split: str = _setting("train", "Split to train on.")
-    validation_split: str | None = _setting(None, "Split to validate on (default: validation, or a part of train).")
-    validation_share: float = _setting(0.1, "Part of the training rows to validate on where no split is there for it.")
+    task: str = knob("image-classification", f"What to train: {' or '.join(TASKS)}.")
+    dataset: str = knob(BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji.")
+    dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
+    train_split: str = knob("train", "Split to train on.")
+    validation_split: str | None = knob(None, "Split to validate on (default: validation, or a part of train).")
+    validation_share: float = knob(0.1, "Part of the training rows to validate on where no split is there for it.")
     test_splits: list[str] | None = field(
         default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
     )
-    image_column: str = _setting("image", "Column with the pictures.")
-    text_column: str = _setting("text", "Column with the texts.")
-    label_column: str = _setting("label", "Column with the classes, as names or numbers.")
-    model: str | None = _setting(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
-    model_type: str | None = _setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
+    image_column: str = knob("image", "Column with the pictures.")
+    text_column: str = knob("text", "Column with the texts.")
+    label_column: str = knob("label", "Column with the classes, as names or numbers.")
+    model: str | None = knob(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
+    model_type: str | None = knob(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
     config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
     )
-    image_size: int | None = _setting(None, "Side of the square pictures (default: that of the checkpoint).")
-    max_length: int = _setting(128, "Longer texts are cut to this number of tokens.")
-    max_train_samples: int | None = _setting(None, "Train on this many rows, drawn once, the same for every seed.")
-    max_eval_samples: int | None = _setting(None, "Evaluate on at most this many rows of each split.")
-    flip: bool = _setting(False, "Flip half of the training pictures from left to right.")
-    cache_images: bool = _setting(True, "Keep processed pictures in memory where they take at most 2 GB.")
-    overwrite_output_dir: bool = _setting(False, "Train into an output folder that is not empty.")
+    image_size: int | None = knob(None, "Side of the square pictures (default: that of the checkpoint).")
+    max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
+    max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
+    max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
+    flip: bool = knob(False, "Flip half of the training pictures from left to right.")
+    cache_images: bool = knob(True, "Keep processed pictures in memory where they take at most 2 GB.")
+    overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
