@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from hf_mixup.errors import did_you_mean
+from hf_mixup.files import read_config, write_text
 
 CONFIG_NAME = "mixup_config.json"
 
@@ -212,11 +210,7 @@ class MixupConfig:
         """Write `mixup_config.json` into a directory (made if missing), whole or not at all."""
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=2) + "\n"
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, folder / CONFIG_NAME)
+        write_text(folder / CONFIG_NAME, json.dumps(self.to_dict(), indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, directory: str | os.PathLike[str]) -> MixupConfig:
@@ -236,29 +230,3 @@ def _number(name: str, value: Any, low: float, high: float, closed: bool = False
     if not valid or not (low <= value < high or (closed and value == high)):
         bracket = "]" if closed else ")"
         raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{bracket}")
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML or JSON file.
-
-    Raises:
-        ValueError: if it is none, naming the file and the line.
-        FileNotFoundError: if there is no such file.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no such configuration file: {path}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not readable as JSON: {error.msg}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"{path}, line {line}: not readable as YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
-    return values

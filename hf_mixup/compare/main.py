@@ -20,9 +20,10 @@ from transformers.utils import logging
 
 from hf_mixup.compare.arguments import CompareArguments
 from hf_mixup.compare.runs import determinants, run_args, train_run
-from hf_mixup.compare.store import PREDICTIONS, Finished, key_of, load_run, run_folder, whole_or_nothing, write_text
+from hf_mixup.compare.store import PREDICTIONS, Finished, key_of, load_run, run_folder, whole_or_nothing
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
+from hf_mixup.files import write_text
 from hf_mixup.report import Result, comparison_table, metric_bars, reliability_diagram
 from hf_mixup.report.results import direction
 from hf_mixup.tasks.arguments import TaskArguments

@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hf_mixup.config import read_config
 from hf_mixup.errors import did_you_mean
+from hf_mixup.files import read_config
 
 
 def parse_settings(
