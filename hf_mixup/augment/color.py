@@ -1,0 +1,99 @@
+"""Colour jitter that leaves the colours alone of which the words speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Transform
+from .keys import uniform
+from .pixels import functional
+from .sample import Sample
+from .words import names_color, names_shade
+
+
+@dataclass(frozen=True)
+class JitterParams:
+    """Factors of brightness, contrast and saturation, and a turn of the hue in [-0.5, 0.5]; by default none."""
+
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    hue: float = 0.0
+
+
+class ColorJitter(Transform[JitterParams]):
+    """Change brightness, contrast, saturation and hue of all pictures of a row alike, unless its words name them.
+
+    If a caption, phrase or timed text names a colour, hue and saturation stay; if it says how bright something is
+    (dark, white, night), brightness and contrast stay. In doubt they stay: "orange juice" names a colour. Masks never
+    change.
+
+    Args:
+        brightness, contrast, saturation: factors are drawn uniformly from [max(0, 1 - x), 1 + x).
+        hue: drawn uniformly from [-x, x), a share of the colour circle; x in [0, 0.5].
+
+    Raises:
+        ValueError: numbers out of range; a picture that is neither RGB nor greyscale.
+
+    >>> sample = Sample({"image": torch.rand(3, 4, 4)}, captions={"caption": "a red ball"})
+    >>> params = ColorJitter().draw(sample, torch.Generator().manual_seed(0))
+    >>> params.hue, params.saturation, params.brightness == 1.0
+    (0.0, 1.0, False)
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image", "video")
+
+    def __init__(
+        self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.1
+    ) -> None:
+        for name, value in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"ColorJitter({name}={value}): must not be negative")
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f"ColorJitter(hue={hue}): must lie in [0, 0.5]")
+        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> JitterParams:
+        """Draw all four, then hold back those that the words forbid."""
+        brightness, contrast, saturation = (
+            uniform(max(0.0, 1 - spread), 1 + spread, generator)
+            for spread in (self.brightness, self.contrast, self.saturation)
+        )
+        hue = uniform(-self.hue, self.hue, generator)
+        texts = sample.texts()
+        if any(map(names_shade, texts)):
+            brightness = contrast = 1.0
+        if any(map(names_color, texts)):
+            saturation, hue = 1.0, 0.0
+        return JitterParams(brightness, contrast, saturation, hue)
+
+    def apply(self, sample: Sample, params: JitterParams) -> Sample:
+        """Change the pictures: brightness first, then contrast, saturation, hue."""
+        if params == JitterParams() or not sample.pictures():
+            return sample
+        return sample.map_pictures(lambda picture: _jitter(picture, params), masks=False)
+
+
+def _jitter(picture: Any, params: JitterParams) -> Any:
+    _check_colors(picture)
+    module = functional()
+    if params.brightness != 1:
+        picture = module.adjust_brightness(picture, params.brightness)
+    if params.contrast != 1:
+        picture = module.adjust_contrast(picture, params.contrast)
+    if params.saturation != 1:
+        picture = module.adjust_saturation(picture, params.saturation)
+    return module.adjust_hue(picture, params.hue) if params.hue else picture
+
+
+def _check_colors(picture: Any) -> None:
+    if isinstance(picture, Tensor):
+        fits, found = picture.shape[-3] in (1, 3), f"a tensor with {picture.shape[-3]} channels"
+    else:
+        fits, found = picture.mode in ("L", "RGB"), f"an image of mode {picture.mode}"
+    if not fits:
+        raise ValueError(f'ColorJitter needs RGB or greyscale, found {found}: use image.convert("RGB")')

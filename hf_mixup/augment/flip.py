@@ -1,0 +1,124 @@
+"""The mirror: left becomes right in pictures, boxes, masks, stereo sound and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+
+from .base import Transform
+from .keys import uniform
+from .phrases import has_phrase
+from .pixels import canvas, flip_boxes, functional
+from .sample import Phrase, Sample, Segment, flatten
+from .words import mirror_words, names_direction
+
+
+@dataclass(frozen=True)
+class FlipParams:
+    """Whether the row is mirrored."""
+
+    flipped: bool
+
+
+class Flip(Transform[FlipParams]):
+    """Mirror a row with probability p: pixels, masks, boxes, the directions in its words, its two channels of sound.
+
+    A row is left as it is where its sound speaks of left or right, which no mirror can turn: where it has both audio
+    and timed text, and the text names a direction. Writing seen in a picture does come out mirrored.
+
+    Args:
+        p: probability in [0, 1].
+        skip: phrases that stay though they hold "left" or "right", beyond those `mirror_words` knows.
+        stereo: the two images of a row are what a left and a right eye see. A mirror swaps them as well. Without it,
+            several images keep their order.
+
+    Raises:
+        ValueError: p outside [0, 1]; with ``stereo``, a row that has not two images, or has masks or boxes, of which
+            nobody says whose they are.
+
+    >>> sample = Sample({"image": torch.tensor([[[1, 2, 3]]])}, captions={"caption": "the left of a bright room"})
+    >>> mirrored = Flip().apply(sample, FlipParams(flipped=True))
+    >>> mirrored.images["image"], mirrored.all_captions()
+    (tensor([[[3, 2, 1]]]), ['the right of a bright room'])
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("image", "video")
+
+    def __init__(self, p: float = 0.5, skip: Sequence[str] = (), stereo: bool = False) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Flip(p={p}): p must lie in [0, 1]")
+        if isinstance(skip, str):
+            raise ValueError(f"Flip(skip={skip!r}): skip must be a list of phrases, as [{skip!r}]")
+        self.p, self.skip, self.stereo = p, tuple(skip), stereo
+
+    def draw(self, sample: Sample, generator: torch.Generator) -> FlipParams:
+        """Toss the coin."""
+        flipped = uniform(0, 1, generator) < self.p
+        spoken = sample.audio is not None and any(self._turns(part.text) for part in sample.timed_text)
+        return FlipParams(flipped and not spoken)
+
+    def _turns(self, text: str) -> bool:
+        return names_direction(text, self.skip)
+
+    def apply(self, sample: Sample, params: FlipParams) -> Sample:
+        """Mirror everything, or nothing."""
+        if not params.flipped:
+            return sample
+        if sample.boxes is not None or sample.phrases:
+            size = canvas(sample)
+            sample = sample.map_boxes(lambda boxes: flip_boxes(boxes, size))
+        if sample.pictures():
+            sample = sample.map_pictures(lambda picture: functional().horizontal_flip(picture), masks=True)
+        if self.stereo and sample.images:
+            sample = _swap_eyes(sample)
+        return self._mirror_words(_swap_channels(sample))
+
+    def _mirror_words(self, sample: Sample) -> Sample:
+        mirrored = sample.map_captions(self._mirror)
+        captions = mirrored.all_captions()
+
+        def follow(phrase: Phrase) -> Phrase:
+            """A phrase stays where its caption did: "left shoes" in "has left shoes behind"."""
+            text = self._mirror(phrase.text)
+            return replace(phrase, text=text) if any(has_phrase(caption, text) for caption in captions) else phrase
+
+        def speak(part: Segment) -> Segment:
+            return replace(part, text=self._mirror(part.text))
+
+        return replace(
+            mirrored,
+            phrases=tuple(map(follow, sample.phrases)),
+            timed_text=tuple(map(speak, sample.timed_text)),
+        )
+
+    def _mirror(self, text: str) -> str:
+        return mirror_words(text, self.skip)
+
+
+def _swap_channels(sample: Sample) -> Sample:
+    """What was heard on the left comes from the right: only [2, T] has sides."""
+    if sample.audio is None or sample.audio.ndim != 2 or len(sample.audio) != 2:
+        return sample
+    return replace(sample, audio=sample.audio[::-1].copy())
+
+
+def _swap_eyes(sample: Sample) -> Sample:
+    images = flatten(sample.images)
+    if len(images) != 2:
+        raise ValueError(
+            f"Flip(stereo=True) needs two images in a row, the left eye's and the right eye's, not {len(images)}"
+        )
+    if sample.masks or sample.boxes is not None or sample.phrases:
+        raise ValueError("Flip(stereo=True) cannot tell which eye masks and boxes belong to: leave them out of Columns")
+    return replace(sample, images=_refill(sample.images, images[::-1]))
+
+
+def _refill(values: Any, entries: list[Any]) -> dict[str, Any]:
+    """Put entries where `flatten` took them from."""
+    rest = iter(entries)
+    return {
+        name: [next(rest) for _ in value] if isinstance(value, list) else next(rest) for name, value in values.items()
+    }
