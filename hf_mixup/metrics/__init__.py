@@ -1,8 +1,11 @@
-"""Accuracy and calibration metrics, as plain functions, an `evaluate` module and a Trainer `compute_metrics`.
+"""Accuracy, calibration and retrieval metrics: plain functions, `evaluate` modules and a Trainer's `compute_metrics`.
 
     compute_metrics        pass it to `transformers.Trainer(compute_metrics=...)`
     calibration_metrics    the same numbers from two arrays
     load("calibration")    the same numbers as an `evaluate` module, found without a network
+
+    pair_compute_metrics, retrieval_metrics, load("retrieval")    the same three for dual encoders
+    zero_shot_accuracy     of images against class embeddings
 
 Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
 """
@@ -24,6 +27,7 @@ from hf_mixup.metrics.functional import (
     negative_log_likelihood,
     reliability_bins,
 )
+from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
 from hf_mixup.metrics.trainer import compute_metrics
 
@@ -42,9 +46,12 @@ __all__ = [
     "log_probabilities",
     "multilabel_metrics",
     "negative_log_likelihood",
+    "pair_compute_metrics",
     "path",
     "regression_metrics",
     "reliability_bins",
+    "retrieval_metrics",
+    "zero_shot_accuracy",
 ]
 
 

@@ -3,6 +3,8 @@
     reliability_diagram, metric_bars    calibration and scores of several methods
     comparison_table                    the scores as text, best values marked
     image_grid, text_pairs              what mixed images and texts look like
+    pair_grid, target_matrix            the same for images with captions, and what their targets are
+    retrieval_examples                  which pictures a caption finds
 
 The pictures need matplotlib (extra `plots`), which is imported when the first one is drawn.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from hf_mixup.report.charts import metric_bars, reliability_diagram
 from hf_mixup.report.images import image_grid
+from hf_mixup.report.pairs import pair_grid, retrieval_examples, target_matrix
 from hf_mixup.report.results import Result, Summary, aggregate
 from hf_mixup.report.table import comparison_table
 from hf_mixup.report.text import TextPair, text_pairs
@@ -23,6 +26,9 @@ __all__ = [
     "comparison_table",
     "image_grid",
     "metric_bars",
+    "pair_grid",
     "reliability_diagram",
+    "retrieval_examples",
+    "target_matrix",
     "text_pairs",
 ]

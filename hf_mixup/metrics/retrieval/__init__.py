@@ -1,0 +1,1 @@
+"""The `evaluate` module "retrieval"; load it with `hf_mixup.metrics.load("retrieval")`."""
