@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_mixup.engine import ITEMS, LABELS, MixedBatch, Mixup, unwrap
+from hf_mixup.batch import MixedBatch
+from hf_mixup.contrastive.evaluation import own_inputs
+from hf_mixup.engine import ITEMS, LABELS, PAIR_IDS, Mixup, unwrap
 from hf_mixup.schedule import Clock
+from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import IGNORED
 
@@ -24,6 +27,8 @@ class Armed:
 
     def __init__(self, mixup: Mixup, model: nn.Module, stats: MixStats | None = None) -> None:
         self.mixup, self.model, self.stats = mixup, unwrap(model), stats or MixStats()
+        if self.mixup.config.chunk_size is not None:
+            raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
         self._mixed: MixedBatch | None = None
         self._items: Any = None
         mixup.prepare(model)
@@ -41,10 +46,10 @@ class Armed:
         self._handles.clear()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
-            return None
         batch = self._named(args, kwargs)
-        if batch.get(LABELS) is None:
+        if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
+            return ((), own_inputs(model, batch)) if PAIR_IDS in batch else None
+        if batch.get(LABELS) is None and not is_dual_encoder(model):
             raise ValueError(
                 f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
                 "A Trainer's label_smoothing_factor or compute_loss_func takes them away: set label_smoothing in "

@@ -16,8 +16,8 @@ class MixupCollator:
     """Collate rows as before and bring mixing to the model that trains on them.
 
     Args:
-        base: the collator to wrap, or a tokenizer / feature extractor to pad with; by default the one that
-            transformers would pick.
+        base: the collator to wrap, a tokenizer or feature extractor to pad with, or a processor of pictures (or sounds)
+            and captions, which collates as `PairCollator` does; by default the collator that transformers would pick.
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
         model: the model of a *plain* Trainer: its training forward passes mix from now on. `MixupTrainer` needs no
             `model`; it adopts the collator.
@@ -51,7 +51,7 @@ class MixupCollator:
         if settings:
             config = MixupConfig.from_dict({**config.to_dict(), **settings})
         self.base = pick_base(base)
-        self.mixup = Mixup(config)
+        self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None))
         self.adopted = False
         self._config: Any = None
         self._armed: Armed | None = None
@@ -119,6 +119,10 @@ def pick_base(base: Any) -> Any:
 
     if base is None:
         return default_data_collator
+    if hasattr(base, "tokenizer") and (hasattr(base, "image_processor") or hasattr(base, "feature_extractor")):
+        from hf_mixup.pairs import PairCollator
+
+        return PairCollator(base)
     if hasattr(base, "pad") and hasattr(base, "save_pretrained"):
         return DataCollatorWithPadding(base)
     if not callable(base):

@@ -45,7 +45,7 @@ class MixupConfig:
     >>> MixupConfig(method="cutmx")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: method='cutmx' is not known: did you mean 'cutmix'? Valid: cutmix, ...
+    ValueError: method='cutmx' is not known: did you mean 'cutmix'? Valid: ...
     """
 
     method: str = knob("mixup", "Name of the mixing method; `hf-mixup methods` lists them.")
@@ -68,7 +68,27 @@ class MixupConfig:
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
-    loss: Literal["auto", "bce"] = knob("auto", "auto follows the problem type; bce scores each class by itself.")
+    side: Literal["both", "image", "text"] | None = knob(
+        None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
+    )
+    image_mix: Literal["blend", "cut", "latent"] = knob(
+        "blend", "Pairs: mix pictures by blending pixels, by cut and paste, or as embeddings."
+    )
+    text_mix: Literal["late", "two_eot", "aligned"] = knob(
+        "late", "Pairs: mix captions as embeddings (late), or their tokens with two pooled ends or aligned."
+    )
+    duplicates: bool = knob(True, "Pairs: rows with the same caption or the same pair_ids are positives.")
+    paper_compat: bool = knob(False, "geodesic on both sides: the published targets, right at lam = 1/2 only.")
+    m2_weight: float = knob(0.1, "m2: weight of the loss with mixed negatives.")
+    m2_temperature: float = knob(0.07, "m2: temperature of that loss.")
+    temperature: float | None = knob(None, "Pairs: contrastive temperature to start from (default: the model's).")
+    learn_temperature: bool = knob(True, "Pairs: train the temperature; false keeps it.")
+    max_logit_scale: float = knob(100.0, "Pairs: the learnt scale (1 / temperature) is held at or below this.")
+    chunk_size: int | None = knob(None, "Pairs: cache gradients, so that a batch takes the memory of this many rows.")
+    local_loss: bool = knob(True, "Pairs: each process scores its own rows against all; false: all rows against all.")
+    loss: Literal["auto", "bce", "infonce", "sigmoid"] = knob(
+        "auto", "auto follows problem type or model; bce scores each class by itself; infonce, sigmoid: for pairs."
+    )
     label_smoothing: float = knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
     class_weights: list[float] | None = knob(None, "One weight a class for the cross-entropy.")
     prob_warmup: float = knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
@@ -98,12 +118,16 @@ class MixupConfig:
             "pairing": ("random", "match", "flip", "roll"),
             "pair_class": ("any", "same", "different"),
             "box": ("timm", "torchvision"),
-            "loss": ("auto", "bce"),
+            "side": (None, "both", "image", "text"),
+            "image_mix": ("blend", "cut", "latent"),
+            "text_mix": ("late", "two_eot", "aligned"),
+            "loss": ("auto", "bce", "infonce", "sigmoid"),
         }
         for name, valid in choices.items():
             if getattr(self, name) not in valid:
+                names = [choice for choice in valid if choice is not None]
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not known: {did_you_mean(str(getattr(self, name)), valid)}"
+                    f"{name}={getattr(self, name)!r} is not known: {did_you_mean(str(getattr(self, name)), names)}"
                 )
         if self.lam_per == "pair" and self.pairing == "roll":
             raise ValueError("lam_per='pair' needs disjoint pairs: set pairing to 'match' or 'flip', found 'roll'")
@@ -118,6 +142,7 @@ class MixupConfig:
                 _number(name, value, 0, 1, closed=True)
         _number("off_epochs", self.off_epochs, 0, math.inf)
         _number("label_smoothing", self.label_smoothing, 0, 1)
+        self._check_pairs()
         for weight in self.class_weights or ():
             _number("class_weights", weight, 0, math.inf)
         for depth in self.layers or ():
@@ -132,6 +157,17 @@ class MixupConfig:
             raise ValueError("layers=[] leaves no depth to mix at: name some, or leave it unset for the default")
         if self.minmax is not None and (len(self.minmax) != 2 or not 0 <= self.minmax[0] <= self.minmax[1] <= 1):
             raise ValueError(f"minmax={self.minmax!r}: expected two shares 0 <= low <= high <= 1")
+
+    def _check_pairs(self) -> None:
+        _number("m2_weight", self.m2_weight, 0, math.inf)
+        for name in ("temperature", "m2_temperature", "max_logit_scale"):
+            value = getattr(self, name)
+            if value is not None:
+                _number(name, value, 0, math.inf)
+                if value == 0:
+                    raise ValueError(f"{name}={value!r}: expected a number above 0")
+        if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
+            raise ValueError(f"chunk_size={self.chunk_size!r}: expected a whole number of rows from 1 on")
 
     def _check_switch(self) -> None:
         count = len(self.switch_methods or ("mixup", "cutmix"))
@@ -159,7 +195,9 @@ class MixupConfig:
     @property
     def plain(self) -> bool:
         """Whether training under this configuration is plain training: nothing mixed, the model's own loss."""
-        return self.off and self.loss == "auto" and self.class_weights is None and not self.label_smoothing
+        own_loss = self.loss == "auto" and self.class_weights is None and not self.label_smoothing
+        own_temperature = self.temperature is None and self.learn_temperature
+        return self.off and own_loss and own_temperature and self.chunk_size is None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MixupConfig:

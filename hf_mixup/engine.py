@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.batch import LabelBatch, MixedBatch
 from hf_mixup.config import MixupConfig
-from hf_mixup.losses import loss_items, mixed_loss_sum
+from hf_mixup.contrastive.batch import PairBatch
+from hf_mixup.contrastive.head import hold_temperature
+from hf_mixup.contrastive.keys import caption_keys
+from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
 from hf_mixup.schedule import Clock
-from hf_mixup.sites.check import check_exchange_once
-from hf_mixup.sites.hooks import sites_of
-from hf_mixup.targets import ProblemType, check_labels, dense_targets, problem_type
+from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
+from hf_mixup.targets import ProblemType, check_labels, problem_type
 
 LABELS = "labels"
+PAIR_IDS, RETURN_LOSS = "pair_ids", "return_loss"  # of a dual encoder's batch, beside the model's inputs
 ITEMS = "num_items_in_batch"
 
 
@@ -29,6 +32,7 @@ class Mixup:
     Args:
         config: a `MixupConfig`, a method's name, or a mapping of settings.
         total_steps: optimizer steps of the whole run; needed only for a schedule, with `set_step`.
+        tokenizer: tokenizer (or the processor that has it), for methods that read captions.
 
     Calling it gives a context that holds one mixed batch. It mixes whatever `model.training` says, so call it in
     training only. Each call draws anew, from the key (seed, process, step, number of the call);
@@ -49,12 +53,19 @@ class Mixup:
     (torch.Size([4]), torch.Size([4]), torch.Size([4, 3]))
     """
 
-    def __init__(self, config: MixupConfig | str | dict[str, Any] = "mixup", total_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        config: MixupConfig | str | dict[str, Any] = "mixup",
+        total_steps: int | None = None,
+        tokenizer: Any = None,
+    ) -> None:
         self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
         self.method: Method = METHODS[self.config.method](self.config)
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
+        if tokenizer is not None:
+            self.method.knows(tokenizer)
 
     def __call__(
         self,
@@ -68,7 +79,8 @@ class Mixup:
 
         Args:
             model: a transformers model, wrapped (DDP, compiled) or not.
-            batch: model inputs and `labels`.
+            batch: model inputs and `labels`; for a dual encoder (CLIP, SigLIP, CLAP, ...) the inputs of both sides, and
+                `pair_ids` [B] if rows with equal ids belong together.
             partner: long [B], row i is blended with row partner[i]; drawn if None.
             lam: scalar or [B] in [0, 1], weight of the own row; drawn if None.
             inplace: write into the batch's own tensors. Only for batches that nobody else holds.
@@ -78,6 +90,13 @@ class Mixup:
             TypeError: for integer tensors where the method blends floats.
         """
         inner = unwrap(model)
+        if is_dual_encoder(inner):
+            return self._pairs(inner, batch, partner, lam, inplace)
+        if self.method.for_pairs:
+            raise ValueError(
+                f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
+                "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
+            )
         inputs = {key: value for key, value in batch.items() if key != LABELS}
         labels = _labels_of(batch, inner)
         config = getattr(inner, "config", None)
@@ -85,7 +104,27 @@ class Mixup:
         if labels.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels, getattr(config, "num_labels", None), kind)
         params = self._draw(inner, inputs, labels, partner, lam)
-        return MixedBatch(self, inner, inputs, labels, kind, params, inplace)
+        return LabelBatch(self, inner, inputs, labels, kind, params, inplace)
+
+    def _pairs(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> PairBatch:
+        if not self.config.off and not self.method.for_pairs:
+            names = ", ".join(name for name, method in METHODS.items() if method.for_pairs is True)
+            raise ValueError(
+                f"{type(model).__name__} is a dual encoder, and method {self.config.method!r} does not mix pairs: use "
+                f"one of {names}"
+            )
+        inputs, ids = pair_inputs(batch, model)
+        keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
+        params = self._draw(model, inputs, keys, partner, lam)
+        hold_temperature(model, self.config)
+        return PairBatch(self, model, inputs, keys, ids, params, inplace)
 
     def _draw(
         self,
@@ -108,8 +147,11 @@ class Mixup:
         return self.method.draw(request)
 
     def prepare(self, model: nn.Module) -> None:
-        """Install the hooks a method needs before the model is compiled or wrapped."""
-        self.method.prepare(unwrap(model))
+        """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
+        inner = unwrap(model)
+        self.method.prepare(inner)
+        if is_dual_encoder(inner) and not self.config.plain:
+            hold_temperature(inner, self.config)
 
     def set_step(self, step: int) -> None:
         """Tell a hand-written loop's optimizer step, for schedules."""
@@ -126,117 +168,6 @@ class Mixup:
     def count_items(self, labels: Tensor, kind: ProblemType, classes: int) -> Tensor:
         """Return what the summed loss of these labels is divided by."""
         return loss_items(labels, kind, self.class_weights, classes if self.config.loss == "bce" else None)
-
-
-class MixedBatch:
-    """One mixed batch: enter it, run the model on `inputs`, take the `loss`.
-
-    Attributes:
-        inputs: what the model is given; no labels, so that it computes no loss of its own.
-        lam: float32 [B], weight of the own row's label.
-        partner: long [B].
-        mean_lam: mean of lam over the rows.
-        rate: share of the rows that are blended; 0 where the coin of `prob` or the schedule left the batch alone.
-        params: everything that was drawn.
-        labels: the batch's own labels, untouched.
-    """
-
-    def __init__(
-        self,
-        mixup: Mixup,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        labels: Tensor,
-        kind: ProblemType,
-        params: Params,
-        inplace: bool,
-    ) -> None:
-        self.inputs, self.labels, self.kind = inputs, labels, kind
-        drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        self.mean_lam, self.rate = sum(drawn) / len(drawn), sum(lam < 1 for lam in drawn) / len(drawn)
-        self.params = params.to(labels.device)
-        self.lam, self.partner = self.params.lam, self.params.partner
-        self._mixup, self._model, self._inplace = mixup, model, inplace
-        self._logits: Tensor | None = None
-
-    def __enter__(self) -> MixedBatch:
-        if self.rate:
-            method = self._mixup.method.chosen(self.params)
-            if method.enters_model:
-                check_exchange_once(self._model, method, self.inputs, self.params.layer)
-            self.inputs = method.apply(self._model, self.inputs, self.params, self._inplace)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        sites_of(self._model).disarm()
-
-    @property
-    def classes(self) -> int:
-        """Number of classes: the model's, or the number of logits once there are any."""
-        declared = getattr(getattr(self._model, "config", None), "num_labels", None)
-        if self._logits is not None:
-            return self._logits.shape[-1]
-        if declared is None:
-            raise ValueError(f"{type(self._model).__name__} does not say num_labels: run it and take the loss first")
-        return declared
-
-    @property
-    def targets(self) -> Tensor:
-        """Dense float32 targets: [B, C], or the shape of the labels for regression."""
-        return dense_targets(
-            self.labels, self.partner, self.lam, self.classes, self.kind, self._mixup.config.label_smoothing
-        )
-
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the loss of the mixed batch, a 0-d tensor.
-
-        Args:
-            outputs: what the model returned: a `ModelOutput`, a mapping with `logits`, a tuple, or the logits.
-            num_items_in_batch: divisor of the summed loss over all micro-batches and processes of an optimizer step;
-                this batch's own count if None, which gives the mean.
-
-        Raises:
-            RuntimeError: if the model never passed the site where it should have blended.
-        """
-        self._refuse_unmixed()
-        config = self._mixup.config
-        self._logits = logits = logits_of(outputs)
-        weights = self._mixup.class_weights
-        total = mixed_loss_sum(
-            logits,
-            self.labels,
-            self.partner,
-            self.lam,
-            self.kind,
-            smoothing=config.label_smoothing,
-            class_weights=None if weights is None else weights.to(logits.device),
-            bce=config.loss == "bce",
-        )
-        if num_items_in_batch is None:
-            num_items_in_batch = self._mixup.count_items(self.labels, self.kind, self.classes).clamp(min=1e-12)
-        return total / num_items_in_batch
-
-    def accuracy(self) -> Tensor | None:
-        """Return the share of the targets' mass on the predicted class, 0-d; None before the loss or elsewhere.
-
-        A prediction of the own label counts lam, one of the partner's label 1 - lam.
-        """
-        if self._logits is None or self.kind != "single_label_classification":
-            return None
-        predicted = self._logits.detach().argmax(-1)
-        own, other = (predicted == self.labels).float(), (predicted == self.labels[self.partner]).float()
-        return torch.lerp(other, own, self.lam).mean()
-
-    def _refuse_unmixed(self) -> None:
-        for site in sites_of(self._model).armed:
-            if site.partner is self.partner and site.calls == 0:
-                raise RuntimeError(
-                    f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
-                    "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, "
-                    "call `Mixup.prepare(model)` before its first forward pass"
-                )
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -257,19 +188,36 @@ def unwrap(model: nn.Module) -> nn.Module:
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
 
 
-def logits_of(outputs: Any) -> Tensor:
-    """Return the logits of a model's output.
+def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, Any], Tensor | None]:
+    """Return what a dual encoder's towers are given, and the `pair_ids`.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if a side is missing, the sides differ in their rows, or the batch is empty or has labels.
+
+    >>> pair_inputs({"pixel_values": torch.zeros(2, 3, 4, 4)}, torch.nn.Identity())
+    Traceback (most recent call last):
+    ...
+    ValueError: the batch for Identity has no captions ('input_ids'); it holds: pixel_values
     """
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
-        return outputs["logits"]
-    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
-        return outputs[0]
-    raise ValueError(f"the model returned {type(outputs).__name__} without logits: mixing needs a classification head")
+    name, held = type(model).__name__, ", ".join(batch) or "nothing"
+    inputs = {key: value for key, value in batch.items() if key not in (PAIR_IDS, RETURN_LOSS)}
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"the batch for {name} has no captions ('input_ids'); it holds: {held}")
+    if LABELS in inputs:
+        raise ValueError(
+            f"the batch for {name} has 'labels', which a dual encoder does not take: call them 'pair_ids' if equal "
+            "ones belong together, else leave them out"
+        )
+    others = [v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1]
+    if not others:
+        raise ValueError(f"the batch for {name} has captions, but no {' or '.join(OTHER_SIDES)}; it holds: {held}")
+    for each in (*others, batch.get(PAIR_IDS)):
+        if isinstance(each, Tensor) and len(each) != len(ids):
+            raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
+    if len(ids) == 0:
+        raise ValueError(f"the batch for {name} has no rows")
+    return inputs, batch.get(PAIR_IDS)
 
 
 def _labels_of(batch: Mapping[str, Any], model: nn.Module) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from hf_mixup.engine import MixedBatch
+    from hf_mixup.batch import MixedBatch
 
 
 class MixStats:

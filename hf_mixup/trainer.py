@@ -11,7 +11,10 @@ from transformers import Trainer
 from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import LABELS, Mixup
+from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
+from hf_mixup.engine import LABELS, Mixup, unwrap
+from hf_mixup.pairs import PairCollator
+from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import problem_type
 
@@ -50,6 +53,8 @@ class MixupTrainerMixin(_AnyTrainer):
         collator = MixupCollator.wrap(self.data_collator, self.mixup)
         collator.adopt(cast(nn.Module, self.model))
         self.data_collator = collator
+        if hasattr(self.processing_class, "all_special_ids") or hasattr(self.processing_class, "tokenizer"):
+            self.mixup.method.knows(self.processing_class)
         self._refuse_what_cannot_mix()
         if not self.mixup.config.plain:
             self.mixup.prepare(cast(nn.Module, self.model))
@@ -63,14 +68,41 @@ class MixupTrainerMixin(_AnyTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
-        if not model.training or self.mixup.config.plain:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not model.training or self._plain:
+            return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
         with self.mixup(model, inputs) as mixed:
-            outputs = model(**mixed.inputs)
+            outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)
         loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Any, Any]:
+        """Evaluate a batch as the Trainer does; of a dual encoder, keep the embeddings, see `pair_compute_metrics`."""
+        if not self._pairs:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        with self.compute_loss_context_manager():
+            loss, embeds, ids = evaluate_pairs(model, unwrap(model), self._prepare_inputs(inputs))
+        return (loss, None, None) if prediction_loss_only else (loss, embeds, ids)
+
+    @property
+    def _pairs(self) -> bool:
+        return is_dual_encoder(unwrap(cast(nn.Module, self.model)))
+
+    @property
+    def _plain(self) -> bool:
+        """Whether training is the plain Trainer's; a dual encoder without a loss of its own is given one."""
+        own_loss = not self._pairs or has_own_loss(unwrap(cast(nn.Module, self.model)))
+        return self.mixup.config.plain and own_loss
+
+    def _own_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return own_inputs(unwrap(cast(nn.Module, self.model)), inputs) if self._pairs else inputs
 
     def _scaled_as_the_trainer_expects(self, loss: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
         """Undo the divisions that follow `compute_loss` and would count twice."""
@@ -82,7 +114,7 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        if self.mixup.config.plain or not batch_samples or LABELS not in batch_samples[0]:
+        if self._plain or not batch_samples or LABELS not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
         config = getattr(self.model, "config", None)
         labels = [batch[LABELS].to(device) for batch in batch_samples]
@@ -91,6 +123,19 @@ class MixupTrainerMixin(_AnyTrainer):
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             items = self.accelerator.gather(items).sum()
         return items
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        """Leave the columns of pictures and captions that a `PairCollator` is going to read."""
+        return dataset if self._reads_columns else super()._remove_unused_columns(dataset, description)
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        if self._reads_columns:
+            return data_collator
+        return super()._get_collator_with_removed_columns(data_collator, description)
+
+    @property
+    def _reads_columns(self) -> bool:
+        return isinstance(getattr(self.data_collator, "base", None), PairCollator)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what mixing did since the last log to the training logs."""

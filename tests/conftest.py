@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from transformers import (
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BertConfig,
+    CLIPConfig,
+    CLIPModel,
     DistilBertConfig,
     PreTrainedModel,
     ResNetConfig,
@@ -22,6 +25,7 @@ from transformers import (
 )
 
 CLASSES = 4
+README = Path(__file__).parent.parent / "README.md"
 
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 
@@ -66,13 +70,14 @@ CONFIGS: dict[str, Any] = {
     ),
 }
 TEXT_MODELS = ("bert", "distilbert")
+BOS, EOS = 58, 59
+CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def build(name: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     """Build a tiny model with weights large enough that its rows score apart."""
     torch.manual_seed(seed)
-    auto = AutoModelForSequenceClassification if name in TEXT_MODELS else AutoModelForImageClassification
-    model = auto.from_config(CONFIGS[name](**settings))
+    model = build_clip(**settings) if name == "clip" else auto_of(name).from_config(CONFIGS[name](**settings))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -80,9 +85,36 @@ def build(name: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     return model
 
 
+def auto_of(name: str) -> Any:
+    return AutoModelForSequenceClassification if name in TEXT_MODELS else AutoModelForImageClassification
+
+
+def build_clip(dropout: float = 0.0, **settings: Any) -> CLIPModel:
+    """Build a tiny dual encoder; its captions end at EOS."""
+    text = {**CLIP, "vocab_size": 60, "max_position_embeddings": 16, "bos_token_id": BOS, "eos_token_id": EOS}
+    text |= {"pad_token_id": 0, "attention_dropout": dropout}
+    vision = {**CLIP, "image_size": 16, "patch_size": 8, "attention_dropout": dropout}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12, **settings))
+
+
+def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Make rows of picture and caption, the captions of different length."""
+    made = []
+    for row in range(rows):
+        end = 3 + (row * 3) % 7
+        ids, mask = torch.zeros(10, dtype=torch.long), torch.zeros(10, dtype=torch.long)
+        ids[1:end] = torch.randint(3, BOS, (end - 1,), generator=generator)
+        ids[0], ids[end], mask[: end + 1] = BOS, EOS, 1
+        pixels = torch.randn(3, 16, 16, generator=generator)
+        made.append({"pixel_values": pixels, "input_ids": ids, "attention_mask": mask})
+    return made
+
+
 def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list[dict[str, Any]]:
     """Make rows as a data set holds them; with `lengths`, texts of different length, padded on the right."""
     generator = torch.Generator().manual_seed(seed)
+    if name == "clip":
+        return pairs(rows, generator)
     made = []
     for row in range(rows):
         label = int(torch.randint(CLASSES, (), generator=generator))

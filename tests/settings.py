@@ -29,5 +29,23 @@ ROWS: dict[str, Row] = {
     "switch": Row(IMAGE, ({}, {"switch_methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
 }
 
+# Methods for pairs are tried on a dual encoder, in test_cross_modal.py and test_dual_encoders.py.
+PAIR_ROWS: dict[str, tuple[dict[str, Any], ...]] = {
+    "cross_modal": (
+        {},
+        {"image_mix": "cut"},
+        {"image_mix": "latent"},
+        {"text_mix": "two_eot"},
+        {"text_mix": "aligned"},
+        {"lam_per": "row"},
+        {"prob": 0.5, "prob_per": "row"},
+    ),
+    "one_sided": ({}, {"side": "text"}, {"side": "text", "text_mix": "aligned"}, {"image_mix": "cut"}),
+    "geodesic": ({}, {"side": "image"}, {"side": "text"}, {"paper_compat": True}),
+    "m2": ({}, {"lam_per": "row"}),
+    "mixgen": ({}, {"lam": 0.5, "prob": 0.5, "prob_per": "row"}),
+}
+PAIR_CASES = [(method, extra) for method, row in PAIR_ROWS.items() for extra in row]
+
 CASES = [(method, model) for method, row in ROWS.items() for model in row.models]
 ALL = [(method, model, extra) for method, row in ROWS.items() for model in row.models for extra in row.settings]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 
-def train(processes: int, door: str, name: str, method: str, rows: int, folder: Path) -> dict[str, Any]:
+def train(processes: int, door: str, name: str, method: str, rows: int, folder: Path, **extra: Any) -> dict[str, Any]:
     folder.mkdir()
     launcher = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "--module"]
     script = [*(launcher if processes > 1 else []), "tests.scripts.train", door, name, method, str(rows), str(folder)]
+    script.append(json.dumps(extra))
     done = subprocess.run(
         [sys.executable, "-m", *script],
         cwd=Path(__file__).parents[1],
@@ -43,3 +45,24 @@ def test_two_processes_equal_one(door: str, name: str, method: str, tmp_path: Pa
         if door == "trainer":
             assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
             assert mine["mixup_rate"] == 1
+
+
+@pytest.mark.parametrize(
+    ("door", "method", "extra"),
+    [
+        ("trainer", "cross_modal", {}),
+        ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
+        ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
+        ("trainer", "cross_modal", {"loss": "sigmoid"}),
+        ("collator", "m2", {"local_loss": False}),
+    ],
+)
+def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], tmp_path: Path) -> None:
+    """Each process sees the other's rows as negatives, and its gradients reach them."""
+    alone = {key: value for key, value in extra.items() if key != "chunk_size"}
+    one = train(1, door, "clip", method, 8, tmp_path / "one", **alone)
+    two = train(2, door, "clip", method, 4, tmp_path / "two", **extra)
+    for key, value in one["weights"].items():
+        torch.testing.assert_close(two["weights"][key], value, rtol=1e-5, atol=2e-6)
+    for mine, theirs in zip(two["logs"], one["logs"]):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)

@@ -14,7 +14,7 @@ from hf_mixup.losses import mixed_loss_sum
 from hf_mixup.methods import METHODS
 from hf_mixup.sites.layers import main_stack
 from tests.conftest import CLASSES, TEXT_MODELS, batch_of, build
-from tests.settings import ALL, CASES, ROWS
+from tests.settings import ALL, CASES, PAIR_ROWS, ROWS
 
 
 def permuted(batch: dict[str, torch.Tensor], partner: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -26,7 +26,7 @@ def logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tens
 
 
 def test_every_method_has_a_row() -> None:
-    assert set(ROWS) == set(METHODS)
+    assert {*ROWS, *PAIR_ROWS} == set(METHODS)
 
 
 @pytest.mark.parametrize(("method", "name", "extra"), ALL)

@@ -242,7 +242,7 @@ def test_a_hook_inside_a_checkpoint_blends_again_in_the_recomputation(reentrant:
     gradients = []
     for checkpointed in (False, True):
         x.grad = layer.weight.grad = None
-        sites.arm([sites.after(layer)], torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9]))
+        sites.arm(sites.after(layer).arm(torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9])))
         y = checkpoint(lambda v: layer(v).tanh(), x, use_reentrant=reentrant) if checkpointed else layer(x).tanh()
         sites.disarm()
         y.square().sum().backward()

@@ -9,18 +9,36 @@ the row's *own* sample, in [0, 1].
 """
 
 from .blending import blend
+from .contrastive import (
+    contrastive_cross_entropy,
+    cosine_overlap,
+    mix_rows,
+    pair_targets,
+    relevance_of,
+    soft_info_nce,
+    soft_sigmoid_loss,
+)
 from .cutting import box_lam, boxes_at, cut, cut_boxes
 from .draws import pair, sample_lam
+from .geodesic import slerp
 from .targets import soft_cross_entropy, soft_targets
 
 __all__ = [
     "blend",
     "box_lam",
     "boxes_at",
+    "contrastive_cross_entropy",
+    "cosine_overlap",
     "cut",
     "cut_boxes",
+    "mix_rows",
     "pair",
+    "pair_targets",
+    "relevance_of",
     "sample_lam",
+    "slerp",
     "soft_cross_entropy",
+    "soft_info_nce",
+    "soft_sigmoid_loss",
     "soft_targets",
 ]

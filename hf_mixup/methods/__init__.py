@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from hf_mixup.methods.base import Method as Method
 from hf_mixup.methods.base import Params as Params
+from hf_mixup.methods.cross_modal import CrossModal
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.embedding import Embedding
 from hf_mixup.methods.features import Features
+from hf_mixup.methods.geodesic import Geodesic
+from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
+from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
+from hf_mixup.methods.one_sided import OneSided
 from hf_mixup.methods.switch import Switch
 
 METHODS: dict[str, type[Method]] = {
@@ -18,4 +23,9 @@ METHODS: dict[str, type[Method]] = {
     "manifold": Manifold,
     "features": Features,
     "switch": Switch,
+    "cross_modal": CrossModal,
+    "one_sided": OneSided,
+    "geodesic": Geodesic,
+    "m2": M2,
+    "mixgen": MixGen,
 }

@@ -82,6 +82,7 @@ class Method:
     paper: ClassVar[str]
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
+    for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
 
     def __init__(self, config: MixupConfig) -> None:
         self.config = config
@@ -94,6 +95,9 @@ class Method:
 
     def prepare(self, model: nn.Module) -> None:
         """Install whatever hooks the method needs, before the model is compiled."""
+
+    def knows(self, tokenizer: Any) -> None:
+        """Learn about the tokenizer (or the processor that has it), for a method that has to read captions."""
 
     def chosen(self, params: Params) -> Method:
         """Return the method that these parameters are for: itself, unless it delegates."""

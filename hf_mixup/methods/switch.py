@@ -32,6 +32,8 @@ class Switch(Method):
         self.choices = {
             name: METHODS[name](replace(config, method=name, alpha=alpha)) for name, alpha in zip(names, alphas)
         }
+        if len({method.for_pairs for method in self.choices.values()}) > 1:
+            raise ValueError(f"switch_methods={names}: methods for pairs and others do not go together")
 
     def draw(self, request: Request) -> Params:
         index = int(torch.multinomial(self.probs, 1, generator=request.rng))
@@ -40,6 +42,15 @@ class Switch(Method):
     def prepare(self, model: nn.Module) -> None:
         for method in self.choices.values():
             method.prepare(model)
+
+    @property
+    def for_pairs(self) -> bool:  # type: ignore[override]
+        """Whether it chooses between methods for pairs."""
+        return all(method.for_pairs for method in self.choices.values())
+
+    def knows(self, tokenizer: Any) -> None:
+        for method in self.choices.values():
+            method.knows(tokenizer)
 
     def chosen(self, params: Params) -> Method:
         return self.choices[params.method]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Params
 from hf_mixup.sites.hooks import Site, sites_of
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Params
 
 
 def embedding_sites(model: nn.Module) -> list[Site]:
@@ -41,18 +43,18 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params) -
     if mask is not None:
         if mask.dim() != 2:
             raise ValueError(f"method 'embedding' needs an attention_mask [B, T], found {list(mask.shape)}")
-        inputs["attention_mask"], weight = _unite(mask, params.partner, params.lam)
-    sites_of(model).arm(embedding_sites(model), params.partner, weight)
+        inputs["attention_mask"], weight = unite(mask, mask[params.partner], params.lam)
+    sites_of(model).arm(*(site.arm(params.partner, weight) for site in embedding_sites(model)))
     return inputs
 
 
-def _unite(mask: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
     """Return the union of both rows' masks [B, T] and the own row's weight at each position [B, T].
 
     A row with no share (lam = 0 or 1) adds nothing to the union, so both ends are exact for any lengths.
     """
     share = lam[:, None]
-    own = mask.bool() & (share > 0)
-    other = mask[partner].bool() & (share < 1)
+    own = own_mask.bool() & (share > 0)
+    other = other_mask.bool() & (share < 1)
     weight = torch.where(own & ~other, 1.0, torch.where(other & ~own, 0.0, share))
-    return (own | other).to(mask.dtype), weight
+    return (own | other).to(own_mask.dtype), weight

@@ -7,12 +7,15 @@ is traced once for "off" and once for "on" and never again over new draws.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+Mixing = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
+"""How states [B, ...] are mixed, given partner and weight."""
 
 
 class Site:
@@ -28,9 +31,13 @@ class Site:
         self.calls = 0
         self.partner: Tensor | None = None
         self.weight: Tensor | None = None
+        self.mixing: Mixing = blend_states
 
-    def arm(self, partner: Tensor, weight: Tensor) -> None:
+    def arm(self, partner: Tensor, weight: Tensor, mixing: Mixing | None = None) -> Site:
+        """Make the next forward pass mix here."""
         self.on, self.calls, self.partner, self.weight = True, 0, partner, weight
+        self.mixing = mixing or blend_states
+        return self
 
     def forget(self) -> None:
         self.on, self.partner, self.weight = False, None, None
@@ -55,23 +62,35 @@ class Site:
         return torch._C._current_graph_task_id() != -1  # inside a backward pass: a recomputation
 
     def _blend_nested(self, states: Any, module: nn.Module) -> Any:
+        self.count(module)
+        if isinstance(states, Tensor):
+            return self._mix(states)
+        if isinstance(states, Mapping) and isinstance(states.get("pooler_output"), Tensor):
+            states["pooler_output"] = self._mix(states["pooler_output"])  # type: ignore[index]
+            return states
+        if not isinstance(states, tuple):
+            raise RuntimeError(f"{type(module).__name__} returns {type(states).__name__}, no hidden states to mix")
+        rows = len(self.partner) if self.partner is not None else 0
+        return tuple(
+            self._mix(s) if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == rows else s
+            for s in states
+        )
+
+    def _mix(self, states: Tensor) -> Tensor:
+        return self.mixing(states, self.partner, self.weight)
+
+    def count(self, module: nn.Module) -> None:
+        """Count a pass through this site.
+
+        Raises:
+            RuntimeError: at the second one within a forward pass.
+        """
         self.calls += self.on
         if self.calls > 1:
             raise RuntimeError(
                 f"{type(module).__name__} runs several times in one forward pass, and mixing at each of them would be "
                 "wrong. Use method='embedding', or 'mixup' on float inputs."
             )
-        if isinstance(states, Tensor):
-            return blend_states(states, self.partner, self.weight)
-        if not isinstance(states, tuple):
-            raise RuntimeError(f"{type(module).__name__} returns {type(states).__name__}, no hidden states to mix")
-        rows = len(self.partner) if self.partner is not None else 0
-        return tuple(
-            blend_states(s, self.partner, self.weight)
-            if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == rows
-            else s
-            for s in states
-        )
 
 
 def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:
@@ -101,52 +120,53 @@ class ModelSites:
     """The sites of one model, installed on demand."""
 
     def __init__(self) -> None:
-        self._sites: WeakKeyDictionary[nn.Module, dict[str, Site]] = WeakKeyDictionary()
+        self._sites: WeakKeyDictionary[nn.Module, dict[tuple[str, type], Site]] = WeakKeyDictionary()
         self._handles: list[Any] = []
         self.armed: list[Site] = []
-        self.checked: set[tuple[str, int | None]] = set()  # what the self-test has passed, see `check`
+        self.checked: set[tuple[str, Any]] = set()  # what the self-test has passed, see `check`
         self.stack: nn.ModuleList | None = None  # found once, see `layers.main_stack`
+        self.towers: Any = None  # found once, see `towers.towers_of`
 
-    def after(self, module: nn.Module) -> Site:
-        """Return the site at the output of a module."""
-        return self._site(module, "after")
+    def after(self, module: nn.Module, kind: type[Site] = Site) -> Any:
+        """Return the site of a kind at the output of a module."""
+        return self._site(module, "after", kind)
 
     def before(self, module: nn.Module) -> Site:
         """Return the site at the input of a module."""
-        return self._site(module, "before")
+        return self._site(module, "before", Site)
 
-    def _site(self, module: nn.Module, side: str) -> Site:
+    def _site(self, module: nn.Module, side: str, kind: type[Site]) -> Site:
         sites = self._sites.setdefault(module, {})
-        if side not in sites:
-            site = sites[side] = Site()
+        if (side, kind) not in sites:
+            site = sites[side, kind] = kind()
             if side == "after":
                 self._handles.append(module.register_forward_hook(site.after))
             else:
                 self._handles.append(module.register_forward_pre_hook(site.before, with_kwargs=True))
-        return sites[side]
+        return sites[side, kind]
 
-    def arm(self, sites: Iterable[Site], partner: Tensor, weight: Tensor) -> None:
-        """Make the next forward pass blend at these sites."""
-        for site in self.armed:
-            site.forget()
-        self.armed = list(sites)
-        for site in self.armed:
-            site.arm(partner, weight)
+    def arm(self, *sites: Site) -> None:
+        """Take on sites that were just armed: `disarm` ends them together."""
+        self.armed += sites
 
     def disarm(self) -> None:
         """Make forward passes plain again; a recomputation in backward still sees the parameters."""
         for site in self.armed:
             site.on = False
 
-    def remove(self) -> None:
-        """Take all hooks off the model."""
+    def forget(self) -> None:
+        """Let go of the last batch altogether, before the next one is armed."""
         for site in self.armed:
             site.forget()
+        self.armed = []
+
+    def remove(self) -> None:
+        """Take all hooks off the model."""
+        self.forget()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         self._sites.clear()
-        self.armed = []
 
 
 _MODELS: WeakKeyDictionary[nn.Module, ModelSites] = WeakKeyDictionary()

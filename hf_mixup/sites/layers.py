@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from hf_mixup.methods.base import Params
 from hf_mixup.sites.hooks import Site, sites_of
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Params
 
 
 def main_stack(model: nn.Module) -> nn.ModuleList:
@@ -79,4 +82,4 @@ def arm_layer(model: nn.Module, params: Params) -> None:
     """Arm the site at the drawn depth."""
     if params.layer is None:
         raise ValueError(f"method {params.method!r} drew no layer")
-    sites_of(model).arm([layer_site(model, params.layer)], params.partner, params.lam)
+    sites_of(model).arm(layer_site(model, params.layer).arm(params.partner, params.lam))

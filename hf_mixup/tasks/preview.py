@@ -11,21 +11,23 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
+from hf_mixup.batch import MixedBatch
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import MixedBatch, Mixup
+from hf_mixup.engine import Mixup
 from hf_mixup.methods import METHODS
-from hf_mixup.report import TextPair, image_grid, text_pairs
-from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.report import TextPair, image_grid, pair_grid, text_pairs
+from hf_mixup.tasks.arguments import PAIRS, TEXT, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 _BATCHES, _SHOWN = 6, 2  # several batches, because lam is one for a whole batch by default
+_PAIRS = 6  # one batch, whose targets are a matrix
 
 
 def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, output: Path) -> Path:
     """Draw mixed training samples with lam and label names into a PNG file.
 
     Pictures are shown as the model gets them. Where the blend happens inside the model, and for texts, a sample stands
-    beside its partner.
+    beside its partner. Pairs are those of one small batch, with the matrix of their targets.
 
     Raises:
         ValueError: if the configuration never mixes, or for settings and data that do not fit.
@@ -41,20 +43,24 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
     check_mixing(prepared, model, mixup)
     # A schedule says when to mix, not what it looks like; the draws follow the Trainer's seed as in training.
     seed = args.seed if mixup.draw_seed is None else mixup.draw_seed
-    engine = Mixup(replace(mixup, draw_seed=seed, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0))
+    config = replace(mixup, draw_seed=seed, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    engine = Mixup(config, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
+    title = f"{METHODS[mixup.method].title}, alpha {mixup.alpha:g}"
     with torch.no_grad():
-        samples = list(_samples(engine, model, prepared, args))
-    if not task.is_image:
+        samples = list(_samples(engine, model, prepared, args, _PAIRS if task.task == PAIRS else None))
+        if task.task == PAIRS:
+            return _draw_pairs(samples, prepared, output, title)
+    if task.task == TEXT:
         return _draw_texts(samples, prepared, output)
-    return _draw_images(samples, prepared, output, f"{METHODS[mixup.method].title}, alpha {mixup.alpha:g}")
+    return _draw_images(samples, prepared, output, title)
 
 
 def _samples(
-    engine: Mixup, model: Any, prepared: Prepared, args: TrainingArguments
+    engine: Mixup, model: Any, prepared: Prepared, args: TrainingArguments, rows: int | None = None
 ) -> Iterator[tuple[dict[str, Any], MixedBatch, bool]]:
     """Yield the batch, its mixed form, and whether the blend is visible in the inputs."""
     order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(args.seed)).tolist()
-    size = min(args.per_device_train_batch_size, max(1, len(order) // _BATCHES))
+    size = min(rows or args.per_device_train_batch_size, max(1, len(order) // _BATCHES))
     for start in range(0, _BATCHES * size, size):
         batch = prepared.collator([prepared.train[index] for index in order[start : start + size]])
         with engine(model, batch) as mixed:
@@ -88,6 +94,18 @@ def _draw_texts(samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared
             own_label, other_label = (names[int(mixed.labels[each])] for each in (row, partner))
             pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label))
     return text_pairs(pairs, output)
+
+
+def _draw_pairs(
+    samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path, title: str
+) -> Path:
+    # The coin of `prob` may have left some batches alone.
+    batch, mixed, _ = next((sample for sample in samples if sample[1].rate), samples[0])
+    processor = prepared.processing_class
+    captions = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+    pictures = _unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
+    both = [(captions[row], captions[int(partner)]) for row, partner in enumerate(mixed.partner)]
+    return pair_grid(pictures.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
 
 
 def _tokens(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:

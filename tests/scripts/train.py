@@ -5,6 +5,7 @@ Rows 2i and 2i + 1 are blended with a fixed lam, so that the same rows are mixed
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def neighbours(n: int, **kwargs: Any) -> torch.Tensor:
     return torch.arange(n) ^ 1
 
 
-def main(door: str, name: str, method: str, rows: int, folder: str) -> None:
+def main(door: str, name: str, method: str, rows: int, folder: str, extra: dict[str, Any]) -> None:
     hf_mixup.methods.base.pair = neighbours
     args = TrainingArguments(
         output_dir=folder,
@@ -36,7 +37,7 @@ def main(door: str, name: str, method: str, rows: int, folder: str) -> None:
         logging_steps=1,
         disable_tqdm=True,
     )
-    config = MixupConfig(method, lam=0.3, layers=[1])
+    config = MixupConfig(method, lam=0.3, layers=[1], **extra)
     trainer = DOORS[door](build(name), args, config, train_dataset=examples(name, 24))
     trainer.train()
     if trainer.is_world_process_zero():
@@ -46,4 +47,4 @@ def main(door: str, name: str, method: str, rows: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], json.loads(sys.argv[6]))

@@ -1,0 +1,58 @@
+"""What a Trainer keeps of a dual encoder's unmixed batch: embeddings, which metrics compare over a whole split."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.contrastive.head import Head
+from hf_mixup.contrastive.keys import caption_keys
+from hf_mixup.functional import soft_info_nce
+from hf_mixup.sites.towers import embeds_of, pair_logits_of
+
+
+def has_own_loss(model: nn.Module) -> bool:
+    """Whether a dual encoder computes a contrastive loss itself if asked to.
+
+    >>> has_own_loss(nn.Linear(2, 2))
+    False
+    """
+    forward = getattr(model, "get_base_model", lambda: model)().forward  # PEFT's own signature says nothing
+    return "return_loss" in inspect.signature(forward).parameters
+
+
+def own_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the batch as the model itself takes it: asked for its loss, and without what only mixing knows."""
+    inputs = {key: value for key, value in batch.items() if key not in ("pair_ids", "return_loss")}
+    return {**inputs, "return_loss": True} if has_own_loss(model) else inputs
+
+
+@torch.no_grad()
+def evaluate_pairs(model: nn.Module, inner: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Any, Tensor | None]:
+    """Return loss, (image embeddings [B, D], text embeddings [B, D], head [B, 2]) and ids [B] of an unmixed batch.
+
+    Each row of the head is (scale, bias) of the similarities. The ids are the batch's `pair_ids`, or numbers that agree
+    where captions do; equal ones belong together.
+
+    Args:
+        model: the model as it is run, wrapped or not.
+        inner: the model itself.
+    """
+    outputs = model(**own_inputs(inner, batch))
+    images, texts = embeds_of(outputs)
+    by_image, by_text = pair_logits_of(outputs)
+    loss = outputs.get("loss")
+    if loss is None:
+        loss = soft_info_nce(by_image, torch.eye(len(by_image), device=by_image.device), by_text)
+    if texts.dim() != 2:  # embeddings of a text that depend on the picture cannot be compared over a split
+        return loss, None, None
+    head, ids = Head(inner), batch.get("pair_ids")
+    scale = head.scales()[0].reshape(()).to(images.dtype)
+    bias = images.new_zeros(()) if head.bias is None else head.bias.reshape(()).to(images.dtype)
+    rows = torch.stack([scale, bias]).expand(len(images), 2)
+    keys = caption_keys(batch["input_ids"], batch.get("attention_mask")) if ids is None else ids
+    return loss, (images, texts, rows), keys

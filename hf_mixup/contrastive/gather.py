@@ -1,0 +1,72 @@
+"""Rows of all processes, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 where there is no group of them."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def first_row(rows: int) -> int:
+    """Return where this process's rows begin among those of all, each having as many.
+
+    >>> first_row(8)
+    0
+    """
+    return rows * dist.get_rank() if world_size() > 1 else 0
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all processes in their order, [W * B, ...]; the tensor itself where there is one process.
+
+    The gradient of a gathered row is the sum of what all processes make of it, sent back to the process that owns it.
+    Together with the mean over processes that DDP takes, losses of all rows (or of a process's own rows against all)
+    then give the gradients of one process with the whole batch.
+
+    Raises:
+        ValueError: if the processes have different numbers of rows.
+    """
+    if world_size() == 1:
+        return rows
+    return _Gather.apply(rows.contiguous())
+
+
+def check_equal_rows(rows: int, device: torch.device) -> None:
+    """Refuse batches that differ between processes, which would hang or mix up the rows.
+
+    Raises:
+        ValueError: naming the sizes.
+    """
+    if world_size() == 1:
+        return
+    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([rows], device=device))
+    found = [int(size) for size in sizes]
+    if len(set(found)) > 1:
+        raise ValueError(
+            f"the processes hold {found} rows, and contrastive targets need as many in each: set "
+            "dataloader_drop_last=True, or let Accelerate make batches even (even_batches)"
+        )
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.rows = len(rows)
+        parts = [torch.empty_like(rows) for _ in range(world_size())]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        whole = grads[0].contiguous().clone()
+        dist.all_reduce(whole)
+        start = first_row(ctx.rows)
+        return whole[start : start + ctx.rows]

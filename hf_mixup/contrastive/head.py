@@ -1,0 +1,144 @@
+"""The part of a dual encoder behind its embeddings: temperature and bias."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.config import MixupConfig
+from hf_mixup.sites.hooks import sites_of
+from hf_mixup.sites.towers import embeds_of, pair_logits_of, scale_owners
+
+
+class Head:
+    """Scale and bias of a model's similarities, as parameters of the model.
+
+    Raises:
+        ValueError: for a model that has none under a known name.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model_name, self._limit = type(model).__name__, getattr(model, "max_log_logit_scale", None)
+        self._owners = scale_owners(model)
+        if not self._owners:
+            raise ValueError(
+                f"{self._model_name} has no logit_scale or temperature: its similarities cannot be computed from "
+                "embeddings"
+            )
+
+    def _get(self, *names: str) -> nn.Parameter | None:
+        return next((getattr(self._owners[name], name) for name in names if name in self._owners), None)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """What is added to scaled similarities, if anything."""
+        return self._get("logit_bias")
+
+    @property
+    def _inverse(self) -> nn.Parameter | None:
+        return self._get("temperature")  # ALIGN divides by it
+
+    @property
+    def _by_image(self) -> nn.Parameter | None:
+        return self._get("logit_scale_a", "logit_scale")
+
+    @property
+    def _by_text(self) -> nn.Parameter | None:
+        return self._get("logit_scale_t", "logit_scale")
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All of them, each once."""
+        return [getattr(owner, name) for name, owner in self._owners.items()]
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """Return the factors of cosine similarity by picture and by text; they differ in CLAP only."""
+        if self._inverse is not None:
+            return 1 / self._inverse, 1 / self._inverse
+        return self._exp(self._by_image), self._exp(self._by_text)
+
+    def _exp(self, parameter: nn.Parameter | None) -> Tensor:
+        if parameter is None:
+            raise ValueError(f"{self._model_name} scales one direction only")
+        return (parameter if self._limit is None else parameter.clamp(0.0, self._limit)).exp()
+
+    def logits(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return similarities by picture [n, M] and by text [M, n] of normalised embeddings [n, D] and [M, D]."""
+        by_image, by_text = self.scales()
+        bias = 0.0 if self.bias is None else self.bias
+        cosines = images @ texts.mT
+        return cosines * by_image + bias, cosines.mT * by_text + bias
+
+    @torch.no_grad()
+    def set_temperature(self, temperature: float | None, learn: bool) -> None:
+        """Start from a temperature (None: as it is), and train it or not."""
+        for parameter in (self._inverse, self._by_image, self._by_text):
+            if parameter is None:
+                continue
+            if temperature is not None:
+                parameter.fill_(temperature if parameter is self._inverse else -math.log(temperature))
+            if not learn:
+                parameter.requires_grad_(False)
+
+    @torch.no_grad()
+    def clamp(self, max_scale: float) -> None:
+        """Hold the scale at or below a limit, as CLIP does at 100."""
+        if self._inverse is not None:
+            self._inverse.clamp_(min=1 / max_scale)
+        for parameter in (self._by_image, self._by_text):
+            if parameter is not None:
+                parameter.clamp_(max=math.log(max_scale))
+
+    @torch.no_grad()
+    def check(self, outputs: Mapping[str, Any]) -> None:
+        """Compare with what the model itself computes.
+
+        Raises:
+            ValueError: if the model's similarities are not scale * cosine + bias.
+        """
+        images, texts = embeds_of(outputs)
+        if texts.dim() == 2:
+            low = images.dtype not in (torch.float32, torch.float64)
+            found, expected = self.logits(images, texts)[0].float(), pair_logits_of(outputs)[0].float()
+            if torch.allclose(found, expected, rtol=0.05 if low else 1e-3, atol=0.05 if low else 1e-3):
+                return
+        raise ValueError(
+            f"{self._model_name} does not compute its similarities as scale * cosine + bias of its embeddings, as "
+            "several processes and chunk_size need"
+        )
+
+
+def checked_head(model: nn.Module, outputs: Mapping[str, Any] | None = None) -> Head:
+    """Return a model's head, compared with the model's own outputs at first use.
+
+    Raises:
+        ValueError: as `Head` and `Head.check`.
+    """
+    head, checked = Head(model), sites_of(model).checked
+    if ("head", None) not in checked:
+        if outputs is None:
+            raise RuntimeError("the head has not been checked yet")
+        head.check(outputs)
+        checked.add(("head", None))
+    return head
+
+
+def uses_sigmoid(model: nn.Module, config: MixupConfig) -> bool:
+    """Whether pairs are scored by the sigmoid loss: as configured, or as the model's bias says."""
+    if config.loss in ("infonce", "sigmoid"):
+        return config.loss == "sigmoid"
+    return Head(model).bias is not None
+
+
+def hold_temperature(model: nn.Module, config: MixupConfig) -> None:
+    """Set the temperature as configured at first use, and hold the scale of similarities in its range."""
+    head, checked = Head(model), sites_of(model).checked
+    configured = (config.temperature, config.learn_temperature)
+    if configured != (None, True) and ("temperature", configured) not in checked:
+        head.set_temperature(*configured)
+        checked.add(("temperature", configured))
+    head.clamp(config.max_logit_scale)

@@ -1,0 +1,36 @@
+"""Cross-Modal Mixup."""
+
+from __future__ import annotations
+
+from hf_mixup.methods.pairs import PairMethod
+
+
+class CrossModal(PairMethod):
+    """Mix both sides of each pair with the same partner and lam; a mixed picture belongs to what it shares.
+
+    Pictures (`image_mix`) are blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are
+    blended as embeddings before those are normalised (late), or as tokens (two_eot, aligned). The targets are the
+    overlaps M R M^T of the mixes, each direction divided by its own sums.
+
+    Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, applied to both modalities of CLIP (Radford et
+    al. 2021, arXiv 2103.00020); in latent space it is the VL-Mix of Oh et al. 2023, arXiv 2203.03897, with exact
+    targets.
+    """
+
+    name = "cross_modal"
+    title = "Cross-Modal Mixup"
+    blends = "both sides of image-text pairs: pixels or embeddings, caption embeddings or tokens"
+    paper = "arXiv:1710.09412, arXiv:2203.03897"
+    citation = (
+        "@inproceedings{oh2023geodesic, title={Geodesic Multi-Modal Mixup for Robust Fine-Tuning}, author={Oh, "
+        "Changdae and So, Junhyuk and Byun, Hoyoon and Lim, YongTaek and Shin, Minchul and Jeon, Jong-June and Song, "
+        "Kyungwoo}, booktitle={NeurIPS}, year={2023}}"
+    )
+
+    @property
+    def mixes_image(self) -> bool:
+        return True
+
+    @property
+    def mixes_text(self) -> bool:
+        return True

@@ -1,0 +1,56 @@
+"""Mixed negatives for image-text pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional import contrastive_cross_entropy, slerp
+from hf_mixup.methods.base import Batch, Params
+from hf_mixup.methods.cross_modal import CrossModal
+from hf_mixup.methods.pairs import PairMethod
+
+
+class M2(PairMethod):
+    """Experimental: beside the plain loss, one whose negatives are blends of each other pair's picture and caption.
+
+    Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own.
+
+    Source: m2-Mix of Oh et al. 2023, arXiv 2203.03897, equation 4, as the authors' code computes it.
+    """
+
+    name = "m2"
+    title = "m2-Mix (experimental)"
+    blends = "negatives only: the picture and the caption of each other pair, along a great circle"
+    paper = "arXiv:2203.03897"
+    citation = CrossModal.citation
+
+    @property
+    def mixes_image(self) -> bool:
+        return False
+
+    @property
+    def mixes_text(self) -> bool:
+        return False
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        return dict(batch)
+
+    def extra_loss(self, images: Tensor, texts: Tensor, lam: Tensor, rows: slice, relevance: Tensor) -> Tensor:
+        """Return the weighted loss against mixed negatives, 0-d.
+
+        Args:
+            images, texts: embeddings of all processes' rows, [N, D].
+            lam: share of the picture in each mixed negative, [N].
+            rows: which of them are scored here.
+            relevance: [n, N], 1 for pairs that are no negatives of each other.
+        """
+        images, texts = (nn.functional.normalize(each.float(), dim=-1) for each in (images, texts))
+        negatives = slerp(images, texts, lam)
+        losses = []
+        for own, other in ((images, texts), (texts, images)):
+            logits = torch.where(relevance > 0, own[rows] @ other.T, own[rows] @ negatives.T)
+            losses.append(contrastive_cross_entropy(logits / self.config.m2_temperature, relevance))
+        return self.config.m2_weight * (losses[0] + losses[1]) / 2

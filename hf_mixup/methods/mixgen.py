@@ -1,0 +1,62 @@
+"""MixGen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hf_mixup.functional.contrastive import Mix
+from hf_mixup.methods.base import Batch, Params
+from hf_mixup.methods.pairs import PairMethod, blend_pictures
+from hf_mixup.sites.captions import TokenRules, join_captions
+
+
+class MixGen(PairMethod):
+    """Blend the pictures and join the captions: a new pair that shows and says both; targets stay hard.
+
+    The captions are joined as tokens, within the budget of the text tower: where both do not fit, each keeps at least
+    half. Partners are always the batch's own, unmixed pairs. The paper takes lam = 0.5 for a quarter of the rows:
+    `lam: 0.5, prob: 0.25, prob_per: row`.
+
+    Source: Hao et al. 2023, "MixGen: A New Multi-Modal Data Augmentation", arXiv 2206.08358, section 3.
+    """
+
+    name = "mixgen"
+    title = "MixGen"
+    blends = "the pictures of image-text pairs, while their captions are joined"
+    paper = "arXiv:2206.08358"
+    citation = (
+        "@inproceedings{hao2023mixgen, title={MixGen: A New Multi-Modal Data Augmentation}, author={Hao, Xiaoshuai and "
+        "Zhu, Yi and Appalaraju, Srikar and Zhang, Aston and Zhang, Wanqian and Li, Bo and Li, Mu}, booktitle={WACV "
+        "Workshops}, year={2023}}"
+    )
+    enters_model = False
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.rules: TokenRules | None = None
+
+    def knows(self, tokenizer: Any) -> None:
+        self.rules = TokenRules.of(tokenizer)
+
+    def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
+        return None, None
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if self.rules is None:
+            raise ValueError(
+                "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
+                "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
+            )
+        inputs = blend_pictures(dict(batch), params, self.name, self.config.keys, inplace)
+        return {**inputs, **join_captions(batch, params.partner, params.lam < 1, self.rules, _budget(model, batch))}
+
+
+def _budget(model: nn.Module, batch: Batch) -> int:
+    """Return how many tokens the text tower takes; towers that number positions behind the padding's lose those."""
+    config = getattr(model, "config", None)
+    text = getattr(config, "text_config", config)
+    positions = getattr(text, "max_position_embeddings", None) or batch["input_ids"].shape[1]
+    numbered_behind_padding = any(name in getattr(text, "model_type", "") for name in ("roberta", "altclip", "clap"))
+    return positions - (getattr(text, "pad_token_id", None) or 0) - 1 if numbered_behind_padding else positions

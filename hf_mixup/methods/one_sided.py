@@ -1,0 +1,31 @@
+"""Mixup of one side of image-text pairs."""
+
+from __future__ import annotations
+
+from hf_mixup.methods.pairs import PairMethod
+
+
+class OneSided(PairMethod):
+    """Mix only the pictures (`side: image`, the default) or only the captions; targets M R.
+
+    A mixed picture belongs to both captions, with shares lam and 1 - lam.
+
+    Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, with the soft contrastive targets of i-Mix (Lee
+    et al. 2021, arXiv 2010.08887, equation 4).
+    """
+
+    name = "one_sided"
+    title = "One-sided mixup of pairs"
+    blends = "the pictures or the captions of image-text pairs"
+    paper = "arXiv:2010.08887"
+    citation = (
+        "@inproceedings{lee2021imix, title={i-Mix: A Domain-Agnostic Strategy for Contrastive Representation "
+        "Learning}, author={Lee, Kibok and Zhu, Yian and Sohn, Kihyuk and Li, Chun-Liang and Shin, Jinwoo and Lee, "
+        "Honglak}, booktitle={ICLR}, year={2021}}"
+    )
+    default_side = "image"
+
+    def __init__(self, config: object) -> None:
+        super().__init__(config)
+        if self.config.side == "both":
+            raise ValueError("side='both' is not one side: use method='cross_modal'")
