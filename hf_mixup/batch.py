@@ -79,8 +79,8 @@ class MixedBatch:
             if site.partner is self.partner and site.calls == 0:
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
-                    "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, "
-                    "call `Mixup.prepare(model)` before its first forward pass"
+                    "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "
+                    "`Mixup.prepare(model)`, or mix a first batch, before it is run unmixed"
                 )
 
     @property

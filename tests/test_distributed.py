@@ -50,11 +50,10 @@ def test_two_processes_equal_one(door: str, name: str, method: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("door", "method", "extra"),
     [
-        ("trainer", "cross_modal", {}),
         ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
         ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
         ("trainer", "cross_modal", {"loss": "sigmoid"}),
-        ("collator", "m2", {"local_loss": False}),
+        ("collator", "m2", {}),
     ],
 )
 def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], tmp_path: Path) -> None:

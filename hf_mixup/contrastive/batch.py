@@ -43,6 +43,7 @@ class PairBatch(MixedBatch):
         self.ids = ids
         self._objective: PairObjective | None = None
         self._cached: CachedPass | None = None
+        self._found: Tensor | float = 0.0
 
     @property
     def objective(self) -> PairObjective:
@@ -57,7 +58,7 @@ class PairBatch(MixedBatch):
     @property
     def targets(self) -> Tensor:
         """Q, float32 [B, N]: how much each picture belongs to each caption of all processes; rows sum to 1."""
-        return self.objective.targets
+        return self.objective.targets(self.objective.rows)
 
     def forward(self, model: nn.Module) -> Any:
         """Run the model on the mixed inputs, in chunks where `chunk_size` says so."""
@@ -91,17 +92,22 @@ class PairBatch(MixedBatch):
                 f"{type(self._model).__name__}: its text embeddings depend on the other side, so that method 'm2' "
                 "cannot blend the two"
             )
-        head = self._head(outputs)
-        by_image, by_text = self.objective.logits(outputs, head)
-        self._logits = by_image
-        loss = self.objective.loss(by_image, by_text, outputs, uses_sigmoid(self._model, self._mixup.config))
-        return loss if self._cached is None else self._cached.deferred(loss)
+        rows, head, self._found = self.objective.rows, self._head(outputs), 0.0
+        if self._cached is None:
+            return self._part(outputs, rows, head)
+        return self._cached.deferred(rows, lambda some: self._part(outputs, some, head))
+
+    def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
+        """Return the mean loss of some of the rows scored here, and note what was found for their pictures."""
+        objective = self.objective
+        by_image, by_text = objective.logits(outputs, head, rows)
+        found = objective.targets(rows).gather(1, by_image.detach().argmax(-1, keepdim=True))
+        self._found += found.sum() / len(objective.rows)
+        return objective.loss(by_image, by_text, outputs, rows, uses_sigmoid(self._model, self._mixup.config))
 
     def accuracy(self) -> Tensor | None:
         """Return the share of the targets' mass on the caption found for each picture, 0-d; None before the loss."""
-        if self._logits is None:
-            return None
-        return self.targets.gather(1, self._logits.detach().argmax(-1, keepdim=True)).mean()
+        return self._found if isinstance(self._found, Tensor) else None
 
     def _head(self, outputs: Any) -> Head | None:
         if self._cached is not None:

@@ -6,7 +6,7 @@ section 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -44,7 +44,7 @@ class CachedPass:
     ) -> None:
         _refuse_batch_norm(inner)
         self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, params, head
-        rows = len(params.partner)
+        rows, self._size = len(params.partner), size
         self._chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         towers, sites = towers_of(inner), sites_of(inner)
         self._captures: tuple[Site, Site] = (sites.after(towers.image), sites.after(towers.text))
@@ -58,34 +58,51 @@ class CachedPass:
                 self._random.append(_RandomState(params.partner))
                 parts.append(self._encode(chunk))
         self._leaves = [torch.cat(side).requires_grad_() for side in zip(*parts)]
-        image, text = (self._mixed(leaf, mixing) for leaf, mixing in zip(self._leaves, late))
-        self.outputs = {"image_embeds": image, "text_embeds": text}
+        self._embeds = [self._mixed(leaf, mixing) for leaf, mixing in zip(self._leaves, late)]
+        self._ends = [each.detach().requires_grad_() for each in self._embeds]
+        self.outputs = dict(zip(("image_embeds", "text_embeds"), self._ends))
 
     def _mixed(self, embeds: Tensor, mixing: Mixing | None) -> Tensor:
         if mixing is not None:
             embeds = mixing(embeds, self._params.partner, self._params.lam)
         return F.normalize(embeds.flatten(1), dim=-1, eps=torch.finfo(embeds.dtype).tiny)
 
-    def deferred(self, loss: Tensor) -> Tensor:
-        """Return the loss as a number whose backward pass gives the weights their gradients, chunk by chunk."""
+    def deferred(self, rows: Tensor, mean_loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the mean loss of the rows as a number whose backward pass reaches the weights, chunk by chunk.
+
+        The similarities, too, are computed for a chunk of rows at a time.
+
+        Args:
+            rows: long [n], what `mean_loss` is given parts of.
+            mean_loss: gives the mean loss of some rows, from `outputs`.
+        """
         learnt = [parameter for parameter in self._head.parameters if parameter.requires_grad]
+        wanted = [*self._ends, *learnt]
+        sums = [torch.zeros_like(each) for each in wanted]
+        total = torch.zeros((), device=rows.device)
+        for part in rows.split(self._size):
+            loss = mean_loss(part) * (len(part) / len(rows))
+            total += loss.detach()
+            if loss.requires_grad:
+                for sum_, grad in zip(sums, torch.autograd.grad(loss, wanted, allow_unused=True)):
+                    sum_ += 0 if grad is None else grad
         if not torch.is_grad_enabled():
-            return loss
-        grads = torch.autograd.grad(loss, [*self._leaves, *learnt], allow_unused=True)
-        cached, head_grads = grads[: len(self._leaves)], grads[len(self._leaves) :]
-        deferred = loss.detach().requires_grad_()
-        deferred.register_hook(lambda scale: self._backward(scale, cached, list(zip(learnt, head_grads))))
-        return deferred
+            return total
+        cached = torch.autograd.grad(self._embeds, self._leaves, sums[: len(self._ends)])
+        head = list(zip(learnt, sums[len(self._ends) :]))
+        total.requires_grad_()
+        total.register_hook(lambda scale: self._backward(scale, cached, head))
+        return total
 
     @torch.enable_grad()
-    def _backward(self, scale: Tensor, cached: tuple[Tensor, ...], head: list[tuple[Tensor, Tensor]]) -> None:
+    def _backward(self, scale: Tensor, cached: tuple[Tensor, ...], head: Sequence[tuple[Tensor, Tensor]]) -> None:
         for number, chunk in enumerate(self._chunks):
             last = number == len(self._chunks) - 1
             with self._without_sync(last), self._random[number].restored(), self._autocast():
                 embeds = self._encode(chunk)
                 terms = [(z * grad[chunk].detach()).sum() for z, grad in zip(embeds, cached) if z.requires_grad]
                 if last:  # each weight is to be seen in a pass that synchronises
-                    terms += [(p * grad).sum() for p, grad in head if grad is not None]
+                    terms += [(p * grad).sum() for p, grad in head]
                 total = sum(terms)
             if isinstance(total, Tensor):
                 (total * scale).backward()

@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_mixup.config import MixupConfig
-from hf_mixup.contrastive.gather import first_row, gather_rows, world_size
+from hf_mixup.contrastive.gather import first_row, gather_rows
 from hf_mixup.contrastive.head import Head
 from hf_mixup.functional.contrastive import (
     Mix,
     contrastive_cross_entropy,
-    mix_lengths,
-    pair_targets,
+    mix_rows,
     scaled_overlap,
     soft_sigmoid_loss,
 )
@@ -29,88 +28,95 @@ from hf_mixup.sites.towers import embeds_of, pair_logits_of
 class PairObjective:
     """What the pairs of one batch are to be like, and how far they are from it.
 
-    Each process scores its own rows against the rows of all processes (or all against all, `local_loss=False`).
-    Partners lie inside a process, so that the mix operator of the whole batch is block-diagonal.
+    Each process scores its own rows against the rows of all processes (or all against all, `local_loss=False`); a part
+    of them at a time, if the whole would take too much memory. Partners lie inside a process.
 
     Args:
         method: the method that mixed, or None for unmixed pairs.
         keys: numbers that agree where captions do, long [B].
         ids: the same for `pair_ids`, or None.
+
+    Attributes:
+        rows: numbers of the rows scored here among those of all processes, long [n].
     """
 
     def __init__(
         self, config: MixupConfig, method: PairMethod | None, params: Params, keys: Tensor, ids: Tensor | None
     ) -> None:
-        self.config, self._method, self._lam = config, method, params.lam
+        self.config, self._method = config, method
         image, text = (None, None) if method is None else method.sides(params)
-        self._block = _relevance(config, keys, keys, ids, ids)  # of this process's rows
-        self._lengths = [mix_lengths(self._block, mix) for mix in (image, text)]
-        every_key, every_id = gather_rows(keys), None if ids is None else gather_rows(ids)
-        every_image, every_text = _gathered(image), _gathered(text)
+        self._keys = gather_rows(keys)
+        self._ids = None if ids is None else gather_rows(ids)
+        self._image, self._text, self._lam = _gathered(image), _gathered(text), gather_rows(params.lam)
+        every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
-        self.rows = slice(0, len(every_key)) if not config.local_loss else slice(start, start + len(keys))
-        if not config.local_loss:
-            keys, ids, image, text = every_key, every_id, every_image, every_text
-        self.relevance = _relevance(config, keys, every_key, ids, every_id, self.rows.start)
-        self.by_image = pair_targets(self.relevance, image, every_text)
-        self.by_text = pair_targets(self.relevance, text, every_image)
+        self.rows = every[start : start + len(keys)] if config.local_loss else every
 
-    @property
-    def targets(self) -> Tensor:
-        """Q: pictures of this process (rows) by captions of all (columns), each row summing to 1."""
-        return self.by_image / self.by_image.sum(-1, keepdim=True).clamp(min=1e-12)
+    def targets(self, rows: Tensor) -> Tensor:
+        """Return Q for pictures by their numbers [n] against all captions, [n, N]; rows sum to 1."""
+        overlap = self._overlap(rows, self._image, self._text)
+        return overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-12)
 
-    def logits(self, outputs: Mapping[str, Any], head: Head | None) -> tuple[Tensor, Tensor]:
-        """Return similarities by picture and by text of this process's rows, [n, N] each."""
+    def logits(self, outputs: Mapping[str, Any], head: Head | None, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return similarities of the rows [n] by picture and by text against those of all processes, [n, N] each."""
         if head is None:
-            return pair_logits_of(outputs)  # one process: the model's own
-        images, texts = (F.normalize(each, dim=-1) for each in embeds_of(outputs))
-        every_image, every_text = gather_rows(images), gather_rows(texts)
-        own_images, own_texts = every_image[self.rows], every_text[self.rows]
-        return head.logits(own_images, every_text)[0], head.logits(every_image, own_texts)[1]
+            by_image, by_text = pair_logits_of(outputs)  # one process: the model's own
+            return by_image[rows], by_text[rows]
+        images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
+        return head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
 
-    def loss(self, by_image: Tensor, by_text: Tensor, outputs: Mapping[str, Any], sigmoid: bool) -> Tensor:
-        """Return the mean loss of this process's rows, 0-d."""
-        smoothing = self.config.label_smoothing
+    def loss(
+        self, by_image: Tensor, by_text: Tensor, outputs: Mapping[str, Any], rows: Tensor, sigmoid: bool
+    ) -> Tensor:
+        """Return the mean loss of the rows [n], 0-d, from their similarities [n, N]."""
+        smoothing, overlap = self.config.label_smoothing, self._overlap(rows, self._image, self._text)
         if sigmoid:
-            loss = soft_sigmoid_loss(by_image, self._overlaps(), smoothing)
+            scaled = scaled_overlap(overlap, self._lengths(self._image)[rows], self._lengths(self._text))
+            loss = soft_sigmoid_loss(by_image, scaled, smoothing)
         else:
+            other = self._overlap(rows, self._text, self._image)
             loss = (
-                contrastive_cross_entropy(by_image, self.by_image, smoothing)
-                + contrastive_cross_entropy(by_text, self.by_text, smoothing)
+                contrastive_cross_entropy(by_image, overlap, smoothing)
+                + contrastive_cross_entropy(by_text, other, smoothing)
             ) / 2
         if isinstance(self._method, M2):
             images, texts = (gather_rows(each) for each in embeds_of(outputs))
-            loss = loss + self._method.extra_loss(images, texts, gather_rows(self._lam), self.rows, self.relevance)
+            loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
         return loss
 
-    def _overlaps(self) -> Tensor:
-        image, text = self._lengths
-        rows = gather_rows(image)[self.rows] if not self.config.local_loss else image
-        return scaled_overlap(self.by_image, rows, gather_rows(text))
+    def _relevance(self, rows: Tensor) -> Tensor:
+        """Return 1.0 where a row [n] and one of all rows belong together, [n, N]."""
+        if not self.config.duplicates:
+            return F.one_hot(rows, len(self._keys)).float()
+        same = self._keys[rows][:, None] == self._keys[None, :]
+        if self._ids is not None:
+            same = same | (self._ids[rows][:, None] == self._ids[None, :])
+        return same.float()
 
+    def _overlap(self, rows: Tensor, mix: Mix | None, columns: Mix | None) -> Tensor:
+        """Return the rows of M R M_columns^T, as `pair_targets` does for all rows."""
+        relevance = self._relevance(rows)
+        if mix is not None:
+            partner, lam = mix[0][rows], mix[1][rows][:, None]
+            relevance = lam * relevance + (1 - lam) * self._relevance(partner)
+        return mix_rows(relevance.mT, columns).mT
 
-def _relevance(
-    config: MixupConfig,
-    row_keys: Tensor,
-    keys: Tensor,
-    row_ids: Tensor | None,
-    ids: Tensor | None,
-    start: int = 0,
-) -> Tensor:
-    """Return 1.0 where a row and a column belong together, [n, N]; row 0 is column `start`."""
-    if not config.duplicates:
-        own = torch.arange(len(row_keys), device=keys.device) + start
-        return F.one_hot(own, len(keys)).float()
-    same = row_keys[:, None] == keys[None, :]
-    if row_ids is not None and ids is not None:
-        same = same | (row_ids[:, None] == ids[None, :])
-    return same.float()
+    def _lengths(self, mix: Mix | None) -> Tensor:
+        """Return the lengths of the mixes of all rows, [N], as `mix_lengths` does."""
+        if mix is None:
+            return torch.ones(len(self._keys), device=self._keys.device)
+        partner, lam = mix
+        related = self._keys == self._keys[partner]
+        if self._ids is not None:
+            related = related | (self._ids == self._ids[partner])
+        if not self.config.duplicates:
+            related = partner == torch.arange(len(partner), device=partner.device)
+        return (lam**2 + (1 - lam) ** 2 + 2 * lam * (1 - lam) * related).sqrt()
 
 
 def _gathered(mix: Mix | None) -> Mix | None:
     """Return the mix of all processes' rows; a process's partners are its own rows."""
-    if mix is None or world_size() == 1:
-        return mix
+    if mix is None:
+        return None
     partner, lam = mix
     return gather_rows(partner + first_row(len(partner))), gather_rows(lam)

@@ -38,13 +38,13 @@ class M2(PairMethod):
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return dict(batch)
 
-    def extra_loss(self, images: Tensor, texts: Tensor, lam: Tensor, rows: slice, relevance: Tensor) -> Tensor:
+    def extra_loss(self, images: Tensor, texts: Tensor, lam: Tensor, rows: Tensor, relevance: Tensor) -> Tensor:
         """Return the weighted loss against mixed negatives, 0-d.
 
         Args:
             images, texts: embeddings of all processes' rows, [N, D].
             lam: share of the picture in each mixed negative, [N].
-            rows: which of them are scored here.
+            rows: numbers of those that are scored here, long [n].
             relevance: [n, N], 1 for pairs that are no negatives of each other.
         """
         images, texts = (nn.functional.normalize(each.float(), dim=-1) for each in (images, texts))

@@ -9,7 +9,12 @@ from typing import NamedTuple, TypeAlias, TypedDict
 import numpy as np
 
 DEFAULT_METRICS = ("accuracy", "ece", "nll")
-_HIGHER_IS_BETTER = ("accuracy", "f1", "mean_average_precision", "r2", "spearman")
+PAIR_METRICS = ("i2t_r1", "t2i_r1", "mean_recall", "nll", "nll_temperature", "ece", "ece_temperature")
+_HIGHER_IS_BETTER = (
+    *("accuracy", "f1", "mean_average_precision", "r2", "spearman"),
+    *("i2t_r", "t2i_r", "mean_recall", "zero_shot_accuracy"),
+)
+_NEITHER = ("temperature", "modality_gap")
 
 
 class Result(TypedDict):
@@ -98,6 +103,6 @@ def direction(metric: str) -> int:
     >>> direction("f1_macro"), direction("ece"), direction("temperature")
     (1, -1, 0)
     """
-    if metric == "temperature":
+    if metric in _NEITHER:
         return 0
     return 1 if metric.startswith(_HIGHER_IS_BETTER) else -1

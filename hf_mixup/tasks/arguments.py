@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
 
-TASKS = ("image-classification", "text-classification")
+IMAGE, TEXT, PAIRS = TASKS = ("image-classification", "text-classification", "image-text")
 BUNDLED = "emoji"
 
 
@@ -18,7 +18,14 @@ class TaskArguments:
     """Data set, columns and model of a run.
 
     Args:
-        config_overrides: settings of a new model's configuration, a mapping or its JSON text.
+        config_overrides: settings of a new model's configuration, a mapping or its JSON text; those of a tower of a
+            dual encoder under `vision_config` and `text_config`.
+        caption_column: holds a caption a row, or a list of them: training picks one each time, evaluation the first.
+        id_column: rows with the same value are relevant to each other.
+        class_column, class_templates: name the classes and sentences of zero-shot classification, which is then
+            scored on every split.
+        caption_noise, image_blank: spoil the training rows; `eval_caption_noise` and `eval_image_blank` add a spoilt
+            copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are spoilt in every run.
 
     Raises:
         ValueError: for an unknown task, or settings that exclude each other.
@@ -40,6 +47,15 @@ class TaskArguments:
     )
     image_column: str = knob("image", "Column with the pictures.")
     text_column: str = knob("text", "Column with the texts.")
+    caption_column: str = knob("caption", "image-text: column with the captions, a text or a list of texts a row.")
+    id_column: str | None = knob(
+        None, "image-text: column that is equal where picture and caption of two rows fit (default: the caption)."
+    )
+    class_column: str | None = knob(None, "image-text: column with class names, to score zero-shot classification.")
+    class_templates: list[str] | None = field(
+        default=None,
+        metadata={"help": "image-text: captions to make of class names, e.g. 'a photo of a {}' (default: the names)."},
+    )
     label_column: str = knob("label", "Column with the classes, as names or numbers.")
     model: str | None = knob(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
     model_type: str | None = knob(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
@@ -52,6 +68,12 @@ class TaskArguments:
     max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
     flip: bool = knob(False, "Flip half of the training pictures from left to right.")
     cache_images: bool = knob(True, "Keep processed pictures in memory where they take at most 2 GB.")
+    caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
+    image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
+    eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
+    eval_image_blank: float = knob(0.0, "image-text: also test with this share of the pictures blanked.")
+    freeze: Literal["image", "text"] | None = knob(None, "image-text: keep this tower's weights (LiT: image).")
+    lora_rank: int | None = knob(None, "image-text: train LoRA adapters of this rank instead of all weights.")
     overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
 
     def __post_init__(self) -> None:
@@ -65,10 +87,16 @@ class TaskArguments:
             raise ValueError("config_overrides are for a new model: name its model_type")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples", "lora_rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1 on")
+        for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
+        for template in self.class_templates or ():
+            if template.count("{}") != 1:
+                raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -76,14 +104,13 @@ class TaskArguments:
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
 
     @property
-    def is_image(self) -> bool:
-        """Whether the inputs are pictures."""
-        return self.task == "image-classification"
-
-    @property
-    def input_column(self) -> str:
-        """Name of the column that the model reads."""
-        return self.image_column if self.is_image else self.text_column
+    def columns(self) -> dict[str, str]:
+        """Columns that the data set must have, by what errors call them."""
+        if self.task == PAIRS:
+            named = {"image": self.image_column, "caption": self.caption_column}
+            named |= {"id": self.id_column} if self.id_column else {}
+            return named | ({"class": self.class_column} if self.class_column else {})
+        return {"input": self.image_column if self.task == IMAGE else self.text_column, "label": self.label_column}
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Any data set -> splits with encoded labels."""
+"""Any data set -> splits with encoded labels, or of pictures and captions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,20 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_datase
 
 from hf_mixup.data import load_emoji
 from hf_mixup.errors import did_you_mean
-from hf_mixup.tasks.arguments import BUNDLED, TaskArguments
+from hf_mixup.pairs import check_caption
+from hf_mixup.tasks.arguments import BUNDLED, IMAGE, PAIRS, TEXT, TaskArguments
 
+_BUNDLED_AS: dict[str, Any] = {IMAGE: "image", TEXT: "text", PAIRS: "image-text"}
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a task; the label column of each split is a `ClassLabel` with the same names."""
+    """The rows of a task; the label column of each split is a `ClassLabel` with the same names.
+
+    Pairs have neither a label column nor `label_names`.
+    """
 
     train: Dataset
     validation: Dataset
@@ -35,7 +41,7 @@ def load_splits(task: TaskArguments) -> Splits:
     """Load the data set of a task, pick its splits and encode its labels.
 
     Raises:
-        ValueError: for a split or column that is not there, or labels that are no classes.
+        ValueError: for a split or column that is not there, labels that are no classes, or a row without caption.
         FileNotFoundError: for a file or folder that is not there.
 
     >>> splits = load_splits(TaskArguments(max_train_samples=8))
@@ -45,10 +51,19 @@ def load_splits(task: TaskArguments) -> Splits:
     data = load_raw(task)
     for rows in data.values():
         _check_columns(rows, task)
-    train, validation, tests = _pick_splits(data, task)
-    names = _label_names(train, task)
-    parts = {"train": train, "validation": validation, **tests}
-    parts = {split: _encoded(rows, split, names, task) for split, rows in parts.items()}
+    validation, tests = _split_names(data, task)
+    used = dict.fromkeys(name for name in (task.train_split, validation, *tests) if name is not None)
+    # Before any rows are drawn, so that errors count rows as the user does.
+    parts = {split: _INPUTS[task.task](data[split], split, task) for split in used}
+    if validation is None:
+        parts[task.train_split], drawn = _divided(parts[task.train_split], task)
+    else:
+        drawn = parts[validation]
+    parts = {"train": parts[task.train_split], "validation": drawn, **{test: parts[test] for test in tests}}
+    names = []
+    if task.task != PAIRS:
+        names = _label_names(parts["train"], task)
+        parts = {split: _with_numbers(rows, split, names, task) for split, rows in parts.items()}
     train = _at_most(parts.pop("train"), task.max_train_samples)
     parts = {split: _at_most(rows, task.max_eval_samples) for split, rows in parts.items()}
     return Splits(train, parts.pop("validation"), parts, names)
@@ -62,7 +77,7 @@ def load_raw(task: TaskArguments) -> DatasetDict:
         ValueError: for a file of a format that is not read.
     """
     if task.dataset == BUNDLED:
-        return load_emoji("image" if task.is_image else "text")
+        return load_emoji(_BUNDLED_AS[task.task])
     path = Path(task.dataset)
     if path.is_dir():
         saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
@@ -79,28 +94,29 @@ def load_raw(task: TaskArguments) -> DatasetDict:
 
 
 def _check_columns(rows: Dataset, task: TaskArguments) -> None:
-    for setting, column in (("input", task.input_column), ("label", task.label_column)):
+    for setting, column in task.columns.items():
         if column not in rows.column_names:
             raise ValueError(
                 f"the data set has no {setting} column {column!r}: {did_you_mean(column, rows.column_names)}"
             )
 
 
-def _pick_splits(data: DatasetDict, task: TaskArguments) -> tuple[Dataset, Dataset, dict[str, Dataset]]:
+def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, list[str]]:
+    """Return the names of the validation split, if there is one, and of the test splits."""
     tests = task.test_splits
     if tests is None:
         tests = [name for name in data if name.startswith("test")]
     for name in (task.train_split, task.validation_split, *tests):
         if name is not None and name not in data:
             raise ValueError(f"the data set has no split {name!r}: {did_you_mean(name, data)}")
-    train = data[task.train_split]
-    name = task.validation_split or ("validation" if "validation" in data else None)
-    if name is not None:
-        return train, data[name], {test: data[test] for test in tests}
+    return task.validation_split or ("validation" if "validation" in data else None), tests
+
+
+def _divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
     if len(train) < 2:
         raise ValueError(f"split {task.train_split!r} has {len(train)} rows: too few to validate on a part of them")
     parts = train.train_test_split(test_size=task.validation_share, seed=_SUBSET_SEED)
-    return parts["train"], parts["test"], {test: data[test] for test in tests}
+    return parts["train"], parts["test"]
 
 
 def _label_names(train: Dataset, task: TaskArguments) -> list[str]:
@@ -115,8 +131,8 @@ def _label_names(train: Dataset, task: TaskArguments) -> list[str]:
     return [str(value) for value in sorted(values)]
 
 
-def _encoded(rows: Dataset, split: str, names: list[str], task: TaskArguments) -> Dataset:
-    """Return the rows with labels as numbers of `names`, and pictures decoded as such."""
+def _with_numbers(rows: Dataset, split: str, names: list[str], task: TaskArguments) -> Dataset:
+    """Return the rows with labels as numbers of `names`."""
     column, feature = task.label_column, rows.features[task.label_column]
     if not isinstance(feature, ClassLabel):
         numbers = {name: number for number, name in enumerate(names)}
@@ -129,16 +145,38 @@ def _encoded(rows: Dataset, split: str, names: list[str], task: TaskArguments) -
         raise ValueError(f"split {split!r} has other label names than the training split: {', '.join(feature.names)}")
     elif any(value is None or value < 0 for value in rows.unique(column)):
         raise ValueError(f"split {split!r} has rows without a label: leave it out of test_splits")
-    if not task.is_image:
-        return _checked_text(rows, task)
-    return rows.cast_column(task.image_column, Image(mode="RGB"))
+    return rows
 
 
-def _checked_text(rows: Dataset, task: TaskArguments) -> Dataset:
+def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    """Return the rows with pictures decoded as such; paths count from the folder of the file that names them."""
+    column, folder = task.image_column, Path(task.dataset)
+    feature: Any = rows.features[column]
+    if getattr(feature, "dtype", None) in ("string", "large_string"):
+        folder = folder.parent if folder.is_file() else folder
+        paths = [value and str(folder / value) for value in rows[column]]
+        for row, path in enumerate(paths):
+            if not path or not Path(path).is_file():
+                found = f"no such picture: {path}" if path else "it names no picture"
+                raise ValueError(f"split {split!r}, row {row}: {found}: mend image column {column!r} or drop the row")
+        rows = rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
+    return rows.cast_column(column, Image(mode="RGB"))
+
+
+def _texts(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     feature: Any = rows.features[task.text_column]
     if getattr(feature, "dtype", None) not in ("string", "large_string"):
         raise ValueError(f"text column {task.text_column!r} holds {feature}, expected texts")
     return rows
+
+
+def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    for row, caption in enumerate(rows[task.caption_column]):
+        check_caption(caption, f"split {split!r}, row {row}", task.caption_column)
+    return _pictures(rows, split, task)
+
+
+_INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {IMAGE: _pictures, TEXT: _texts, PAIRS: _pairs}
 
 
 def _at_most(rows: Dataset, count: int | None) -> Dataset:

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset as Rows
+from datasets import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
 
+from hf_mixup.pairs import as_picture
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.models import classifier
 
@@ -39,39 +41,34 @@ def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForImageClassification, task, label_names, **size)
 
 
-class ImageRows(Dataset):
-    """Rows of `pixel_values` float32 [3, H, W] and integer `labels`.
+class PixelRows(Dataset):
+    """Processed pictures, float32 [3, H, W] each: what the rows of every task with pictures share.
 
     Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
     forward and backward passes. Beyond 2 GB of pixels, or with `task.cache_images=False`, each row is processed anew.
 
     Args:
-        rows: pictures and encoded labels, as `load_splits` returns them.
+        rows: pictures, as `load_splits` returns them.
         flip: flip each picture from left to right with a chance of 1/2, from torch's global generator. A run resumed
             at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
             read one batch ahead of the checkpoint.
 
-    >>> from hf_mixup.tasks.data import load_splits
-    >>> task = TaskArguments(model_type="resnet", image_size=32, max_train_samples=4)
-    >>> rows = ImageRows(load_splits(task).train, load_image_processor(task), task)
-    >>> rows[0]["pixel_values"].shape
-    torch.Size([3, 32, 32])
+    Raises:
+        ValueError: (at the first use) for a picture that cannot be read, naming its row and file.
     """
 
     def __init__(self, rows: Rows, processor: Any, task: TaskArguments, flip: bool = False) -> None:
         self.rows, self.processor, self.flip = rows, processor, flip
         self.image_column, self.keep = task.image_column, task.cache_images
-        self.labels: list[int] = list(rows[task.label_column])
         self._kept: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def pixels(self, index: int) -> Tensor:
+        """Return one picture, flipped or not."""
         pixels = self._pixels(index)
-        if self.flip and torch.rand(()) < 0.5:
-            pixels = pixels.flip(-1)
-        return {"pixel_values": pixels, "labels": self.labels[index]}
+        return pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
 
     def _pixels(self, index: int) -> Tensor:
         if self._kept is not None:
@@ -84,5 +81,38 @@ class ImageRows(Dataset):
         return pixels
 
     def _processed(self, start: int, stop: int) -> Tensor:
-        images = self.rows[start:stop][self.image_column]
+        try:
+            images = self.rows[start:stop][self.image_column]
+            if None in images:
+                raise OSError("a row has no picture")
+        except (OSError, SyntaxError):  # Pillow calls a broken PNG a SyntaxError
+            self._name_the_broken_row(start, stop)
+            raise
         return self.processor(images, return_tensors="pt")["pixel_values"]
+
+    def _name_the_broken_row(self, start: int, stop: int) -> None:
+        undecoded = self.rows.cast_column(self.image_column, Image(decode=False))
+        for index in range(start, min(stop, len(self))):
+            row = dict(undecoded[index])
+            picture = row.pop(self.image_column) or {}
+            columns = {"file": picture.get("path"), **row}
+            known = {name: value for name, value in columns.items() if isinstance(value, (int, str))}
+            as_picture(picture if any(picture.values()) else None, f"the row {known}")
+
+
+class ImageRows(PixelRows):
+    """Rows of `pixel_values` float32 [3, H, W] and integer `labels`; see `PixelRows`.
+
+    >>> from hf_mixup.tasks.data import load_splits
+    >>> task = TaskArguments(model_type="resnet", image_size=32, max_train_samples=4)
+    >>> rows = ImageRows(load_splits(task).train, load_image_processor(task), task)
+    >>> rows[0]["pixel_values"].shape
+    torch.Size([3, 32, 32])
+    """
+
+    def __init__(self, rows: Rows, processor: Any, task: TaskArguments, flip: bool = False) -> None:
+        super().__init__(rows, processor, task, flip)
+        self.labels: list[int] = list(rows[task.label_column])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"pixel_values": self.pixels(index), "labels": self.labels[index]}

@@ -11,7 +11,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare
+from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare, score
 
 
 def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> None:
@@ -31,15 +31,14 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
     results: list[Result] = []
-    for split, rows in prepared.evaluated.items():
-        prefix = "eval" if split == "validation" else split  # the name under which cards and trackers look for it
-        metrics = trainer.evaluate(rows, metric_key_prefix=prefix)
+    for split in prepared.evaluated:
+        prefix, metrics, _ = score(trainer, prepared, split)
         trainer.save_metrics(prefix, metrics)
         short = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
         results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})
     write_card(trainer, task)
     if trainer.is_world_process_zero():
-        print(comparison_table(results))
+        print(comparison_table(results, metrics=prepared.metrics))
         print(f"\nmodel and metrics: {args.output_dir}")
 
 

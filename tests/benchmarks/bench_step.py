@@ -19,6 +19,8 @@ from rich.table import Table
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    CLIPConfig,
+    CLIPModel,
     ResNetConfig,
     ResNetForImageClassification,
     Trainer,
@@ -55,6 +57,22 @@ def bert() -> tuple[Any, dict[str, torch.Tensor]]:
     }
 
 
+def clip() -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return a small CLIP and a batch of 64 pairs."""
+    tower = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    text = {**tower, "vocab_size": 1000, "max_position_embeddings": 24, "eos_token_id": 999}
+    vision = {**tower, "image_size": 32, "patch_size": 8}
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, 990, (64, 24), generator=generator)
+    ids[:, -1] = 999
+    batch = {"pixel_values": torch.randn(64, 3, 32, 32, generator=generator), "input_ids": ids}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64)), {
+        **batch,
+        "attention_mask": torch.ones_like(ids),
+        "return_loss": True,
+    }
+
+
 def measure(build: Any, methods: list[str], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each step, for the plain Trainer and each method."""
     model, batch = build()
@@ -65,7 +83,8 @@ def measure(build: Any, methods: list[str], rounds: int) -> dict[str, list[float
     for turn in range(rounds + 3):
         for name, trainer in trainers.items():
             start = time.perf_counter()
-            trainer.training_step(model, dict(batch), torch.tensor(len(batch["labels"])))
+            items = torch.tensor(len(batch["labels"])) if "labels" in batch else None
+            trainer.training_step(model, dict(batch), items)
             model.zero_grad()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
@@ -82,6 +101,7 @@ def main() -> None:
     for label, build, methods in [
         ("ResNet, 64 x 3 x 32 x 32", resnet, ["mixup", "cutmix", "manifold"]),
         ("BERT (MiniLM size), 16 x 32", bert, ["embedding", "manifold", "features"]),
+        ("CLIP, 64 pairs", clip, ["cross_modal", "one_sided", "geodesic", "m2"]),
     ]:
         seconds = measure(build, methods, rounds)
         plain = statistics.median(seconds["plain Trainer"])

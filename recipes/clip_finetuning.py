@@ -1,0 +1,57 @@
+"""Train or fine-tune a dual encoder (CLIP, SigLIP, ...) on pictures with captions, with mixing.
+
+python recipes/clip_finetuning.py recipes/configs/emoji_pairs.yaml --method geodesic
+accelerate launch --num_processes 2 recipes/clip_finetuning.py recipes/configs/clip_lora.yaml
+
+Copy this file and change what you need: `hf-mixup train` takes the same steps.
+"""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments, set_seed
+
+from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.metrics import pair_compute_metrics
+from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.data import load_splits
+from hf_mixup.tasks.pairs import PairRows, load_pair_model, load_pair_processor, pair_collator
+from hf_mixup.tasks.train import checkpoint_to_resume
+
+
+def main() -> None:
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
+    checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
+
+    # Any data set with a column of pictures and one of captions will do; here you would load your own.
+    splits = load_splits(task)
+    processor = load_pair_processor(task)
+    set_seed(args.seed)  # before the model is built, as its new weights are random
+    model = load_pair_model(task, processor)  # with LoRA adapters or a frozen tower, if the settings say so
+
+    # Nothing is mixed here: pictures, captions and ids stay as they are until the forward pass.
+    train_rows = PairRows(splits.train, processor, task, train=True).spoilt(task.caption_noise, task.image_blank)
+
+    trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
+        model,
+        args,
+        mixup=mixup,
+        data_collator=pair_collator(task, processor),
+        train_dataset=train_rows,
+        eval_dataset=PairRows(splits.validation, processor, task),
+        processing_class=processor,
+        compute_metrics=pair_compute_metrics,  # retrieval, calibration, and the geometry of the embeddings
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+
+    # Evaluation never mixes. It scores each picture against all captions of the split, not only those of its batch.
+    for split, rows in splits.tests.items():
+        metrics = trainer.evaluate(PairRows(rows, processor, task), metric_key_prefix=split)
+        trainer.log_metrics(split, metrics)
+        trainer.save_metrics(split, metrics)
+    write_card(trainer, task)
+
+
+if __name__ == "__main__":
+    main()
