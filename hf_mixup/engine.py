@@ -18,6 +18,7 @@ from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
 from hf_mixup.schedule import Clock
+from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import ProblemType, check_labels, problem_type
 
@@ -192,7 +193,8 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
     """Return what a dual encoder's towers are given, and the `pair_ids`.
 
     Raises:
-        ValueError: if a side is missing, the sides differ in their rows, or the batch is empty or has labels.
+        ValueError: if a side is missing, the sides differ in their rows, a caption is longer than the text tower takes,
+            or the batch is empty or has labels.
 
     >>> pair_inputs({"pixel_values": torch.zeros(2, 3, 4, 4)}, torch.nn.Identity())
     Traceback (most recent call last):
@@ -217,6 +219,14 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
             raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
     if len(ids) == 0:
         raise ValueError(f"the batch for {name} has no rows")
+    limit = most_tokens(model)
+    if limit is not None and ids.shape[1] > limit:
+        mask = inputs.get("attention_mask")
+        longest = 0 if mask is None else int(mask.sum(-1).argmax())
+        raise ValueError(
+            f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text tower of {name} takes "
+            f"{limit}: tokenize with truncation=True, max_length={limit}, or PairCollator(..., max_length={limit})"
+        )
     return inputs, batch.get(PAIR_IDS)
 
 

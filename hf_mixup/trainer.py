@@ -177,6 +177,11 @@ class MixupTrainerMixin(_AnyTrainer):
                 f"{self.args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
                 "partners are drawn: launch with `accelerate launch` or `torchrun`"
             )
+        if self._pairs and self.args.train_batch_size * self.args.world_size == 1:
+            raise ValueError(
+                "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
+                "use as many pairs a batch as you can (chunk_size trains many in little memory)"
+            )
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
         smoothing = self.args.label_smoothing_factor

@@ -557,6 +557,21 @@ def test_batches_that_are_no_pairs(change: dict[str, Any], message: str) -> None
         mixup_of("cross_modal")(build("clip"), batch)
 
 
+def test_captions_longer_than_the_tower_are_named() -> None:
+    batch = batch_of("clip")
+    batch["input_ids"] = torch.cat([batch["input_ids"]] * 2, dim=1)
+    batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.zeros(6, 10, dtype=torch.long)], dim=1)
+    batch["attention_mask"][4] = 1
+    with pytest.raises(ValueError, match=r"row 4 .* 20 tokens, and the text tower of CLIPModel takes 16"):
+        mixup_of("cross_modal")(build("clip"), batch)
+
+
+def test_batches_of_one_pair_teach_nothing(arguments: Any) -> None:
+    args = arguments(per_device_train_batch_size=1)
+    with pytest.raises(ValueError, match="a pair alone has no other"):
+        MixupTrainer(build("clip"), args, mixup="cross_modal", train_dataset=examples("clip", 4))
+
+
 def test_methods_and_models_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="does not mix pairs: use one of cross_modal"):
         Mixup("cutmix")(build("clip"), batch_of("clip"))

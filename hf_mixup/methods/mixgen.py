@@ -9,7 +9,7 @@ from torch import nn
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods.base import Batch, Params
 from hf_mixup.methods.pairs import PairMethod, blend_pictures
-from hf_mixup.sites.captions import TokenRules, join_captions
+from hf_mixup.sites.captions import TokenRules, join_captions, most_tokens
 
 
 class MixGen(PairMethod):
@@ -49,14 +49,6 @@ class MixGen(PairMethod):
                 "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
+        budget = most_tokens(model) or batch["input_ids"].shape[1]
         inputs = blend_pictures(dict(batch), params, self.name, self.config.keys, inplace)
-        return {**inputs, **join_captions(batch, params.partner, params.lam < 1, self.rules, _budget(model, batch))}
-
-
-def _budget(model: nn.Module, batch: Batch) -> int:
-    """Return how many tokens the text tower takes; towers that number positions behind the padding's lose those."""
-    config = getattr(model, "config", None)
-    text = getattr(config, "text_config", config)
-    positions = getattr(text, "max_position_embeddings", None) or batch["input_ids"].shape[1]
-    numbered_behind_padding = any(name in getattr(text, "model_type", "") for name in ("roberta", "altclip", "clap"))
-    return positions - (getattr(text, "pad_token_id", None) or 0) - 1 if numbered_behind_padding else positions
+        return {**inputs, **join_captions(batch, params.partner, params.lam < 1, self.rules, budget)}

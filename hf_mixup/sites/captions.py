@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,18 @@ class TokenRules:
         # An unknown word is part of a caption; in CLIP's tokenizer its id is that of the end, which is not.
         ends = {getattr(tokenizer, name, None) for name in ("eos_token_id", "sep_token_id", "pad_token_id")}
         return cls(tuple(i for i in special if i != unknown or i in ends), 0 if pad is None else pad)
+
+
+def most_tokens(model: nn.Module) -> int | None:
+    """Return how many tokens a text tower takes, None if its configuration does not say."""
+    config = getattr(model, "config", None)
+    text = getattr(config, "text_config", config)
+    positions = getattr(text, "max_position_embeddings", None)
+    if not isinstance(positions, int):
+        return None
+    # RoBERTa's kin number positions behind that of the padding.
+    behind_padding = any(name in getattr(text, "model_type", "") for name in ("roberta", "altclip", "clap"))
+    return positions - (getattr(text, "pad_token_id", None) or 0) - 1 if behind_padding else positions
 
 
 def join_captions(
