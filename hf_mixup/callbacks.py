@@ -62,6 +62,7 @@ class MixupCallback(ClockCallback):
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
         self._disarm()  # an earlier run may have been interrupted
+        self.mixup.knows(kwargs.get("processing_class"))
         self._armed = Armed(self.mixup, kwargs["model"], self.stats)
 
     def on_train_end(

@@ -65,8 +65,7 @@ class Mixup:
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
-        if tokenizer is not None:
-            self.method.knows(tokenizer)
+        self.knows(tokenizer)
 
     def __call__(
         self,
@@ -146,6 +145,11 @@ class Mixup:
             lam=_given_lam(lam, rows),
         )
         return self.method.draw(request)
+
+    def knows(self, processing_class: Any) -> None:
+        """Tell methods that read captions about the tokenizer, or the processor that has it; others are passed over."""
+        if hasattr(processing_class, "all_special_ids") or hasattr(processing_class, "tokenizer"):
+            self.method.knows(processing_class)
 
     def prepare(self, model: nn.Module) -> None:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""

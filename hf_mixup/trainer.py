@@ -53,8 +53,7 @@ class MixupTrainerMixin(_AnyTrainer):
         collator = MixupCollator.wrap(self.data_collator, self.mixup)
         collator.adopt(cast(nn.Module, self.model))
         self.data_collator = collator
-        if hasattr(self.processing_class, "all_special_ids") or hasattr(self.processing_class, "tokenizer"):
-            self.mixup.method.knows(self.processing_class)
+        self.mixup.knows(self.processing_class)
         self._refuse_what_cannot_mix()
         if not self.mixup.config.plain:
             self.mixup.prepare(cast(nn.Module, self.model))

@@ -65,3 +65,9 @@ def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str
         torch.testing.assert_close(two["weights"][key], value, rtol=1e-5, atol=2e-6)
     for mine, theirs in zip(two["logs"], one["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_processes_may_draw_differently(tmp_path: Path) -> None:
+    """Each tosses its own coin and switches to its own method: what they exchange must not depend on it."""
+    extra = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
+    assert train(2, "trainer", "clip", "switch", 4, tmp_path / "two", **extra)["logs"]

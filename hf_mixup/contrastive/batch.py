@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.cached import CachedPass
 from hf_mixup.contrastive.gather import check_equal_rows, world_size
-from hf_mixup.contrastive.head import Head, checked_head, uses_sigmoid
+from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.contrastive.objective import PairObjective
 from hf_mixup.methods.base import Params
 from hf_mixup.methods.m2 import M2
@@ -51,7 +51,7 @@ class PairBatch(MixedBatch):
         if self._objective is None:
             check_equal_rows(len(self.labels), self.labels.device)
             method = self._method
-            mixed = method if isinstance(method, PairMethod) and self.rate else None
+            mixed = method if isinstance(method, PairMethod) else None
             self._objective = PairObjective(self._mixup.config, mixed, self.params, self.labels, self.ids)
         return self._objective
 
@@ -99,11 +99,11 @@ class PairBatch(MixedBatch):
 
     def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
         """Return the mean loss of some of the rows scored here, and note what was found for their pictures."""
-        objective = self.objective
-        by_image, by_text = objective.logits(outputs, head, rows)
-        found = objective.targets(rows).gather(1, by_image.detach().argmax(-1, keepdim=True))
-        self._found += found.sum() / len(objective.rows)
-        return objective.loss(by_image, by_text, outputs, rows, uses_sigmoid(self._model, self._mixup.config))
+        sigmoid = uses_sigmoid(self._model, self._mixup.config)
+        loss, by_image = self.objective.score(outputs, head, rows, sigmoid)
+        found = self.objective.targets(rows).gather(1, by_image.detach().argmax(-1, keepdim=True))
+        self._found += found.sum() / len(self.objective.rows)
+        return loss
 
     def accuracy(self) -> Tensor | None:
         """Return the share of the targets' mass on the caption found for each picture, 0-d; None before the loss."""
@@ -116,7 +116,7 @@ class PairBatch(MixedBatch):
 
     def _look_first(self) -> None:
         method = self._method
-        if self._chunk is not None:
+        if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = look_at_towers(self._model, self.inputs)
             checked_head(self._model, outputs)
         if self.rate and isinstance(method, PairMethod) and method.enters_model:

@@ -118,13 +118,21 @@ def checked_head(model: nn.Module, outputs: Mapping[str, Any] | None = None) -> 
     Raises:
         ValueError: as `Head` and `Head.check`.
     """
-    head, checked = Head(model), sites_of(model).checked
-    if ("head", None) not in checked:
+    head = Head(model)
+    if not head_is_checked(model):
         if outputs is None:
             raise RuntimeError("the head has not been checked yet")
         head.check(outputs)
-        checked.add(("head", None))
+        sites_of(model).checked.add(_CHECKED)
     return head
+
+
+_CHECKED = ("head", None)
+
+
+def head_is_checked(model: nn.Module) -> bool:
+    """Whether a model's head has been compared with its own outputs."""
+    return _CHECKED in sites_of(model).checked
 
 
 def uses_sigmoid(model: nn.Module, config: MixupConfig) -> bool:

@@ -29,7 +29,8 @@ class PairObjective:
     """What the pairs of one batch are to be like, and how far they are from it.
 
     Each process scores its own rows against the rows of all processes (or all against all, `local_loss=False`); a part
-    of them at a time, if the whole would take too much memory. Partners lie inside a process.
+    of them at a time, if the whole would take too much memory. Partners lie inside a process. What is exchanged between
+    processes does not depend on what was drawn, since each draws for itself.
 
     Args:
         method: the method that mixed, or None for unmixed pairs.
@@ -47,7 +48,8 @@ class PairObjective:
         image, text = (None, None) if method is None else method.sides(params)
         self._keys = gather_rows(keys)
         self._ids = None if ids is None else gather_rows(ids)
-        self._image, self._text, self._lam = _gathered(image), _gathered(text), gather_rows(params.lam)
+        self._image, self._text = _gathered(image, params), _gathered(text, params)
+        self._lam = gather_rows(params.lam)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
         self.rows = every[start : start + len(keys)] if config.local_loss else every
@@ -57,32 +59,35 @@ class PairObjective:
         overlap = self._overlap(rows, self._image, self._text)
         return overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-12)
 
-    def logits(self, outputs: Mapping[str, Any], head: Head | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return similarities of the rows [n] by picture and by text against those of all processes, [n, N] each."""
-        if head is None:
-            by_image, by_text = pair_logits_of(outputs)  # one process: the model's own
-            return by_image[rows], by_text[rows]
-        images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
-        return head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
+    def score(
+        self, outputs: Mapping[str, Any], head: Head | None, rows: Tensor, sigmoid: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean loss of the rows [n], 0-d, and their similarities by picture [n, N].
 
-    def loss(
-        self, by_image: Tensor, by_text: Tensor, outputs: Mapping[str, Any], rows: Tensor, sigmoid: bool
-    ) -> Tensor:
-        """Return the mean loss of the rows [n], 0-d, from their similarities [n, N]."""
+        Args:
+            head: computes similarities from the embeddings of all processes; None takes the model's own, of one.
+        """
+        if head is None:
+            by_image, by_text = (each[rows] for each in pair_logits_of(outputs))
+            images, texts = embeds_of(outputs)
+        else:
+            images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
+            by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
+        loss = self._loss(by_image, by_text, rows, sigmoid)
+        if isinstance(self._method, M2):
+            loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
+        return loss, by_image
+
+    def _loss(self, by_image: Tensor, by_text: Tensor, rows: Tensor, sigmoid: bool) -> Tensor:
         smoothing, overlap = self.config.label_smoothing, self._overlap(rows, self._image, self._text)
         if sigmoid:
             scaled = scaled_overlap(overlap, self._lengths(self._image)[rows], self._lengths(self._text))
-            loss = soft_sigmoid_loss(by_image, scaled, smoothing)
-        else:
-            other = self._overlap(rows, self._text, self._image)
-            loss = (
-                contrastive_cross_entropy(by_image, overlap, smoothing)
-                + contrastive_cross_entropy(by_text, other, smoothing)
-            ) / 2
-        if isinstance(self._method, M2):
-            images, texts = (gather_rows(each) for each in embeds_of(outputs))
-            loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
-        return loss
+            return soft_sigmoid_loss(by_image, scaled, smoothing)
+        other = self._overlap(rows, self._text, self._image)
+        return (
+            contrastive_cross_entropy(by_image, overlap, smoothing)
+            + contrastive_cross_entropy(by_text, other, smoothing)
+        ) / 2
 
     def _relevance(self, rows: Tensor) -> Tensor:
         """Return 1.0 where a row [n] and one of all rows belong together, [n, N]."""
@@ -93,18 +98,14 @@ class PairObjective:
             same = same | (self._ids[rows][:, None] == self._ids[None, :])
         return same.float()
 
-    def _overlap(self, rows: Tensor, mix: Mix | None, columns: Mix | None) -> Tensor:
+    def _overlap(self, rows: Tensor, mix: Mix, columns: Mix) -> Tensor:
         """Return the rows of M R M_columns^T, as `pair_targets` does for all rows."""
-        relevance = self._relevance(rows)
-        if mix is not None:
-            partner, lam = mix[0][rows], mix[1][rows][:, None]
-            relevance = lam * relevance + (1 - lam) * self._relevance(partner)
+        partner, lam = mix[0][rows], mix[1][rows][:, None]
+        relevance = lam * self._relevance(rows) + (1 - lam) * self._relevance(partner)
         return mix_rows(relevance.mT, columns).mT
 
-    def _lengths(self, mix: Mix | None) -> Tensor:
+    def _lengths(self, mix: Mix) -> Tensor:
         """Return the lengths of the mixes of all rows, [N], as `mix_lengths` does."""
-        if mix is None:
-            return torch.ones(len(self._keys), device=self._keys.device)
         partner, lam = mix
         related = self._keys == self._keys[partner]
         if self._ids is not None:
@@ -114,9 +115,7 @@ class PairObjective:
         return (lam**2 + (1 - lam) ** 2 + 2 * lam * (1 - lam) * related).sqrt()
 
 
-def _gathered(mix: Mix | None) -> Mix | None:
-    """Return the mix of all processes' rows; a process's partners are its own rows."""
-    if mix is None:
-        return None
-    partner, lam = mix
+def _gathered(mix: Mix | None, params: Params) -> Mix:
+    """Return the mix of all processes' rows; a process's partners are its own rows. None is one with lam = 1."""
+    partner, lam = mix or (params.partner, torch.ones_like(params.lam))
     return gather_rows(partner + first_row(len(partner))), gather_rows(lam)
