@@ -77,7 +77,7 @@ def main() -> None:
     Console(width=100).print(table)
     whole, cached = (torch.from_numpy(values[2]) for values in list(found.values())[1:])
     print(f"largest difference of the gradients: {float((whole - cached).abs().max() / whole.abs().max()):.1e} of the")
-    print("largest gradient. What the chunked batch holds beside a chunk are its pixels and the B x B similarities.")
+    print("largest gradient. What the chunked batch holds beside a chunk are its pixels, twice, and the embeddings.")
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ def measure(build: Any, methods: list[str], rounds: int) -> dict[str, list[float
     args = TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=not torch.cuda.is_available())
     trainers: dict[str, Trainer] = {"plain Trainer": Trainer(model, args)}
     trainers |= {method: MixupTrainer(model, args, mixup=method) for method in methods}
+    for trainer in trainers.values():
+        trainer.current_gradient_accumulation_steps = 1  # `train` would set it
     seconds: dict[str, list[float]] = {name: [] for name in trainers}
     for turn in range(rounds + 3):
         for name, trainer in trainers.items():
