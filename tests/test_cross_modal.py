@@ -102,6 +102,80 @@ def test_the_published_targets_of_geodesic_mixing() -> None:
     torch.testing.assert_close(mixed.targets, (torch.eye(6) + torch.eye(6)[flip]) / 2)
 
 
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_one_sided_by_hand(side: str) -> None:
+    model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
+    with mixup_of("one_sided", side=side)(model, batch, partner=PARTNER, lam=lam) as mixed:
+        loss = mixed.loss(mixed.forward(model))
+    image, text = projections(model, batch)
+    mix = operator(PARTNER, lam)
+    if side == "text":
+        text = lam[:, None] * text + (1 - lam[:, None]) * text[PARTNER]
+    else:
+        share = lam[:, None, None, None]
+        pixels = share * batch["pixel_values"] + (1 - share) * batch["pixel_values"][PARTNER]
+        image = projections(model, {**batch, "pixel_values": pixels})[0]
+    logits = model.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
+    q = mix if side == "image" else mix.T
+    torch.testing.assert_close(loss.double(), loops(logits, q), rtol=1e-5, atol=1e-5)
+
+
+def test_mixgen_by_hand() -> None:
+    """Blended pictures, joined captions, hard targets."""
+    model, batch = build("clip").eval(), batch_of("clip")
+    with mixup_of("mixgen")(model, batch, partner=PARTNER, lam=0.4) as mixed:
+        loss = mixed.loss(mixed.forward(model))
+    pixels = 0.4 * batch["pixel_values"] + 0.6 * batch["pixel_values"][PARTNER]
+    joined = []
+    for row in range(6):
+        own, other = (batch["input_ids"][each] for each in (row, int(PARTNER[row])))
+        own, other = ([int(i) for i in ids if int(i) not in RULES.special] for ids in (own, other))
+        kept = len(own) if len(own) + len(other) <= 14 else max(14 - len(other), min(len(own), 7))
+        joined.append([58, *own[:kept], *other[: 14 - kept], 59])
+    width = max(map(len, joined))
+    ids = torch.tensor([ids + [0] * (width - len(ids)) for ids in joined])
+    outputs = model(pixel_values=pixels, input_ids=ids, attention_mask=(ids > 0).long())
+    torch.testing.assert_close(loss.double(), loops(outputs.logits_per_image, torch.eye(6)), rtol=1e-5, atol=1e-5)
+
+
+def hidden_states(model: CLIPModel, embeds: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """Run one caption's embeddings [T, D] through the text tower under an additive mask [T, T]."""
+    text = model.text_model
+    return text.final_layer_norm(text.encoder(embeds[None], added[None, None]).last_hidden_state)[0]
+
+
+@pytest.mark.parametrize("text_mix", ["two_eot", "aligned"])
+def test_tokens_by_hand(text_mix: str) -> None:
+    """Place by place, one row at a time."""
+    model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
+    mixup = mixup_of("one_sided", side="text", text_mix=text_mix)
+    with mixup(model, batch, partner=PARTNER, lam=lam) as mixed:
+        found = mixed.forward(model).text_embeds
+    lowest, length = torch.finfo(torch.float32).min, 10
+    for row in range(6):
+        share, other = float(lam[row]), int(PARTNER[row])
+        ends = [int((batch["input_ids"][each] == 59).nonzero()[0]) for each in (row, other)]
+        tokens = [model.text_model.embeddings(batch["input_ids"][each][None])[0] for each in (row, other)]
+        shifts = [max(ends) - end if text_mix == "aligned" else 0 for end in ends]
+        embeds, added = torch.zeros(length, 16), torch.full((length, length), lowest)
+        for place in range(length):
+            here = [shift <= place <= end + shift for shift, end in zip(shifts, ends)]
+            weights = [weight * is_here for weight, is_here in zip((share, 1 - share), here)]
+            mass = sum(weights)
+            if not any(here):
+                continue
+            for weight, shift, each, is_here in zip(weights, shifts, tokens, here):
+                if is_here:
+                    embeds[place] += weight / mass * each[place - shift]
+            added[place:, place] = float(np.log(mass)) if text_mix == "aligned" else 0.0
+        hidden = hidden_states(model, embeds, added)
+        pooled = hidden[max(ends)]
+        if text_mix == "two_eot":
+            pooled = share * hidden[ends[0]] + (1 - share) * hidden[ends[1]]
+        expected = F.normalize(model.text_projection(pooled), dim=-1)
+        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_m2_by_hand() -> None:
     model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
     with mixup_of("m2", m2_weight=0.3, m2_temperature=0.2)(model, batch, lam=lam) as mixed:
