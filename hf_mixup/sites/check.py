@@ -111,10 +111,11 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
     Raises:
         RuntimeError: if they are not: a part of the tower reads the row's own ids or length.
     """
-    checked, rows = sites_of(model).checked, _two_pairs(inputs)
+    checked = sites_of(model).checked
     key = (method.name, (method.image_mix, method.text_mix, method.config.side))
     if key in checked:
         return
+    rows = _two_pairs(inputs)
     with undisturbed(model):
         towers_of(model, rows)
         plain = model(**rows)
