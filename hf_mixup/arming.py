@@ -15,7 +15,8 @@ from torch import nn
 
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.evaluation import own_inputs
-from hf_mixup.engine import ITEMS, LABELS, PAIR_IDS, Mixup, unwrap
+from hf_mixup.engine import ITEMS, LABELS, Mixup, unwrap
+from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats

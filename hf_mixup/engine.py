@@ -17,13 +17,13 @@ from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
+from hf_mixup.pairs import PAIR_IDS, tower_inputs
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import ProblemType, check_labels, problem_type
 
 LABELS = "labels"
-PAIR_IDS, RETURN_LOSS = "pair_ids", "return_loss"  # of a dual encoder's batch, beside the model's inputs
 ITEMS = "num_items_in_batch"
 
 
@@ -206,7 +206,7 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
     ValueError: the batch for Identity has no captions ('input_ids'); it holds: pixel_values
     """
     name, held = type(model).__name__, ", ".join(batch) or "nothing"
-    inputs = {key: value for key, value in batch.items() if key not in (PAIR_IDS, RETURN_LOSS)}
+    inputs = tower_inputs(batch)
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor):
         raise ValueError(f"the batch for {name} has no captions ('input_ids'); it holds: {held}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-PAIR_IDS = "pair_ids"
+PAIR_IDS, RETURN_LOSS = "pair_ids", "return_loss"  # of a batch of pairs, beside what the towers take
 Padding = Literal["longest", "max_length"]
 
 
@@ -86,7 +86,7 @@ class PairCollator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         self._refuse_missing_columns(rows)
         captions = [self._caption(row, self._name(row, index)) for index, row in enumerate(rows)]
-        batch = {**self._inputs(rows), **self.tokens(captions), "return_loss": True}
+        batch = {**self._inputs(rows), **self.tokens(captions), RETURN_LOSS: True}
         if self.ids is not None:
             batch[PAIR_IDS] = torch.tensor([self._id(row, index) for index, row in enumerate(rows)])
         return batch
@@ -162,6 +162,15 @@ class PairCollator:
                     f"PairCollator({setting}=...), and set remove_unused_columns=False in a Trainer, which drops "
                     "the columns a model does not take"
                 )
+
+
+def tower_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the towers of a dual encoder take of a batch.
+
+    >>> tower_inputs({"input_ids": [[1]], "pair_ids": [7], "return_loss": True})
+    {'input_ids': [[1]]}
+    """
+    return {key: value for key, value in batch.items() if key not in (PAIR_IDS, RETURN_LOSS)}
 
 
 def as_picture(value: Any, name: str) -> Any:

@@ -100,8 +100,7 @@ class PairBatch(MixedBatch):
     def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
         """Return the mean loss of some of the rows scored here, and note what was found for their pictures."""
         sigmoid = uses_sigmoid(self._model, self._mixup.config)
-        loss, by_image = self.objective.score(outputs, head, rows, sigmoid)
-        found = self.objective.targets(rows).gather(1, by_image.detach().argmax(-1, keepdim=True))
+        loss, found = self.objective.score(outputs, head, rows, sigmoid)
         self._found += found.sum() / len(self.objective.rows)
         return loss
 

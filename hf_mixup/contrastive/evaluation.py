@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.contrastive.head import Head
 from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.functional import soft_info_nce
+from hf_mixup.pairs import PAIR_IDS, RETURN_LOSS, tower_inputs
 from hf_mixup.sites.towers import embeds_of, pair_logits_of
 
 
@@ -22,13 +23,13 @@ def has_own_loss(model: nn.Module) -> bool:
     False
     """
     forward = getattr(model, "get_base_model", lambda: model)().forward  # PEFT's own signature says nothing
-    return "return_loss" in inspect.signature(forward).parameters
+    return RETURN_LOSS in inspect.signature(forward).parameters
 
 
 def own_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return the batch as the model itself takes it: asked for its loss, and without what only mixing knows."""
-    inputs = {key: value for key, value in batch.items() if key not in ("pair_ids", "return_loss")}
-    return {**inputs, "return_loss": True} if has_own_loss(model) else inputs
+    inputs = tower_inputs(batch)
+    return {**inputs, RETURN_LOSS: True} if has_own_loss(model) else inputs
 
 
 @torch.no_grad()
@@ -50,7 +51,7 @@ def evaluate_pairs(model: nn.Module, inner: nn.Module, batch: Mapping[str, Any])
         loss = soft_info_nce(by_image, torch.eye(len(by_image), device=by_image.device), by_text)
     if texts.dim() != 2:  # embeddings of a text that depend on the picture cannot be compared over a split
         return loss, None, None
-    head, ids = Head(inner), batch.get("pair_ids")
+    head, ids = Head(inner), batch.get(PAIR_IDS)
     scale = head.scales()[0].reshape(()).to(images.dtype)
     bias = images.new_zeros(()) if head.bias is None else head.bias.reshape(()).to(images.dtype)
     rows = torch.stack([scale, bias]).expand(len(images), 2)

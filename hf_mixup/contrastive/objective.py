@@ -56,13 +56,12 @@ class PairObjective:
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return Q for pictures by their numbers [n] against all captions, [n, N]; rows sum to 1."""
-        overlap = self._overlap(rows, self._image, self._text)
-        return overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-12)
+        return _shares(self._overlap(rows, self._image, self._text))
 
     def score(
         self, outputs: Mapping[str, Any], head: Head | None, rows: Tensor, sigmoid: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the rows [n], 0-d, and their similarities by picture [n, N].
+        """Return the mean loss of the rows [n], 0-d, and the targets' mass on the caption found for each picture, [n].
 
         Args:
             head: computes similarities from the embeddings of all processes; None takes the model's own, of one.
@@ -73,13 +72,14 @@ class PairObjective:
         else:
             images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
             by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
-        loss = self._loss(by_image, by_text, rows, sigmoid)
+        overlap = self._overlap(rows, self._image, self._text)
+        loss = self._loss(by_image, by_text, overlap, rows, sigmoid)
         if isinstance(self._method, M2):
             loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
-        return loss, by_image
+        return loss, _shares(overlap).gather(1, by_image.detach().argmax(-1, keepdim=True))[:, 0]
 
-    def _loss(self, by_image: Tensor, by_text: Tensor, rows: Tensor, sigmoid: bool) -> Tensor:
-        smoothing, overlap = self.config.label_smoothing, self._overlap(rows, self._image, self._text)
+    def _loss(self, by_image: Tensor, by_text: Tensor, overlap: Tensor, rows: Tensor, sigmoid: bool) -> Tensor:
+        smoothing = self.config.label_smoothing
         if sigmoid:
             scaled = scaled_overlap(overlap, self._lengths(self._image)[rows], self._lengths(self._text))
             return soft_sigmoid_loss(by_image, scaled, smoothing)
@@ -113,6 +113,10 @@ class PairObjective:
         if not self.config.duplicates:
             related = partner == torch.arange(len(partner), device=partner.device)
         return (lam**2 + (1 - lam) ** 2 + 2 * lam * (1 - lam) * related).sqrt()
+
+
+def _shares(overlap: Tensor) -> Tensor:
+    return overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
 def _gathered(mix: Mix | None, params: Params) -> Mix:

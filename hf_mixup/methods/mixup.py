@@ -27,7 +27,12 @@ class InputMixup(Method):
     )
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        mixed = dict(batch)
-        for key in float_keys(batch, len(params.partner), self.name, self.config.keys):
-            mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
-        return mixed
+        return blend_inputs(batch, params, self.name, self.config.keys, inplace)
+
+
+def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
+    """Return the inputs with every floating-point one (or those of `keys`) blended row by row."""
+    mixed = dict(batch)
+    for key in float_keys(batch, len(params.partner), method, keys):
+        mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
+    return mixed

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import blend, slerp
+from hf_mixup.functional import slerp
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.sites.hooks import Mixing, blend_states, sites_of
-from hf_mixup.sites.inputs import float_keys
 from hf_mixup.sites.tokens import arm_tokens
 from hf_mixup.sites.towers import towers_of
 
@@ -107,9 +107,7 @@ def blend_pictures(
             "the pictures of this batch have different spatial_shapes, and their patches cannot be blended: let the "
             "processor resize them to one size, or set image_mix='latent'"
         )
-    for key in float_keys(inputs, len(params.partner), method, keys):
-        inputs[key] = blend(inputs[key], params.partner, params.lam, inplace=inplace)
-    return inputs
+    return blend_inputs(inputs, params, method, keys, inplace)
 
 
 def along_the_arc(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:

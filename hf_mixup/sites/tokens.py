@@ -73,12 +73,12 @@ def arm_tokens(model: nn.Module, batch: Mapping[str, Any], params: Params, how: 
 def _arm_two_eot(
     model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, params: Params
 ) -> dict[str, Tensor]:
-    visible = _visible(ids, mask, towers)
+    ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
+    visible = _visible(ids, mask, ends)
     united, weight = unite(visible, visible[params.partner], params.lam)
     sites, other = sites_of(model), ids[params.partner]
     sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(params, _blend_tokens, other, weight))
-    if towers.pooled_at is not None:
-        ends = towers.pooled_at(ids, mask)
+    if ends is not None:
         state = (ends, ends[params.partner], params.lam)
         sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(params, _blend_ends, *state))
     return {} if mask is None else {"attention_mask": united.to(mask.dtype)}
@@ -101,8 +101,9 @@ def _arm_aligned(
 ) -> dict[str, Tensor]:
     _refuse_attention(model)
     length, partner, lam = ids.shape[1], params.partner, params.lam[:, None]
-    visible = _visible(ids, mask, towers).float()
-    ends = torch.zeros_like(partner) if towers.pooled_at is None else towers.pooled_at(ids, mask)
+    own_ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
+    visible = _visible(ids, mask, own_ends).float()
+    ends = torch.zeros_like(partner) if own_ends is None else own_ends
     common = torch.maximum(ends, ends[partner])
     places = torch.arange(length, device=ids.device)
     own_from = (places - (common - ends)[:, None]).clamp(min=-1)  # which token of the own caption lies at each place
@@ -119,7 +120,7 @@ def _arm_aligned(
     sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(params, _blend_aligned, *state))
     dtype = next(model.parameters()).dtype
     inputs = {"attention_mask": _log_mask(mass, towers.ragged, dtype)}
-    if towers.pooled_at is not None:
+    if own_ends is not None:
         inputs["input_ids"] = _ids_ending_at(common, ids, ends)
     return inputs
 
@@ -149,10 +150,9 @@ def _at(values: Tensor, source: Tensor) -> Tensor:
     return values.gather(1, source.clamp(min=0).expand_as(values)) * (source >= 0)
 
 
-def _visible(ids: Tensor, mask: Tensor | None, towers: Towers) -> Tensor:
+def _visible(ids: Tensor, mask: Tensor | None, ends: Tensor | None) -> Tensor:
     """Return 1 at the tokens that count, [B, T]: those up to the end of text, or those the mask shows."""
-    if towers.pooled_at is not None:
-        ends = towers.pooled_at(ids, mask)
+    if ends is not None:
         return (torch.arange(ids.shape[1], device=ids.device) <= ends[:, None]).long()
     return torch.ones_like(ids) if mask is None else mask
 
