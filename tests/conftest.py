@@ -69,6 +69,19 @@ CONFIGS: dict[str, Any] = {
         **kw,
     ),
 }
+# A run of the command line that takes a second.
+TINY_RUN: dict[str, Any] = {
+    "task": "image-classification",
+    "image_size": 16,
+    "max_train_samples": 24,
+    "max_eval_samples": 12,
+    "model_type": "resnet",
+    "config_overrides": {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]},
+    "max_steps": 2,
+    "per_device_train_batch_size": 8,
+    "report_to": "none",
+    "use_cpu": True,
+}
 TEXT_MODELS = ("bert", "distilbert")
 BOS, EOS = 58, 59
 CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -16,19 +16,11 @@ from hf_mixup import MixupConfig, cli
 from hf_mixup.data import load_emoji
 from hf_mixup.methods import METHODS
 from hf_mixup.tasks import TaskArguments, parse_settings
+from tests.conftest import TINY_RUN
 
 IMAGE: dict[str, Any] = {
-    "task": "image-classification",
-    "image_size": 16,
-    "max_train_samples": 24,
-    "max_eval_samples": 12,
-    "model_type": "resnet",
-    "config_overrides": {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]},
-    "max_steps": 2,
-    "per_device_train_batch_size": 8,
+    **TINY_RUN,
     "save_strategy": "no",
-    "report_to": "none",
-    "use_cpu": True,
     "dataloader_pin_memory": False,
 }
 TEXT: dict[str, Any] = {

@@ -16,18 +16,10 @@ from safetensors.torch import load_file
 from hf_mixup import MixupConfig, cli
 from hf_mixup.compare import main as compare_main
 from hf_mixup.compare.variants import parse_variants
+from tests.conftest import TINY_RUN
 
 SETTINGS: dict[str, Any] = {
-    "task": "image-classification",
-    "image_size": 16,
-    "max_train_samples": 24,
-    "max_eval_samples": 12,
-    "model_type": "resnet",
-    "config_overrides": {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]},
-    "max_steps": 2,
-    "per_device_train_batch_size": 8,
-    "report_to": "none",
-    "use_cpu": True,
+    **TINY_RUN,
     "compare": {"methods": ["none", "mixup"], "seeds": 1},
 }
 

@@ -55,6 +55,11 @@ def loops(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def blended(values: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    share = lam.reshape(-1, *(1,) * (values.dim() - 1))
+    return share * values + (1 - share) * values[PARTNER]
+
+
 def operator(partner: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
     return torch.diag(lam) + torch.diag(1 - lam) @ torch.eye(len(lam))[partner]
 
@@ -66,12 +71,11 @@ def test_cross_modal_by_hand(image_mix: str) -> None:
         loss = mixed.loss(mixed.forward(model))
     image, text = projections(model, batch)
     if image_mix == "latent":
-        image = lam[:, None] * image + (1 - lam[:, None]) * image[PARTNER]
+        image = blended(image, lam)
     else:
-        share = lam[:, None, None, None]
-        pixels = share * batch["pixel_values"] + (1 - share) * batch["pixel_values"][PARTNER]
+        pixels = blended(batch["pixel_values"], lam)
         image = projections(model, {**batch, "pixel_values": pixels})[0]
-    text = lam[:, None] * text + (1 - lam[:, None]) * text[PARTNER]
+    text = blended(text, lam)
     logits = model.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     mix = operator(PARTNER, lam)
     torch.testing.assert_close(loss.double(), loops(logits, mix @ mix.T), rtol=1e-5, atol=1e-5)
@@ -110,10 +114,9 @@ def test_one_sided_by_hand(side: str) -> None:
     image, text = projections(model, batch)
     mix = operator(PARTNER, lam)
     if side == "text":
-        text = lam[:, None] * text + (1 - lam[:, None]) * text[PARTNER]
+        text = blended(text, lam)
     else:
-        share = lam[:, None, None, None]
-        pixels = share * batch["pixel_values"] + (1 - share) * batch["pixel_values"][PARTNER]
+        pixels = blended(batch["pixel_values"], lam)
         image = projections(model, {**batch, "pixel_values": pixels})[0]
     logits = model.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     q = mix if side == "image" else mix.T
