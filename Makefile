@@ -19,7 +19,7 @@ demo: $(READY) ## what mixing does to a model trained on the bundled pictures, i
 	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
 
 test: $(READY) lint ## linters, types, tests and doctests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

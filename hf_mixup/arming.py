@@ -15,24 +15,38 @@ from torch import nn
 
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.evaluation import own_inputs
-from hf_mixup.engine import ITEMS, LABELS, Mixup, unwrap
+from hf_mixup.engine import ITEMS, Mixup, unwrap
 from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import IGNORED
+from hf_mixup.targets import IGNORED, LABEL_KEYS
+from hf_mixup.trainers import OwnLossBatch
+from hf_mixup.trainers.fused import FUSED
 
 
 class Armed:
-    """A model whose training forward passes mix their batch, until `remove` is called."""
+    """A model whose training forward passes mix their batch, until `remove` is called.
 
-    def __init__(self, mixup: Mixup, model: nn.Module, stats: MixStats | None = None) -> None:
-        self.mixup, self.model, self.stats = mixup, unwrap(model), stats or MixStats()
+    Args:
+        kind: the kind of batch for a trainer that computes its loss itself; None puts the mixed loss into the outputs.
+    """
+
+    def __init__(
+        self,
+        mixup: Mixup,
+        model: nn.Module,
+        stats: MixStats | None = None,
+        kind: type[OwnLossBatch] | None = None,
+    ) -> None:
+        self.mixup, self.model, self.stats, self._kind = mixup, unwrap(model), stats or MixStats(), kind
         if self.mixup.config.chunk_size is not None:
             raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
         self._mixed: MixedBatch | None = None
         self._items: Any = None
         mixup.prepare(model)
+        if kind is not None:
+            kind.prepare(model)
         # Drawing is plain Python; a compiled model is traced from its own forward on.
         before, after = torch.compiler.disable(self._before), torch.compiler.disable(self._after)
         self._handles = [
@@ -50,7 +64,14 @@ class Armed:
         batch = self._named(args, kwargs)
         if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
             return ((), own_inputs(model, batch)) if PAIR_IDS in batch else None
-        if batch.get(LABELS) is None and not is_dual_encoder(model):
+        if self._kind is not None:
+            return self._before_own_loss(self._kind, batch)
+        if batch.get(FUSED):
+            raise ValueError(
+                "SFTTrainer asks for its fused head, which a MixupCollator cannot mix: use MixupCallback, or "
+                "class MixupSFTTrainer(MixupTrainerMixin, SFTTrainer)"
+            )
+        if all(batch.get(key) is None for key in LABEL_KEYS) and not is_dual_encoder(model):
             raise ValueError(
                 f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
                 "A Trainer's label_smoothing_factor or compute_loss_func takes them away: set label_smoothing in "
@@ -60,11 +81,23 @@ class Armed:
         self._mixed = self.mixup(model, batch).__enter__()
         return (), self._mixed.inputs
 
+    def _before_own_loss(self, kind: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
+        if batch.get("margin") is not None:
+            raise ValueError(
+                "the batch has a 'margin', which hooks on the model cannot mix: use class "
+                "MixupRewardTrainer(MixupTrainerMixin, RewardTrainer)"
+            )
+        self._mixed = kind.draw(self.mixup, self.model, batch).__enter__()
+        return (), {**batch, **self._mixed.inputs}
+
     def _after(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
         mixed, self._mixed = self._mixed, None
         if mixed is None:
             return None
         mixed.__exit__(None, None, None)
+        if isinstance(mixed, OwnLossBatch):
+            self.stats.add(mixed)
+            return mixed.read(outputs)
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
             loss = loss * mixed.labels.ne(IGNORED).sum() / self._items

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.losses import mixed_loss_sum
+from hf_mixup.losses import auxiliary_loss, mixed_loss_sum
 from hf_mixup.methods import Method, Params
 from hf_mixup.sites.check import check_exchange_once
 from hf_mixup.sites.hooks import sites_of
-from hf_mixup.targets import ProblemType, dense_targets
+from hf_mixup.sites.outputs import logits_of
+from hf_mixup.targets import IGNORED, Labels, dense_targets
 
 if TYPE_CHECKING:
     from hf_mixup.engine import Mixup
@@ -62,8 +63,8 @@ class MixedBatch:
 
     def _look_first(self) -> None:
         """Try the method on the model before it is trusted."""
-        if self.rate and self._method.enters_model:
-            check_exchange_once(self._model, self._method, self.inputs, self.params.layer)
+        if self._mixup.config.self_check:
+            check_exchange_once(self._model, self._mixup.method, self.inputs)
 
     def forward(self, model: nn.Module) -> Any:
         """Run the model (wrapped or not) on the mixed inputs."""
@@ -98,37 +99,43 @@ class MixedBatch:
 
 
 class LabelBatch(MixedBatch):
-    """A mixed batch whose rows have labels: classification and regression."""
+    """A mixed batch whose rows have labels: classification of rows or tokens, spans, language models, regression.
+
+    Attributes:
+        labels: the labels as the loss reads them, see `hf_mixup.targets.Labels`.
+    """
 
     def __init__(
         self,
         mixup: Mixup,
         model: nn.Module,
         inputs: dict[str, Any],
-        labels: Tensor,
-        kind: ProblemType,
+        labels: Labels,
         params: Params,
         inplace: bool,
     ) -> None:
-        super().__init__(mixup, model, inputs, labels, params, inplace)
-        self.kind = kind
+        super().__init__(mixup, model, inputs, labels.values, params, inplace)
+        self._read, self.kind = labels, labels.kind
 
     @property
     def classes(self) -> int:
         """Number of classes: the model's, or the number of logits once there are any."""
-        declared = getattr(getattr(self._model, "config", None), "num_labels", None)
         if self._logits is not None:
             return self._logits.shape[-1]
-        if declared is None:
+        if self._read.classes is None:
             raise ValueError(f"{type(self._model).__name__} does not say num_labels: run it and take the loss first")
-        return declared
+        return self._read.classes
 
     @property
     def targets(self) -> Tensor:
-        """Dense float32 targets: [B, C], or the shape of the labels for regression."""
-        return dense_targets(
-            self.labels, self.partner, self.lam, self.classes, self.kind, self._mixup.config.label_smoothing
-        )
+        """Dense float32 targets: [B, C] ([B, T, C] for tokens), or the shape of the labels for regression."""
+        smoothing = self._mixup.config.label_smoothing
+        return dense_targets(self.labels, self.others, self.lam, self.classes, self.kind, smoothing)
+
+    @property
+    def others(self) -> Tensor:
+        """The labels that each row's own are mixed with."""
+        return self._method.other_labels(self.labels, self.params)
 
     def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of the mixed batch, a 0-d tensor.
@@ -142,45 +149,36 @@ class LabelBatch(MixedBatch):
             RuntimeError: if the model never passed the site where it should have blended.
         """
         self._refuse_unmixed()
-        config = self._mixup.config
-        self._logits = logits = logits_of(outputs)
-        weights = self._mixup.class_weights
-        total = mixed_loss_sum(
-            logits,
-            self.labels,
-            self.partner,
-            self.lam,
-            self.kind,
-            smoothing=config.label_smoothing,
-            class_weights=None if weights is None else weights.to(logits.device),
-            bce=config.loss == "bce",
-        )
-        if num_items_in_batch is None:
-            num_items_in_batch = self._mixup.count_items(self.labels, self.kind, self.classes).clamp(min=1e-12)
-        return total / num_items_in_batch
+        config, weights = self._mixup.config, self._mixup.class_weights
+        self._logits = logits_of(outputs)
+        if weights is not None:
+            weights = weights.to(self._logits.device)
+        total = self._logits.new_zeros((), dtype=torch.float32)
+        for term in self._method.terms(self._logits, self.params):
+            total = total + term.share * mixed_loss_sum(
+                term.logits,
+                self.labels,
+                self.others,
+                term.lam,
+                self.kind,
+                smoothing=config.label_smoothing,
+                class_weights=weights,
+                bce=config.loss == "bce",
+            )
+        items = self._mixup.count_items(replace(self._read, classes=self.classes))
+        of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
+        auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
+        return total / of + auxiliary * (1 if num_items_in_batch is None else items / of)
 
     def accuracy(self) -> Tensor | None:
         """Return the share of the targets' mass on the predicted class, 0-d; None before the loss or elsewhere.
 
-        A prediction of the own label counts lam, one of the partner's label 1 - lam.
+        A prediction of the own label counts lam, one of the partner's label 1 - lam. Over a vocabulary it would cost
+        as much as the loss, and is left out.
         """
-        if self._logits is None or self.kind != "single_label_classification":
+        if self._logits is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
-        predicted = self._logits.detach().argmax(-1)
-        own, other = (predicted == self.labels).float(), (predicted == self.labels[self.partner]).float()
-        return torch.lerp(other, own, self.lam).mean()
-
-
-def logits_of(outputs: Any) -> Tensor:
-    """Return the logits of a model's output.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    if isinstance(outputs, Tensor):
-        return outputs
-    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
-        return outputs["logits"]
-    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
-        return outputs[0]
-    raise ValueError(f"the model returned {type(outputs).__name__} without logits: mixing needs a classification head")
+        predicted, labels, others = self._logits.detach().argmax(-1), self.labels, self.others
+        lam = self.lam.reshape(-1, *(1,) * (labels.dim() - 1))
+        mass = lam * (labels != IGNORED) + (1 - lam) * (others != IGNORED)
+        return (lam * (predicted == labels) + (1 - lam) * (predicted == others)).sum() / mass.sum().clamp(min=1e-12)

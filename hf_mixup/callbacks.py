@@ -13,6 +13,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
+from hf_mixup.trainers import kind_for, refuse_settings
 
 
 class ClockCallback(TrainerCallback):
@@ -35,40 +36,12 @@ class ClockCallback(TrainerCallback):
         self.mixup.set_step(state.global_step)
 
 
-class MixupCallback(ClockCallback):
-    """Mix in any Trainer, by one more callback.
+class LogCallback(ClockCallback):
+    """Log what an engine mixed, and save its settings with each checkpoint."""
 
-    Args:
-        mixup: a `MixupConfig`, a method's name, or a mapping of settings.
-
-    Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
-    it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
-    history and to callbacks that come after it; `MixupTrainer` sends them to all trackers.
-
-    Raises:
-        ValueError: in the first training step, if the batch reaches the model without labels.
-
-    >>> MixupCallback("cutmix").mixup.config.method
-    'cutmix'
-    """
-
-    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup") -> None:
-        super().__init__(Mixup(mixup))
-        self.stats = MixStats()
-        self._armed: Armed | None = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        self._disarm()  # an earlier run may have been interrupted
-        self.mixup.knows(kwargs.get("processing_class"))
-        self._armed = Armed(self.mixup, kwargs["model"], self.stats)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._disarm()
+    def __init__(self, mixup: Mixup, stats: MixStats | None = None) -> None:
+        super().__init__(mixup)
+        self.stats = stats or MixStats()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -87,6 +60,45 @@ class MixupCallback(ClockCallback):
             found = self.stats.pop()
             logs.update(found)
             state.log_history[-1].update(found)
+
+
+class MixupCallback(LogCallback):
+    """Mix in a Trainer, TRL's `SFTTrainer` and `RewardTrainer` included, by one more callback.
+
+    Args:
+        mixup: a `MixupConfig`, a method's name, or a mapping of settings.
+
+    Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
+    it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
+    history and to callbacks that come after it; `MixupTrainer` sends them to all trackers.
+
+    Raises:
+        ValueError: in the first training step, if the batch reaches the model without labels, and when training
+            begins, if the settings do not go with a trainer that computes its loss itself.
+
+    >>> MixupCallback("cutmix").mixup.config.method
+    'cutmix'
+    """
+
+    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup") -> None:
+        super().__init__(Mixup(mixup))
+        self._armed: Armed | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        self._disarm()  # an earlier run may have been interrupted
+        self.mixup.knows(kwargs.get("processing_class"))
+        kind = kind_for(args)
+        if kind is not None and not self.mixup.config.plain:
+            refuse_settings(kind, args, self.mixup.config)
+        self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._disarm()
 
     def _disarm(self) -> None:
         if self._armed is not None:

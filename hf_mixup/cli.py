@@ -17,12 +17,15 @@ _COMMANDS = {
     "train": "train one model and leave it, its metrics and its model card in the output folder",
     "compare": "train with several methods and seeds, and compare them in a table and pictures",
     "preview": "draw a grid of mixed samples with their weights and labels",
-    "methods": "list the mixing methods",
+    "methods": "list the mixing methods, or what can be mixed in each architecture",
+    "check": "try at which places of a model its rows are mixed rightly",
 }
+_PLAIN = ("methods", "check")  # commands that take no settings
 _EPILOG = """examples:
   hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
   hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
+  hf-mixup check bert --method manifold
 """
 _USER_ERRORS = (ValueError, OSError, ImportError)  # the messages of these say what to change; others are bugs
 
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         command, rest = _command(arguments)
-        command(rest)
+        return command(rest) or 0
     except KeyboardInterrupt as interrupt:
         print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
@@ -59,10 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
         return 1
-    return 0
 
 
-def _command(arguments: list[str]) -> tuple[Callable[[list[str]], None], list[str]]:
+def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], list[str]]:
     from hf_mixup.errors import did_you_mean
 
     if not arguments or arguments[0].startswith("-"):
@@ -74,7 +76,8 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], None], list[st
     if "-h" in rest or "--help" in rest:
         _help(name)
         raise SystemExit(0)
-    return {"train": _train, "compare": _compare, "preview": _preview, "methods": _methods}[name], rest
+    commands = {"train": _train, "compare": _compare, "preview": _preview, "methods": _methods, "check": _check}
+    return commands[name], rest
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,17 +102,16 @@ def _top_parser() -> argparse.ArgumentParser:
 
 def _help(name: str) -> None:
     """Print a command's settings, read off the dataclasses; those of TrainingArguments would load transformers."""
+    plain = name in _PLAIN
     parser = _Parser(
         prog=f"hf-mixup {name}",
-        usage=f"hf-mixup {name} [CONFIG] [--field value ...]" if name != "methods" else None,
-        description=f"{_COMMANDS[name].capitalize()}.{'' if name == 'methods' else _CONFIG}",
-        epilog=""
-        if name == "methods"
-        else "Also every field of transformers.TrainingArguments, e.g. --num_train_epochs 3.",
+        usage=None if plain else f"hf-mixup {name} [CONFIG] [--field value ...]",
+        description=f"{_COMMANDS[name].capitalize()}.{'' if plain else _CONFIG}",
+        epilog="" if plain else "Also every field of transformers.TrainingArguments, e.g. --num_train_epochs 3.",
         allow_abbrev=False,
     )
-    if name == "methods":
-        _add_markdown(parser)
+    if plain:
+        {"methods": _add_tables, "check": _add_model}[name](parser)
     else:
         _add_settings(parser, name)
     parser.print_help()
@@ -151,8 +153,15 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("preview.png"), help="PNG file to write [preview.png]")
 
 
-def _add_markdown(parser: argparse.ArgumentParser) -> None:
+def _add_tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="checkpoint (folder or Hub name), or model type: a tiny model of it is tried")
+    parser.add_argument("--method", help="method to try [those for inputs or embeddings, and for hidden layers]")
+    parser.add_argument("--family", help="what the model is trained for, e.g. token-classification [the model's class]")
 
 
 def _train(arguments: list[str]) -> None:
@@ -192,16 +201,47 @@ def _preview(arguments: list[str]) -> None:
 
 def _methods(arguments: list[str]) -> None:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    _add_markdown(parser)
-    markdown = parser.parse_args(arguments).markdown
+    _add_tables(parser)
+    chosen = parser.parse_args(arguments)
+    if chosen.models:
+        from hf_mixup.zoo.table import COMMITTED
+
+        print(COMMITTED.read_text(encoding="utf-8"), end="")
+        return
     from hf_mixup.methods import METHODS
 
     rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
     head = ("name", "method", "blends", "paper")
-    if markdown:
+    if chosen.markdown:
         for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
             print(f"| {' | '.join(cells)} |")
         return
+    _show(head, rows)
+
+
+def _check(arguments: list[str]) -> int:
+    """Return 0 if the method (or any, where none is named) is exact at all its places, else 2."""
+    parser = _Parser(prog="hf-mixup check", add_help=False, allow_abbrev=False)
+    _add_model(parser)
+    chosen = parser.parse_args(arguments)
+    from hf_mixup.errors import did_you_mean
+    from hf_mixup.methods import METHODS
+
+    if chosen.method is not None and chosen.method not in METHODS:
+        raise ValueError(f"method={chosen.method!r}: {did_you_mean(chosen.method, METHODS)}")
+    from hf_mixup.zoo.check import EXACT, load, short_reason, try_model
+
+    family, model = load(chosen.model, chosen.family)
+    found = list(try_model(family, model, chosen.method))
+    print(f"{type(model).__name__}, {family}")
+    _show(("method", "depth", "found"), [(each.method, each.depth, short_reason(each.verdict)) for each in found])
+    by_method: dict[str, list[bool]] = {}
+    for each in found:
+        by_method.setdefault(each.method, []).append(each.verdict == EXACT)
+    return 0 if any(map(all, by_method.values())) else 2
+
+
+def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text  # unlike a string, it shows "[B, C]" as it is

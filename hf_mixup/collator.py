@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import LABELS, Mixup
-from hf_mixup.targets import check_labels, problem_type
+from hf_mixup.engine import Mixup
+from hf_mixup.targets import IGNORED, LABELS, check_labels, problem_type, read_labels
 
 
 class MixupCollator:
@@ -28,7 +29,8 @@ class MixupCollator:
 
     Raises:
         RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator.
-        ValueError: for labels outside the model's classes.
+        ValueError: for labels outside the model's classes, a first batch in which none counts, or a tokenizer that
+            cannot pad.
 
     >>> from transformers import ResNetConfig, ResNetForImageClassification
     >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8], depths=[1], embedding_size=8))
@@ -54,7 +56,11 @@ class MixupCollator:
         self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None))
         self.adopted = False
         self._config: Any = None
+        self._token_classes: int | None = None
+        self._labelled = False  # whether a label that counts has been seen
         self._armed: Armed | None = None
+        if not config.plain:
+            refuse_without_padding(self.base)
         if model is not None:
             self.mixup.clock = torch_clock(self.mixup)
             self._armed = Armed(self.mixup, model)
@@ -82,6 +88,8 @@ class MixupCollator:
 
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
+        if not self.mixup.config.plain:
+            self._token_classes = read_labels(model, {LABELS: torch.zeros(1, 2, dtype=torch.long)}).classes
 
     def __call__(self, features: list[Any], *args: Any, **kwargs: Any) -> Any:
         if not self.adopted:
@@ -94,10 +102,27 @@ class MixupCollator:
         return batch
 
     def _check(self, batch: Any) -> None:
+        # The last place where labels are surely on the CPU: on a device the test would stall every step.
         labels = batch.get(LABELS) if isinstance(batch, Mapping) else None
-        if isinstance(labels, Tensor) and labels.dim() == 1 and not labels.is_floating_point():
-            # The last place where labels are surely on the CPU: on a device the test would stall every step.
-            check_labels(labels, getattr(self._config, "num_labels", None), problem_type(self._config, labels))
+        if not isinstance(labels, Tensor) or labels.is_floating_point():
+            return
+        if labels.dim() == 1:
+            ids = batch.get("input_ids")
+            choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # of multiple choice
+            kind = problem_type(self._config, labels)
+            check_labels(labels, choices or getattr(self._config, "num_labels", None), kind)
+        elif labels.dim() == 2 and not self.mixup.config.plain:
+            check_labels(labels, self._token_classes, "single_label_classification")
+        self._refuse_unlabelled(labels)
+
+    def _refuse_unlabelled(self, labels: Tensor) -> None:
+        """Refuse labels that are ignored from the first batch on; a rare later batch without labels is no mistake."""
+        self._labelled = self._labelled or bool((labels != IGNORED).any())
+        if not self._labelled and not self.mixup.config.plain:
+            raise ValueError(
+                f"all {labels.numel()} labels of the first batch are {IGNORED}, which is ignored, so that nothing would"
+                " be learnt: check the label column, and whether truncation cuts the labelled tokens off"
+            )
 
     def __getattr__(self, name: str) -> Any:
         if name == "base":  # not set yet: while unpickling
@@ -128,3 +153,17 @@ def pick_base(base: Any) -> Any:
     if not callable(base):
         raise TypeError(f"base={base!r}: expected a collator, a tokenizer or a feature extractor")
     return base
+
+
+def refuse_without_padding(base: Any) -> None:
+    """Refuse a collator that pads with a tokenizer which has no padding token, before training starts.
+
+    Raises:
+        ValueError: naming the tokenizer.
+    """
+    tokenizer = getattr(base, "tokenizer", None)
+    if getattr(base, "padding", False) and getattr(tokenizer, "pad_token", "") is None:
+        raise ValueError(
+            f"{type(tokenizer).__name__} has no padding token, so that rows of different length make no batch: set "
+            "tokenizer.pad_token (tokenizer.eos_token will do) and model.config.pad_token_id"
+        )

@@ -56,18 +56,20 @@ class MixupConfig:
     host_dominant: bool = knob(False, "Fold lam to max(lam, 1 - lam), so that a row's own content dominates.")
     prob: float = knob(1.0, "Chance that a batch (or row) is mixed.")
     prob_per: Literal["batch", "row"] = knob("batch", "Toss the coin of `prob` once a batch or once a row.")
-    pairing: Literal["random", "match", "flip", "roll"] = knob(
-        "random", "Who is blended with whom: random order, disjoint pairs, reversed batch, or the row before."
+    pairing: Literal["random", "match", "flip", "roll", "length"] = knob(
+        "random", "Partners: in random order, disjoint pairs, reversed batch, the row before, or the nearest in length."
     )
     pair_class: Literal["any", "same", "different"] = knob("any", "Restrict partners to the same or another class.")
     keys: list[str] | None = knob(None, "Model inputs to blend; by default every floating-point input.")
     layers: list[float] | None = knob(None, "Depths for hidden-layer mixing; one is drawn for each batch.")
+    modules: list[str] | None = knob(None, "Paths of the modules to take as blocks, instead of those that are found.")
     minmax: list[float] | None = knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
     box: Literal["timm", "torchvision"] = knob("timm", "CutMix: whose rounding of the box to follow.")
     correct_lam: bool = knob(True, "CutMix: set lam to the true share of the row's own pixels.")
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
+    bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
     side: Literal["both", "image", "text"] | None = knob(
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
     )
@@ -94,6 +96,7 @@ class MixupConfig:
     prob_warmup: float = knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
     off_ratio: float = knob(0.0, "No mixing in this last share of the training steps.")
     off_epochs: float = knob(0.0, "No mixing in this many last epochs.")
+    self_check: bool = knob(True, "Try the method and the loss on two rows before the first step.")
     draw_seed: int | None = knob(None, "Seed of the draws (default: the Trainer's seed, or 0).")
 
     def __post_init__(self) -> None:
@@ -115,7 +118,7 @@ class MixupConfig:
         choices = {
             "lam_per": ("batch", "pair", "row"),
             "prob_per": ("batch", "row"),
-            "pairing": ("random", "match", "flip", "roll"),
+            "pairing": ("random", "match", "flip", "roll", "length"),
             "pair_class": ("any", "same", "different"),
             "box": ("timm", "torchvision"),
             "side": (None, "both", "image", "text"),
@@ -131,6 +134,10 @@ class MixupConfig:
                 )
         if self.lam_per == "pair" and self.pairing == "roll":
             raise ValueError("lam_per='pair' needs disjoint pairs: set pairing to 'match' or 'flip', found 'roll'")
+        if self.pairing == "length" and self.pair_class != "any":
+            raise ValueError(
+                f"pairing='length' and pair_class={self.pair_class!r}: partners can follow one of them only"
+            )
 
     def _check_ranges(self) -> None:
         _number("alpha", self.alpha, 0, math.inf)
@@ -166,6 +173,9 @@ class MixupConfig:
                 _number(name, value, 0, math.inf)
                 if value == 0:
                     raise ValueError(f"{name}={value!r}: expected a number above 0")
+        _number("bandwidth", self.bandwidth, 0, math.inf)
+        if self.bandwidth == 0:
+            raise ValueError("bandwidth=0: expected a number above 0")
         if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
             raise ValueError(f"chunk_size={self.chunk_size!r}: expected a whole number of rows from 1 on")
 

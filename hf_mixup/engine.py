@@ -20,10 +20,11 @@ from hf_mixup.methods.base import Request
 from hf_mixup.pairs import PAIR_IDS, tower_inputs
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
+from hf_mixup.sites.check import check_loss_once
+from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
-from hf_mixup.targets import ProblemType, check_labels, problem_type
+from hf_mixup.targets import LABELS, Labels, check_labels, read_labels
 
-LABELS = "labels"
 ITEMS = "num_items_in_batch"
 
 
@@ -97,14 +98,15 @@ class Mixup:
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
-        inputs = {key: value for key, value in batch.items() if key != LABELS}
-        labels = _labels_of(batch, inner)
-        config = getattr(inner, "config", None)
-        kind = problem_type(config, labels)
-        if labels.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
-            check_labels(labels, getattr(config, "num_labels", None), kind)
-        params = self._draw(inner, inputs, labels, partner, lam)
-        return LabelBatch(self, inner, inputs, labels, kind, params, inplace)
+        refuse_packed(batch)
+        if self.config.self_check and not self._own_loss:
+            check_loss_once(inner, batch)
+        labels = read_labels(inner, batch)
+        if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
+            check_labels(labels.values, labels.classes, labels.kind)
+        inputs = model_inputs(inner, batch, labels)
+        params = self._draw(inner, inputs, labels.values, partner, lam)
+        return LabelBatch(self, inner, inputs, labels, params, inplace)
 
     def _pairs(
         self,
@@ -146,6 +148,12 @@ class Mixup:
         )
         return self.method.draw(request)
 
+    @property
+    def _own_loss(self) -> bool:
+        """Whether the loss is another than the model's by the user's wish."""
+        config = self.config
+        return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+
     def knows(self, processing_class: Any) -> None:
         """Tell methods that read captions about the tokenizer, or the processor that has it; others are passed over."""
         if hasattr(processing_class, "all_special_ids") or hasattr(processing_class, "tokenizer"):
@@ -170,9 +178,10 @@ class Mixup:
         """Take up the draws where a saved run stopped."""
         self.clock.load_state_dict(state)
 
-    def count_items(self, labels: Tensor, kind: ProblemType, classes: int) -> Tensor:
-        """Return what the summed loss of these labels is divided by."""
-        return loss_items(labels, kind, self.class_weights, classes if self.config.loss == "bce" else None)
+    def count_items(self, labels: Labels) -> Tensor:
+        """Return what the summed loss of these labels (see `read_labels`) is divided by."""
+        classes = labels.classes if self.config.loss == "bce" else None
+        return loss_items(labels.values, labels.kind, self.class_weights, classes)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -234,16 +243,30 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
     return inputs, batch.get(PAIR_IDS)
 
 
-def _labels_of(batch: Mapping[str, Any], model: nn.Module) -> Tensor:
-    labels = batch.get(LABELS)
-    if not isinstance(labels, Tensor):
+PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")
+
+
+def refuse_packed(batch: Mapping[str, Any]) -> None:
+    """Refuse sequences that are packed into one row, which have no rows to exchange.
+
+    Raises:
+        ValueError: naming what gives the packing away.
+
+    >>> refuse_packed({"input_ids": torch.zeros(1, 6), "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])})
+    Traceback (most recent call last):
+    ...
+    ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
+    """
+    places = batch.get("position_ids")
+    one_row = isinstance(places, Tensor) and places.dim() == 2 and len(places) == 1
+    found = [key for key in PACKED if batch.get(key) is not None]
+    if one_row and bool((places.diff() < 0).any()):  # type: ignore[union-attr]
+        found.append("position_ids")
+    if found:
         raise ValueError(
-            f"the batch for {type(model).__name__} has no tensor 'labels' to mix; "
-            f"it holds: {', '.join(batch) or 'nothing'}"
+            f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
+            "packing (packing=False, padding_free=False)"
         )
-    if labels.dim() == 0 or len(labels) == 0:
-        raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no rows")
-    return labels
 
 
 def _given_partner(partner: Tensor | None, rows: int) -> Tensor | None:

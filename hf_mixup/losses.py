@@ -6,17 +6,21 @@ has, a micro-batch does not.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.targets import IGNORED, ProblemType, dense_targets
 
 
 def mixed_loss_sum(
     logits: Tensor,
     labels: Tensor,
-    partner: Tensor,
+    other: Tensor,
     lam: Tensor,
     kind: ProblemType,
     smoothing: float = 0.0,
@@ -26,9 +30,9 @@ def mixed_loss_sum(
     """Return the summed loss of a mixed batch, a 0-d tensor in float32 at least.
 
     Args:
-        logits: [B, C], or [B] or [B, 1] for regression.
-        labels: as the model takes them: [B] class ids (-100 is ignored), [B, C] floats, or [B] floats.
-        partner: long [B].
+        logits: [B, C], [B, T, C] for tokens, or [B] or [B, 1] for regression.
+        labels: [B] or [B, T] class ids (-100 is ignored), [B, C] floats, or [B] floats.
+        other: those that they are mixed with, of the same shape.
         lam: float32 [B], weight of the row's own label.
         smoothing: label smoothing in [0, 1), single-label only.
         class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
@@ -36,41 +40,39 @@ def mixed_loss_sum(
         bce: score each class of a single-label problem by itself.
 
     Raises:
-        ValueError: for smoothing or class weights where the problem type has no use for them.
+        ValueError: for smoothing or class weights where the problem type has no use for them, or for logits whose shape
+            does not fit the labels.
 
     >>> logits, labels = torch.zeros(2, 4), torch.tensor([0, 3])
-    >>> mixed_loss_sum(logits, labels, torch.tensor([1, 0]), torch.tensor([0.3, 0.3]), "single_label_classification")
+    >>> mixed_loss_sum(logits, labels, labels[[1, 0]], torch.tensor([0.3, 0.3]), "single_label_classification")
     tensor(2.7726)
     """
     if kind != "single_label_classification" and (
         class_weights is not None or bce or (smoothing and kind == "regression")
     ):
         raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
+    if kind == "single_label_classification":
+        _check_places(logits, labels, bce)
     if kind == "single_label_classification" and not bce:
-        return _pair_cross_entropy(logits, labels, labels[partner], lam, smoothing, class_weights).sum()
-    targets = dense_targets(labels, partner, lam, logits.shape[-1], kind, smoothing).to(logits.dtype)
+        own = lam.reshape(-1, *(1,) * (labels.dim() - 1)).expand_as(labels)
+        return two_target_cross_entropy(
+            logits, labels, other, own, 1 - own, smoothing=smoothing, class_weights=class_weights
+        )
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
+    targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing).to(logits.dtype)
     if kind == "regression":
         return F.mse_loss(logits.reshape(targets.shape), targets, reduction="sum")
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 
-def _pair_cross_entropy(
-    logits: Tensor, own: Tensor, other: Tensor, lam: Tensor, smoothing: float, weights: Tensor | None
-) -> Tensor:
-    """Return lam * CE(own) + (1 - lam) * CE(other) by row, [B], from one softmax."""
-    scores = logits.log_softmax(-1)
-    weights = None if weights is None else weights.to(scores.dtype)
-
-    def hard(labels: Tensor) -> Tensor:
-        return F.nll_loss(scores, labels, weight=weights, ignore_index=IGNORED, reduction="none")
-
-    loss = lam * hard(own) + (1 - lam) * hard(other)
-    if not smoothing:
-        return loss
-    uniform = -(scores if weights is None else scores * weights).mean(-1)
-    labelled = lam * (own != IGNORED) + (1 - lam) * (other != IGNORED)
-    return (1 - smoothing) * loss + smoothing * labelled * uniform
+def _check_places(logits: Tensor, labels: Tensor, bce: bool) -> None:
+    if logits.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"labels of shape {list(labels.shape)} do not fit logits of shape {list(logits.shape)}: one label for each "
+            "place is needed (a float [B, C] tensor for several labels a row)"
+        )
+    if bce and labels.dim() > 1:
+        raise ValueError("loss='bce' is for one label a row: tokens and spans take the cross-entropy (loss='auto')")
 
 
 def loss_items(
@@ -78,7 +80,8 @@ def loss_items(
 ) -> Tensor:
     """Return what the summed loss is divided by to give the mean that torch's own loss would give, a 0-d tensor.
 
-    Labelled rows, weighted by class as in `torch.nn.CrossEntropyLoss`; single numbers for multi-label and regression.
+    Labelled rows (or tokens), weighted by class as in `torch.nn.CrossEntropyLoss`; single numbers for multi-label and
+    regression.
     With partners that permute the batch this is the same for the labels of the partners.
 
     >>> loss_items(torch.tensor([0, 2, -100]), "single_label_classification")
@@ -90,3 +93,12 @@ def loss_items(
     if class_weights is not None:
         return class_weights.to(labels.device)[labels[labelled]].sum()
     return labelled.sum() * (bce_classes or 1)
+
+
+def auxiliary_loss(model: nn.Module, outputs: Any) -> Tensor | float:
+    """Return what a mixture of experts adds to its loss to balance their load, 0 for other models."""
+    found = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
+    if not isinstance(found, Tensor):
+        return 0.0
+    share: Any = getattr(model, "router_aux_loss_coef", None)
+    return found * (getattr(getattr(model, "config", None), "router_aux_loss_coef", 0.0) if share is None else share)

@@ -24,13 +24,17 @@ class MixStats:
 
     def add(self, mixed: MixedBatch) -> None:
         """Count one batch whose loss has been taken."""
-        self._batches += 1
-        self._lam += mixed.mean_lam
-        self._rate += mixed.rate
+        self.count(mixed.mean_lam, mixed.rate)
         accuracy = mixed.accuracy()
         if accuracy is not None:
             self._rated += 1
             self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
+
+    def count(self, mean_lam: float, rate: float) -> None:
+        """Count one batch by its mean lam and the share of its rows that are mixed."""
+        self._batches += 1
+        self._lam += mean_lam
+        self._rate += rate
 
     def pop(
         self, device: torch.device | str = "cpu", reduce: Callable[[Tensor], Tensor] = lambda sums: sums

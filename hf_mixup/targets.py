@@ -2,15 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 IGNORED = -100
+LABELS = "labels"
+SPANS = ("start_positions", "end_positions")
+LABEL_KEYS = (LABELS, *SPANS, "target_values")
+MOVES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # language models whose loss was tried
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a batch, each aligned with the logits that are scored against it.
+
+    Args:
+        values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the place
+            that predicts it); [B, 2] the ends of a span; or floats [B], [B, 1] or [B, C].
+        kind: the problem type as transformers names it. Tokens and spans are single-label problems with one label for
+            each place, -100 where there is none.
+        classes: number of classes, None where only the logits tell.
+        vocabulary: whether the classes are the tokens of a language model.
+    """
+
+    values: Tensor
+    kind: ProblemType
+    classes: int | None
+    vocabulary: bool = False
+
+
+def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
+    """Read the labels of a batch as the model's own loss would.
+
+    Raises:
+        ValueError: if there are none, or their shape fits no head that can be mixed.
+
+    >>> read_labels(nn.Linear(2, 3), {"labels": torch.tensor([0, 2])}).kind
+    'single_label_classification'
+    """
+    values, spans = _values(model, batch)
+    if spans:
+        return Labels(values, "single_label_classification", None)
+    config = getattr(model, "config", None)
+    series = LABELS not in batch and values.is_floating_point()
+    kind = "regression" if series else problem_type(config, values)
+    if kind != "single_label_classification" or values.dim() == 1:
+        ids = batch.get("input_ids")
+        choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
+        return Labels(values, kind, choices or getattr(config, "num_labels", None))
+    vocabulary = _vocabulary(model)
+    if vocabulary and predicts_next(model):
+        values = F.pad(values[:, 1:], (0, 1), value=IGNORED)
+    return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
+
+
+def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
+    """Return the labels' tensor, and whether it holds the ends of spans."""
+    ends = [end for key in SPANS if isinstance(end := batch.get(key), Tensor)]
+    labels = batch.get(LABELS)
+    held = f"it holds: {', '.join(batch) or 'nothing'}"
+    spans = len(ends) == len(SPANS)
+    if spans:
+        labels = torch.stack([end.reshape(len(end)) for end in ends], dim=1)
+    elif isinstance(batch.get("target_values"), Tensor):
+        labels = batch["target_values"]  # what time-series models call their labels
+    elif not isinstance(labels, Tensor):
+        raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {held}")
+    if labels.dim() == 0 or len(labels) == 0:
+        raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no rows")
+    return labels, spans
+
+
+def predicts_next(model: nn.Module) -> bool:
+    """Whether a language model scores the label of each token at the token before.
+
+    As transformers decides it, unless the model's own loss was found to do otherwise (see `sites.check`).
+    """
+    if model in MOVES:
+        return MOVES[model]
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        return False
+    loss = str(getattr(model, "loss_type", None) or type(model).__name__)
+    shifted = any(name in loss for name in ("ForCausalLM", "ForConditionalGeneration", "LMHead"))
+    return shifted and "WithLMHead" not in loss
+
+
+def _vocabulary(model: nn.Module) -> int | None:
+    """Return how many tokens a language model scores, None for another head."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    weight = getattr(head, "weight", None)
+    return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
 
 
 def problem_type(config: Any, labels: Tensor) -> ProblemType:
@@ -18,11 +108,14 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
 
     Args:
         config: the model's configuration; None for a model that has none.
-        labels: [B] integers, [B, C] floats in [0, 1], or floats [B] or [B, 1] for regression.
+        labels: [B] integers ([B, T] one for each token), [B, C] floats in [0, 1], or floats [B] or [B, 1] for
+            regression.
 
     Raises:
         ValueError: for labels of a shape that no supported head takes.
     """
+    if not labels.is_floating_point() and labels.dim() == 2 and labels.shape[1] > 1:
+        return "single_label_classification"
     found = _declared_or_inferred(config, labels)
     shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
     classes = getattr(config, "num_labels", None)
@@ -34,7 +127,7 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     if labels.dim() not in shapes[found]:
         raise ValueError(
             f"labels of shape {list(labels.shape)} do not fit problem type {found!r}: mixing takes one target a "
-            "row. Other heads (tokens, spans, boxes) are not covered"
+            "row or one a token. Other heads (boxes, masks) are not covered"
         )
     return found
 
@@ -75,11 +168,16 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
 
 
 def dense_targets(
-    labels: Tensor, partner: Tensor, lam: Tensor, classes: int, kind: ProblemType, smoothing: float
+    labels: Tensor, other: Tensor, lam: Tensor, classes: int, kind: ProblemType, smoothing: float
 ) -> Tensor:
-    """Return the float32 targets of a mixed batch: [B, C], or the shape of the labels for regression."""
+    """Return the float32 targets of a mixed batch: [B, C] ([B, T, C] for tokens), or the shape of float labels."""
+    own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
+    share = lam.reshape(-1, *(1,) * (own.dim() - 1))
+    return share * own + (1 - share) * rest
+
+
+def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) -> Tensor:
     if kind == "single_label_classification":
-        return soft_targets(labels, partner, lam, classes, smoothing=smoothing)
-    values = labels.to(torch.promote_types(labels.dtype, torch.float32))
-    share = lam.reshape(-1, *(1,) * (values.dim() - 1))
-    return share * values + (1 - share) * values[partner]
+        alone = torch.arange(len(labels), device=labels.device)
+        return soft_targets(labels, alone, 1.0, classes, smoothing=smoothing)
+    return labels.to(torch.promote_types(labels.dtype, torch.float32))

@@ -12,11 +12,12 @@ from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
-from hf_mixup.engine import LABELS, Mixup, unwrap
+from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import problem_type
+from hf_mixup.targets import LABEL_KEYS, read_labels
+from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
 
 if TYPE_CHECKING:
     _AnyTrainer = Trainer
@@ -25,7 +26,7 @@ else:
 
 
 class MixupTrainerMixin(_AnyTrainer):
-    """Mixing for any subclass of `transformers.Trainer`: put it first in the bases.
+    """Mixing for a subclass of `transformers.Trainer`: put it first in the bases.
 
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
@@ -36,8 +37,12 @@ class MixupTrainerMixin(_AnyTrainer):
     The mean loss is taken over the whole accumulated batch and all processes, whatever the model's own loss does.
     Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels).
 
+    TRL's `SFTTrainer` and `RewardTrainer` compute their loss and logs themselves, as ever, from mixed outputs
+    (`hf_mixup.trainers`). Sentence pairs have `hf_mixup.contrastive.sentences.MixedNegativesRankingLoss`.
+
     Raises:
-        ValueError: if the collator and `mixup` disagree, or with a `compute_loss_func`, which knows no mixed labels.
+        ValueError: if the collator and `mixup` disagree, with a `compute_loss_func` or a trainer with another
+            `compute_loss` of its own, which know no mixed labels, or with packed sequences.
         RuntimeError: under DataParallel.
 
     >>> class MyTrainer(MixupTrainerMixin, Trainer):
@@ -50,13 +55,17 @@ class MixupTrainerMixin(_AnyTrainer):
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
         self.mixup_stats = MixStats()
-        collator = MixupCollator.wrap(self.data_collator, self.mixup)
-        collator.adopt(cast(nn.Module, self.model))
-        self.data_collator = collator
+        self._kind = kind_for(self.args)
+        if self._kind is None or isinstance(self.data_collator, MixupCollator):
+            collator = MixupCollator.wrap(self.data_collator, self.mixup)
+            collator.adopt(cast(nn.Module, self.model))
+            self.data_collator = collator
         self.mixup.knows(self.processing_class)
         self._refuse_what_cannot_mix()
         if not self.mixup.config.plain:
             self.mixup.prepare(cast(nn.Module, self.model))
+            if self._kind is not None:
+                self._kind.prepare(cast(nn.Module, self.model))
         self.add_callback(ClockCallback(self.mixup))
 
     def compute_loss(
@@ -69,6 +78,14 @@ class MixupTrainerMixin(_AnyTrainer):
         """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
         if not model.training or self._plain:
             return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
+        if self._kind is not None:  # the trainer behind computes the loss, and its logs, from what the model returns
+            own = self._kind.draw(self.mixup, model, inputs)
+            with own:
+                result = super().compute_loss(
+                    own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
+                )
+            self.mixup_stats.add(own)
+            return result
         with self.mixup(model, inputs) as mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
@@ -109,16 +126,18 @@ class MixupTrainerMixin(_AnyTrainer):
             return loss
         if self.args.average_tokens_across_devices:  # DDP averages over processes what is already a share of the whole
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
-        return loss if self.model_accepts_loss_kwargs else loss * self.current_gradient_accumulation_steps
+        scaled = getattr(self, "loss_is_scaled_for_ga", None)
+        scaled = self.model_accepts_loss_kwargs if scaled is None else scaled
+        return loss if scaled else loss * self.current_gradient_accumulation_steps
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        if self._plain or not batch_samples or LABELS not in batch_samples[0]:
+        own_loss = self._plain or self._kind is not None
+        if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
-        config = getattr(self.model, "config", None)
-        labels = [batch[LABELS].to(device) for batch in batch_samples]
-        kind, classes = problem_type(config, labels[0]), getattr(config, "num_labels", 1)
-        items = torch.stack([self.mixup.count_items(each, kind, classes) for each in labels]).sum()
+        model = unwrap(cast(nn.Module, self.model))
+        labels = [read_labels(model, batch) for batch in batch_samples]
+        items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             items = self.accelerator.gather(items).sum()
         return items
@@ -181,6 +200,9 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
+        if self._kind is not None:
+            return refuse_settings(self._kind, self.args, self.mixup.config)
+        refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
         smoothing = self.args.label_smoothing_factor

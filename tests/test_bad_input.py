@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AlbertConfig, AutoModelForSequenceClassification, RobertaConfig, T5Config, Trainer
+from transformers import Trainer
 
 import hf_mixup
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
@@ -115,8 +115,11 @@ def test_soft_labels_by_mistake() -> None:
     batch = batch_of("resnet")
     with pytest.raises(ValueError, match="convert class ids to integers"):
         Mixup("mixup")(build("resnet"), {**batch, "labels": batch["labels"].float()})
-    with pytest.raises(ValueError, match="one target a row"):
-        Mixup("mixup")(build("resnet"), {**batch, "labels": torch.zeros(6, 4, dtype=torch.long)})
+    model = build("resnet")
+    with Mixup("mixup")(model, {**batch, "labels": torch.zeros(6, 4, dtype=torch.long)}) as mixed:
+        outputs = model(**mixed.inputs)
+    with pytest.raises(ValueError, match=r"labels of shape \[6, 4\] do not fit logits of shape \[6, 4\]"):
+        mixed.loss(outputs)
 
 
 def test_losses_that_do_not_fit_the_labels() -> None:
@@ -137,31 +140,70 @@ def test_architectures_that_cannot_be_entered() -> None:
     with pytest.raises(ValueError, match="use 'manifold' for several"):
         Mixup({"method": "features", "layers": [1, 2]})(build("bert"), batch_of("bert"))
     with pytest.raises(ValueError, match="no stack of repeated blocks"):
-        Mixup("manifold").prepare(torch.nn.Linear(2, 2))
+        Mixup("manifold")(Leaky(blocks=0), leaky_batch())
+    with pytest.raises(ValueError, match="modules names 'block', which Leaky lacks: did you mean 'blocks"):
+        Mixup({"method": "manifold", "modules": ["block"]})(Leaky(), leaky_batch())
 
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-T5_SMALL = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
-WRONGLY_MIXED = [
-    # Its positions are counted from the row's own ids, so that a longer partner would sit at padding positions.
-    (RobertaConfig(**SMALL, max_position_embeddings=40), "embedding", "reads the row's own ids"),
-    # One block is run over and over: blending after it would blend several times.
-    (AlbertConfig(**SMALL, embedding_size=8), "manifold", "several times in one forward"),
-    # An encoder and a decoder.
-    (T5Config(**T5_SMALL), "manifold", "several stacks"),
-]
+class Leaky(torch.nn.Module):
+    """A classifier that looks at its ids once more, past every place where rows are mixed."""
+
+    def __init__(self, blocks: int = 2, leak: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = torch.nn.Embedding(60, 4)
+        self.blocks = torch.nn.ModuleList([torch.nn.Linear(4, 4) for _ in range(blocks)])
+        self.leak = leak
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        states = self.table(input_ids)
+        for block in self.blocks:
+            states = block(states).tanh()
+        leaked = torch.nn.functional.one_hot(input_ids % 4, 4).float()
+        return {"logits": (states + self.leak * leaked).mean(1)}
 
 
-@pytest.mark.parametrize(("config", "method", "message"), WRONGLY_MIXED)
-def test_architectures_that_would_mix_wrongly_are_refused(config: Any, method: str, message: str) -> None:
-    config.num_labels, config.vocab_size = 4, 60
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8 if parameter.dim() > 1 else 1)
-    with pytest.raises((RuntimeError, ValueError), match=message), Mixup(method)(model, batch_of("bert")) as mixed:
-        model(**mixed.inputs)
+def leaky_batch() -> dict[str, torch.Tensor]:
+    return {key: value for key, value in batch_of("bert").items() if key != "token_type_ids"}
+
+
+@pytest.mark.parametrize("method", ["embedding", "manifold", "features"])
+def test_models_that_would_mix_wrongly_are_refused(method: str) -> None:
+    with pytest.raises(RuntimeError, match=f"Leaky does not mix rightly with method '{method}'"):
+        Mixup(method)(Leaky(), leaky_batch()).__enter__()
+    for model, settings in ((Leaky(leak=0.0), {}), (Leaky(), {"self_check": False})):
+        with Mixup({"method": method, **settings})(model, leaky_batch()) as mixed:
+            mixed.loss(model(**mixed.inputs))
+
+
+def test_a_loss_that_is_not_the_mean_cross_entropy_is_refused() -> None:
+    class Weighted(Leaky):
+        def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> dict[str, Any]:
+            outputs: dict[str, Any] = super().forward(**inputs)
+            if labels is not None:
+                weights = torch.tensor([1.0, 5.0, 9.0, 2.0])
+                outputs["loss"] = torch.nn.functional.cross_entropy(outputs["logits"], labels, weight=weights) + 1
+            return outputs
+
+    model, batch = Weighted(leak=0.0), leaky_batch()
+    with pytest.raises(RuntimeError, match="mixing would leave out what it adds or weighs"):
+        Mixup("embedding")(model, batch)
+    for settings in ({"self_check": False}, {"class_weights": [1.0, 5.0, 9.0, 2.0]}):
+        with Mixup({"method": "embedding", **settings})(model, batch) as mixed:
+            mixed.loss(model(**mixed.inputs))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"position_ids": torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]])},
+        {"cu_seq_lens_q": torch.tensor([0, 5, 10])},
+        {"seq_idx": torch.zeros(1, 10, dtype=torch.long)},
+    ],
+)
+def test_packed_sequences(packed: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(ValueError, match="sequences packed into one row"):
+        Mixup("embedding")(build("bert"), {**batch_of("bert", rows=1), **packed})
 
 
 def test_data_parallel() -> None:

@@ -144,7 +144,7 @@ def test_console_script() -> None:
     wrong = subprocess.run([script, "trian"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "error: 'trian' is no command: did you mean 'train'? Valid: compare, methods, preview, train\n",
+        "error: 'trian' is no command: did you mean 'train'? Valid: check, compare, methods, preview, train\n",
     )
 
 

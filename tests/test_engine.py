@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.losses import mixed_loss_sum
 from hf_mixup.methods import METHODS
-from hf_mixup.sites.layers import main_stack
+from hf_mixup.sites.layers import stack_of
 from tests.conftest import CLASSES, TEXT_MODELS, batch_of, build
 from tests.settings import ALL, CASES, PAIR_ROWS, ROWS
 
@@ -81,7 +81,8 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
     model, batch = build("vit").eval(), batch_of("vit")
     partner, lam = torch.tensor([1, 2, 3, 4, 5, 0]), torch.tensor([0.9, 0.2, 0.5, 0.7, 0.35, 0.6])
     states = model.vit.embeddings(batch["pixel_values"])
-    for index, block in enumerate([*main_stack(model), None]):
+    blocks = [block.module for block in stack_of(model, {"pixel_values": batch["pixel_values"]}).blocks]
+    for index, block in enumerate([*blocks, None]):
         if index == depth:
             share = lam[:, None, None]
             states = share * states + (1 - share) * states[partner]
@@ -147,7 +148,7 @@ def test_pair_loss_is_torchs_cross_entropy_twice(weights: list[float] | None, sm
     labels, partner = torch.tensor([0, 3, -100, 1, 2]), torch.tensor([2, 0, 1, 4, 3])
     lam = torch.rand(5, generator=generator)
     scale = None if weights is None else torch.tensor(weights)
-    found = mixed_loss_sum(logits, labels, partner, lam, "single_label_classification", smoothing, scale)
+    found = mixed_loss_sum(logits, labels, labels[partner], lam, "single_label_classification", smoothing, scale)
 
     def twice(one: torch.Tensor) -> torch.Tensor:
         double = None if scale is None else scale.double()

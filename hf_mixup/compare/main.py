@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -26,7 +26,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.files import write_text
 from hf_mixup.report import Result, comparison_table, metric_bars, reliability_diagram
 from hf_mixup.report.results import direction
-from hf_mixup.tasks.arguments import PAIRS, TaskArguments
+from hf_mixup.tasks.arguments import PAIRS, REGRESSION, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 MARKER = "compare.json"  # tells a comparison's folder from others
@@ -51,8 +51,8 @@ def compare(
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once.
 
-    Writes `results.json`, `table.md`, `reliability.png`, `metrics.png`, and in `best/` the model of the single run with
-    the best `select_by` on the validation split; `runs/` keeps every run with its model.
+    Writes `results.json`, `table.md`, `metrics.png`, for tasks with classes `reliability.png`, and in `best/` the model
+    of the single run with the best `select_by` on the validation split; `runs/` keeps every run with its model.
 
     Returns:
         The scores of all runs on all splits.
@@ -62,6 +62,8 @@ def compare(
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
+    if task.task == REGRESSION and any(variant.smoothing for variant in variants):
+        raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     if args.world_size > 1:
         raise ValueError("compare trains in one process: start it without a launcher")
     output = Path(str(args.output_dir))
@@ -69,8 +71,9 @@ def compare(
     if find_spec("matplotlib") is None:
         raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
     prepared = prepare(task)
-    if comparison.select_by not in prepared.metrics:
-        raise ValueError(f"select_by={comparison.select_by!r} does not score {task.task}: nll and others do")
+    select_by = comparison.select_by or prepared.select_by
+    if select_by not in prepared.metrics:
+        raise ValueError(f"select_by={select_by!r} does not score {task.task}: {', '.join(prepared.metrics)} do")
     _check_variants(variants, prepared)
     runs = _plan(variants, comparison.seeds, prepared, task, args, output)
     output.mkdir(parents=True, exist_ok=True)
@@ -78,10 +81,10 @@ def compare(
     finished = _train_all(runs, prepared, task, args)
     results = _results(runs, finished)
     _write_report(output, runs, finished, results, prepared)
-    best = _best(runs, finished, comparison.select_by)
+    best = _best(runs, finished, select_by)
     _publish(finished[best], output / "best")
     print((output / "table.md").read_text(encoding="utf-8"))
-    print(f"best model by validation {comparison.select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
+    print(f"best model by validation {select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
     print(f"results and pictures: {output}")
     return results
 
@@ -181,17 +184,21 @@ def _write_report(
     tested = [result for result in results if result["split"] != "validation"] or results
     write_text(output / "table.md", comparison_table(tested, metrics=prepared.metrics) + "\n")
     metric_bars(tested, output / "metrics.png", metrics=prepared.metrics)
-    split = tested[0]["split"]
-    reliability_diagram(_curves(runs, finished, split, prepared), output / "reliability.png")
+    if prepared.classified is not None:
+        curves = _curves(runs, finished, tested[0]["split"], prepared.classified)
+        reliability_diagram(curves, output / "reliability.png")
 
 
 def _curves(
-    runs: Sequence[Run], finished: dict[Run, Finished], split: str, prepared: Prepared
+    runs: Sequence[Run],
+    finished: dict[Run, Finished],
+    split: str,
+    classified: Callable[..., tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Pool the predictions of all seeds of a method."""
     pooled: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in runs:
-        pooled.setdefault(run.variant.label, []).append(prepared.classified(*finished[run].predictions[split]))
+        pooled.setdefault(run.variant.label, []).append(classified(*finished[run].predictions[split]))
     return {
         label: (np.concatenate([logits for logits, _ in parts]), np.concatenate([labels for _, labels in parts]))
         for label, parts in pooled.items()

@@ -1,4 +1,4 @@
-"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, mix targets, soft cross-entropy.
+"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, mix targets, losses of mixed targets.
 
 Nothing here knows about models, trainers or batches: tensors in, tensors out, and every random draw takes a
 ``torch.Generator``. Drawing (`sample_lam`, `pair`, `cut_boxes`) and applying (`blend`, `cut`, `soft_targets`) are
@@ -19,9 +19,10 @@ from .contrastive import (
     soft_sigmoid_loss,
 )
 from .cutting import box_lam, boxes_at, cut, cut_boxes
-from .draws import pair, sample_lam
+from .draws import pair, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .targets import soft_cross_entropy, soft_targets
+from .tokens import two_target_cross_entropy
 
 __all__ = [
     "blend",
@@ -33,6 +34,8 @@ __all__ = [
     "cut_boxes",
     "mix_rows",
     "pair",
+    "pair_by_label_distance",
+    "pair_by_length",
     "pair_targets",
     "relevance_of",
     "sample_lam",
@@ -41,4 +44,5 @@ __all__ = [
     "soft_info_nce",
     "soft_sigmoid_loss",
     "soft_targets",
+    "two_target_cross_entropy",
 ]

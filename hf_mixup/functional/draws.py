@@ -161,3 +161,80 @@ def _other_class(labels: Tensor, generator: torch.Generator | None) -> Tensor:
     step = (torch.rand(n, generator=generator, dtype=torch.float64) * others).long()
     partner = order[(own_end + step) % max(n, 1)]
     return torch.where(others > 0, partner, torch.arange(n))
+
+
+def pair_by_length(lengths: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Pair rows of like length, so that little of a mixed row stands alone; nobody is its own partner when B >= 2.
+
+    Neighbours in the order of length form disjoint pairs; rows of equal length are in random order. With an odd number
+    three neighbours, drawn at random, form a 3-cycle.
+
+    Args:
+        lengths: tokens (or frames) of each row, [B].
+        generator: CPU source of randomness; None for torch's global one.
+
+    Returns:
+        Long CPU tensor [B], a permutation.
+
+    Raises:
+        ValueError: `lengths` is not of shape [B].
+
+    >>> pair_by_length(torch.tensor([9, 2, 8, 3]))
+    tensor([2, 3, 0, 1])
+    """
+    if lengths.dim() != 1:
+        raise ValueError(f"lengths must have shape [B], got {list(lengths.shape)}")
+    n = len(lengths)
+    order = torch.randperm(n, generator=generator)
+    order = order[lengths.cpu()[order].argsort(stable=True)]
+    near = torch.arange(n) ^ 1
+    if n == 1:
+        near = torch.zeros_like(near)
+    elif n % 2:
+        # An even number of rows before the three and behind them: those behind are moved to the front, the three last.
+        three = 2 * int(torch.randint(n // 2, (), generator=generator))
+        order = order.roll(n - 3 - three)
+        near[-3:] = torch.tensor([n - 2, n - 1, n - 3])
+    partner = torch.empty_like(order)
+    partner[order] = order[near]
+    return partner
+
+
+def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Generator | None = None) -> Tensor:
+    """Draw for each row a partner with a near label: P(j | i) ~ exp(-|y_i - y_j|^2 / (2 bandwidth^2)), j other than i.
+
+    However far the others are, the nearest of them remain: only differences of the squared distances count. Computed in
+    float64.
+
+    Source: Yao et al. 2022, "C-Mixup: Improving Generalization in Regression", https://arxiv.org/abs/2210.05775,
+    here within the batch and without the row itself.
+
+    Args:
+        labels: numbers [B], or [B, K] whose distance is Euclidean.
+        bandwidth: standard deviation of the Gaussian, above 0, in the units of the labels. Small values tend to the
+            nearest label, ``inf`` draws uniformly.
+        generator: CPU source of randomness; None for torch's global one.
+
+    Returns:
+        Long CPU tensor [B]; rows may share a partner. A single row keeps itself.
+
+    Raises:
+        ValueError: labels of another shape or not finite, or a bandwidth that is not above 0.
+
+    >>> pair_by_label_distance(torch.tensor([0.0, 5.0, 0.1, 5.1]), bandwidth=0.2)
+    tensor([2, 3, 0, 1])
+    """
+    if labels.dim() not in (1, 2):
+        raise ValueError(f"labels must have shape [B] or [B, K], got {list(labels.shape)}")
+    if not bool(labels.isfinite().all()):
+        raise ValueError(f"labels must be finite, got {labels[~labels.isfinite()][0].item()}")
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth must be above 0, got {bandwidth}")
+    n = len(labels)
+    if n < 2:
+        return torch.arange(n)
+    points = labels.cpu().double().reshape(n, -1)
+    squares = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
+    squares.fill_diagonal_(math.inf)
+    beyond = squares - squares.amin(1, keepdim=True)  # divided twice, for the square of a bandwidth may underflow
+    return torch.exp(-beyond / bandwidth / bandwidth / 2).fill_diagonal_(0).multinomial(1, generator=generator)[:, 0]

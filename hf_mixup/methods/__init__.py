@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_mixup.methods.base import Method as Method
 from hf_mixup.methods.base import Params as Params
+from hf_mixup.methods.cmixup import CMixup
 from hf_mixup.methods.cross_modal import CrossModal
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.embedding import Embedding
@@ -22,6 +23,7 @@ METHODS: dict[str, type[Method]] = {
     "embedding": Embedding,
     "manifold": Manifold,
     "features": Features,
+    "cmixup": CMixup,
     "switch": Switch,
     "cross_modal": CrossModal,
     "one_sided": OneSided,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import pair, sample_lam
+from hf_mixup.functional import pair, pair_by_length, sample_lam
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
@@ -69,6 +69,21 @@ class Request:
         return len(self.labels)
 
 
+@dataclass(frozen=True)
+class Term:
+    """One part of a mixed batch's loss: logits against the labels of row and partner.
+
+    Args:
+        logits: as the model gave them, or a method's own blend of them.
+        lam: weight of the own label, float32 [B].
+        share: what the part counts in the sum.
+    """
+
+    logits: Tensor
+    lam: Tensor
+    share: float = 1.0
+
+
 class Method:
     """A mixing method: `draw` decides, `apply` carries out.
 
@@ -99,6 +114,14 @@ class Method:
     def knows(self, tokenizer: Any) -> None:
         """Learn about the tokenizer (or the processor that has it), for a method that has to read captions."""
 
+    def choices(self) -> list[Method]:
+        """Return the methods that may be drawn: itself alone, unless it delegates."""
+        return [self]
+
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""
+        return [None]
+
     def chosen(self, params: Params) -> Method:
         """Return the method that these parameters are for: itself, unless it delegates."""
         return self
@@ -107,10 +130,20 @@ class Method:
         """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it."""
         raise NotImplementedError
 
+    def terms(self, logits: Tensor, params: Params) -> list[Term]:
+        """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
+        return [Term(logits, params.lam)]
+
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        """Return the labels that each row's own are mixed with: its partner's."""
+        return labels[params.partner]
+
     def _draw_partner(self, request: Request) -> Tensor:
         cfg, labels = self.config, request.labels
         # lam can be shared by a pair only where the pairing has disjoint pairs.
         mode = "match" if cfg.lam_per == "pair" and cfg.pairing == "random" else cfg.pairing
+        if mode == "length":
+            return pair_by_length(_lengths(request.batch), request.rng)
         if cfg.pair_class == "any":
             return pair(request.rows, generator=request.rng, mode=mode)
         if labels.is_floating_point() or labels.dim() != 1:
@@ -141,3 +174,12 @@ class Method:
         if self.config.lam_per == "pair":  # an odd batch has one cycle of three, which shares a draw too
             return torch.minimum(torch.minimum(own, partner), partner[partner])
         return own
+
+
+def _lengths(batch: Batch) -> Tensor:
+    """Return how many tokens (or samples of sound) the mask shows of each row, long [B] on the CPU."""
+    mask = batch.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        held = ", ".join(batch) or "nothing"
+        raise ValueError(f"pairing='length' needs an attention_mask [B, T] to count by: the batch holds {held}")
+    return mask.long().sum(-1).cpu()

@@ -7,11 +7,13 @@ from typing import Any
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.embeddings import arm_embeddings, embedding_sites
+from hf_mixup.methods.mixup import blend_floats
+from hf_mixup.sites.embeddings import install_tables, refuse_no_table
+from hf_mixup.sites.lengths import mix_embeddings
 
 
 class Embedding(Method):
-    """Blend token embeddings at the output of the embedding table.
+    """Blend token embeddings at the output of every table that is read by row; float inputs beside them, too.
 
     Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
     that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the row and
@@ -31,7 +33,8 @@ class Embedding(Method):
     enters_model = True
 
     def prepare(self, model: nn.Module) -> None:
-        embedding_sites(model)
+        if not install_tables(model):
+            refuse_no_table(model)
 
     def draw(self, request: Request) -> Params:
         if "input_ids" not in request.batch:
@@ -42,4 +45,4 @@ class Embedding(Method):
         return super().draw(request)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return arm_embeddings(model, batch, params)
+        return mix_embeddings(model, blend_floats(batch, params), params)

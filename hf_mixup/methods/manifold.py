@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.layers import arm_layer, layer_site, resolve_depths
+from hf_mixup.sites.layers import Stack, install_blocks, resolve_depths, stack_of
+from hf_mixup.sites.lengths import mix_layer
 
 
 class Manifold(Method):
@@ -34,17 +35,24 @@ class Manifold(Method):
     enters_model = True
 
     def prepare(self, model: nn.Module) -> None:
-        for depth in resolve_depths(model, self._layers(model)):
-            layer_site(model, depth)
+        install_blocks(model)
 
     def draw(self, request: Request) -> Params:
-        depths = resolve_depths(request.model, self._layers(request.model))
+        depths = self.depths(request.model, request.batch)
         drawn = int(torch.randint(len(depths), (), generator=request.rng))
         return replace(super().draw(request), layer=depths[drawn])
 
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        stack = self._stack(model, batch)
+        if self.config.modules and self.config.layers is None:
+            return list(range(1, len(stack.blocks) + 1))
+        return list(resolve_depths(model, stack, self._layers(model)))
+
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        arm_layer(model, params)
-        return dict(batch)
+        return mix_layer(model, self._stack(model, batch), batch, params)
+
+    def _stack(self, model: nn.Module, batch: Batch) -> Stack:
+        return stack_of(model, batch, self.config.modules)
 
     def _layers(self, model: nn.Module) -> list[float]:
         if self.config.layers is not None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Method, Params
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.sites.inputs import float_keys, is_blendable
 
 
 class InputMixup(Method):
@@ -36,3 +36,9 @@ def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | No
     for key in float_keys(batch, len(params.partner), method, keys):
         mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
     return mixed
+
+
+def blend_floats(batch: Batch, params: Params) -> dict[str, Any]:
+    """Return the inputs with those floats blended that go with tokens: pictures, waveforms; often there are none."""
+    keys = [key for key, value in batch.items() if is_blendable(key, value, len(params.partner))]
+    return {**batch, **{key: blend(batch[key], params.partner, params.lam) for key in keys}}

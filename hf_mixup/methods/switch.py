@@ -29,28 +29,31 @@ class Switch(Method):
         names = config.switch_methods or ["mixup", "cutmix"]
         alphas = config.switch_alphas or [config.alpha] * len(names)
         self.probs = torch.tensor(config.switch_probs or [1.0] * len(names))
-        self.choices = {
+        self.methods = {
             name: METHODS[name](replace(config, method=name, alpha=alpha)) for name, alpha in zip(names, alphas)
         }
-        if len({method.for_pairs for method in self.choices.values()}) > 1:
+        if len({method.for_pairs for method in self.methods.values()}) > 1:
             raise ValueError(f"switch_methods={names}: methods for pairs and others do not go together")
 
     def draw(self, request: Request) -> Params:
         index = int(torch.multinomial(self.probs, 1, generator=request.rng))
-        return list(self.choices.values())[index].draw(request)
+        return list(self.methods.values())[index].draw(request)
 
     def prepare(self, model: nn.Module) -> None:
-        for method in self.choices.values():
+        for method in self.methods.values():
             method.prepare(model)
 
     @property
     def for_pairs(self) -> bool:  # type: ignore[override]
         """Whether it chooses between methods for pairs."""
-        return all(method.for_pairs for method in self.choices.values())
+        return all(method.for_pairs for method in self.methods.values())
 
     def knows(self, tokenizer: Any) -> None:
-        for method in self.choices.values():
+        for method in self.methods.values():
             method.knows(tokenizer)
 
+    def choices(self) -> list[Method]:
+        return list(self.methods.values())
+
     def chosen(self, params: Params) -> Method:
-        return self.choices[params.method]
+        return self.methods[params.method]

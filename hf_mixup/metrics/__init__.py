@@ -5,6 +5,8 @@
     load("calibration")    the same numbers as an `evaluate` module, found without a network
 
     pair_compute_metrics, retrieval_metrics, load("retrieval")    the same three for dual encoders
+    tag_metrics            of words, and of the names that their tags spell
+    language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
     zero_shot_accuracy     of images against class embeddings
 
 Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
@@ -27,7 +29,9 @@ from hf_mixup.metrics.functional import (
     negative_log_likelihood,
     reliability_bins,
 )
+from hf_mixup.metrics.language import language_metrics, next_token_scores, token_scores
 from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
+from hf_mixup.metrics.tags import entities, tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
 from hf_mixup.metrics.trainer import compute_metrics
 
@@ -40,17 +44,22 @@ __all__ = [
     "brier_score",
     "calibration_metrics",
     "compute_metrics",
+    "entities",
     "expected_calibration_error",
     "fit_temperature",
+    "language_metrics",
     "load",
     "log_probabilities",
     "multilabel_metrics",
     "negative_log_likelihood",
+    "next_token_scores",
     "pair_compute_metrics",
     "path",
     "regression_metrics",
     "reliability_bins",
     "retrieval_metrics",
+    "tag_metrics",
+    "token_scores",
     "zero_shot_accuracy",
 ]
 

@@ -10,8 +10,11 @@ import numpy as np
 
 DEFAULT_METRICS = ("accuracy", "ece", "nll")
 PAIR_METRICS = ("i2t_r1", "t2i_r1", "mean_recall", "nll", "nll_temperature", "ece", "ece_temperature")
+TAG_METRICS = ("f1_entity", "f1_macro", *DEFAULT_METRICS)  # one of the two, as the tags are
+LANGUAGE_METRICS = ("accuracy", "exact_match", "ece", "nll", "perplexity")
+REGRESSION_METRICS = ("mse", "mae", "r2", "spearman")
 _HIGHER_IS_BETTER = (
-    *("accuracy", "f1", "mean_average_precision", "r2", "spearman"),
+    *("accuracy", "f1", "mean_average_precision", "r2", "spearman", "exact_match"),
     *("i2t_r", "t2i_r", "mean_recall", "zero_shot_accuracy"),
 )
 _NEITHER = ("temperature", "modality_gap")

@@ -1,84 +1,139 @@
-"""Trying, once, whether a model really mixes rows where a method enters it."""
+"""Trying, once, whether a model really mixes rows where a method enters it, and whether the loss is its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.losses import auxiliary_loss, loss_items, mixed_loss_sum
 from hf_mixup.sites.hooks import sites_of
+from hf_mixup.sites.inputs import model_inputs
+from hf_mixup.sites.outputs import logits_of
+from hf_mixup.sites.rows import two_rows, undisturbed, visible_rows
 from hf_mixup.sites.towers import Towers, embeds_of, pair_logits_of, towers_of
+from hf_mixup.targets import MOVES, predicts_next, read_labels
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Method
+    from hf_mixup.methods.base import Method, Params
     from hf_mixup.methods.pairs import PairMethod
 
-TOLERANCE = 0.02  # of the difference between the two rows' outputs; a site that does nothing scores 1
+TOLERANCE = 0.005  # of the difference between the two rows' outputs; a site that does nothing scores 1
+Apply = Callable[["Params"], dict[str, Any]]
+"""Parameters of two rows -> the model inputs of the mixed rows, the model armed."""
 
 
-def check_exchange_once(model: nn.Module, method: Method, inputs: dict[str, Any], layer: int | None) -> None:
-    """Run `check_exchange` at the first use of a method (and depth) in a model.
+def check_exchange_once(model: nn.Module, method: Method, inputs: Mapping[str, Any]) -> None:
+    """Exchange two rows wherever a method may enter a model, at its first use there: lam = 0 must give the partner's.
 
-    Raises:
-        RuntimeError: as `check_exchange`.
-    """
-    checked = sites_of(model).checked
-    if (method.name, layer) not in checked:
-        check_exchange(model, method, inputs, layer)
-        checked.add((method.name, layer))
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Run the model in evaluation mode, without a graph; modes and random state are as they were afterwards."""
-    training = {module: module.training for module in model.modules()}
-    devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
-    model.eval()
-    try:
-        # The uncompiled forward: two rows are another shape, which would cost a compilation.
-        with torch.no_grad(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        sites_of(model).forget()
-        for module, mode in training.items():
-            module.training = mode
-
-
-def check_exchange(model: nn.Module, method: Method, inputs: dict[str, Any], layer: int | None) -> None:
-    """Exchange two rows through the model's blending site and compare: lam = 0 must give the partner's outputs.
-
-    Costs two forward passes over two rows, in evaluation mode; the random state and every module's mode stay as they
-    were.
+    All depths that may be drawn are tried together, so that several processes do the same whatever each has drawn.
+    Costs a forward pass over two rows in evaluation mode, and one more for each depth; random state and every module's
+    mode stay as they were.
 
     Raises:
         RuntimeError: if the outputs are not those of the exchanged rows: something that reads the row's own ids or mask
             (positions, a pooled last token) stayed behind.
     """
-    rows = _two_rows(inputs, method.name == "embedding", model)
-    with undisturbed(model):
-        error = _exchange_error(model, method, rows, layer)
+    checked = sites_of(model).checked
+    for each in method.choices():
+        new = [layer for layer in each.depths(model, inputs) if (each.name, layer) not in checked]
+        if not each.enters_model or not new:
+            continue
+        with undisturbed(model):
+            rows = visible_rows(inputs, model)
+            plain = logits_of(model(**rows))
+            for layer in new:
+                _check_place(model, each, rows, plain, layer)
+        checked.update((each.name, layer) for layer in new)
+
+
+def _check_place(model: nn.Module, method: Method, rows: dict[str, Any], plain: Tensor, layer: int | None) -> None:
+    error = exchange_error(model, rows, plain, lambda params: method.apply(model, rows, params, False), layer)
     if not error < TOLERANCE:
         other = "manifold" if method.name == "embedding" else "embedding"
+        where = "" if layer is None else f" at depth {layer}"
         raise RuntimeError(
-            f"{type(model).__name__} does not mix rightly with method {method.name!r}: with lam = 0 its outputs miss "
-            f"the partner's by {error:.0%} of the rows' difference. Some part of it reads the row's own ids or "
-            f"lengths. Use another method, e.g. {other!r}"
+            f"{type(model).__name__} does not mix rightly with method {method.name!r}{where}: with lam = 0 its outputs "
+            f"miss the partner's by {error:.0%} of the rows' difference. Some part of it goes past the place where "
+            f"rows are mixed. Use another method, e.g. {other!r}" + (", or other layers" if layer is not None else "")
         )
 
 
-def _exchange_error(model: nn.Module, method: Method, rows: dict[str, Any], layer: int | None) -> float:
-    """Return how far the exchanged rows miss, as a share of the difference between the rows, in [0, ...)."""
-    from hf_mixup.batch import logits_of
+def exchange_error(
+    model: nn.Module, rows: Mapping[str, Any], plain: Tensor, apply: Apply, layer: int | None = None
+) -> float:
+    """Return how far two exchanged rows miss each other's outputs, as a share of the difference between those.
+
+    Args:
+        plain: the outputs of the rows as they are.
+        apply: mixes the rows. Where they differ in length, only the partner's own tokens are compared.
+    """
     from hf_mixup.methods.base import Params
 
-    plain = logits_of(model(**rows)).double()
-    params = Params(method.name, torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
-    found = logits_of(model(**method.apply(model, rows, params, inplace=False))).double()
-    return _missed(model, found, plain[[1, 0]])
+    params = Params("exchange", torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
+    found, expected = logits_of(model(**apply(params))).double(), plain.double()[[1, 0]]
+    sites_of(model).forget()
+    if found.shape != expected.shape:
+        return float("inf")
+    mask = rows.get("attention_mask")
+    if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
+        own = mask[[1, 0]].bool()[..., None]
+        found, expected = found * own, expected * own
+    return _missed(model, found, expected)
+
+
+def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Hold the loss that is going to be mixed against the model's own, on two rows, at the first batch.
+
+    A model without a loss of its own, or one that does not take these labels, is passed over.
+
+    Raises:
+        RuntimeError: if they differ: the model adds or weighs something that mixing would leave out.
+    """
+    checked = sites_of(model).checked
+    if "loss" in checked:
+        return
+    rows, config = two_rows(batch), getattr(model, "config", None)
+    declared = getattr(config, "problem_type", None)
+    with undisturbed(model):
+        try:
+            outputs = model(**rows)
+            own, labels = outputs["loss"], read_labels(model, rows)
+            if labels.vocabulary and getattr(config, "is_encoder_decoder", False):
+                outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
+            ours = _mean_loss(model, rows, outputs)
+            if labels.vocabulary and not _close(own, ours):
+                MOVES[model] = not predicts_next(model)
+                ours = _mean_loss(model, rows, outputs)
+        except Exception:  # noqa: BLE001 - whatever a head without such a loss raises; the mixed loss will tell
+            own = ours = torch.tensor(torch.nan)
+        finally:
+            if config is not None and hasattr(config, "problem_type"):
+                config.problem_type = declared  # transformers writes it when it reads labels
+    if not _close(own, ours):
+        MOVES.pop(model, None)
+        raise RuntimeError(
+            f"the loss of {type(model).__name__} on two rows is {float(own):.4g}, where the mean cross-entropy (or "
+            f"squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. Use class_weights or "
+            "label_smoothing of MixupConfig for these, or set self_check=False to train on the mixed loss all the same"
+        )
+    checked.add("loss")
+
+
+def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tensor:
+    labels, logits = read_labels(model, rows), logits_of(outputs)
+    ones = torch.ones(len(labels.values), device=logits.device)
+    total = mixed_loss_sum(logits, labels.values, labels.values, ones, labels.kind)
+    return total / loss_items(labels.values, labels.kind) + auxiliary_loss(model, outputs)
+
+
+def _close(own: Tensor, ours: Tensor) -> bool:
+    """Whether two losses are one, or no numbers (as without any label)."""
+    finite = bool(torch.isfinite(own).all() & torch.isfinite(ours))
+    return not finite or abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
 
 
 def _missed(model: nn.Module, found: Tensor, expected: Tensor) -> float:
@@ -175,25 +230,3 @@ def _two_pairs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if len(ids) > 1 and pick[0] == pick[1]:
         pick = torch.tensor([0, 1], device=ids.device)
     return {k: v[pick] if isinstance(v, Tensor) and v.dim() and len(v) == len(ids) else v for k, v in inputs.items()}
-
-
-def _two_rows(inputs: dict[str, Any], ragged: bool, model: nn.Module) -> dict[str, Any]:
-    """Return two rows of the batch, all tokens visible; a batch of one row is doubled, and text made to differ.
-
-    With `ragged` the second row is cut to half its length, since that is where ids read elsewhere show.
-    """
-    count = len(next(v for v in inputs.values() if isinstance(v, Tensor)))
-    pick = [0, min(1, count - 1)]
-    rows = {k: v[pick] if isinstance(v, Tensor) and v.dim() and len(v) == count else v for k, v in inputs.items()}
-    ids, mask = rows.get("input_ids"), rows.get("attention_mask")
-    if ids is None or mask is None or mask.dim() != 2:
-        return rows
-    pad = getattr(getattr(model, "config", None), "pad_token_id", None) or 0
-    ids = torch.where(ids == pad, pad + 1, ids)
-    if torch.equal(ids[0], ids[1]):
-        ids[1] = ids[1].flip(0)
-    mask = torch.ones_like(mask)
-    if ragged and ids.shape[1] > 1:
-        half = (ids.shape[1] + 1) // 2
-        ids[1, half:], mask[1, half:] = pad, 0
-    return {**rows, "input_ids": ids, "attention_mask": mask}

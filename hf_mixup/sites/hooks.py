@@ -52,7 +52,8 @@ class Site:
             return None
         if args:
             return (self._blend_nested(args[0], module), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": self._blend_nested(kwargs["hidden_states"], module)}
+        name = next(key for key, value in kwargs.items() if isinstance(value, Tensor) and value.is_floating_point())
+        return args, {**kwargs, name: self._blend_nested(kwargs[name], module)}
 
     def _blends_now(self) -> bool:
         if self.on:
@@ -93,12 +94,14 @@ class Site:
             )
 
 
-def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:
-    """Blend hidden states [B, ...] out of place, inside the autograd graph.
+def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, axis: int = 0) -> Tensor:
+    """Blend hidden states out of place, inside the autograd graph.
 
     Args:
+        states: floats with the rows along `axis`, [B, ...] as a rule. Where a row was unfolded into k (the choices of a
+            question, the frames of a film), B * k with those of a row side by side.
         partner: long [B].
-        weight: float32 share of the own row in [0, 1], [B] or one for each leading dimension, e.g. [B, T].
+        weight: float32 share of the own row in [0, 1], [B], or [B, T] one for each token.
 
     Products and sum are computed in float32 at least and rounded once.
 
@@ -106,14 +109,34 @@ def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None) 
     tensor([[2.],
             [3.]])
     """
-    if partner is None or weight is None or len(states) != len(partner):
+    if partner is None or weight is None or not len(partner) or states.shape[axis] % len(partner):
         rows = 0 if partner is None else len(partner)
         raise RuntimeError(
-            f"hidden states have {len(states)} rows where the batch has {rows}: this layer cannot be mixed"
+            f"hidden states have {states.shape[axis]} rows where the batch has {rows}: this layer cannot be mixed"
         )
-    share = weight.reshape(weight.shape + (1,) * (states.dim() - weight.dim()))
-    other = states.index_select(0, partner)
+    fold = states.shape[axis] // len(partner)
+    if fold > 1:
+        partner = (partner[:, None] * fold + torch.arange(fold, device=partner.device)).flatten()
+        weight = weight.flatten(0, 1) if weight.dim() == 3 else weight.repeat_interleave(fold, 0)
+    share = _beside(states, weight, axis)
+    other = states.index_select(axis, partner)
     return (share * states + (1 - share) * other).to(states.dtype)
+
+
+def _beside(states: Tensor, weight: Tensor, axis: int) -> Tensor:
+    """Return weights [B] or [B, T] in a shape that multiplies the states."""
+    shape = [1] * states.dim()
+    shape[axis] = len(weight)
+    if weight.dim() == 1:
+        return weight.reshape(shape)
+    places = axis - 1 if axis == 1 and states.shape[0] == weight.shape[1] else axis + 1
+    if states.shape[places] != weight.shape[1]:
+        raise RuntimeError(
+            f"hidden states {list(states.shape)} have not the {weight.shape[1]} places of the attention mask: mix rows "
+            "of equal length, or another method"
+        )
+    shape[places] = weight.shape[1]
+    return (weight if places > axis else weight.T).reshape(shape)
 
 
 class ModelSites:
@@ -123,17 +146,17 @@ class ModelSites:
         self._sites: WeakKeyDictionary[nn.Module, dict[tuple[str, type], Site]] = WeakKeyDictionary()
         self._handles: list[Any] = []
         self.armed: list[Site] = []
-        self.checked: set[tuple[str, Any]] = set()  # what the self-test has passed, see `check`
-        self.stack: nn.ModuleList | None = None  # found once, see `layers.main_stack`
-        self.towers: Any = None  # found once, see `towers.towers_of`
+        self.at_disarm: list[Callable[[], None]] = []  # puts back what a mixed forward pass changes in the model
+        self.checked: set[Any] = set()  # what the self-test has passed, see `check`
+        self.found: dict[str, Any] = {}  # parts of the model that were looked for, by name of the room that did
 
     def after(self, module: nn.Module, kind: type[Site] = Site) -> Any:
         """Return the site of a kind at the output of a module."""
         return self._site(module, "after", kind)
 
-    def before(self, module: nn.Module) -> Site:
-        """Return the site at the input of a module."""
-        return self._site(module, "before", Site)
+    def before(self, module: nn.Module, kind: type[Site] = Site) -> Any:
+        """Return the site of a kind at the input of a module."""
+        return self._site(module, "before", kind)
 
     def _site(self, module: nn.Module, side: str, kind: type[Site]) -> Site:
         sites = self._sites.setdefault(module, {})
@@ -153,9 +176,12 @@ class ModelSites:
         """Make forward passes plain again; a recomputation in backward still sees the parameters."""
         for site in self.armed:
             site.on = False
+        while self.at_disarm:
+            self.at_disarm.pop()()
 
     def forget(self) -> None:
         """Let go of the last batch altogether, before the next one is armed."""
+        self.disarm()
         for site in self.armed:
             site.forget()
         self.armed = []

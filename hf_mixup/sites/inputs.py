@@ -1,13 +1,17 @@
-"""Which entries of a batch are raw inputs that can be blended."""
+"""What a model is given: raw inputs that can be blended, and what a decoder starts from."""
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from hf_mixup.errors import did_you_mean
+from hf_mixup.targets import LABEL_KEYS, LABELS, Labels
 
 
 def float_keys(
@@ -31,7 +35,7 @@ def float_keys(
             raise ValueError(f"keys names {missing[0]!r}, which the batch lacks: {did_you_mean(missing[0], batch)}")
         found = list(wanted)
     else:
-        found = [key for key, value in batch.items() if _blendable(key, value, rows)]
+        found = [key for key, value in batch.items() if is_blendable(key, value, rows)]
     if dims is not None:
         found = [key for key in found if batch[key].dim() == dims]
     for key in found:
@@ -42,7 +46,8 @@ def float_keys(
     return found
 
 
-def _blendable(key: str, value: Any, rows: int) -> bool:
+def is_blendable(key: str, value: Any, rows: int) -> bool:
+    """Whether an entry of a batch is an input that can be blended by row."""
     if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
         return False
     # An integer picture is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
@@ -59,3 +64,44 @@ def _nothing_to_blend(batch: Mapping[str, Any], method: str, dims: int | None) -
     shape = "" if dims is None else f" of {dims} dimensions"
     text = " Text is blended inside the model: use method='embedding' or 'manifold'." if "input_ids" in batch else ""
     return f"method {method!r} found no floating-point input{shape} to mix. The batch holds: {held or 'nothing'}.{text}"
+
+
+def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+    """Return a batch without its labels, and with the decoder's inputs that an encoder-decoder would make of them.
+
+    Raises:
+        ValueError: if they are missing and the model does not say how it makes them.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in LABEL_KEYS}
+    generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if generates and inputs.get("decoder_input_ids") is None:
+        inputs["decoder_input_ids"] = decoder_inputs(model, batch[LABELS])
+    if generates and takes(model, "use_cache"):
+        inputs["use_cache"] = False  # as these models do where they see labels; one of them is not causal otherwise
+    return inputs
+
+
+def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
+    """Return the tokens that an encoder-decoder feeds to its decoder to predict the labels, both [B, T].
+
+    Raises:
+        ValueError: if the model does not say how it makes them.
+    """
+    base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
+        if hasattr(base, name):
+            return getattr(base, name)(labels)
+    shift = getattr(sys.modules[type(base).__module__], "shift_tokens_right", None)
+    start = getattr(base.config, "decoder_start_token_id", None)
+    if shift is None or start is None:
+        raise ValueError(
+            f"{type(base).__name__} does not say how its decoder's inputs follow from the labels: put "
+            "'decoder_input_ids' into the batch"
+        )
+    return shift(labels, base.config.pad_token_id, start)
+
+
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward has an argument of this name."""
+    base = getattr(model, "get_base_model", lambda: model)()  # PEFT passes on whatever it is given
+    return name in inspect.signature(base.forward).parameters

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.sites.hooks import sites_of
+from hf_mixup.sites.watch import Call, watch
 
 OTHER_SIDES = ("image", "audio", "video")  # what a text is paired with
 Positions = Callable[[Tensor, Tensor | None], Tensor]
@@ -39,14 +40,6 @@ class Towers:
     def ragged(self) -> bool:
         """Whether the text is pooled at its own end, in a causal tower."""
         return self.pooled_at is not None
-
-
-@dataclass(frozen=True)
-class _Call:
-    module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Any
 
 
 def embeds_pairs(model: nn.Module | type[nn.Module]) -> bool:
@@ -120,11 +113,11 @@ def towers_of(model: nn.Module, rows: Mapping[str, Any] | None = None) -> Towers
         ValueError: if the place of the joint embeddings cannot be found.
     """
     sites = sites_of(model)
-    if sites.towers is None:
+    if "towers" not in sites.found:
         if rows is None:
             raise RuntimeError("the towers have not been looked for yet")
-        sites.towers = _find(model, rows)
-    return sites.towers
+        sites.found["towers"] = _find(model, rows)
+    return sites.found["towers"]
 
 
 @torch.no_grad()
@@ -141,21 +134,12 @@ def _find(model: nn.Module, rows: Mapping[str, Any]) -> Towers:
     return Towers(image_call.module, text_call.module, _embeddings(calls, model, ids), hidden, pooled_at)
 
 
-def _watch(model: nn.Module, rows: Mapping[str, Any]) -> tuple[list[_Call], Mapping[str, Any]]:
-    calls: list[_Call] = []
-
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        calls.append(_Call(module, args, kwargs, output))
-
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules() if module != model]
-    try:
-        return calls, model(**rows)
-    finally:
-        for handle in handles:
-            handle.remove()
+def _watch(model: nn.Module, rows: Mapping[str, Any]) -> tuple[list[Call], Mapping[str, Any]]:
+    calls = watch(model, rows, model.modules())
+    return calls[:-1], calls[-1].output  # the model itself returns last
 
 
-def _gives(calls: list[_Call], embeds: Tensor) -> _Call | None:
+def _gives(calls: list[Call], embeds: Tensor) -> Call | None:
     """Return the last call with this output before normalisation; one that returns a tensor, if there is one."""
     wanted = F.normalize(embeds.double(), dim=-1, eps=1e-100)
     found = [call for call in calls if _same_direction(_vectors(call.output), wanted)]
@@ -175,17 +159,17 @@ def _same_direction(vectors: Tensor | None, wanted: Tensor) -> bool:
     return bool(((F.normalize(vectors.double(), dim=-1, eps=1e-100) - wanted).abs() < 1e-2).all())
 
 
-def _named(calls: list[_Call], model: nn.Module, name: str) -> _Call | None:
+def _named(calls: list[Call], model: nn.Module, name: str) -> Call | None:
     modules = {module for path, module in model.named_modules() if path.split(".")[-1] == name}
     return next((call for call in reversed(calls) if call.module in modules), None)
 
 
-def _embeddings(calls: list[_Call], model: nn.Module, ids: Tensor) -> nn.Module | None:
+def _embeddings(calls: list[Call], model: nn.Module, ids: Tensor) -> nn.Module | None:
     """Return the module around the token table: it adds positions and whatever else makes an embedding."""
     tables = {
         call.module
         for call in calls
-        if isinstance(call.module, nn.Embedding) and call.args and _is_ids(call.args[0], ids)
+        if isinstance(call.module, nn.Embedding) and call.given and _is_ids(call.given[0], ids)
     }
     for path, module in model.named_modules():
         if module in tables and "." in path:
@@ -198,11 +182,10 @@ def _is_ids(value: Any, ids: Tensor) -> bool:
 
 
 def _pooling(
-    calls: list[_Call], projection: _Call, model: nn.Module, ids: Tensor, mask: Tensor | None
+    calls: list[Call], projection: Call, model: nn.Module, ids: Tensor, mask: Tensor | None
 ) -> tuple[nn.Module | None, Positions | None]:
     """Find which hidden states the text is pooled from, if at a place that depends on the row."""
-    given = (*projection.args, *projection.kwargs.values())
-    pooled = next((value for value in given if isinstance(value, Tensor)), None)
+    pooled = next((value for value in projection.given if isinstance(value, Tensor)), None)
     if pooled is None or pooled.dim() != 2:
         return None, None
     fixed: list[Positions] = [_first, _last]

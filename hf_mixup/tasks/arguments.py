@@ -9,8 +9,17 @@ from typing import Any, Literal
 from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
 
-IMAGE, TEXT, PAIRS = TASKS = ("image-classification", "text-classification", "image-text")
+IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ = TASKS = (
+    *("image-classification", "text-classification", "image-text"),
+    *("token-classification", "text-regression", "causal-lm", "seq2seq"),
+)
 BUNDLED = "emoji"
+# Settings that would be ignored elsewhere, and the tasks that know them.
+_ONLY_FOR = {
+    "few_shot": (IMAGE, TEXT),
+    "label_noise": (IMAGE, TEXT, TOKENS),
+    "lora_rank": tuple(task for task in TASKS if task != IMAGE),
+}
 
 
 @dataclass
@@ -26,9 +35,13 @@ class TaskArguments:
             scored on every split.
         caption_noise, image_blank: spoil the training rows; `eval_caption_noise` and `eval_image_blank` add a spoilt
             copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are spoilt in every run.
+        few_shot: rows of each class that are kept for training. They depend on `few_shot_seed` alone, so that every
+            method and every seed of the training gets the same; another draw is another data set.
+        label_noise: share of the training labels that become another class, each of the others alike: of the rows,
+            or of the words for token-classification. The same labels are spoilt in every run; evaluation is clean.
 
     Raises:
-        ValueError: for an unknown task, or settings that exclude each other.
+        ValueError: for an unknown task, or settings that exclude each other or that the task does not know.
 
     >>> TaskArguments(task="image-clasification")
     Traceback (most recent call last):
@@ -36,7 +49,7 @@ class TaskArguments:
     ValueError: task='image-clasification' is not known: did you mean 'image-classification'? Valid: ...
     """
 
-    task: str = knob("image-classification", f"What to train: {' or '.join(TASKS)}.")
+    task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
     dataset: str = knob(BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji.")
     dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
     train_split: str = knob("train", "Split to train on.")
@@ -46,7 +59,11 @@ class TaskArguments:
         default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
     )
     image_column: str = knob("image", "Column with the pictures.")
-    text_column: str = knob("text", "Column with the texts.")
+    text_column: str = knob("text", "Column with the texts; token-classification: with lists of words.")
+    source_column: str | None = knob(
+        "source", "causal-lm, seq2seq: column with the prompts or sources (causal-lm: null to learn whole texts)."
+    )
+    target_column: str = knob("target", "causal-lm, seq2seq: column with the texts to write.")
     caption_column: str = knob("caption", "image-text: column with the captions, a text or a list of texts a row.")
     id_column: str | None = knob(
         None, "image-text: column that is equal where picture and caption of two rows fit (default: the caption)."
@@ -56,7 +73,9 @@ class TaskArguments:
         default=None,
         metadata={"help": "image-text: captions to make of class names, e.g. 'a photo of a {}' (default: the names)."},
     )
-    label_column: str = knob("label", "Column with the classes, as names or numbers.")
+    label_column: str = knob(
+        "label", "Column with the classes, as names or numbers; token-classification: lists of tags; else numbers."
+    )
     model: str | None = knob(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
     model_type: str | None = knob(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
     config_overrides: dict | str | None = field(
@@ -66,6 +85,9 @@ class TaskArguments:
     max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
     max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
     max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
+    few_shot: int | None = knob(None, "Classification: train on this many rows of each class, the same for every seed.")
+    few_shot_seed: int = knob(0, "Seed of the draw of few_shot.")
+    label_noise: float = knob(0.0, "Classification: share of the training labels replaced by another class, in [0, 1).")
     flip: bool = knob(False, "Flip half of the training pictures from left to right.")
     cache_images: bool = knob(True, "Keep processed pictures in memory where they take at most 2 GB.")
     caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
@@ -73,7 +95,7 @@ class TaskArguments:
     eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
     eval_image_blank: float = knob(0.0, "image-text: also test with this share of the pictures blanked.")
     freeze: Literal["image", "text"] | None = knob(None, "image-text: keep this tower's weights (LiT: image).")
-    lora_rank: int | None = knob(None, "image-text: train LoRA adapters of this rank instead of all weights.")
+    lora_rank: int | None = knob(None, "Texts, image-text: train LoRA adapters of this rank instead of all weights.")
     overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
 
     def __post_init__(self) -> None:
@@ -87,13 +109,20 @@ class TaskArguments:
             raise ValueError("config_overrides are for a new model: name its model_type")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples", "lora_rank"):
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples", "few_shot", "lora_rank"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1 on")
         for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
+        if not 0 <= self.label_noise < 1:
+            raise ValueError(f"label_noise={self.label_noise!r}: expected a share in [0, 1)")
+        for name, tasks in _ONLY_FOR.items():
+            if getattr(self, name) and self.task not in tasks:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not for {self.task}, but for {', '.join(tasks)}")
+        if self.source_column is None and self.task == SEQ2SEQ:
+            raise ValueError("source_column=None: seq2seq reads one text and writes another; name the column it reads")
         for template in self.class_templates or ():
             if template.count("{}") != 1:
                 raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
@@ -108,9 +137,13 @@ class TaskArguments:
         """Columns that the data set must have, by what errors call them."""
         if self.task == PAIRS:
             named = {"image": self.image_column, "caption": self.caption_column}
-            named |= {"id": self.id_column} if self.id_column else {}
-            return named | ({"class": self.class_column} if self.class_column else {})
-        return {"input": self.image_column if self.task == IMAGE else self.text_column, "label": self.label_column}
+            optional = {"id": self.id_column, "class": self.class_column}
+        elif self.task in (CAUSAL, SEQ2SEQ):
+            named, optional = {"target": self.target_column}, {"source": self.source_column}
+        else:
+            column = self.image_column if self.task == IMAGE else self.text_column
+            named, optional = {"input": column, "label": self.label_column}, {}
+        return named | {name: column for name, column in optional.items() if column}
 
 
 def _mapping(text: str) -> dict[str, Any]:

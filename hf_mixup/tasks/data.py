@@ -1,4 +1,4 @@
-"""Any data set -> splits with encoded labels, or of pictures and captions."""
+"""Any data set -> splits with encoded labels, of pictures and captions, or of texts to write."""
 
 from __future__ import annotations
 
@@ -7,23 +7,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Image, Value, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, Image, List, Value, load_dataset, load_from_disk
 
 from hf_mixup.data import load_emoji
 from hf_mixup.errors import did_you_mean
 from hf_mixup.pairs import check_caption
-from hf_mixup.tasks.arguments import BUNDLED, IMAGE, PAIRS, TEXT, TaskArguments
+from hf_mixup.tasks import emoji
+from hf_mixup.tasks.arguments import (
+    BUNDLED,
+    CAUSAL,
+    IMAGE,
+    PAIRS,
+    REGRESSION,
+    SEQ2SEQ,
+    TEXT,
+    TOKENS,
+    TaskArguments,
+)
+from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
 
-_BUNDLED_AS: dict[str, Any] = {IMAGE: "image", TEXT: "text", PAIRS: "image-text"}
+_BUNDLED_AS: dict[str, Callable[[], DatasetDict]] = {
+    IMAGE: lambda: load_emoji("image"),
+    TEXT: lambda: load_emoji("text"),
+    PAIRS: lambda: load_emoji("image-text"),
+    TOKENS: emoji.emoji_tokens,
+    REGRESSION: emoji.emoji_regression,
+    CAUSAL: emoji.emoji_causal,
+    SEQ2SEQ: emoji.emoji_seq2seq,
+}
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_STRINGS = ("string", "large_string")
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a task; the label column of each split is a `ClassLabel` with the same names.
+    """The rows of a task; the label column of each split is a `ClassLabel` (or a list of them) with the same names.
 
-    Pairs have neither a label column nor `label_names`.
+    Pairs and texts to write have neither a label column nor `label_names`; numbers to predict have no names.
     """
 
     train: Dataset
@@ -41,7 +62,8 @@ def load_splits(task: TaskArguments) -> Splits:
     """Load the data set of a task, pick its splits and encode its labels.
 
     Raises:
-        ValueError: for a split or column that is not there, labels that are no classes, or a row without caption.
+        ValueError: for a split or column that is not there, labels that do not fit the task, a row without caption or
+            text, or more rows of a class asked for than there are.
         FileNotFoundError: for a file or folder that is not there.
 
     >>> splits = load_splits(TaskArguments(max_train_samples=8))
@@ -60,11 +82,14 @@ def load_splits(task: TaskArguments) -> Splits:
     else:
         drawn = parts[validation]
     parts = {"train": parts[task.train_split], "validation": drawn, **{test: parts[test] for test in tests}}
-    names = []
-    if task.task != PAIRS:
-        names = _label_names(parts["train"], task)
-        parts = {split: _with_numbers(rows, split, names, task) for split, rows in parts.items()}
+    names: list[str] = []
+    if task.task in _LABELS:
+        parts, names = _LABELS[task.task](parts, task)
     train = _at_most(parts.pop("train"), task.max_train_samples)
+    if task.few_shot:
+        train = few_per_class(train, task.few_shot, task.few_shot_seed, task, names)
+    if task.label_noise:
+        train = with_label_noise(train, task, names)
     parts = {split: _at_most(rows, task.max_eval_samples) for split, rows in parts.items()}
     return Splits(train, parts.pop("validation"), parts, names)
 
@@ -77,7 +102,7 @@ def load_raw(task: TaskArguments) -> DatasetDict:
         ValueError: for a file of a format that is not read.
     """
     if task.dataset == BUNDLED:
-        return load_emoji(_BUNDLED_AS[task.task])
+        return _BUNDLED_AS[task.task]()
     path = Path(task.dataset)
     if path.is_dir():
         saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
@@ -119,40 +144,11 @@ def _divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
     return parts["train"], parts["test"]
 
 
-def _label_names(train: Dataset, task: TaskArguments) -> list[str]:
-    feature = train.features[task.label_column]
-    if isinstance(feature, ClassLabel):
-        return list(feature.names)
-    if not isinstance(feature, Value) or feature.dtype.startswith(("float", "double")):
-        raise ValueError(f"label column {task.label_column!r} holds {feature}: expected one class a row")
-    values = train.unique(task.label_column)
-    if None in values:
-        raise ValueError(f"label column {task.label_column!r} has empty cells: give each row a class")
-    return [str(value) for value in sorted(values)]
-
-
-def _with_numbers(rows: Dataset, split: str, names: list[str], task: TaskArguments) -> Dataset:
-    """Return the rows with labels as numbers of `names`."""
-    column, feature = task.label_column, rows.features[task.label_column]
-    if not isinstance(feature, ClassLabel):
-        numbers = {name: number for number, name in enumerate(names)}
-        unknown = sorted({str(value) for value in rows.unique(column)} - set(names))
-        if unknown:
-            raise ValueError(f"split {split!r} has labels that the training split lacks: {', '.join(unknown)}")
-        encoded = [numbers[str(value)] for value in rows[column]]
-        rows = rows.remove_columns(column).add_column(column, encoded, feature=ClassLabel(names=names))
-    elif feature.names != names:
-        raise ValueError(f"split {split!r} has other label names than the training split: {', '.join(feature.names)}")
-    elif any(value is None or value < 0 for value in rows.unique(column)):
-        raise ValueError(f"split {split!r} has rows without a label: leave it out of test_splits")
-    return rows
-
-
 def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     """Return the rows with pictures decoded as such; paths count from the folder of the file that names them."""
     column, folder = task.image_column, Path(task.dataset)
     feature: Any = rows.features[column]
-    if getattr(feature, "dtype", None) in ("string", "large_string"):
+    if getattr(feature, "dtype", None) in _STRINGS:
         folder = folder.parent if folder.is_file() else folder
         paths = [value and str(folder / value) for value in rows[column]]
         for row, path in enumerate(paths):
@@ -164,10 +160,29 @@ def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
 
 
 def _texts(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    feature: Any = rows.features[task.text_column]
-    if getattr(feature, "dtype", None) not in ("string", "large_string"):
-        raise ValueError(f"text column {task.text_column!r} holds {feature}, expected texts")
+    _refuse_all_but_texts(rows.features[task.text_column], "text", task.text_column)
     return rows
+
+
+def _words(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    feature: Any = rows.features[task.text_column]
+    if not isinstance(feature, List) or getattr(feature.feature, "dtype", None) not in _STRINGS:
+        raise ValueError(f"text column {task.text_column!r} holds {feature}, expected a list of words a row")
+    return rows
+
+
+def _written(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    for setting, column in task.columns.items():
+        _refuse_all_but_texts(rows.features[column], setting, column)
+        if None in rows.unique(column):
+            row = rows[column][:].index(None)
+            raise ValueError(f"split {split!r}, row {row}: no text in {setting} column {column!r}; drop the row")
+    return rows
+
+
+def _refuse_all_but_texts(feature: Any, setting: str, column: str) -> None:
+    if getattr(feature, "dtype", None) not in _STRINGS:
+        raise ValueError(f"{setting} column {column!r} holds {feature}, expected texts")
 
 
 def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
@@ -176,7 +191,21 @@ def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     return _pictures(rows, split, task)
 
 
-_INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {IMAGE: _pictures, TEXT: _texts, PAIRS: _pairs}
+_INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {
+    IMAGE: _pictures,
+    TEXT: _texts,
+    PAIRS: _pairs,
+    TOKENS: _words,
+    REGRESSION: _texts,
+    CAUSAL: _written,
+    SEQ2SEQ: _written,
+}
+_LABELS: dict[str, Callable[[dict[str, Dataset], TaskArguments], tuple[dict[str, Dataset], list[str]]]] = {
+    IMAGE: encoded_classes,
+    TEXT: encoded_classes,
+    TOKENS: encoded_tags,
+    REGRESSION: checked_numbers,
+}
 
 
 def _at_most(rows: Dataset, count: int | None) -> Dataset:

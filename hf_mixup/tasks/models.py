@@ -1,4 +1,4 @@
-"""New models and checkpoints, with a head for the labels of a data set."""
+"""New models and checkpoints, with a head for the labels of a data set, and adapters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from hf_mixup.errors import did_you_mean
-from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.arguments import CAUSAL, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.settings import nearest
+
+# PEFT trains the head of a classifier whole.
+_PEFT_TASKS: dict[str, Any] = {
+    TEXT: "SEQ_CLS",
+    REGRESSION: "SEQ_CLS",
+    TOKENS: "TOKEN_CLS",
+    CAUSAL: "CAUSAL_LM",
+    SEQ2SEQ: "SEQ_2_SEQ_LM",
+}
 
 
 def classifier(auto_class: Any, task: TaskArguments, label_names: list[str], **settings: Any) -> PreTrainedModel:
@@ -24,15 +33,18 @@ def classifier(auto_class: Any, task: TaskArguments, label_names: list[str], **s
     Raises:
         ValueError: for an architecture or configuration setting that does not exist.
         OSError: for a checkpoint that cannot be loaded.
+        ImportError: if PEFT is not installed and `lora_rank` is given.
     """
     labels: dict[str, Any] = {
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: number for number, name in enumerate(label_names)},
     }
     if task.model_type is not None:
-        return auto_class.from_config(new_config(task, **labels, **settings))
-    # A checkpoint's own head has other classes as a rule: keep its body, draw a new head.
-    return auto_class.from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
+        model = auto_class.from_config(new_config(task, **labels, **settings))
+    else:
+        # A checkpoint's own head has other classes as a rule: keep its body, draw a new head.
+        model = auto_class.from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
+    return with_adapters(model, task)
 
 
 def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
@@ -53,3 +65,21 @@ def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
             raise ValueError(f"a {model_type} has no setting {name!r}: {did_you_mean(name, default.to_dict())}")
     known = {name: value for name, value in settings.items() if hasattr(default, name)}
     return AutoConfig.for_model(model_type, **{**known, **overrides})
+
+
+def with_adapters(model: Any, task: TaskArguments) -> Any:
+    """Return the model with LoRA adapters on all linear layers if the task asks for them; a new head is trained, too.
+
+    Raises:
+        ImportError: if PEFT is not installed.
+    """
+    if task.lora_rank is None:
+        return model
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ImportError("lora_rank needs PEFT, which is not installed: pip install peft") from error
+    settings: dict[str, Any] = {"r": task.lora_rank, "lora_alpha": 2 * task.lora_rank, "target_modules": "all-linear"}
+    if task.task == TOKENS:  # PEFT would put an adapter on this head, which it trains whole, and stumble over it
+        settings["exclude_modules"] = ["classifier", "score"]
+    return get_peft_model(model, LoraConfig(**settings, task_type=_PEFT_TASKS.get(task.task)))

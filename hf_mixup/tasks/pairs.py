@@ -20,8 +20,8 @@ from hf_mixup.pairs import PAIR_IDS, PairCollator, text_id
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.data import Splits
 from hf_mixup.tasks.image import PixelRows, load_image_processor
-from hf_mixup.tasks.models import new_config
-from hf_mixup.tasks.text import packaged_minilm
+from hf_mixup.tasks.models import new_config, with_adapters
+from hf_mixup.tasks.text import packaged_minilm, special_tokens
 
 _CAPTION = "caption"
 _NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are spoilt must not depend on the seed of the training
@@ -73,8 +73,7 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
         model = AutoModel.from_pretrained(task.model)
     if not hasattr(model, "get_text_features"):
         raise ValueError(f"{task.model or task.model_type} is no dual encoder, found {type(model).__name__}")
-    if task.lora_rank is not None:
-        model = _with_lora(model, task.lora_rank)
+    model = with_adapters(model, task)
     if task.freeze is not None:
         tower = getattr(model, _TOWERS[task.freeze], None)
         if tower is None:
@@ -96,12 +95,10 @@ def new_pair_config(task: TaskArguments, tokenizer: Any) -> PretrainedConfig:
     (32, 102)
     """
     default = new_config(replace(task, config_overrides=None))
-    tokens = {
+    tokens: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": task.max_length,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": _first_known(tokenizer.bos_token_id, tokenizer.cls_token_id),
-        "eos_token_id": _first_known(tokenizer.eos_token_id, tokenizer.sep_token_id),
+        **special_tokens(tokenizer),
     }
     pictures = {} if task.image_size is None else {"image_size": task.image_size}
     towers = {}
@@ -121,18 +118,6 @@ def _own_settings(task: TaskArguments, name: str, tower: PretrainedConfig) -> di
         if not hasattr(tower, key):
             raise ValueError(f"{name} has no setting {key!r}: {did_you_mean(key, tower.to_dict())}")
     return own
-
-
-def _first_known(*ids: int | None) -> int | None:
-    return next((each for each in ids if each is not None), None)
-
-
-def _with_lora(model: Any, rank: int) -> Any:
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ImportError("lora_rank needs PEFT, which is not installed: pip install peft") from error
-    return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
 class PairRows(PixelRows):

@@ -16,10 +16,11 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup
 from hf_mixup.methods import METHODS
 from hf_mixup.report import TextPair, image_grid, pair_grid, text_pairs
-from hf_mixup.tasks.arguments import PAIRS, TEXT, TaskArguments
+from hf_mixup.tasks.arguments import IMAGE, PAIRS, REGRESSION, TEXT, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 _BATCHES, _SHOWN = 6, 2  # several batches, because lam is one for a whole batch by default
+_DRAWN = (IMAGE, TEXT, REGRESSION, PAIRS)
 _PAIRS = 6  # one batch, whose targets are a matrix
 
 
@@ -33,6 +34,8 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
         ValueError: if the configuration never mixes, or for settings and data that do not fit.
         ImportError: if matplotlib is not installed.
     """
+    if task.task not in _DRAWN:
+        raise ValueError(f"task={task.task!r} has no preview, only {', '.join(_DRAWN)} do")
     if mixup.off:
         raise ValueError("nothing to preview: this configuration never mixes (alpha or prob is 0, or lam is 1)")
     if output.suffix.lower() != ".png":
@@ -50,7 +53,7 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
         samples = list(_samples(engine, model, prepared, args, _PAIRS if task.task == PAIRS else None))
         if task.task == PAIRS:
             return _draw_pairs(samples, prepared, output, title)
-    if task.task == TEXT:
+    if task.task in (TEXT, REGRESSION):
         return _draw_texts(samples, prepared, output)
     return _draw_images(samples, prepared, output, title)
 
@@ -91,7 +94,7 @@ def _draw_texts(samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared
         for row in range(min(_SHOWN, len(mixed.labels))):
             partner = int(mixed.partner[row])
             own_tokens, other_tokens = (_tokens(batch, each, tokenizer) for each in (row, partner))
-            own_label, other_label = (names[int(mixed.labels[each])] for each in (row, partner))
+            own_label, other_label = (_label(mixed.labels[each], names) for each in (row, partner))
             pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label))
     return text_pairs(pairs, output)
 
@@ -106,6 +109,10 @@ def _draw_pairs(
     pictures = _unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
     both = [(captions[row], captions[int(partner)]) for row, partner in enumerate(mixed.partner)]
     return pair_grid(pictures.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
+
+
+def _label(label: Tensor, names: list[str]) -> str:
+    return names[int(label)] if names else f"{float(label):.2f}"
 
 
 def _tokens(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:

@@ -1,0 +1,198 @@
+"""The cross-entropy of mixed tokens, in memory that does not grow with the vocabulary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .targets import IGNORE_INDEX
+
+_SCORES = {"cpu": 2**19}  # scores worked on at once: on a CPU what its cache holds,
+_MANY_SCORES = 2**25  # on an accelerator enough to keep it busy
+
+
+def two_target_cross_entropy(
+    logits: Tensor,
+    own: Tensor,
+    other: Tensor,
+    own_weight: Tensor,
+    other_weight: Tensor,
+    smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Sum of own_weight * CE(logits, own) + other_weight * CE(logits, other) over all places.
+
+    Beyond the logits it holds their gradient and a chunk of float32 scores: no float32 copy of the logits, no
+    log-softmax and no dense target outlive a chunk, whose softmax is computed again in the backward pass. (Inside
+    `torch.compile` there are no chunks: what is kept there, the compiler decides.)
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, https://arxiv.org/abs/1710.09412, in the
+    form of two cross-entropies; smoothing and class weights, of each of the two, as in `torch.nn.CrossEntropyLoss`.
+
+    Args:
+        logits: floating-point tensor [..., V] with any strides; a shifted slice is not copied.
+        own: long tensor [...] with values in [0, V), or -100 where there is no target, which adds nothing.
+        other: the same for the partner's labels.
+        own_weight: float tensor [...] (or of a shape that broadcasts to it), the weight of each place's own label.
+        other_weight: the same for the partner's label. The two need not sum to 1.
+        smoothing: label smoothing in [0, 1].
+        class_weights: [V], weighs each of the two cross-entropies by its own label.
+        chunk: places worked on at once; None for as many as suit the device.
+
+    Returns:
+        0-d tensor in float32, or float64 if the logits are. Gradients, in the dtype of each, flow to the logits and to
+        the weights, once.
+
+    Raises:
+        ValueError: the labels' shape or dtype does not fit, a label is (checked on CPU) out of range, class_weights is
+            not [V], or smoothing or chunk is out of range.
+
+    >>> logits, own, other = torch.zeros(1, 3, 4), torch.tensor([[0, 1, -100]]), torch.tensor([[2, -100, -100]])
+    >>> lam = torch.tensor([[0.25]])
+    >>> two_target_cross_entropy(logits, own, other, lam, 1 - lam)  # (0.25 + 0.75 + 0.25) * log 4
+    tensor(1.7329)
+    """
+    _check(logits, (own, other), smoothing, class_weights, chunk)
+    losses = _both(logits, own, other, smoothing, class_weights, chunk)
+    return (own_weight * losses[0] + other_weight * losses[1]).sum()
+
+
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy at each place [...], 0 where the label is -100, in chunks as the two-target form.
+
+    Args:
+        logits: floating-point tensor [..., V].
+        labels: long tensor [...] with values in [0, V), or -100.
+
+    Raises:
+        ValueError: for labels of another shape or dtype, or (checked on CPU) out of range.
+
+    >>> token_losses(torch.zeros(1, 2, 4), torch.tensor([[3, -100]]))
+    tensor([[1.3863, 0.0000]])
+    """
+    _check(logits, (labels, labels), 0.0, None, None)
+    return _both(logits, labels, labels, 0.0, None, None)[0]
+
+
+def _both(
+    logits: Tensor, own: Tensor, other: Tensor, smoothing: float, class_weights: Tensor | None, chunk: int | None
+) -> tuple[Tensor, Tensor]:
+    if torch.compiler.is_compiling():  # which would unroll the loop over chunks
+        return _pair_losses(logits, own, other, smoothing, class_weights)
+    if chunk is None:
+        chunk = max(1, _SCORES.get(logits.device.type, _MANY_SCORES) // max(1, logits.shape[-1]))
+    return _Chunked.apply(logits, own, other, smoothing, class_weights, chunk)
+
+
+def _pair_losses(
+    logits: Tensor, own: Tensor, other: Tensor, smoothing: float, class_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return both cross-entropies of each place, [...] and [...]."""
+    scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    weights = None if class_weights is None else class_weights.to(scores)
+    uniform = -(scores if weights is None else scores * weights).mean(-1) if smoothing else 0.0
+
+    def loss(labels: Tensor) -> Tensor:
+        kept = labels != IGNORE_INDEX
+        label = labels.where(kept, 0)
+        hard = -scores.gather(-1, label.unsqueeze(-1)).squeeze(-1)
+        hard = hard if weights is None else weights[label] * hard
+        return torch.where(kept, (1 - smoothing) * hard + smoothing * uniform, 0.0)
+
+    return loss(own), loss(other)
+
+
+def _write_gradient(
+    grad: Tensor, logits: Tensor, shares: list[tuple[Tensor, Tensor]], smoothing: float, class_weights: Tensor | None
+) -> None:
+    """Write the gradient of the sum over (labels, share) of share * CE(logits, labels) into `grad`."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    found = torch.softmax(logits, -1, dtype, out=grad) if grad.dtype == dtype else logits.softmax(-1, dtype)
+    weights = found.new_ones(logits.shape[-1]) if class_weights is None else class_weights.to(found)
+    smooth, pulls = found.new_zeros(found.shape[:-1]), []
+    for labels, share in shares:
+        kept = labels != IGNORE_INDEX
+        label, share = labels.where(kept, 0), share.where(kept, 0)
+        smooth += smoothing * share
+        pulls.append((label.unsqueeze(-1), ((1 - smoothing) * weights[label] * share).unsqueeze(-1)))
+    found.mul_(sum((pull for _, pull in pulls), (weights.mean() * smooth).unsqueeze(-1)))
+    for label, pull in pulls:
+        found.scatter_add_(-1, label, -pull)
+    if smoothing:
+        found.addcmul_(smooth.unsqueeze(-1), weights, value=-1 / len(weights))
+    if found is not grad:
+        grad.copy_(found)
+
+
+class _Chunked(torch.autograd.Function):
+    """`_pair_losses` by chunks, of which nothing but the logits themselves is kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        own: Tensor,
+        other: Tensor,
+        smoothing: float,
+        class_weights: Tensor | None,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(logits, own, other, class_weights)
+        ctx.smoothing, ctx.chunk = smoothing, chunk
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        losses = logits.new_empty(own.shape, dtype=dtype), logits.new_empty(own.shape, dtype=dtype)
+        for place in _chunks(own.shape, chunk):
+            found = _pair_losses(logits[place], own[place], other[place], smoothing, class_weights)
+            losses[0][place], losses[1][place] = found
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *shares: Tensor) -> tuple[Tensor | None, ...]:
+        logits, own, other, class_weights = ctx.saved_tensors
+        grad = torch.empty_like(logits)
+        for place in _chunks(own.shape, ctx.chunk):
+            pairs = [(labels[place], share[place]) for labels, share in zip((own, other), shares)]
+            _write_gradient(grad[place], logits[place], pairs, ctx.smoothing, class_weights)
+        return grad, None, None, None, None, None
+
+
+def _chunks(shape: torch.Size, size: int) -> Iterator[tuple[Any, ...]]:
+    """Yield indices that cut `shape` into views of at most `size` places; flattening would copy a slice."""
+    if not shape:
+        yield ()
+        return
+    below = max(1, math.prod(shape[1:]))
+    if below > size:
+        yield from ((row, *rest) for row in range(shape[0]) for rest in _chunks(shape[1:], size))
+    else:
+        step = size // below
+        yield from ((slice(start, start + step),) for start in range(0, shape[0], step))
+
+
+def _check(
+    logits: Tensor, labels: tuple[Tensor, Tensor], smoothing: float, class_weights: Tensor | None, chunk: int | None
+) -> None:
+    classes = logits.shape[-1]
+    for name, each in zip(("own", "other"), labels):
+        if each.shape != logits.shape[:-1] or each.dtype != torch.long:
+            raise ValueError(
+                f"{name} must be a long tensor of shape {list(logits.shape[:-1])} for logits of shape "
+                f"{list(logits.shape)}, got {each.dtype} of shape {list(each.shape)}"
+            )
+        if each.device.type == "cpu" and not torch.compiler.is_compiling():  # on an accelerator this would synchronise
+            wrong = each[(each != IGNORE_INDEX) & ((each < 0) | (each >= classes))]
+            if len(wrong):
+                raise ValueError(f"{name} holds label {int(wrong[0])}, outside [0, {classes}) and not {IGNORE_INDEX}")
+    if class_weights is not None and class_weights.shape != (classes,):
+        raise ValueError(f"class_weights must have shape [{classes}], got {list(class_weights.shape)}")
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must lie in [0, 1], got {smoothing}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1, or None for the default, got {chunk}")

@@ -1,0 +1,72 @@
+"""Mixup for regression: partners that are near in their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hf_mixup.functional import pair_by_label_distance
+from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.mixup import blend_floats, blend_inputs
+from hf_mixup.sites.embeddings import install_tables
+from hf_mixup.sites.lengths import mix_embeddings
+
+if TYPE_CHECKING:
+    from hf_mixup.config import MixupConfig
+
+
+class CMixup(Method):
+    """Blend rows whose labels are near: token embeddings where the batch has tokens, else every float input.
+
+    The partner's chance falls as a Gaussian of the distance between the labels, whose standard deviation is
+    `bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are drawn
+    from the batch, and rows may share one.
+
+    Source: Yao et al. 2022, "C-Mixup: Improving Generalization in Regression", arXiv 2210.05775.
+    """
+
+    name = "cmixup"
+    title = "C-Mixup"
+    blends = "what `embedding` or `mixup` blends, with partners near in label (regression)"
+    paper = "arXiv:2210.05775"
+    citation = (
+        "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
+        "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"
+    )
+    enters_model = True  # where there are tokens
+
+    def __init__(self, config: MixupConfig) -> None:
+        super().__init__(config)
+        for knob, own in (("pairing", "random"), ("pair_class", "any")):
+            if getattr(config, knob) != own:
+                raise ValueError(
+                    f"{knob}={getattr(config, knob)!r}: method 'cmixup' pairs rows by the distance of their labels, "
+                    f"which `bandwidth` sets; leave {knob} at {own!r}"
+                )
+        if config.lam_per == "pair":
+            raise ValueError("lam_per='pair': with method 'cmixup' rows may share a partner; use 'batch' or 'row'")
+
+    def prepare(self, model: nn.Module) -> None:
+        install_tables(model)
+
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        return [None] if _has_tokens(batch) else []  # float inputs are blended before the model
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if _has_tokens(batch):
+            return mix_embeddings(model, blend_floats(batch, params), params)
+        return blend_inputs(batch, params, self.name, self.config.keys, inplace)
+
+    def _draw_partner(self, request: Request) -> Tensor:
+        labels = request.labels
+        if not labels.is_floating_point():
+            raise ValueError(
+                f"method 'cmixup' needs labels with a distance, found {labels.dtype}: for regression give them as "
+                "floats; for classes use 'mixup', 'embedding' or 'manifold'"
+            )
+        return pair_by_label_distance(labels, self.config.bandwidth, request.rng)
+
+
+def _has_tokens(batch: Batch) -> bool:
+    return "input_ids" in batch

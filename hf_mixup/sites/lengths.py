@@ -1,0 +1,148 @@
+"""Rows of different length: what goes with them, found by trying the model on a long and a short row.
+
+The policy. Blended embeddings are seen wherever either row has a token, and where only one has, that token stands
+alone. Hidden states keep the row's own mask. In both, a model that pools a row at its last token has to find it there:
+it is shown the ids of the longer row, or the rows are padded on the left, so that their last tokens meet. Where neither
+helps, rows of different length are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.sites.check import TOLERANCE, exchange_error
+from hf_mixup.sites.embeddings import Ids, arm_embeddings
+from hf_mixup.sites.hooks import sites_of
+from hf_mixup.sites.inputs import takes
+from hf_mixup.sites.layers import Stack, arm_layer
+from hf_mixup.sites.outputs import logits_of
+from hf_mixup.sites.rows import ragged_rows, undisturbed
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Params
+
+Ends = Literal["own", "left", "left, counted", "equal"]
+IDS: tuple[Ids, ...] = ("own", "longer")
+
+
+def mix_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """Arm the token tables by the policy that fits the model; return the inputs of the mixed rows.
+
+    Raises:
+        ValueError: for rows of different length in a model that no policy fits.
+    """
+    sites = sites_of(model)
+    if "ids" not in sites.found:
+        sites.found["ids"] = _ids_policy(model, batch)
+    policy = sites.found["ids"]
+    if policy == "equal":
+        refuse_ragged(model, batch)
+    return arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own")
+
+
+def _ids_policy(model: nn.Module, batch: Mapping[str, Any]) -> Ids | Literal["equal"]:
+    with undisturbed(model):
+        rows = ragged_rows(batch, model)
+        if rows is None:
+            return "own"
+        plain = logits_of(model(**rows))
+        for ids in IDS:
+            if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
+                return ids
+    return "equal"
+
+
+def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
+    """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
+
+    Raises:
+        ValueError: for rows of different length in a model that no policy fits.
+    """
+    sites = sites_of(model)
+    if "ends" not in sites.found:
+        sites.found["ends"] = _ends_policy(model, stack, batch)
+    policy: Ends = sites.found["ends"]
+    if policy == "equal":
+        refuse_ragged(model, batch)
+    arm_layer(model, stack, params)
+    return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
+
+
+def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> Ends:
+    """Find out whether a short row, blended with a long one after the last block, is blind to the latter's end."""
+    from hf_mixup.methods.base import Params
+
+    with undisturbed(model):
+        rows = ragged_rows(batch, model)
+        if rows is None or bool((rows["attention_mask"][:, 0] == 0).any()):
+            return "own"
+        plain = logits_of(model(**rows))
+        if plain.dim() > 2:  # one target a token: places meet
+            return "own"
+        scores = []
+        for ids in (rows["input_ids"], _other_end(rows)):
+            half, device = torch.full((2,), 0.5), plain.device
+            params = Params("ends", torch.tensor([1, 0]), half, layer=len(stack.blocks)).to(device)
+            arm_layer(model, stack, params)
+            scores.append(logits_of(model(**{**rows, "input_ids": ids}))[1])
+            sites_of(model).forget()
+        if not torch.equal(scores[0], scores[1]):
+            return "own"
+        if _same(logits_of(model(**padded_left(rows))), plain):
+            return "left"
+        if not takes(model, "position_ids"):
+            return "equal"
+        return "left, counted" if _same(logits_of(model(**padded_left(rows, counted=True))), plain) else "equal"
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
+def _other_end(rows: Mapping[str, Any]) -> Tensor:
+    """Return ids whose first row has other tokens in its second half, but for the last."""
+    places = rows["attention_mask"][0].nonzero().flatten()
+    late = places[len(places) // 2 + 1 : -1]
+    changed = rows["input_ids"].clone()
+    changed[0, late] = changed[0, places[1 : 1 + len(late)]]
+    return changed
+
+
+def padded_left(batch: Mapping[str, Any], counted: bool = False) -> dict[str, Any]:
+    """Return the batch with the padding moved from the right to the left.
+
+    Args:
+        counted: also give the positions that the tokens had, for a model that numbers the places.
+
+    >>> batch = {"input_ids": torch.tensor([[5, 6, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])}
+    >>> padded_left(batch, counted=True)["input_ids"], padded_left(batch, counted=True)["position_ids"]
+    (tensor([[0, 5, 6]]), tensor([[2, 0, 1]]))
+    """
+    mask = batch["attention_mask"]
+    places = torch.arange(mask.shape[1], device=mask.device)
+    behind = mask.shape[1] - 1 - (mask * places).argmax(-1)
+    source = (places - behind[:, None]) % mask.shape[1]
+    moved = {
+        key: value.gather(1, source) if isinstance(value, Tensor) and value.shape == mask.shape else value
+        for key, value in batch.items()
+    }
+    return {"position_ids": source, **moved} if counted else moved
+
+
+def refuse_ragged(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Refuse rows of different length.
+
+    Raises:
+        ValueError: if there are such.
+    """
+    mask = batch.get("attention_mask")
+    if isinstance(mask, Tensor) and bool((mask.sum(-1) != mask[0].sum()).any()):
+        raise ValueError(
+            f"{type(model).__name__} does not mix rows of different length rightly: it reads each row's own length or "
+            "last token somewhere. Pad on the left (tokenizer.padding_side='left'), or make batches of equal length"
+        )

@@ -1,0 +1,134 @@
+"""Two rows of a batch to try a model on, and running it without leaving a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.sites.hooks import sites_of
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Run the model in evaluation mode, without a graph; modes and random state are as they were afterwards."""
+    training = {module: module.training for module in model.modules()}
+    devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
+    model.eval()
+    try:
+        # The uncompiled forward: two rows are another shape, which would cost a compilation.
+        with torch.no_grad(), torch.random.fork_rng(devices), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        sites_of(model).forget()
+        for module, mode in training.items():
+            module.training = mode
+
+
+def two_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first two rows of a batch; one row is doubled."""
+    rows = count_rows(inputs)
+    return _pick(inputs, rows, torch.tensor([0, min(1, rows - 1)]))
+
+
+def count_rows(inputs: Mapping[str, Any]) -> int:
+    """Return how many rows a batch has."""
+    return len(next(value for value in inputs.values() if isinstance(value, Tensor)))
+
+
+def _pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:
+    return {
+        key: value[which.to(value.device)]
+        if isinstance(value, Tensor) and value.dim() and len(value) == rows
+        else list(value)[:1] * 2
+        if isinstance(value, (list, tuple)) and len(value) == rows
+        else value
+        for key, value in inputs.items()
+    }
+
+
+def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Return two rows of equal length with other tokens in each.
+
+    The longest row of the batch, and the same with its tokens replaced by those of the next row, as often as they are
+    needed; what stands at its ends, and equals that, stays: some heads look for such tokens.
+    """
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    if not isinstance(ids, Tensor):
+        rows = two_rows(inputs)
+        if isinstance(mask, Tensor):
+            rows["attention_mask"] = torch.ones_like(rows["attention_mask"])
+        return rows
+    masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
+    count, length = len(ids), ids.shape[-1]
+    first = int(inputs["attention_mask"].flatten(1).sum(-1).argmax()) if masked else 0
+    rows = _pick(inputs, count, torch.tensor([first, first]))
+    others = _pick(inputs, count, torch.tensor([first, (first + 1) % count]))
+    inner, source = _replaced(others, masked)
+    for key, value in rows.items():
+        if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key:
+            continue
+        axis = value.dim() - 1 if value.shape[-1] == length else 1  # boxes are [B, T, 4]
+        if value.shape[axis] == length and not value.is_floating_point():
+            value[1].index_copy_(axis - 1, inner, others[key][1].index_select(axis - 1, source))
+        else:
+            rows[key] = others[key]  # pictures, decoder inputs
+    return rows
+
+
+def _replaced(rows: Mapping[str, Any], masked: bool) -> tuple[Tensor, Tensor]:
+    """Return which places of the first row are given other tokens, and the places that those have in the second."""
+    inner = [_inner_places(rows, row, masked) for row in (0, 1)]
+    if not len(inner[1]) or torch.equal(rows["input_ids"][0], rows["input_ids"][1]):
+        return inner[0], inner[0].flip(0)  # no other row: the same tokens backwards
+    return inner[0], inner[1][torch.arange(len(inner[0]), device=inner[0].device) % len(inner[1])]
+
+
+def _inner_places(rows: Mapping[str, Any], row: int, masked: bool) -> Tensor:
+    """Return the places of a row's tokens but for the first, the last and their like."""
+    ids = rows["input_ids"][row].reshape(-1, rows["input_ids"].shape[-1])[0]
+    mask = rows["attention_mask"][row].reshape(-1, len(ids))[0] if masked else torch.ones_like(ids)
+    places = mask.nonzero().flatten()
+    if not len(places):
+        return places
+    ends = ids[places[[0, -1]]]
+    return places[~torch.isin(ids[places], ends)]
+
+
+def ragged_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:
+    """Return two rows of which the second has half the tokens of the first, on the side that the batch is padded.
+
+    None where rows cannot differ in length: no ids with a mask [B, T], or too few tokens.
+    """
+    rows = visible_rows(inputs, model)
+    ids, mask = rows.get("input_ids"), rows.get("attention_mask")
+    if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or ids.dim() != 2 or mask.shape != ids.shape:
+        return None
+    places = mask[0].nonzero().flatten()
+    if len(places) < 4:
+        return None
+    whole, half = len(places), (len(places) + 1) // 2
+    kept = torch.cat([places[: half - 1], places[-1:]])  # the last token may be one that a head looks for
+    left = bool((inputs["attention_mask"][:, 0] == 0).any())
+    at = places[whole - half :] if left else places[:half]
+    gone = torch.ones_like(mask[0], dtype=torch.bool)
+    gone[at] = False
+    length = ids.shape[1]
+    for key, value in rows.items():
+        if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[1] != length or value.is_floating_point():
+            continue
+        value[1, at] = value[1, kept]
+        value[1, gone] = pad_of(model) if key == "input_ids" else 0
+    return rows
+
+
+def pad_of(model: nn.Module) -> int:
+    """Return the id of padding, 0 where the model does not say."""
+    config = getattr(model, "config", None)
+    pad = getattr(config, "pad_token_id", None)
+    if pad is None:
+        pad = getattr(getattr(config, "text_config", None), "pad_token_id", None)
+    return pad if isinstance(pad, int) and pad >= 0 else 0

@@ -1,0 +1,104 @@
+"""Watching a model run over two rows and over one: which modules take the rows, and along which axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module in a forward pass.
+
+    Args:
+        module: the module.
+        number: which of its calls in the pass, from 0.
+        given: its arguments, positional ones first.
+        output: what it returned.
+    """
+
+    module: nn.Module
+    number: int
+    given: tuple[Any, ...]
+    output: Any
+
+
+def watch(model: nn.Module, rows: Mapping[str, Any], modules: Iterable[nn.Module]) -> list[Call]:
+    """Run the model and return the calls of some of its modules, in the order in which they returned."""
+    calls: list[Call] = []
+    numbers: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        number = numbers[module] = numbers.get(module, -1) + 1
+        calls.append(Call(module, number, (*args, *kwargs.values()), output))
+
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in dict.fromkeys(modules)]
+    try:
+        model(**rows)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def watch_rows(model: nn.Module, rows: Mapping[str, Any], modules: list[nn.Module]) -> list[tuple[Call, Call]]:
+    """Return each call in a pass over two rows together with the same call in a pass over the first row alone."""
+    alone = {(call.module, call.number): call for call in watch(model, first_row(rows), modules)}
+    both = watch(model, rows, modules)
+    return [(call, alone[call.module, call.number]) for call in both if (call.module, call.number) in alone]
+
+
+def first_row(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first of two rows."""
+    return {key: value[:1] if _has_rows(value, 2) else value for key, value in rows.items()}
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
+
+
+def batch_axis(of_two: Tensor, of_one: Tensor) -> int | None:
+    """Return the axis that is twice as long for two rows as for one, None if there is no such single axis.
+
+    >>> batch_axis(Tensor(5, 2, 3), Tensor(5, 1, 3))
+    1
+    """
+    if of_two.dim() != of_one.dim():
+        return None
+    longer = [axis for axis in range(of_two.dim()) if of_two.shape[axis] != of_one.shape[axis]]
+    if len(longer) != 1 or of_two.shape[longer[0]] != 2 * of_one.shape[longer[0]]:
+        return None
+    return longer[0]
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors of what a module returned, in a fixed order: nested tuples, lists and mappings are entered."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from tensors_in(each)
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from tensors_in(each)
+
+
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return what a module returned with each tensor changed, in the order of `tensors_in`.
+
+    >>> map_tensors((Tensor([1]), [Tensor([0])], None), lambda t: t + 1)
+    (tensor([2.]), [tensor([1.])], None)
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        changed = {key: map_tensors(each, change) for key, each in value.items()}
+        return changed if type(value) is dict else type(value)(**changed)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(each, change) for each in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_tensors(each, change) for each in value)
+    return value

@@ -1,0 +1,76 @@
+"""Trainers that compute loss and logs themselves from what the model returns: what is mixed for them, and what not.
+
+A class in the bases is all a user writes; which kind of batch a trainer needs is read from its arguments:
+
+    class MixupSFTTrainer(MixupTrainerMixin, SFTTrainer): ...
+    class MixupRewardTrainer(MixupTrainerMixin, RewardTrainer): ...
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from hf_mixup.trainers.batch import OwnLossBatch as OwnLossBatch
+from hf_mixup.trainers.fused import FusedBatch as FusedBatch
+from hf_mixup.trainers.halves import HalvesBatch as HalvesBatch
+
+if TYPE_CHECKING:
+    from hf_mixup.config import MixupConfig
+
+KINDS: dict[str, type[OwnLossBatch]] = {"SFTConfig": FusedBatch, "RewardConfig": HalvesBatch}
+
+
+def kind_for(args: Any) -> type[OwnLossBatch] | None:
+    """Return the kind of batch that the trainer with these arguments needs, None where the Trainer's own loss is mixed.
+
+    >>> from transformers import TrainingArguments
+    >>> kind_for(TrainingArguments(use_cpu=True)) is None
+    True
+    """
+    names = (base.__name__ for base in type(args).__mro__ if base.__module__.startswith("trl."))
+    return next((KINDS[name] for name in names if name in KINDS), None)
+
+
+def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
+    """Refuse a trainer behind the mixin that computes a loss of its own, which mixing would pass over.
+
+    Raises:
+        ValueError: naming the class and the way out.
+    """
+    bases = type(trainer).__mro__
+    owner = next(base for base in bases[bases.index(mixin) + 1 :] if "compute_loss" in vars(base))
+    if owner is Trainer:
+        return
+    if owner.__module__.startswith("sentence_transformers."):
+        out = "pass loss=MixedNegativesRankingLoss(model) (hf_mixup.contrastive.sentences) to the plain trainer"
+    else:
+        out = "override compute_loss in a class before MixupTrainerMixin, or write the loop with `Mixup`"
+    raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {out}")
+
+
+def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:
+    """Refuse settings that change a loss which the outer trainer computes itself.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    trainer = type(args).__name__.replace("Config", "Trainer")
+    own = {
+        "loss": config.loss != "auto",
+        "class_weights": config.class_weights is not None,
+        "label_smoothing": bool(config.label_smoothing),
+        "label_smoothing_factor": bool(args.label_smoothing_factor),
+        "loss_type": getattr(args, "loss_type", "nll") != "nll",
+    }
+    found = next((name for name, is_set in own.items() if is_set), None)
+    if found is not None:
+        raise ValueError(f"{found} does not go with mixing in {trainer}, which computes the loss itself: leave it out")
+    if config.pair_class != "any" and kind is HalvesBatch:
+        raise ValueError(f"pair_class={config.pair_class!r} needs classes, and {trainer} has none: leave it out")
+    for name in ("packing", "padding_free"):
+        if getattr(args, name, False):
+            raise ValueError(
+                f"{name}=True puts several sequences into one row, which leaves no rows to mix: set it to False"
+            )

@@ -1,0 +1,56 @@
+"""Train a model that reads one text and writes another (translation, summaries, ...), with mixing on both sides.
+
+python recipes/seq2seq.py recipes/configs/emoji_seq2seq.yaml --method embedding --alpha 0.4
+accelerate launch --num_processes 2 recipes/seq2seq.py recipes/configs/emoji_seq2seq.yaml
+
+Copy this file and change what you need: `hf-mixup train` takes the same steps.
+"""
+
+from __future__ import annotations
+
+from transformers import DataCollatorForSeq2Seq, TrainingArguments, set_seed
+
+from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.metrics import language_metrics, token_scores
+from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.data import load_splits
+from hf_mixup.tasks.language import load_seq2seq_model, translated
+from hf_mixup.tasks.text import load_tokenizer
+from hf_mixup.tasks.train import checkpoint_to_resume
+
+
+def main() -> None:
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
+    checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
+
+    # Any data set with a column of sources and one of targets will do; here you would load your own.
+    splits = load_splits(task)
+    tokenizer = load_tokenizer(task)
+    set_seed(args.seed)  # before the model is built, as its new weights are random
+    model = load_seq2seq_model(task, tokenizer)
+
+    trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
+        model,
+        args,
+        mixup=mixup,  # what the encoder reads, what the decoder reads and what it should write are blended alike
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),  # makes the decoder's inputs from the labels
+        train_dataset=translated(splits.train, tokenizer, task),
+        eval_dataset=translated(splits.validation, tokenizer, task),
+        processing_class=tokenizer,
+        preprocess_logits_for_metrics=token_scores,  # three numbers a token in place of a whole vocabulary
+        compute_metrics=language_metrics,  # perplexity, accuracy and calibration of tokens, exact matches
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+
+    # Evaluation never mixes.
+    for split, rows in splits.tests.items():
+        metrics = trainer.evaluate(translated(rows, tokenizer, task), metric_key_prefix=split)
+        trainer.log_metrics(split, metrics)
+        trainer.save_metrics(split, metrics)
+    write_card(trainer, task)
+
+
+if __name__ == "__main__":
+    main()
