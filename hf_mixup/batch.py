@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from hf_mixup.losses import auxiliary_loss, mixed_loss_sum
 from hf_mixup.methods import Method, Params
+from hf_mixup.methods.base import Term
 from hf_mixup.sites.check import check_exchange_once
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.targets import IGNORED, Labels, dense_targets
+from hf_mixup.targets import IGNORED, Labels, beside, dense_targets
 
 if TYPE_CHECKING:
     from hf_mixup.engine import Mixup
@@ -116,6 +117,7 @@ class LabelBatch(MixedBatch):
     ) -> None:
         super().__init__(mixup, model, inputs, labels.values, params, inplace)
         self._read, self.kind = labels, labels.kind
+        self._scored: Term | None = None
 
     @property
     def classes(self) -> int:
@@ -130,12 +132,17 @@ class LabelBatch(MixedBatch):
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C] for tokens), or the shape of the labels for regression."""
         smoothing = self._mixup.config.label_smoothing
-        return dense_targets(self.labels, self.others, self.lam, self.classes, self.kind, smoothing)
+        return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing)
 
     @property
     def others(self) -> Tensor:
         """The labels that each row's own are mixed with."""
         return self._method.other_labels(self.labels, self.params)
+
+    @property
+    def label_lam(self) -> Tensor:
+        """The weight of each own label, [B] or one for each of a row's labels."""
+        return self._method.label_lam(self.labels, self.params)
 
     def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of the mixed batch, a 0-d tensor.
@@ -153,12 +160,17 @@ class LabelBatch(MixedBatch):
         self._logits = logits_of(outputs)
         if weights is not None:
             weights = weights.to(self._logits.device)
+        if self.params.open:
+            self.params = self._method.settle(self._logits, self.labels, self.params)
+            self.partner = self.params.partner
         total = self._logits.new_zeros((), dtype=torch.float32)
-        for term in self._method.terms(self._logits, self.params):
+        terms = self._method.terms(self._logits, self.labels, self.params)
+        self._scored = terms[0]
+        for term in terms:
             total = total + term.share * mixed_loss_sum(
                 term.logits,
-                self.labels,
-                self.others,
+                term.labels,
+                term.others,
                 term.lam,
                 self.kind,
                 smoothing=config.label_smoothing,
@@ -176,9 +188,9 @@ class LabelBatch(MixedBatch):
         A prediction of the own label counts lam, one of the partner's label 1 - lam. Over a vocabulary it would cost
         as much as the loss, and is left out.
         """
-        if self._logits is None or self.kind != "single_label_classification" or self._read.vocabulary:
+        if self._scored is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
-        predicted, labels, others = self._logits.detach().argmax(-1), self.labels, self.others
-        lam = self.lam.reshape(-1, *(1,) * (labels.dim() - 1))
+        labels, others = self._scored.labels, self._scored.others
+        predicted, lam = self._scored.logits.detach().argmax(-1), beside(self._scored.lam, labels)
         mass = lam * (labels != IGNORED) + (1 - lam) * (others != IGNORED)
         return (lam * (predicted == labels) + (1 - lam) * (predicted == others)).sum() / mass.sum().clamp(min=1e-12)

@@ -105,7 +105,7 @@ class Mixup:
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(inner, batch, labels)
-        params = self._draw(inner, inputs, labels.values, partner, lam)
+        params = self.draw(inner, inputs, labels.values, partner, lam)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
 
     def _pairs(
@@ -124,11 +124,11 @@ class Mixup:
             )
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
-        params = self._draw(model, inputs, keys, partner, lam)
+        params = self.draw(model, inputs, keys, partner, lam)
         hold_temperature(model, self.config)
         return PairBatch(self, model, inputs, keys, ids, params, inplace)
 
-    def _draw(
+    def draw(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
@@ -136,6 +136,13 @@ class Mixup:
         partner: Tensor | None,
         lam: Tensor | float | None,
     ) -> Params:
+        """Draw how a batch is mixed, without mixing it: for a batch of another kind than these.
+
+        Args:
+            inputs: what the model is given.
+            labels: one for each row, [B, ...].
+            partner, lam: as in a call; None to draw them.
+        """
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,

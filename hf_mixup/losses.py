@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
-from hf_mixup.targets import IGNORED, ProblemType, dense_targets
+from hf_mixup.targets import IGNORED, ProblemType, beside, dense_targets
 
 
 def mixed_loss_sum(
@@ -33,7 +33,7 @@ def mixed_loss_sum(
         logits: [B, C], [B, T, C] for tokens, or [B] or [B, 1] for regression.
         labels: [B] or [B, T] class ids (-100 is ignored), [B, C] floats, or [B] floats.
         other: those that they are mixed with, of the same shape.
-        lam: float32 [B], weight of the row's own label.
+        lam: weight of the row's own label, float32 [B], or one for each label.
         smoothing: label smoothing in [0, 1), single-label only.
         class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
             weights).
@@ -54,7 +54,7 @@ def mixed_loss_sum(
     if kind == "single_label_classification":
         _check_places(logits, labels, bce)
     if kind == "single_label_classification" and not bce:
-        own = lam.reshape(-1, *(1,) * (labels.dim() - 1)).expand_as(labels)
+        own = beside(lam, labels).expand_as(labels)
         return two_target_cross_entropy(
             logits, labels, other, own, 1 - own, smoothing=smoothing, class_weights=class_weights
         )

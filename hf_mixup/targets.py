@@ -172,8 +172,17 @@ def dense_targets(
 ) -> Tensor:
     """Return the float32 targets of a mixed batch: [B, C] ([B, T, C] for tokens), or the shape of float labels."""
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    share = lam.reshape(-1, *(1,) * (own.dim() - 1))
+    share = beside(lam, own)
     return share * own + (1 - share) * rest
+
+
+def beside(lam: Tensor, values: Tensor) -> Tensor:
+    """Return weights [B] or [B, T] in a shape that multiplies values [B, ...] or [B, T, ...].
+
+    >>> beside(torch.ones(2), torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 1, 1])
+    """
+    return lam.reshape(*lam.shape, *(1,) * (values.dim() - lam.dim()))
 
 
 def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) -> Tensor:

@@ -26,6 +26,9 @@ ROWS: dict[str, Row] = {
     "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
     "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
     "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
+    "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
+    "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
+    "sftmix": Row(()),  # for language models: tests/test_token_methods.py
     "cmixup": Row(()),  # for regression: tests/test_cmixup.py
     "switch": Row(IMAGE, ({}, {"switch_methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
 }

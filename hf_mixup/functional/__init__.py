@@ -19,10 +19,10 @@ from .contrastive import (
     soft_sigmoid_loss,
 )
 from .cutting import box_lam, boxes_at, cut, cut_boxes
-from .draws import pair, pair_by_label_distance, pair_by_length, sample_lam
+from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .targets import soft_cross_entropy, soft_targets
-from .tokens import two_target_cross_entropy
+from .tokens import token_losses, two_target_cross_entropy
 
 __all__ = [
     "blend",
@@ -34,6 +34,7 @@ __all__ = [
     "cut_boxes",
     "mix_rows",
     "pair",
+    "pair_by_confidence",
     "pair_by_label_distance",
     "pair_by_length",
     "pair_targets",
@@ -44,5 +45,6 @@ __all__ = [
     "soft_info_nce",
     "soft_sigmoid_loss",
     "soft_targets",
+    "token_losses",
     "two_target_cross_entropy",
 ]

@@ -238,3 +238,33 @@ def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Ge
     squares.fill_diagonal_(math.inf)
     beyond = squares - squares.amin(1, keepdim=True)  # divided twice, for the square of a bandwidth may underflow
     return torch.exp(-beyond / bandwidth / bandwidth / 2).fill_diagonal_(0).multinomial(1, generator=generator)[:, 0]
+
+
+def pair_by_confidence(confidence: Tensor) -> Tensor:
+    """Pair the more confident half of the rows with the less confident half, in order; nobody is its own partner.
+
+    The surest row meets the surest of the lower half, and so on. With an odd number the middle row takes the surest one
+    as its partner, which then serves two.
+
+    Source: Xiao et al. 2024, "SFTMix", https://arxiv.org/abs/2410.05248, section 3, here within the batch.
+
+    Args:
+        confidence: [B], larger is surer.
+
+    Returns:
+        Long tensor [B] on the same device. A single row keeps itself.
+
+    Raises:
+        ValueError: `confidence` is not of shape [B].
+
+    >>> pair_by_confidence(torch.tensor([0.9, 0.1, 0.5, 0.4]))
+    tensor([3, 2, 1, 0])
+    """
+    if confidence.dim() != 1:
+        raise ValueError(f"confidence must have shape [B], got {list(confidence.shape)}")
+    order = confidence.argsort(descending=True, stable=True)
+    half = len(order) // 2
+    upper, middle, lower = order[:half], order[half : len(order) - half], order[len(order) - half :]
+    partner = torch.empty_like(order)
+    partner[upper], partner[lower], partner[middle] = lower, upper, order[: len(middle)]
+    return partner

@@ -10,11 +10,14 @@ from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.embedding import Embedding
 from hf_mixup.methods.features import Features
 from hf_mixup.methods.geodesic import Geodesic
+from hf_mixup.methods.intra import Intra
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.sentence import Sentence
+from hf_mixup.methods.sftmix import SFTMix
 from hf_mixup.methods.switch import Switch
 
 METHODS: dict[str, type[Method]] = {
@@ -23,6 +26,9 @@ METHODS: dict[str, type[Method]] = {
     "embedding": Embedding,
     "manifold": Manifold,
     "features": Features,
+    "sentence": Sentence,
+    "intra": Intra,
+    "sftmix": SFTMix,
     "cmixup": CMixup,
     "switch": Switch,
     "cross_modal": CrossModal,

@@ -27,6 +27,8 @@ class Params:
         lam: weight of the row's own sample in the targets, float32 [B], in [0, 1].
         boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4].
         layer: depth of a hidden-layer blend, in blocks.
+        places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
+        open: whether the partners are chosen only when the logits are known, see `Method.settle`.
     """
 
     method: str
@@ -34,14 +36,15 @@ class Params:
     lam: Tensor
     boxes: Tensor | None = None
     layer: int | None = None
+    places: Tensor | None = None
+    open: bool = False
 
     def to(self, device: torch.device) -> Params:
         """Return the same parameters on a device."""
         if self.partner.device == device:
             return self
-        boxes = None if self.boxes is None else self.boxes.to(device, non_blocking=True)
-        partner, lam = (t.to(device, non_blocking=True) for t in (self.partner, self.lam))
-        return replace(self, partner=partner, lam=lam, boxes=boxes)
+        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "places")}
+        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in drawn.items() if v is not None})
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a mixed batch's loss: logits against the labels of row and partner.
+    """One part of a mixed batch's loss: logits against two labels each.
 
     Args:
         logits: as the model gave them, or a method's own blend of them.
-        lam: weight of the own label, float32 [B].
+        labels: those of the rows.
+        others: those that they are mixed with, of the same shape.
+        lam: weight of `labels`, float32 [B], or one for each label.
         share: what the part counts in the sum.
     """
 
     logits: Tensor
+    labels: Tensor
+    others: Tensor
     lam: Tensor
     share: float = 1.0
 
@@ -98,6 +105,7 @@ class Method:
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
+    own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     def __init__(self, config: MixupConfig) -> None:
         self.config = config
@@ -130,13 +138,21 @@ class Method:
         """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it."""
         raise NotImplementedError
 
-    def terms(self, logits: Tensor, params: Params) -> list[Term]:
+    def settle(self, logits: Tensor, labels: Tensor, params: Params) -> Params:
+        """Return the parameters with their partners, of a method that chooses them by the logits."""
+        raise NotImplementedError
+
+    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
         """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
-        return [Term(logits, params.lam)]
+        return [Term(logits, labels, self.other_labels(labels, params), self.label_lam(labels, params))]
 
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
         return labels[params.partner]
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
+        return params.lam
 
     def _draw_partner(self, request: Request) -> Tensor:
         cfg, labels = self.config, request.labels

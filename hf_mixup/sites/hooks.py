@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-Mixing = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
-"""How states [B, ...] are mixed, given partner and weight."""
+Mixing = Callable[..., Tensor]
+"""How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the rows)."""
 
 
 class Site:
@@ -121,6 +121,30 @@ def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, 
     share = _beside(states, weight, axis)
     other = states.index_select(axis, partner)
     return (share * states + (1 - share) * other).to(states.dtype)
+
+
+def blend_places(
+    states: Tensor, partner: Tensor | None, weight: Tensor | None, axis: int = 0, *, places: Tensor
+) -> Tensor:
+    """Blend the hidden state of each token with that of another place of its partner row; see `blend_states`.
+
+    Args:
+        states: floats [B, T, ...], or [T, B, ...] with axis = 1.
+        places: long [B, T], -1 for a token that stays as it is.
+
+    Raises:
+        RuntimeError: if the states have not the places of the tokens.
+    """
+    rows = states if axis == 0 else states.transpose(0, 1)
+    if partner is None or weight is None or rows.shape[:2] != places.shape or axis > 1:
+        raise RuntimeError(
+            f"hidden states {list(states.shape)} have not the places of {list(places.shape)} tokens: name other layers"
+        )
+    other = rows[partner[:, None], places.clamp(min=0)]
+    share = torch.where(places >= 0, weight[:, None], 1.0)
+    share = share.reshape(*share.shape, *(1,) * (rows.dim() - 2))
+    blended = (share * rows + (1 - share) * other).to(states.dtype)
+    return blended if axis == 0 else blended.transpose(0, 1)
 
 
 def _beside(states: Tensor, weight: Tensor, axis: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.errors import did_you_mean
 from hf_mixup.sites.check import TOLERANCE, exchange_error
-from hf_mixup.sites.hooks import ModelSites, Site, blend_states, sites_of
+from hf_mixup.sites.hooks import Mixing, ModelSites, Site, sites_of
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import undisturbed, visible_rows
 from hf_mixup.sites.watch import Call, batch_axis, map_tensors, tensors_in, watch_rows
@@ -65,9 +65,11 @@ class BlockSite(Site):
         self.number, self.once = 0, True
         self.axes: tuple[int | None, ...] = ()
 
-    def take(self, block: Block, axes: tuple[int | None, ...], params: Params) -> BlockSite:
+    def take(
+        self, block: Block, axes: tuple[int | None, ...], params: Params, mixing: Mixing | None = None
+    ) -> BlockSite:
         """Make the next forward pass blend at this call, along these axes."""
-        self.arm(params.partner, params.lam)
+        self.arm(params.partner, params.lam, mixing)
         self.number, self.once, self.axes = block.number, block.once, axes
         return self
 
@@ -79,7 +81,7 @@ class BlockSite(Site):
 
         def blend(each: Tensor) -> Tensor:
             axis = next(axes, None)
-            return each if axis is None else blend_states(each, self.partner, self.weight, axis)
+            return each if axis is None else self.mixing(each, self.partner, self.weight, axis)
 
         return map_tensors(states, blend)
 
@@ -273,8 +275,11 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
     return sorted(depths)
 
 
-def arm_layer(model: nn.Module, stack: Stack, params: Params) -> None:
+def arm_layer(model: nn.Module, stack: Stack, params: Params, mixing: Mixing | None = None) -> None:
     """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
+
+    Args:
+        mixing: how states are mixed, if not row by row with `blend_states`.
 
     Raises:
         ValueError: if the states that enter the first block were not found.
@@ -283,22 +288,22 @@ def arm_layer(model: nn.Module, stack: Stack, params: Params) -> None:
         raise ValueError(f"method {params.method!r} drew no layer")
     sites = sites_of(model)
     if params.layer == 0:
-        sites.arm(_before(model, stack.blocks[0], params))
+        sites.arm(_before(model, stack.blocks[0], params, mixing))
     else:
         block = stack.blocks[params.layer - 1]
-        sites.arm(sites.after(block.module, BlockSite).take(block, block.axes, params))
+        sites.arm(sites.after(block.module, BlockSite).take(block, block.axes, params, mixing))
     if stack.decoder is not None:
-        sites.arm(_before(model, stack.decoder, params))
+        sites.arm(_before(model, stack.decoder, params, mixing))
     _keep_layers(sites, stack)
 
 
-def _before(model: nn.Module, block: Block, params: Params) -> Site:
+def _before(model: nn.Module, block: Block, params: Params, mixing: Mixing | None) -> Site:
     if block.given is None:
         raise ValueError(
             f"{type(model).__name__}: what enters its first block ({type(block.module).__name__}) are no hidden states "
             "by row: name other layers"
         )
-    return sites_of(model).before(block.module, BlockSite).take(block, (block.given,), params)
+    return sites_of(model).before(block.module, BlockSite).take(block, (block.given,), params, mixing)
 
 
 def _keep_layers(sites: ModelSites, stack: Stack) -> None:

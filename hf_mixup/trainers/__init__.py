@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
+from hf_mixup.methods import METHODS
 from hf_mixup.trainers.batch import OwnLossBatch as OwnLossBatch
 from hf_mixup.trainers.fused import FusedBatch as FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch as HalvesBatch
@@ -67,10 +68,25 @@ def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) ->
     found = next((name for name, is_set in own.items() if is_set), None)
     if found is not None:
         raise ValueError(f"{found} does not go with mixing in {trainer}, which computes the loss itself: leave it out")
+    refuse_own_loss(config, trainer)
     if config.pair_class != "any" and kind is HalvesBatch:
         raise ValueError(f"pair_class={config.pair_class!r} needs classes, and {trainer} has none: leave it out")
     for name in ("packing", "padding_free"):
         if getattr(args, name, False):
             raise ValueError(
                 f"{name}=True puts several sequences into one row, which leaves no rows to mix: set it to False"
+            )
+
+
+def refuse_own_loss(config: MixupConfig, trainer: str) -> None:
+    """Refuse methods whose loss is more than that of row and partner, where somebody else computes it.
+
+    Raises:
+        ValueError: naming the method.
+    """
+    for method in METHODS[config.method](config).choices():
+        if method.own_loss and not config.off:
+            raise ValueError(
+                f"method {method.name!r} has a loss of its own, and {trainer} computes the loss itself: use "
+                "MixupTrainer, or 'embedding', 'manifold' or 'features' here"
             )

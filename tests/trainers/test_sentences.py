@@ -77,8 +77,8 @@ def test_loss_and_gradients_by_hand(side: Any, way: str, columns: int, settings:
     config = MixupConfig(way, lam_per="row", prob=0.8, prob_per="row")
     loss = MixedNegativesRankingLoss(nn.Identity(), config, side=side, scale=7.0, **settings)
     drawn: list[Any] = []
-    draw = loss.mixup._draw
-    loss.mixup._draw = lambda *a: drawn.append(draw(*a)) or drawn[-1]  # type: ignore[method-assign]
+    draw = loss.mixup.draw
+    loss.mixup.draw = lambda *a: drawn.append(draw(*a)) or drawn[-1]  # type: ignore[method-assign]
     given = embeddings(5, columns)
     found = loss.compute_loss_from_embeddings(given, None)
     mix = (drawn[0].partner.tolist(), drawn[0].lam.double())

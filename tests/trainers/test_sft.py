@@ -135,12 +135,14 @@ def test_accumulation_is_one_large_batch(door: str, tmp_path: Path) -> None:
         ({"loss_type": "dft"}, {}, "loss_type"),
         ({"label_smoothing_factor": 0.1}, {}, "label_smoothing_factor"),
         ({}, {"label_smoothing": 0.1}, "label_smoothing"),
+        ({}, {"method": "sftmix"}, "method 'sftmix' has a loss of its own, and SFTTrainer"),
+        ({}, {"method": "switch", "switch_methods": ["manifold", "sentence"]}, "method 'sentence' has a loss"),
         ({}, {"class_weights": [1.0, 2.0]}, "class_weights"),
     ],
 )
 def test_what_cannot_mix_is_refused(door: str, settings: Any, mixup: Any, word: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=word):
-        train(tmp_path, door, MixupConfig("embedding", **mixup), **settings)
+        train(tmp_path, door, MixupConfig(**{"method": "embedding", **mixup}), **settings)
 
 
 def test_a_collator_points_to_the_callback(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Intra-LADA: each token blended with another of its own sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional.targets import IGNORE_INDEX
+from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.manifold import Manifold
+from hf_mixup.methods.places import taken
+from hf_mixup.sites.hooks import blend_places
+from hf_mixup.sites.layers import arm_layer
+
+
+class Intra(Manifold):
+    """Blend the hidden state of each labelled token with that of another labelled token of the same row.
+
+    The labelled tokens of a row change places at random; tokens without a label (-100: special tokens, padding, later
+    pieces of a word) stay. By default after the last block, as in the paper. There a shuffled copy of the sentence runs
+    beside it; here the states of the one pass are shuffled, which costs nothing and keeps each token's own context.
+    The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
+    `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours.
+
+    Source: Chen et al. 2020, "Local Additivity Based Data Augmentation for Semi-supervised NER", arXiv 2010.01677.
+    """
+
+    name = "intra"
+    title = "Intra-LADA"
+    blends = "hidden states of tokens within a row (token labels)"
+    paper = "arXiv:2010.01677"
+    citation = (
+        "@inproceedings{chen2020local, title={Local Additivity Based Data Augmentation for Semi-supervised {NER}}, "
+        "author={Chen, Jiaao and Wang, Zhenghui and Tian, Ran and Yang, Zichao and Yang, Diyi}, booktitle={EMNLP}, "
+        "year={2020}}"
+    )
+    own_loss = True
+
+    def draw(self, request: Request) -> Params:
+        labels = request.labels
+        if labels.dim() != 2 or labels.is_floating_point():
+            raise ValueError(
+                f"method 'intra' blends tokens of a row and needs a label for each, found labels {list(labels.shape)}: "
+                "for one label a row use 'manifold'"
+            )
+        params = super().draw(request)
+        places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
+        return replace(params, partner=torch.arange(request.rows), places=places)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
+            return super().apply(model, batch, params, inplace)
+        arm_layer(model, self._stack(model, batch), params, partial(blend_places, places=params.places))
+        return dict(batch)
+
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        return taken(labels, params)
+
+    def _layers(self, model: nn.Module) -> list[float]:
+        return self.config.layers or [-1]
+
+
+def shuffled(chosen: Tensor, rng: torch.Generator) -> Tensor:
+    """Return for each chosen place the next in one random cycle of its row's, -1 for the others, long [B, T].
+
+    >>> shuffled(torch.tensor([[False, True, True, False]]), torch.Generator())
+    tensor([[-1,  2,  1, -1]])
+    """
+    order = torch.rand(chosen.shape, generator=rng).masked_fill(~chosen, 2.0).argsort(-1)  # the chosen ones in front
+    count = chosen.sum(-1, keepdim=True)
+    turn = torch.arange(chosen.shape[1]).expand_as(order)
+    following = order.gather(1, (turn + 1) % count.clamp(min=1))
+    return torch.empty_like(order).scatter_(1, order, following.where(turn < count, -1))

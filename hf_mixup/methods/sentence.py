@@ -1,0 +1,49 @@
+"""Mixup of the vectors that the last layer scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.sites.hooks import blend_states
+
+
+class Sentence(Method):
+    """Blend each row's pooled vector before the last layer, which scores it.
+
+    That layer is linear, so that its scores of the blend are the blend of its scores: the model runs as it is, on any
+    architecture and modality, and the logits are blended in the loss. (Where a model bends its scores afterwards, by a
+    cap or a scale, these are what is blended.)
+
+    Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (senMixup), arXiv 1905.08941; Sun
+    et al. 2020, "Mixup-Transformer", arXiv 2010.02394.
+    """
+
+    name = "sentence"
+    title = "Sentence mixup"
+    blends = "the pooled vectors that the last layer scores, in the loss"
+    paper = "arXiv:1905.08941, arXiv:2010.02394"
+    citation = (
+        "@inproceedings{sun2020mixup, title={Mixup-Transformer: Dynamic Data Augmentation for {NLP} Tasks}, "
+        "author={Sun, Lichao and Xia, Congying and Yin, Wenpeng and Liang, Tingting and Yu, Philip S. and He, Lifang}, "
+        "booktitle={COLING}, year={2020}}"
+    )
+    own_loss = True
+
+    def draw(self, request: Request) -> Params:
+        labels = request.labels
+        if labels.dim() == 2 and not labels.is_floating_point():
+            raise ValueError(
+                f"method 'sentence' blends one vector a row, found labels {list(labels.shape)}: for labels of tokens "
+                "or spans use 'embedding', 'manifold' or 'features'"
+            )
+        return super().draw(request)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        return dict(batch)
+
+    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
+        blended = blend_states(logits, params.partner, params.lam)
+        return [Term(blended, labels, labels[params.partner], params.lam)]
