@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test slow lint bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -20,6 +20,9 @@ demo: $(READY) ## what mixing does to a model trained on the bundled pictures, i
 
 test: $(READY) lint ## linters, types, tests and doctests
 	$(BIN)/python -m pytest -n 2
+
+slow: $(READY) ## the tests that are longer than a minute: every architecture
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -99,8 +99,7 @@ class Mixup:
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
         refuse_packed(batch)
-        if self.config.self_check and not self._own_loss:
-            check_loss_once(inner, batch)
+        self.check_loss(inner, batch)
         labels = read_labels(inner, batch)
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
@@ -154,6 +153,11 @@ class Mixup:
             lam=_given_lam(lam, rows),
         )
         return self.method.draw(request)
+
+    def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
+        """Hold the mixed loss against the model's own at the first batch, unless another is wanted, or no check."""
+        if self.config.self_check and not self._own_loss:
+            check_loss_once(model, batch)
 
     @property
     def _own_loss(self) -> bool:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+)
 
 from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import batch_of, build, examples
@@ -234,3 +241,14 @@ def test_collator_pads_with_a_tokenizer() -> None:
     assert batch["input_ids"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [0, 2]
     assert collator.tokenizer is tokenizer  # the Trainer saves it with the model
+
+
+def test_first_step_counts_labels_as_the_model_does(arguments: Any) -> None:
+    """This decoder does not shift its labels, which only its own loss tells: before the first divisor is taken."""
+    torch.manual_seed(0)
+    sizes = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16, "d_model": 16}
+    model = BartForCausalLM(BartConfig(vocab_size=30, max_position_embeddings=16, **sizes))
+    ids = torch.randint(4, 30, (3, 6))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+    trainer = MixupTrainer(model, arguments(), mixup="embedding", train_dataset=[])
+    assert trainer._get_num_items_in_batch([batch, batch], torch.device("cpu")) == 2 * 3 * 6
