@@ -15,11 +15,14 @@ import torch
 
 def train(processes: int, door: str, name: str, method: str, rows: int, folder: Path, **extra: Any) -> dict[str, Any]:
     folder.mkdir()
+    return launch(processes, folder, "train", door, name, method, str(rows), str(folder), json.dumps(extra))
+
+
+def launch(processes: int, folder: Path, script: str, *arguments: str) -> dict[str, Any]:
+    """Run a script of tests/scripts in so many processes; return what it left in the folder."""
     launcher = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "--module"]
-    script = [*(launcher if processes > 1 else []), "tests.scripts.train", door, name, method, str(rows), str(folder)]
-    script.append(json.dumps(extra))
     done = subprocess.run(
-        [sys.executable, "-m", *script],
+        [sys.executable, "-m", *(launcher if processes > 1 else []), f"tests.scripts.{script}", *arguments],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -45,6 +48,21 @@ def test_two_processes_equal_one(door: str, name: str, method: str, tmp_path: Pa
         if door == "trainer":
             assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
             assert mine["mixup_rate"] == 1
+
+
+@pytest.mark.parametrize("method", ["manifold", "embedding"])
+def test_a_sharded_model_equals_a_whole_one(method: str, tmp_path: Path) -> None:
+    """FSDP2: each process holds a part of every weight."""
+    ends = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        ends.append(launch(processes, folder, "shard", method, str(folder)))
+    whole, sharded = ends
+    assert sharded["sharded"]
+    assert sharded["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+    for key, value in whole["weights"].items():
+        torch.testing.assert_close(sharded["weights"][key], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
