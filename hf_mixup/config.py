@@ -63,6 +63,9 @@ class MixupConfig:
     keys: list[str] | None = knob(None, "Model inputs to blend; by default every floating-point input.")
     layers: list[float] | None = knob(None, "Depths for hidden-layer mixing; one is drawn for each batch.")
     modules: list[str] | None = knob(None, "Paths of the modules to take as blocks, instead of those that are found.")
+    mask: Literal["union", "weighted"] = knob(
+        "union", "embedding: attention sees the tokens of both rows alike, or each as much as its row counts."
+    )
     minmax: list[float] | None = knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
     box: Literal["timm", "torchvision"] = knob("timm", "CutMix: whose rounding of the box to follow.")
     correct_lam: bool = knob(True, "CutMix: set lam to the true share of the row's own pixels.")
@@ -121,6 +124,7 @@ class MixupConfig:
             "prob_per": ("batch", "row"),
             "pairing": ("random", "match", "flip", "roll", "length"),
             "pair_class": ("any", "same", "different"),
+            "mask": ("union", "weighted"),
             "box": ("timm", "torchvision"),
             "side": (None, "both", "image", "text"),
             "image_mix": ("blend", "cut", "latent"),

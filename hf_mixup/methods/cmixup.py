@@ -55,7 +55,7 @@ class CMixup(Method):
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, params), params)
+            return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)
         return blend_inputs(batch, params, self.name, self.config.keys, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:

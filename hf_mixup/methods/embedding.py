@@ -17,7 +17,8 @@ class Embedding(Method):
 
     Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
     that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the row and
-    lam = 0 exactly the partner.
+    lam = 0 exactly the partner. With `mask="weighted"` attention sees such a token by its row's share, so that the way
+    between these ends is smooth (eager and SDPA attention).
 
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
     """
@@ -45,4 +46,4 @@ class Embedding(Method):
         return super().draw(request)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, params), params)
+        return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)

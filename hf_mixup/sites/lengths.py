@@ -22,6 +22,7 @@ from hf_mixup.sites.inputs import takes
 from hf_mixup.sites.layers import Stack, arm_layer
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import ragged_rows, undisturbed
+from hf_mixup.sites.weighted import weighted_mask
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Params
@@ -30,19 +31,25 @@ Ends = Literal["own", "left", "left, counted", "equal"]
 IDS: tuple[Ids, ...] = ("own", "longer")
 
 
-def mix_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
+def mix_embeddings(
+    model: nn.Module, batch: Mapping[str, Any], params: Params, mask: Literal["union", "weighted"] = "union"
+) -> dict[str, Any]:
     """Arm the token tables by the policy that fits the model; return the inputs of the mixed rows.
 
+    Args:
+        mask: how attention sees tokens that only one of the rows has, see `MixupConfig`.
+
     Raises:
-        ValueError: for rows of different length in a model that no policy fits.
+        ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
     """
+    weighted = weighted_mask(model, batch, params) if mask == "weighted" else {}
     sites = sites_of(model)
     if "ids" not in sites.found:
         sites.found["ids"] = _ids_policy(model, batch)
     policy = sites.found["ids"]
     if policy == "equal":
         refuse_ragged(model, batch)
-    return arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own")
+    return {**arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own"), **weighted}
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any]) -> Ids | Literal["equal"]:
