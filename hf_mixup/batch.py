@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from hf_mixup.losses import auxiliary_loss, mixed_loss_sum
 from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Term
-from hf_mixup.sites.check import check_exchange_once
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.targets import IGNORED, Labels, beside, dense_targets
@@ -53,7 +52,6 @@ class MixedBatch:
 
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
-        self._look_first()
         if self.rate:
             self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
         return self
@@ -61,11 +59,6 @@ class MixedBatch:
     @property
     def _method(self) -> Method:
         return self._mixup.method.chosen(self.params)
-
-    def _look_first(self) -> None:
-        """Try the method on the model before it is trusted."""
-        if self._mixup.config.self_check:
-            check_exchange_once(self._model, self._mixup.method, self.inputs)
 
     def forward(self, model: nn.Module) -> Any:
         """Run the model (wrapped or not) on the mixed inputs."""

@@ -20,7 +20,7 @@ from hf_mixup.methods.base import Request
 from hf_mixup.pairs import PAIR_IDS, tower_inputs
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
-from hf_mixup.sites.check import check_loss_once
+from hf_mixup.sites.check import check_exchange_once, check_loss_once
 from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import LABELS, Labels, check_labels, read_labels
@@ -137,11 +137,16 @@ class Mixup:
     ) -> Params:
         """Draw how a batch is mixed, without mixing it: for a batch of another kind than these.
 
+        Before the first draw the method is tried on the model, see `check_exchange_once`.
+
         Args:
             inputs: what the model is given.
             labels: one for each row, [B, ...].
             partner, lam: as in a call; None to draw them.
         """
+        holds_rows = any(isinstance(value, Tensor) for value in inputs.values())
+        if self.config.self_check and holds_rows and not self.method.for_pairs:
+            check_exchange_once(model, self.method, inputs)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,

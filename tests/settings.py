@@ -29,6 +29,8 @@ ROWS: dict[str, Row] = {
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py
+    "span_cut": Row(TEXT, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
+    "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "row"})),
     "cmixup": Row(()),  # for regression: tests/test_cmixup.py
     "switch": Row(IMAGE, ({}, {"switch_methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
 }

@@ -307,3 +307,42 @@ def test_a_model_that_was_never_run_inside_is_refused() -> None:
     outputs = model(**{k: v for k, v in batch.items() if k != "labels"})
     with Mixup("manifold")(model, batch) as mixed, pytest.raises(RuntimeError, match="did not pass the place"):
         mixed.loss(outputs)
+
+
+class Beside(torch.nn.Module):
+    """A block that reads the token embeddings again, beside what it is given."""
+
+    def __init__(self, block: Any, table: Any) -> None:
+        super().__init__()
+        self.block, self.table, self.ids = block, table, torch.zeros(0)
+
+    def forward(self, states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self.block(states + self.table(self.ids), *args, **kwargs)
+
+
+def reading_twice(block: int) -> Any:
+    """Make a BERT of which one block goes past whatever is blended below it."""
+    model = build("bert").eval()
+    layers = model.bert.encoder.layer
+    layers[block] = beside = Beside(layers[block], model.bert.embeddings.word_embeddings)
+
+    def keep(module: Any, args: Any, kwargs: Any) -> None:
+        beside.ids = kwargs["input_ids"]
+
+    model.register_forward_pre_hook(keep, with_kwargs=True)
+    return model
+
+
+def test_default_depths_that_leak_are_left_out() -> None:
+    model, batch = reading_twice(2), batch_of("bert")
+    mixup, depths = Mixup("manifold"), set()
+    assert mixup.method.depths(model, batch) == [2, 3]
+    with pytest.warns(UserWarning, match=r"at depths \[3\] only: at its other default depths, \[2\]"):
+        mixup(model, batch)
+    for _ in range(8):
+        with mixup(model, batch) as mixed:
+            mixed.loss(model(**mixed.inputs))
+        depths.add(mixed.params.layer)
+    assert depths == {3}
+    with pytest.raises(RuntimeError, match="'manifold' at depth 2"):
+        Mixup({"method": "manifold", "layers": [2, 3]})(model, batch)

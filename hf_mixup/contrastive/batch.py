@@ -113,7 +113,13 @@ class PairBatch(MixedBatch):
             return checked_head(self._model)
         return checked_head(self._model, outputs) if world_size() > 1 else None
 
+    def __enter__(self) -> PairBatch:
+        self._look_first()
+        super().__enter__()
+        return self
+
     def _look_first(self) -> None:
+        """Try the method and the head on the model before they are trusted."""
         method = self._method
         if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = look_at_towers(self._model, self.inputs)

@@ -18,6 +18,8 @@ from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
 from hf_mixup.methods.sentence import Sentence
 from hf_mixup.methods.sftmix import SFTMix
+from hf_mixup.methods.span_cut import SpanCut
+from hf_mixup.methods.ssmix import SSMix
 from hf_mixup.methods.switch import Switch
 
 METHODS: dict[str, type[Method]] = {
@@ -30,6 +32,8 @@ METHODS: dict[str, type[Method]] = {
     "intra": Intra,
     "sftmix": SFTMix,
     "cmixup": CMixup,
+    "span_cut": SpanCut,
+    "ssmix": SSMix,
     "switch": Switch,
     "cross_modal": CrossModal,
     "one_sided": OneSided,

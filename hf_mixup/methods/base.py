@@ -130,6 +130,11 @@ class Method:
         """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""
         return [None]
 
+    @property
+    def chooses_depths(self) -> bool:
+        """Whether the depths are the method's own choice, of which some may be left out."""
+        return False
+
     def chosen(self, params: Params) -> Method:
         """Return the method that these parameters are for: itself, unless it delegates."""
         return self

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.layers import Stack, install_blocks, resolve_depths, stack_of
 from hf_mixup.sites.lengths import mix_layer
 
@@ -18,7 +19,8 @@ class Manifold(Method):
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
     first three sites of the official Manifold Mixup (what enters the first block, then one and two thirds up). The
-    row's own attention mask stays.
+    row's own attention mask stays. Default depths at which part of a model goes past the blend (an exchange of two
+    rows tells) are left out, with a warning.
 
     Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239.
     """
@@ -46,7 +48,13 @@ class Manifold(Method):
         stack = self._stack(model, batch)
         if self.config.modules and self.config.layers is None:
             return list(range(1, len(stack.blocks) + 1))
-        return list(resolve_depths(model, stack, self._layers(model)))
+        depths = resolve_depths(model, stack, self._layers(model))
+        leaks = sites_of(model).found.get("leaks", ()) if self.chooses_depths else ()
+        return [depth for depth in depths if depth not in leaks] or list(depths)
+
+    @property
+    def chooses_depths(self) -> bool:
+        return self.config.layers is None and self.config.modules is None
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return mix_layer(model, self._stack(model, batch), batch, params)

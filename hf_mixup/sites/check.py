@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ def check_exchange_once(model: nn.Module, method: Method, inputs: Mapping[str, A
 
     All depths that may be drawn are tried together, so that several processes do the same whatever each has drawn.
     Costs a forward pass over two rows in evaluation mode, and one more for each depth; random state and every module's
-    mode stay as they were.
+    mode stay as they were. Of a method's default depths those that are not exact are left out from then on, with a
+    warning.
 
     Raises:
         RuntimeError: if the outputs are not those of the exchanged rows: something that reads the row's own ids or mask
@@ -45,21 +47,37 @@ def check_exchange_once(model: nn.Module, method: Method, inputs: Mapping[str, A
         with undisturbed(model):
             rows = visible_rows(inputs, model)
             plain = logits_of(model(**rows))
-            for layer in new:
-                _check_place(model, each, rows, plain, layer)
-        checked.update((each.name, layer) for layer in new)
+            errors = {layer: _error_at(model, each, rows, plain, layer) for layer in new}
+        leaks = [layer for layer, error in errors.items() if not error < TOLERANCE]
+        if leaks and (len(leaks) == len(new) or not each.chooses_depths):
+            _refuse_place(model, each, leaks[0], errors[leaks[0]])
+        if leaks:
+            sites_of(model).found["leaks"] = {*sites_of(model).found.get("leaks", ()), *leaks}
+            _warn_of(model, each, leaks, [layer for layer in new if layer not in leaks])
+        checked.update((each.name, layer) for layer in new if layer not in leaks)
 
 
-def _check_place(model: nn.Module, method: Method, rows: dict[str, Any], plain: Tensor, layer: int | None) -> None:
-    error = exchange_error(model, rows, plain, lambda params: method.apply(model, rows, params, False), layer)
-    if not error < TOLERANCE:
-        other = "manifold" if method.name == "embedding" else "embedding"
-        where = "" if layer is None else f" at depth {layer}"
-        raise RuntimeError(
-            f"{type(model).__name__} does not mix rightly with method {method.name!r}{where}: with lam = 0 its outputs "
-            f"miss the partner's by {error:.0%} of the rows' difference. Some part of it goes past the place where "
-            f"rows are mixed. Use another method, e.g. {other!r}" + (", or other layers" if layer is not None else "")
-        )
+def _error_at(model: nn.Module, method: Method, rows: dict[str, Any], plain: Tensor, layer: int | None) -> float:
+    return exchange_error(model, rows, plain, lambda params: method.apply(model, rows, params, False), layer)
+
+
+def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any]) -> None:
+    warnings.warn(
+        f"method {method.name!r} mixes in {type(model).__name__} at depths {sorted(exact)} only: at its other default "
+        f"depths, {sorted(leaks)}, part of the model goes past the place where rows are mixed",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _refuse_place(model: nn.Module, method: Method, layer: int | None, error: float) -> None:
+    other = "manifold" if method.name == "embedding" else "embedding"
+    where = "" if layer is None else f" at depth {layer}"
+    raise RuntimeError(
+        f"{type(model).__name__} does not mix rightly with method {method.name!r}{where}: with lam = 0 its outputs "
+        f"miss the partner's by {error:.0%} of the rows' difference. Some part of it goes past the place where "
+        f"rows are mixed. Use another method, e.g. {other!r}" + (", or other layers" if layer is not None else "")
+    )
 
 
 def exchange_error(

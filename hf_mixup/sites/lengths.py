@@ -44,9 +44,13 @@ def mix_embeddings(
     """
     weighted = weighted_mask(model, batch, params) if mask == "weighted" else {}
     sites = sites_of(model)
-    if "ids" not in sites.found:
-        sites.found["ids"] = _ids_policy(model, batch)
-    policy = sites.found["ids"]
+    mask_of = batch.get("attention_mask")
+    # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
+    left = isinstance(mask_of, Tensor) and mask_of.dim() == 2 and bool((mask_of[:, 0] == 0).any())
+    key = "ids, left" if left else "ids"
+    if key not in sites.found:
+        sites.found[key] = _ids_policy(model, batch)
+    policy = sites.found[key]
     if policy == "equal":
         refuse_ragged(model, batch)
     return {**arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own"), **weighted}
@@ -57,7 +61,10 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any]) -> Ids | Literal["eq
         rows = ragged_rows(batch, model)
         if rows is None:
             return "own"
-        plain = logits_of(model(**rows))
+        try:
+            plain = logits_of(model(**rows))
+        except (AssertionError, ValueError):  # it asks more of a row than its length: as many separators, ...
+            return "equal"
         for ids in IDS:
             if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
                 return ids
@@ -88,7 +95,10 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
         rows = ragged_rows(batch, model)
         if rows is None or bool((rows["attention_mask"][:, 0] == 0).any()):
             return "own"
-        plain = logits_of(model(**rows))
+        try:
+            plain = logits_of(model(**rows))
+        except (AssertionError, ValueError):
+            return "equal"
         if plain.dim() > 2:  # one target a token: places meet
             return "own"
         scores = []

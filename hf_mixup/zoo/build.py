@@ -18,6 +18,7 @@ from hf_mixup.zoo.sizes import (
     END_OF_WORDS,
     EXTRA,
     KEY_HEADS,
+    LARGE,
     LAYERS,
     LISTS,
     NEEDED,
@@ -62,6 +63,8 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
             given: dict[str, Any] = {"num_labels": CLASSES} if family.endswith("classification") else {}
             if family == "causal-lm" and "is_decoder" in _settings(config):
                 given["is_decoder"] = True
+            if "mask_time_prob" in _settings(config):  # what it hides is drawn anew in each pass, of longer sounds
+                given["mask_time_prob"] = 0.0
             config = shrink(config, **given)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
@@ -78,6 +81,8 @@ def _enlarge(model: PreTrainedModel) -> None:
     for parameter in model.parameters():
         if parameter.dim() < 2 or not parameter.is_floating_point() or not parameter.std() > 1e-6:
             continue  # a vector, or a scale
+        if parameter.dim() != 4 and model.config.model_type in LARGE:
+            continue
         unit = (2 / parameter[0].numel()) ** 0.5 / parameter.std()
         parameter.mul_(unit if parameter.dim() == 4 else unit.clamp(min=3))
     for module in model.modules():
@@ -97,6 +102,8 @@ def default_config(config_class: Any) -> PreTrainedConfig:
     parts: dict[str, Any] = {
         name: default_config(_config_class(kind)) for name, kind in PARTS.get(config_class.model_type, {}).items()
     }
+    if "decoder" in parts:
+        parts["decoder"].update({"is_decoder": True, "add_cross_attention": True})
     return config_class(**parts)
 
 

@@ -124,7 +124,14 @@ EXTRA: dict[str, dict[str, Any]] = {
     "blt": {"use_cache": False},
     "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+    "dory": {
+        **dict.fromkeys(("n_input_layers", "n_output_layers"), 1),
+        "n_recurrent_layers": 2,
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
     "dots1": {"n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2},
+    "glm_moe_dsa": {"index_topk": 16},  # of equal scores, it takes others where there is more padding
     "neomme": {"head_dim": 16},
     "patchtsmixer": {"num_targets": CLASSES},
     "patchtst": {"num_targets": CLASSES},
@@ -148,6 +155,8 @@ UNFIT = {
     "shieldgemma2": "answers yes or no to a prompt about a picture, and takes no class",
     "voxtral_realtime": "needs sound in step with its text",
 }
+# Architectures whose own weights are large enough: with larger ones they magnify rounding as if it were a difference.
+LARGE = ("levit",)
 # The parts of configurations that have no defaults of their own.
 PARTS: dict[str, dict[str, str]] = {"encoder-decoder": {"encoder": "bert", "decoder": "bert-generation"}}
 # Lengths of which some architectures need a multiple.

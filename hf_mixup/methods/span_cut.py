@@ -1,0 +1,66 @@
+"""CutMix for text: a span of tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.places import taken
+from hf_mixup.methods.spans import SpanMethod, one_a_token, ordinary_tokens, own_share
+
+
+class SpanCut(SpanMethod):
+    """Replace a span of each row's tokens by the partner's tokens at the same places: a box of CutMix in one dimension.
+
+    The span covers round((1 - lam) * tokens) of those places where both rows have an ordinary token, or all of them if
+    they are fewer. Special tokens, and the first and the last token of a row, stay and are not counted; where the
+    tokenizer is not known, so do tokens that equal those two. lam is then set to the share of the row's ordinary
+    tokens that stayed its own. Token types, boxes and the like go with their tokens. With one label a token, each label
+    goes with its token, and lam is for the log alone.
+
+    Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2,
+    carried over to tokens.
+    """
+
+    name = "span_cut"
+    title = "CutMix for tokens"
+    blends = "a span of token ids, cut and pasted (one label a row or a token)"
+    paper = "arXiv:1905.04899"
+    citation = CutMix.citation
+
+    def draw(self, request: Request) -> Params:
+        params = super().draw(request)
+        ordinary = ordinary_tokens(request.batch, self.special)
+        common = ordinary & ordinary[params.partner]
+        tokens, room = ordinary.sum(-1), common.sum(-1)
+        length = ((1 - params.lam.double()) * tokens).round().long().minimum(room)
+        draws = torch.rand(request.rows, generator=request.rng, dtype=torch.float64)[self.shared_with(params.partner)]
+        places = same_places(common, (draws * (room - length + 1)).long(), length)
+        return replace(params, lam=own_share(length, tokens), places=places)
+
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        return taken(labels, params) if one_a_token(labels) else super().other_labels(labels, params)
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        if params.places is None or not one_a_token(labels):
+            return super().label_lam(labels, params)
+        return (params.places < 0).float()
+
+
+def same_places(common: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """Return the places of a span, each going with itself, -1 for the others, long [B, T].
+
+    Args:
+        common: bool [B, T], the places that the span may cover; it steps over the others.
+        start, length: the span among those places, long [B].
+
+    >>> same_places(torch.tensor([[False, True, True, False, True]]), torch.tensor([1]), torch.tensor([2]))
+    tensor([[-1, -1,  2, -1,  4]])
+    """
+    rank = common.long().cumsum(-1) - 1
+    inside = common & (rank >= start[:, None]) & (rank < (start + length)[:, None])
+    return torch.arange(common.shape[1]).expand_as(rank).where(inside, -1)

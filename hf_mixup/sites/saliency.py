@@ -1,0 +1,83 @@
+"""How much each token moves the loss: the gradient at its word embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.losses import mixed_loss_sum
+from hf_mixup.sites.embeddings import Lookup, lookups_of
+from hf_mixup.sites.outputs import logits_of
+from hf_mixup.sites.rows import undisturbed
+from hf_mixup.sites.watch import map_tensors
+from hf_mixup.targets import LABELS, read_labels
+
+
+def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -> Tensor:
+    """Return the L2 norm of the gradient of each row's own loss at the word embeddings of its tokens.
+
+    One forward and backward pass over the batch in evaluation mode. Nothing of it is left: no gradient on a parameter,
+    no statistics, no random numbers used.
+
+    Args:
+        batch: the model inputs, with `input_ids` [B, T].
+        labels: those of the rows.
+
+    Returns:
+        float32 [B, T].
+
+    Raises:
+        ValueError: if the model has no table that reads `input_ids` as they are.
+
+    Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", arXiv 1312.6034, section 3, for tokens.
+
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=1, intermediate_size=8))
+    >>> batch = {"input_ids": torch.tensor([[1, 5, 6], [1, 7, 8]])}
+    >>> token_saliency(model, batch, torch.tensor([0, 1])).shape
+    torch.Size([2, 3])
+    """
+    read, lookup = read_labels(model, {**batch, LABELS: labels}), _words(model, batch)
+    found: list[Tensor] = []
+    calls = 0
+
+    def cut_off(module: nn.Module, args: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != lookup.number + 1:
+            return None
+
+        def leaf(states: Tensor) -> Tensor:
+            if found or not states.is_floating_point():  # a scale beside quantised embeddings
+                return states
+            found.append(states.detach().requires_grad_())
+            return found[0].clone()  # some models write into it
+
+        return map_tensors(output, leaf)
+
+    handle = lookup.module.register_forward_hook(cut_off)
+    try:
+        with undisturbed(model), torch.enable_grad():
+            logits = logits_of(model(**batch))
+            whole = torch.ones(len(read.values), device=logits.device)
+            loss = mixed_loss_sum(logits, read.values, read.values, whole, read.kind)
+            (gradient,) = torch.autograd.grad(loss, found)  # of the embeddings alone
+    finally:
+        handle.remove()
+    norms = gradient.float().norm(dim=-1)
+    return (norms if lookup.axis == 0 else norms.mT)[:, : batch["input_ids"].shape[1]]  # the model may pad further
+
+
+def _words(model: nn.Module, batch: Mapping[str, Any]) -> Lookup:
+    """Return the reading of the table of words."""
+    for lookup in lookups_of(model, batch):
+        if lookup.key == "input_ids" and lookup.shift == 0 and lookup.tokens:
+            return lookup
+    raise ValueError(
+        f"{type(model).__name__} has no table that reads input_ids as they are, where the gradient of each token could "
+        "be taken: use method='span_cut', which needs none"
+    )
