@@ -70,7 +70,7 @@ def test_whole_zoo_mixes_rightly_or_refuses_as_the_table_says() -> None:
         for column, least in (("inputs", 0.98), ("embedding", 0.98), ("manifold", 0.95)):
             cells = [row.cells[column] for row in mine if column in row.cells]
             # Of a few architectures, one may be refused.
-            assert cells.count("yes") >= min(least * len(cells), len(cells) - 1)
+            assert sum(cell.startswith("yes") for cell in cells) >= min(least * len(cells), len(cells) - 1)
     if SAME_RELEASE:
         assert render(rows) == COMMITTED.read_text(encoding="utf-8")
 

@@ -71,7 +71,7 @@ class TableSite(Site):
         def blend(each: Tensor) -> Tensor:
             if not each.is_floating_point() or each.dim() <= axis:  # a scale beside quantised embeddings
                 return each
-            longer = each.shape[axis + 1] - weight.shape[-1] if weight.dim() == 2 and axis == 0 else 0
+            longer = each.shape[axis + 1] - weight.shape[-1] if weight.dim() > 1 and axis == 0 else 0
             padded = (
                 F.pad(weight, (0, longer), value=1.0) if longer > 0 else weight
             )  # the model adds padding of its own
@@ -149,6 +149,8 @@ def _find(model: nn.Module, rows: dict[str, Any]) -> list[Lookup]:
         axis = batch_axis(states, next(tensors_in(one.output)))
         if axis is None or batch_axis(index, one.given[0]) is None or (both.module, both.number) in counted:
             continue  # the same for every row, or right as soon as the mask is
+        if _is_padding(index, rows):
+            continue
         key, shift = _source(index, rows)
         once = modules.count(both.module) == 1
         found.append(Lookup(both.module, both.number, axis, key, shift, tokens=states.dim() == 3, once=once))
@@ -162,6 +164,12 @@ def _reads(call: Call) -> bool:
         return False
     states = next(tensors_in(call.output), None)
     return states is not None and states.is_floating_point() and states.dim() > given.dim()
+
+
+def _is_padding(index: Tensor, rows: Mapping[str, Any]) -> bool:
+    """Whether these are ids that the model pads the rows with itself: one and the same, in another number."""
+    lengths = {size for key, value in rows.items() if key.endswith("input_ids") for size in value.shape[1:]}
+    return index.shape[-1] not in lengths and bool((index == index.flatten()[0]).all())
 
 
 def _counted_from_mask(model: nn.Module, rows: dict[str, Any], calls: list[Call]) -> set[tuple[nn.Module, int]]:
@@ -190,6 +198,8 @@ def _source(index: Tensor, rows: Mapping[str, Any]) -> tuple[str, int | None]:
     ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
     for key, value in ids.items():
         flat = value.reshape(-1, value.shape[-1])
+        if index.dim() == 2 and index.shape[1] > flat.shape[1]:  # the model adds padding of its own
+            index = index[:, : flat.shape[1]] if torch.equal(index[:, : flat.shape[1]], flat) else index
         if any(index.shape == each.shape and torch.equal(index, each) for each in (value, flat, value.mT)):
             return key, 0
         if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]):

@@ -21,7 +21,7 @@ from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.inputs import takes
 from hf_mixup.sites.layers import Stack, arm_layer
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import ragged_rows, undisturbed
+from hf_mixup.sites.rows import pads_left, ragged_rows, two_rows, undisturbed
 from hf_mixup.sites.weighted import weighted_mask
 
 if TYPE_CHECKING:
@@ -44,21 +44,20 @@ def mix_embeddings(
     """
     weighted = weighted_mask(model, batch, params) if mask == "weighted" else {}
     sites = sites_of(model)
-    mask_of = batch.get("attention_mask")
-    # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
-    left = isinstance(mask_of, Tensor) and mask_of.dim() == 2 and bool((mask_of[:, 0] == 0).any())
-    key = "ids, left" if left else "ids"
-    if key not in sites.found:
-        sites.found[key] = _ids_policy(model, batch)
-    policy = sites.found[key]
+    if "ids" not in sites.found:
+        # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
+        sites.found["ids"] = {left: _ids_policy(model, batch, left) for left in (False, True)}
+    policies = sites.found["ids"]
+    # On a device, looking at the mask would have to wait for it: only where it matters.
+    policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
         refuse_ragged(model, batch)
     return {**arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own"), **weighted}
 
 
-def _ids_policy(model: nn.Module, batch: Mapping[str, Any]) -> Ids | Literal["equal"]:
+def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"]:
     with undisturbed(model):
-        rows = ragged_rows(batch, model)
+        rows = _choices(batch) or ragged_rows(batch, model, left)
         if rows is None:
             return "own"
         try:
@@ -69,6 +68,12 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any]) -> Ids | Literal["eq
             if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
                 return ids
     return "equal"
+
+
+def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return two rows of a batch of multiple choice as they are, None for another batch."""
+    ids = batch.get("input_ids")
+    return two_rows(batch) if isinstance(ids, Tensor) and ids.dim() == 3 else None
 
 
 def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
@@ -92,7 +97,7 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
     from hf_mixup.methods.base import Params
 
     with undisturbed(model):
-        rows = ragged_rows(batch, model)
+        rows = ragged_rows(batch, model, pads_left(batch))
         if rows is None or bool((rows["attention_mask"][:, 0] == 0).any()):
             return "own"
         try:

@@ -67,6 +67,8 @@ def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     first = int(inputs["attention_mask"].flatten(1).sum(-1).argmax()) if masked else 0
     rows = _pick(inputs, count, torch.tensor([first, first]))
     others = _pick(inputs, count, torch.tensor([first, (first + 1) % count]))
+    if not len(_inner_places(others, 1, masked)):
+        others = _pick(inputs, count, torch.tensor([first, first]))
     inner, source = _replaced(others, masked)
     for key, value in rows.items():
         if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key:
@@ -82,24 +84,30 @@ def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
 def _replaced(rows: Mapping[str, Any], masked: bool) -> tuple[Tensor, Tensor]:
     """Return which places of the first row are given other tokens, and the places that those have in the second."""
     inner = [_inner_places(rows, row, masked) for row in (0, 1)]
-    if not len(inner[1]) or torch.equal(rows["input_ids"][0], rows["input_ids"][1]):
+    if torch.equal(rows["input_ids"][0], rows["input_ids"][1]):
         return inner[0], inner[0].flip(0)  # no other row: the same tokens backwards
     return inner[0], inner[1][torch.arange(len(inner[0]), device=inner[0].device) % len(inner[1])]
 
 
 def _inner_places(rows: Mapping[str, Any], row: int, masked: bool) -> Tensor:
-    """Return the places of a row's tokens but for the first, the last and their like."""
-    ids = rows["input_ids"][row].reshape(-1, rows["input_ids"].shape[-1])[0]
-    mask = rows["attention_mask"][row].reshape(-1, len(ids))[0] if masked else torch.ones_like(ids)
-    places = mask.nonzero().flatten()
-    if not len(places):
-        return places
-    ends = ids[places[[0, -1]]]
-    return places[~torch.isin(ids[places], ends)]
+    """Return the places where a row (each of its choices) has a token other than the first, the last and their like."""
+    length = rows["input_ids"].shape[-1]
+    ids = rows["input_ids"][row].reshape(-1, length)
+    mask = rows["attention_mask"][row].reshape(-1, length).bool() if masked else torch.ones_like(ids, dtype=torch.bool)
+    places = torch.arange(length, device=ids.device)
+    first, last = places.where(mask, length - 1).amin(-1), places.where(mask, 0).amax(-1)
+    ends = torch.cat([ids.gather(1, at[:, None]) for at in (first, last)])
+    return (mask & ~torch.isin(ids, ends)).all(0).nonzero().flatten()
 
 
-def ragged_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:
-    """Return two rows of which the second has half the tokens of the first, on the side that the batch is padded.
+def pads_left(inputs: Mapping[str, Any]) -> bool:
+    """Whether a row of the batch begins with padding."""
+    mask = inputs.get("attention_mask")
+    return isinstance(mask, Tensor) and bool((mask[..., 0] == 0).any())
+
+
+def ragged_rows(inputs: Mapping[str, Any], model: nn.Module, left: bool) -> dict[str, Any] | None:
+    """Return two rows of which the second has half the tokens of the first, padded on the left or the right.
 
     None where rows cannot differ in length: no ids with a mask [B, T], or too few tokens.
     """
@@ -112,7 +120,6 @@ def ragged_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any] |
         return None
     whole, half = len(places), (len(places) + 1) // 2
     kept = torch.cat([places[: half - 1], places[-1:]])  # the last token may be one that a head looks for
-    left = bool((inputs["attention_mask"][:, 0] == 0).any())
     at = places[whole - half :] if left else places[:half]
     gone = torch.ones_like(mask[0], dtype=torch.bool)
     gone[at] = False

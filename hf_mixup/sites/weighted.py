@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import ragged_rows, undisturbed, visible_rows
+from hf_mixup.sites.rows import pads_left, ragged_rows, undisturbed, visible_rows
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Params
@@ -66,7 +66,7 @@ def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
         )
     if "weighted mask" not in found:
         with undisturbed(model):
-            rows = ragged_rows(batch, model) or visible_rows(batch, model)
+            rows = ragged_rows(batch, model, pads_left(batch)) or visible_rows(batch, model)
             plain = _seen(logits_of(model(**rows)), rows)
             forms = [form for form in FORMS if _gives(model, rows, form, plain)]
         found["weighted mask"] = forms[0] if forms else None

@@ -17,8 +17,8 @@ from hf_mixup.zoo.trial import YES
 COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
 _MEANING = """
 - inputs, embedding, manifold: where rows are mixed (methods `mixup`, `embedding`, `manifold`). "yes" says that lam = 1 gives
-  the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, behind the embeddings, in the
-  middle and at the end.
+  the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, at
+  each of its default depths, of which those that are not exact are left out (and named among the remarks).
 - right, left: the same for rows of different length, padded on that side (manifold: lam = 1 and the row with itself).
 - longer: more padding changes nothing. gradients, checkpointing, bf16: training works, with gradient checkpointing and under
   autocast, too.
@@ -98,7 +98,7 @@ def _reach(families: dict[Family, list[Row]]) -> str:
 
 def _share(rows: list[Row], column: str) -> str:
     cells = [row.cells[column] for row in rows if column in row.cells]
-    return f"{cells.count(YES)} of {len(cells)}" if cells else ""
+    return f"{sum(cell.startswith(YES) for cell in cells)} of {len(cells)}" if cells else ""
 
 
 def _family(rows: list[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_mixup.engine import Mixup
 from hf_mixup.zoo.batches import IGNORED, Lengths, make_batch, real_tokens
 from hf_mixup.zoo.build import build
 from hf_mixup.zoo.exchange import (
@@ -22,13 +24,13 @@ from hf_mixup.zoo.exchange import (
     missed,
     mixed_loss,
     mixed_scores,
+    plain_inputs,
     plain_scores,
     try_exchange,
 )
 from hf_mixup.zoo.families import Family
 
 YES = "yes"
-DEPTHS = {"first": 0.0, "middle": 0.5, "last": -1.0}
 PER_TOKEN = ("token-classification", "masked-lm", "causal-lm")
 ROWS, LONGER = 4, 4
 
@@ -72,12 +74,15 @@ class Trial:
         return YES if found == "exact" else found if found.startswith("refused") else f"no: {found}"
 
     def _manifold(self) -> tuple[str, Settings, bool]:
-        """Return the cell, the settings at the middle, and whether those are exact."""
-        found = {where: self._exchange(_at(depth)) for where, depth in DEPTHS.items()}
-        failed = {where: cell for where, cell in found.items() if cell != YES}
-        wrong = next((cell for cell in failed.values() if cell.startswith("no")), None)
-        cell = YES if not failed else f"{(wrong or next(iter(failed.values())))} (at {', '.join(failed)})"
-        return cell, _at(DEPTHS["middle"]), found["middle"] == YES
+        """Return the cell, the settings at one of the default depths, and whether they are exact."""
+        try:
+            depths, left_out = default_depths(*self._new())
+        except Exception as error:  # noqa: BLE001 - a survey reports all
+            return f"{'refused' if is_refusal(error) else 'no'}: {brief(error)}", {}, False
+        found = {depth: self._exchange(_at(depth)) for depth in depths}
+        wrong = next((f"{cell} (at {depth})" for depth, cell in found.items() if cell != YES), None)
+        partly = f"{YES}: at depths {_listed(depths)}, not at {_listed(left_out)}" if left_out else YES
+        return wrong or partly, _at(depths[len(depths) // 2]), wrong is None
 
     @torch.no_grad()
     def _ragged(self, settings: Settings, side: Lengths) -> str:
@@ -162,6 +167,22 @@ class Trial:
         if not torch.isfinite(half).all():
             return "no: scores are not finite"
         return _verdict({"lam=1": missed(found, plain, plain)}, tolerance=0.05)
+
+
+@torch.no_grad()
+def default_depths(model: PreTrainedModel, batch: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """Return the depths at which method 'manifold' mixes in a model by default, and those that it leaves out."""
+    mixup, inputs = Mixup("manifold"), plain_inputs(model, batch)
+    first = mixup.method.depths(model, inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        mixup(model, batch)
+    kept = mixup.method.depths(model, inputs)
+    return kept, [depth for depth in first if depth not in kept]  # type: ignore[return-value, misc]
+
+
+def _listed(depths: list[int]) -> str:
+    return ", ".join(map(str, depths))
 
 
 def _at(depth: float) -> Settings:
