@@ -46,8 +46,10 @@ def mix_embeddings(
     sites = sites_of(model)
     if "ids" not in sites.found:
         # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
-        sites.found["ids"] = {left: _ids_policy(model, batch, left) for left in (False, True)}
-    policies = sites.found["ids"]
+        policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
+        if None not in policies.values():
+            sites.found["ids"] = policies
+    policies = sites.found.get("ids", {False: "own", True: "own"})  # until there are rows to try them on
     # On a device, looking at the mask would have to wait for it: only where it matters.
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
@@ -55,25 +57,28 @@ def mix_embeddings(
     return {**arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own"), **weighted}
 
 
-def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"]:
+def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:
+    """Return the policy for rows padded on a side, None where the batch has no rows that could tell."""
+    choices = batch["input_ids"].dim() == 3
     with undisturbed(model):
-        rows = _choices(batch) or ragged_rows(batch, model, left)
+        rows = _choices(batch) if choices else ragged_rows(batch, model, left)
         if rows is None:
-            return "own"
+            return None
         try:
             plain = logits_of(model(**rows))
         except (AssertionError, ValueError):  # it asks more of a row than its length: as many separators, ...
             return "equal"
-        for ids in IDS:
+        for ids in IDS[:1] if choices else IDS:
             if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
                 return ids
     return "equal"
 
 
 def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return two rows of a batch of multiple choice as they are, None for another batch."""
-    ids = batch.get("input_ids")
-    return two_rows(batch) if isinstance(ids, Tensor) and ids.dim() == 3 else None
+    """Return the first two rows of a batch of multiple choice, None where they do not differ in length."""
+    rows = two_rows(batch)
+    mask = rows.get("attention_mask")
+    return None if mask is None or torch.equal(mask[0], mask[1]) else rows
 
 
 def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
