@@ -27,6 +27,7 @@ class Params:
         lam: weight of the row's own sample in the targets, float32 [B], in [0, 1].
         boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4].
         layer: depth of a hidden-layer blend, in blocks.
+        mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows).
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
     """
@@ -36,6 +37,7 @@ class Params:
     lam: Tensor
     boxes: Tensor | None = None
     layer: int | None = None
+    mask: Tensor | None = None
     places: Tensor | None = None
     open: bool = False
 
@@ -43,7 +45,7 @@ class Params:
         """Return the same parameters on a device."""
         if self.partner.device == device:
             return self
-        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "places")}
+        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "mask", "places")}
         return replace(self, **{k: v.to(device, non_blocking=True) for k, v in drawn.items() if v is not None})
 
 
