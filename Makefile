@@ -21,7 +21,8 @@ demo: $(READY) ## what mixing does to a model trained on the bundled pictures, i
 test: $(READY) lint ## linters, types, tests and doctests
 	$(BIN)/python -m pytest -n 2
 
-slow: $(READY) ## the tests that are longer than a minute: every architecture
+slow: $(READY) ## the tests that are longer than a minute (every architecture), and those on a quantised model
+	$(BIN)/python -m pip install --quiet torchao==0.18.0
 	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: $(READY) ## ruff and mypy

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification, TorchAoConfig
 
 from hf_mixup import Mixup, MixupTrainer
+
+pytest.importorskip("torchao", reason="torchao is not installed: `make slow` does it")
+from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig
 
 
 def quantised(folder: Path) -> Any:
@@ -30,6 +32,9 @@ def rows() -> list[dict[str, Any]]:
     torch.manual_seed(1)
     ids = torch.randint(5, 40, (8, 7))
     return [{"input_ids": row, "attention_mask": torch.ones_like(row), "labels": k % 3} for k, row in enumerate(ids)]
+
+
+pytestmark = pytest.mark.slow  # not for its time: torchao writes into the output of every command
 
 
 @pytest.mark.parametrize("method", ["embedding", "manifold", "sentence"])
