@@ -144,8 +144,7 @@ class Mixup:
             labels: one for each row, [B, ...].
             partner, lam: as in a call; None to draw them.
         """
-        holds_rows = any(isinstance(value, Tensor) for value in inputs.values())
-        if self.config.self_check and holds_rows and not self.method.for_pairs:
+        if self.config.self_check and not self.method.for_pairs:
             check_exchange_once(model, self.method, inputs)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(

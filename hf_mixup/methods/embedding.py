@@ -38,12 +38,18 @@ class Embedding(Method):
             refuse_no_table(model)
 
     def draw(self, request: Request) -> Params:
-        if "input_ids" not in request.batch:
-            held = ", ".join(request.batch) or "nothing"
-            raise ValueError(
-                f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}"
-            )
+        _refuse_without_tokens(request.batch)
         return super().draw(request)
+
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        _refuse_without_tokens(batch)
+        return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)
+
+
+def _refuse_without_tokens(batch: Batch) -> None:
+    if "input_ids" not in batch:
+        held = ", ".join(batch) or "nothing"
+        raise ValueError(f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}")

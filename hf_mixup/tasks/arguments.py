@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
+from hf_mixup.tasks.augmentation import check_augmentations
 
 IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ = TASKS = (
     *("image-classification", "text-classification", "image-text"),
@@ -16,6 +17,7 @@ IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ = TASKS = (
 BUNDLED = "emoji"
 # Settings that would be ignored elsewhere, and the tasks that know them.
 _ONLY_FOR = {
+    "augment": (IMAGE,),
     "few_shot": (IMAGE, TEXT),
     "label_noise": (IMAGE, TEXT, TOKENS),
     "lora_rank": tuple(task for task in TASKS if task != IMAGE),
@@ -35,6 +37,7 @@ class TaskArguments:
             scored on every split.
         caption_noise, image_blank: spoil the training rows; `eval_caption_noise` and `eval_image_blank` add a spoilt
             copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are spoilt in every run.
+        augment: what is done to single training pictures ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
         few_shot: rows of each class that are kept for training. They depend on `few_shot_seed` alone, so that every
             method and every seed of the training gets the same; another draw is another data set.
         label_noise: share of the training labels that become another class, each of the others alike: of the rows,
@@ -89,6 +92,12 @@ class TaskArguments:
     few_shot_seed: int = knob(0, "Seed of the draw of few_shot.")
     label_noise: float = knob(0.0, "Classification: share of the training labels replaced by another class, in [0, 1).")
     flip: bool = knob(False, "Flip half of the training pictures from left to right.")
+    augment: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Image-classification: change training pictures by randaugment, trivialaugment, erasing, ..."
+        },
+    )
     cache_images: bool = knob(True, "Keep processed pictures in memory where they take at most 2 GB.")
     caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
     image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
@@ -123,6 +132,7 @@ class TaskArguments:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not for {self.task}, but for {', '.join(tasks)}")
         if self.source_column is None and self.task == SEQ2SEQ:
             raise ValueError("source_column=None: seq2seq reads one text and writes another; name the column it reads")
+        check_augmentations(self.augment or ())
         for template in self.class_templates or ():
             if template.count("{}") != 1:
                 raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")

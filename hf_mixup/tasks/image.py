@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,13 +53,21 @@ class PixelRows(Dataset):
         flip: flip each picture from left to right with a chance of 1/2, from torch's global generator. A run resumed
             at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
             read one batch ahead of the checkpoint.
+        augmentation: what else is done to each picture, see `tasks.augmentation`.
 
     Raises:
         ValueError: (at the first use) for a picture that cannot be read, naming its row and file.
     """
 
-    def __init__(self, rows: Rows, processor: Any, task: TaskArguments, flip: bool = False) -> None:
-        self.rows, self.processor, self.flip = rows, processor, flip
+    def __init__(
+        self,
+        rows: Rows,
+        processor: Any,
+        task: TaskArguments,
+        flip: bool = False,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.rows, self.processor, self.flip, self.augmentation = rows, processor, flip, augmentation
         self.image_column, self.keep = task.image_column, task.cache_images
         self._kept: Tensor | None = None
 
@@ -66,9 +75,10 @@ class PixelRows(Dataset):
         return len(self.rows)
 
     def pixels(self, index: int) -> Tensor:
-        """Return one picture, flipped or not."""
+        """Return one picture, flipped and augmented if that is wanted."""
         pixels = self._pixels(index)
-        return pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
+        pixels = pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
+        return pixels if self.augmentation is None else self.augmentation(pixels)
 
     def _pixels(self, index: int) -> Tensor:
         if self._kept is not None:
@@ -110,8 +120,15 @@ class ImageRows(PixelRows):
     torch.Size([3, 32, 32])
     """
 
-    def __init__(self, rows: Rows, processor: Any, task: TaskArguments, flip: bool = False) -> None:
-        super().__init__(rows, processor, task, flip)
+    def __init__(
+        self,
+        rows: Rows,
+        processor: Any,
+        task: TaskArguments,
+        flip: bool = False,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__(rows, processor, task, flip, augmentation)
         self.labels: list[int] = list(rows[task.label_column])
 
     def __getitem__(self, index: int) -> dict[str, Any]:

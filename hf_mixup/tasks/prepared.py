@@ -78,12 +78,14 @@ class Prepared:
 
 
 def _image(task: TaskArguments, splits: Splits) -> Prepared:
+    from hf_mixup.tasks.augmentation import Augmentation
     from hf_mixup.tasks.image import ImageRows, load_image_model, load_image_processor
 
     processor = load_image_processor(task)
+    augmentation = Augmentation(task.augment, processor) if task.augment else None
     return Prepared(
         splits=splits,
-        train=ImageRows(splits.train, processor, task, flip=task.flip),
+        train=ImageRows(splits.train, processor, task, task.flip, augmentation),
         evaluated={split: ImageRows(rows, processor, task) for split, rows in splits.evaluated.items()},
         processing_class=processor,
         collator=default_data_collator,

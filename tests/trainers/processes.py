@@ -70,3 +70,5 @@ if __name__ == "__main__":
         score(rows, folder)
     else:
         train(what, rows, folder)
+    if torch.distributed.is_initialized():  # else its threads may outlive the process, which aborts it
+        torch.distributed.destroy_process_group()
