@@ -30,10 +30,11 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) ## speed as ratios: kernels against their peers, a step against the plain Trainer; memory of cached gradients
+bench: $(READY) ## speed as ratios: kernels against their peers, a step against the plain Trainer; memory of cached gradients and of token losses
 	$(BIN)/python tests/benchmarks/bench_blend.py
 	$(BIN)/python tests/benchmarks/bench_step.py
 	$(BIN)/python tests/benchmarks/bench_pairs.py
+	$(BIN)/python tests/benchmarks/bench_tokens.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
