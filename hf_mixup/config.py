@@ -73,6 +73,7 @@ class MixupConfig:
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
     bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
+    sampling_rate: int = knob(16000, "between_class: samples a second of the sounds.")
     mix_weight: float = knob(0.2, "sftmix: weight of the mixed loss beside the plain one.")
     side: Literal["both", "image", "text"] | None = knob(
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
@@ -179,6 +180,7 @@ class MixupConfig:
                 if value == 0:
                     raise ValueError(f"{name}={value!r}: expected a number above 0")
         _number("bandwidth", self.bandwidth, 0, math.inf)
+        _number("sampling_rate", self.sampling_rate, 1, math.inf)
         _number("mix_weight", self.mix_weight, 0, math.inf)
         if self.bandwidth == 0:
             raise ValueError("bandwidth=0: expected a number above 0")

@@ -26,6 +26,7 @@ ROWS: dict[str, Row] = {
     "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
     "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
     "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
+    "between_class": Row(()),  # for sounds: tests/test_sounds.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py

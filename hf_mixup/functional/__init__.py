@@ -21,6 +21,7 @@ from .contrastive import (
 from .cutting import box_lam, boxes_at, cut, cut_boxes
 from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
+from .loudness import heard_weights, loudness
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
 
@@ -32,6 +33,8 @@ __all__ = [
     "cosine_overlap",
     "cut",
     "cut_boxes",
+    "heard_weights",
+    "loudness",
     "mix_rows",
     "pair",
     "pair_by_confidence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hf_mixup.methods.base import Method as Method
 from hf_mixup.methods.base import Params as Params
+from hf_mixup.methods.between_class import BetweenClass
 from hf_mixup.methods.cmixup import CMixup
 from hf_mixup.methods.cross_modal import CrossModal
 from hf_mixup.methods.cutmix import CutMix
@@ -25,6 +26,7 @@ from hf_mixup.methods.switch import Switch
 METHODS: dict[str, type[Method]] = {
     "mixup": InputMixup,
     "cutmix": CutMix,
+    "between_class": BetweenClass,
     "embedding": Embedding,
     "manifold": Manifold,
     "features": Features,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.sites.embeddings import unite
 from hf_mixup.sites.inputs import float_keys, is_blendable
 
 
 class InputMixup(Method):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
+
+    Sounds of different length: their masks are united, so that what is heard of either is seen.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
     """
@@ -31,11 +34,22 @@ class InputMixup(Method):
 
 
 def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
-    """Return the inputs with every floating-point one (or those of `keys`) blended row by row."""
-    mixed = dict(batch)
+    """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of sounds united."""
+    mixed = {**batch, **united_mask(batch, params)}
     for key in float_keys(batch, len(params.partner), method, keys):
         mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
     return mixed
+
+
+def united_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
+    """Return the mask of mixed sounds (or series), by its name: what is heard of either row; nothing beside tokens.
+
+    A row without a share (lam = 0 or 1) adds nothing, so that both ends are exact for any lengths.
+    """
+    mask = batch.get("attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
+        return {}
+    return {"attention_mask": unite(mask, mask[params.partner], params.lam)[0]}
 
 
 def blend_floats(batch: Batch, params: Params) -> dict[str, Any]:

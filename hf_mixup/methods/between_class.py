@@ -1,0 +1,41 @@
+"""Between-class learning: sounds mixed by how loud they are heard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hf_mixup.functional.loudness import heard_weights, loudness
+from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.methods.mixup import united_mask
+from hf_mixup.sites.inputs import float_keys
+
+
+class BetweenClass(Method):
+    """Mix two waveforms so that each is heard by its share, however loud they were recorded.
+
+    The factors follow the A-weighted loudness of both sounds, and the sum is scaled to the energy of one: lam is the
+    share that is heard, not that of the samples. At both ends the sounds are exact. Masks are united where both sounds
+    have a share. For waveforms `[B, T]` at `sampling_rate` samples a second, before they are made spectrograms.
+
+    Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound Recognition", arXiv 1711.10282.
+    """
+
+    name = "between_class"
+    title = "Between-class mixing of sounds"
+    blends = "waveforms `[B, T]` (`input_values`), by loudness"
+    paper = "arXiv:1711.10282"
+    citation = (
+        "@inproceedings{tokozume2018learning, title={Learning from Between-class Examples for Deep Sound Recognition}, "
+        "author={Tokozume, Yuji and Ushiku, Yoshitaka and Harada, Tatsuya}, booktitle={ICLR}, year={2018}}"
+    )
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        mixed = {**batch, **united_mask(batch, params)}
+        for key in float_keys(batch, len(params.partner), self.name, self.config.keys, dims=2):
+            sounds: Tensor = batch[key]
+            levels = loudness(sounds.detach(), self.config.sampling_rate)
+            own, other = heard_weights(levels, params.partner, params.lam)
+            mixed[key] = (own[:, None] * sounds + other[:, None] * sounds[params.partner]).to(sounds.dtype)
+        return mixed
