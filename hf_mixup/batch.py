@@ -155,7 +155,7 @@ class LabelBatch(MixedBatch):
             weights = weights.to(self._logits.device)
         if self.params.open:
             self.params = self._method.settle(self._logits, self.labels, self.params)
-            self.partner = self.params.partner
+            self.partner, self.lam = self.params.partner, self.params.lam
         total = self._logits.new_zeros((), dtype=torch.float32)
         terms = self._method.terms(self._logits, self.labels, self.params)
         self._scored = terms[0]

@@ -67,8 +67,8 @@ class MixupConfig:
         "union", "embedding: attention sees the tokens of both rows alike, or each as much as its row counts."
     )
     minmax: list[float] | None = knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
-    box: Literal["timm", "torchvision"] = knob("timm", "CutMix: whose rounding of the box to follow.")
-    correct_lam: bool = knob(True, "CutMix: set lam to the true share of the row's own pixels.")
+    box: Literal["timm", "torchvision"] = knob("timm", "CutMix and its kin: whose rounding of the box to follow.")
+    correct_lam: bool = knob(True, "CutMix and its kin: set lam to the true share of the row's own pixels.")
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")

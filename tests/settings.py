@@ -26,6 +26,9 @@ ROWS: dict[str, Row] = {
     "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
     "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
     "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
+    "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
+    "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
+    "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
     "between_class": Row(()),  # for sounds: tests/test_sounds.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py

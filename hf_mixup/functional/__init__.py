@@ -22,6 +22,7 @@ from .cutting import box_lam, boxes_at, cut, cut_boxes
 from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
+from .saliency import most_salient, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
 
@@ -36,6 +37,7 @@ __all__ = [
     "heard_weights",
     "loudness",
     "mix_rows",
+    "most_salient",
     "pair",
     "pair_by_confidence",
     "pair_by_label_distance",
@@ -48,6 +50,7 @@ __all__ = [
     "soft_info_nce",
     "soft_sigmoid_loss",
     "soft_targets",
+    "spectral_residual",
     "token_losses",
     "two_target_cross_entropy",
 ]

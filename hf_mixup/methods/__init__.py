@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hf_mixup.methods.attentive import Attentive
 from hf_mixup.methods.base import Method as Method
 from hf_mixup.methods.base import Params as Params
 from hf_mixup.methods.between_class import BetweenClass
@@ -17,15 +18,20 @@ from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.saliencymix import SaliencyMix
 from hf_mixup.methods.sentence import Sentence
 from hf_mixup.methods.sftmix import SFTMix
 from hf_mixup.methods.span_cut import SpanCut
 from hf_mixup.methods.ssmix import SSMix
 from hf_mixup.methods.switch import Switch
+from hf_mixup.methods.transmix import TransMix
 
 METHODS: dict[str, type[Method]] = {
     "mixup": InputMixup,
     "cutmix": CutMix,
+    "saliencymix": SaliencyMix,
+    "attentive": Attentive,
+    "transmix": TransMix,
     "between_class": BetweenClass,
     "embedding": Embedding,
     "manifold": Manifold,

@@ -1,0 +1,111 @@
+"""Where a picture draws the eye, from its spectrum alone, and the cells of a grid that matter most."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LONGEST = 64
+"""Pixels of the longer side that a picture is shrunk to: the scale at which the spectrum tells objects from texture."""
+
+
+def spectral_residual(x: Tensor) -> Tensor:
+    """Return how much each pixel stands out: what is left of the log spectrum without its own local mean.
+
+    The mean over the channels, shrunk to at most 64 pixels a side, is transformed; the log amplitude less its mean over
+    3 x 3 frequencies goes back with the phase it had. The square is smoothed by a Gaussian whose deviation is 2.5 of 64
+    pixels, zero beyond the edges, and stretched to the picture's size. Adding a constant to the picture, or multiplying
+    it, changes nothing (up to rounding), so that normalised pictures can be given as they are.
+
+    Source: Hou and Zhang 2007, "Saliency Detection: A Spectral Residual Approach", CVPR, section 2.
+
+    Args:
+        x: floats [B, C, H, W] of any range; computed in float32 (float64 if x is), without a graph.
+
+    Returns:
+        Floats [B, H, W] on the same device, not negative; all 0 for a picture of one colour.
+
+    Raises:
+        ValueError: x is not floating point of four dimensions.
+
+    >>> x = torch.zeros(1, 3, 32, 32)
+    >>> x[0, :, 20:24, 8:12] = 1
+    >>> most_salient(spectral_residual(x))
+    tensor([[20,  8]])
+    """
+    if x.dim() != 4 or not x.is_floating_point():
+        raise ValueError(f"spectral_residual needs floats [B, C, H, W], got {x.dtype} {list(x.shape)}")
+    height, width = x.shape[-2:]
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        gray = (x if x.dtype == torch.float64 else x.float()).mean(1, keepdim=True)
+        scale = min(1.0, LONGEST / max(height, width))
+        small = F.adaptive_avg_pool2d(gray, (max(1, round(height * scale)), max(1, round(width * scale))))
+        kind, total = torch.finfo(gray.dtype), small.abs().sum((-2, -1), keepdim=True)  # no amplitude is above it
+        small = small - small.mean((-2, -1), keepdim=True)
+        spectrum = torch.fft.fft2(small)
+        amplitude = spectrum.abs()
+        # Frequencies that a picture all but lacks would stand out by their rounding alone: they count as this much.
+        floor = torch.maximum(1e-3 * amplitude.mean((-2, -1), keepdim=True), 4 * kind.eps * total).clamp(min=kind.tiny)
+        log = amplitude.clamp(min=floor).log()
+        # The sum of the picture is no part of its contrast: it counts as the frequencies beside it do.
+        log[..., 0, 0] = (log[..., 1 % log.shape[-2], 0] + log[..., 0, 1 % log.shape[-1]]) / 2
+        mean = F.avg_pool2d(F.pad(log, (1, 1, 1, 1), mode="circular"), 3, stride=1)
+        spectrum = torch.where(amplitude > floor, spectrum / amplitude.clamp(min=floor) * (log - mean).exp(), 0)
+        spectrum[..., 0, 0] = 0
+        stands_out = _smooth(torch.fft.ifft2(spectrum).abs().square(), 2.5 / LONGEST * max(small.shape[-2:]))
+        return F.interpolate(stands_out, (height, width), mode="bilinear", align_corners=False)[:, 0]
+
+
+def _smooth(x: Tensor, deviation: float) -> Tensor:
+    """Return [B, 1, H, W] under a Gaussian, cut off at three deviations, with zeros beyond the edges."""
+    reach = max(1, round(3 * deviation))
+    steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.softmax(-0.5 * (steps / deviation).square(), 0)
+    x = F.conv2d(x, kernel.reshape(1, 1, -1, 1), padding=(reach, 0))
+    return F.conv2d(x, kernel.reshape(1, 1, 1, -1), padding=(0, reach))
+
+
+def most_salient(saliency: Tensor) -> Tensor:
+    """Return the pixel of the largest value in each map, the first in reading order: long [B, 2] of (y, x).
+
+    Args:
+        saliency: floats [B, H, W].
+
+    >>> most_salient(torch.tensor([[[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]]))
+    tensor([[1, 2]])
+    """
+    at = saliency.flatten(1).argmax(-1)
+    width = saliency.shape[-1]
+    return torch.stack([at.div(width, rounding_mode="floor"), at % width], -1)
+
+
+def top_cells(scores: Tensor, count: Tensor) -> Tensor:
+    """Return which cells of each grid are among its `count` largest; of equal ones the first in reading order.
+
+    Args:
+        scores: floats [B, h, w].
+        count: long [B] in [0, h * w].
+
+    Returns:
+        bool [B, h, w] with exactly count[i] True in row i.
+
+    >>> top_cells(torch.tensor([[[3.0, 1.0], [2.0, 4.0]]]), torch.tensor([2])).long()
+    tensor([[[1, 0],
+             [0, 1]]])
+    """
+    order = scores.flatten(1).argsort(dim=-1, descending=True, stable=True)
+    taken = torch.arange(order.shape[1], device=order.device) < count[:, None]
+    return torch.zeros_like(taken).scatter(1, order, taken).reshape(scores.shape)
+
+
+def cells_to_pixels(cells: Tensor, height: int, width: int) -> Tensor:
+    """Return a grid [B, h, w] stretched to pixels [B, H, W]: pixel (y, x) lies in cell (y * h // H, x * w // W).
+
+    >>> cells_to_pixels(torch.tensor([[[True, False]]]), 2, 3).long()
+    tensor([[[1, 1, 0],
+             [1, 1, 0]]])
+    """
+    rows = torch.arange(height, device=cells.device) * cells.shape[1] // height
+    columns = torch.arange(width, device=cells.device) * cells.shape[2] // width
+    return cells[:, rows[:, None], columns]
