@@ -18,7 +18,7 @@ def _blend_kernel(x, out, partner, own, other, batch, row_size, BLOCK: tl.conste
     in_row = column < row_size
     source = tl.load(partner + row)
     # Checking partners on the host would synchronise: a bad one reads nothing and gives NaN.
-    readable = in_row & (source >= 0) & (source < batch)
+    readable = column < tl.where((source >= 0) & (source < batch), row_size, 0)
     own_weight = tl.load(own + row)
     a = tl.load(x + row * row_size + column, mask=in_row).to(own_weight.dtype)
     b = tl.load(x + source * row_size + column, mask=readable, other=float("nan")).to(own_weight.dtype)
