@@ -66,9 +66,12 @@ class MixupConfig:
     mask: Literal["union", "weighted"] = knob(
         "union", "embedding: attention sees the tokens of both rows alike, or each as much as its row counts."
     )
-    minmax: list[float] | None = knob(None, "CutMix: sides of the box as shares of the image, e.g. 0.2 0.8.")
+    minmax: list[float] | None = knob(
+        None, "CutMix, resizemix: sides of the box as shares of the image, e.g. 0.2 0.8 (resizemix: default 0.1 0.8)."
+    )
     box: Literal["timm", "torchvision"] = knob("timm", "CutMix and its kin: whose rounding of the box to follow.")
-    correct_lam: bool = knob(True, "CutMix and its kin: set lam to the true share of the row's own pixels.")
+    correct_lam: bool = knob(True, "Pictures cut and pasted: set lam to the true share of the row's own pixels.")
+    grid: int = knob(4, "gridmix: cells along each side of the picture.")
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
@@ -168,6 +171,8 @@ class MixupConfig:
             raise ValueError(f"layers={self.layers!r}: use whole numbers of blocks, or shares of the depth in [0, 1]")
         if self.layers is not None and not self.layers:
             raise ValueError("layers=[] leaves no depth to mix at: name some, or leave it unset for the default")
+        if not isinstance(self.grid, int) or self.grid < 1:
+            raise ValueError(f"grid={self.grid!r}: expected a whole number of cells from 1 on")
         if self.minmax is not None and (len(self.minmax) != 2 or not 0 <= self.minmax[0] <= self.minmax[1] <= 1):
             raise ValueError(f"minmax={self.minmax!r}: expected two shares 0 <= low <= high <= 1")
 

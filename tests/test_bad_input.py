@@ -32,6 +32,7 @@ from tests.doors import DOORS
         ({"pairing": "rol"}, "did you mean 'roll'"),
         ({"lam_per": "pair", "pairing": "roll"}, "disjoint pairs"),
         ({"minmax": [0.8, 0.2]}, "0 <= low <= high"),
+        ({"grid": 0}, "whole number of cells"),
         ({"layers": []}, "no depth"),
         ({"layers": [0.5, 2]}, "whole numbers"),
         ({"method": "switch", "switch_methods": ["mixup", "cutmx"]}, "did you mean 'cutmix'"),

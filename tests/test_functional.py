@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
+import hf_mixup.functional
 from hf_mixup.functional import (
     blend,
     box_lam,
@@ -815,22 +816,21 @@ def test_parity_with_torchvision(seed: int, batch: int, size: tuple[int, int]) -
 # --- CUDA ------------------------------------------------------------------------------------------------------------
 
 
-def interpret_triton() -> None:
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is made
-
-
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[ProcessPoolExecutor]:
-    """A process of its own: Triton's interpreter changes with what the process did with Triton before."""
+def interpreted_kernel(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The Triton module, executed by Triton's interpreter on CPU tensors."""
     pytest.importorskip("triton")
-    with ProcessPoolExecutor(1, get_context("spawn"), interpret_triton) as pool:
-        yield pool
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    path = Path(hf_mixup.functional.__file__).with_name("_triton.py")
+    spec = importlib.util.spec_from_file_location("interpreted_triton_kernel", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def check_interpreted(dtype: torch.dtype, per_row: bool) -> None:
-    """Compare the Triton kernel, interpreted on CPU tensors, with the blend."""
-    from hf_mixup.functional import _triton as kernel
-
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("per_row", [False, True])
+def test_triton_kernel_interpreted_on_cpu(dtype: torch.dtype, per_row: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = interpreted_kernel(monkeypatch)
     x = randn(5, 2, 23, 29, dtype=dtype).to(memory_format=torch.channels_last)
     assert kernel.supports(x)
     assert not kernel.supports(x[::2])
@@ -846,12 +846,6 @@ def check_interpreted(dtype: torch.dtype, per_row: bool) -> None:
     torch.testing.assert_close(out, expected, rtol=tolerance, atol=0)
     bad = kernel.blend(x, torch.tensor([1, 0, 7, -1, 2]), lam.to(wide), (1 - lam.to(wide)))
     assert bad.isnan().flatten(1).all(1).tolist() == [False, False, True, True, False]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("per_row", [False, True])
-def test_triton_kernel_interpreted_on_cpu(dtype: torch.dtype, per_row: bool, interpreter: ProcessPoolExecutor) -> None:
-    interpreter.submit(check_interpreted, dtype, per_row).result()
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

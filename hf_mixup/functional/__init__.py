@@ -22,6 +22,8 @@ from .cutting import box_lam, boxes_at, cut, cut_boxes
 from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
+from .masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
+from .resizing import boxes_inside, paste_resized
 from .saliency import most_salient, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
@@ -30,12 +32,17 @@ __all__ = [
     "blend",
     "box_lam",
     "boxes_at",
+    "boxes_inside",
     "contrastive_cross_entropy",
     "cosine_overlap",
     "cut",
     "cut_boxes",
+    "enlarge_cells",
     "heard_weights",
+    "keep_highest",
     "loudness",
+    "low_frequency_noise",
+    "mask_lam",
     "mix_rows",
     "most_salient",
     "pair",
@@ -43,6 +50,8 @@ __all__ = [
     "pair_by_label_distance",
     "pair_by_length",
     "pair_targets",
+    "paste",
+    "paste_resized",
     "relevance_of",
     "sample_lam",
     "slerp",

@@ -11,13 +11,16 @@ from hf_mixup.methods.cross_modal import CrossModal
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.embedding import Embedding
 from hf_mixup.methods.features import Features
+from hf_mixup.methods.fmix import FMix
 from hf_mixup.methods.geodesic import Geodesic
+from hf_mixup.methods.gridmix import GridMix
 from hf_mixup.methods.intra import Intra
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.resizemix import ResizeMix
 from hf_mixup.methods.saliencymix import SaliencyMix
 from hf_mixup.methods.sentence import Sentence
 from hf_mixup.methods.sftmix import SFTMix
@@ -29,6 +32,9 @@ from hf_mixup.methods.transmix import TransMix
 METHODS: dict[str, type[Method]] = {
     "mixup": InputMixup,
     "cutmix": CutMix,
+    "resizemix": ResizeMix,
+    "fmix": FMix,
+    "gridmix": GridMix,
     "saliencymix": SaliencyMix,
     "attentive": Attentive,
     "transmix": TransMix,

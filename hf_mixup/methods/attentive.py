@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from hf_mixup.functional.masks import paste
 from hf_mixup.functional.saliency import cells_to_pixels, top_cells
 from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.sites.attention import attention_grid
@@ -54,26 +54,8 @@ class Attentive(Method):
             raise ValueError(f"method {params.method!r} was given parameters without a mask")
         mixed = dict(batch)
         for key in self._keys(batch, len(params.partner)):
-            mixed[key] = keep_own(batch[key], params.partner, params.mask, inplace)
+            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
         return mixed
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)
-
-
-def keep_own(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Tensor:
-    """Return the row's own pixels where the mask says so, the partner's elsewhere, in the memory format of x.
-
-    Args:
-        x: [B, C, H, W].
-        partner: long [B].
-        mask: bool [B, H, W] or [1, H, W].
-
-    >>> keep_own(torch.tensor([[[[1.0, 2.0]]], [[[3.0, 4.0]]]]), torch.tensor([1, 0]), torch.tensor([[[True, False]]]))
-    tensor([[[[1., 4.]]],
-    <BLANKLINE>
-    <BLANKLINE>
-            [[[3., 2.]]]])
-    """
-    mixed = torch.where(mask[:, None], x, x[partner])
-    return x.copy_(mixed) if inplace else mixed

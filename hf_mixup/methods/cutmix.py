@@ -53,7 +53,10 @@ class CutMix(Method):
             return cut_boxes(height, width, share, generator=rng, minmax=minmax, style=cfg.box)
 
         if cfg.lam_per != "batch":
-            boxes = drawn(lam)[self.shared_with(params.partner)]
+            first = self.shared_with(params.partner)
+            # The coin of `prob` may have left alone the row whose box its pair shares.
+            shared = lam.scatter_reduce(0, first, lam, "amin")
+            boxes = drawn(shared)[first]
             return torch.where((lam < 1)[:, None], boxes, 0)
         lowest, highest = torch.aminmax(lam)
         if lowest == highest:

@@ -1,0 +1,130 @@
+"""Masks of pixels: which of them stay the row's own, and pasting the partner's over the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._rows import check_inplace, check_partner
+
+
+def low_frequency_noise(
+    size: int, height: int, width: int, decay: float = 3.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw smooth random fields: complex Gaussian noise whose amplitude falls as frequency ** -decay, transformed back.
+
+    The frequency is that of the cycle in pixels, at least one cycle over the longer side. All fields are transformed
+    at once.
+
+    Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", https://arxiv.org/abs/2002.12047,
+    section 4.
+
+    Args:
+        size: number of fields.
+        height, width: their size in pixels.
+        decay: larger is smoother; 0 is white noise.
+        generator: CPU source of randomness; None for torch's global one.
+
+    Returns:
+        float32 CPU tensor [size, height, width].
+
+    >>> low_frequency_noise(2, 5, 6, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 5, 6])
+    """
+    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width))
+    amplitude = frequency.clamp(min=1 / max(height, width)) ** -decay
+    noise = torch.randn(size, *amplitude.shape, 2, generator=generator)
+    return torch.fft.irfft2(torch.view_as_complex(noise) * amplitude, s=(height, width))
+
+
+def keep_highest(field: Tensor, share: Tensor) -> Tensor:
+    """Mark the highest values of each field, exactly round(share * N) of its N.
+
+    Args:
+        field: [b, H, W].
+        share: in [0, 1], [B]; either of b and B may be 1, and is then used for all.
+
+    Returns:
+        bool tensor [max(b, B), H, W]. Of values that are equal at the threshold any may be taken.
+
+    >>> keep_highest(torch.tensor([[[0.1, 0.4], [0.3, 0.2]]]), torch.tensor([0.5, 1.0])).long()
+    tensor([[[0, 1],
+             [1, 0]],
+    <BLANKLINE>
+            [[1, 1],
+             [1, 1]]])
+    """
+    flat = field.flatten(1)
+    count = (share.double() * flat.shape[1]).round().long()
+    first = torch.arange(flat.shape[1]) < count[:, None]
+    order, first = torch.broadcast_tensors(flat.argsort(dim=1, descending=True), first)
+    return torch.zeros_like(first).scatter(1, order, first).unflatten(1, field.shape[1:])
+
+
+def enlarge_cells(cells: Tensor, height: int, width: int) -> Tensor:
+    """Spread a grid of cells [b, g, g] over an image: each pixel takes the value of its cell.
+
+    Sides that g does not divide give cells that differ by one pixel.
+
+    Raises:
+        ValueError: the image has fewer pixels than cells in one of its sides.
+
+    >>> enlarge_cells(torch.tensor([[[1, 2], [3, 4]]]), 2, 5)
+    tensor([[[1, 1, 1, 2, 2],
+             [3, 3, 3, 4, 4]]])
+    """
+    down, across = cells.shape[-2:]
+    if down > height or across > width:
+        raise ValueError(
+            f"a grid of {down} x {across} cells is finer than the image of {height} x {width} pixels: set a smaller one"
+        )
+    row, column = torch.arange(height) * down // height, torch.arange(width) * across // width
+    return cells[:, row[:, None], column]
+
+
+def mask_lam(mask: Tensor) -> Tensor:
+    """The share of an image that stays its own: float32 [b] for bool [b, H, W].
+
+    >>> mask_lam(torch.tensor([[[True, False], [False, False]]]))
+    tensor([0.2500])
+    """
+    return mask.flatten(1).double().mean(1).float()
+
+
+def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Tensor:
+    """Keep the row's own pixels where the mask is True, and take the partner's elsewhere.
+
+    Args:
+        x: tensor [B, C, H, W], or any [B, ..., H, W], of any dtype.
+        partner: long tensor [B] with values in [0, B). Any map, not only a permutation.
+        mask: bool [B, H, W], or [1, H, W] for the whole batch.
+        inplace: overwrite x. Not differentiable.
+
+    Returns:
+        Tensor like x (x itself if ``inplace``), in the same memory format.
+
+    Raises:
+        ValueError: ``x``, ``partner`` or ``mask`` has the wrong shape or dtype.
+        IndexError: a partner is negative or not less than B.
+        RuntimeError: ``inplace`` on a tensor that requires grad.
+
+    >>> x = torch.stack([torch.zeros(1, 3), torch.ones(1, 3)])
+    >>> paste(x, torch.tensor([1, 0]), torch.tensor([[[True, True, False]]]))
+    tensor([[[0., 0., 1.]],
+    <BLANKLINE>
+            [[1., 1., 0.]]])
+    """
+    check_partner(x, partner)
+    if x.ndim < 3:
+        raise ValueError(f"paste needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    size = tuple(x.shape[-2:])
+    if mask.dtype != torch.bool or mask.shape not in ((1, *size), (len(x), *size)):
+        raise ValueError(
+            f"mask must be bool of shape [1, {size[0]}, {size[1]}] or [{len(x)}, {size[0]}, {size[1]}], "
+            f"got {mask.dtype} of shape {list(mask.shape)}"
+        )
+    if inplace:
+        check_inplace(x)
+    own = mask.to(x.device).reshape(len(mask), *[1] * (x.ndim - 3), *size)
+    mixed = torch.where(own, x, x.index_select(0, partner.to(x.device)))
+    return x.copy_(mixed) if inplace else mixed

@@ -1,0 +1,109 @@
+"""Paste a whole picture, made smaller, into a box of another."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._rows import check_inplace, check_partner
+
+
+def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
+    """Boxes of the image's own shape that cover 1 - lam of it and lie wholly inside, at given spots.
+
+    Sides are sqrt(1 - lam) of the image's, rounded to the nearest pixel; where lam is below 1 at least one pixel.
+
+    Args:
+        spot: where the box lies among the places that it has room for, (y, x) in [0, 1): [2] or [B, 2].
+        height, width: image size in pixels.
+        lam: share of the image that the row keeps, in [0, 1]; scalar or [B].
+
+    Returns:
+        Long tensor (top, left, bottom, right), [4] or [B, 4], bottom and right exclusive; empty where lam is 1.
+
+    Raises:
+        ValueError: lam outside [0, 1].
+
+    >>> boxes_inside(torch.tensor([0.0, 0.99]), 8, 10, 0.75)
+    tensor([ 0,  5,  4, 10])
+    """
+    lam = torch.as_tensor(lam, dtype=torch.float64)
+    if not ((lam >= 0) & (lam <= 1)).all():
+        raise ValueError(f"lam must lie in [0, 1], got {lam}")
+    size, cut = torch.tensor([height, width]), (1 - lam).unsqueeze(-1)
+    side = (cut.sqrt() * size).round().long().clamp(min=1)
+    start = (spot.double() * (size - side + 1)).long()
+    return torch.cat([start, start + side], -1).where(cut > 0, 0)
+
+
+def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Tensor:
+    """Resize the partner's whole picture into the box and paste it over the row's own pixels: ResizeMix.
+
+    Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels",
+    https://arxiv.org/abs/2012.11101.
+
+    Bilinear with antialiasing, as `torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`, written as
+    one product of matrices for each direction: each row may have a box of its own, there is no loop over rows and no
+    wait for the device, and the gradient is deterministic. 16 bits are computed in float32 and rounded once.
+
+    Args:
+        x: floating-point tensor [B, C, H, W], or any [B, ..., H, W].
+        partner: long tensor [B] with values in [0, B). Any map, not only a permutation.
+        boxes: (top, left, bottom, right) in pixels inside the image, [4] for the whole batch or [B, 4]; an empty box
+            changes nothing.
+        inplace: overwrite x. Not differentiable.
+
+    Returns:
+        Tensor like x (x itself if ``inplace``), in the same memory format. A box of the whole image gives x[partner].
+
+    Raises:
+        TypeError: x is not floating point.
+        ValueError: ``x``, ``partner`` or ``boxes`` has the wrong shape.
+        IndexError: a partner is negative or not less than B.
+        RuntimeError: ``inplace`` on a tensor that requires grad.
+
+    >>> x = torch.stack([torch.zeros(2, 4), torch.tensor([[0.0, 0.0, 8.0, 8.0], [0.0, 0.0, 8.0, 8.0]])])
+    >>> paste_resized(x, torch.tensor([1, 0]), torch.tensor([0, 1, 1, 3]))[0]
+    tensor([[0.0000, 1.1429, 6.8571, 0.0000],
+            [0.0000, 0.0000, 0.0000, 0.0000]])
+    """
+    check_partner(x, partner)
+    if not x.is_floating_point():
+        raise TypeError(f"paste_resized needs a floating-point x, got {x.dtype}: convert it first")
+    if x.ndim < 3:
+        raise ValueError(f"paste_resized needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    if boxes.shape not in ((4,), (len(x), 4)):
+        raise ValueError(f"boxes must have shape [4] or [{len(x)}, 4], got {list(boxes.shape)}")
+    if inplace:
+        check_inplace(x)
+    mixed = _paste_formula(x, partner.to(x.device), boxes.to(x.device).reshape(-1, 4))
+    return x.copy_(mixed) if inplace else mixed
+
+
+def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
+    top, left, bottom, right = boxes.unbind(-1)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    in_rows, down = _resize_matrix(top, bottom, x.shape[-2], dtype)
+    in_columns, across = _resize_matrix(left, right, x.shape[-1], dtype)
+    with torch.autocast(x.device.type, enabled=False):  # it would make the products less precise than the pictures
+        picture = x.index_select(0, partner).to(dtype)
+        picture = torch.einsum("bij,b...jw->b...iw", down, picture)
+        picture = torch.einsum("bij,b...hj->b...hi", across, picture)
+    inside = in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
+    inside = inside.reshape(len(boxes), *[1] * (x.ndim - 3), *x.shape[-2:])
+    mixed = torch.where(inside, picture.to(x.dtype), x)
+    # The products come out contiguous, and `where` may then follow them rather than x.
+    return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
+
+
+def _resize_matrix(start: Tensor, end: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return which places lie between start and end, bool [b, N], and what each takes from each place, [b, N, N]."""
+    place = torch.arange(length, device=start.device)
+    side = (end - start).clamp(min=1).unsqueeze(-1)
+    within = place - start.unsqueeze(-1)
+    inside = (within >= 0) & (place < end.unsqueeze(-1))
+    # Places outside are not used: they take what the nearest one inside does, so that no row of weights is empty.
+    scale = length / side.to(dtype)
+    center = (within.clamp(min=0).minimum(side - 1) + 0.5) * scale
+    weights = (1 - (place + 0.5 - center.unsqueeze(-1)).abs() / scale.unsqueeze(-1)).clamp(min=0)
+    return inside, weights / weights.sum(-1, keepdim=True)

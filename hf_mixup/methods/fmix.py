@@ -1,0 +1,42 @@
+"""FMix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hf_mixup.functional.masks import keep_highest, low_frequency_noise
+from hf_mixup.methods.masks import MaskMethod
+
+DECAY = 3.0
+"""How fast the amplitude falls with the frequency, from the paper."""
+
+
+class FMix(MaskMethod):
+    """Replace blots of each picture, of any shape, by the partner's pixels.
+
+    The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,
+    stay the row's own. lam is then set to their share, unless `correct_lam=False`.
+
+    The authors' code reads the real and the imaginary parts of the spectrum as neighbouring real columns, which makes
+    its masks point-symmetric, tosses a coin to round lam up or down, and can soften the edges of a mask; here the
+    spectrum is complex, as in the paper, and masks are as sharp as in its experiments on classification.
+
+    Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047, section 4.
+    """
+
+    name = "fmix"
+    title = "FMix"
+    blends = "image inputs `[B, C, H, W]`: blots of low-frequency noise"
+    paper = "arXiv:2002.12047"
+    citation = (
+        "@article{harris2020fmix, title={FMix: Enhancing Mixed Sample Data Augmentation}, author={Harris, Ethan and "
+        'Marcu, Antonia and Painter, Matthew and Niranjan, Mahesan and Pr{\\"u}gel-Bennett, Adam and Hare, Jonathon}, '
+        "journal={arXiv preprint arXiv:2002.12047}, year={2020}}"
+    )
+
+    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+        return low_frequency_noise(count, height, width, DECAY, rng)
+
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+        return keep_highest(fields, share)

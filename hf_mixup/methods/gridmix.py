@@ -1,0 +1,38 @@
+"""GridMix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hf_mixup.functional.masks import enlarge_cells, keep_highest
+from hf_mixup.methods.masks import MaskMethod
+
+
+class GridMix(MaskMethod):
+    """Replace random cells of a grid over each picture by the partner's: CutMix in many small places.
+
+    Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share
+    of their pixels, unless `correct_lam=False`; where the grid does not divide the picture, cells differ by a pixel.
+    For a vision transformer, the grid of its patches mixes whole patches. The paper's second loss, over the label of
+    each cell, needs another head and is left out.
+
+    Source: Baek, Bang and Shim 2021, "GridMix: Strong regularization through local context mapping", Pattern
+    Recognition 109, 107594.
+    """
+
+    name = "gridmix"
+    title = "GridMix"
+    blends = "image inputs `[B, C, H, W]`: cells of a grid"
+    paper = "doi:10.1016/j.patcog.2020.107594"
+    citation = (
+        "@article{baek2021gridmix, title={GridMix: Strong regularization through local context mapping}, author={Baek, "
+        "Kyungjune and Bang, Duhyeon and Shim, Hyunjung}, journal={Pattern Recognition}, volume={109}, "
+        "pages={107594}, year={2021}}"
+    )
+
+    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+        return torch.rand(count, self.config.grid, self.config.grid, generator=rng)
+
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+        return enlarge_cells(keep_highest(fields, share), height, width)

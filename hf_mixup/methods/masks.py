@@ -1,0 +1,54 @@
+"""What methods share that mix pictures by a mask of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional.masks import mask_lam, paste
+from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.sites.inputs import float_keys
+
+
+class MaskMethod(Method):
+    """A method that takes the partner's pixels outside a mask.
+
+    A subclass draws fields of noise (`draw_fields`), and says which mask follows from a field and a share to keep
+    (`masks_of`). Rows that share a lam share the field; the share is each row's own, for the coin of `prob` may leave
+    some of them alone. lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`.
+    """
+
+    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+        """Draw noise for `count` masks, [count, ...]."""
+        raise NotImplementedError
+
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+        """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
+        raise NotImplementedError
+
+    def draw(self, request: Request) -> Params:
+        params, cfg = super().draw(request), self.config
+        lam = params.lam
+        height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
+        if cfg.lam_per == "batch":
+            fields = self.draw_fields(1, height, width, request.rng)
+            lam = lam[:1] if bool((lam == lam[0]).all()) else lam
+        else:
+            fields = self.draw_fields(request.rows, height, width, request.rng)[self.shared_with(params.partner)]
+        mask = self.masks_of(fields, lam, height, width)
+        true = mask_lam(mask).expand(request.rows)
+        return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.mask is None:
+            raise ValueError(f"method {params.method!r} was given parameters without a mask")
+        mixed = dict(batch)
+        for key in self._keys(batch, len(params.partner)):
+            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
+        return mixed
+
+    def _keys(self, batch: Batch, rows: int) -> list[str]:
+        return float_keys(batch, rows, self.name, self.config.keys, dims=4)

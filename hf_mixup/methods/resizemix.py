@@ -1,0 +1,71 @@
+"""ResizeMix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional import box_lam
+from hf_mixup.functional.resizing import boxes_inside, paste_resized
+from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.sites.inputs import float_keys
+
+SIDES = (0.1, 0.8)
+"""Range of the box's sides as shares of the image's, from the paper."""
+
+
+class ResizeMix(Method):
+    """Paste the partner's whole picture, made smaller, into a box of each picture: no part of an object is cut off.
+
+    The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
+    0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is given
+    instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). The box lies wholly inside, anywhere with equal
+    chance; lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were
+    rounded to pixels. The picture is resized bilinearly with antialiasing.
+
+    Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
+    2012.11101.
+    """
+
+    name = "resizemix"
+    title = "ResizeMix"
+    blends = "image inputs `[B, C, H, W]`: the partner's whole picture in a box"
+    paper = "arXiv:2012.11101"
+    citation = (
+        "@article{qin2020resizemix, title={ResizeMix: Mixing Data with Preserved Object Information and True Labels}, "
+        "author={Qin, Jie and Fang, Jiemin and Zhang, Qian and Liu, Wenyu and Wang, Xingang and Wang, Xinggang}, "
+        "journal={arXiv preprint arXiv:2012.11101}, year={2020}}"
+    )
+
+    def draw(self, request: Request) -> Params:
+        params, cfg = super().draw(request), self.config
+        height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
+        one = cfg.lam_per == "batch" and bool((params.lam == params.lam[0]).all())
+        spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
+        # The spot is what rows share, not the box: the coin of `prob` may leave alone the row that they share with.
+        spot, lam = (spot[0], params.lam[0]) if one else (spot[self.shared_with(params.partner)], params.lam)
+        boxes = boxes_inside(spot, height, width, lam)
+        true = box_lam(boxes, height, width).expand(request.rows)
+        return replace(params, lam=true if cfg.correct_lam else params.lam, boxes=boxes)
+
+    def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
+        lam, cfg = super()._draw_lam(request, partner), self.config
+        if cfg.lam is not None:
+            return lam
+        low, high = cfg.minmax or SIDES
+        side = low + (high - low) * (1 - lam)
+        return torch.where(lam < 1, 1 - side.square(), 1.0)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.boxes is None:
+            raise ValueError(f"method {params.method!r} was given parameters without boxes")
+        mixed = dict(batch)
+        for key in self._keys(batch, len(params.partner)):
+            mixed[key] = paste_resized(batch[key], params.partner, params.boxes, inplace=inplace)
+        return mixed
+
+    def _keys(self, batch: Batch, rows: int) -> list[str]:
+        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
