@@ -44,7 +44,8 @@ class MixedBatch:
     ) -> None:
         self.inputs, self.labels = inputs, labels
         drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        self.mean_lam, self.rate = sum(drawn) / len(drawn), sum(lam < 1 for lam in drawn) / len(drawn)
+        changed = sum(lam < 1 for lam in drawn) if params.rows is None else len(params.rows)
+        self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace

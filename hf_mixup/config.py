@@ -78,6 +78,8 @@ class MixupConfig:
     bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
     sampling_rate: int = knob(16000, "between_class: samples a second of the sounds.")
     mix_weight: float = knob(0.2, "sftmix: weight of the mixed loss beside the plain one.")
+    eta: float = knob(1.0, "regmixup: weight of the mixed loss beside the clean one.")
+    sigma: float = knob(0.1, "gaussian: standard deviation of the noise, in units of the inputs or embeddings.")
     side: Literal["both", "image", "text"] | None = knob(
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
     )
@@ -186,6 +188,8 @@ class MixupConfig:
                     raise ValueError(f"{name}={value!r}: expected a number above 0")
         _number("bandwidth", self.bandwidth, 0, math.inf)
         _number("sampling_rate", self.sampling_rate, 1, math.inf)
+        for name in ("eta", "sigma"):
+            _number(name, getattr(self, name), 0, math.inf)
         _number("mix_weight", self.mix_weight, 0, math.inf)
         if self.bandwidth == 0:
             raise ValueError("bandwidth=0: expected a number above 0")

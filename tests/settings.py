@@ -32,6 +32,8 @@ ROWS: dict[str, Row] = {
     "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
     "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
     "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
+    "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
+    "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py
     "between_class": Row(()),  # for sounds: tests/test_sounds.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py

@@ -12,6 +12,7 @@ from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.embedding import Embedding
 from hf_mixup.methods.features import Features
 from hf_mixup.methods.fmix import FMix
+from hf_mixup.methods.gaussian import Gaussian
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.gridmix import GridMix
 from hf_mixup.methods.intra import Intra
@@ -20,6 +21,7 @@ from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.regmixup import RegMixup
 from hf_mixup.methods.resizemix import ResizeMix
 from hf_mixup.methods.saliencymix import SaliencyMix
 from hf_mixup.methods.sentence import Sentence
@@ -38,6 +40,8 @@ METHODS: dict[str, type[Method]] = {
     "saliencymix": SaliencyMix,
     "attentive": Attentive,
     "transmix": TransMix,
+    "regmixup": RegMixup,
+    "gaussian": Gaussian,
     "between_class": BetweenClass,
     "embedding": Embedding,
     "manifold": Manifold,

@@ -29,6 +29,8 @@ class Params:
         layer: depth of a hidden-layer blend, in blocks.
         mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows).
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
+        rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
+        seed: of noise that is drawn where the batch lies.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
     """
 
@@ -39,13 +41,15 @@ class Params:
     layer: int | None = None
     mask: Tensor | None = None
     places: Tensor | None = None
+    rows: Tensor | None = None
+    seed: int = 0
     open: bool = False
 
     def to(self, device: torch.device) -> Params:
         """Return the same parameters on a device."""
         if self.partner.device == device:
             return self
-        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "mask", "places")}
+        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "mask", "places", "rows")}
         return replace(self, **{k: v.to(device, non_blocking=True) for k, v in drawn.items() if v is not None})
 
 

@@ -1,0 +1,67 @@
+"""RegMixup: the mixed batch beside the clean one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.methods.mixup import blend_inputs
+
+
+class RegMixup(Method):
+    """Add to the loss of the clean batch `eta` times that of its mixed copy, both seen in one forward pass.
+
+    The model runs over [B + R] rows: the clean ones, then the mixed copies of those R that the coin of `prob` chose
+    (all, by default); a row left alone has the plain loss only. Batch normalisation therefore takes its statistics
+    from clean and mixed rows together, as in the paper's code. The logits returned are those of all B + R rows; the
+    accuracy is that on the mixed ones. Both losses are divided by the B labels, as the paper writes it; its code takes
+    the mean over 2 B rows, half of that.
+
+    Source: Pinto et al. 2022, "RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution
+    Robustness", arXiv 2206.14502 (there alpha = 10 or 20, so that lam is near 1/2, and eta = 1).
+    """
+
+    name = "regmixup"
+    title = "RegMixup"
+    blends = "any float input, as a second loss beside the clean batch's"
+    paper = "arXiv:2206.14502"
+    citation = (
+        "@inproceedings{pinto2022regmixup, title={RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy "
+        "and Out Distribution Robustness}, author={Pinto, Francesco and Yang, Harry and Lim, Ser-Nam and Torr, Philip "
+        "H. S. and Dokania, Puneet K.}, booktitle={NeurIPS}, year={2022}}"
+    )
+    own_loss = True
+
+    def draw(self, request: Request) -> Params:
+        if "input_ids" in request.batch:
+            raise ValueError(
+                "method 'regmixup' mixes float inputs, and the batch has input_ids: tokens are mixed by "
+                "method='embedding'"
+            )
+        params = super().draw(request)
+        return replace(params, rows=(params.lam < 1).nonzero()[:, 0])
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        mixed = blend_inputs(batch, params, self.name, self.config.keys, inplace=False)
+        return {key: _beside(value, mixed[key], params.rows, len(params.lam)) for key, value in batch.items()}
+
+    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
+        rows, count = params.rows, len(labels)
+        clean = Term(logits[:count], labels, labels, torch.ones_like(params.lam))
+        if rows is None or not len(rows):
+            return [clean]
+        others, lam = self.other_labels(labels, params)[rows], self.label_lam(labels, params)[rows]
+        return [Term(logits[count:], labels[rows], others, lam, self.config.eta), clean]
+
+
+def _beside(clean: Any, mixed: Any, rows: Tensor | None, count: int) -> Any:
+    """Return what goes with a row for the clean rows, then for the mixed ones; anything else as it is."""
+    if isinstance(clean, Tensor) and clean.dim() and len(clean) == count:
+        return torch.cat([clean, mixed if rows is None or len(rows) == count else mixed[rows]])
+    if isinstance(clean, (list, tuple)) and len(clean) == count and rows is not None:
+        return [*clean, *(mixed[row] for row in rows.tolist())]
+    return clean
