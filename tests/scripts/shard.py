@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from hf_mixup import Mixup
 from tests.conftest import batch_of, build
+from tests.scripts import leave
 
 ROWS, STEPS = 8, 3
 
@@ -49,9 +50,8 @@ def main(method: str, folder: Path) -> None:
     if rank == 0:
         sharded = all(isinstance(parameter, DTensor) for parameter in model.parameters())
         torch.save({"weights": weights, "losses": losses, "sharded": sharded}, folder / "end.pt")
-    if processes > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(sys.argv[1], Path(sys.argv[2]))
+    leave()

@@ -17,6 +17,7 @@ import hf_mixup.methods.base
 from hf_mixup import MixupConfig
 from tests.conftest import build, examples
 from tests.doors import DOORS
+from tests.scripts import leave
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:
@@ -48,5 +49,4 @@ def main(door: str, name: str, method: str, rows: int, folder: str, extra: dict[
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5], json.loads(sys.argv[6]))
-    if torch.distributed.is_initialized():  # else its threads may outlive the process, which aborts it
-        torch.distributed.destroy_process_group()
+    leave()

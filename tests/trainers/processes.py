@@ -13,6 +13,7 @@ from transformers import Trainer, TrainingArguments
 
 import hf_mixup.methods.base
 from hf_mixup import MixupCallback, MixupConfig, MixupTrainer
+from tests.scripts import leave
 from tests.trainers.test_others import sequences, t5
 
 
@@ -70,5 +71,4 @@ if __name__ == "__main__":
         score(rows, folder)
     else:
         train(what, rows, folder)
-    if torch.distributed.is_initialized():  # else its threads may outlive the process, which aborts it
-        torch.distributed.destroy_process_group()
+    leave()
