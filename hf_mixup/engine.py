@@ -20,7 +20,7 @@ from hf_mixup.methods.base import Request
 from hf_mixup.pairs import PAIR_IDS, tower_inputs
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
-from hf_mixup.sites.check import check_exchange_once, check_loss_once
+from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import LABELS, Labels, check_labels, read_labels
@@ -160,8 +160,12 @@ class Mixup:
 
     def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
         """Hold the mixed loss against the model's own at the first batch, unless another is wanted, or no check."""
-        if self.config.self_check and not self._own_loss:
+        if self.tries_loss(model):
             check_loss_once(model, batch)
+
+    def tries_loss(self, model: nn.Module) -> bool:
+        """Whether the loss is still to be held against the model's own."""
+        return self.config.self_check and not self._own_loss and not loss_is_checked(model)
 
     @property
     def _own_loss(self) -> bool:

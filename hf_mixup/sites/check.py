@@ -111,8 +111,7 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: if they differ: the model adds or weighs something that mixing would leave out.
     """
-    checked = sites_of(model).checked
-    if "loss" in checked:
+    if loss_is_checked(model):
         return
     rows, config = two_rows(batch), getattr(model, "config", None)
     declared = getattr(config, "problem_type", None)
@@ -138,7 +137,12 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
             f"squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. Use class_weights or "
             "label_smoothing of MixupConfig for these, or set self_check=False to train on the mixed loss all the same"
         )
-    checked.add("loss")
+    sites_of(model).checked.add("loss")
+
+
+def loss_is_checked(model: nn.Module) -> bool:
+    """Whether `check_loss_once` has passed this model."""
+    return "loss" in sites_of(model).checked
 
 
 def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tensor:
