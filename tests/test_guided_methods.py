@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.functional.saliency import cells_to_pixels, most_salient, spectral_residual, top_cells
+from hf_mixup.functional.masks import enlarge_cells, top_cells
+from hf_mixup.functional.saliency import most_salient, spectral_residual
 from hf_mixup.methods.transmix import own_attention
 from hf_mixup.sites.attention import attention_grid, grid_of
 from tests.conftest import build
@@ -186,7 +187,7 @@ def test_top_cells_by_hand() -> None:
     for row, wanted in enumerate(count.tolist()):
         ranked = sorted(range(15), key=lambda cell: (-float(scores[row].flatten()[cell]), cell))
         assert sorted(ranked[:wanted]) == found[row].flatten().nonzero().flatten().tolist()
-    pixels = cells_to_pixels(found, 7, 11)
+    pixels = enlarge_cells(found, 7, 11)
     for y in range(7):
         for x in range(11):
             assert torch.equal(pixels[:, y, x], found[:, y * 3 // 7, x * 5 // 11])

@@ -37,6 +37,26 @@ def low_frequency_noise(
     return torch.fft.irfft2(torch.view_as_complex(noise) * amplitude, s=(height, width))
 
 
+def top_cells(scores: Tensor, count: Tensor) -> Tensor:
+    """Return which cells of each grid are among its `count` largest; of equal ones the first in reading order.
+
+    Args:
+        scores: floats [b, h, w].
+        count: long [B] in [0, h * w]; either of b and B may be 1, and is then used for all.
+
+    Returns:
+        bool [max(b, B), h, w] with exactly count[i] True in row i.
+
+    >>> top_cells(torch.tensor([[[3.0, 1.0], [2.0, 4.0]]]), torch.tensor([2])).long()
+    tensor([[[1, 0],
+             [0, 1]]])
+    """
+    order = scores.flatten(1).argsort(dim=-1, descending=True, stable=True)
+    taken = torch.arange(order.shape[1], device=order.device) < count[:, None]
+    order, taken = torch.broadcast_tensors(order, taken)
+    return torch.zeros_like(taken).scatter(1, order, taken).unflatten(1, scores.shape[1:])
+
+
 def keep_highest(field: Tensor, share: Tensor) -> Tensor:
     """Mark the highest values of each field, exactly round(share * N) of its N.
 
@@ -54,11 +74,7 @@ def keep_highest(field: Tensor, share: Tensor) -> Tensor:
             [[1, 1],
              [1, 1]]])
     """
-    flat = field.flatten(1)
-    count = (share.double() * flat.shape[1]).round().long()
-    first = torch.arange(flat.shape[1]) < count[:, None]
-    order, first = torch.broadcast_tensors(flat.argsort(dim=1, descending=True), first)
-    return torch.zeros_like(first).scatter(1, order, first).unflatten(1, field.shape[1:])
+    return top_cells(field, (share.double() * field[0].numel()).round().long())
 
 
 def enlarge_cells(cells: Tensor, height: int, width: int) -> Tensor:
@@ -78,7 +94,8 @@ def enlarge_cells(cells: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(
             f"a grid of {down} x {across} cells is finer than the image of {height} x {width} pixels: set a smaller one"
         )
-    row, column = torch.arange(height) * down // height, torch.arange(width) * across // width
+    row = torch.arange(height, device=cells.device) * down // height
+    column = torch.arange(width, device=cells.device) * across // width
     return cells[:, row[:, None], column]
 
 

@@ -1,4 +1,4 @@
-"""Where a picture draws the eye, from its spectrum alone, and the cells of a grid that matter most."""
+"""Where a picture draws the eye, from its spectrum alone."""
 
 from __future__ import annotations
 
@@ -78,34 +78,3 @@ def most_salient(saliency: Tensor) -> Tensor:
     at = saliency.flatten(1).argmax(-1)
     width = saliency.shape[-1]
     return torch.stack([at.div(width, rounding_mode="floor"), at % width], -1)
-
-
-def top_cells(scores: Tensor, count: Tensor) -> Tensor:
-    """Return which cells of each grid are among its `count` largest; of equal ones the first in reading order.
-
-    Args:
-        scores: floats [B, h, w].
-        count: long [B] in [0, h * w].
-
-    Returns:
-        bool [B, h, w] with exactly count[i] True in row i.
-
-    >>> top_cells(torch.tensor([[[3.0, 1.0], [2.0, 4.0]]]), torch.tensor([2])).long()
-    tensor([[[1, 0],
-             [0, 1]]])
-    """
-    order = scores.flatten(1).argsort(dim=-1, descending=True, stable=True)
-    taken = torch.arange(order.shape[1], device=order.device) < count[:, None]
-    return torch.zeros_like(taken).scatter(1, order, taken).reshape(scores.shape)
-
-
-def cells_to_pixels(cells: Tensor, height: int, width: int) -> Tensor:
-    """Return a grid [B, h, w] stretched to pixels [B, H, W]: pixel (y, x) lies in cell (y * h // H, x * w // W).
-
-    >>> cells_to_pixels(torch.tensor([[[True, False]]]), 2, 3).long()
-    tensor([[[1, 1, 0],
-             [1, 1, 0]]])
-    """
-    rows = torch.arange(height, device=cells.device) * cells.shape[1] // height
-    columns = torch.arange(width, device=cells.device) * cells.shape[2] // width
-    return cells[:, rows[:, None], columns]

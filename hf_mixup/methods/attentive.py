@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from torch import nn
-
-from hf_mixup.functional.masks import paste
-from hf_mixup.functional.saliency import cells_to_pixels, top_cells
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
+from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.masks import MaskMethod
 from hf_mixup.sites.attention import attention_grid
-from hf_mixup.sites.inputs import float_keys
 
 
-class Attentive(Method):
+class Attentive(MaskMethod):
     """Replace the cells of each picture where the model attends to its partner most by the partner's pixels there.
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
@@ -46,16 +42,5 @@ class Attentive(Method):
         scores = attention_grid(request.model, request.batch, pixels).cpu()
         count = ((1 - params.lam.double()) * scores[0].numel()).round().long()
         taken = top_cells(scores[params.partner], count)
-        mask = ~cells_to_pixels(taken, *pixels.shape[-2:])
-        return replace(params, lam=mask.flatten(1).double().mean(1).float(), mask=mask)
-
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.mask is None:
-            raise ValueError(f"method {params.method!r} was given parameters without a mask")
-        mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
-        return mixed
-
-    def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+        mask = ~enlarge_cells(taken, *pixels.shape[-2:])
+        return replace(params, lam=mask_lam(mask), mask=mask)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import keep_highest, low_frequency_noise
-from hf_mixup.methods.masks import MaskMethod
+from hf_mixup.methods.masks import RandomMask
 
 DECAY = 3.0
 """How fast the amplitude falls with the frequency, from the paper."""
 
 
-class FMix(MaskMethod):
+class FMix(RandomMask):
     """Replace blots of each picture, of any shape, by the partner's pixels.
 
     The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,

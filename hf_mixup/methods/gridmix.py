@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import enlarge_cells, keep_highest
-from hf_mixup.methods.masks import MaskMethod
+from hf_mixup.methods.masks import RandomMask
 
 
-class GridMix(MaskMethod):
+class GridMix(RandomMask):
     """Replace random cells of a grid over each picture by the partner's: CutMix in many small places.
 
     Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share

@@ -14,7 +14,22 @@ from hf_mixup.sites.inputs import float_keys
 
 
 class MaskMethod(Method):
-    """A method that takes the partner's pixels outside a mask.
+    """A method that takes the partner's pixels outside a mask that it draws."""
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.mask is None:
+            raise ValueError(f"method {params.method!r} was given parameters without a mask")
+        mixed = dict(batch)
+        for key in self._keys(batch, len(params.partner)):
+            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
+        return mixed
+
+    def _keys(self, batch: Batch, rows: int) -> list[str]:
+        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+
+
+class RandomMask(MaskMethod):
+    """A method whose mask comes from noise.
 
     A subclass draws fields of noise (`draw_fields`), and says which mask follows from a field and a share to keep
     (`masks_of`). Rows that share a lam share the field; the share is each row's own, for the coin of `prob` may leave
@@ -41,14 +56,3 @@ class MaskMethod(Method):
         mask = self.masks_of(fields, lam, height, width)
         true = mask_lam(mask).expand(request.rows)
         return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
-
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.mask is None:
-            raise ValueError(f"method {params.method!r} was given parameters without a mask")
-        mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
-        return mixed
-
-    def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
