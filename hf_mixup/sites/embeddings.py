@@ -115,11 +115,11 @@ def tables(model: nn.Module) -> list[nn.Module]:
     return list(dict.fromkeys(adapted.get(leaf, leaf) for leaf in leaves))
 
 
-def install_tables(model: nn.Module) -> bool:
+def install_tables(model: nn.Module, kind: type[Site] = TableSite) -> bool:
     """Put the hooks on everything that looks like a table, before the model is compiled; return whether any does."""
     found = [module for module in tables(model) if "Embed" in type(getattr(module, "base_layer", module)).__name__]
     for module in found:
-        sites_of(model).after(module, TableSite)
+        sites_of(model).after(module, kind)
     return bool(found)
 
 
@@ -137,6 +137,12 @@ def lookups_of(model: nn.Module, inputs: Mapping[str, Any]) -> list[Lookup]:
         if not found[key]:
             refuse_no_table(model)
     return found[key]
+
+
+def words_of(model: nn.Module, inputs: Mapping[str, Any]) -> Lookup | None:
+    """Return the reading of the table of words: that of `input_ids` as they are; None if there is none such."""
+    lookups = lookups_of(model, inputs)
+    return next((each for each in lookups if each.key == "input_ids" and each.shift == 0 and each.tokens), None)
 
 
 def _find(model: nn.Module, rows: dict[str, Any]) -> list[Lookup]:

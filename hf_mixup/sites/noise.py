@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.sites.embeddings import Lookup, lookups_of, tables
+from hf_mixup.sites.embeddings import Lookup, install_tables, words_of
 from hf_mixup.sites.hooks import Site, sites_of
 from hf_mixup.sites.rows import undisturbed, visible_rows
 from hf_mixup.sites.watch import map_tensors, tensors_in, watch
@@ -49,9 +49,7 @@ class NoiseSite(Site):
 
 def install_noise(model: nn.Module) -> None:
     """Put the hooks on everything that looks like a table, before the model is compiled; a model may have none."""
-    for module in tables(model):
-        if "Embed" in type(getattr(module, "base_layer", module)).__name__:
-            sites_of(model).after(module, NoiseSite)
+    install_tables(model, NoiseSite)
 
 
 def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
@@ -86,16 +84,16 @@ def _word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int
     found = sites_of(model).found
     key = f"words of {', '.join(sorted(batch))}"
     if key not in found:
-        words = [each for each in lookups_of(model, batch) if each.key == IDS and each.shift == 0 and each.tokens]
-        if not words:
+        words = words_of(model, batch)
+        if words is None:
             raise ValueError(
                 f"{type(model).__name__} reads its {IDS} in no table as they are: noise on tokens has no place, use "
                 "method='manifold'"
             )
         with undisturbed(model):
-            calls = watch(model, visible_rows(batch, model), [words[0].module])
-        output = next(tensors_in(next(call.output for call in calls if call.number == words[0].number)))
-        found[key] = words[0], output.shape[-1]
+            calls = watch(model, visible_rows(batch, model), [words.module])
+        output = next(tensors_in(next(call.output for call in calls if call.number == words.number)))
+        found[key] = words, output.shape[-1]
     return found[key]
 
 

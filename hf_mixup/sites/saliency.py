@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.losses import mixed_loss_sum
-from hf_mixup.sites.embeddings import Lookup, lookups_of
+from hf_mixup.sites.embeddings import Lookup, words_of
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import undisturbed
 from hf_mixup.sites.watch import map_tensors
@@ -74,9 +74,9 @@ def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -
 
 def _words(model: nn.Module, batch: Mapping[str, Any]) -> Lookup:
     """Return the reading of the table of words."""
-    for lookup in lookups_of(model, batch):
-        if lookup.key == "input_ids" and lookup.shift == 0 and lookup.tokens:
-            return lookup
+    lookup = words_of(model, batch)
+    if lookup is not None:
+        return lookup
     raise ValueError(
         f"{type(model).__name__} has no table that reads input_ids as they are, where the gradient of each token could "
         "be taken: use method='span_cut', which needs none"
