@@ -101,7 +101,7 @@ class MixupConfig:
     loss: Literal["auto", "bce", "infonce", "sigmoid"] = knob(
         "auto", "auto follows problem type or model; bce scores each class by itself; infonce, sigmoid: for pairs."
     )
-    label_smoothing: float = knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
+    label_smoothing: float = knob(0.0, "Label smoothing of class labels, applied before mixing.")
     class_weights: list[float] | None = knob(None, "One weight a class for the cross-entropy.")
     distill_weight: float | None = knob(
         None, "With a teacher: share in [0, 1] of its scores in the loss, the labels have the rest (default: 0.5)."

@@ -34,7 +34,8 @@ def mixed_loss_sum(
         labels: [B] or [B, T] class ids (-100 is ignored), [B, C] floats, or [B] floats.
         other: those that they are mixed with, of the same shape.
         lam: weight of the row's own label, float32 [B], or one for each label.
-        smoothing: label smoothing in [0, 1), single-label only.
+        smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a row s
+            over yes and no of each. Not for regression.
         class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
             weights).
         bce: score each class of a single-label problem by itself.

@@ -189,4 +189,6 @@ def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) ->
     if kind == "single_label_classification":
         alone = torch.arange(len(labels), device=labels.device)
         return soft_targets(labels, alone, 1.0, classes, smoothing=smoothing)
-    return labels.to(torch.promote_types(labels.dtype, torch.float32))
+    labels = labels.to(torch.promote_types(labels.dtype, torch.float32))
+    # Several labels a row: each is a choice of its own between two.
+    return labels * (1 - smoothing) + smoothing / 2 if kind == "multi_label_classification" and smoothing else labels

@@ -18,7 +18,7 @@ from transformers import (
     DistilBertForTokenClassification,
 )
 
-from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
+from hf_mixup import EMACallback, Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.trainers import KINDS, refuse_settings
 from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
 from tests.doors import DOORS
@@ -268,3 +268,24 @@ def test_what_cannot_teach_is_refused_before_the_first_step(arguments: Any) -> N
         outputs = model(**mixed.inputs)
     with pytest.raises(ValueError, match=r"the teacher's logits are \[6, 9\], the model's \[6, 4\]"):
         mixed.loss(outputs)
+
+
+def test_smoothing_teacher_and_average_go_together(arguments: Any) -> None:
+    """Smoothing is the labels' alone, the teacher's scores stay as sharp as they are, the average follows both."""
+    found = {}
+    for smoothing in (0.0, 0.3):
+        for weight in (0.4, 1.0):
+            model, average = build("vit"), EMACallback(decay=0.5)
+            trainer = MixupTrainer(
+                model,
+                arguments(max_steps=2, label_smoothing_factor=smoothing),
+                mixup={"method": "cutmix", "distill_weight": weight},
+                teacher=build("resnet", seed=3),
+                train_dataset=examples("vit", 8),
+                callbacks=[average],
+            )
+            trainer.train()
+            assert trainer.mixup.config.label_smoothing == smoothing
+            found[smoothing, weight] = torch.cat([value.flatten() for value in average.average.values()])
+    assert torch.equal(found[0.0, 1.0], found[0.3, 1.0])
+    assert not torch.equal(found[0.0, 0.4], found[0.3, 0.4])
