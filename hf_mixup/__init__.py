@@ -17,6 +17,7 @@ _HOMES = {
     "MixupTrainer": "trainer",
     "MixupTrainerMixin": "trainer",
     "MixupCallback": "callbacks",
+    "EMACallback": "ema",
     "PairCollator": "pairs",
     "load_emoji": "data",
 }
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from hf_mixup.collator import MixupCollator as MixupCollator
     from hf_mixup.config import MixupConfig as MixupConfig
     from hf_mixup.data import load_emoji as load_emoji
+    from hf_mixup.ema import EMACallback as EMACallback
     from hf_mixup.engine import Mixup as Mixup
     from hf_mixup.pairs import PairCollator as PairCollator
     from hf_mixup.trainer import MixupTrainer as MixupTrainer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.losses import auxiliary_loss, mixed_loss_sum
+from hf_mixup.losses import auxiliary_loss, distilled_loss_sum, label_mass, mixed_loss_sum, soft_scores
 from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Term
 from hf_mixup.sites.hooks import sites_of
@@ -43,6 +43,7 @@ class MixedBatch:
         inplace: bool,
     ) -> None:
         self.inputs, self.labels = inputs, labels
+        self._clean = inputs
         drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
         changed = sum(lam < 1 for lam in drawn) if params.rows is None else len(params.rows)
         self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
@@ -157,11 +158,11 @@ class LabelBatch(MixedBatch):
         if self.params.open:
             self.params = self._method.settle(self._logits, self.labels, self.params)
             self.partner, self.lam = self.params.partner, self.params.lam
-        total = self._logits.new_zeros((), dtype=torch.float32)
+        total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
         terms = self._method.terms(self._logits, self.labels, self.params)
         self._scored = terms[0]
-        for term in terms:
-            total = total + term.share * mixed_loss_sum(
+        for term in terms if taught < 1 else ():
+            total = total + (1 - taught) * term.share * mixed_loss_sum(
                 term.logits,
                 term.labels,
                 term.others,
@@ -171,10 +172,39 @@ class LabelBatch(MixedBatch):
                 class_weights=weights,
                 bce=config.loss == "bce",
             )
+        if taught:
+            total = total + taught * self._distilled_sum(terms, weights)
         items = self._mixup.count_items(replace(self._read, classes=self.classes))
         of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
         return total / of + auxiliary * (1 if num_items_in_batch is None else items / of)
+
+    def _distilled_sum(self, terms: list[Term], class_weights: Tensor | None) -> Tensor:
+        """Return the summed distance of the model's scores from the teacher's.
+
+        The teacher sees the mixed batch. Where rows are blended inside the model, it sees both rows as they are, and
+        what it says of them is blended as the labels are.
+        """
+        config, method, teacher = self._mixup.config, self._method, self._mixup.teacher
+        if teacher is None or self._logits is None:
+            raise RuntimeError("distillation needs a teacher and the model's logits")
+        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), config.loss == "bce"
+        scores = teacher.logits(self._clean if inside else self.inputs, self._logits.device)
+        if scores.shape != self._logits.shape:
+            raise ValueError(
+                f"the teacher's logits are {list(scores.shape)}, the model's {list(self._logits.shape)}: distillation "
+                "needs the same classes and places"
+            )
+        total = scores.new_zeros((), dtype=torch.float32)
+        for term, taught in zip(terms, method.terms(scores, self.labels, self.params)):
+            own, rest = label_mass(term.labels, term.others, term.lam, self.kind, class_weights)
+            target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
+            if inside:
+                share = beside(own / (own + rest).clamp(min=1e-12), target)
+                target = share * target + (1 - share) * target[self.partner]
+            distance = distilled_loss_sum(term.logits, target, own + rest, config.distill_temperature, self.kind, bce)
+            total = total + term.share * distance
+        return total
 
     def accuracy(self) -> Tensor | None:
         """Return the share of the targets' mass on the predicted class, 0-d; None before the loss or elsewhere.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -67,6 +68,7 @@ class MixupCallback(LogCallback):
 
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
+        teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
 
     Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
     it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
@@ -80,8 +82,8 @@ class MixupCallback(LogCallback):
     'cutmix'
     """
 
-    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup") -> None:
-        super().__init__(Mixup(mixup))
+    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup", teacher: nn.Module | None = None) -> None:
+        super().__init__(Mixup(mixup, teacher=teacher))
         self._armed: Armed | None = None
 
     def on_train_begin(

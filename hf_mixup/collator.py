@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ class MixupCollator:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
         model: the model of a *plain* Trainer: its training forward passes mix from now on. `MixupTrainer` needs no
             `model`; it adopts the collator.
+        teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
         settings: further `MixupConfig` settings, e.g. `alpha=0.2`.
 
     Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward
@@ -45,6 +47,7 @@ class MixupCollator:
         base: Any = None,
         mixup: MixupConfig | str | dict[str, Any] = "mixup",
         model: nn.Module | None = None,
+        teacher: nn.Module | None = None,
         **settings: Any,
     ) -> None:
         from hf_mixup.arming import Armed, torch_clock
@@ -53,7 +56,7 @@ class MixupCollator:
         if settings:
             config = MixupConfig.from_dict({**config.to_dict(), **settings})
         self.base = pick_base(base)
-        self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None))
+        self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None), teacher=teacher)
         self.adopted = False
         self._config: Any = None
         self._token_classes: int | None = None
@@ -130,8 +133,10 @@ class MixupCollator:
         return getattr(self.base, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A dataloader worker that is spawned gets a copy without the model.
-        return {**self.__dict__, "_armed": None}
+        # A dataloader worker that is spawned gets a copy without the models.
+        engine = copy(self.mixup)
+        engine.teacher = None
+        return {**self.__dict__, "_armed": None, "mixup": engine}
 
 
 def pick_base(base: Any) -> Any:

@@ -101,8 +101,12 @@ class MixupConfig:
     loss: Literal["auto", "bce", "infonce", "sigmoid"] = knob(
         "auto", "auto follows problem type or model; bce scores each class by itself; infonce, sigmoid: for pairs."
     )
-    label_smoothing: float = knob(0.0, "Label smoothing of single-label targets, applied before mixing.")
+    label_smoothing: float = knob(0.0, "Label smoothing of class labels, applied before mixing.")
     class_weights: list[float] | None = knob(None, "One weight a class for the cross-entropy.")
+    distill_weight: float | None = knob(
+        None, "With a teacher: share in [0, 1] of its scores in the loss, the labels have the rest (default: 0.5)."
+    )
+    distill_temperature: float = knob(2.0, "With a teacher: temperature that softens both models' scores.")
     prob_warmup: float = knob(0.0, "prob rises linearly from 0 over this share of the training steps.")
     off_ratio: float = knob(0.0, "No mixing in this last share of the training steps.")
     off_epochs: float = knob(0.0, "No mixing in this many last epochs.")
@@ -154,7 +158,7 @@ class MixupConfig:
         _number("alpha", self.alpha, 0, math.inf)
         if self.beta is not None:
             _number("beta", self.beta, 0, math.inf)
-        for name in ("prob", "prob_warmup", "off_ratio", "lam"):
+        for name in ("prob", "prob_warmup", "off_ratio", "lam", "distill_weight"):
             value = getattr(self, name)
             if value is not None:
                 _number(name, value, 0, 1, closed=True)
@@ -180,7 +184,7 @@ class MixupConfig:
 
     def _check_pairs(self) -> None:
         _number("m2_weight", self.m2_weight, 0, math.inf)
-        for name in ("temperature", "m2_temperature", "max_logit_scale"):
+        for name in ("temperature", "m2_temperature", "max_logit_scale", "distill_temperature"):
             value = getattr(self, name)
             if value is not None:
                 _number(name, value, 0, math.inf)
@@ -223,6 +227,7 @@ class MixupConfig:
     def plain(self) -> bool:
         """Whether training under this configuration is plain training: nothing mixed, the model's own loss."""
         own_loss = self.loss == "auto" and self.class_weights is None and not self.label_smoothing
+        own_loss = own_loss and not self.distill_weight
         own_temperature = self.temperature is None and self.learn_temperature
         return self.off and own_loss and own_temperature and self.chunk_size is None
 

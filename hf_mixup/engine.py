@@ -14,6 +14,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.batch import PairBatch
 from hf_mixup.contrastive.head import hold_temperature
 from hf_mixup.contrastive.keys import caption_keys
+from hf_mixup.distillation import Teacher
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
@@ -35,6 +36,7 @@ class Mixup:
         config: a `MixupConfig`, a method's name, or a mapping of settings.
         total_steps: optimizer steps of the whole run; needed only for a schedule, with `set_step`.
         tokenizer: tokenizer (or the processor that has it), for methods that read captions.
+        teacher: a model whose scores are distilled into the one that is trained, see `distill_weight`.
 
     Calling it gives a context that holds one mixed batch. It mixes whatever `model.training` says, so call it in
     training only. Each call draws anew, from the key (seed, process, step, number of the call);
@@ -60,6 +62,7 @@ class Mixup:
         config: MixupConfig | str | dict[str, Any] = "mixup",
         total_steps: int | None = None,
         tokenizer: Any = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
         self.method: Method = METHODS[self.config.method](self.config)
@@ -67,6 +70,15 @@ class Mixup:
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
         self.knows(tokenizer)
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            self.learn_from(teacher)
+
+    def learn_from(self, teacher: nn.Module) -> None:
+        """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
+        self.teacher = Teacher(teacher)
+        if self.config.distill_weight is None:
+            self.config.distill_weight = 0.5
 
     def __call__(
         self,
@@ -91,6 +103,7 @@ class Mixup:
             TypeError: for integer tensors where the method blends floats.
         """
         inner = unwrap(model)
+        self.check_teacher(inner)
         if is_dual_encoder(inner):
             return self._pairs(inner, batch, partner, lam, inplace)
         if self.method.for_pairs:
@@ -158,6 +171,16 @@ class Mixup:
         )
         return self.method.draw(request)
 
+    def check_teacher(self, model: nn.Module) -> None:
+        """Refuse a teacher that does not fit the model, and settings that need one where there is none."""
+        if self.teacher is not None:
+            self.teacher.check(model, self.method)
+        elif self.config.distill_weight:
+            raise ValueError(
+                f"distill_weight={self.config.distill_weight} needs a teacher: pass teacher=model to MixupTrainer, "
+                "MixupCollator, MixupCallback or Mixup"
+            )
+
     def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
         """Hold the mixed loss against the model's own at the first batch, unless another is wanted, or no check."""
         if self.tries_loss(model):
@@ -181,6 +204,7 @@ class Mixup:
     def prepare(self, model: nn.Module) -> None:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
         inner = unwrap(model)
+        self.check_teacher(inner)
         self.method.prepare(inner)
         if is_dual_encoder(inner) and not self.config.plain:
             hold_temperature(inner, self.config)

@@ -34,7 +34,8 @@ def mixed_loss_sum(
         labels: [B] or [B, T] class ids (-100 is ignored), [B, C] floats, or [B] floats.
         other: those that they are mixed with, of the same shape.
         lam: weight of the row's own label, float32 [B], or one for each label.
-        smoothing: label smoothing in [0, 1), single-label only.
+        smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a row s
+            over yes and no of each. Not for regression.
         class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
             weights).
         bce: score each class of a single-label problem by itself.
@@ -93,6 +94,64 @@ def loss_items(
     if class_weights is not None:
         return class_weights.to(labels.device)[labels[labelled]].sum()
     return labelled.sum() * (bce_classes or 1)
+
+
+def soft_scores(logits: Tensor, temperature: float, kind: ProblemType, bce: bool = False) -> Tensor:
+    """Return what a teacher's logits say, softened, in float32 at least: probabilities, or numbers for regression."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if kind == "regression":
+        return logits
+    softened = logits / temperature
+    return softened.softmax(-1) if kind == "single_label_classification" and not bce else softened.sigmoid()
+
+
+def distilled_loss_sum(
+    logits: Tensor, taught: Tensor, mass: Tensor, temperature: float, kind: ProblemType, bce: bool = False
+) -> Tensor:
+    """Return the summed distance of a model from its teacher, a 0-d tensor in float32 at least.
+
+    T^2 KL(teacher || model) at each place, both softened by T; of each class by itself for multi-label problems and
+    `bce`; squared errors for regression.
+
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2 (gradients
+    of softened targets are 1 / T^2 of the others', hence the factor).
+
+    Args:
+        logits: of the model, [B, C], [B, T, C], or [B] or [B, 1] for regression.
+        taught: `soft_scores` of the teacher, of the same shape.
+        mass: what each place counts, float32 [B] or [B, T].
+
+    >>> taught = soft_scores(torch.tensor([[2.0, 0.0]]), 2.0, "single_label_classification")
+    >>> distilled_loss_sum(torch.zeros(1, 2), taught, torch.ones(1), 2.0, "single_label_classification")
+    tensor(0.4438)
+    """
+    logits = logits.to(taught.dtype)
+    if kind == "regression":
+        return (beside(mass, taught) * (logits.reshape(taught.shape) - taught).square()).sum()
+    softened = logits / temperature
+    if kind == "single_label_classification" and not bce:
+        each = torch.xlogy(taught, taught) - torch.where(taught > 0, taught * softened.log_softmax(-1), 0)
+    else:
+        own = F.binary_cross_entropy_with_logits(softened, taught, reduction="none")
+        each = own + torch.xlogy(taught, taught) + torch.xlogy(1 - taught, 1 - taught)
+    return temperature**2 * (beside(mass, each) * each).sum()
+
+
+def label_mass(
+    labels: Tensor, other: Tensor, lam: Tensor, kind: ProblemType, class_weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return what a row's (or token's) own label and the other one count in the loss, float32 [B] or [B, T] each.
+
+    >>> label_mass(torch.tensor([0, -100]), torch.tensor([1, 0]), torch.tensor(0.25), "single_label_classification")
+    (tensor([0.2500, 0.0000]), tensor([0.7500, 0.7500]))
+    """
+    if kind != "single_label_classification":
+        return lam, 1 - lam
+    share = beside(lam, labels)
+    kept = [(each != IGNORED).to(lam.dtype) for each in (labels, other)]
+    if class_weights is not None:
+        kept = [mask * class_weights[each.where(each != IGNORED, 0)] for mask, each in zip(kept, (labels, other))]
+    return share * kept[0], (1 - share) * kept[1]
 
 
 def auxiliary_loss(model: nn.Module, outputs: Any) -> Tensor | float:

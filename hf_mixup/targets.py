@@ -59,7 +59,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
         ids = batch.get("input_ids")
         choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
         return Labels(values, kind, choices or getattr(config, "num_labels", None))
-    vocabulary = _vocabulary(model)
+    vocabulary = vocabulary_of(model)
     if vocabulary and predicts_next(model):
         values = F.pad(values[:, 1:], (0, 1), value=IGNORED)
     return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
@@ -96,7 +96,7 @@ def predicts_next(model: nn.Module) -> bool:
     return shifted and "WithLMHead" not in loss
 
 
-def _vocabulary(model: nn.Module) -> int | None:
+def vocabulary_of(model: nn.Module) -> int | None:
     """Return how many tokens a language model scores, None for another head."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)
@@ -189,4 +189,6 @@ def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) ->
     if kind == "single_label_classification":
         alone = torch.arange(len(labels), device=labels.device)
         return soft_targets(labels, alone, 1.0, classes, smoothing=smoothing)
-    return labels.to(torch.promote_types(labels.dtype, torch.float32))
+    labels = labels.to(torch.promote_types(labels.dtype, torch.float32))
+    # Several labels a row: each is a choice of its own between two.
+    return labels * (1 - smoothing) + smoothing / 2 if kind == "multi_label_classification" and smoothing else labels

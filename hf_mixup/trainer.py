@@ -31,6 +31,7 @@ class MixupTrainerMixin(_AnyTrainer):
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
             is a `MixupCollator`, else "mixup".
+        teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
         args, kwargs: as the Trainer takes them.
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
@@ -50,10 +51,16 @@ class MixupTrainerMixin(_AnyTrainer):
     """
 
     def __init__(
-        self, *args: Any, mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None,
+        teacher: nn.Module | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
+        if teacher is not None:
+            self.mixup.learn_from(teacher)
         self.mixup_stats = MixStats()
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
@@ -223,6 +230,7 @@ class MixupTrainer(MixupTrainerMixin, Trainer):
 
     Args:
         mixup: a `MixupConfig`, a method's name ("mixup", "cutmix", "manifold", ...), or a mapping of settings.
+        teacher: a model whose scores are distilled, see `MixupTrainerMixin`.
         args, kwargs: as `transformers.Trainer` takes them.
 
     See `MixupTrainerMixin` for what it does, and Zhang et al. 2018, arXiv 1710.09412, for the idea.

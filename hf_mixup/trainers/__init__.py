@@ -62,6 +62,7 @@ def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) ->
         "loss": config.loss != "auto",
         "class_weights": config.class_weights is not None,
         "label_smoothing": bool(config.label_smoothing),
+        "distill_weight": bool(config.distill_weight),
         "label_smoothing_factor": bool(args.label_smoothing_factor),
         "loss_type": getattr(args, "loss_type", "nll") != "nll",
     }

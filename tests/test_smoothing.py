@@ -1,0 +1,96 @@
+"""Label smoothing with every form of target, against sums over classes in double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BertForQuestionAnswering,
+    BertForTokenClassification,
+    BertLMHeadModel,
+)
+
+from hf_mixup import Mixup
+from tests.conftest import CLASSES, CONFIGS, batch_of, build
+
+PARTNER, LAM, SMOOTHING = torch.tensor([3, 4, 5, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35, 0.6]), 0.3
+
+
+def smoothed_loss(scores: Tensor, label: int, bce: bool = False) -> Tensor:
+    """The loss of one place against its smoothed label: s / C on each class, 1 - s more on the label."""
+    count, scores = len(scores), scores.double()
+    total = torch.zeros((), dtype=torch.float64)
+    for c in range(count):
+        target = SMOOTHING / count + (1 - SMOOTHING) * (c == label)
+        if bce:
+            total = total - target * scores[c].sigmoid().log() - (1 - target) * (1 - scores[c].sigmoid()).log()
+        else:
+            total = total - target * (scores[c] - scores.logsumexp(0))
+    return total
+
+
+def text_model(form: str) -> tuple[Any, dict[str, Tensor]]:
+    kinds = {"tokens": BertForTokenClassification, "spans": BertForQuestionAnswering, "next": BertLMHeadModel}
+    torch.manual_seed(0)
+    config = CONFIGS["bert"](is_decoder=form == "next")
+    config.num_labels = 2 if form == "spans" else CLASSES
+    model, batch = kinds[form](config).eval(), batch_of("bert")
+    del batch["labels"]
+    places = torch.randint(0, CLASSES, (6, 10))
+    if form == "spans":
+        return model, {**batch, "start_positions": places[:, 0], "end_positions": places[:, 1]}
+    return model, {**batch, "labels": places.where(torch.rand(6, 10) < 0.7, -100)}
+
+
+@pytest.mark.parametrize("form", ["rows", "bce", "tokens", "spans", "next"])
+def test_both_labels_of_a_mixed_row_are_smoothed(form: str) -> None:
+    if form in ("rows", "bce"):
+        model, batch = build("vit").eval(), batch_of("vit")
+    else:
+        model, batch = text_model(form)
+    settings = {"loss": "bce"} if form == "bce" else {}
+    method = "mixup" if form in ("rows", "bce") else "embedding"
+    mixup = Mixup({"method": method, "label_smoothing": SMOOTHING, **settings})
+    with mixup(model, batch, partner=PARTNER, lam=LAM) as mixed:
+        outputs = model(**mixed.inputs)
+        loss = mixed.loss(outputs)
+    if form == "spans":
+        labels = torch.stack([batch["start_positions"], batch["end_positions"]], 1)
+        scores = torch.stack([outputs.start_logits, outputs.end_logits], 1)
+    else:
+        labels, scores = batch["labels"], outputs.logits
+        labels, scores = (labels[:, 1:], scores[:, :-1]) if form == "next" else (labels, scores)
+    labels, scores = labels.reshape(6, -1), scores.reshape(6, -1, scores.shape[-1])
+    total = torch.zeros((), dtype=torch.float64)
+    for row in range(6):
+        for place in range(labels.shape[1]):
+            for label, share in ((labels[row, place], LAM[row]), (labels[PARTNER[row], place], 1 - LAM[row])):
+                if label != -100:
+                    total = total + float(share) * smoothed_loss(scores[row, place], int(label), form == "bce")
+    items = (labels != -100).sum() * (CLASSES if form == "bce" else 1)
+    torch.testing.assert_close(loss.double(), total / items, rtol=1e-5, atol=1e-6)
+
+
+def test_several_labels_a_row_are_smoothed_each_by_itself_and_numbers_are_refused() -> None:
+    model, batch = build("vit").eval(), batch_of("vit")
+    batch["labels"] = torch.rand(6, CLASSES).round()
+    mixup = Mixup({"method": "mixup", "label_smoothing": SMOOTHING})
+    with mixup(model, batch, partner=PARTNER, lam=LAM) as mixed:
+        outputs = model(**mixed.inputs)
+        loss = mixed.loss(outputs)
+    probability, total = outputs.logits.double().sigmoid(), 0.0
+    for row in range(6):
+        for c in range(CLASSES):
+            own, other = (float(batch["labels"][r, c]) * (1 - SMOOTHING) + SMOOTHING / 2 for r in (row, PARTNER[row]))
+            target = float(LAM[row]) * own + (1 - float(LAM[row])) * other
+            assert float(mixed.targets[row, c]) == pytest.approx(target, abs=1e-6)
+            total = total - target * probability[row, c].log() - (1 - target) * (1 - probability[row, c]).log()
+    torch.testing.assert_close(loss.double(), total / (6 * CLASSES), rtol=1e-5, atol=1e-6)
+    model.config.problem_type = "regression"
+    with mixup(model, batch) as mixed:
+        outputs = model(**mixed.inputs)
+    with pytest.raises(ValueError, match="label_smoothing and loss='bce' are for single-label problems, found regress"):
+        mixed.loss(outputs)
