@@ -23,6 +23,7 @@ from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_len
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
 from .masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
+from .mosaic import mosaic, quadrant_shares, quadrants
 from .resizing import boxes_inside, paste_resized
 from .saliency import most_salient, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
@@ -44,6 +45,7 @@ __all__ = [
     "low_frequency_noise",
     "mask_lam",
     "mix_rows",
+    "mosaic",
     "most_salient",
     "pair",
     "pair_by_confidence",
@@ -52,6 +54,8 @@ __all__ = [
     "pair_targets",
     "paste",
     "paste_resized",
+    "quadrant_shares",
+    "quadrants",
     "relevance_of",
     "sample_lam",
     "slerp",
