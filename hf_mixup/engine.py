@@ -35,6 +35,9 @@ class Mixup:
         config: a `MixupConfig`, a method's name, or a mapping of settings.
         total_steps: optimizer steps of the whole run; needed only for a schedule, with `set_step`.
         tokenizer: tokenizer (or the processor that has it), for methods that read captions.
+        guide: a pretrained transformers model that methods which look at pictures (attentive, puzzlemix, saliencymix by
+            gradient) ask where to look, instead of the model in training. It takes the same pictures and stays as it
+            is: never trained, never saved; it is moved to their device.
 
     Calling it gives a context that holds one mixed batch. It mixes whatever `model.training` says, so call it in
     training only. Each call draws anew, from the key (seed, process, step, number of the call);
@@ -60,6 +63,7 @@ class Mixup:
         config: MixupConfig | str | dict[str, Any] = "mixup",
         total_steps: int | None = None,
         tokenizer: Any = None,
+        guide: nn.Module | None = None,
     ) -> None:
         self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
         self.method: Method = METHODS[self.config.method](self.config)
@@ -67,6 +71,9 @@ class Mixup:
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
         self.knows(tokenizer)
+        self.guide: nn.Module | None = None
+        if guide is not None:
+            self.look_through(guide)
 
     def __call__(
         self,
@@ -155,6 +162,7 @@ class Mixup:
             rng=self.clock.tick(),
             partner=_given_partner(partner, rows),
             lam=_given_lam(lam, rows),
+            guide=self.guide,
         )
         return self.method.draw(request)
 
@@ -172,6 +180,19 @@ class Mixup:
         """Whether the loss is another than the model's by the user's wish."""
         config = self.config
         return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+
+    def look_through(self, guide: nn.Module) -> None:
+        """Ask another model than the one in training where to look in the pictures.
+
+        Raises:
+            ValueError: if the method asks no model.
+        """
+        if not self.method.takes_guide:
+            raise ValueError(
+                f"method {self.config.method!r} asks no model where to look: leave guide= out, or use 'attentive', "
+                "'puzzlemix', or 'saliencymix' with saliency='gradient'"
+            )
+        self.guide = guide
 
     def knows(self, processing_class: Any) -> None:
         """Tell methods that read captions about the tokenizer, or the processor that has it; others are passed over."""

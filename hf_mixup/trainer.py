@@ -31,6 +31,7 @@ class MixupTrainerMixin(_AnyTrainer):
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
             is a `MixupCollator`, else "mixup".
+        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
         args, kwargs: as the Trainer takes them.
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
@@ -50,10 +51,16 @@ class MixupTrainerMixin(_AnyTrainer):
     """
 
     def __init__(
-        self, *args: Any, mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None,
+        guide: nn.Module | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
+        if guide is not None:
+            self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):

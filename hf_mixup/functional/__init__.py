@@ -25,7 +25,7 @@ from .loudness import heard_weights, loudness
 from .masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
 from .mosaic import mosaic, quadrant_shares, quadrants
 from .resizing import boxes_inside, paste_resized
-from .saliency import most_salient, spectral_residual
+from .saliency import most_salient, smooth_saliency, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
 
@@ -59,6 +59,7 @@ __all__ = [
     "relevance_of",
     "sample_lam",
     "slerp",
+    "smooth_saliency",
     "soft_cross_entropy",
     "soft_info_nce",
     "soft_sigmoid_loss",

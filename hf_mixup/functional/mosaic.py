@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -136,7 +138,7 @@ def _check_inside(boxes: Tensor, shift: Tensor, height: int, width: int) -> None
         raise ValueError(f"shift leads out of the picture of {height} x {width} pixels")
 
 
-def _window(box: list[int], by: list[int] | tuple[int, int]) -> tuple[object, slice, slice]:
+def _window(box: list[int], by: list[int] | tuple[int, int]) -> tuple[Any, ...]:
     (top, left, bottom, right), (down, across) = box, by
     if top == bottom or left == right:  # nothing to read, wherever the shift points
         return ..., slice(0, 0), slice(0, 0)
