@@ -135,7 +135,7 @@ class MixupCollator:
     def __getstate__(self) -> dict[str, Any]:
         # A dataloader worker that is spawned gets a copy without the models.
         engine = copy(self.mixup)
-        engine.teacher = None
+        engine.teacher = engine.guide = None
         return {**self.__dict__, "_armed": None, "mixup": engine}
 
 

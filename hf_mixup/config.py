@@ -72,6 +72,12 @@ class MixupConfig:
     box: Literal["timm", "torchvision"] = knob("timm", "CutMix and its kin: whose rounding of the box to follow.")
     correct_lam: bool = knob(True, "Pictures cut and pasted: set lam to the true share of the row's own pixels.")
     grid: int = knob(4, "gridmix: cells along each side of the picture.")
+    saliency: Literal["spectral", "gradient"] = knob(
+        "spectral", "saliencymix: what stands out by its spectrum, or what moves the loss (one more pass)."
+    )
+    attention: Literal["last", "rollout"] = knob(
+        "last", "attentive: the attention of the last layer, or rolled out through all of them."
+    )
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
@@ -136,6 +142,8 @@ class MixupConfig:
             "pair_class": ("any", "same", "different"),
             "mask": ("union", "weighted"),
             "box": ("timm", "torchvision"),
+            "saliency": ("spectral", "gradient"),
+            "attention": ("last", "rollout"),
             "side": (None, "both", "image", "text"),
             "image_mix": ("blend", "cut", "latent"),
             "text_mix": ("late", "two_eot", "aligned"),

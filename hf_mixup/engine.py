@@ -37,6 +37,9 @@ class Mixup:
         total_steps: optimizer steps of the whole run; needed only for a schedule, with `set_step`.
         tokenizer: tokenizer (or the processor that has it), for methods that read captions.
         teacher: a model whose scores are distilled into the one that is trained, see `distill_weight`.
+        guide: a pretrained transformers model that methods which look at pictures (attentive, puzzlemix, saliencymix by
+            gradient) ask where to look, instead of the model in training. It takes the same pictures and stays as it
+            is: never trained, never saved; it is moved to their device.
 
     Calling it gives a context that holds one mixed batch. It mixes whatever `model.training` says, so call it in
     training only. Each call draws anew, from the key (seed, process, step, number of the call);
@@ -63,6 +66,7 @@ class Mixup:
         total_steps: int | None = None,
         tokenizer: Any = None,
         teacher: nn.Module | None = None,
+        guide: nn.Module | None = None,
     ) -> None:
         self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
         self.method: Method = METHODS[self.config.method](self.config)
@@ -73,12 +77,9 @@ class Mixup:
         self.teacher: Teacher | None = None
         if teacher is not None:
             self.learn_from(teacher)
-
-    def learn_from(self, teacher: nn.Module) -> None:
-        """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
-        self.teacher = Teacher(teacher)
-        if self.config.distill_weight is None:
-            self.config.distill_weight = 0.5
+        self.guide: nn.Module | None = None
+        if guide is not None:
+            self.look_through(guide)
 
     def __call__(
         self,
@@ -168,6 +169,7 @@ class Mixup:
             rng=self.clock.tick(),
             partner=_given_partner(partner, rows),
             lam=_given_lam(lam, rows),
+            guide=self.guide,
         )
         return self.method.draw(request)
 
@@ -195,6 +197,25 @@ class Mixup:
         """Whether the loss is another than the model's by the user's wish."""
         config = self.config
         return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+
+    def learn_from(self, teacher: nn.Module) -> None:
+        """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
+        self.teacher = Teacher(teacher)
+        if self.config.distill_weight is None:
+            self.config.distill_weight = 0.5
+
+    def look_through(self, guide: nn.Module) -> None:
+        """Ask another model than the one in training where to look in the pictures.
+
+        Raises:
+            ValueError: if the method asks no model.
+        """
+        if not self.method.takes_guide:
+            raise ValueError(
+                f"method {self.config.method!r} asks no model where to look: leave guide= out, or use 'attentive', "
+                "'puzzlemix', or 'saliencymix' with saliency='gradient'"
+            )
+        self.guide = guide
 
     def knows(self, processing_class: Any) -> None:
         """Tell methods that read captions about the tokenizer, or the processor that has it; others are passed over."""

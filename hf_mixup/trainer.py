@@ -32,6 +32,7 @@ class MixupTrainerMixin(_AnyTrainer):
         mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
             is a `MixupCollator`, else "mixup".
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
+        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
         args, kwargs: as the Trainer takes them.
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
@@ -55,12 +56,15 @@ class MixupTrainerMixin(_AnyTrainer):
         *args: Any,
         mixup: MixupConfig | str | dict[str, Any] | Mixup | None = None,
         teacher: nn.Module | None = None,
+        guide: nn.Module | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
         if teacher is not None:
             self.mixup.learn_from(teacher)
+        if guide is not None:
+            self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):

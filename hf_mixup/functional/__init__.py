@@ -24,8 +24,9 @@ from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_len
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
 from .masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
+from .mosaic import mosaic, quadrant_shares, quadrants
 from .resizing import boxes_inside, paste_resized
-from .saliency import most_salient, spectral_residual
+from .saliency import most_salient, smooth_saliency, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
 
@@ -48,6 +49,7 @@ __all__ = [
     "low_frequency_noise",
     "mask_lam",
     "mix_rows",
+    "mosaic",
     "most_salient",
     "pair",
     "pair_by_confidence",
@@ -57,9 +59,12 @@ __all__ = [
     "paste",
     "paste_resized",
     "pgd",
+    "quadrant_shares",
+    "quadrants",
     "relevance_of",
     "sample_lam",
     "slerp",
+    "smooth_saliency",
     "soft_cross_entropy",
     "soft_info_nce",
     "soft_sigmoid_loss",

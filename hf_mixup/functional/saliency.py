@@ -39,8 +39,7 @@ def spectral_residual(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         gray = (x if x.dtype == torch.float64 else x.float()).mean(1, keepdim=True)
-        scale = min(1.0, LONGEST / max(height, width))
-        small = F.adaptive_avg_pool2d(gray, (max(1, round(height * scale)), max(1, round(width * scale))))
+        small = _shrunk(gray)
         kind, total = torch.finfo(gray.dtype), small.abs().sum((-2, -1), keepdim=True)  # no amplitude is above it
         small = small - small.mean((-2, -1), keepdim=True)
         spectrum = torch.fft.fft2(small)
@@ -53,8 +52,35 @@ def spectral_residual(x: Tensor) -> Tensor:
         mean = F.avg_pool2d(F.pad(log, (1, 1, 1, 1), mode="circular"), 3, stride=1)
         spectrum = torch.where(amplitude > floor, spectrum / amplitude.clamp(min=floor) * (log - mean).exp(), 0)
         spectrum[..., 0, 0] = 0
-        stands_out = _smooth(torch.fft.ifft2(spectrum).abs().square(), 2.5 / LONGEST * max(small.shape[-2:]))
-        return F.interpolate(stands_out, (height, width), mode="bilinear", align_corners=False)[:, 0]
+        return _spread(torch.fft.ifft2(spectrum).abs().square(), height, width)
+
+
+def smooth_saliency(saliency: Tensor) -> Tensor:
+    """Return a map under the Gaussian of `spectral_residual`, at its scale: for maps as ragged as gradients are.
+
+    Args:
+        saliency: float32 (or float64) [B, H, W].
+
+    >>> ragged = torch.zeros(1, 16, 16)
+    >>> ragged[0, 2, 2], ragged[0, 8:11, 8:11] = 2.0, 1.0
+    >>> most_salient(ragged), most_salient(smooth_saliency(ragged))
+    (tensor([[2, 2]]), tensor([[9, 9]]))
+    """
+    with torch.autocast(saliency.device.type, enabled=False):
+        return _spread(_shrunk(saliency[:, None]), *saliency.shape[-2:])
+
+
+def _shrunk(x: Tensor) -> Tensor:
+    """Return [B, 1, H, W] at `LONGEST` pixels for the longer side, where that is less."""
+    height, width = x.shape[-2:]
+    scale = min(1.0, LONGEST / max(height, width))
+    return F.adaptive_avg_pool2d(x, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def _spread(small: Tensor, height: int, width: int) -> Tensor:
+    """Return [B, 1, h, w] under a Gaussian and stretched to [B, height, width]; zeros beyond the edges."""
+    smooth = _smooth(small, 2.5 / LONGEST * max(small.shape[-2:]))
+    return F.interpolate(smooth, (height, width), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _smooth(x: Tensor, deviation: float) -> Tensor:

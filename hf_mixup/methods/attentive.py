@@ -15,10 +15,11 @@ class Attentive(MaskMethod):
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
     stayed the row's own. The paper takes the best 6 of 7 x 7, `lam=0.8776`. The grid is that of the patches, with the
-    attention of the class token in the last layer, averaged over heads; for convolutional nets it is the last feature
-    map, whose energy stands for the class activation map (see `attention_grid`). It comes from the model in training
-    itself, where the paper asks a pretrained one that stays as it is. That costs one more forward pass for each mixed
-    batch, in evaluation mode and without a graph, and one wait for the device.
+    attention of the class token in the last layer, averaged over heads, or rolled out through all layers
+    (`attention: rollout`); for convolutional nets it is the last feature map, whose energy stands for the class
+    activation map (see `attention_grid`). The paper asks a pretrained model that stays as it is: `guide=`; without one
+    it is the model in training itself. That costs one more forward pass for each mixed batch, in evaluation mode and
+    without a graph, and one wait for the device.
 
     Source: Walawalkar et al. 2020, "Attentive CutMix: An Enhanced Data Augmentation Approach for Deep Learning Based
     Image Classification", arXiv 2003.13048, section 2.
@@ -34,12 +35,18 @@ class Attentive(MaskMethod):
         "Savvides, Marios}, booktitle={ICASSP}, year={2020}}"
     )
 
+    @property
+    def takes_guide(self) -> bool:
+        return True
+
     def draw(self, request: Request) -> Params:
         params = super().draw(request)
-        pixels = request.batch[self._keys(request.batch, request.rows)[0]]
+        key = self._keys(request.batch, request.rows)[0]
+        pixels = request.batch[key]
         if bool((params.lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return params
-        scores = attention_grid(request.model, request.batch, pixels).cpu()
+        model, inputs = request.looking(key)
+        scores = attention_grid(model, inputs, pixels, rollout=self.config.attention == "rollout").cpu()
         count = ((1 - params.lam.double()) * scores[0].numel()).round().long()
         taken = top_cells(scores[params.partner], count)
         mask = ~enlarge_cells(taken, *pixels.shape[-2:])

@@ -63,6 +63,7 @@ class Request:
         prob: chance in [0, 1] to mix, after the schedule.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
+        guide: another model that is asked where to look in the pictures; None to ask the model in training.
     """
 
     model: nn.Module
@@ -72,10 +73,20 @@ class Request:
     rng: torch.Generator
     partner: Tensor | None = None
     lam: Tensor | None = None
+    guide: nn.Module | None = None
 
     @property
     def rows(self) -> int:
         return len(self.labels)
+
+    def looking(self, key: str) -> tuple[nn.Module, Batch]:
+        """Return the model that is asked where to look, and its inputs: the guide is shown the pictures alone."""
+        if self.guide is None:
+            return self.model, self.batch
+        own = next(self.guide.parameters())
+        if own.device != self.batch[key].device:
+            self.guide.to(self.batch[key].device)
+        return self.guide, {key: self.batch[key].to(own.dtype)}
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,11 @@ class Method:
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""
         return [None]
+
+    @property
+    def takes_guide(self) -> bool:
+        """Whether it asks a model where to look, which may be another than the one in training."""
+        return False
 
     @property
     def chooses_depths(self) -> bool:

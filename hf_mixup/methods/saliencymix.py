@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from hf_mixup.functional import box_lam, boxes_at
-from hf_mixup.functional.saliency import most_salient, spectral_residual
+from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral_residual
 from hf_mixup.methods.base import Method, Params, Request
 from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.sites.saliency import input_saliency
 
 
 class SaliencyMix(CutMix):
@@ -18,9 +20,11 @@ class SaliencyMix(CutMix):
     Sides are sqrt(1 - lam) of the picture's, rounded as `box` says and clipped to the picture. lam is then set to the
     share of pixels that stayed the row's own, unless `correct_lam=False`; a salient pixel near the edge makes a smaller
     box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small Fourier
-    transforms a batch, and one wait for the device. The published code takes OpenCV's static fine-grained saliency
-    instead (differences of centre and surround), and places one box for the whole batch by the partner of its first
-    row; here each row has the box of its own partner. A partner of one colour has its box in the top left corner.
+    transforms a batch, and one wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
+    loss, smoothed, which costs a forward and backward pass (of the guide's, if there is one, for the class that it
+    finds). The published code takes OpenCV's static fine-grained saliency instead (differences of centre and surround),
+    and places one box for the whole batch by the partner of its first row; here each row has the box of its own
+    partner. A partner of one colour has its box in the top left corner.
 
     Source: Uddin et al. 2020, "SaliencyMix: A Saliency Guided Data Augmentation Strategy for Better Regularization",
     arXiv 2006.01791, section 3.
@@ -38,11 +42,26 @@ class SaliencyMix(CutMix):
 
     def draw(self, request: Request) -> Params:
         params, cfg = Method.draw(self, request), self.config
-        pixels = request.batch[self._keys(request.batch, request.rows)[0]]
-        height, width = pixels.shape[-2:]
+        key = self._keys(request.batch, request.rows)[0]
+        height, width = request.batch[key].shape[-2:]
         lam = params.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return replace(params, boxes=torch.zeros(4, dtype=torch.long))
-        center = most_salient(spectral_residual(pixels)).cpu()[params.partner]
+        center = most_salient(self._saliency(request, key)).cpu()[params.partner]
         boxes = torch.where((lam < 1)[:, None], boxes_at(center, height, width, lam, cfg.box), 0)
         return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes)
+
+    @property
+    def takes_guide(self) -> bool:
+        return self.config.saliency == "gradient"
+
+    def _saliency(self, request: Request, key: str) -> Tensor:
+        if self.config.saliency == "spectral":
+            return spectral_residual(request.batch[key])
+        return smooth_saliency(gradient_saliency(request, key))
+
+
+def gradient_saliency(request: Request, key: str) -> Tensor:
+    """Return how much each pixel moves a row's own loss, or the score of the class that the guide finds: [B, H, W]."""
+    model, inputs = request.looking(key)
+    return input_saliency(model, inputs, key, request.labels if request.guide is None else None)

@@ -55,5 +55,9 @@ class Switch(Method):
     def choices(self) -> list[Method]:
         return list(self.methods.values())
 
+    @property
+    def takes_guide(self) -> bool:
+        return any(method.takes_guide for method in self.methods.values())
+
     def chosen(self, params: Params) -> Method:
         return self.methods[params.method]

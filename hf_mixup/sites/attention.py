@@ -21,7 +21,7 @@ MOST_GUESSED = 2
 """Tokens beside the patches, where it is not: with more, other tokens than patches could pass for them."""
 
 
-def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor) -> Tensor:
+def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, rollout: bool = False) -> Tensor:
     """Return how much a model attends to each cell of its grid, by one more forward pass in evaluation mode.
 
     Attention where the model has it over the patches of the whole picture, see `class_attention`; there the pass runs
@@ -33,6 +33,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor) -
     Args:
         batch: the model inputs, without labels.
         pixels: the pictures among them, [B, C, H, W].
+        rollout: follow attention through all layers instead of the last alone, see `class_attention`.
 
     Returns:
         float32 [B, h, w], not negative.
@@ -52,7 +53,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor) -
             outputs = model(**batch, output_attentions=True, output_hidden_states=True)
         except (TypeError, ValueError):  # some models have no attention and refuse to be asked
             outputs = model(**batch, output_hidden_states=True)
-    found = class_attention(outputs, pixels, patch_of(model))
+    found = class_attention(outputs, pixels, patch_of(model), rollout)
     if found is None:
         found = _energy(outputs, pixels, patch_of(model))
     if found is None:
@@ -96,15 +97,21 @@ def patch_of(model: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def class_attention(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
+def class_attention(
+    outputs: Any, pixels: Tensor, patch: tuple[int, int] | None, rollout: bool = False
+) -> Tensor | None:
     """Return the attention that the class token pays to each patch in the last layer, averaged over the heads.
 
     Without a token beside the patches: what a patch is paid by all of them on average.
+
+    Source of the rollout: Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928,
+    section 3: the product of all layers' attention, half of it replaced by the identity for the residual connection.
 
     Args:
         outputs: what a model returned, with `attentions`, [B, heads, T, T] each; of the T tokens the patches come last.
         pixels: the pictures, [B, C, H, W].
         patch: height and width of a patch, None to go by the shape of the picture.
+        rollout: follow attention through all layers.
 
     Returns:
         float32 [B, h, w]; None where there is no attention among the patches of the whole picture.
@@ -123,7 +130,18 @@ def class_attention(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None)
     cells = grid[0] * grid[1]
     extra = last.shape[-1] - cells
     mean = last.detach().float().mean(1)
+    if rollout and layers:
+        mean = _rolled_out([layer.detach().float().mean(1) for layer in layers if isinstance(layer, Tensor)], mean)
     return (mean[:, 0, extra:] if extra else mean.mean(1)).reshape(-1, *grid)
+
+
+def _rolled_out(layers: list[Tensor], last: Tensor) -> Tensor:
+    """Return what each token has of each token of the input, [B, T, T]; layers over other tokens are no part of it."""
+    whole = torch.eye(last.shape[-1], device=last.device).expand_as(last)
+    for layer in layers:
+        if layer.shape == last.shape:
+            whole = (layer @ whole + whole) / 2
+    return whole
 
 
 def grid_of(

@@ -1,4 +1,4 @@
-"""How much each token moves the loss: the gradient at its word embedding."""
+"""How much each token, or each pixel, moves the loss: the gradient at its word embedding, or at its channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hf_mixup.sites.embeddings import Lookup, words_of
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import undisturbed
 from hf_mixup.sites.watch import map_tensors
-from hf_mixup.targets import LABELS, read_labels
+from hf_mixup.targets import LABELS, Labels, read_labels
 
 
 def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -> Tensor:
@@ -63,13 +63,46 @@ def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -
     try:
         with undisturbed(model), torch.enable_grad():
             logits = logits_of(model(**batch))
-            whole = torch.ones(len(read.values), device=logits.device)
-            loss = mixed_loss_sum(logits, read.values, read.values, whole, read.kind)
-            (gradient,) = torch.autograd.grad(loss, found)  # of the embeddings alone
+            (gradient,) = torch.autograd.grad(_plain_loss(logits, read), found)  # of the embeddings alone
     finally:
         handle.remove()
     norms = gradient.float().norm(dim=-1)
     return (norms if lookup.axis == 0 else norms.mT)[:, : batch["input_ids"].shape[1]]  # the model may pad further
+
+
+def input_saliency(model: nn.Module, batch: Mapping[str, Any], key: str, labels: Tensor | None) -> Tensor:
+    """Return the root mean square over the channels of the gradient of each row's own loss at its pixels.
+
+    One forward and backward pass over the batch in evaluation mode. Nothing of it is left: no gradient on a parameter,
+    no statistics, no random numbers used.
+
+    Args:
+        batch: the model inputs, with floats [B, C, H, W] under `key`.
+        labels: those of the rows; None to take the score of the class that the model itself finds.
+
+    Returns:
+        float32 [B, H, W], not negative; all 0 for a row whose label is ignored.
+
+    Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", arXiv 1312.6034, section 3.
+
+    >>> from transformers import ResNetConfig, ResNetForImageClassification
+    >>> model = ResNetForImageClassification(ResNetConfig(hidden_sizes=[8], depths=[1], embedding_size=8))
+    >>> input_saliency(model, {"pixel_values": torch.rand(2, 3, 8, 9)}, "pixel_values", torch.tensor([0, 1])).shape
+    torch.Size([2, 8, 9])
+    """
+    pixels = batch[key].detach().requires_grad_()
+    with undisturbed(model), torch.enable_grad():
+        logits = logits_of(model(**{**batch, key: pixels}))
+        read = None if labels is None else read_labels(model, {**batch, LABELS: labels})
+        score = logits.float().amax(-1).sum() if read is None else _plain_loss(logits, read)
+        (gradient,) = torch.autograd.grad(score, pixels)
+    return gradient.float().square().mean(1).sqrt()
+
+
+def _plain_loss(logits: Tensor, labels: Labels) -> Tensor:
+    """Return the summed loss of rows that are not mixed."""
+    whole = torch.ones(len(labels.values), device=logits.device)
+    return mixed_loss_sum(logits, labels.values, labels.values, whole, labels.kind)
 
 
 def _words(model: nn.Module, batch: Mapping[str, Any]) -> Lookup:
