@@ -62,6 +62,11 @@ class MixedBatch:
     def _method(self) -> Method:
         return self._mixup.method.chosen(self.params)
 
+    @property
+    def changed_places(self) -> Tensor | None:
+        """Where `inputs` hold the rows `params.rows`, of a method that runs them behind the clean ones; else None."""
+        return self._method.changed_places(self.params) if self.rate else None
+
     def forward(self, model: nn.Module) -> Any:
         """Run the model (wrapped or not) on the mixed inputs."""
         return model(**self.inputs)

@@ -86,6 +86,20 @@ class MixupConfig:
     mix_weight: float = knob(0.2, "sftmix: weight of the mixed loss beside the plain one.")
     eta: float = knob(1.0, "regmixup: weight of the mixed loss beside the clean one.")
     sigma: float = knob(0.1, "gaussian: standard deviation of the noise, in units of the inputs or embeddings.")
+    attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = knob(
+        None, "adversarial: a step of signs, an L2 step, several of either, or FreeLB (default: fgsm; tokens: fgm)."
+    )
+    epsilon: float | None = knob(
+        None, "adversarial: reach in units of inputs or embeddings (default: fgsm, pgd 0.1 a value; others 1 a row)."
+    )
+    attack_steps: int = knob(3, "adversarial: gradient steps of pgd, pgd_l2 and freelb.")
+    attack_step_size: float | None = knob(None, "adversarial: length of such a step (default: 2.5 epsilon / steps).")
+    attack_range: list[float] | None = knob(
+        None, "adversarial: lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
+    )
+    clean_weight: float | None = knob(
+        None, "adversarial: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
+    )
     side: Literal["both", "image", "text"] | None = knob(
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
     )
@@ -144,6 +158,7 @@ class MixupConfig:
             "box": ("timm", "torchvision"),
             "saliency": ("spectral", "gradient"),
             "attention": ("last", "rollout"),
+            "attack": (None, "fgsm", "fgm", "pgd", "pgd_l2", "freelb"),
             "side": (None, "both", "image", "text"),
             "image_mix": ("blend", "cut", "latent"),
             "text_mix": ("late", "two_eot", "aligned"),
@@ -173,6 +188,7 @@ class MixupConfig:
         _number("off_epochs", self.off_epochs, 0, math.inf)
         _number("label_smoothing", self.label_smoothing, 0, 1)
         self._check_pairs()
+        self._check_attack()
         for weight in self.class_weights or ():
             _number("class_weights", weight, 0, math.inf)
         for depth in self.layers or ():
@@ -208,6 +224,20 @@ class MixupConfig:
         if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
             raise ValueError(f"chunk_size={self.chunk_size!r}: expected a whole number of rows from 1 on")
 
+    def _check_attack(self) -> None:
+        if self.epsilon is not None:
+            _number("epsilon", self.epsilon, 0, math.inf)
+        if self.attack_step_size is not None:
+            _number("attack_step_size", self.attack_step_size, 0, math.inf)
+        if self.clean_weight is not None:
+            _number("clean_weight", self.clean_weight, 0, 1)
+        if not isinstance(self.attack_steps, int) or self.attack_steps < 1:
+            raise ValueError(f"attack_steps={self.attack_steps!r}: expected a whole number of steps from 1 on")
+        if self.attack_range is not None and (
+            len(self.attack_range) != 2 or not self.attack_range[0] < self.attack_range[1]
+        ):
+            raise ValueError(f"attack_range={self.attack_range!r}: expected two numbers low < high")
+
     def _check_switch(self) -> None:
         count = len(self.switch_methods or ("mixup", "cutmix"))
         for name in ("switch_probs", "switch_alphas"):
@@ -224,7 +254,8 @@ class MixupConfig:
         """Whether this configuration can never mix anything."""
         drawn = self.switch_alphas if self.method == "switch" and self.switch_alphas else [self.alpha]
         never_drawn = self.lam is None and not any(drawn)
-        return self.prob == 0 or never_drawn or self.lam == 1
+        unmoved = self.method == "adversarial" and self.epsilon == 0
+        return self.prob == 0 or never_drawn or self.lam == 1 or unmoved
 
     @property
     def scheduled(self) -> bool:

@@ -24,7 +24,7 @@ from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
-from hf_mixup.targets import LABELS, Labels, check_labels, read_labels
+from hf_mixup.targets import LABELS, Labels, ProblemType, check_labels, read_labels
 
 ITEMS = "num_items_in_batch"
 
@@ -118,7 +118,7 @@ class Mixup:
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(inner, batch, labels)
-        params = self.draw(inner, inputs, labels.values, partner, lam)
+        params = self.draw(inner, inputs, labels.values, partner, lam, labels.kind)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
 
     def _pairs(
@@ -148,6 +148,7 @@ class Mixup:
         labels: Tensor,
         partner: Tensor | None,
         lam: Tensor | float | None,
+        kind: ProblemType = "single_label_classification",
     ) -> Params:
         """Draw how a batch is mixed, without mixing it: for a batch of another kind than these.
 
@@ -157,6 +158,7 @@ class Mixup:
             inputs: what the model is given.
             labels: one for each row, [B, ...].
             partner, lam: as in a call; None to draw them.
+            kind: the problem type of the labels.
         """
         if self.config.self_check and not self.method.for_pairs:
             check_exchange_once(model, self.method, inputs)
@@ -170,6 +172,7 @@ class Mixup:
             partner=_given_partner(partner, rows),
             lam=_given_lam(lam, rows),
             guide=self.guide,
+            kind=kind,
         )
         return self.method.draw(request)
 

@@ -34,6 +34,8 @@ ROWS: dict[str, Row] = {
     "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
     "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
     "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py
+    "adversarial": Row(()),  # mixes no rows: tests/test_adversarial.py
+    "interpolated_adversarial": Row(()),  # gives the model more rows: tests/test_adversarial.py
     "between_class": Row(()),  # for sounds: tests/test_sounds.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py

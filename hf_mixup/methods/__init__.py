@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.attentive import Attentive
 from hf_mixup.methods.base import Method as Method
 from hf_mixup.methods.base import Params as Params
@@ -15,6 +16,7 @@ from hf_mixup.methods.fmix import FMix
 from hf_mixup.methods.gaussian import Gaussian
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.gridmix import GridMix
+from hf_mixup.methods.interpolated_adversarial import InterpolatedAdversarial
 from hf_mixup.methods.intra import Intra
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
@@ -42,6 +44,8 @@ METHODS: dict[str, type[Method]] = {
     "transmix": TransMix,
     "regmixup": RegMixup,
     "gaussian": Gaussian,
+    "adversarial": Adversarial,
+    "interpolated_adversarial": InterpolatedAdversarial,
     "between_class": BetweenClass,
     "embedding": Embedding,
     "manifold": Manifold,

@@ -13,6 +13,7 @@ from hf_mixup.functional import pair, pair_by_length, sample_lam
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
+    from hf_mixup.targets import ProblemType
 
 Batch = Mapping[str, Any]
 
@@ -31,6 +32,7 @@ class Params:
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
+        points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
     """
 
@@ -43,6 +45,7 @@ class Params:
     places: Tensor | None = None
     rows: Tensor | None = None
     seed: int = 0
+    points: dict[str, Tensor] | None = None
     open: bool = False
 
     def to(self, device: torch.device) -> Params:
@@ -61,6 +64,7 @@ class Request:
         batch: the model inputs, without labels.
         labels: their labels, [B] or [B, C].
         prob: chance in [0, 1] to mix, after the schedule.
+        kind: the problem type of the labels.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
         guide: another model that is asked where to look in the pictures; None to ask the model in training.
@@ -74,6 +78,7 @@ class Request:
     partner: Tensor | None = None
     lam: Tensor | None = None
     guide: nn.Module | None = None
+    kind: ProblemType = "single_label_classification"
 
     @property
     def rows(self) -> int:
@@ -164,6 +169,10 @@ class Method:
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it."""
         raise NotImplementedError
+
+    def changed_places(self, params: Params) -> Tensor | None:
+        """Return where the mixed inputs hold the rows that `params.rows` names; None where all are in their places."""
+        return None
 
     def settle(self, logits: Tensor, labels: Tensor, params: Params) -> Params:
         """Return the parameters with their partners, of a method that chooses them by the logits."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request, Term
 from hf_mixup.methods.mixup import blend_inputs
+from hf_mixup.sites.rows import joined, rows_of
 
 
 class RegMixup(Method):
@@ -47,7 +48,11 @@ class RegMixup(Method):
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         mixed = blend_inputs(batch, params, self.name, self.config.keys, inplace=False)
-        return {key: _beside(value, mixed[key], params.rows, len(params.lam)) for key, value in batch.items()}
+        count = len(params.lam)
+        return joined([batch, mixed if params.rows is None else rows_of(mixed, params.rows, count)], batch, count)
+
+    def changed_places(self, params: Params) -> Tensor | None:
+        return None if params.rows is None else len(params.lam) + torch.arange(len(params.rows))
 
     def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
         rows, count = params.rows, len(labels)
@@ -56,12 +61,3 @@ class RegMixup(Method):
             return [clean]
         others, lam = self.other_labels(labels, params)[rows], self.label_lam(labels, params)[rows]
         return [Term(logits[count:], labels[rows], others, lam, self.config.eta), clean]
-
-
-def _beside(clean: Any, mixed: Any, rows: Tensor | None, count: int) -> Any:
-    """Return what goes with a row for the clean rows, then for the mixed ones; anything else as it is."""
-    if isinstance(clean, Tensor) and clean.dim() and len(clean) == count:
-        return torch.cat([clean, mixed if rows is None or len(rows) == count else mixed[rows]])
-    if isinstance(clean, (list, tuple)) and len(clean) == count and rows is not None:
-        return [*clean, *(mixed[row] for row in rows.tolist())]
-    return clean

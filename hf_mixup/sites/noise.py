@@ -63,20 +63,34 @@ def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale
     Raises:
         ValueError: for a model without such a table, or a mask that is not that of the tokens.
     """
-    lookup, width = _word_table(model, batch)
-    ids, mask = batch[IDS], batch.get(MASK)
-    if mask is not None and mask.shape != ids.shape:
-        raise ValueError(f"noise on tokens needs an {MASK} {list(ids.shape)}, found {list(mask.shape)}")
-    deviation = scale.reshape(-1, *(1,) * (ids.dim() - 1)).expand(ids.shape)
-    if mask is not None:
-        deviation = deviation * mask.bool()
+    table, ids, seen = word_table(model, batch), batch[IDS], seen_tokens(batch)
+    deviation = scale.reshape(-1, *(1,) * ids.dim()).expand(*ids.shape, 1)
+    if seen is not None:
+        deviation = deviation * seen[..., None]
+    noise = normal((*ids.shape, table[1]), ids.device, torch.float32, seed) * deviation
+    arm_words(model, table[0], partner, noise)
+
+
+def arm_words(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
+    """Arm a reading of a table: the next forward pass adds noise [B, T, H] (or [B, choices, T, H]) to it."""
     # The choices of a question are unfolded into rows of their own, side by side.
-    deviation = deviation.reshape(-1, ids.shape[-1], 1)
-    noise = normal((*deviation.shape[:2], width), ids.device, torch.float32, seed) * deviation
+    noise = noise.flatten(0, -3)
     sites_of(model).arm(sites_of(model).after(lookup.module, NoiseSite).take(lookup, partner, noise))
 
 
-def _word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]:
+def seen_tokens(batch: Mapping[str, Any]) -> Tensor | None:
+    """Return which tokens the mask shows, bool of the shape of the ids; None without a mask.
+
+    Raises:
+        ValueError: for a mask that is not that of the tokens.
+    """
+    ids, mask = batch[IDS], batch.get(MASK)
+    if mask is not None and mask.shape != ids.shape:
+        raise ValueError(f"noise on tokens needs an {MASK} {list(ids.shape)}, found {list(mask.shape)}")
+    return None if mask is None else mask.bool()
+
+
+def word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]:
     """Return the reading of the batch's own ids, and how wide its vectors are.
 
     One table only: what is added to words, types and places each would add up to more than was asked for.

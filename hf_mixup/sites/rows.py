@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,57 @@ def two_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def count_rows(inputs: Mapping[str, Any]) -> int:
     """Return how many rows a batch has."""
     return len(next(value for value in inputs.values() if isinstance(value, Tensor)))
+
+
+def rows_of(batch: Mapping[str, Any], which: Tensor, count: int) -> dict[str, Any]:
+    """Return some of a batch's `count` rows: what goes with a row is picked, anything else stays as it is.
+
+    Args:
+        which: long, ascending, none twice.
+
+    >>> rows_of({"x": torch.arange(3), "names": ["a", "b", "c"], "flag": True}, torch.tensor([0, 2]), 3)
+    {'x': tensor([0, 2]), 'names': ['a', 'c'], 'flag': True}
+    """
+    if len(which) == count:
+        return dict(batch)
+    return {
+        key: value[which.to(value.device)]
+        if isinstance(value, Tensor) and _by_row(value, count)
+        else [value[row] for row in which.tolist()]
+        if _by_row(value, count)
+        else value
+        for key, value in batch.items()
+    }
+
+
+def joined(parts: Sequence[Mapping[str, Any]], like: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return the rows of several batches one after the other.
+
+    Args:
+        parts: made of `like`'s rows, so that the same entries go with a row.
+        like: a batch of `count` rows.
+
+    >>> batch = {"x": torch.tensor([1, 4]), "flag": True}
+    >>> joined([batch, rows_of(batch, torch.tensor([1]), 2)], batch, 2)
+    {'x': tensor([1, 4, 4]), 'flag': True}
+    """
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {
+        key: torch.cat([part[key] for part in parts])
+        if isinstance(value, Tensor) and _by_row(like.get(key), count)
+        else [each for part in parts for each in part[key]]
+        if _by_row(like.get(key), count)
+        else value
+        for key, value in parts[0].items()
+    }
+
+
+def _by_row(value: Any, count: int) -> bool:
+    """Whether an entry of a batch goes with its rows."""
+    if isinstance(value, Tensor):
+        return value.dim() > 0 and len(value) == count
+    return isinstance(value, (list, tuple)) and len(value) == count
 
 
 def _pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:

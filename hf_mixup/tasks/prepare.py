@@ -37,13 +37,13 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     """
     if mixup.off:
         return
-    always = replace(mixup, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    always = replace(mixup, lam=0.5, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
     training = model.training
     model.eval()  # batch norm would count this batch
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), engine(model, batch, lam=0.5) as mixed:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), engine(model, batch) as mixed:
             mixed.loss(model(**mixed.inputs))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"method {mixup.method!r} does not work here: {error}") from error

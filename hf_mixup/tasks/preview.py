@@ -76,15 +76,23 @@ def _draw_images(
     in_inputs = all(visible for _, _, visible in samples)
     pictures, captions = [], []
     for batch, mixed, visible in samples:
-        own = mixed.inputs["pixel_values"]
+        own, rows = _changed(mixed)
         if not in_inputs:  # beside each other, or the mixed picture twice where a switch chose to blend pixels
-            other = own if visible else batch["pixel_values"][mixed.partner]
+            other = own if visible else batch["pixel_values"][mixed.partner][rows]
             own = torch.cat([own, other], dim=-1)
-        pictures.append(_unnormalised(own[:_SHOWN], prepared.processing_class))
-        captions += [_caption(mixed, row, prepared.splits.label_names) for row in range(len(own[:_SHOWN]))]
+        pictures.append(_unnormalised(own, prepared.processing_class))
+        captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
     if not in_inputs:
         title += ": blended inside the model; left own, right partner"
     return image_grid(torch.cat(pictures).numpy(), captions, output, columns=4, title=title)
+
+
+def _changed(mixed: MixedBatch) -> tuple[Tensor, list[int]]:
+    """Return the first pictures of a mixed batch and their rows; those that stand behind the clean ones, if any do."""
+    pixels, places = mixed.inputs["pixel_values"], mixed.changed_places
+    if places is None or mixed.params.rows is None:
+        return pixels[:_SHOWN], list(range(len(pixels[:_SHOWN])))
+    return pixels[places[:_SHOWN]], mixed.params.rows[:_SHOWN].tolist()
 
 
 def _draw_texts(samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path) -> Path:
