@@ -35,6 +35,8 @@ ROWS: dict[str, Row] = {
     "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
     "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py
     "between_class": Row(()),  # for sounds: tests/test_sounds.py
+    "specmix": Row(()),  # for spectrograms: tests/test_modalities.py
+    "tabular": Row(()),  # for tables: tests/test_modalities.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py

@@ -36,13 +36,18 @@ class SaliencyMix(CutMix):
         "Chung, TaeChoong and Bae, Sung-Ho}, booktitle={ICLR}, year={2021}}"
     )
 
+    only_pictures = True
+
     def draw(self, request: Request) -> Params:
         params, cfg = Method.draw(self, request), self.config
-        pixels = request.batch[self._keys(request.batch, request.rows)[0]]
+        pixels = request.batch[next(iter(self._axes(request.model, request.batch, request.rows)))]
         height, width = pixels.shape[-2:]
         lam = params.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return replace(params, boxes=torch.zeros(4, dtype=torch.long))
         center = most_salient(spectral_residual(pixels)).cpu()[params.partner]
         boxes = torch.where((lam < 1)[:, None], boxes_at(center, height, width, lam, cfg.box), 0)
+        boxes = torch.where(
+            (lam == 0)[:, None], torch.tensor([0, 0, height, width]), boxes
+        )  # whatever lies at the edge
         return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes)
