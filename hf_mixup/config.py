@@ -70,6 +70,10 @@ class MixupConfig:
         None, "CutMix, resizemix: sides of the box as shares of the image, e.g. 0.2 0.8 (resizemix: default 0.1 0.8)."
     )
     box: Literal["timm", "torchvision"] = knob("timm", "CutMix and its kin: whose rounding of the box to follow.")
+    cut_along: Literal["time", "space", "both"] | None = knob(
+        None, "CutMix: cut along time, along space (or frequency), or both; by default as befits the input."
+    )
+    time_axis: int | None = knob(None, "CutMix: the axis of the input that is time, e.g. 1 in [B, T, F].")
     correct_lam: bool = knob(True, "Pictures cut and pasted: set lam to the true share of the row's own pixels.")
     grid: int = knob(4, "gridmix: cells along each side of the picture.")
     saliency: Literal["spectral", "gradient"] = knob(
@@ -77,6 +81,11 @@ class MixupConfig:
     )
     attention: Literal["last", "rollout"] = knob(
         "last", "attentive: the attention of the last layer, or rolled out through all of them."
+    )
+    bands: int = knob(3, "specmix: bands along time, and as many along frequency, at most.")
+    band_width: float = knob(0.3, "specmix: width of a band as a share of its axis, where no lam is given.")
+    swap_keys: list[str] | None = knob(
+        None, "tabular, cmixup: model inputs whose columns are swapped, not blended (default: integer `*_values`)."
     )
     switch_methods: list[str] | None = knob(None, "switch: the methods to choose from (default: mixup cutmix).")
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
@@ -159,6 +168,7 @@ class MixupConfig:
             "saliency": ("spectral", "gradient"),
             "attention": ("last", "rollout"),
             "attack": (None, "fgsm", "fgm", "pgd", "pgd_l2", "freelb"),
+            "cut_along": (None, "time", "space", "both"),
             "side": (None, "both", "image", "text"),
             "image_mix": ("blend", "cut", "latent"),
             "text_mix": ("late", "two_eot", "aligned"),
@@ -201,8 +211,13 @@ class MixupConfig:
             raise ValueError(f"layers={self.layers!r}: use whole numbers of blocks, or shares of the depth in [0, 1]")
         if self.layers is not None and not self.layers:
             raise ValueError("layers=[] leaves no depth to mix at: name some, or leave it unset for the default")
+        if not isinstance(self.bands, int) or self.bands < 1:
+            raise ValueError(f"bands={self.bands!r}: expected a whole number from 1 on")
+        _number("band_width", self.band_width, 0, 1, closed=True)
         if not isinstance(self.grid, int) or self.grid < 1:
             raise ValueError(f"grid={self.grid!r}: expected a whole number of cells from 1 on")
+        if self.time_axis is not None and (not isinstance(self.time_axis, int) or self.time_axis < 1):
+            raise ValueError(f"time_axis={self.time_axis!r}: expected an axis from 1 on (rows are axis 0)")
         if self.minmax is not None and (len(self.minmax) != 2 or not 0 <= self.minmax[0] <= self.minmax[1] <= 1):
             raise ValueError(f"minmax={self.minmax!r}: expected two shares 0 <= low <= high <= 1")
 

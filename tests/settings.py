@@ -37,6 +37,8 @@ ROWS: dict[str, Row] = {
     "adversarial": Row(()),  # mixes no rows: tests/test_adversarial.py
     "interpolated_adversarial": Row(()),  # gives the model more rows: tests/test_adversarial.py
     "between_class": Row(()),  # for sounds: tests/test_sounds.py
+    "specmix": Row(()),  # for spectrograms: tests/test_modalities.py
+    "tabular": Row(()),  # for tables: tests/test_modalities.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py

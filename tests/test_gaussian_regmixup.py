@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.sites.noise import noisy, normal, seen_of
+from hf_mixup.sites.axes import seen_of
+from hf_mixup.sites.noise import noisy, normal
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.doors import DOORS
 

@@ -19,11 +19,20 @@ from .contrastive import (
     soft_info_nce,
     soft_sigmoid_loss,
 )
-from .cutting import box_lam, boxes_at, cut, cut_boxes
+from .cutting import blocks_at, box_lam, boxes_at, cut, cut_blocks, cut_boxes, inside_boxes
 from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
-from .masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
+from .masks import (
+    enlarge_cells,
+    inside_bands,
+    keep_highest,
+    low_frequency_noise,
+    mask_lam,
+    paste,
+    seen_lam,
+    swap_columns,
+)
 from .mosaic import mosaic, quadrant_shares, quadrants
 from .resizing import boxes_inside, paste_resized
 from .saliency import most_salient, smooth_saliency, spectral_residual
@@ -33,17 +42,21 @@ from .tokens import token_losses, two_target_cross_entropy
 __all__ = [
     "ascent_points",
     "blend",
+    "blocks_at",
     "box_lam",
     "boxes_at",
     "boxes_inside",
     "contrastive_cross_entropy",
     "cosine_overlap",
     "cut",
+    "cut_blocks",
     "cut_boxes",
     "enlarge_cells",
     "fgm",
     "fgsm",
     "heard_weights",
+    "inside_bands",
+    "inside_boxes",
     "keep_highest",
     "loudness",
     "low_frequency_noise",
@@ -63,6 +76,7 @@ __all__ = [
     "quadrants",
     "relevance_of",
     "sample_lam",
+    "seen_lam",
     "slerp",
     "smooth_saliency",
     "soft_cross_entropy",
@@ -70,6 +84,7 @@ __all__ = [
     "soft_sigmoid_loss",
     "soft_targets",
     "spectral_residual",
+    "swap_columns",
     "token_losses",
     "two_target_cross_entropy",
 ]

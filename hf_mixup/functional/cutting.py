@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -42,12 +44,38 @@ def cut_boxes(
     >>> boxes.shape, box_lam(boxes, 224, 224)[0]
     (torch.Size([2, 4]), tensor(1.))
     """
+    return cut_blocks((height, width), lam, generator, minmax, style)
+
+
+def cut_blocks(
+    size: Sequence[int],
+    lam: float | Tensor,
+    generator: torch.Generator | None = None,
+    minmax: tuple[float, float] | None = None,
+    style: str = "timm",
+) -> Tensor:
+    """Draw boxes in any number of axes: a stretch of a sound, a block of a film. In two axes they are `cut_boxes`.
+
+    Source: Yun et al., "VideoMix", 2020, https://arxiv.org/abs/2012.03457, section 3, for films.
+
+    Args:
+        size: length of each axis.
+        lam, generator, minmax, style: as in `cut_boxes`.
+
+    Returns:
+        Long CPU tensor of the first places, then of those behind the last ones: [2n] or [B, 2n] for n axes.
+
+    Raises:
+        ValueError: as in `cut_boxes`.
+
+    >>> cut_blocks([8, 6, 4], torch.tensor([1.0, 0.75])).shape
+    torch.Size([2, 6])
+    """
     lam = _as_lam(lam)
     if minmax is not None:
-        return _boxes_inside(height, width, lam.shape, minmax, generator)
-    center_y = torch.randint(height, lam.shape, generator=generator)
-    center_x = torch.randint(width, lam.shape, generator=generator)
-    return boxes_at(torch.stack([center_y, center_x], -1), height, width, lam, style)
+        return _blocks_inside(size, lam.shape, minmax, generator)
+    center = torch.stack([torch.randint(length, lam.shape, generator=generator) for length in size], -1)
+    return blocks_at(center, size, lam, style)
 
 
 def boxes_at(center: Tensor, height: int, width: int, lam: float | Tensor, style: str = "timm") -> Tensor:
@@ -72,17 +100,32 @@ def boxes_at(center: Tensor, height: int, width: int, lam: float | Tensor, style
     >>> boxes_at(torch.tensor([1, 4]), 8, 8, 0.75)
     tensor([0, 2, 3, 6])
     """
-    ratio = (1 - _as_lam(lam)).sqrt()
-    size = torch.tensor([height, width])
+    return blocks_at(center, (height, width), lam, style)
+
+
+def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: str = "timm") -> Tensor:
+    """The boxes of `cut_blocks` for given centres; in two axes they are `boxes_at`.
+
+    Args:
+        center: long tensor [n] or [B, n].
+        size: length of each of the n axes, of which a side is the n-th root of 1 - lam.
+        lam, style: as in `boxes_at`.
+
+    >>> blocks_at(torch.tensor([4]), [8], 0.75)
+    tensor([3, 5])
+    """
+    cut = 1 - _as_lam(lam)
+    ratio = cut.sqrt() if len(size) == 2 else cut ** (1 / len(size))
+    length = torch.tensor(size)
     if style == "timm":
-        side = (ratio.unsqueeze(-1) * size.to(ratio.dtype)).long()
+        side = (ratio.unsqueeze(-1) * length.to(ratio.dtype)).long()
         before, after = side // 2, (side + 1) // 2
     elif style == "torchvision":
-        before = after = ((0.5 * ratio).unsqueeze(-1) * size.to(ratio.dtype)).long()
+        before = after = ((0.5 * ratio).unsqueeze(-1) * length.to(ratio.dtype)).long()
     else:
         raise ValueError(f"style must be 'timm' or 'torchvision', got {style!r}")
-    top_left, bottom_right = (center - before).clamp(min=0), torch.minimum(center + after, size)
-    return torch.cat([top_left, bottom_right], -1)
+    first, behind = (center - before).clamp(min=0), torch.minimum(center + after, length)
+    return torch.cat([first, behind], -1)
 
 
 def _as_lam(lam: float | Tensor) -> Tensor:
@@ -92,8 +135,8 @@ def _as_lam(lam: float | Tensor) -> Tensor:
     return lam
 
 
-def _boxes_inside(
-    height: int, width: int, shape: torch.Size, minmax: tuple[float, float], generator: torch.Generator | None
+def _blocks_inside(
+    size: Sequence[int], shape: torch.Size, minmax: tuple[float, float], generator: torch.Generator | None
 ) -> Tensor:
     lo, hi = minmax
     if not 0 <= lo < hi <= 1:
@@ -106,19 +149,18 @@ def _boxes_inside(
         start = (torch.rand(shape, generator=generator, dtype=torch.float64) * (length - side + 1)).long()
         return start, start + side
 
-    top, bottom = span(height)
-    left, right = span(width)
-    return torch.stack([top, left, bottom, right], -1)
+    first, behind = zip(*(span(length) for length in size), strict=True)
+    return torch.stack([*first, *behind], -1)
 
 
-def box_lam(boxes: Tensor, height: int, width: int) -> Tensor:
+def box_lam(boxes: Tensor, *size: int) -> Tensor:
     """The share of an image outside its box: the weight of the row's own sample after `cut`.
 
     Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, eq. (2), after clipping.
 
     Args:
-        boxes: (top, left, bottom, right) in pixels inside the image, [4] or [B, 4].
-        height, width: image size in pixels.
+        boxes: (top, left, bottom, right) in pixels inside the image, [4] or [B, 4]; of n axes [2n] or [B, 2n].
+        size: height and width of the image in pixels; the length of each axis.
 
     Returns:
         float32 tensor in [0, 1], 0-d or [B].
@@ -126,12 +168,36 @@ def box_lam(boxes: Tensor, height: int, width: int) -> Tensor:
     >>> box_lam(torch.tensor([0, 2, 3, 6]), 8, 8)
     tensor(0.8125)
     """
-    top, left, bottom, right = boxes.unbind(-1)
-    area = (bottom - top).clamp(min=0) * (right - left).clamp(min=0)
-    return (1 - area.double() / (height * width)).float()
+    first, behind = boxes.chunk(2, -1)
+    area = (behind - first).clamp(min=0).prod(-1)
+    return (1 - area.double() / math.prod(size)).float()
 
 
-def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Tensor:
+def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    """Mark the places inside boxes, on their device and without a wait for it.
+
+    Args:
+        boxes: [2n] or [B, 2n] for n axes, see `cut_blocks`.
+        size: length of each axis.
+
+    Returns:
+        bool tensor [1 or B, *size].
+
+    >>> inside_boxes(torch.tensor([0, 1, 1, 3]), [2, 3]).long()
+    tensor([[[0, 1, 1],
+             [0, 0, 0]]])
+    """
+    n = len(size)
+    first, behind = boxes.reshape(-1, 2, n).unbind(1)
+    inside = torch.ones((), dtype=torch.bool, device=boxes.device)
+    for axis, length in enumerate(size):
+        place = torch.arange(length, device=boxes.device)
+        along = (place >= first[:, axis, None]) & (place < behind[:, axis, None])
+        inside = inside & along.reshape(-1, *(length if other == axis else 1 for other in range(n)))
+    return inside
+
+
+def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False, axes: Sequence[int] | None = None) -> Tensor:
     """Paste the partner's pixels inside the box over the row's own: CutMix.
 
     Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, eq. (1).
@@ -140,7 +206,9 @@ def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Ten
         x: tensor [B, C, H, W], or any [B, ..., H, W], of any dtype.
         partner: long tensor [B] with values in [0, B). Any map, not only a permutation.
         boxes: (top, left, bottom, right) in pixels, [4] for the whole batch or [B, 4]; an empty box changes nothing.
+            For n axes [2n] or [B, 2n], see `cut_blocks`.
         inplace: overwrite x. Not differentiable.
+        axes: axes of x that the box lies in, in order; the last ones by default.
 
     Returns:
         Tensor like x (x itself if ``inplace``), in the same memory format.
@@ -154,35 +222,49 @@ def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Ten
     >>> cut(x, torch.tensor([1, 0]), torch.tensor([0, 0, 1, 2]))[0]
     tensor([[1., 1.],
             [0., 0.]])
+    >>> cut(x, torch.tensor([1, 0]), torch.tensor([0, 1]), axes=[1])[0]
+    tensor([[1., 1.],
+            [0., 0.]])
     """
     check_partner(x, partner)
-    if x.ndim < 3:
-        raise ValueError(f"cut needs x of shape [B, ..., H, W], got {list(x.shape)}")
-    if boxes.shape not in ((4,), (len(x), 4)):
-        raise ValueError(f"boxes must have shape [4] or [{len(x)}, 4], got {list(boxes.shape)}")
+    n = 2 if axes is None else len(axes)
+    last = list(range(x.ndim - n, x.ndim))
+    if x.ndim < 1 + n:
+        raise ValueError(
+            f"cut needs x of shape {'[B, ..., H, W]' if n == 2 else f'[B] and {n} axes'}, got {list(x.shape)}"
+        )
+    if axes is not None and not all(0 < axis < x.ndim for axis in axes):
+        raise ValueError(f"axes must lie between 1 and {x.ndim - 1}, got {list(axes)}")
+    if boxes.shape not in ((2 * n,), (len(x), 2 * n)):
+        raise ValueError(f"boxes must have shape [{2 * n}] or [{len(x)}, {2 * n}], got {list(boxes.shape)}")
     if inplace:
         check_inplace(x)
+    view = x if axes is None or list(axes) == last else x.movedim(list(axes), last)
     if torch.compiler.is_compiling() or x.device.type != "cpu" or needs_graph(x):
-        mixed = _cut_formula(x, partner.to(x.device), boxes.to(x.device))
-        return x.copy_(mixed) if inplace else mixed
-    return _cut_in_place(x if inplace else x.clone(), partner, boxes)
+        mixed = _cut_formula(view, partner.to(x.device), boxes.to(x.device), n)
+        if inplace:
+            view.copy_(mixed)
+    else:
+        mixed = _cut_in_place(view if inplace else view.clone(), partner, boxes, n)
+    if inplace:
+        return x
+    return mixed if view is x else mixed.movedim(last, list(axes or ()))
 
 
-def _cut_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
+def _cut_formula(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:
     """The definition, for autograd, torch.compile and accelerators: no value of a box is needed on the host."""
-    top, left, bottom, right = boxes.reshape(-1, *[1] * (x.ndim - 1), 4).unbind(-1)
-    row = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1)
-    column = torch.arange(x.shape[-1], device=x.device)
-    inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    size = x.shape[x.ndim - n :]
+    inside = inside_boxes(boxes, size)
+    inside = inside.reshape(len(inside), *[1] * (x.ndim - 1 - n), *size)
     return torch.where(inside, x.index_select(0, partner), x)
 
 
-def _cut_in_place(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
+def _cut_in_place(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:
     order = write_order(partner.tolist())
     boxes = boxes.clamp(min=0)  # a negative index would count from the far edge
+    slices: list[tuple[Any, ...]] = [(..., *map(slice, box[:n], box[n:])) for box in boxes.reshape(-1, 2 * n).tolist()]
     if boxes.ndim == 1:
-        top, left, bottom, right = boxes.tolist()
-        region = x[..., top:bottom, left:right]
+        region = x[slices[0]]
         if region.numel() <= SLAB:
             region.copy_(region.index_select(0, partner.to(x.device)))
             return x
@@ -190,7 +272,7 @@ def _cut_in_place(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
         windows: list[tuple[Any, ...]] = [(...,)] * len(x)
     else:
         rows = x.unbind(0)
-        windows = [(..., slice(top, bottom), slice(left, right)) for top, left, bottom, right in boxes.tolist()]
+        windows = slices
     stash = x.new_empty(0)
     for row, source, stash_for in order:
         if stash_for is not None:

@@ -108,6 +108,78 @@ def mask_lam(mask: Tensor) -> Tensor:
     return mask.flatten(1).double().mean(1).float()
 
 
+def inside_bands(spots: Tensor, count: Tensor, width: Tensor, length: int, apart: bool = False) -> Tensor:
+    """Mark bands along an axis, all of one width.
+
+    Source: Kim et al. 2021, "SpecMix", https://arxiv.org/abs/2108.03020, section 2.2.
+
+    Args:
+        spots: where bands lie among the places that they have room for, [b, n] in [0, 1).
+        count: how many of the n are used, long [b].
+        width: of a band, as a share of the axis, [b]; with `apart` at most 1 / count.
+        length: of the axis; the ends of bands are rounded to its places.
+        apart: whether bands do not overlap, so that they cover count * width.
+
+    Returns:
+        bool [b, length].
+
+    >>> spots, width = torch.tensor([[0.9, 0.0, 0.5]]), torch.tensor([0.25])
+    >>> inside_bands(spots, torch.tensor([2]), width, 8).long()
+    tensor([[1, 1, 0, 0, 0, 1, 1, 0]])
+    """
+    number = torch.arange(spots.shape[1])
+    used, width = number < count[:, None], width.double()[:, None]
+    spots = spots.double().where(used, 1.0).sort(-1).values
+    free = 1 - width * (count[:, None] if apart else 1)
+    start = spots * free + (number * width if apart else 0)
+    # What is added keeps a band's end and the next one's start, a third and two thirds, from rounding apart.
+    first, behind = ((edge * length + 0.5 + 1e-9).floor()[..., None] for edge in (start, start + width))
+    place = torch.arange(length)
+    return ((place >= first) & (place < behind) & used[..., None]).any(1)
+
+
+def swap_columns(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
+    """Take each column from the row itself or from its partner.
+
+    Args:
+        x: tensor [B, K] of any dtype.
+        partner: long [B].
+        own: which columns stay the row's own, bool [B, K].
+
+    Raises:
+        ValueError: for other shapes.
+
+    >>> own = torch.tensor([[True, False], [False, False]])
+    >>> swap_columns(torch.tensor([[1, 2], [3, 4]]), torch.tensor([1, 0]), own)
+    tensor([[1, 4],
+            [1, 2]])
+    """
+    check_partner(x, partner)
+    if own.shape != x.shape or own.dtype != torch.bool:
+        raise ValueError(f"own must be bool {list(x.shape)}, got {own.dtype} {list(own.shape)}")
+    return torch.where(own.to(x.device), x, x.index_select(0, partner.to(x.device)))
+
+
+def seen_lam(kept: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
+    """The share of a row's own content in what is seen of it and of its partner.
+
+    Args:
+        kept: where a row stays its own, bool [1 or B, ...].
+        seen: where rows have content, no padding, bool [B, ...], in a shape that goes with `kept`.
+        partner: long [B], on their device.
+
+    Returns:
+        float32 [B]; NaN where nothing is seen of either.
+
+    >>> kept, seen = torch.tensor([[True, True, False, False]]), torch.tensor([[True, False, False, False], [True] * 4])
+    >>> seen_lam(kept, seen, torch.tensor([1, 0]))
+    tensor([0.3333, 1.0000])
+    """
+    own = (kept & seen).flatten(1).sum(1, dtype=torch.float64)
+    other = (~kept & seen.index_select(0, partner)).flatten(1).sum(1, dtype=torch.float64)
+    return (own / (own + other)).float()
+
+
 def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Tensor:
     """Keep the row's own pixels where the mask is True, and take the partner's elsewhere.
 

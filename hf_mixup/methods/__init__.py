@@ -29,8 +29,10 @@ from hf_mixup.methods.saliencymix import SaliencyMix
 from hf_mixup.methods.sentence import Sentence
 from hf_mixup.methods.sftmix import SFTMix
 from hf_mixup.methods.span_cut import SpanCut
+from hf_mixup.methods.specmix import SpecMix
 from hf_mixup.methods.ssmix import SSMix
 from hf_mixup.methods.switch import Switch
+from hf_mixup.methods.tabular import Tabular
 from hf_mixup.methods.transmix import TransMix
 
 METHODS: dict[str, type[Method]] = {
@@ -47,6 +49,8 @@ METHODS: dict[str, type[Method]] = {
     "adversarial": Adversarial,
     "interpolated_adversarial": InterpolatedAdversarial,
     "between_class": BetweenClass,
+    "specmix": SpecMix,
+    "tabular": Tabular,
     "embedding": Embedding,
     "manifold": Manifold,
     "features": Features,

@@ -26,9 +26,11 @@ class Params:
         method: registry name of the method that blends (a switch names the chosen one).
         partner: row i is blended with row partner[i], long [B].
         lam: weight of the row's own sample in the targets, float32 [B], in [0, 1].
-        boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4].
+        boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
+            [B, 2n].
         layer: depth of a hidden-layer blend, in blocks.
-        mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows).
+        mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
+            do, bool [B, K].
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
@@ -206,17 +208,19 @@ class Method:
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
         """Draw lam [B]; rows that the coin of `prob` leaves alone get lam = 1."""
-        cfg, rows, rng = self.config, request.rows, request.rng
-        if cfg.lam is not None:
-            lam = torch.full((rows,), cfg.lam)
-        else:
-            alpha = cfg.alpha if cfg.beta is None else (cfg.alpha, cfg.beta)
-            lam = sample_lam(alpha, size=rows, generator=rng, host_dominant=cfg.host_dominant)
-        lam = lam[self.shared_with(partner)]
+        lam = self._sample_lam(request.rows, request.rng)[self.shared_with(partner)]
         if request.prob >= 1:
             return lam
-        tosses = torch.rand(1 if cfg.prob_per == "batch" else rows, generator=rng)
+        tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
         return torch.where(tosses < request.prob, lam, 1.0)
+
+    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
+        """Draw a lam for each row [B], whatever it shares and the coin of `prob` says."""
+        cfg = self.config
+        if cfg.lam is not None:
+            return torch.full((rows,), cfg.lam)
+        alpha = cfg.alpha if cfg.beta is None else (cfg.alpha, cfg.beta)
+        return sample_lam(alpha, size=rows, generator=rng, host_dominant=cfg.host_dominant)
 
     def shared_with(self, partner: Tensor) -> Tensor:
         """Name for each row the row whose draw it uses, long [B]: the batch's first, its pair's first, or its own."""

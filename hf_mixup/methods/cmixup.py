@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_label_distance
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.methods.mixup import blend_floats, blend_inputs
+from hf_mixup.methods.mixup import blend_floats
+from hf_mixup.methods.tabular import draw_swaps, swap_and_blend
 from hf_mixup.sites.embeddings import install_tables
 from hf_mixup.sites.lengths import mix_embeddings
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 class CMixup(Method):
     """Blend rows whose labels are near: token embeddings where the batch has tokens, else every float input.
+
+    Categories of tables are swapped, as `tabular` does.
 
     The partner's chance falls as a Gaussian of the distance between the labels, whose standard deviation is
     `bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are drawn
@@ -47,6 +50,10 @@ class CMixup(Method):
         if config.lam_per == "pair":
             raise ValueError("lam_per='pair': with method 'cmixup' rows may share a partner; use 'batch' or 'row'")
 
+    def draw(self, request: Request) -> Params:
+        params = super().draw(request)
+        return params if _has_tokens(request.batch) else draw_swaps(params, request, self.config, self.shared_with)
+
     def prepare(self, model: nn.Module) -> None:
         install_tables(model)
 
@@ -56,7 +63,7 @@ class CMixup(Method):
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
             return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)
-        return blend_inputs(batch, params, self.name, self.config.keys, inplace)
+        return swap_and_blend(batch, params, self.name, self.config, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:
         labels = request.labels

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import box_lam, cut, cut_boxes
+from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.methods.masks import by_content
+from hf_mixup.methods.mixup import united_mask
+from hf_mixup.sites.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
+from hf_mixup.sites.inputs import float_keys, nothing_to_blend, picture_keys
 
 
 class CutMix(Method):
-    """Replace a box of each picture by the partner's pixels.
+    """Replace a box of each input by the partner's content there: of pictures, films, sounds and series.
 
-    lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`. `minmax` draws the
-    sides of the box directly, and lam always follows the box, as in timm.
+    A box of a picture; the same box in all frames of a film; a box in time and frequency of a spectrogram; a stretch of
+    a waveform or of a series. `cut_along` says otherwise: "time" takes whole frames of a film and all frequencies for a
+    while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told by
+    the attention mask or by the model's configuration, else by `time_axis`.
 
-    Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2.
+    lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `minmax` draws
+    the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box is
+    everything.
+
+    Padding is no content: beside an attention mask [B, T], a mask of pixels or of what was observed of a series, only
+    places that are seen of either row count, of the own one outside the box and of the partner's inside it. That takes
+    one wait for the device. Attention masks are united, for models take them for lengths; the other two are cut with
+    what they are for. A row that would show nothing of either keeps its own.
+
+    Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2;
+    for films Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,
+    section 3 (spatial, temporal and spatio-temporal).
     """
 
     name = "cutmix"
     title = "CutMix"
-    blends = "image inputs `[B, C, H, W]`, cut and pasted"
+    blends = "a box of pictures and films, a stretch of sounds, spectrograms and series, cut and pasted"
     paper = "arXiv:1905.04899"
     citation = (
         "@inproceedings{yun2019cutmix, title={CutMix: Regularization Strategy to Train Strong Classifiers with "
@@ -32,25 +49,37 @@ class CutMix(Method):
         "Junsuk and Yoo, Youngjoon}, booktitle={ICCV}, year={2019}}"
     )
 
+    only_pictures: ClassVar[bool] = False  # a subclass that knows nothing of time
+
     def draw(self, request: Request) -> Params:
         params, cfg = super().draw(request), self.config
-        lam = params.lam
-        height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
-        boxes = self._draw_boxes(params, height, width, request.rng)
-        if cfg.correct_lam or cfg.minmax is not None:
-            lam = box_lam(boxes, height, width).expand(request.rows)
-        return replace(params, lam=lam, boxes=boxes)
+        key, axes = next(iter(self._axes(request.model, request.batch, request.rows).items()))
+        value: Tensor = request.batch[key]
+        size = [value.shape[axis] for axis in axes]
+        boxes = self._draw_boxes(params, size, request.rng)
+        params = replace(params, boxes=boxes)
+        seen = seen_of(request.batch, value, self._time(request.model, request.batch, key))
+        by_box = cfg.correct_lam or cfg.minmax is not None
+        if seen is not None:
+            inside = inside_boxes(boxes.to(value.device), size)
+            shape = [value.shape[axis] if axis in axes else 1 for axis in range(1, value.dim())]
+            params, nothing = by_content(params, ~inside.reshape(len(inside), *shape), seen, by_box)
+            return replace(params, boxes=torch.where(nothing[:, None], 0, boxes)) if bool(nothing.any()) else params
+        return replace(params, lam=box_lam(boxes, *size).expand(request.rows)) if by_box else params
 
-    def _draw_boxes(self, params: Params, height: int, width: int, rng: torch.Generator) -> Tensor:
-        """Draw one box [4] where the whole batch shares a lam, so that the same region is swapped everywhere.
+    def _draw_boxes(self, params: Params, size: Sequence[int], rng: torch.Generator) -> Tensor:
+        """Draw one box [2n] where the whole batch shares a lam, so that the same region is swapped everywhere.
 
-        Else one for each row, [B, 4], the same within a pair that shares its lam; empty where lam is 1.
+        Else one for each row, [B, 2n], the same within a pair that shares its lam; empty where lam is 1.
         """
         cfg, lam = self.config, params.lam
         minmax = None if cfg.minmax is None else (cfg.minmax[0], cfg.minmax[1])
+        nothing = torch.zeros(2 * len(size), dtype=torch.long)
+        everything = torch.tensor([*(0 for _ in size), *size])
 
         def drawn(share: Tensor) -> Tensor:
-            return cut_boxes(height, width, share, generator=rng, minmax=minmax, style=cfg.box)
+            boxes = cut_blocks(size, share, generator=rng, minmax=minmax, style=cfg.box)
+            return torch.where((share == 0)[..., None], everything, boxes)
 
         if cfg.lam_per != "batch":
             first = self.shared_with(params.partner)
@@ -60,19 +89,43 @@ class CutMix(Method):
             return torch.where((lam < 1)[:, None], boxes, 0)
         lowest, highest = torch.aminmax(lam)
         if lowest == highest:
-            return drawn(lowest) if lowest < 1 else torch.zeros(4, dtype=torch.long)
+            return drawn(lowest) if lowest < 1 else nothing
         # The coin of `prob` left some rows alone, or the caller dictated a lam for each row.
         one_lam = bool(((lam == lowest) | (lam == 1)).all())
-        boxes = drawn(lowest).expand(len(lam), 4) if one_lam else drawn(lam)
+        boxes = drawn(lowest).expand(len(lam), 2 * len(size)) if one_lam else drawn(lam)
         return torch.where((lam < 1)[:, None], boxes, 0)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.boxes is None:
             raise ValueError(f"method {params.method!r} was given parameters without boxes")
-        mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            mixed[key] = cut(batch[key], params.partner, params.boxes, inplace=inplace)
+        mixed = {**batch, **united_mask(batch, params)}
+        for key, axes in self._axes(model, batch, len(params.partner)).items():
+            mask = own_mask(batch, batch[key])
+            if mask is not None:
+                places = [axis - 1 for axis in axes] if mask[0] == PIXELS else axes
+                mixed[mask[0]] = cut(mask[1], params.partner, params.boxes, axes=places)
+            mixed[key] = cut(batch[key], params.partner, params.boxes, inplace=inplace, axes=axes)
         return mixed
 
-    def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+    def _axes(self, model: nn.Module, batch: Batch, rows: int) -> dict[str, tuple[int, ...]]:
+        """Return what is cut, and along which axes: pictures and films if there are any, else sounds and series.
+
+        Raises:
+            ValueError: if there is nothing, or inputs of different size.
+        """
+        cfg = self.config
+        if self.only_pictures:
+            return dict.fromkeys(float_keys(batch, rows, self.name, cfg.keys, dims=4), (2, 3))
+        axes = {
+            key: axes_to_cut(key, batch[key], found, cfg.cut_along)
+            for key in picture_keys(float_keys(batch, rows, self.name, cfg.keys))
+            if (found := axes_of(key, batch[key], batch, model, cfg.time_axis)) is not None
+        }
+        if not axes:
+            raise ValueError(nothing_to_blend(batch, self.name, " that is a picture, film, sound or series"))
+        refuse_different_sizes({key: [batch[key].shape[axis] for axis in found] for key, found in axes.items()})
+        return axes
+
+    def _time(self, model: nn.Module, batch: Batch, key: str) -> int | None:
+        found = None if self.only_pictures else axes_of(key, batch[key], batch, model, self.config.time_axis)
+        return None if found is None else found.time

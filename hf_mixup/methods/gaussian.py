@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.sites.axes import IDS, seen_of
 from hf_mixup.sites.inputs import float_keys
-from hf_mixup.sites.noise import IDS, arm_noise, install_noise, noisy, seen_of
+from hf_mixup.sites.noise import arm_noise, install_noise, noisy
 
 
 class Gaussian(Method):

@@ -1,4 +1,4 @@
-"""What methods share that mix pictures by a mask of pixels."""
+"""What methods share that mix pictures, or spectrograms, by a mask of places."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional.masks import mask_lam, paste
+from hf_mixup.functional.masks import mask_lam, paste, seen_lam
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.mixup import united_mask
 from hf_mixup.sites.inputs import float_keys
 
 
 class MaskMethod(Method):
-    """A method that takes the partner's pixels outside a mask that it draws."""
+    """A method that takes the partner's content outside a mask that it draws, of pictures unless a subclass says so."""
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.mask is None:
             raise ValueError(f"method {params.method!r} was given parameters without a mask")
-        mixed = dict(batch)
+        mixed = {**batch, **united_mask(batch, params)}
         for key in self._keys(batch, len(params.partner)):
             mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
         return mixed
@@ -56,3 +57,16 @@ class RandomMask(MaskMethod):
         mask = self.masks_of(fields, lam, height, width)
         true = mask_lam(mask).expand(request.rows)
         return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
+
+
+def by_content(params: Params, kept: Tensor, seen: Tensor, correct: bool) -> tuple[Params, Tensor]:
+    """Return the parameters with the shares of what is seen as lam, and which rows would show nothing.
+
+    Args:
+        kept: where a row stays its own, bool [1 or B, ...].
+        seen: where rows have content, bool [B, ...].
+        correct: whether lam follows; else only rows that would show nothing get lam = 1.
+    """
+    lam = seen_lam(kept.to(seen.device), seen, params.partner.to(seen.device)).cpu()
+    nothing = lam.isnan()
+    return replace(params, lam=torch.where(nothing, 1.0, lam if correct else params.lam)), nothing

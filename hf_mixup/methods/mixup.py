@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.sites.axes import OBSERVED
 from hf_mixup.sites.embeddings import unite
 from hf_mixup.sites.inputs import float_keys, is_blendable
 
@@ -15,7 +16,8 @@ from hf_mixup.sites.inputs import float_keys, is_blendable
 class InputMixup(Method):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
-    Sounds of different length: their masks are united, so that what is heard of either is seen.
+    Sounds of different length: their masks are united, so that what is heard of either is seen. Of series that were not
+    observed throughout, the blend counts as observed where both rows were.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
     """
@@ -35,7 +37,7 @@ class InputMixup(Method):
 
 def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
     """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of sounds united."""
-    mixed = {**batch, **united_mask(batch, params)}
+    mixed = {**batch, **united_mask(batch, params), **observed_mask(batch, params)}
     for key in float_keys(batch, len(params.partner), method, keys):
         mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
     return mixed
@@ -50,6 +52,19 @@ def united_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
     return {"attention_mask": unite(mask, mask[params.partner], params.lam)[0]}
+
+
+def observed_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
+    """Return the mask of mixed series, by its name: a blend is known where both rows were observed.
+
+    A row without a share (lam = 0 or 1) takes nothing away.
+    """
+    mask = batch.get(OBSERVED)
+    if not isinstance(mask, Tensor):
+        return {}
+    share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
+    own, other = mask.bool() | (share == 0), mask[params.partner].bool() | (share == 1)
+    return {OBSERVED: (own & other).to(mask.dtype)}
 
 
 def blend_floats(batch: Batch, params: Params) -> dict[str, Any]:

@@ -40,15 +40,20 @@ class SaliencyMix(CutMix):
         "Chung, TaeChoong and Bae, Sung-Ho}, booktitle={ICLR}, year={2021}}"
     )
 
+    only_pictures = True
+
     def draw(self, request: Request) -> Params:
         params, cfg = Method.draw(self, request), self.config
-        key = self._keys(request.batch, request.rows)[0]
+        key = next(iter(self._axes(request.model, request.batch, request.rows)))
         height, width = request.batch[key].shape[-2:]
         lam = params.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return replace(params, boxes=torch.zeros(4, dtype=torch.long))
         center = most_salient(self._saliency(request, key)).cpu()[params.partner]
         boxes = torch.where((lam < 1)[:, None], boxes_at(center, height, width, lam, cfg.box), 0)
+        boxes = torch.where(
+            (lam == 0)[:, None], torch.tensor([0, 0, height, width]), boxes
+        )  # whatever lies at the edge
         return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes)
 
     @property

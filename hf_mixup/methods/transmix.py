@@ -37,6 +37,7 @@ class TransMix(CutMix):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
+    only_pictures = True
     own_loss = True  # the weights are known only when the model has run
 
     def __init__(self, config: Any) -> None:
@@ -52,7 +53,7 @@ class TransMix(CutMix):
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, params, inplace)
-        pixels = mixed[self._keys(batch, len(params.partner))[0]]
+        pixels = mixed[next(iter(self._axes(model, batch, len(params.partner))))]
         site = sites_of(model).after(model, Attention)
         site.watch(params, pixels, patch_of(model))
         sites_of(model).arm(site)

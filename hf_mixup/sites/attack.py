@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.sites.axes import seen_of
 from hf_mixup.sites.hooks import sites_of
-from hf_mixup.sites.noise import IDS, arm_words, seen_of, seen_tokens, word_table
+from hf_mixup.sites.noise import IDS, arm_words, seen_tokens, word_table
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import count_rows, undisturbed
 

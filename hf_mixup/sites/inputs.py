@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from hf_mixup.errors import did_you_mean
 from hf_mixup.targets import LABEL_KEYS, LABELS, Labels
 
+SHAPES = {2: "(sounds [B, T])", 3: "(spectrograms [B, T, F])", 4: "(pictures [B, C, H, W])"}
+
 
 def float_keys(
     batch: Mapping[str, Any], rows: int, method: str, wanted: list[str] | None = None, dims: int | None = None
@@ -40,10 +42,23 @@ def float_keys(
         found = [key for key in found if batch[key].dim() == dims]
     for key in found:
         if not torch.is_floating_point(batch[key]):
-            raise TypeError(f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing")
+            raise TypeError(
+                f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing, or swap its "
+                "columns, if they are categories, with method='tabular'"
+            )
     if not found:
-        raise ValueError(_nothing_to_blend(batch, method, dims))
+        kind = "" if dims is None else f" of {dims} dimensions {SHAPES[dims]}"
+        raise ValueError(nothing_to_blend(batch, method, kind))
     return found
+
+
+def picture_keys(keys: list[str]) -> list[str]:
+    """Return the inputs that are pictures or films, or all where none is: what else goes with pictures is not cut.
+
+    >>> picture_keys(["scores", "pixel_values"])
+    ['pixel_values']
+    """
+    return [key for key in keys if key.startswith("pixel")] or keys
 
 
 def is_blendable(key: str, value: Any, rows: int) -> bool:
@@ -54,16 +69,16 @@ def is_blendable(key: str, value: Any, rows: int) -> bool:
     return value.is_floating_point() or (key.endswith("_values") and not value.is_complex())
 
 
-def _nothing_to_blend(batch: Mapping[str, Any], method: str, dims: int | None) -> str:
+def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> str:
+    """Return what to say of a batch that has no input of a kind."""
     held = ", ".join(
         f"{key} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         if isinstance(value, torch.Tensor)
         else key
         for key, value in batch.items()
     )
-    shape = "" if dims is None else f" of {dims} dimensions"
     text = " Text is blended inside the model: use method='embedding' or 'manifold'." if "input_ids" in batch else ""
-    return f"method {method!r} found no floating-point input{shape} to mix. The batch holds: {held or 'nothing'}.{text}"
+    return f"method {method!r} found no floating-point input{kind} to mix. The batch holds: {held or 'nothing'}.{text}"
 
 
 def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.sites.axes import IDS, MASK
 from hf_mixup.sites.embeddings import Lookup, install_tables, words_of
 from hf_mixup.sites.hooks import Site, sites_of
 from hf_mixup.sites.rows import undisturbed, visible_rows
 from hf_mixup.sites.watch import map_tensors, tensors_in, watch
-
-IDS, MASK = "input_ids", "attention_mask"
 
 
 class NoiseSite(Site):
@@ -135,21 +134,3 @@ def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, see
     """Return standard normal numbers from a generator of their own: the same for a seed and a kind of device."""
     generator = torch.Generator(device).manual_seed(seed)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)
-
-
-def seen_of(batch: Mapping[str, Any], values: Tensor) -> Tensor | None:
-    """Return where a float input is no padding, in a shape that multiplies it; None where no mask tells.
-
-    Masks of sounds and series are [B, T], beside values [B, T], [B, T, F] or [B, F, T]; those of pictures [B, H, W].
-
-    >>> seen_of({"attention_mask": torch.tensor([[1, 0]])}, torch.zeros(1, 5, 2)).shape
-    torch.Size([1, 1, 2])
-    """
-    pixels, mask = batch.get("pixel_mask"), batch.get(MASK)
-    if isinstance(pixels, Tensor) and values.dim() == 4 and pixels.shape[1:] == values.shape[2:]:
-        return pixels.bool()[:, None]
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or IDS in batch or values.dim() > 3:
-        return None
-    if values.shape[1] == mask.shape[1]:
-        return mask.bool().reshape(*mask.shape, *(1,) * (values.dim() - 2))
-    return mask.bool()[:, None] if values.shape[-1] == mask.shape[1] else None

@@ -1,0 +1,101 @@
+"""SpecMix."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from hf_mixup.functional.masks import inside_bands, mask_lam
+from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.masks import MaskMethod, by_content
+from hf_mixup.sites.axes import SERIES, axes_of, refuse_different_sizes, seen_of
+from hf_mixup.sites.inputs import float_keys, nothing_to_blend
+
+
+class SpecMix(MaskMethod):
+    """Replace bands of time and bands of frequency of each spectrogram by the partner's.
+
+    Along either axis 0 to `bands` of them, not none along both, each `band_width` wide, anywhere; they may overlap. lam
+    is the share of the content that stayed the row's own: bands say what it is, and alpha only whether it is off. A lam
+    that is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it
+    is met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
+
+    The paper draws up to 3 bands of 0.3 along each axis and a mask for each row (`lam_per="row"`); the authors' code
+    draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both widths by
+    one axis, and in one of its tasks takes 0.1.
+
+    Source: Kim et al. 2021, "SpecMix: A Mixed Sample Data Augmentation Method for Training with Time-Frequency Domain
+    Features", arXiv 2108.03020, section 2.
+    """
+
+    name = "specmix"
+    title = "SpecMix"
+    blends = "spectrograms `[B, T, F]` or `[B, F, T]`: bands of time and of frequency"
+    paper = "arXiv:2108.03020"
+    citation = (
+        "@inproceedings{kim2021specmix, title={Specmix: A Mixed Sample Data Augmentation Method for Training with "
+        "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "
+        "booktitle={Interspeech}, year={2021}}"
+    )
+
+    def draw(self, request: Request) -> Params:
+        params, cfg = super().draw(request), self.config
+        key = self._keys(request.batch, request.rows)[0]
+        values: Tensor = request.batch[key]
+        given = cfg.lam is not None or request.lam is not None
+        height, width = values.shape[-2:]
+        mask = self._draw_mask(params, given, height, width, request.rng)
+        correct = cfg.correct_lam or not given
+        axes = axes_of(key, values, request.batch, request.model, cfg.time_axis)
+        seen = seen_of(request.batch, values, axes.time if axes else None)
+        if seen is None:
+            true = mask_lam(mask).expand(request.rows)
+            return replace(params, lam=true if correct else params.lam, mask=mask)
+        kept = mask.reshape(len(mask), *(1,) * (values.dim() - 3), *mask.shape[1:])
+        params, nothing = by_content(params, kept, seen, correct)
+        return replace(params, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
+
+    def _draw_mask(self, params: Params, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
+        """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
+        cfg, lam = self.config, params.lam
+        one = cfg.lam_per == "batch"
+        rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(params.partner)
+        spots = torch.rand(len(rows), 2, cfg.bands, generator=rng, dtype=torch.float64)[rows]
+        kinds = torch.randint(1, (cfg.bands + 1) ** 2, (len(rows),), generator=rng)[rows]
+        down, across = kinds // (cfg.bands + 1), kinds % (cfg.bands + 1)
+        if one and bool((lam == lam[0]).all()):
+            lam = lam[:1]
+        share = band_width(lam.double(), down, across) if given else torch.full(lam.shape, cfg.band_width)
+        spots, down, across = (each.expand(len(lam), *each.shape[1:]) for each in (spots, down, across))
+        in_rows = inside_bands(spots[:, 0], down, share, height, apart=given)
+        in_columns = inside_bands(spots[:, 1], across, share, width, apart=given)
+        return ~(in_rows[:, :, None] | in_columns[:, None, :]) | (lam == 1)[:, None, None]
+
+    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
+        if self.config.lam is not None or self.config.off:
+            return super()._sample_lam(rows, rng)
+        return torch.full((rows,), 0.5)  # the bands will say; this one is only not 1
+
+    def _keys(self, batch: Batch, rows: int) -> list[str]:
+        found = [
+            key
+            for key in float_keys(batch, rows, self.name, self.config.keys)
+            if batch[key].dim() in (3, 4) and not key.startswith(("pixel", *SERIES))
+        ]
+        if not found:
+            raise ValueError(nothing_to_blend(batch, self.name, " that is a spectrogram [B, T, F] or [B, F, T]"))
+        refuse_different_sizes({key: list(batch[key].shape[-2:]) for key in found})
+        return found
+
+
+def band_width(lam: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Return how wide bands are of which so many, apart, leave a share lam: (1 - down w) (1 - across w) = lam.
+
+    >>> band_width(torch.tensor([0.25, 0.7]), torch.tensor([1, 0]), torch.tensor([1, 3]))
+    tensor([0.5000, 0.1000])
+    """
+    product = down * across
+    root = (down + across - ((down - across) ** 2 + 4 * product * lam).sqrt()) / (2 * product).clamp(min=1)
+    return torch.where(product > 0, root, (1 - lam) / (down + across))

@@ -1,0 +1,128 @@
+"""Mixup of the rows of a table: numbers blended, categories swapped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional.masks import swap_columns
+from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.mixup import InputMixup, blend_inputs
+from hf_mixup.sites.inputs import is_blendable
+
+if TYPE_CHECKING:
+    from hf_mixup.config import MixupConfig
+
+
+class Tabular(InputMixup):
+    """Blend the numbers of two rows of a table, and take each category from either row, the own one with chance lam.
+
+    Numbers are the float inputs [B, F], categories the integer (or bool) ones [B, K] that are called `*_values` or
+    `*categorical*`; `swap_keys` names others, floats as well: with all inputs in it this is CutMix of tables as SAINT
+    has it. Each row draws its own columns, a pair the same ones with `lam_per="pair"`. Where numbers are blended lam is
+    as it was drawn, which is also the expected share of own categories; where all is swapped it is set to the share of
+    columns that stayed the row's own, unless `correct_lam=False`. `cmixup` swaps the same inputs, and chooses partners
+    that are near in their labels, for regression.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1; Somepalli et
+    al. 2021, "SAINT: Improved Neural Networks for Tabular Data via Row Attention and Contrastive Pre-Training", arXiv
+    2106.01342, section 4, for columns swapped by a random mask.
+    """
+
+    name = "tabular"
+    title = "Tabular mixup"
+    blends = "rows of tables: float features blended, integer ones swapped"
+    paper = "arXiv:1710.09412, arXiv:2106.01342"
+    citation = (
+        "@article{somepalli2021saint, title={{SAINT}: Improved Neural Networks for Tabular Data via Row Attention and "
+        "Contrastive Pre-Training}, author={Somepalli, Gowthami and Goldblum, Micah and Schwarzschild, Avi and Bruss, "
+        "C. Bayan and Goldstein, Tom}, journal={arXiv preprint arXiv:2106.01342}, year={2021}}"
+    )
+
+    def draw(self, request: Request) -> Params:
+        refuse_unnamed(request.batch, request.rows, self.config)
+        return draw_swaps(super().draw(request), request, self.config, self.shared_with)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        return swap_and_blend(batch, params, self.name, self.config, inplace)
+
+
+def keys_to_swap(batch: Batch, rows: int, config: MixupConfig) -> list[str]:
+    """Return the inputs whose columns are swapped.
+
+    Raises:
+        ValueError: for one of `swap_keys` that is no tensor [B, K] of the batch.
+    """
+    if config.swap_keys is None:
+        return [key for key, value in batch.items() if _is_columns(key, value, rows) and _is_named_so(key)]
+    for key in config.swap_keys:
+        value = batch.get(key)
+        if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows:
+            found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else "none"
+            raise ValueError(f"swap_keys names {key!r}, and columns are [{rows}, K]: found {found}")
+    return list(config.swap_keys)
+
+
+def _is_columns(key: str, value: Any, rows: int) -> bool:
+    if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows or "mask" in key or key.endswith("ids"):
+        return False
+    return not value.is_floating_point() and not value.is_complex()
+
+
+def _is_named_so(key: str) -> bool:
+    return key.endswith("_values") or "categorical" in key
+
+
+def refuse_unnamed(batch: Batch, rows: int, config: MixupConfig) -> None:
+    """Refuse integer columns that are not known to be categories.
+
+    Raises:
+        ValueError: naming the input and the way out.
+    """
+    for key, value in batch.items():
+        if config.swap_keys is None and _is_columns(key, value, rows) and not _is_named_so(key):
+            raise ValueError(
+                f"{key} holds {value.dtype} {list(value.shape)}, which cannot be blended: name in `swap_keys` the "
+                "inputs whose columns are to be swapped"
+            )
+
+
+def draw_swaps(params: Params, request: Request, config: MixupConfig, shared_with: Any) -> Params:
+    """Draw which columns stay the row's own; lam is their share if nothing is blended beside them."""
+    keys = keys_to_swap(request.batch, request.rows, config)
+    if not keys:
+        return params
+    columns = sum(request.batch[key].shape[1] for key in keys)
+    draws = torch.rand(request.rows, columns, generator=request.rng)
+    if config.lam_per == "pair":
+        draws = draws[shared_with(params.partner)]
+    own = draws < params.lam[:, None]
+    all_swapped = not _to_blend(request.batch, request.rows, keys, config)
+    lam = own.double().mean(1).float() if all_swapped and config.correct_lam else params.lam
+    return replace(params, lam=lam, mask=own)
+
+
+def swap_and_blend(batch: Batch, params: Params, method: str, config: MixupConfig, inplace: bool) -> dict[str, Any]:
+    """Return the inputs with columns swapped where the parameters say so, and the other floats blended."""
+    if params.mask is None:
+        return blend_inputs(batch, params, method, config.keys, inplace)
+    keys, rows = keys_to_swap(batch, len(params.partner), config), len(params.partner)
+    widths = [batch[key].shape[1] for key in keys]
+    mixed = dict(batch)
+    if _to_blend(batch, rows, keys, config):
+        mixed = {**batch, **blend_inputs(_without(batch, keys), params, method, config.keys, inplace)}
+    for key, own in zip(keys, params.mask.split(widths, 1), strict=True):
+        mixed[key] = swap_columns(batch[key], params.partner, own)
+    return mixed
+
+
+def _to_blend(batch: Batch, rows: int, swapped: list[str], config: MixupConfig) -> bool:
+    named = config.keys is not None
+    return named or any(is_blendable(key, value, rows) for key, value in _without(batch, swapped).items())
+
+
+def _without(batch: Batch, keys: list[str]) -> Batch:
+    return {key: value for key, value in batch.items() if key not in keys}
