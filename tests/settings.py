@@ -31,6 +31,7 @@ ROWS: dict[str, Row] = {
     "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
     "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
     "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
+    "puzzlemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
     "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
     "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
     "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py

@@ -23,6 +23,7 @@ from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.puzzlemix import PuzzleMix
 from hf_mixup.methods.regmixup import RegMixup
 from hf_mixup.methods.resizemix import ResizeMix
 from hf_mixup.methods.saliencymix import SaliencyMix
@@ -43,6 +44,7 @@ METHODS: dict[str, type[Method]] = {
     "gridmix": GridMix,
     "saliencymix": SaliencyMix,
     "attentive": Attentive,
+    "puzzlemix": PuzzleMix,
     "transmix": TransMix,
     "regmixup": RegMixup,
     "gaussian": Gaussian,

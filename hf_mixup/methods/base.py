@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -30,7 +30,8 @@ class Params:
             [B, 2n].
         layer: depth of a hidden-layer blend, in blocks.
         mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
-            do, bool [B, K].
+            do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
+        sources: at each place the block that is put there, of the own picture and of the partner's, long [B, 2, n * n].
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
@@ -44,6 +45,7 @@ class Params:
     boxes: Tensor | None = None
     layer: int | None = None
     mask: Tensor | None = None
+    sources: Tensor | None = None
     places: Tensor | None = None
     rows: Tensor | None = None
     seed: int = 0
@@ -54,8 +56,11 @@ class Params:
         """Return the same parameters on a device."""
         if self.partner.device == device:
             return self
-        drawn = {name: getattr(self, name) for name in ("partner", "lam", "boxes", "mask", "places", "rows")}
-        return replace(self, **{k: v.to(device, non_blocking=True) for k, v in drawn.items() if v is not None})
+        drawn = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in drawn.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
