@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from hf_mixup.metrics.functional import FloatArray
 from hf_mixup.report.rows import RowSums
 
-LEVEL = 0.95
+LEVEL, SIGNIFICANT = 0.95, 0.05
 DRAWS = 2000
 _BLOCK = 2**22  # row numbers drawn at a time, 32 MB
 _PASSES = 10  # deviations over seeds for each draw of rows
