@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from hf_mixup import MixupConfig, cli
 from hf_mixup.compare import main as compare_main
+from hf_mixup.compare import training
 from hf_mixup.compare.variants import parse_variants
 from tests.conftest import TINY_RUN
 
@@ -35,13 +36,13 @@ def config(tmp_path: Path) -> Path:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runs that were trained."""
     trained: list[str] = []
-    train_run = compare_main.train_run
+    train_run = training.train_run
 
     def counted(prepared: Any, task: Any, variant: Any, args: Any, *rest: Any) -> None:
         trained.append(f"{variant.label} {args.seed}")
         train_run(prepared, task, variant, args, *rest)
 
-    monkeypatch.setattr(compare_main, "train_run", counted)
+    monkeypatch.setattr(training, "train_run", counted)
     return trained
 
 

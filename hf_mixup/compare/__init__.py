@@ -2,7 +2,11 @@
 
 arguments    what to compare
 variants     "mixup:alpha=0.2" -> settings of a run
+plan         method x seed x share of the rows x label noise -> runs
 store        finished runs on disk, found again by what determines them
 runs         train one run
-main         all runs, then table, pictures and the best model
+training     train all of them, whatever becomes of one
+judge        temperature refit, differences to the controls, verdicts
+output       results, tables, pictures, the best model
+main         all of it in order
 """

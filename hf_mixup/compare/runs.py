@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
+from transformers.utils import logging
 
 import hf_mixup
 from hf_mixup.compare.store import save_run
@@ -33,6 +36,7 @@ from hf_mixup.tasks.prepare import Prepared, finite, make_trainer, score
 # What says where files go, what is logged and how fast data comes has no influence on the result.
 _NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
 _NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")
+_LOGGED = 0.02  # of all steps
 _NOT_METRICS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -44,6 +48,8 @@ def run_args(args: TrainingArguments, variant: Variant, seed: int, output: Path)
     # A run is short and is repeated from its start: no checkpoints, and no evaluation in between.
     own.save_strategy, own.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
     own.load_best_model_at_end = False
+    if not own.report_to:  # nobody reads the logs but the training curves
+        own.logging_strategy, own.logging_steps = IntervalStrategy.STEPS, _LOGGED
     if variant.smoothing is not None:
         own.label_smoothing_factor = variant.smoothing
     return own
@@ -109,7 +115,7 @@ def train_run(
         prefix, found, predictions[split] = score(trainer, prepared, split)
         metrics[split] = _metrics(found, prefix)
     write_card(trainer, task, model_name=name)
-    save_run(Path(str(args.output_dir)), metrics, predictions, settings)
+    save_run(Path(str(args.output_dir)), metrics, predictions, settings, trainer.state.log_history)
 
 
 def scores_even_if_diverged(prepared: Prepared) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -128,3 +134,18 @@ def _metrics(found: Mapping[str, float], prefix: str) -> dict[str, float | None]
     short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
     scores = {name: value for name, value in short.items() if name not in _NOT_METRICS}
     return {name: float(value) if math.isfinite(value) else None for name, value in scores.items()}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what transformers would print again for every run."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*pin_memory.*")  # each data loader on a CPU gives it
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run: its folder (with the model), metrics by split, and predictions by split.
+    """A finished run: its folder (with the model), metrics by split, predictions by split, and what was logged.
 
     Predictions are (logits [N, C], labels [N]), or for pairs (image_embeds [N, D], text_embeds [N, D], head [N, 2],
     ids [N]).
@@ -31,6 +32,7 @@ class Finished:
     folder: Path
     metrics: dict[str, dict[str, float | None]]
     predictions: dict[str, tuple[np.ndarray, ...]]
+    history: Sequence[Mapping[str, Any]] = ()
 
 
 def key_of(determinants: Mapping[str, Any]) -> str:
@@ -56,7 +58,8 @@ def run_folder(output: Path, label: str, seed: int, key: str) -> Path:
 def load_run(folder: Path) -> Finished | None:
     """Return the run stored in a folder; None if there is none or it cannot be read, so that it is trained again."""
     try:
-        metrics = json.loads((folder / RESULT).read_text(encoding="utf-8"))["metrics"]
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        metrics, history = result["metrics"], result.get("history", [])
         with np.load(folder / PREDICTIONS, allow_pickle=False) as file:  # reading an array checks its sum
             stored = {name: file[name] for name in sorted(file.files, key=_position)}
         predictions = {split: tuple(stored[name] for name in stored if _split(name) == split) for split in metrics}
@@ -68,7 +71,7 @@ def load_run(folder: Path) -> Finished | None:
         return None
     if not any(folder.glob("*.safetensors")):
         return None
-    return Finished(folder, metrics, predictions)
+    return Finished(folder, metrics, predictions, history)
 
 
 def _split(name: str) -> str:
@@ -84,14 +87,24 @@ def save_run(
     metrics: Mapping[str, Mapping[str, float | None]],
     predictions: Mapping[str, tuple[np.ndarray, ...]],
     determinants: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave."""
+    """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave.
+
+    Of the history, which the Trainer logged, finite numbers are kept.
+    """
     arrays: dict[str, Any] = {}
     for split, parts in predictions.items():
         arrays.update({f"{split}.{position}": part for position, part in enumerate(parts)})
     np.savez_compressed(folder / PREDICTIONS, **arrays)
-    text = json.dumps({"metrics": metrics, "settings": determinants}, indent=2, default=str)
+    logged = [{name: value for name, value in line.items() if _is_number(value)} for line in history]
+    whole = {"metrics": metrics, "settings": determinants, "history": logged}
+    text = json.dumps(whole, indent=2, default=str)
     (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 @contextmanager

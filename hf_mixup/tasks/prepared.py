@@ -32,6 +32,7 @@ from hf_mixup.report.results import (
     REGRESSION_METRICS,
     TAG_METRICS,
 )
+from hf_mixup.report.rows import RowSums, class_sums, token_sums, value_sums
 from hf_mixup.tasks.arguments import CAUSAL, IMAGE, PAIRS, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.data import Splits
 
@@ -60,6 +61,8 @@ class Prepared:
         select_by: the one that tells the best model on validation rows, where nobody says otherwise.
         classified: stored predictions and labels -> logits [..., C] and classes [...], for a reliability diagram; None
             where there are no classes to draw one of.
+        rows: stored predictions and labels -> what they add up to row by row, for intervals; None for scores that do
+            not add up.
     """
 
     splits: Splits
@@ -75,6 +78,7 @@ class Prepared:
     metrics: tuple[str, ...] = DEFAULT_METRICS
     select_by: str = "nll"
     classified: Callable[..., tuple[np.ndarray, np.ndarray]] | None = _as_they_are
+    rows: Callable[..., RowSums] | None = class_sums
 
 
 def _image(task: TaskArguments, splits: Splits) -> Prepared:
@@ -116,7 +120,7 @@ def _text(task: TaskArguments, splits: Splits) -> Prepared:
 
 
 def _regression(task: TaskArguments, splits: Splits) -> Prepared:
-    return replace(_text(task, splits), metrics=REGRESSION_METRICS, select_by="mse", classified=None)
+    return replace(_text(task, splits), metrics=REGRESSION_METRICS, select_by="mse", classified=None, rows=value_sums)
 
 
 def _tokens(task: TaskArguments, splits: Splits) -> Prepared:
@@ -145,6 +149,7 @@ def _causal(task: TaskArguments, splits: Splits) -> Prepared:
         preprocess_logits=next_token_scores,
         metrics=LANGUAGE_METRICS,
         classified=None,
+        rows=token_sums,
     )
 
 
@@ -167,6 +172,7 @@ def _seq2seq(task: TaskArguments, splits: Splits) -> Prepared:
         preprocess_logits=token_scores,
         metrics=LANGUAGE_METRICS,
         classified=None,
+        rows=token_sums,
     )
 
 
@@ -206,6 +212,7 @@ def _pairs(task: TaskArguments, splits: Splits) -> Prepared:
         more_metrics=zero_shot_scores,
         metrics=(*PAIR_METRICS, "zero_shot_accuracy") if classes else PAIR_METRICS,
         classified=id_logits,
+        rows=None,
     )
 
 

@@ -1,0 +1,99 @@
+"""What a comparison leaves behind: results.json, tables, pictures and the best model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mixup.compare.judge import REFITTED, Judged, refits
+from hf_mixup.compare.plan import Run
+from hf_mixup.compare.store import PREDICTIONS, Finished, whole_or_nothing
+from hf_mixup.compare.training import Outcomes
+from hf_mixup.files import write_text
+from hf_mixup.report import comparison_table, metric_bars, reliability_diagram
+from hf_mixup.report.results import direction
+
+
+def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return what stands in results.json: results, with their setting where there are several, and why one failed."""
+    found = []
+    for each in judged:
+        setting = {"fraction": each.setting.fraction, "noise": each.setting.noise} if len(judged) > 1 else {}
+        for result in each.results:
+            reason = each.failed.get((result["method"], result["seed"]))
+            found.append({**result, **setting, **({"error": reason} if reason else {})})
+    return found
+
+
+def write_results(output: Path, judged: Sequence[Judged]) -> None:
+    """Write results.json and table.md, whole or not at all."""
+    write_text(output / "results.json", json.dumps(results_of(judged), indent=2) + "\n")
+    write_text(output / "table.md", "\n\n".join(map(summary, judged)) + "\n")
+
+
+def summary(judged: Judged) -> str:
+    """Return the tables of a setting, and below them what failed and what is said of each method."""
+    prepared = judged.setting.prepared
+    parts = [f"## {judged.setting.name}"] if judged.setting.name else []
+    parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
+    if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
+        parts.append("after a temperature was refitted to each run on the validation rows:")
+        parts.append(comparison_table(judged.tested, metrics=(*REFITTED, "temperature")))
+    if judged.failed:
+        reasons = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
+        parts.append("\n".join(reasons))
+    lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
+    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+
+
+def draw(output: Path, judged: Judged, outcomes: Outcomes) -> None:
+    """Draw metrics.png, and for tasks with classes reliability.png."""
+    prepared = judged.setting.prepared
+    metric_bars(judged.tested, output / "metrics.png", metrics=prepared.metrics)
+    if prepared.classified is not None:
+        curves = pooled(judged, outcomes, judged.splits[0], prepared.classified)
+        if curves:
+            reliability_diagram(curves, output / "reliability.png")
+
+
+def pooled(
+    judged: Judged,
+    outcomes: Outcomes,
+    split: str,
+    classified: Callable[..., tuple[np.ndarray, np.ndarray]],
+    refitted: bool = False,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return logits and labels of each method over all its seeds; `refitted`, divided by each run's temperature."""
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for run, outcome in outcomes.items():
+        if run.setting is judged.setting and isinstance(outcome, Finished):
+            logits, labels = classified(*outcome.predictions[split])
+            scale = judged.temperatures[run] if refitted else 1.0
+            parts.setdefault(run.variant.label, []).append((logits / scale, labels))
+    return {
+        label: (np.concatenate([logits for logits, _ in many]), np.concatenate([labels for _, labels in many]))
+        for label, many in parts.items()
+    }
+
+
+def best_of(outcomes: Outcomes, metric: str) -> Run:
+    """Return the finished run with the best score on the validation rows, which are those of all settings."""
+    finished = {run: outcome for run, outcome in outcomes.items() if isinstance(outcome, Finished)}
+
+    def score(run: Run) -> float:
+        value = finished[run].metrics["validation"].get(metric)
+        return -math.inf if value is None else direction(metric) * value
+
+    return max(finished, key=score)
+
+
+def publish(best: Finished, folder: Path) -> None:
+    """Copy the best run's model and card; a reader finds the old folder or the whole new one."""
+    with whole_or_nothing(folder) as partial:
+        shutil.copytree(best.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
