@@ -1,4 +1,4 @@
-"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, mix targets, losses of mixed targets.
+"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, attack, targets and losses of mixed rows.
 
 Nothing here knows about models, trainers or batches: tensors in, tensors out, and every random draw takes a
 ``torch.Generator``. Drawing (`sample_lam`, `pair`, `cut_boxes`) and applying (`blend`, `cut`, `soft_targets`) are
@@ -8,6 +8,7 @@ Throughout, ``partner`` is a long tensor [B]: row ``i`` is mixed with row ``part
 the row's *own* sample, in [0, 1].
 """
 
+from .attacks import ascent_points, fgm, fgsm, pgd
 from .blending import blend
 from .contrastive import (
     contrastive_cross_entropy,
@@ -29,6 +30,7 @@ from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
 
 __all__ = [
+    "ascent_points",
     "blend",
     "box_lam",
     "boxes_at",
@@ -38,6 +40,8 @@ __all__ = [
     "cut",
     "cut_boxes",
     "enlarge_cells",
+    "fgm",
+    "fgsm",
     "heard_weights",
     "keep_highest",
     "loudness",
@@ -52,6 +56,7 @@ __all__ = [
     "pair_targets",
     "paste",
     "paste_resized",
+    "pgd",
     "relevance_of",
     "sample_lam",
     "slerp",
