@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 from transformers import TrainingArguments
-from transformers.utils import logging
 
 from hf_mixup.compare.arguments import CompareArguments
 from hf_mixup.compare.runs import determinants, run_args, train_run
@@ -28,6 +25,7 @@ from hf_mixup.report import Result, comparison_table, metric_bars, reliability_d
 from hf_mixup.report.results import direction
 from hf_mixup.tasks.arguments import PAIRS, REGRESSION, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
+from hf_mixup.tasks.quiet import quiet
 
 MARKER = "compare.json"  # tells a comparison's folder from others
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
@@ -98,7 +96,7 @@ def _check_output(output: Path) -> None:
 
 def _check_variants(variants: Sequence[Variant], prepared: Prepared) -> None:
     """Refuse a method that does not fit before the first run is trained, not after hours."""
-    with _quiet():
+    with quiet():
         model = prepared.build_model()
         for variant in variants:
             check_mixing(prepared, model, variant.mixup)
@@ -125,7 +123,7 @@ def _train_all(
 ) -> dict[Run, Finished]:
     finished = {run: stored for run in runs if (stored := load_run(run.folder)) is not None}
     try:
-        with _quiet(), tqdm(total=len(runs), initial=len(finished), bar_format=_BAR) as bar:
+        with quiet(), tqdm(total=len(runs), initial=len(finished), bar_format=_BAR) as bar:
             for run in runs:
                 if run not in finished:
                     finished[run] = _train_one(run, prepared, task, args, bar)
@@ -152,21 +150,6 @@ def _train_one(run: Run, prepared: Prepared, task: TaskArguments, args: Training
     if stored is None:
         raise RuntimeError(f"{run.folder}: the run was stored and cannot be read back")
     return stored
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what transformers would print again for every run."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*pin_memory.*")  # each data loader on a CPU gives it
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
 
 
 def _results(runs: Sequence[Run], finished: dict[Run, Finished]) -> list[Result]:
