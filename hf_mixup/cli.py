@@ -13,17 +13,24 @@ from pathlib import Path
 from hf_mixup import __version__
 
 _CONFIG = " CONFIG is a YAML or JSON file of settings and comes first; flags override it."
+_CHECKPOINT = (
+    " CHECKPOINT is a folder with a model, or its name on the Hub, and comes first; what train and compare left knows "
+    "its data, others need a CONFIG."
+)
 _COMMANDS = {
     "train": "train one model and leave it, its metrics and its model card in the output folder",
     "compare": "train with several methods and seeds, and compare them in a table and pictures",
+    "evaluate": "score a trained classifier under shift, corruption, noise and attack: tables, pictures, model card",
     "preview": "draw a grid of mixed samples with their weights and labels",
     "methods": "list the mixing methods, or what can be mixed in each architecture",
     "check": "try at which places of a model its rows are mixed rightly",
 }
+_EVAL_BATCH_SIZE = 128
 _PLAIN = ("methods", "check")  # commands that take no settings
 _EPILOG = """examples:
   hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
   hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
+  hf-mixup evaluate runs/cutmix --suite calibration,corruption,ood --tta flip
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
   hf-mixup check bert --method manifold
 """
@@ -76,7 +83,10 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], l
     if "-h" in rest or "--help" in rest:
         _help(name)
         raise SystemExit(0)
-    commands = {"train": _train, "compare": _compare, "preview": _preview, "methods": _methods, "check": _check}
+    commands: dict[str, Callable[[list[str]], int | None]] = {
+        **{"train": _train, "compare": _compare, "evaluate": _evaluate},
+        **{"preview": _preview, "methods": _methods, "check": _check},
+    }
     return commands[name], rest
 
 
@@ -102,11 +112,11 @@ def _top_parser() -> argparse.ArgumentParser:
 
 def _help(name: str) -> None:
     """Print a command's settings, read off the dataclasses; those of TrainingArguments would load transformers."""
-    plain = name in _PLAIN
+    plain, first = name in _PLAIN, "CHECKPOINT " if name == "evaluate" else ""
     parser = _Parser(
         prog=f"hf-mixup {name}",
-        usage=None if plain else f"hf-mixup {name} [CONFIG] [--field value ...]",
-        description=f"{_COMMANDS[name].capitalize()}.{'' if plain else _CONFIG}",
+        usage=None if plain else f"hf-mixup {name} {first}[CONFIG] [--field value ...]",
+        description=f"{_COMMANDS[name].capitalize()}.{_CHECKPOINT if first else ''}{'' if plain else _CONFIG}",
         epilog="" if plain else "Also every field of transformers.TrainingArguments, e.g. --num_train_epochs 3.",
         allow_abbrev=False,
     )
@@ -127,6 +137,11 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
     groups = [("task", TaskArguments), ("mixing", MixupConfig)]
     if name == "compare":
         groups.insert(0, ("comparison", CompareArguments))
+    if name == "evaluate":
+        from hf_mixup.evaluation.arguments import EvaluateArguments
+
+        parser.add_argument("--output_dir", metavar="str", help="Folder for the results [CHECKPOINT/evaluation]")
+        groups = [("evaluation", EvaluateArguments), groups[0]]
     for title, dataclass in groups:
         group = parser.add_argument_group(title)
         for field in fields(dataclass):
@@ -184,6 +199,35 @@ def _compare(arguments: list[str]) -> None:
     from hf_mixup.compare.main import compare
 
     compare(comparison, task, mixup, args)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.evaluation.arguments import EvaluateArguments
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    if not arguments or arguments[0].startswith("-"):
+        raise ValueError("name the folder of a model first: hf-mixup evaluate CHECKPOINT [CONFIG] --suite ...")
+    checkpoint, *rest = arguments
+    # A configuration names the folder of the training there, and that is not where an evaluation goes.
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output_dir", type=Path)
+    own, rest = parser.parse_known_args(rest)
+    defaults = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
+    if not rest or rest[0].startswith("-"):
+        from hf_mixup.evaluation.checkpoint import check_folder
+        from hf_mixup.tasks.saved import saved_task
+
+        check_folder(checkpoint)
+        kept, seed = saved_task(Path(checkpoint))
+        if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in rest}:
+            raise ValueError(f"{checkpoint} does not tell its task and data: name a CONFIG, or --task and --dataset")
+        defaults |= kept
+    types = [EvaluateArguments, TaskArguments, MixupConfig, _training_arguments()]
+    evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
+    from hf_mixup.evaluation.main import evaluate
+
+    evaluate(checkpoint, evaluation, task, args, own.output_dir)
 
 
 def _preview(arguments: list[str]) -> None:
@@ -247,6 +291,7 @@ def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text  # unlike a string, it shows "[B, C]" as it is
 
     table = Table(*head)
+    table.columns[0].no_wrap = True  # names are there to be copied
     for row in rows:
         table.add_row(*(Text(cell.replace("`", "")) for cell in row))
     Console().print(table)

@@ -144,11 +144,12 @@ def test_console_script() -> None:
     wrong = subprocess.run([script, "trian"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "error: 'trian' is no command: did you mean 'train'? Valid: check, compare, methods, preview, train\n",
+        "error: 'trian' is no command: did you mean 'train'? "
+        "Valid: check, compare, evaluate, methods, preview, train\n",
     )
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["preview"], ["methods"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["evaluate"], ["preview"], ["methods"]])
 def test_help_names_the_settings_without_loading_torch(command: list[str]) -> None:
     code = f"import sys; from hf_mixup.cli import main\ntry: main({[*command, '--help']})\n"
     code += "finally: print('torch' in sys.modules or 'transformers' in sys.modules)"
@@ -156,7 +157,7 @@ def test_help_names_the_settings_without_loading_torch(command: list[str]) -> No
     assert done.stdout.endswith("False\n")
     assert "usage: hf-mixup" in done.stdout
     if command and command != ["methods"]:
-        assert "--alpha" in done.stdout
+        assert ("--suite" if command == ["evaluate"] else "--alpha") in done.stdout
         assert "--image_column" in done.stdout
 
 

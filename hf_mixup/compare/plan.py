@@ -10,12 +10,13 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.compare.runs import determinants, quiet, run_args
+from hf_mixup.compare.runs import determinants, run_args
 from hf_mixup.compare.store import key_of, run_folder
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
 from hf_mixup.tasks.arguments import PAIRS, REGRESSION, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
+from hf_mixup.tasks.quiet import quiet
 
 
 @dataclass(frozen=True, eq=False)

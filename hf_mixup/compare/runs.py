@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
-from transformers.utils import logging
 
 import hf_mixup
 from hf_mixup.compare.store import save_run
@@ -134,18 +131,3 @@ def _metrics(found: Mapping[str, float], prefix: str) -> dict[str, float | None]
     short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
     scores = {name: value for name, value in short.items() if name not in _NOT_METRICS}
     return {name: float(value) if math.isfinite(value) else None for name, value in scores.items()}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what transformers would print again for every run."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*pin_memory.*")  # each data loader on a CPU gives it
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_mixup.compare.plan import Plan, Run
-from hf_mixup.compare.runs import quiet, run_args, train_run
+from hf_mixup.compare.runs import run_args, train_run
 from hf_mixup.compare.store import Finished, load_run, whole_or_nothing
+from hf_mixup.tasks.quiet import quiet
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

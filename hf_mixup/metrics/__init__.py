@@ -4,6 +4,8 @@
     calibration_metrics    the same numbers from two arrays
     load("calibration")    the same numbers as an `evaluate` module, found without a network
 
+    robustness_metrics, load("robustness")    scores over the levels of corruptions, attacks or noise
+    ood_metrics, load("ood")                  telling rows of another distribution from test rows
     pair_compute_metrics, retrieval_metrics, load("retrieval")    the same three for dual encoders
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.errors import did_you_mean
+from hf_mixup.metrics.detection import detection_scores, ood_metrics
 from hf_mixup.metrics.functional import (
     ReliabilityBins,
     accuracy,
@@ -30,6 +33,7 @@ from hf_mixup.metrics.functional import (
     reliability_bins,
 )
 from hf_mixup.metrics.language import language_metrics, next_token_scores, token_scores
+from hf_mixup.metrics.levels import area_under_curve, cell_scores, robustness_metrics, summarise_levels
 from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
 from hf_mixup.metrics.tags import entities, tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
@@ -41,9 +45,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ReliabilityBins",
     "accuracy",
+    "area_under_curve",
     "brier_score",
     "calibration_metrics",
+    "cell_scores",
     "compute_metrics",
+    "detection_scores",
     "entities",
     "expected_calibration_error",
     "fit_temperature",
@@ -53,11 +60,14 @@ __all__ = [
     "multilabel_metrics",
     "negative_log_likelihood",
     "next_token_scores",
+    "ood_metrics",
     "pair_compute_metrics",
     "path",
     "regression_metrics",
     "reliability_bins",
     "retrieval_metrics",
+    "robustness_metrics",
+    "summarise_levels",
     "tag_metrics",
     "token_scores",
     "zero_shot_accuracy",

@@ -15,7 +15,7 @@ LANGUAGE_METRICS = ("accuracy", "exact_match", "ece", "nll", "perplexity")
 REGRESSION_METRICS = ("mse", "mae", "r2", "spearman")
 _HIGHER_IS_BETTER = (
     *("accuracy", "f1", "mean_average_precision", "r2", "spearman", "exact_match"),
-    *("i2t_r", "t2i_r", "mean_recall", "zero_shot_accuracy"),
+    *("i2t_r", "t2i_r", "mean_recall", "zero_shot_accuracy", "auroc", "aupr"),
 )
 _NEITHER = ("temperature", "modality_gap")
 
@@ -27,6 +27,15 @@ class Result(TypedDict):
     seed: int
     split: str
     metrics: Mapping[str, float | None]
+
+
+class Measured(Result, total=False):
+    """Scores of an evaluated model; those of disturbed rows also say what was done to which split, how strongly."""
+
+    suite: str
+    of: str
+    family: str
+    level: float
 
 
 class Summary(NamedTuple):
@@ -103,9 +112,9 @@ def methods_and_splits(summaries: Summaries) -> tuple[list[str], list[str]]:
 def direction(metric: str) -> int:
     """1 if larger values of the metric are better (a score), -1 if smaller ones are (an error), 0 if neither.
 
-    >>> direction("f1_macro"), direction("ece"), direction("temperature")
-    (1, -1, 0)
+    >>> direction("f1_macro"), direction("corruption_accuracy"), direction("ece"), direction("temperature")
+    (1, 1, -1, 0)
     """
     if metric in _NEITHER:
         return 0
-    return 1 if metric.startswith(_HIGHER_IS_BETTER) else -1
+    return 1 if metric.startswith(_HIGHER_IS_BETTER) or metric.endswith("_accuracy") else -1

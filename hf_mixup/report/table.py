@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hf_mixup.report.results import (
     DEFAULT_METRICS,
@@ -47,7 +47,7 @@ def comparison_table(results: Iterable[Result], *, metrics: Sequence[str] = DEFA
                 columns[f"{split} {metric}"] = _cells(column, direction(metric))
     if not columns:
         raise ValueError(f"no result has any of the metrics {', '.join(metrics)}")
-    return f"{_markdown(methods, columns)}\n\n{_CAPTION}"
+    return f"{markdown_table('method', methods, columns)}\n\n{_CAPTION}"
 
 
 def _cells(column: Sequence[Summary | None], sign: int) -> list[str]:
@@ -63,17 +63,24 @@ def _cells(column: Sequence[Summary | None], sign: int) -> list[str]:
     return list(map(cell, column))
 
 
-def _markdown(methods: Sequence[str], columns: dict[str, list[str]]) -> str:
+def markdown_table(title: str, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
+    """Table with one row per name; `columns` maps their titles to their cells.
+
+    >>> print(markdown_table("split", ["test"], {"accuracy": ["0.900"]}))
+    | split | accuracy |
+    |-------|----------|
+    | test  |    0.900 |
+    """
     from rich.box import MARKDOWN
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text  # unlike a string, it reads "[name]" as text and not as markup
 
     table = Table(box=MARKDOWN)
-    table.add_column("method", no_wrap=True)
+    table.add_column(Text(title), no_wrap=True)
     for name in columns:
         table.add_column(Text(name), justify="right", no_wrap=True)
-    for row in zip(methods, *columns.values(), strict=True):
+    for row in zip(names, *columns.values(), strict=True):
         table.add_row(*map(Text, row))
 
     output = io.StringIO()

@@ -51,7 +51,6 @@ class Augmentation:
     """
 
     def __init__(self, names: Sequence[str], processor: Any) -> None:
-        import torch
         from torchvision.transforms import v2
 
         check_augmentations(names)
@@ -65,11 +64,7 @@ class Augmentation:
         chosen = {name: made[name]() for name in AUGMENTATIONS if name in names}
         self._erase = chosen.pop("erasing", None)
         self._change = list(chosen.values())
-        normalises = getattr(processor, "do_normalize", True)
-        self._mean, self._std = (
-            torch.tensor((getattr(processor, name, None) if normalises else None) or [default] * 3)[:, None, None]
-            for name, default in (("image_mean", 0.0), ("image_std", 1.0))
-        )
+        self._mean, self._std = pixel_scale(processor)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return another picture [3, H, W] in the processor's scale."""
@@ -79,3 +74,20 @@ class Augmentation:
                 seen = change(seen)
             pixels = (seen - self._mean) / self._std
         return pixels if self._erase is None else self._erase(pixels)
+
+
+def pixel_scale(processor: Any) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation [3, 1, 1] that lead from processed pixels back to pictures from 0 to 1.
+
+    >>> from transformers import ViTImageProcessor
+    >>> [values.flatten().tolist() for values in pixel_scale(ViTImageProcessor())]
+    [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+    """
+    import torch
+
+    normalises = getattr(processor, "do_normalize", True)
+    mean, std = (
+        torch.tensor((getattr(processor, name, None) if normalises else None) or [default] * 3)[:, None, None]
+        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+    return mean, std

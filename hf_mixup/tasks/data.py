@@ -208,6 +208,15 @@ _LABELS: dict[str, Callable[[dict[str, Dataset], TaskArguments], tuple[dict[str,
 }
 
 
+def of_modality(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    """Return at most `max_eval_samples` rows with their inputs as the task takes them; labels are left as they are.
+
+    Raises:
+        ValueError: for a column that holds something else.
+    """
+    return _at_most(_INPUTS[task.task](rows, split, task), task.max_eval_samples)
+
+
 def _at_most(rows: Dataset, count: int | None) -> Dataset:
     if count is None or count >= len(rows):
         return rows

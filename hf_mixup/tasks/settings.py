@@ -11,9 +11,14 @@ from typing import Any, NoReturn
 from hf_mixup.errors import did_you_mean
 from hf_mixup.files import read_config
 
+_SECTIONS = ("compare", "evaluate")  # mappings of settings that one command alone knows
+
 
 def parse_settings(
-    types: Sequence[type], argv: Sequence[str] | None = None, section: str | None = None
+    types: Sequence[type],
+    argv: Sequence[str] | None = None,
+    section: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...]:
     """Fill dataclasses from `[CONFIG] [--field value ...]`; flags win over the file.
 
@@ -21,7 +26,8 @@ def parse_settings(
         types: dataclasses whose field names differ from each other.
         argv: the arguments (default: the process's own). A configuration file comes first.
         section: key of the file whose mapping is read as if it stood at the top level. Other mappings that
-            belong to a command (`compare:`) are left alone, so that one file serves every command.
+            belong to a command (`compare:`, `evaluate:`) are left alone, so that one file serves every command.
+        defaults: settings that both the file and the flags win over.
 
     Raises:
         ValueError: for an unreadable file (with its line), an unknown field (with the nearest one), a wrong value.
@@ -32,11 +38,12 @@ def parse_settings(
     0.4
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    values = {}
+    values = dict(defaults or {})
     if arguments and not arguments[0].startswith("-"):
         path = Path(arguments.pop(0))
-        values = _flattened(read_config(path), path, section)
-        _refuse_unknown_keys(values, types, path)
+        own = _flattened(read_config(path), path, section)
+        _refuse_unknown_keys(own, types, path)
+        values |= own
     parser = _parser(types)
     flags = _as_flags(values, parser)
     *filled, rest = parser.parse_args_into_dataclasses(
@@ -58,10 +65,13 @@ def nearest(wrong: str, valid: Sequence[str]) -> str:
 
 
 def _flattened(values: dict[str, Any], path: Path, section: str | None) -> dict[str, Any]:
-    inner = values.pop("compare", None) or {}
-    if not isinstance(inner, Mapping):
-        raise ValueError(f"{path}: 'compare' holds {type(inner).__name__}, expected a mapping of settings")
-    return {**values, **inner} if section == "compare" else values
+    for name in _SECTIONS:
+        inner = values.pop(name, None) or {}
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{path}: {name!r} holds {type(inner).__name__}, expected a mapping of settings")
+        if section == name:
+            values = {**values, **inner}
+    return values
 
 
 def _names(types: Sequence[type]) -> list[str]:

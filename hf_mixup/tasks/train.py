@@ -12,6 +12,7 @@ from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
 from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare, score
+from hf_mixup.tasks.saved import save_task
 
 
 def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> None:
@@ -38,6 +39,7 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})
     write_card(trainer, task)
     if trainer.is_world_process_zero():
+        save_task(Path(str(args.output_dir)), task, args.seed)
         print(comparison_table(results, metrics=prepared.metrics))
         print(f"\nmodel and metrics: {args.output_dir}")
 
