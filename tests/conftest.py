@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,15 @@ def batch_of(name: str, rows: int = 6, **kwargs: Any) -> dict[str, torch.Tensor]
     made = examples(name, rows, **kwargs)
     return {key: torch.as_tensor([r[key] for r in made]) if key == "labels" else torch.stack([r[key] for r in made])
             for key in made[0]}  # fmt: skip
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_objects_stay() -> Iterator[None]:
+    """Spare the collector what the libraries hold: each end of training collects, which took half of a tiny run."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture
