@@ -52,7 +52,7 @@ def may_embed_texts(model_type: str) -> bool:
 
 @cache
 def dual_encoders(every: bool = False) -> dict[str, str]:
-    """Return the class of each dual encoder in the mappings, and its model type; with `every`, import all to find out."""
+    """Return the class of each dual encoder in the mappings, and its model type; with `every`, after importing all."""
     found = {}
     for mapping in MAPPINGS:
         for model_type, names in getattr(modeling_auto, mapping).items():
