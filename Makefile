@@ -4,26 +4,31 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint bench clean
+.PHONY: help demo test slow lint unit bench clean
+# A file's tests stay in one process, which imports and prepares for them once; the longest come first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
-# Made again only when the dependencies change.
+# Made again only when the dependencies change. Python compiles what it imports; most of what is installed never is.
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
 
 demo: $(READY) ## what mixing does to a model trained on the bundled pictures, in about three minutes
 	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
 
-test: $(READY) lint ## linters, types, tests and doctests
-	$(BIN)/python -m pytest -n 2
+test: $(READY) ## linters, types, tests and doctests, side by side
+	$(MAKE) --jobs 2 lint unit
+
+unit: $(READY) ## tests and doctests
+	$(PYTEST)
 
 slow: $(READY) ## the tests that are longer than a minute (every architecture), and those on a quantised model
 	$(BIN)/python -m pip install --quiet torchao==0.18.0
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,19 @@ from transformers import (
 )
 
 CLASSES = 4
+LONG = (
+    "test_distributed.py",
+    "test_recipes.py",
+    "test_notebooks.py",
+    "test_zoo.py",
+    "test_cross_modal.py",
+    "test_invariants.py",
+    "test_compare.py",
+    "test_dual_encoders.py",
+    "test_compiled_text.py",
+    "test_others.py",
+    "test_sft.py",
+)
 README = Path(__file__).parent.parent / "README.md"
 
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
@@ -148,6 +163,20 @@ def batch_of(name: str, rows: int = 6, **kwargs: Any) -> dict[str, torch.Tensor]
     made = examples(name, rows, **kwargs)
     return {key: torch.as_tensor([r[key] for r in made]) if key == "labels" else torch.stack([r[key] for r in made])
             for key in made[0]}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that none of them is the last while other processes have no work."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imported_objects_stay() -> Iterator[None]:
+    """Spare the collector what the libraries hold: each end of training collects, which took half of a tiny run."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

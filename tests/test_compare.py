@@ -46,6 +46,13 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return trained
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures out where nobody looks at them: to draw takes longer than to train here."""
+    for name in ("metric_bars", "reliability_diagram"):
+        monkeypatch.setattr(compare_main, name, lambda *args, **kwargs: None)
+
+
 def run(*arguments: object) -> int:
     return cli.main(["compare", *map(str, arguments)])
 
@@ -75,6 +82,7 @@ def test_writes_table_pictures_results_and_the_best_model(
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_share_initial_weights_and_order_of_the_data(config: Path, tmp_path: Path) -> None:
     """With a learning rate of 0 the weights stay where they began; plain runs of one seed see the same rows."""
     assert run(config, "--learning_rate", 0, "--methods", "none,mixup,cutmix,manifold", "--seeds", 2) == 0
@@ -88,6 +96,7 @@ def test_methods_share_initial_weights_and_order_of_the_data(config: Path, tmp_p
     assert any(not torch.equal(weights["42"][0][name], weights["43"][0][name]) for name in weights["42"][0])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_method_that_mixes_nothing_equals_the_control(config: Path, tmp_path: Path) -> None:
     assert run(config, "--methods", "none,mixup:lam=1,mixup:alpha=0", "--flip") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -95,6 +104,7 @@ def test_a_method_that_mixes_nothing_equals_the_control(config: Path, tmp_path: 
     assert tests[0] == tests[1] == tests[2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_smoothing_is_the_trainers_own(config: Path, tmp_path: Path) -> None:
     assert run(config, "--methods", "smoothing") == 0
     assert run(config, "--methods", "none", "--label_smoothing_factor", 0.1, "--output_dir", tmp_path / "other") == 0
@@ -102,6 +112,7 @@ def test_smoothing_is_the_trainers_own(config: Path, tmp_path: Path) -> None:
     assert [r["metrics"]["nll"] for r in first] == [r["metrics"]["nll"] for r in second]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_finished_runs_are_not_repeated(config: Path, trainings: list[str], tmp_path: Path) -> None:
     assert run(config) == 0
     results = (tmp_path / "out" / "results.json").read_text()
@@ -113,6 +124,7 @@ def test_finished_runs_are_not_repeated(config: Path, trainings: list[str], tmp_
     assert trainings == ["none 42", "mixup 42", "cutmix 42"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     "change", [("--max_steps", 1), ("--seed", 7), ("--max_train_samples", 16), ("--weight_decay", 1)]
 )
@@ -122,12 +134,14 @@ def test_changed_settings_are_trained_anew(config: Path, trainings: list[str], c
     assert len(trainings) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_alpha_does_not_change_the_control(config: Path, trainings: list[str]) -> None:
     assert run(config) == 0
     assert run(config, "--alpha", 0.3) == 0
     assert trainings == ["none 42", "mixup 42", "mixup 42"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_goes_on_after_ctrl_c(
     config: Path,
     tmp_path: Path,
@@ -152,6 +166,7 @@ def test_goes_on_after_ctrl_c(
     assert trainings == ["none 42", "mixup 42", "mixup 42", "cutmix 42"]
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["result.json", "predictions.npz", "model.safetensors"])
 def test_a_broken_run_is_repeated(config: Path, tmp_path: Path, trainings: list[str], name: str) -> None:
     assert run(config, "--methods", "none") == 0
@@ -166,6 +181,7 @@ def test_a_broken_run_is_repeated(config: Path, tmp_path: Path, trainings: list[
     assert (tmp_path / "out" / "results.json").read_text() == results
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_flipped_bit_in_the_predictions_is_noticed(config: Path, tmp_path: Path, trainings: list[str]) -> None:
     assert run(config, "--methods", "none") == 0
     file = next((tmp_path / "out" / "runs").glob("*/predictions.npz"))
@@ -257,6 +273,7 @@ def test_variants() -> None:
     assert (cutmix.mixup.method, cutmix.mixup.prob) == ("cutmix", 0.5)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stored_predictions_are_those_of_the_stored_model(config: Path, tmp_path: Path) -> None:
     from hf_mixup.compare.store import load_run
     from hf_mixup.metrics import calibration_metrics
@@ -310,6 +327,7 @@ def test_pairs_are_compared_by_retrieval(
     assert len(trainings) == 8
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stored_embeddings_of_pairs_are_those_that_were_scored(pair_config: Path, tmp_path: Path) -> None:
     from hf_mixup.compare.store import load_run
     from hf_mixup.metrics import retrieval_metrics

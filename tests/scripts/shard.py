@@ -1,10 +1,9 @@
-"""Train a tiny BERT in a hand-written loop, sharded by FSDP2 if there are several processes; save where it ends."""
+"""Train a tiny BERT in a hand-written loop, sharded by FSDP2 if there are several processes."""
 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -14,12 +13,12 @@ from torch.distributed.tensor import DTensor
 
 from hf_mixup import Mixup
 from tests.conftest import batch_of, build
-from tests.scripts import leave
 
 ROWS, STEPS = 8, 3
 
 
-def main(method: str, folder: Path) -> None:
+def shard(folder: str, method: str) -> dict[str, Any]:
+    """Return the whole weights and the losses."""
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     model = build("bert").train()
     if processes > 1:
@@ -42,16 +41,10 @@ def main(method: str, folder: Path) -> None:
         optimizer.zero_grad()
         if processes > 1:
             dist.all_reduce(loss.detach_())
-        losses.append(float(loss) / processes)
+        losses.append(float(loss.detach()) / processes)
     weights = {
         key: (value.full_tensor() if isinstance(value, DTensor) else value).detach()
         for key, value in model.state_dict().items()
     }
-    if rank == 0:
-        sharded = all(isinstance(parameter, DTensor) for parameter in model.parameters())
-        torch.save({"weights": weights, "losses": losses, "sharded": sharded}, folder / "end.pt")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
-    leave()
+    sharded = all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return {"weights": weights, "losses": losses, "sharded": sharded}

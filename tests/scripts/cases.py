@@ -1,0 +1,47 @@
+"""Run cases one after the other in the same processes; the first process writes what came out of each.
+
+Rows 2i and 2i + 1 are blended with a fixed lam, so that the same rows are mixed however the batch is split.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+import hf_mixup.methods.base
+from tests.scripts import leave
+from tests.scripts.shard import shard
+from tests.scripts.train import train
+from tests.trainers.processes import score, train_sequences
+
+PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
+
+
+def neighbours(n: int, **kwargs: Any) -> torch.Tensor:
+    return torch.arange(n) ^ 1
+
+
+def run(folder: Path, program: str, *arguments: Any, **extra: Any) -> Any:
+    return PROGRAMS[program](str(folder), *arguments, **extra)
+
+
+def main(folder: Path) -> None:
+    hf_mixup.methods.base.pair = neighbours
+    dist.init_process_group("gloo")
+    gc.freeze()  # see tests/conftest.py
+    for number, (arguments, extra) in enumerate(json.loads((folder / "cases.json").read_text())):
+        print("case", number, arguments, extra, file=sys.stderr, flush=True)  # so that an error tells where
+        end = run(folder, *arguments, **extra)
+        if dist.get_rank() == 0:
+            torch.save(end, folder / f"{number}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
+    leave()
