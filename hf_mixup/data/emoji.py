@@ -156,16 +156,16 @@ def _import_datasets() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise ImportError("Loading the emoji needs datasets: pip install datasets") from error
+        raise ImportError("Loading bundled data needs datasets: pip install datasets") from error
     return datasets
 
 
-def _read_table() -> pa.Table:
-    """Return the bundled file as it is, one row a picture."""
+def _read_table(name: str = "emoji.parquet") -> pa.Table:
+    """Return a bundled file as it is, one row a picture or sound."""
     import pyarrow.parquet as pq
 
     # Through bytes, so that it also works from a package that is not a plain folder.
-    file = resources.files(__package__).joinpath("emoji.parquet")
+    file = resources.files(__package__).joinpath(name)
     table = pq.read_table(io.BytesIO(file.read_bytes()))
     # The features stored in the file are for `load_dataset`; the caller sets its own.
     return table.replace_schema_metadata(None)

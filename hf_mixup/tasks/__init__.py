@@ -4,6 +4,7 @@
     load_splits       any data set -> train, validation and test rows with encoded labels   (tasks.data)
     tasks.image       image processor, model, rows of pixels
     tasks.text        tokenizer, model, rows of tokens
+    tasks.audio       feature extractor, model, rows of sounds
     tasks.pairs       processor, dual encoder, rows of pixels and captions; zero-shot classification
     prepare           all of it for one `TaskArguments`                                      (tasks.prepare)
 

@@ -10,17 +10,21 @@ from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
 from hf_mixup.tasks.augmentation import check_augmentations
 
-IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ = TASKS = (
+IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO = TASKS = (
     *("image-classification", "text-classification", "image-text"),
     *("token-classification", "text-regression", "causal-lm", "seq2seq"),
+    *("audio-classification",),
 )
-BUNDLED = "emoji"
+BUNDLED, INSTRUMENTS = "emoji", "instruments"
+# Bundled data for tasks that emoji are not for.
+_BUNDLED_FOR = {AUDIO: INSTRUMENTS}
 # Settings that would be ignored elsewhere, and the tasks that know them.
 _ONLY_FOR = {
     "augment": (IMAGE,),
-    "few_shot": (IMAGE, TEXT),
-    "label_noise": (IMAGE, TEXT, TOKENS),
-    "lora_rank": tuple(task for task in TASKS if task != IMAGE),
+    "few_shot": (IMAGE, TEXT, AUDIO),
+    "label_noise": (IMAGE, TEXT, TOKENS, AUDIO),
+    "lora_rank": tuple(task for task in TASKS if task not in (IMAGE, AUDIO)),
+    "audio_rate": (AUDIO,),
 }
 
 
@@ -53,7 +57,9 @@ class TaskArguments:
     """
 
     task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
-    dataset: str = knob(BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji.")
+    dataset: str = knob(
+        BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji (for sounds: instruments)."
+    )
     dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
     train_split: str = knob("train", "Split to train on.")
     validation_split: str | None = knob(None, "Split to validate on (default: validation, or a part of train).")
@@ -62,6 +68,7 @@ class TaskArguments:
         default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
     )
     image_column: str = knob("image", "Column with the pictures.")
+    audio_column: str = knob("audio", "Column with the sounds.")
     text_column: str = knob("text", "Column with the texts; token-classification: with lists of words.")
     source_column: str | None = knob(
         "source", "causal-lm, seq2seq: column with the prompts or sources (causal-lm: null to learn whole texts)."
@@ -85,6 +92,10 @@ class TaskArguments:
         default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
     )
     image_size: int | None = knob(None, "Side of the square pictures (default: that of the checkpoint).")
+    audio_rate: int | None = knob(
+        None, "Samples a second for a new model of sounds (default: that of its feature extractor)."
+    )
+    max_seconds: float = knob(10.0, "Longer sounds are cut to this.")
     max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
     max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
     max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
@@ -98,7 +109,7 @@ class TaskArguments:
             "help": "Image-classification: change training pictures by randaugment, trivialaugment, erasing, ..."
         },
     )
-    cache_images: bool = knob(True, "Keep processed pictures in memory where they take at most 2 GB.")
+    cache_images: bool = knob(True, "Keep processed pictures or sounds in memory where they take at most 2 GB.")
     caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
     image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
     eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
@@ -110,6 +121,8 @@ class TaskArguments:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r} is not known: {did_you_mean(str(self.task), TASKS)}")
+        if self.dataset == BUNDLED:
+            self.dataset = _BUNDLED_FOR.get(self.task, BUNDLED)
         if isinstance(self.config_overrides, str):
             self.config_overrides = _mapping(self.config_overrides)
         if self.model and self.model_type:
@@ -118,10 +131,20 @@ class TaskArguments:
             raise ValueError("config_overrides are for a new model: name its model_type")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples", "few_shot", "lora_rank"):
+        for name in (
+            "image_size",
+            "max_length",
+            "max_train_samples",
+            "max_eval_samples",
+            "few_shot",
+            "lora_rank",
+            "audio_rate",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1 on")
+        if not self.max_seconds > 0:
+            raise ValueError(f"max_seconds={self.max_seconds!r}: expected a number above 0")
         for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
@@ -151,7 +174,7 @@ class TaskArguments:
         elif self.task in (CAUSAL, SEQ2SEQ):
             named, optional = {"target": self.target_column}, {"source": self.source_column}
         else:
-            column = self.image_column if self.task == IMAGE else self.text_column
+            column = {IMAGE: self.image_column, AUDIO: self.audio_column}.get(self.task, self.text_column)
             named, optional = {"input": column, "label": self.label_column}, {}
         return named | {name: column for name, column in optional.items() if column}
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Image, List, Value, load_dataset, load_from_disk
+from datasets import Audio, Dataset, DatasetDict, Image, List, Value, load_dataset, load_from_disk
 
-from hf_mixup.data import load_emoji
+from hf_mixup.data import load_emoji, load_instruments
 from hf_mixup.errors import did_you_mean
 from hf_mixup.pairs import check_caption
 from hf_mixup.tasks import emoji
 from hf_mixup.tasks.arguments import (
+    AUDIO,
     BUNDLED,
     CAUSAL,
     IMAGE,
+    INSTRUMENTS,
     PAIRS,
     REGRESSION,
     SEQ2SEQ,
@@ -26,16 +28,18 @@ from hf_mixup.tasks.arguments import (
 )
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
 
-_BUNDLED_AS: dict[str, Callable[[], DatasetDict]] = {
-    IMAGE: lambda: load_emoji("image"),
-    TEXT: lambda: load_emoji("text"),
-    PAIRS: lambda: load_emoji("image-text"),
-    TOKENS: emoji.emoji_tokens,
-    REGRESSION: emoji.emoji_regression,
-    CAUSAL: emoji.emoji_causal,
-    SEQ2SEQ: emoji.emoji_seq2seq,
+_BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
+    (BUNDLED, IMAGE): lambda: load_emoji("image"),
+    (BUNDLED, TEXT): lambda: load_emoji("text"),
+    (BUNDLED, PAIRS): lambda: load_emoji("image-text"),
+    (BUNDLED, TOKENS): emoji.emoji_tokens,
+    (BUNDLED, REGRESSION): emoji.emoji_regression,
+    (BUNDLED, CAUSAL): emoji.emoji_causal,
+    (BUNDLED, SEQ2SEQ): emoji.emoji_seq2seq,
+    (INSTRUMENTS, AUDIO): load_instruments,
 }
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
 _STRINGS = ("string", "large_string")
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
 
@@ -101,12 +105,12 @@ def load_raw(task: TaskArguments) -> DatasetDict:
         FileNotFoundError: for a file or folder that is not there.
         ValueError: for a file of a format that is not read.
     """
-    if task.dataset == BUNDLED:
-        return _BUNDLED_AS[task.task]()
+    bundled = _BUNDLED_AS.get((task.dataset, task.task))
+    if bundled is not None:
+        return bundled()
     path = Path(task.dataset)
     if path.is_dir():
-        saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
-        data = load_from_disk(str(path)) if saved else load_dataset(str(path), task.dataset_config)
+        data = _from_folder(path, task)
     elif path.is_file():
         if path.suffix not in _BUILDERS:
             raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(_BUILDERS)} are read")
@@ -116,6 +120,39 @@ def load_raw(task: TaskArguments) -> DatasetDict:
     else:
         data = load_dataset(task.dataset, task.dataset_config)
     return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})
+
+
+def _from_folder(path: Path, task: TaskArguments) -> Any:
+    if any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
+        return load_from_disk(str(path))
+    classes = _sound_folders(path) if task.task == AUDIO else {}
+    if not classes:
+        return load_dataset(str(path), task.dataset_config)
+    # datasets has this, too, but writes no sound without torchcodec, which needs FFmpeg's libraries.
+    return DatasetDict(
+        {
+            split: Dataset.from_dict(
+                {
+                    task.audio_column: [str(file.relative_to(path)) for file, _ in files],
+                    task.label_column: [name for _, name in files],
+                }
+            )
+            for split, files in classes.items()
+        }
+    )
+
+
+def _sound_folders(path: Path) -> dict[str, list[tuple[Path, str]]]:
+    """Return the sounds and classes of each split of a folder `[split/]class/file`; nothing for one made otherwise."""
+    folders = [each for each in sorted(path.iterdir()) if each.is_dir()]
+    if not any(each.name == "train" for each in folders):
+        return {"train": files} if (files := _by_class(path)) else {}
+    return {split.name: files for split in folders if (files := _by_class(split))}
+
+
+def _by_class(path: Path) -> list[tuple[Path, str]]:
+    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in _SOUNDS)
+    return [(file, file.parent.name) for file in files]
 
 
 def _check_columns(rows: Dataset, task: TaskArguments) -> None:
@@ -145,18 +182,33 @@ def _divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
 
 
 def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    """Return the rows with pictures decoded as such; paths count from the folder of the file that names them."""
-    column, folder = task.image_column, Path(task.dataset)
+    """Return the rows with pictures decoded as such."""
+    column = task.image_column
+    return _with_files(rows, split, task, column, "picture", "image").cast_column(column, Image(mode="RGB"))
+
+
+def _sounds(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    """Return the rows with sounds as files, which are decoded where their features are extracted."""
+    column = task.audio_column
+    rows = _with_files(rows, split, task, column, "sound", "audio")
     feature: Any = rows.features[column]
-    if getattr(feature, "dtype", None) in _STRINGS:
-        folder = folder.parent if folder.is_file() else folder
-        paths = [value and str(folder / value) for value in rows[column]]
-        for row, path in enumerate(paths):
-            if not path or not Path(path).is_file():
-                found = f"no such picture: {path}" if path else "it names no picture"
-                raise ValueError(f"split {split!r}, row {row}: {found}: mend image column {column!r} or drop the row")
-        rows = rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
-    return rows.cast_column(column, Image(mode="RGB"))
+    if not isinstance(feature, Audio) and getattr(feature, "dtype", None) not in _STRINGS:
+        raise ValueError(f"audio column {column!r} holds {feature}, expected sounds, or texts that name files")
+    return rows.cast_column(column, Audio(decode=False))
+
+
+def _with_files(rows: Dataset, split: str, task: TaskArguments, column: str, kind: str, setting: str) -> Dataset:
+    """Return the rows; where texts name files, their paths count from the folder of the file that names them."""
+    folder, feature = Path(task.dataset), rows.features[column]
+    if getattr(feature, "dtype", None) not in _STRINGS:
+        return rows
+    folder = folder.parent if folder.is_file() else folder
+    paths = [value and str(folder / value) for value in rows[column]]
+    for row, path in enumerate(paths):
+        if not path or not Path(path).is_file():
+            found = f"no such {kind}: {path}" if path else f"it names no {kind}"
+            raise ValueError(f"split {split!r}, row {row}: {found}: mend {setting} column {column!r} or drop the row")
+    return rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
 
 
 def _texts(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
@@ -199,12 +251,14 @@ _INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {
     REGRESSION: _texts,
     CAUSAL: _written,
     SEQ2SEQ: _written,
+    AUDIO: _sounds,
 }
 _LABELS: dict[str, Callable[[dict[str, Dataset], TaskArguments], tuple[dict[str, Dataset], list[str]]]] = {
     IMAGE: encoded_classes,
     TEXT: encoded_classes,
     TOKENS: encoded_tags,
     REGRESSION: checked_numbers,
+    AUDIO: encoded_classes,
 }
 
 

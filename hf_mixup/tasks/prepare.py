@@ -33,10 +33,11 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     Weights, buffers and the global generators are left as they are.
 
     Raises:
-        ValueError: with the engine's reason.
+        ValueError: with the engine's reason, or for another sampling rate than that of the sounds.
     """
     if mixup.off:
         return
+    _check_rate(prepared, mixup)
     always = replace(mixup, lam=0.5, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
@@ -49,6 +50,15 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
         raise ValueError(f"method {mixup.method!r} does not work here: {error}") from error
     finally:
         model.train(training)
+
+
+def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
+    rate = getattr(prepared.processing_class, "sampling_rate", mixup.sampling_rate)
+    if "between_class" in (mixup.method, *(mixup.switch_methods or ())) and rate != mixup.sampling_rate:
+        raise ValueError(
+            f"sampling_rate={mixup.sampling_rate}: method 'between_class' would measure how loud these sounds are "
+            f"wrongly, which have {rate} samples a second: set sampling_rate to {rate}"
+        )
 
 
 def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArguments, mixup: MixupConfig) -> Trainer:

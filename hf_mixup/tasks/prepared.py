@@ -33,7 +33,7 @@ from hf_mixup.report.results import (
     TAG_METRICS,
 )
 from hf_mixup.report.rows import RowSums, class_sums, token_sums, value_sums
-from hf_mixup.tasks.arguments import CAUSAL, IMAGE, PAIRS, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
+from hf_mixup.tasks.arguments import AUDIO, CAUSAL, IMAGE, PAIRS, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.data import Splits
 
 
@@ -51,7 +51,7 @@ class Prepared:
 
     Attributes:
         train, evaluated: rows that a model takes, the latter by the name of their split.
-        processing_class: image processor, tokenizer, or processor of both.
+        processing_class: image processor, tokenizer, processor of both, or feature extractor.
         build_model: makes a model anew; seed before calling.
         paired: whether rows are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
         compute_metrics: scores a split from its predictions.
@@ -94,6 +94,20 @@ def _image(task: TaskArguments, splits: Splits) -> Prepared:
         processing_class=processor,
         collator=default_data_collator,
         build_model=lambda: load_image_model(task, splits.label_names),
+    )
+
+
+def _audio(task: TaskArguments, splits: Splits) -> Prepared:
+    from hf_mixup.tasks.audio import AudioCollator, AudioRows, load_audio_model, load_feature_extractor
+
+    extractor = load_feature_extractor(task)
+    return Prepared(
+        splits=splits,
+        train=AudioRows(splits.train, extractor, task),
+        evaluated={split: AudioRows(rows, extractor, task) for split, rows in splits.evaluated.items()},
+        processing_class=extractor,
+        collator=AudioCollator(extractor),
+        build_model=lambda: load_audio_model(task, splits.label_names),
     )
 
 
@@ -224,4 +238,5 @@ PREPARE: dict[str, Callable[[TaskArguments, Splits], Prepared]] = {
     REGRESSION: _regression,
     CAUSAL: _causal,
     SEQ2SEQ: _seq2seq,
+    AUDIO: _audio,
 }
