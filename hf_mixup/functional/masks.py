@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._rows import check_inplace, check_partner
+from ._rows import check_inplace, check_partner, needs_graph
 
 
 def low_frequency_noise(
@@ -65,7 +65,7 @@ def keep_highest(field: Tensor, share: Tensor) -> Tensor:
         share: in [0, 1], [B]; either of b and B may be 1, and is then used for all.
 
     Returns:
-        bool tensor [max(b, B), H, W]. Of values that are equal at the threshold any may be taken.
+        bool tensor [max(b, B), H, W]. Of values that are equal at the threshold the first in reading order are taken.
 
     >>> keep_highest(torch.tensor([[[0.1, 0.4], [0.3, 0.2]]]), torch.tensor([0.5, 1.0])).long()
     tensor([[[0, 1],
@@ -74,7 +74,20 @@ def keep_highest(field: Tensor, share: Tensor) -> Tensor:
             [[1, 1],
              [1, 1]]])
     """
-    return top_cells(field, (share.double() * field[0].numel()).round().long())
+    values, count = field.flatten(1), (share.double() * field[0].numel()).round().long()
+    size = values.shape[1]
+    if len(values) != len(count):
+        values, count = values.expand(max(len(values), len(count)), -1), count.expand(max(len(values), len(count)))
+    # The least kept value is the (size + 1 - count)-th from below; behind `count` more, the same one for all rows.
+    below = torch.arange(size, device=values.device) < count[:, None].to(values.device)
+    filled = torch.where(below, -torch.inf, torch.inf).to(values.dtype)
+    least = torch.cat([values, filled], 1).kthvalue(size + 1, dim=-1, keepdim=True).values
+    kept, above = values >= least, values > least
+    spare = count.to(values.device)[:, None] - above.sum(-1, keepdim=True)  # places for those that equal the least
+    equal = kept ^ above
+    if bool((equal.sum(-1, keepdim=True) > spare).any()):
+        kept = above | (equal & (equal.cumsum(-1) <= spare))
+    return kept.unflatten(1, field.shape[1:])
 
 
 def enlarge_cells(cells: Tensor, height: int, width: int) -> Tensor:
@@ -96,7 +109,7 @@ def enlarge_cells(cells: Tensor, height: int, width: int) -> Tensor:
         )
     row = torch.arange(height, device=cells.device) * down // height
     column = torch.arange(width, device=cells.device) * across // width
-    return cells[:, row[:, None], column]
+    return cells.index_select(-1, column).index_select(-2, row)  # the small one first: whole rows are copied then
 
 
 def mask_lam(mask: Tensor) -> Tensor:
@@ -105,7 +118,7 @@ def mask_lam(mask: Tensor) -> Tensor:
     >>> mask_lam(torch.tensor([[[True, False], [False, False]]]))
     tensor([0.2500])
     """
-    return mask.flatten(1).double().mean(1).float()
+    return (mask.flatten(1).sum(1).double() / mask[0].numel()).float()
 
 
 def inside_bands(spots: Tensor, count: Tensor, width: Tensor, length: int, apart: bool = False) -> Tensor:
@@ -215,5 +228,8 @@ def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Te
     if inplace:
         check_inplace(x)
     own = mask.to(x.device).reshape(len(mask), *[1] * (x.ndim - 3), *size)
-    mixed = torch.where(own, x, x.index_select(0, partner.to(x.device)))
-    return x.copy_(mixed) if inplace else mixed
+    other = x.index_select(0, partner.to(x.device))
+    if torch.compiler.is_compiling() or needs_graph(x) or other.stride() != x.stride():
+        mixed = torch.where(own, x, other)
+        return x.copy_(mixed) if inplace else mixed
+    return torch.where(own, x, other, out=x if inplace else other)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ._rows import check_inplace, check_partner
+from ._rows import check_inplace, check_partner, needs_graph
 
 
 def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
@@ -42,9 +43,10 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels",
     https://arxiv.org/abs/2012.11101.
 
-    Bilinear with antialiasing, as `torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`, written as
-    one product of matrices for each direction: each row may have a box of its own, there is no loop over rows and no
-    wait for the device, and the gradient is deterministic. 16 bits are computed in float32 and rounded once.
+    Bilinear with antialiasing: `torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`. For autograd
+    and on accelerators it is written as one product of matrices for each direction: each row may have a box of its own,
+    there is no loop over rows and no wait for the device, and the gradient is deterministic. 16 bits are computed in
+    float32 and rounded once.
 
     Args:
         x: floating-point tensor [B, C, H, W], or any [B, ..., H, W].
@@ -76,8 +78,40 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
         raise ValueError(f"boxes must have shape [4] or [{len(x)}, 4], got {list(boxes.shape)}")
     if inplace:
         check_inplace(x)
-    mixed = _paste_formula(x, partner.to(x.device), boxes.to(x.device).reshape(-1, 4))
-    return x.copy_(mixed) if inplace else mixed
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or needs_graph(x):
+        mixed = _paste_formula(x, partner.to(x.device), boxes.to(x.device).reshape(-1, 4))
+    else:
+        mixed = _paste_slices(x, partner, boxes, x if inplace else x.clone())
+    return x.copy_(mixed) if inplace and mixed is not x else mixed
+
+
+def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
+    """Write into `out`, which may be x: all pictures are made smaller before the first is written."""
+    if bool(((partner < 0) | (partner >= len(x))).any()):
+        raise IndexError(f"partner {partner.tolist()} is outside [0, {len(x)})")
+    if boxes.ndim == 1:
+        groups = [(slice(None), boxes.tolist())]
+    else:
+        groups = [(slice(row, row + 1), box) for row, box in enumerate(boxes.tolist())]
+    groups = [(rows, box) for rows, box in groups if box[2] > box[0] and box[3] > box[1]]
+    small = [
+        _shrink(x if boxes.ndim == 1 else x.index_select(0, partner[rows]), bottom - top, right - left)
+        for rows, (top, left, bottom, right) in groups
+    ]
+    for (rows, (top, left, bottom, right)), picture in zip(groups, small, strict=True):
+        out[rows, ..., top:bottom, left:right] = picture if boxes.ndim == 2 else picture.index_select(0, partner)
+    return out
+
+
+def _shrink(x: Tensor, height: int, width: int) -> Tensor:
+    """Resize [B, ..., H, W]; one direction after the other where it has to be (torch 2.14 errs at a width of 1)."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    flat = wide if wide.ndim == 4 else wide.reshape(len(x), -1, *x.shape[-2:])
+    sizes = [(height, x.shape[-1])] * (width == 1) + [(height, width)]
+    for size in sizes:
+        if flat.shape[-2:] != size:
+            flat = F.interpolate(flat, size, mode="bilinear", antialias=True)
+    return flat.reshape(*x.shape[:-2], height, width).to(x.dtype)
 
 
 def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
