@@ -23,6 +23,7 @@ from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.inputs import model_inputs
+from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import LABELS, Labels, ProblemType, check_labels, read_labels
 
@@ -118,6 +119,8 @@ class Mixup:
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(inner, batch, labels)
+        if labels.pixels:
+            self.check_maps(inner)
         params = self.draw(inner, inputs, labels.values, partner, lam, labels.kind)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
 
@@ -176,6 +179,20 @@ class Mixup:
         )
         return self.method.draw(request)
 
+    def check_maps(self, model: nn.Module) -> None:
+        """Refuse methods that have no rule for the labels of pixels.
+
+        Raises:
+            ValueError: naming the method.
+        """
+        for each in self.method.choices():
+            if not each.for_pixels:
+                names = ", ".join(name for name, method in METHODS.items() if method.for_pixels)
+                raise ValueError(
+                    f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
+                    f"use one of {names}"
+                )
+
     def check_teacher(self, model: nn.Module) -> None:
         """Refuse a teacher that does not fit the model, and settings that need one where there is none."""
         if self.teacher is not None:
@@ -230,6 +247,7 @@ class Mixup:
         inner = unwrap(model)
         self.check_teacher(inner)
         self.method.prepare(inner)
+        install_auxiliary(inner)
         if is_dual_encoder(inner) and not self.config.plain:
             hold_temperature(inner, self.config)
 
