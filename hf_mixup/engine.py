@@ -14,6 +14,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.batch import PairBatch
 from hf_mixup.contrastive.head import hold_temperature
 from hf_mixup.contrastive.keys import caption_keys
+from hf_mixup.detection.batch import BoxBatch, check_box_loss_once, has_boxes, refuse_detector
 from hf_mixup.distillation import Teacher
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
@@ -113,6 +114,8 @@ class Mixup:
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
+        if has_boxes(batch):
+            return self._boxes(inner, batch, partner, lam, inplace)
         refuse_packed(batch)
         self.check_loss(inner, batch)
         labels = read_labels(inner, batch)
@@ -143,6 +146,22 @@ class Mixup:
         params = self.draw(model, inputs, keys, partner, lam)
         hold_temperature(model, self.config)
         return PairBatch(self, model, inputs, keys, ids, params, inplace)
+
+    def _boxes(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> BoxBatch:
+        labels = list(batch[LABELS])
+        refuse_detector(model, labels, self)
+        if self.config.self_check:
+            check_box_loss_once(model, batch)
+        inputs = {key: value for key, value in batch.items() if key != LABELS}
+        params = self.draw(model, inputs, torch.zeros(len(labels)), partner, lam)
+        return BoxBatch(self, model, inputs, labels, params, inplace)
 
     def draw(
         self,

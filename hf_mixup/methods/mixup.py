@@ -31,6 +31,7 @@ class InputMixup(Method):
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
     for_pixels = True
+    for_boxes = True
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, params, self.name, self.config.keys, inplace)
