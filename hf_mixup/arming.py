@@ -20,7 +20,7 @@ from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import IGNORED, LABEL_KEYS
+from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS
 from hf_mixup.trainers import OwnLossBatch
 from hf_mixup.trainers.fused import FUSED
 
@@ -44,6 +44,7 @@ class Armed:
             raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
         self._mixed: MixedBatch | None = None
         self._items: Any = None
+        self._own_items: Any = None
         mixup.prepare(model)
         if kind is not None:
             kind.prepare(model)
@@ -78,6 +79,9 @@ class Armed:
                 "MixupConfig instead, or use MixupTrainer"
             )
         self._items = batch.pop(ITEMS, None)
+        labels = batch.get(LABELS)
+        if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
+            self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
         self._mixed = self.mixup(model, batch).__enter__()
         return (), self._mixed.inputs
 
@@ -100,7 +104,8 @@ class Armed:
             return mixed.read(outputs)
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
-            loss = loss * mixed.labels.ne(IGNORED).sum() / self._items
+            own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
+            loss = loss * own / self._items
         self.stats.add(mixed)
         return with_loss(outputs, loss)
 

@@ -13,7 +13,7 @@ from hf_mixup.losses import auxiliary_loss, distilled_loss_sum, label_mass, mixe
 from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Term
 from hf_mixup.sites.hooks import sites_of
-from hf_mixup.sites.outputs import logits_of
+from hf_mixup.sites.maps import at_pixels, hear_auxiliary, scored_parts
 from hf_mixup.targets import IGNORED, Labels, beside, dense_targets
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class MixedBatch:
 
 
 class LabelBatch(MixedBatch):
-    """A mixed batch whose rows have labels: classification of rows or tokens, spans, language models, regression.
+    """A mixed batch whose rows have labels: of rows, tokens or pixels, spans, language models, regression.
 
     Attributes:
         labels: the labels as the loss reads them, see `hf_mixup.targets.Labels`.
@@ -119,6 +119,12 @@ class LabelBatch(MixedBatch):
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
 
+    def __enter__(self) -> LabelBatch:
+        super().__enter__()
+        if self._read.pixels:
+            hear_auxiliary(self._model)
+        return self
+
     @property
     def classes(self) -> int:
         """Number of classes: the model's, or the number of logits once there are any."""
@@ -130,7 +136,7 @@ class LabelBatch(MixedBatch):
 
     @property
     def targets(self) -> Tensor:
-        """Dense float32 targets: [B, C] ([B, T, C] for tokens), or the shape of the labels for regression."""
+        """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
         smoothing = self._mixup.config.label_smoothing
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing)
 
@@ -157,28 +163,31 @@ class LabelBatch(MixedBatch):
         """
         self._refuse_unmixed()
         config, weights = self._mixup.config, self._mixup.class_weights
-        self._logits = logits_of(outputs)
+        parts = scored_parts(self._model, outputs, self._read)
+        self._logits = parts[0][0]
         if weights is not None:
             weights = weights.to(self._logits.device)
         if self.params.open:
             self.params = self._method.settle(self._logits, self.labels, self.params)
             self.partner, self.lam = self.params.partner, self.params.lam
         total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
-        terms = self._method.terms(self._logits, self.labels, self.params)
-        self._scored = terms[0]
-        for term in terms if taught < 1 else ():
-            total = total + (1 - taught) * term.share * mixed_loss_sum(
-                term.logits,
-                term.labels,
-                term.others,
-                term.lam,
-                self.kind,
-                smoothing=config.label_smoothing,
-                class_weights=weights,
-                bce=config.loss == "bce",
-            )
-        if taught:
-            total = total + taught * self._distilled_sum(terms, weights)
+        for number, (logits, share) in enumerate(parts):
+            terms = self._method.terms(logits, self.labels, self.params)
+            if number == 0:
+                self._scored = terms[0]
+            if number == 0 and taught:
+                total = total + taught * self._distilled_sum(terms, weights)
+            for term in terms if taught < 1 else ():
+                total = total + (1 - taught) * share * term.share * mixed_loss_sum(
+                    term.logits,
+                    term.labels,
+                    term.others,
+                    term.lam,
+                    self.kind,
+                    smoothing=config.label_smoothing,
+                    class_weights=weights,
+                    bce=config.loss == "bce",
+                )
         items = self._mixup.count_items(replace(self._read, classes=self.classes))
         of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
@@ -195,6 +204,7 @@ class LabelBatch(MixedBatch):
             raise RuntimeError("distillation needs a teacher and the model's logits")
         inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), config.loss == "bce"
         scores = teacher.logits(self._clean if inside else self.inputs, self._logits.device)
+        scores = at_pixels(teacher.model, scores, self.labels) if self._read.pixels else scores
         if scores.shape != self._logits.shape:
             raise ValueError(
                 f"the teacher's logits are {list(scores.shape)}, the model's {list(self._logits.shape)}: distillation "

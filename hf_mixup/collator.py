@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup
-from hf_mixup.targets import IGNORED, LABELS, check_labels, problem_type, read_labels
+from hf_mixup.targets import IGNORED, LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
 
 
 class MixupCollator:
@@ -60,6 +60,7 @@ class MixupCollator:
         self.adopted = False
         self._config: Any = None
         self._token_classes: int | None = None
+        self._pixels = False
         self._labelled = False  # whether a label that counts has been seen
         self._armed: Armed | None = None
         if not config.plain:
@@ -91,6 +92,7 @@ class MixupCollator:
 
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
+        self._pixels = segments(model) and not self.mixup.config.plain
         if not self.mixup.config.plain:
             self._token_classes = read_labels(model, {LABELS: torch.zeros(1, 2, dtype=torch.long)}).classes
 
@@ -114,6 +116,9 @@ class MixupCollator:
             choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # of multiple choice
             kind = problem_type(self._config, labels)
             check_labels(labels, choices or getattr(self._config, "num_labels", None), kind)
+        elif labels.dim() == 3 and self._pixels:
+            labels = pixel_labels(labels, self._config)
+            check_labels(labels, self._config.num_labels, "single_label_classification")
         elif labels.dim() == 2 and not self.mixup.config.plain:
             check_labels(labels, self._token_classes, "single_label_classification")
         self._refuse_unlabelled(labels)

@@ -14,6 +14,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.batch import PairBatch
 from hf_mixup.contrastive.head import hold_temperature
 from hf_mixup.contrastive.keys import caption_keys
+from hf_mixup.detection.batch import BoxBatch, check_box_loss_once, has_boxes, refuse_detector
 from hf_mixup.distillation import Teacher
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
@@ -23,6 +24,7 @@ from hf_mixup.schedule import Clock
 from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.inputs import model_inputs
+from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
 from hf_mixup.targets import LABELS, Labels, ProblemType, check_labels, read_labels
 
@@ -112,12 +114,16 @@ class Mixup:
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
+        if has_boxes(batch):
+            return self._boxes(inner, batch, partner, lam, inplace)
         refuse_packed(batch)
         self.check_loss(inner, batch)
         labels = read_labels(inner, batch)
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(inner, batch, labels)
+        if labels.pixels:
+            self.check_maps(inner)
         params = self.draw(inner, inputs, labels.values, partner, lam, labels.kind)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
 
@@ -140,6 +146,22 @@ class Mixup:
         params = self.draw(model, inputs, keys, partner, lam)
         hold_temperature(model, self.config)
         return PairBatch(self, model, inputs, keys, ids, params, inplace)
+
+    def _boxes(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> BoxBatch:
+        labels = list(batch[LABELS])
+        refuse_detector(model, labels, self)
+        if self.config.self_check:
+            check_box_loss_once(model, batch)
+        inputs = {key: value for key, value in batch.items() if key != LABELS}
+        params = self.draw(model, inputs, torch.zeros(len(labels)), partner, lam)
+        return BoxBatch(self, model, inputs, labels, params, inplace)
 
     def draw(
         self,
@@ -175,6 +197,20 @@ class Mixup:
             kind=kind,
         )
         return self.method.draw(request)
+
+    def check_maps(self, model: nn.Module) -> None:
+        """Refuse methods that have no rule for the labels of pixels.
+
+        Raises:
+            ValueError: naming the method.
+        """
+        for each in self.method.choices():
+            if not each.for_pixels:
+                names = ", ".join(name for name, method in METHODS.items() if method.for_pixels)
+                raise ValueError(
+                    f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
+                    f"use one of {names}"
+                )
 
     def check_teacher(self, model: nn.Module) -> None:
         """Refuse a teacher that does not fit the model, and settings that need one where there is none."""
@@ -230,6 +266,7 @@ class Mixup:
         inner = unwrap(model)
         self.check_teacher(inner)
         self.method.prepare(inner)
+        install_auxiliary(inner)
         if is_dual_encoder(inner) and not self.config.plain:
             hold_temperature(inner, self.config)
 

@@ -30,8 +30,8 @@ def mixed_loss_sum(
     """Return the summed loss of a mixed batch, a 0-d tensor in float32 at least.
 
     Args:
-        logits: [B, C], [B, T, C] for tokens, or [B] or [B, 1] for regression.
-        labels: [B] or [B, T] class ids (-100 is ignored), [B, C] floats, or [B] floats.
+        logits: [B, C], [B, T, C] for tokens, [B, H, W, C] for pixels, or [B] or [B, 1] for regression.
+        labels: [B], [B, T] or [B, H, W] class ids (-100 is ignored), [B, C] floats, or [B] floats.
         other: those that they are mixed with, of the same shape.
         lam: weight of the row's own label, float32 [B], or one for each label.
         smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a row s

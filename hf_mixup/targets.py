@@ -27,17 +27,19 @@ class Labels:
 
     Args:
         values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the place
-            that predicts it); [B, 2] the ends of a span; or floats [B], [B, 1] or [B, C].
+            that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; or floats [B], [B, 1] or [B, C].
         kind: the problem type as transformers names it. Tokens and spans are single-label problems with one label for
             each place, -100 where there is none.
         classes: number of classes, None where only the logits tell.
         vocabulary: whether the classes are the tokens of a language model.
+        pixels: whether there is a label for each pixel. What the model ignores is -100 here.
     """
 
     values: Tensor
     kind: ProblemType
     classes: int | None
     vocabulary: bool = False
+    pixels: bool = False
 
 
 def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
@@ -52,7 +54,9 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     values, spans = _values(model, batch)
     if spans:
         return Labels(values, "single_label_classification", None)
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
+    if values.dim() == 3 and segments(model):
+        return Labels(pixel_labels(values, config), "single_label_classification", config.num_labels, pixels=True)
     series = LABELS not in batch and values.is_floating_point()
     kind = "regression" if series else problem_type(config, values)
     if kind != "single_label_classification" or values.dim() == 1:
@@ -75,11 +79,40 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
         labels = torch.stack([end.reshape(len(end)) for end in ends], dim=1)
     elif isinstance(batch.get("target_values"), Tensor):
         labels = batch["target_values"]  # what time-series models call their labels
+    elif any(key in batch for key in ("mask_labels", "class_labels")):
+        raise ValueError(
+            f"{type(model).__name__} takes masks and their classes, which are not mixed: use a model of "
+            f"AutoModelForSemanticSegmentation; {held}"
+        )
     elif not isinstance(labels, Tensor):
         raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {held}")
     if labels.dim() == 0 or len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no rows")
     return labels, spans
+
+
+def segments(model: nn.Module) -> bool:
+    """Whether a model scores each pixel of a picture, as its name says."""
+    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    return "ForSemanticSegmentation" in type(base).__name__ and getattr(base, "config", None) is not None
+
+
+def pixel_labels(labels: Tensor, config: Any) -> Tensor:
+    """Return labels of pixels [B, H, W] as long integers, -100 where the model's own loss ignores them.
+
+    Raises:
+        ValueError: for labels that are no integers, or a model with one class, which scores yes and no.
+
+    >>> pixel_labels(torch.tensor([[[3, 255]]]), None)
+    tensor([[[   3, -100]]])
+    """
+    if labels.is_floating_point():
+        raise ValueError(f"labels of pixels hold {labels.dtype}: expected integers [B, H, W]")
+    if getattr(config, "num_labels", None) == 1:
+        raise ValueError("num_labels=1: mixing labels of pixels needs a logit for each class, two for yes and no")
+    ignored = getattr(config, "semantic_loss_ignore_index", getattr(config, "loss_ignore_index", 255))
+    labels = labels.long()
+    return labels.masked_fill(labels == ignored, IGNORED)
 
 
 def predicts_next(model: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
+from hf_mixup.detection.batch import has_boxes
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
 from hf_mixup.sites.towers import is_dual_encoder
@@ -143,7 +144,7 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        own_loss = self._plain or self._kind is not None
+        own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))

@@ -34,7 +34,7 @@ from .masks import (
     swap_columns,
 )
 from .mosaic import mosaic, quadrant_shares, quadrants
-from .resizing import boxes_inside, paste_resized
+from .resizing import boxes_inside, paste_nearest, paste_resized
 from .saliency import most_salient, smooth_saliency, spectral_residual
 from .targets import soft_cross_entropy, soft_targets
 from .tokens import token_losses, two_target_cross_entropy
@@ -70,6 +70,7 @@ __all__ = [
     "pair_by_length",
     "pair_targets",
     "paste",
+    "paste_nearest",
     "paste_resized",
     "pgd",
     "quadrant_shares",

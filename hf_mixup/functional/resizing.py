@@ -114,6 +114,41 @@ def _shrink(x: Tensor, height: int, width: int) -> Tensor:
     return flat.reshape(*x.shape[:-2], height, width).to(x.dtype)
 
 
+def paste_nearest(labels: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
+    """Paste the partner's whole map of labels, made smaller, into a box over the row's own: by the nearest pixel.
+
+    Each place of the box takes the label at the centre of what it covers of the partner's map.
+
+    Args:
+        labels: integers [B, H, W].
+        partner: long tensor [B] with values in [0, B).
+        boxes: (top, left, bottom, right) in pixels inside the map, [4] for the whole batch or [B, 4].
+
+    Returns:
+        New tensor like labels.
+
+    >>> labels = torch.tensor([[[0, 0, 0, 0]], [[1, 2, 3, 4]]])
+    >>> paste_nearest(labels, torch.tensor([1, 0]), torch.tensor([0, 1, 1, 3]))[0]
+    tensor([[0, 2, 4, 0]])
+    """
+    check_partner(labels, partner)
+    partner, boxes = partner.to(labels.device), boxes.to(labels.device).reshape(-1, 4)
+    top, left, bottom, right = boxes.unbind(-1)
+    in_rows, down = _nearest(top, bottom, labels.shape[-2])
+    in_columns, across = _nearest(left, right, labels.shape[-1])
+    pasted = labels[partner[:, None, None], down[:, :, None], across[:, None, :]]
+    return torch.where(in_rows[:, :, None] & in_columns[:, None, :], pasted, labels)
+
+
+def _nearest(start: Tensor, end: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return which places lie between start and end, bool [b, N], and what place each of them takes, long [b, N]."""
+    place = torch.arange(length, device=start.device)
+    side, within = (end - start).clamp(min=1).unsqueeze(-1), place - start.unsqueeze(-1)
+    inside = (within >= 0) & (place < end.unsqueeze(-1))
+    source = (2 * within + 1) * length // (2 * side)
+    return inside, source.clamp(0, length - 1)
+
+
 def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
     top, left, bottom, right = boxes.unbind(-1)
     dtype = torch.promote_types(x.dtype, torch.float32)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
 from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.maps import refuse_other_size
 from hf_mixup.methods.masks import MaskMethod
 from hf_mixup.sites.attention import attention_grid
 
@@ -43,6 +44,8 @@ class Attentive(MaskMethod):
         params = super().draw(request)
         key = self._keys(request.batch, request.rows)[0]
         pixels = request.batch[key]
+        height, width = pixels.shape[-2:]
+        refuse_other_size(request, [height, width], self.name)
         if bool((params.lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return params
         model, inputs = request.looking(key)

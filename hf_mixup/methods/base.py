@@ -134,6 +134,8 @@ class Method:
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
+    for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
+    for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     def __init__(self, config: MixupConfig) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.masks import by_content
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.sites.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
@@ -48,6 +49,7 @@ class CutMix(Method):
         "Localizable Features}, author={Yun, Sangdoo and Han, Dongyoon and Oh, Seong Joon and Chun, Sanghyuk and Choe, "
         "Junsuk and Yoo, Youngjoon}, booktitle={ICCV}, year={2019}}"
     )
+    for_pixels = True
 
     only_pictures: ClassVar[bool] = False  # a subclass that knows nothing of time
 
@@ -56,6 +58,7 @@ class CutMix(Method):
         key, axes = next(iter(self._axes(request.model, request.batch, request.rows).items()))
         value: Tensor = request.batch[key]
         size = [value.shape[axis] for axis in axes]
+        refuse_other_size(request, size[-2:], self.name)
         boxes = self._draw_boxes(params, size, request.rng)
         params = replace(params, boxes=boxes)
         seen = seen_of(request.batch, value, self._time(request.model, request.batch, key))
@@ -106,6 +109,9 @@ class CutMix(Method):
                 mixed[mask[0]] = cut(mask[1], params.partner, params.boxes, axes=places)
             mixed[key] = cut(batch[key], params.partner, params.boxes, inplace=inplace, axes=axes)
         return mixed
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
 
     def _axes(self, model: nn.Module, batch: Batch, rows: int) -> dict[str, tuple[int, ...]]:
         """Return what is cut, and along which axes: pictures and films if there are any, else sounds and series.

@@ -35,6 +35,7 @@ class Gaussian(Method):
         "@inproceedings{chapelle2000vicinal, title={Vicinal Risk Minimization}, author={Chapelle, Olivier and Weston, "
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"
     )
+    for_pixels = True
 
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)

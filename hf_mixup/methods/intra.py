@@ -39,6 +39,7 @@ class Intra(Manifold):
         "year={2020}}"
     )
     own_loss = True
+    for_pixels = False
 
     def draw(self, request: Request) -> Params:
         labels = request.labels

@@ -35,6 +35,7 @@ class Manifold(Method):
         "Ioannis and Lopez-Paz, David and Bengio, Yoshua}, booktitle={ICML}, year={2019}}"
     )
     enters_model = True
+    for_pixels = True
 
     def prepare(self, model: nn.Module) -> None:
         install_blocks(model)

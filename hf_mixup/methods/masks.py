@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.masks import mask_lam, paste, seen_lam
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.sites.inputs import float_keys
 
 
 class MaskMethod(Method):
     """A method that takes the partner's content outside a mask that it draws, of pictures unless a subclass says so."""
+
+    for_pixels = True
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.mask is None:
@@ -24,6 +27,9 @@ class MaskMethod(Method):
         for key in self._keys(batch, len(params.partner)):
             mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
         return mixed
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)
@@ -49,6 +55,7 @@ class RandomMask(MaskMethod):
         params, cfg = super().draw(request), self.config
         lam = params.lam
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
+        refuse_other_size(request, [height, width], self.name)
         if cfg.lam_per == "batch":
             fields = self.draw_fields(1, height, width, request.rng)
             lam = lam[:1] if bool((lam == lam[0]).all()) else lam

@@ -30,6 +30,8 @@ class InputMixup(Method):
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
+    for_pixels = True
+    for_boxes = True
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, params, self.name, self.config.keys, inplace)

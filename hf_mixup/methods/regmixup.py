@@ -36,6 +36,7 @@ class RegMixup(Method):
         "H. S. and Dokania, Puneet K.}, booktitle={NeurIPS}, year={2022}}"
     )
     own_loss = True
+    for_pixels = True
 
     def draw(self, request: Request) -> Params:
         if "input_ids" in request.batch:

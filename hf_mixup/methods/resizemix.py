@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam
-from hf_mixup.functional.resizing import boxes_inside, paste_resized
+from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resized
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
 from hf_mixup.sites.inputs import float_keys
 
 SIDES = (0.1, 0.8)
@@ -24,7 +25,7 @@ class ResizeMix(Method):
     0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is given
     instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). The box lies wholly inside, anywhere with equal
     chance; lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were
-    rounded to pixels. The picture is resized bilinearly with antialiasing.
+    rounded to pixels. The picture is resized bilinearly with antialiasing, a map of labels by the nearest.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
     2012.11101.
@@ -40,9 +41,12 @@ class ResizeMix(Method):
         "journal={arXiv preprint arXiv:2012.11101}, year={2020}}"
     )
 
+    for_pixels = True
+
     def draw(self, request: Request) -> Params:
         params, cfg = super().draw(request), self.config
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
+        refuse_other_size(request, [height, width], self.name)
         one = cfg.lam_per == "batch" and bool((params.lam == params.lam[0]).all())
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
         # The spot is what rows share, not the box: the coin of `prob` may leave alone the row that they share with.
@@ -66,6 +70,14 @@ class ResizeMix(Method):
         for key in self._keys(batch, len(params.partner)):
             mixed[key] = paste_resized(batch[key], params.partner, params.boxes, inplace=inplace)
         return mixed
+
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        if not is_map(labels) or params.boxes is None:
+            return super().other_labels(labels, params)
+        return paste_nearest(labels, params.partner, params.boxes)
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)

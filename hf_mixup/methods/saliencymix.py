@@ -11,6 +11,7 @@ from hf_mixup.functional import box_lam, boxes_at
 from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral_residual
 from hf_mixup.methods.base import Method, Params, Request
 from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.maps import refuse_other_size
 from hf_mixup.sites.saliency import input_saliency
 
 
@@ -46,6 +47,7 @@ class SaliencyMix(CutMix):
         params, cfg = Method.draw(self, request), self.config
         key = next(iter(self._axes(request.model, request.batch, request.rows)))
         height, width = request.batch[key].shape[-2:]
+        refuse_other_size(request, [height, width], self.name)
         lam = params.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return replace(params, boxes=torch.zeros(4, dtype=torch.long))

@@ -34,7 +34,7 @@ class Sentence(Method):
 
     def draw(self, request: Request) -> Params:
         labels = request.labels
-        if labels.dim() == 2 and not labels.is_floating_point():
+        if labels.dim() > 1 and not labels.is_floating_point():
             raise ValueError(
                 f"method 'sentence' blends one vector a row, found labels {list(labels.shape)}: for labels of tokens "
                 "or spans use 'embedding', 'manifold' or 'features'"

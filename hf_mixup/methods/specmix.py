@@ -39,6 +39,7 @@ class SpecMix(MaskMethod):
         "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "
         "booktitle={Interspeech}, year={2021}}"
     )
+    for_pixels = False
 
     def draw(self, request: Request) -> Params:
         params, cfg = super().draw(request), self.config

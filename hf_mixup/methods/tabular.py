@@ -41,6 +41,7 @@ class Tabular(InputMixup):
         "Contrastive Pre-Training}, author={Somepalli, Gowthami and Goldblum, Micah and Schwarzschild, Avi and Bruss, "
         "C. Bayan and Goldstein, Tom}, journal={arXiv preprint arXiv:2106.01342}, year={2021}}"
     )
+    for_pixels = False
 
     def draw(self, request: Request) -> Params:
         refuse_unnamed(request.batch, request.rows, self.config)

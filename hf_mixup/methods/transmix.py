@@ -38,6 +38,7 @@ class TransMix(CutMix):
         "year={2022}}"
     )
     only_pictures = True
+    for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
     def __init__(self, config: Any) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hf_mixup.losses import auxiliary_loss, loss_items, mixed_loss_sum
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.inputs import model_inputs
+from hf_mixup.sites.maps import hear_auxiliary, scored_parts
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.rows import two_rows, undisturbed, visible_rows
 from hf_mixup.sites.towers import Towers, embeds_of, pair_logits_of, towers_of
@@ -117,6 +118,7 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     declared = getattr(config, "problem_type", None)
     with undisturbed(model):
         try:
+            hear_auxiliary(model)
             outputs = model(**rows)
             own, labels = outputs["loss"], read_labels(model, rows)
             if labels.vocabulary and getattr(config, "is_encoder_decoder", False):
@@ -146,9 +148,12 @@ def loss_is_checked(model: nn.Module) -> bool:
 
 
 def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tensor:
-    labels, logits = read_labels(model, rows), logits_of(outputs)
-    ones = torch.ones(len(labels.values), device=logits.device)
-    total = mixed_loss_sum(logits, labels.values, labels.values, ones, labels.kind)
+    labels = read_labels(model, rows)
+    ones, total = torch.ones(len(labels.values), device=labels.values.device), torch.zeros(())
+    for logits, share in scored_parts(model, outputs, labels):
+        total = total.to(logits.device) + share * mixed_loss_sum(
+            logits, labels.values, labels.values, ones, labels.kind
+        )
     return total / loss_items(labels.values, labels.kind) + auxiliary_loss(model, outputs)
 
 
