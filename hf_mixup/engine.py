@@ -15,6 +15,7 @@ from hf_mixup.contrastive.batch import PairBatch
 from hf_mixup.contrastive.head import hold_temperature
 from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.distillation import Teacher
+from hf_mixup.forecasts import FUTURE, ForecastBatch, is_forecast, refuse_forecast
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
@@ -93,7 +94,7 @@ class Mixup:
         Args:
             model: a transformers model, wrapped (DDP, compiled) or not.
             batch: model inputs and `labels`; for a dual encoder (CLIP, SigLIP, CLAP, ...) the inputs of both sides, and
-                `pair_ids` [B] if rows with equal ids belong together.
+                `pair_ids` [B] if rows with equal ids belong together; for a model that forecasts, `future_values`.
             partner: long [B], row i is blended with row partner[i]; drawn if None.
             lam: scalar or [B] in [0, 1], weight of the own row; drawn if None.
             inplace: write into the batch's own tensors. Only for batches that nobody else holds.
@@ -111,6 +112,8 @@ class Mixup:
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
+        if is_forecast(batch):
+            return self._forecasts(inner, batch, partner, lam, inplace)
         refuse_packed(batch)
         self.check_loss(inner, batch)
         labels = read_labels(inner, batch)
@@ -119,6 +122,19 @@ class Mixup:
         inputs = model_inputs(inner, batch, labels)
         params = self.draw(inner, inputs, labels.values, partner, lam)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
+
+    def _forecasts(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> ForecastBatch:
+        refuse_forecast(self, model)
+        inputs, future = dict(batch), batch[FUTURE]
+        params = self.draw(model, inputs, future.flatten(1), partner, lam)
+        return ForecastBatch(self, model, inputs, future, params, inplace)
 
     def _pairs(
         self,

@@ -113,6 +113,7 @@ class Method:
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
+    for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     def __init__(self, config: MixupConfig) -> None:

@@ -45,7 +45,8 @@ class SpecMix(MaskMethod):
         key = self._keys(request.batch, request.rows)[0]
         values: Tensor = request.batch[key]
         given = cfg.lam is not None or request.lam is not None
-        mask = self._draw_mask(params, given, *values.shape[-2:], request.rng)
+        height, width = values.shape[-2:]
+        mask = self._draw_mask(params, given, height, width, request.rng)
         correct = cfg.correct_lam or not given
         axes = axes_of(key, values, request.batch, request.model, cfg.time_axis)
         seen = seen_of(request.batch, values, axes.time if axes else None)
