@@ -16,6 +16,7 @@ from torch import nn
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.evaluation import own_inputs
 from hf_mixup.engine import ITEMS, Mixup, unwrap
+from hf_mixup.forecasts import is_forecast
 from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.towers import is_dual_encoder
@@ -72,7 +73,8 @@ class Armed:
                 "SFTTrainer asks for its fused head, which a MixupCollator cannot mix: use MixupCallback, or "
                 "class MixupSFTTrainer(MixupTrainerMixin, SFTTrainer)"
             )
-        if all(batch.get(key) is None for key in LABEL_KEYS) and not is_dual_encoder(model):
+        unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
+        if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
             raise ValueError(
                 f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
                 "A Trainer's label_smoothing_factor or compute_loss_func takes them away: set label_smoothing in "

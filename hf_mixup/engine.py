@@ -16,6 +16,7 @@ from hf_mixup.contrastive.head import hold_temperature
 from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.detection.batch import BoxBatch, check_box_loss_once, has_boxes, refuse_detector
 from hf_mixup.distillation import Teacher
+from hf_mixup.forecasts import FUTURE, ForecastBatch, is_forecast, refuse_forecast
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
@@ -96,7 +97,7 @@ class Mixup:
         Args:
             model: a transformers model, wrapped (DDP, compiled) or not.
             batch: model inputs and `labels`; for a dual encoder (CLIP, SigLIP, CLAP, ...) the inputs of both sides, and
-                `pair_ids` [B] if rows with equal ids belong together.
+                `pair_ids` [B] if rows with equal ids belong together; for a model that forecasts, `future_values`.
             partner: long [B], row i is blended with row partner[i]; drawn if None.
             lam: scalar or [B] in [0, 1], weight of the own row; drawn if None.
             inplace: write into the batch's own tensors. Only for batches that nobody else holds.
@@ -116,6 +117,8 @@ class Mixup:
             )
         if has_boxes(batch):
             return self._boxes(inner, batch, partner, lam, inplace)
+        if is_forecast(batch):
+            return self._forecasts(inner, batch, partner, lam, inplace)
         refuse_packed(batch)
         self.check_loss(inner, batch)
         labels = read_labels(inner, batch)
@@ -126,6 +129,19 @@ class Mixup:
             self.check_maps(inner)
         params = self.draw(inner, inputs, labels.values, partner, lam, labels.kind)
         return LabelBatch(self, inner, inputs, labels, params, inplace)
+
+    def _forecasts(
+        self,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> ForecastBatch:
+        refuse_forecast(self, model)
+        inputs, future = dict(batch), batch[FUTURE]
+        params = self.draw(model, inputs, future.flatten(1), partner, lam)
+        return ForecastBatch(self, model, inputs, future, params, inplace)
 
     def _pairs(
         self,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from transformers import (
     WhisperForAudioClassification,
 )
 
-from hf_mixup import Mixup, MixupConfig
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import blocks_at, box_lam, inside_bands
 from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Request
@@ -621,3 +623,29 @@ def test_columns_that_nobody_named_are_refused() -> None:
         drawn("tabular", batch, swap_keys=["sizes"])
     with pytest.raises(TypeError, match="method='tabular'"):
         drawn("mixup", batch)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("modality", "settings"),
+    [
+        ("waveform", {"method": "cutmix"}),
+        ("transposed", {"method": "specmix", "lam_per": "row"}),
+        ("film", {"method": "cutmix", "cut_along": "both"}),
+        ("series", {"method": "cutmix"}),
+        ("series", {"method": "switch", "switch_methods": ["mixup", "cutmix"]}),
+        ("table", {"method": "tabular"}),
+    ],
+    ids=str,
+)
+def test_trains_in_the_trainer(modality: str, settings: dict[str, Any], arguments: Any) -> None:
+    model, batch = copy.deepcopy(model_of(modality)), batch_of(modality, rows=6)
+    data = [{key: value[row] for key, value in batch.items()} for row in range(6)]
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    label = "target_values" if modality == "series" else "labels"
+    args = arguments(max_steps=2, label_names=[label], remove_unused_columns=False)
+    logs = MixupTrainer(model, args, mixup=settings, train_dataset=data).train().metrics
+    assert np.isfinite(logs["train_loss"])
+    assert any(not torch.equal(before[key], value) for key, value in model.named_parameters())

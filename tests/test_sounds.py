@@ -117,6 +117,25 @@ def test_between_class_keeps_the_dtype_and_the_users_tensors(dtype: torch.dtype)
     assert torch.equal(batch["input_values"], before)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loudness_is_as_precise_under_autocast(dtype: torch.dtype) -> None:
+    made = sounds() * 100
+    with torch.autocast("cpu", dtype):
+        found = loudness(made, RATE)
+    assert torch.equal(found, loudness(made, RATE))
+
+
+def test_padding_is_not_listened_to() -> None:
+    batch = heard()
+    noise = torch.where(batch["attention_mask"].bool(), batch["input_values"], 100.0)
+    results = []
+    for values in (batch["input_values"], noise):
+        with Mixup("between_class")(speaker(), {**batch, "input_values": values}, partner=PARTNER, lam=0.4) as mixed:
+            results.append(mixed.inputs["input_values"])
+    both = (batch["attention_mask"] & batch["attention_mask"][PARTNER]).bool()
+    torch.testing.assert_close(results[1][both], results[0][both])
+
+
 def test_between_class_trains_and_refuses_what_is_no_sound(arguments: Any) -> None:
     batch = heard()
     rows = [{key: value[row] for key, value in batch.items()} for row in range(3)]

@@ -41,7 +41,8 @@ def loudness(sounds: Tensor, sampling_rate: int) -> Tensor:
     window = torch.hann_window(size, device=wide.device)
     power = torch.stft(wide, size, size // 2, window=window, center=False, return_complex=True).abs().square()
     weight = 10 ** (a_weighting(torch.fft.rfftfreq(size, 1 / sampling_rate, device=wide.device)) / 10)
-    loudest = torch.einsum("bft,f->bt", power, weight).amax(-1)
+    with torch.autocast(wide.device.type, enabled=False):  # the power of a loud tone is beyond float16
+        loudest = torch.einsum("bft,f->bt", power, weight).amax(-1)
     return (10 * loudest.clamp(min=1e-30).log10()).clamp(min=QUIETEST)
 
 

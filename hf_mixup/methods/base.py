@@ -136,6 +136,7 @@ class Method:
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
     for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
     for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
+    for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     def __init__(self, config: MixupConfig) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.loudness import heard_weights, loudness
 from hf_mixup.methods.base import Batch, Method, Params
 from hf_mixup.methods.mixup import united_mask
+from hf_mixup.sites.axes import seen_of
 from hf_mixup.sites.inputs import float_keys
 
 
@@ -17,7 +18,8 @@ class BetweenClass(Method):
 
     The factors follow the A-weighted loudness of both sounds, and the sum is scaled to the energy of one: lam is the
     share that is heard, not that of the samples. At both ends the sounds are exact. Masks are united where both sounds
-    have a share. For waveforms `[B, T]` at `sampling_rate` samples a second, before they are made spectrograms.
+    have a share, and padding is not listened to. For waveforms `[B, T]` at `sampling_rate` samples a second, before
+    they are made spectrograms.
 
     Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound Recognition", arXiv 1711.10282.
     """
@@ -35,7 +37,9 @@ class BetweenClass(Method):
         mixed = {**batch, **united_mask(batch, params)}
         for key in float_keys(batch, len(params.partner), self.name, self.config.keys, dims=2):
             sounds: Tensor = batch[key]
-            levels = loudness(sounds.detach(), self.config.sampling_rate)
+            seen = seen_of(batch, sounds)
+            heard = sounds.detach() if seen is None else sounds.detach().masked_fill(~seen, 0)
+            levels = loudness(heard, self.config.sampling_rate)
             own, other = heard_weights(levels, params.partner, params.lam)
             mixed[key] = (own[:, None] * sounds + other[:, None] * sounds[params.partner]).to(sounds.dtype)
         return mixed

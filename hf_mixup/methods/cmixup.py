@@ -37,6 +37,7 @@ class CMixup(Method):
         "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
         "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"
     )
+    for_forecasts = True  # of two futures the distance is that of vectors
     enters_model = True  # where there are tokens
 
     def __init__(self, config: MixupConfig) -> None:

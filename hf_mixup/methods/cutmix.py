@@ -16,6 +16,7 @@ from hf_mixup.methods.masks import by_content
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.sites.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
 from hf_mixup.sites.inputs import float_keys, nothing_to_blend, picture_keys
+from hf_mixup.sites.rows import count_rows
 
 
 class CutMix(Method):
@@ -131,6 +132,10 @@ class CutMix(Method):
             raise ValueError(nothing_to_blend(batch, self.name, " that is a picture, film, sound or series"))
         refuse_different_sizes({key: [batch[key].shape[axis] for axis in found] for key, found in axes.items()})
         return axes
+
+    def count_axes(self, model: nn.Module, batch: Batch) -> int:
+        """Return in how many axes the boxes of a batch lie."""
+        return len(next(iter(self._axes(model, batch, count_rows(batch)).values())))
 
     def _time(self, model: nn.Module, batch: Batch, key: str) -> int | None:
         found = None if self.only_pictures else axes_of(key, batch[key], batch, model, self.config.time_axis)

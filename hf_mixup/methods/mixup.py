@@ -33,6 +33,8 @@ class InputMixup(Method):
     for_pixels = True
     for_boxes = True
 
+    for_forecasts = True
+
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, params, self.name, self.config.keys, inplace)
 
@@ -57,16 +59,16 @@ def united_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
 
 
 def observed_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
-    """Return the mask of mixed series, by its name: a blend is known where both rows were observed.
+    """Return the masks of mixed series, by their names: a blend is known where both rows were observed.
 
     A row without a share (lam = 0 or 1) takes nothing away.
     """
-    mask = batch.get(OBSERVED)
-    if not isinstance(mask, Tensor):
-        return {}
-    share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-    own, other = mask.bool() | (share == 0), mask[params.partner].bool() | (share == 1)
-    return {OBSERVED: (own & other).to(mask.dtype)}
+    masks = {key: mask for key in OBSERVED if isinstance(mask := batch.get(key), Tensor)}
+    for key, mask in masks.items():
+        share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
+        own, other = mask.bool() | (share == 0), mask[params.partner].bool() | (share == 1)
+        masks[key] = (own & other).to(mask.dtype)
+    return masks
 
 
 def blend_floats(batch: Batch, params: Params) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class PairMethod(Method):
         self._arm_late(model, towers_of(model).text, params)
         return inputs
 
+    def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
+        """Return the box of pictures at an end of lam: all of them, or nothing."""
+        axes = self._cutmix.count_axes(model, batch) if self.image_mix == "cut" else 2
+        return torch.tensor([0] * axes + [2**30 * everything] * axes)
+
     def _mix_images(self, model: nn.Module, inputs: dict[str, Any], params: Params, inplace: bool) -> dict[str, Any]:
         if self.image_mix == "latent":
             self._arm_late(model, towers_of(model).image, params)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.masks import swap_columns
 from hf_mixup.methods.base import Batch, Params, Request
 from hf_mixup.methods.mixup import InputMixup, blend_inputs
-from hf_mixup.sites.inputs import is_blendable
+from hf_mixup.sites.inputs import is_blendable, is_named_as_input
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
@@ -58,7 +58,7 @@ def keys_to_swap(batch: Batch, rows: int, config: MixupConfig) -> list[str]:
         ValueError: for one of `swap_keys` that is no tensor [B, K] of the batch.
     """
     if config.swap_keys is None:
-        return [key for key, value in batch.items() if _is_columns(key, value, rows) and _is_named_so(key)]
+        return [key for key, value in batch.items() if _is_columns(key, value, rows) and is_named_as_input(key)]
     for key in config.swap_keys:
         value = batch.get(key)
         if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows:
@@ -73,10 +73,6 @@ def _is_columns(key: str, value: Any, rows: int) -> bool:
     return not value.is_floating_point() and not value.is_complex()
 
 
-def _is_named_so(key: str) -> bool:
-    return key.endswith("_values") or "categorical" in key
-
-
 def refuse_unnamed(batch: Batch, rows: int, config: MixupConfig) -> None:
     """Refuse integer columns that are not known to be categories.
 
@@ -84,7 +80,7 @@ def refuse_unnamed(batch: Batch, rows: int, config: MixupConfig) -> None:
         ValueError: naming the input and the way out.
     """
     for key, value in batch.items():
-        if config.swap_keys is None and _is_columns(key, value, rows) and not _is_named_so(key):
+        if config.swap_keys is None and _is_columns(key, value, rows) and not is_named_as_input(key):
             raise ValueError(
                 f"{key} holds {value.dtype} {list(value.shape)}, which cannot be blended: name in `swap_keys` the "
                 "inputs whose columns are to be swapped"

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-IDS, MASK, PIXELS, OBSERVED = "input_ids", "attention_mask", "pixel_mask", "past_observed_mask"
+IDS, MASK, PIXELS = "input_ids", "attention_mask", "pixel_mask"
+OBSERVED = ("past_observed_mask", "observed_mask", "future_observed_mask")
 SERIES = ("past_", "future_")
 BINS = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel", "feature_size")
 """What configurations call the number of frequencies."""
@@ -162,11 +163,13 @@ def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -
 
 def own_mask(batch: Mapping[str, Any], values: Tensor) -> tuple[str, Tensor] | None:
     """Return name and mask of an input whose mask has its own places, as pictures and observed series have."""
-    pixels, observed = batch.get(PIXELS), batch.get(OBSERVED)
+    pixels = batch.get(PIXELS)
     if isinstance(pixels, Tensor) and values.dim() == 4 and pixels.shape[1:] == values.shape[2:]:
         return PIXELS, pixels
-    if isinstance(observed, Tensor) and observed.shape == values.shape[: observed.dim()]:
-        return OBSERVED, observed
+    for key in OBSERVED:
+        observed = batch.get(key)
+        if isinstance(observed, Tensor) and observed.shape == values.shape[: observed.dim()]:
+            return key, observed
     return None
 
 

@@ -213,7 +213,7 @@ def _check_pair_end(
     from hf_mixup.methods.base import Params
 
     device = rows["input_ids"].device
-    boxes = torch.tensor([0, 0, 2**30, 2**30]) if lam == 0 else torch.zeros(4, dtype=torch.long)
+    boxes = method.box_at_end(model, rows, everything=lam == 0)
     params = Params(method.name, torch.tensor([1, 0]), torch.full((2,), lam), boxes=boxes).to(device)
     where = f"{type(model).__name__}, {method.name!r} with image_mix={method.image_mix!r}, text_mix={method.text_mix!r}"
     try:

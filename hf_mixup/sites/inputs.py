@@ -66,7 +66,12 @@ def is_blendable(key: str, value: Any, rows: int) -> bool:
     if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
         return False
     # An integer picture is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
-    return value.is_floating_point() or (key.endswith("_values") and not value.is_complex())
+    return value.is_floating_point() or (is_named_as_input(key) and not value.is_complex())
+
+
+def is_named_as_input(key: str) -> bool:
+    """Whether integers of this name are pixels, numbers or categories rather than ids."""
+    return key.endswith("_values") or "categorical" in key
 
 
 def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> str:
