@@ -51,11 +51,11 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
 
 def leave(folder: Path, prepared: Any, label: str, seed: int, settings: Any) -> None:
     """Leave what a run leaves: mixup's logits are calibrated, the others' far too large."""
-    rng = np.random.default_rng(seed)
+    rng, own = np.random.default_rng(0), np.random.default_rng(seed)
     predictions, metrics = {}, {}
     for split, rows in prepared.evaluated.items():
         labels = np.array(rows.labels)
-        logits = rng.normal(size=(len(labels), 9)) + np.eye(9)[labels] * 2
+        logits = rng.normal(size=(len(labels), 9)) + np.eye(9)[labels] * 2 + own.normal(size=(len(labels), 9)) / 5
         predictions[split] = (logits * (2.0 if label == "mixup" else 9.0), labels)
         metrics[split] = calibration_metrics(*predictions[split])
     (folder / "model.safetensors").write_bytes(b"weights")
