@@ -125,7 +125,7 @@ def test_small_shares_are_parts_of_larger_ones() -> None:
 def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
     config: Path, tmp_path: Path, train: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(config, "--seeds", 4) == 0
+    assert run(config, "--seeds", 6, "--max_eval_samples", 100) == 0
     folder = next((tmp_path / "out" / "runs").glob("none-seed42-*"))
     with np.load(folder / "predictions.npz") as stored:
         temperature = fit_temperature(stored["validation.0"], stored["validation.1"])
