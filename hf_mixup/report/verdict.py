@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hf_mixup.report.results import direction
 from hf_mixup.report.statistics import SIGNIFICANT, Difference
@@ -67,16 +68,28 @@ def verdict(differences: Mapping[str, Difference]) -> str:
 
 
 def _clauses(differences: Mapping[str, Difference], spelt: bool = False) -> str:
-    told: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    told: dict[str, list[str]] = {"helps": [], "hurts": [], "perhaps helps": [], "perhaps hurts": [], "": []}
     for name, difference in differences.items():
-        told[judgement(name, difference)].append(name)
-    parts = [f"{verb} {_listed(told[side])}" for side, verb in ((1, "helps"), (-1, "hurts")) if told[side]]
-    if told[0]:
-        parts.append(f"{_listed(told[0])} unchanged within noise")
+        told[_word(name, difference)].append(name)
+    unsure, parts = told.pop(""), []
+    for word, names in told.items():
+        if names:
+            doubt = " (not sure among so many comparisons)" if word.startswith("perhaps") else ""
+            parts.append(f"{word} {_listed(names)}{doubt}")
+    if unsure:
+        parts.append(f"{_listed(unsure)} unchanged within noise")
         if spelt:
-            ranges = [f"{differences[name].low:+.3f} to {differences[name].high:+.3f}" for name in told[0]]
+            ranges = [f"{differences[name].low:+.3f} to {differences[name].high:+.3f}" for name in unsure]
             parts[-1] += f" ({', '.join(ranges)})"
     return ", ".join(parts)
+
+
+def _word(name: str, difference: Difference) -> str:
+    sure = judgement(name, difference)
+    if sure:
+        return "helps" if sure > 0 else "hurts"
+    alone = judgement(name, replace(difference, p=0.0))  # what the interval says by itself
+    return {1: "perhaps helps", -1: "perhaps hurts", 0: ""}[alone]
 
 
 def _listed(names: Sequence[str]) -> str:
