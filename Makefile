@@ -26,7 +26,7 @@ test: $(READY) ## linters, types, tests and doctests, side by side
 unit: $(READY) ## tests and doctests
 	$(PYTEST)
 
-slow: $(READY) ## the tests that are longer than a minute (every architecture), and those on a quantised model
+slow: $(READY) ## the tests that are longer than a minute (every architecture, whole notebooks), and those on a quantised model
 	$(BIN)/python -m pip install --quiet torchao==0.18.0
 	$(PYTEST) -m slow
 
