@@ -277,7 +277,11 @@ def picture(size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", [*pictures.CORRUPTIONS, *pictures.MORE_CORRUPTIONS])
+SLOW = pytest.param("glass_blur", marks=pytest.mark.slow)  # it is compiled at its first use
+REST = [name for name in (*pictures.CORRUPTIONS, *pictures.MORE_CORRUPTIONS) if name != "glass_blur"]
+
+
+@pytest.mark.parametrize("name", [SLOW, *REST])
 def test_corruptions_follow_from_their_seed_alone(name: str) -> None:
     pytest.importorskip("imagecorruptions")
     change, draws = pictures.corruption(name, 3), np.random.SeedSequence

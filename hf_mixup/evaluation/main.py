@@ -140,7 +140,7 @@ def _subject(
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
         "checkpoint": [checkpoint, files_of(checkpoint)],
-        "inputs": [task.task, task.image_size, task.max_length, task.image_column, task.text_column],
+        "inputs": [task.task, task.image_size, task.max_length, task.image_column, task.text_column, task.label_column],
         "data": {split: rows._fingerprint for split, rows in splits.evaluated.items()},
         "seed": args.seed,
         "device": args.device.type,

@@ -75,8 +75,8 @@ class Parts:
             if len(self.views) > 1:
                 results.append(self._views(split))
             results += [self._cell(split, cell, temperature) for cell in self.cells]
-            results += self._label_noise(split, temperature)
-        outside = {name: self._strange(name, make) for name, make in self.strange.items()}
+            results += self._label_noise(split)
+        outside = {name: self._strange(name, rows) for name, rows in self.strange.items()}
         for name, logits in outside.items():
             first = subject.tests[0]
             metrics = ood_metrics(clean[first]["logits"], logits)
@@ -139,7 +139,7 @@ class Parts:
         metrics = self._part(name, lambda: subject.finished.scores(name, make, **settings))
         return self._result(name, metrics, suite="tta", of=split, family=" ".join(self.evaluation.tta or ()))
 
-    def _label_noise(self, split: str, temperature: float) -> list[Measured]:
+    def _label_noise(self, split: str) -> list[Measured]:
         """Score the models that were trained on other shares of wrong labels; several of one share are averaged."""
         subject, by_share = self.subject, dict[float, list[Scores]]()
         for run, share in self.noise_runs.items():
@@ -161,10 +161,10 @@ class Parts:
             for share, found in sorted(by_share.items())
         ]
 
-    def _strange(self, name: str, make: Callable[[], Any]) -> np.ndarray:
+    def _strange(self, name: str, rows: Any) -> np.ndarray:
         finished, scorer = self.subject.finished, self.subject.scorer
-        settings = {"ood": [self.evaluation.ood_dataset, self.evaluation.ood_split]}
-        found = self._part(name, lambda: finished.arrays(f"ood {name}", lambda: scorer(make()), **settings))
+        data = getattr(getattr(rows, "rows", rows), "_fingerprint", None)  # of another data set
+        found = self._part(name, lambda: finished.arrays(f"ood {name}", lambda: scorer(rows), data=data))
         return found["logits"]
 
 
