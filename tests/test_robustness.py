@@ -178,8 +178,8 @@ def test_robustness_module_takes_a_baseline_from_json():
         ({"levels": [1, -1]}, "from 0 on, not -1"),
         ({"levels": [1]}, "give each row one of each"),
         ({"families": ["blur"]}, "give each row one of each"),
-        ({"baseline": {"families": {}}}, "'blur' with levels .* is not in it"),
-        ({"baseline": {"families": {"blur": {"levels": [3.0]}}}}, r"has levels \[3.0\]"),
+        ({"baseline": {"families": {}}}, "does not fit: it lacks 'blur' at 1, 2"),
+        ({"baseline": {"families": {"blur": {"levels": [1.0], "accuracy": [0.5]}}}}, "it lacks 'blur' at 2"),
         ({"predictions": [[np.inf, 0.0], [0.0, 1.0]]}, "NaN or infinite"),
     ],
 )

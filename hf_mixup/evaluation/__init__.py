@@ -7,6 +7,7 @@ pictures      corruptions, noise and strange pictures, as the model sees them
 texts         typos, lost words and strange texts
 views         "crops:0.9" -> views of test-time augmentation
 disturbances  what the suites do to the rows
+parts         one part after the other, kept as it is finished
 store         finished parts on disk
-main          all parts, then results, pictures and the model card
+main          checks, parts, results, pictures and the model card
 """

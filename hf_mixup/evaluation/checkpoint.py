@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import ClassLabel, Dataset, List
 from transformers import (
     AutoConfig,
@@ -111,6 +112,23 @@ def relabelled(splits: Splits, checkpoint: str, column: str) -> Splits:
     return Splits(numbered(splits.train), numbered(splits.validation), tests, names)
 
 
+def noise_shares(runs: Sequence[str], checkpoint: str) -> dict[str, float]:
+    """Return the share of wrong labels that each of the runs was trained on.
+
+    Raises:
+        ValueError: for a run that does not tell, or whose classes are not those of the checkpoint.
+    """
+    expected, shares = AutoConfig.from_pretrained(checkpoint).id2label, {}
+    for run in runs:
+        kept, seed = saved_task(Path(run))
+        if seed is None:
+            raise ValueError(f"noise_runs: {run} does not tell the share of wrong labels: name runs that train left")
+        if AutoConfig.from_pretrained(run).id2label != expected:
+            raise ValueError(f"noise_runs: {run} has other classes than {checkpoint}")
+        shares[run] = float(kept.get("label_noise", 0.0))
+    return shares
+
+
 def load_model(checkpoint: str, task: str) -> Any:
     """Return the saved classifier, in evaluation mode and without gradients.
 
@@ -118,7 +136,8 @@ def load_model(checkpoint: str, task: str) -> Any:
         ValueError: for a checkpoint without the weights of a head, which would score at random.
         OSError: for one that cannot be loaded.
     """
-    model, report = AUTO[task].from_pretrained(checkpoint, output_loading_info=True)
+    # In float32 whatever it was saved in: the figures and the gradients of attacks are those of the weights.
+    model, report = AUTO[task].from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

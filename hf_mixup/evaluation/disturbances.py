@@ -143,20 +143,22 @@ def _of_texts(
     return [Disturbance(suite, family, level, partial(rows, family, level, change)) for family, level, change in cells]
 
 
-def strange_rows(
-    evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int
-) -> dict[str, Callable[[], Any]]:
-    """Return what makes rows of another kind, by name: those of `ood_dataset`, or made of the first test split."""
+def strange_rows(evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int) -> dict[str, Any]:
+    """Return rows of another kind by name: those of `ood_dataset`, or made of the first test split.
+
+    Raises:
+        ValueError, FileNotFoundError: for a data set without that split or column, or that is not there.
+    """
     if evaluation.ood_dataset is not None:
-        return {evaluation.ood_dataset: partial(_foreign, evaluation, prepared, task)}
-    split = next(iter(prepared.splits.tests), "validation")
+        return {evaluation.ood_dataset: _foreign(evaluation, prepared, task)}
+    split = next(iter(prepared.splits.tests))
     own, processor = prepared.evaluated[split], prepared.processing_class
     if task.task == IMAGE:
         return {
-            name: partial(pictures.ChangedPictures, own, processor, change, _entropy(seed, OOD, name))
+            name: pictures.ChangedPictures(own, processor, change, _entropy(seed, OOD, name))
             for name, change in pictures.STRANGE.items()
         }
-    return {"random_tokens": partial(texts.RandomTokens, own, processor, _entropy(seed, OOD, "random_tokens"))}
+    return {"random_tokens": texts.RandomTokens(own, processor, _entropy(seed, OOD, "random_tokens"))}
 
 
 def _foreign(evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments) -> Any:

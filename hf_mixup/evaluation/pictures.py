@@ -65,7 +65,7 @@ class ChangedPictures(Dataset):
             )
         picture = (seen.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         made = self.change(picture, np.random.SeedSequence((*self.entropy, index)))
-        pixels = torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1).float() / 255
+        pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
         return {**row, "pixel_values": (pixels - self.mean) / self.std}
 
 

@@ -160,11 +160,15 @@ def _compare(
     """Add `ce`, and `relative_ce` where both sides have clean rows, to each family."""
     others, other_clean = baseline["families"], baseline.get("clean")
     for family, curve in families.items():
-        other = others.get(family)
-        if other is None or list(other["levels"]) != list(curve["levels"]):
-            found = "is not in it" if other is None else f"has levels {list(other['levels'])}"
-            raise ValueError(f"the baseline does not fit: {family!r} with levels {curve['levels']} {found}")
-        errors, other_errors = (1 - np.array(each["accuracy"], dtype=np.float64) for each in (curve, other))
+        other = others.get(family, {"levels": [], "accuracy": []})
+        found = dict(zip(other["levels"], other["accuracy"], strict=True))
+        missing = [level for level in curve["levels"] if level not in found]
+        if missing:
+            raise ValueError(
+                f"the baseline does not fit: it lacks {family!r} at {', '.join(map('{:g}'.format, missing))}"
+            )
+        errors = 1 - np.array(curve["accuracy"], dtype=np.float64)
+        other_errors = np.array([1 - found[level] for level in curve["levels"]], dtype=np.float64)
         curve["ce"] = _ratio(errors.sum(), other_errors.sum())
         if clean is not None and other_clean is not None:
             own = errors - (1 - clean["accuracy"])
