@@ -30,7 +30,9 @@ from hf_mixup.functional import blocks_at, box_lam, inside_bands
 from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Request
 from hf_mixup.sites.outputs import logits_of
+from hf_mixup.sites.towers import pair_logits_of
 from hf_mixup.zoo.exchange import is_refusal
+from tests import zoo
 from tests.conftest import CLASSES, build
 
 ROWS = 5
@@ -94,7 +96,7 @@ MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
 }
 FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "film", "series")
 
-# What a method mixes; elsewhere it must refuse. A method that is not named may do either, but not mix wrongly.
+# What a method mixes, one row a method; elsewhere it must refuse.
 CLAIMS: dict[str, tuple[str, ...]] = {
     "mixup": FLOATS,
     "cutmix": FLOATS,
@@ -186,7 +188,8 @@ MIXED = [(m, modality) for m, modality in CASES if modality in CLAIMS.get(m, ())
 @pytest.mark.parametrize("method", SINGLE)
 def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None:
     mixed = tuple(modality for modality in MODALITIES if not is_refused(method, modality))
-    assert set(mixed) == set(CLAIMS.get(method, mixed))
+    assert method in CLAIMS, f"say in CLAIMS what method {method!r} mixes; it took {mixed}"
+    assert set(mixed) == set(CLAIMS[method])
 
 
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
@@ -277,6 +280,7 @@ def test_rows_targets_dtypes_and_the_users_tensors(method: str, modality: str) -
 
 CUTS: dict[str, tuple[str, Size]] = {
     "waveform": ("input_values", (40,)),
+    "channel": ("input_values", (1, 40)),
     "spectrogram": ("input_features", (14, 6)),
     "transposed": ("input_features", (6, 14)),
     "clap": ("input_features", (1, 14, 6)),
@@ -286,6 +290,7 @@ CUTS: dict[str, tuple[str, Size]] = {
 }
 AXES: dict[tuple[str, Any], tuple[int, ...] | None] = {
     ("waveform", None): (1,), ("waveform", "time"): (1,), ("waveform", "space"): None, ("waveform", "both"): None,
+    ("channel", None): (2,), ("channel", "time"): (2,), ("channel", "space"): None,
     ("spectrogram", None): (1, 2), ("spectrogram", "time"): (1,), ("spectrogram", "space"): (2,),
     ("spectrogram", "both"): (1, 2),
     ("transposed", None): (1, 2), ("transposed", "time"): (2,), ("transposed", "space"): (1,),
@@ -400,8 +405,27 @@ def test_inputs_of_different_size_are_refused_and_pictures_go_first() -> None:
     params, mixed = drawn("cutmix", both)
     assert mixed["scores"] is both["scores"]
     assert torch.equal(mixed["pixel_values"], loop_cut(both["pixel_values"], params, (2, 3))[0])
-    with pytest.raises(ValueError, match="that is a picture, film, sound or series"):
+    with pytest.raises(ValueError, match=r"that is a picture \[B, C, H, W\], a film"):
         drawn("cutmix", {"pixel_values": torch.randn(3, 8, 8)})
+
+
+@pytest.mark.parametrize("along", [None, "time", "both"])
+def test_films_of_pairs_are_cut(along: Any) -> None:
+    model = zoo.build("XCLIPModel")
+    batch, partner = zoo.batch(model), torch.tensor([2, 3, 1, 0])
+    plain = pair_logits_of(model(**batch))[0]
+    for lam, source in ((1.0, torch.arange(4)), (0.0, partner), (0.5, None)):
+        mixup = Mixup(MixupConfig("one_sided", image_mix="cut", cut_along=along))
+        with mixup(model, batch, partner=partner, lam=lam) as mixed:
+            outputs = mixed.forward(model)
+        assert torch.isfinite(mixed.loss(outputs))
+        if source is not None:
+            torch.testing.assert_close(pair_logits_of(outputs)[0], plain[source], rtol=1e-3, atol=1e-3)
+        else:
+            axes = {None: (3, 4), "time": (1,), "both": (1, 3, 4)}[along]
+            expected, share = loop_cut(batch["pixel_values"], mixed.params, axes)
+            assert torch.equal(mixed.inputs["pixel_values"], expected)
+            torch.testing.assert_close(mixed.lam, share)
 
 
 # --- padding ---------------------------------------------------------------------------------------------------------

@@ -129,7 +129,11 @@ class CutMix(Method):
             if (found := axes_of(key, batch[key], batch, model, cfg.time_axis)) is not None
         }
         if not axes:
-            raise ValueError(nothing_to_blend(batch, self.name, " that is a picture, film, sound or series"))
+            raise ValueError(
+                nothing_to_blend(
+                    batch, self.name, " that is a picture [B, C, H, W], a film [B, T, C, H, W], a sound or a series"
+                )
+            )
         refuse_different_sizes({key: [batch[key].shape[axis] for axis in found] for key, found in axes.items()})
         return axes
 

@@ -17,7 +17,8 @@ class InputMixup(Method):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
     Sounds of different length: their masks are united, so that what is heard of either is seen. Of series that were not
-    observed throughout, the blend counts as observed where both rows were.
+    observed throughout, the blend counts as observed where both rows were. Where `future_values` are to be forecast,
+    past and future are blended alike, and the loss is the model's own on the blend.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
     """

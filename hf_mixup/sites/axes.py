@@ -35,8 +35,8 @@ class Axes:
 def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module, time_axis: int | None) -> Axes | None:
     """Find the axes of a float input, by its name and number of dimensions.
 
-    Sounds [B, T]; spectrograms [B, T, F], [B, F, T] or with a channel before these; series `past_*` [B, T] or
-    [B, T, C]; pictures `pixel_*` [B, C, H, W]; films [B, T, C, H, W]. In a spectrogram time is where the mask [B, T]
+    Sounds [B, T] or [B, 1, T]; spectrograms [B, T, F], [B, F, T] or with a channel before these; series `past_*` [B, T]
+    or [B, T, C]; pictures `pixel_*` [B, C, H, W]; films [B, T, C, H, W]. In a spectrogram time is where the mask [B, T]
     has its length, or else not where the model's configuration has its number of frequencies.
 
     Args:
@@ -63,6 +63,10 @@ def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module,
         found = Axes(_among(key, value, time_axis, (1,)) or 1)
     elif dims in (3, 4):
         pair = (dims - 2, dims - 1)
+        single = [axis for axis in pair if value.shape[axis] == 1]
+        if len(single) == 1:  # one channel of a sound
+            (time,) = set(pair) - set(single)
+            return Axes(_among(key, value, time_axis, (time,)) or time)
         time = _among(key, value, time_axis, pair) or _time_of(value, batch, model, pair)
         found = Axes(time, tuple(axis for axis in pair if axis != time) if time else (), pair)
     else:

@@ -43,8 +43,8 @@ def float_keys(
     for key in found:
         if not torch.is_floating_point(batch[key]):
             raise TypeError(
-                f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing, or swap its "
-                "columns, if they are categories, with method='tabular'"
+                f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing; if it holds "
+                "categories, swap them with method='tabular', or name in `keys` what is to be mixed instead"
             )
     if not found:
         kind = "" if dims is None else f" of {dims} dimensions {SHAPES[dims]}"
