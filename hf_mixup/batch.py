@@ -14,7 +14,7 @@ from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Term
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.maps import at_pixels, hear_auxiliary, scored_parts
-from hf_mixup.targets import IGNORED, Labels, beside, dense_targets
+from hf_mixup.targets import IGNORED, Labels, beside, dense_targets, rest_of
 
 if TYPE_CHECKING:
     from hf_mixup.engine import Mixup
@@ -138,7 +138,8 @@ class LabelBatch(MixedBatch):
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
         smoothing = self._mixup.config.label_smoothing
-        return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing)
+        further = self._method.further_labels(self.labels, self.params)
+        return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
 
     @property
     def others(self) -> Tensor:
@@ -187,6 +188,7 @@ class LabelBatch(MixedBatch):
                     smoothing=config.label_smoothing,
                     class_weights=weights,
                     bce=config.loss == "bce",
+                    further=term.further,
                 )
         items = self._mixup.count_items(replace(self._read, classes=self.classes))
         of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
@@ -212,24 +214,29 @@ class LabelBatch(MixedBatch):
             )
         total = scores.new_zeros((), dtype=torch.float32)
         for term, taught in zip(terms, method.terms(scores, self.labels, self.params)):
-            own, rest = label_mass(term.labels, term.others, term.lam, self.kind, class_weights)
+            weighed = [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]
+            own, *rest = (label_mass(label, weight, self.kind, class_weights) for label, weight in weighed)
+            mass = own + sum(rest)
             target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
             if inside:
-                share = beside(own / (own + rest).clamp(min=1e-12), target)
+                share = beside(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
-            distance = distilled_loss_sum(term.logits, target, own + rest, config.distill_temperature, self.kind, bce)
+            distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
             total = total + term.share * distance
         return total
 
     def accuracy(self) -> Tensor | None:
         """Return the share of the targets' mass on the predicted class, 0-d; None before the loss or elsewhere.
 
-        A prediction of the own label counts lam, one of the partner's label 1 - lam. Over a vocabulary it would cost
-        as much as the loss, and is left out.
+        A prediction of the own label counts lam, one of the partner's label 1 - lam (less what further rows have). Over
+        a vocabulary it would cost as much as the loss, and is left out.
         """
         if self._scored is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
-        labels, others = self._scored.labels, self._scored.others
-        predicted, lam = self._scored.logits.detach().argmax(-1), beside(self._scored.lam, labels)
-        mass = lam * (labels != IGNORED) + (1 - lam) * (others != IGNORED)
-        return (lam * (predicted == labels) + (1 - lam) * (predicted == others)).sum() / mass.sum().clamp(min=1e-12)
+        term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
+        found = mass = torch.zeros((), device=predicted.device)
+        for labels, weight in [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]:
+            share = beside(weight, labels)
+            found = found + (share * (predicted == labels)).sum()
+            mass = mass + (share * (labels != IGNORED)).sum()
+        return found / mass.clamp(min=1e-12)

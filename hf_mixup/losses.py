@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
-from hf_mixup.targets import IGNORED, ProblemType, beside, dense_targets
+from hf_mixup.targets import IGNORED, Further, ProblemType, beside, dense_targets, rest_of
 
 
 def mixed_loss_sum(
@@ -26,6 +26,7 @@ def mixed_loss_sum(
     smoothing: float = 0.0,
     class_weights: Tensor | None = None,
     bce: bool = False,
+    further: Further = (),
 ) -> Tensor:
     """Return the summed loss of a mixed batch, a 0-d tensor in float32 at least.
 
@@ -39,6 +40,7 @@ def mixed_loss_sum(
         class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
             weights).
         bce: score each class of a single-label problem by itself.
+        further: more labels with the weight of each, [B], taken from that of `other`.
 
     Raises:
         ValueError: for smoothing or class weights where the problem type has no use for them, or for logits whose shape
@@ -55,12 +57,17 @@ def mixed_loss_sum(
     if kind == "single_label_classification":
         _check_places(logits, labels, bce)
     if kind == "single_label_classification" and not bce:
-        own = beside(lam, labels).expand_as(labels)
-        return two_target_cross_entropy(
-            logits, labels, other, own, 1 - own, smoothing=smoothing, class_weights=class_weights
-        )
+        weighed = [(labels, lam), (other, rest_of(lam, further)), *further]
+        weighed += [(labels, torch.zeros_like(lam))] * (len(weighed) % 2)
+        total = logits.new_zeros((), dtype=torch.float32)
+        for (one, own), (two, rest) in zip(weighed[::2], weighed[1::2]):
+            own, rest = (beside(weight, labels).expand_as(labels) for weight in (own, rest))
+            total = total + two_target_cross_entropy(
+                logits, one, two, own, rest, smoothing=smoothing, class_weights=class_weights
+            )
+        return total
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
-    targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing).to(logits.dtype)
+    targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing, further).to(logits.dtype)
     if kind == "regression":
         return F.mse_loss(logits.reshape(targets.shape), targets, reduction="sum")
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
@@ -137,21 +144,18 @@ def distilled_loss_sum(
     return temperature**2 * (beside(mass, each) * each).sum()
 
 
-def label_mass(
-    labels: Tensor, other: Tensor, lam: Tensor, kind: ProblemType, class_weights: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return what a row's (or token's) own label and the other one count in the loss, float32 [B] or [B, T] each.
+def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights: Tensor | None = None) -> Tensor:
+    """Return what each row's (or token's) label of a given weight counts in the loss, float32 [B] or [B, T].
 
-    >>> label_mass(torch.tensor([0, -100]), torch.tensor([1, 0]), torch.tensor(0.25), "single_label_classification")
-    (tensor([0.2500, 0.0000]), tensor([0.7500, 0.7500]))
+    >>> label_mass(torch.tensor([0, -100]), torch.tensor(0.25), "single_label_classification")
+    tensor([0.2500, 0.0000])
     """
     if kind != "single_label_classification":
-        return lam, 1 - lam
-    share = beside(lam, labels)
-    kept = [(each != IGNORED).to(lam.dtype) for each in (labels, other)]
+        return weight
+    kept = (labels != IGNORED).to(weight.dtype)
     if class_weights is not None:
-        kept = [mask * class_weights[each.where(each != IGNORED, 0)] for mask, each in zip(kept, (labels, other))]
-    return share * kept[0], (1 - share) * kept[1]
+        kept = kept * class_weights[labels.where(labels != IGNORED, 0)]
+    return beside(weight, labels) * kept
 
 
 def auxiliary_loss(model: nn.Module, outputs: Any) -> Tensor | float:

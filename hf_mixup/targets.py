@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from hf_mixup.functional import soft_targets
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+Further = tuple[tuple[Tensor, Tensor], ...]
+"""Labels of rows beside the partner, and the weight of each, float32 [B]."""
 IGNORED = -100
 LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
@@ -201,12 +203,32 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
 
 
 def dense_targets(
-    labels: Tensor, other: Tensor, lam: Tensor, classes: int, kind: ProblemType, smoothing: float
+    labels: Tensor,
+    other: Tensor,
+    lam: Tensor,
+    classes: int,
+    kind: ProblemType,
+    smoothing: float,
+    further: Further = (),
 ) -> Tensor:
-    """Return the float32 targets of a mixed batch: [B, C] ([B, T, C] for tokens), or the shape of float labels."""
+    """Return the float32 targets of a mixed batch: [B, C] ([B, T, C] for tokens), or the shape of float labels.
+
+    >>> one, other, more = torch.tensor([0]), torch.tensor([1]), ((torch.tensor([2]), torch.tensor([0.25])),)
+    >>> dense_targets(one, other, torch.tensor([0.5]), 3, "single_label_classification", 0.0, more)
+    tensor([[0.5000, 0.2500, 0.2500]])
+    """
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    share = beside(lam, own)
-    return share * own + (1 - share) * rest
+    targets = beside(lam, own) * own + beside(rest_of(lam, further), own) * rest
+    for label, weight in further:
+        targets = targets + beside(weight, own) * _dense(label, classes, kind, smoothing)
+    return targets
+
+
+def rest_of(lam: Tensor, further: Further) -> Tensor:
+    """Return what is left for the labels of the partner, of the shape of lam."""
+    if not further:
+        return 1 - lam
+    return (1 - lam - torch.stack([weight for _, weight in further]).sum(0)).clamp(min=0)
 
 
 def beside(lam: Tensor, values: Tensor) -> Tensor:

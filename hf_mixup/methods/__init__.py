@@ -22,7 +22,9 @@ from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
+from hf_mixup.methods.mosaic import Mosaic
 from hf_mixup.methods.one_sided import OneSided
+from hf_mixup.methods.patchmix import PatchMix
 from hf_mixup.methods.puzzlemix import PuzzleMix
 from hf_mixup.methods.regmixup import RegMixup
 from hf_mixup.methods.resizemix import ResizeMix
@@ -42,6 +44,8 @@ METHODS: dict[str, type[Method]] = {
     "resizemix": ResizeMix,
     "fmix": FMix,
     "gridmix": GridMix,
+    "patchmix": PatchMix,
+    "mosaic": Mosaic,
     "saliencymix": SaliencyMix,
     "attentive": Attentive,
     "puzzlemix": PuzzleMix,

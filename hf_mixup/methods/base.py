@@ -13,7 +13,7 @@ from hf_mixup.functional import pair, pair_by_length, sample_lam
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
-    from hf_mixup.targets import ProblemType
+    from hf_mixup.targets import Further, ProblemType
 
 Batch = Mapping[str, Any]
 
@@ -35,6 +35,10 @@ class Params:
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
+        further: rows that are mixed in beside the partner, long [B, K], of a method that mixes more than two.
+        shares: weight of each of them in the targets, float32 [B, K], taken from what lam leaves the partner.
+        center: pixel (y, x) that four pictures meet at, long [2] or [B, 2].
+        shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see `mosaic`.
         points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
     """
@@ -48,6 +52,10 @@ class Params:
     sources: Tensor | None = None
     places: Tensor | None = None
     rows: Tensor | None = None
+    further: Tensor | None = None
+    shares: Tensor | None = None
+    center: Tensor | None = None
+    shift: Tensor | None = None
     seed: int = 0
     points: dict[str, Tensor] | None = None
     open: bool = False
@@ -103,7 +111,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Term:
-    """One part of a mixed batch's loss: logits against two labels each.
+    """One part of a mixed batch's loss: logits against two labels each, or more.
 
     Args:
         logits: as the model gave them, or a method's own blend of them.
@@ -111,6 +119,7 @@ class Term:
         others: those that they are mixed with, of the same shape.
         lam: weight of `labels`, float32 [B], or one for each label.
         share: what the part counts in the sum.
+        further: more labels with the weight of each, float32 [B], taken from that of `others`.
     """
 
     logits: Tensor
@@ -118,6 +127,7 @@ class Term:
     others: Tensor
     lam: Tensor
     share: float = 1.0
+    further: Further = ()
 
 
 class Method:
@@ -190,7 +200,8 @@ class Method:
 
     def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
         """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
-        return [Term(logits, labels, self.other_labels(labels, params), self.label_lam(labels, params))]
+        others, lam = self.other_labels(labels, params), self.label_lam(labels, params)
+        return [Term(logits, labels, others, lam, further=self.further_labels(labels, params))]
 
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
@@ -200,12 +211,22 @@ class Method:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
         return params.lam
 
+    def further_labels(self, labels: Tensor, params: Params) -> Further:
+        """Return the labels of rows that are mixed in beside the partner, and their weights."""
+        if params.further is None or params.shares is None:
+            return ()
+        return tuple((labels[rows], share) for rows, share in zip(params.further.unbind(1), params.shares.unbind(1)))
+
     def _draw_partner(self, request: Request) -> Tensor:
-        cfg, labels = self.config, request.labels
-        # lam can be shared by a pair only where the pairing has disjoint pairs.
-        mode = "match" if cfg.lam_per == "pair" and cfg.pairing == "random" else cfg.pairing
-        if mode == "length":
+        cfg = self.config
+        if cfg.pairing == "length":
             return pair_by_length(_lengths(request.batch), request.rng)
+        # lam can be shared by a pair only where the pairing has disjoint pairs.
+        return self._pair(request, "match" if cfg.lam_per == "pair" and cfg.pairing == "random" else cfg.pairing)
+
+    def _pair(self, request: Request, mode: str) -> Tensor:
+        """Draw partners in one of the modes of `pair`, among the rows that `pair_class` allows."""
+        cfg, labels = self.config, request.labels
         if cfg.pair_class == "any":
             return pair(request.rows, generator=request.rng, mode=mode)
         if labels.is_floating_point() or labels.dim() != 1:

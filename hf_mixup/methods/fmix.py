@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import keep_highest, low_frequency_noise
+from hf_mixup.methods.base import Request
 from hf_mixup.methods.masks import RandomMask
 
 DECAY = 3.0
@@ -35,8 +35,8 @@ class FMix(RandomMask):
         "journal={arXiv preprint arXiv:2002.12047}, year={2020}}"
     )
 
-    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
-        return low_frequency_noise(count, height, width, DECAY, rng)
+    def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
+        return low_frequency_noise(count, height, width, DECAY, request.rng)
 
-    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
         return keep_highest(fields, share)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import enlarge_cells, keep_highest
+from hf_mixup.methods.base import Request
 from hf_mixup.methods.masks import RandomMask
 
 
@@ -14,8 +15,8 @@ class GridMix(RandomMask):
 
     Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share
     of their pixels, unless `correct_lam=False`; where the grid does not divide the picture, cells differ by a pixel.
-    For a vision transformer, the grid of its patches mixes whole patches. The paper's second loss, over the label of
-    each cell, needs another head and is left out.
+    The paper's second loss, over the label of each cell, needs another head and is left out. `patchmix` is the same on
+    the patches of a vision transformer.
 
     Source: Baek, Bang and Shim 2021, "GridMix: Strong regularization through local context mapping", Pattern
     Recognition 109, 107594.
@@ -31,8 +32,8 @@ class GridMix(RandomMask):
         "pages={107594}, year={2021}}"
     )
 
-    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
-        return torch.rand(count, self.config.grid, self.config.grid, generator=rng)
+    def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
+        return torch.rand(count, self.config.grid, self.config.grid, generator=request.rng)
 
-    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
         return enlarge_cells(keep_highest(fields, share), height, width)

@@ -43,11 +43,11 @@ class RandomMask(MaskMethod):
     some of them alone. lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`.
     """
 
-    def draw_fields(self, count: int, height: int, width: int, rng: torch.Generator) -> Tensor:
+    def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
         """Draw noise for `count` masks, [count, ...]."""
         raise NotImplementedError
 
-    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int) -> Tensor:
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
         """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
         raise NotImplementedError
 
@@ -57,11 +57,11 @@ class RandomMask(MaskMethod):
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         if cfg.lam_per == "batch":
-            fields = self.draw_fields(1, height, width, request.rng)
+            fields = self.draw_fields(1, height, width, request)
             lam = lam[:1] if bool((lam == lam[0]).all()) else lam
         else:
-            fields = self.draw_fields(request.rows, height, width, request.rng)[self.shared_with(params.partner)]
-        mask = self.masks_of(fields, lam, height, width)
+            fields = self.draw_fields(request.rows, height, width, request)[self.shared_with(params.partner)]
+        mask = self.masks_of(fields, lam, height, width, request)
         true = mask_lam(mask).expand(request.rows)
         return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
 

@@ -128,8 +128,15 @@ def _tokens(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
 
 
 def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
-    lam, own, other = float(mixed.lam[row]), int(mixed.labels[row]), int(mixed.labels[mixed.partner[row]])
-    return names[own] if lam == 1 else f"{lam:.2f} {names[own]} + {1 - lam:.2f} {names[other]}"
+    lam, params = float(mixed.lam[row]), mixed.params
+    if lam == 1:
+        return names[int(mixed.labels[row])]
+    rows, shares = [int(params.partner[row])], [1 - lam]
+    if params.further is not None and params.shares is not None:
+        rows, shares = [*rows, *params.further[row].tolist()], params.shares[row].tolist()
+        shares = [1 - lam - sum(shares), *shares]
+    weighed = zip([lam, *shares], [row, *rows])
+    return " + ".join(f"{abs(share):.2f} {names[int(mixed.labels[each])]}" for share, each in weighed)
 
 
 def _unnormalised(pixels: Tensor, processor: Any) -> Tensor:

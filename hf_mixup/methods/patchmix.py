@@ -1,0 +1,56 @@
+"""PatchMix: whole patches of a vision transformer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hf_mixup.functional.masks import keep_highest
+from hf_mixup.methods.base import Request
+from hf_mixup.methods.masks import RandomMask
+from hf_mixup.sites.attention import patch_of
+
+
+class PatchMix(RandomMask):
+    """Replace random patches of each picture by the partner's: every token is of one picture alone.
+
+    `gridmix` whose cells are the patches of the model, as its configuration tells their size: of n patches
+    round(lam * n), drawn at random, stay the row's own. lam is then set to the share of their pixels, unless
+    `correct_lam=False`; pixels beyond the last whole patch go with it. TokenMix mixes tokens so, too, but in
+    rectangles of several patches, and weighs labels by the activations of a teacher; here they are weighed by area.
+
+    Source: Liu et al. 2022, "TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers", arXiv
+    2207.08409, section 3.2.
+    """
+
+    name = "patchmix"
+    title = "PatchMix"
+    blends = "image inputs `[B, C, H, W]`: patches of a vision transformer"
+    paper = "arXiv:2207.08409"
+    citation = (
+        "@inproceedings{liu2022tokenmix, title={{TokenMix}: Rethinking Image Mixing for Data Augmentation in Vision "
+        "Transformers}, author={Liu, Jihao and Liu, Boxiao and Zhou, Hang and Li, Hongsheng and Liu, Yu}, "
+        "booktitle={ECCV}, year={2022}}"
+    )
+
+    def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
+        down, across = _patch(request)
+        if height < down or width < across:
+            raise ValueError(f"pictures of {height} x {width} pixels hold no patch of {down} x {across}")
+        return torch.rand(count, height // down, width // across, generator=request.rng)
+
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
+        kept, (down, across) = keep_highest(fields, share), _patch(request)
+        row = (torch.arange(height) // down).clamp(max=kept.shape[-2] - 1)
+        column = (torch.arange(width) // across).clamp(max=kept.shape[-1] - 1)
+        return kept.index_select(-1, column).index_select(-2, row)
+
+
+def _patch(request: Request) -> tuple[int, int]:
+    found = patch_of(request.model)
+    if found is None:
+        raise ValueError(
+            f"the configuration of {type(request.model).__name__} tells no patch_size: method 'patchmix' is for vision "
+            "transformers, use 'gridmix'"
+        )
+    return found
