@@ -32,6 +32,7 @@ ROWS: dict[str, Row] = {
     "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
     "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
     "puzzlemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
+    "mosaic": Row(()),  # for boxes and maps: tests/test_detection.py, tests/test_segmentation.py
     "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
     "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
     "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py

@@ -22,6 +22,7 @@ from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.manifold import Manifold
 from hf_mixup.methods.mixgen import MixGen
 from hf_mixup.methods.mixup import InputMixup
+from hf_mixup.methods.mosaic import Mosaic
 from hf_mixup.methods.one_sided import OneSided
 from hf_mixup.methods.puzzlemix import PuzzleMix
 from hf_mixup.methods.regmixup import RegMixup
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "resizemix": ResizeMix,
     "fmix": FMix,
     "gridmix": GridMix,
+    "mosaic": Mosaic,
     "saliencymix": SaliencyMix,
     "attentive": Attentive,
     "puzzlemix": PuzzleMix,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +32,9 @@ class Params:
         mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
             do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
         sources: at each place the block that is put there, of the own picture and of the partner's, long [B, 2, n * n].
+        partners: the rows of the other three pictures of a mosaic, long [B, 3].
+        center: the point (y, x) that the four pictures of a mosaic touch, long [B, 2].
+        shift: how many pixels further (down, right) each of the four is read than it is put, long [B, 4, 2].
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
@@ -46,6 +49,9 @@ class Params:
     layer: int | None = None
     mask: Tensor | None = None
     sources: Tensor | None = None
+    partners: Tensor | None = None
+    center: Tensor | None = None
+    shift: Tensor | None = None
     places: Tensor | None = None
     rows: Tensor | None = None
     seed: int = 0
@@ -74,6 +80,7 @@ class Request:
         kind: the problem type of the labels.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
+        boxes: whether the labels are boxes, which `labels` do not hold.
         guide: another model that is asked where to look in the pictures; None to ask the model in training.
     """
 
@@ -86,6 +93,7 @@ class Request:
     lam: Tensor | None = None
     guide: nn.Module | None = None
     kind: ProblemType = "single_label_classification"
+    boxes: bool = False
 
     @property
     def rows(self) -> int:
@@ -194,6 +202,18 @@ class Method:
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
         return labels[params.partner]
+
+    def mixed_boxes(
+        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+    ) -> list[dict[str, Tensor]]:
+        """Return the boxes of the mixed pictures, with their `weights`, of a method that has a rule for boxes.
+
+        Args:
+            labels: `class_labels` [N] and `boxes` [N, 4] of each row.
+            params: on the CPU.
+            height, width: of the pictures, in pixels.
+        """
+        raise NotImplementedError
 
     def label_lam(self, labels: Tensor, params: Params) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
