@@ -176,7 +176,7 @@ class Mixup:
         if self.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
-        params = self.draw(model, inputs, torch.zeros(len(labels)), partner, lam)
+        params = self.draw(model, inputs, torch.zeros(len(labels)), partner, lam, boxes=True)
         return BoxBatch(self, model, inputs, labels, params, inplace)
 
     def draw(
@@ -187,6 +187,7 @@ class Mixup:
         partner: Tensor | None,
         lam: Tensor | float | None,
         kind: ProblemType = "single_label_classification",
+        boxes: bool = False,
     ) -> Params:
         """Draw how a batch is mixed, without mixing it: for a batch of another kind than these.
 
@@ -197,6 +198,7 @@ class Mixup:
             labels: one for each row, [B, ...].
             partner, lam: as in a call; None to draw them.
             kind: the problem type of the labels.
+            boxes: whether the rows have boxes in their place.
         """
         if self.config.self_check and not self.method.for_pairs:
             check_exchange_once(model, self.method, inputs)
@@ -211,6 +213,7 @@ class Mixup:
             lam=_given_lam(lam, rows),
             guide=self.guide,
             kind=kind,
+            boxes=boxes,
         )
         return self.method.draw(request)
 

@@ -26,7 +26,7 @@ ROWS: dict[str, Row] = {
     "resizemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"minmax": [0.2, 0.4]}, {"correct_lam": False})),
     "fmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
     "gridmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"grid": 2}, {"correct_lam": False})),
-    "mosaic": Row(()),  # mixes four rows: tests/test_mosaic.py
+    "mosaic": Row(()),  # mixes four rows: tests/test_mosaic.py, test_detection.py, test_segmentation.py
     "patchmix": Row(("vit",), ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
     "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
     "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),

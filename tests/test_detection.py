@@ -14,8 +14,9 @@ from transformers.loss.loss_for_object_detection import HungarianMatcher
 from transformers.loss.loss_lw_detr import LwDetrHungarianMatcher
 from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 
-from hf_mixup import Mixup, MixupConfig
-from hf_mixup.detection.batch import _union, _weigh
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
+from hf_mixup.detection.batch import _weigh
+from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.sites.hooks import sites_of
 from tests.detectors import CLASSES, DETECTORS, SIDE, boxed, build_detector
 from tests.doors import DOORS
@@ -38,7 +39,7 @@ def test_weights_of_1_give_the_models_own_loss_and_gradients(kind: str, training
     model, batch, found = build_detector(kind).train(training), batch_for(kind), []
     for weighted in (False, True):
         model.zero_grad()
-        labels = [_union(each, each, 1.0) for each in batch["labels"]] if weighted else batch["labels"]
+        labels = [united_boxes(each, each, 1.0) for each in batch["labels"]] if weighted else batch["labels"]
         if weighted:
             _weigh(model)
         torch.manual_seed(0)
@@ -200,6 +201,82 @@ def test_a_trainer_mixes_boxes_and_evaluates_as_ever(door: str, kind: str, argum
     assert any(not torch.equal(one, other) for one, other in zip(before, model.parameters()))
     plain = Trainer(model, args, eval_dataset=held, data_collator=collate).evaluate()["eval_loss"]
     assert trainer.evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-6)
+
+
+def addressed(rows: int, size: int) -> Tensor:
+    """Make pictures whose pixels say where they are from: row, line and column."""
+    grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (rows, size, size)), indexing="ij"))
+    return grid.movedim(0, 1).contiguous()
+
+
+@pytest.mark.parametrize("lam_per", ["batch", "row"])
+def test_a_mosaic_has_what_it_shows_of_each_box(lam_per: str) -> None:
+    """Of boxes on whole pixels, by looking for their pixels: all of four pictures, cut, tiny rests dropped."""
+    model, generator, rows, dropped = build_detector("yolos"), torch.Generator().manual_seed(0), 6, 0
+    labels = []
+    for _ in range(rows):
+        start = torch.randint(0, SIDE - 4, (5, 2), generator=generator)
+        side = torch.minimum(torch.randint(1, 16, (5, 2), generator=generator), SIDE - start)
+        corners = torch.cat([start, side], -1).float() / SIDE
+        boxes = torch.cat([corners[:, :2] + corners[:, 2:] / 2, corners[:, 2:]], -1)
+        labels.append({"class_labels": torch.arange(5) % CLASSES, "boxes": boxes})
+    batch = {"pixel_values": addressed(rows, SIDE), "labels": labels}
+    for seed in range(8):
+        with Mixup({"method": "mosaic", "lam_per": lam_per, "draw_seed": seed})(model, batch) as mixed:
+            seen = mixed.inputs["pixel_values"].long()
+        for row in range(rows):
+            source, y, x = seen[row]
+            own = (source == row).float().mean()
+            torch.testing.assert_close(own, mixed.lam[row], rtol=0, atol=1e-6)
+            expected = []
+            y0, x0 = mixed.params.center.expand(rows, 2)[row].tolist()
+            lower, right = torch.arange(SIDE)[:, None] >= y0, torch.arange(SIDE) >= x0
+            for corner in ((~lower & ~right), (~lower & right), (lower & ~right), (lower & right)):
+                if not corner.any():
+                    continue
+                where = int(source[corner][0])
+                for box, label in zip(labels[where]["boxes"].tolist(), labels[where]["class_labels"].tolist()):
+                    left, top, across, down = (round(SIDE * value) for value in (
+                        box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]))  # fmt: skip
+                    inside = corner & (x >= left) & (x < left + across) & (y >= top) & (y < top + down)
+                    count, places = int(inside.sum()), inside.nonzero()
+                    if not count:
+                        continue
+                    (low_y, low_x), (high_y, high_x) = places.amin(0).tolist(), places.amax(0).tolist()
+                    wide, high = high_x - low_x + 1, high_y - low_y + 1
+                    if count < across * down and (count < 0.1 * across * down or min(wide, high) < 2):
+                        dropped += 1
+                        continue
+                    expected.append(
+                        (label, (low_x + wide / 2) / SIDE, (low_y + high / 2) / SIDE, wide / SIDE, high / SIDE)
+                    )
+            target = mixed.targets[row]
+            found = [(int(label), *box) for label, box in zip(target["class_labels"], target["boxes"].tolist())]
+            assert len(found) == len(expected)
+            for one, other in zip(sorted(found), sorted(expected)):
+                assert one == pytest.approx(other, abs=1e-5)
+            assert bool((target["weights"] == 1).all())
+    assert dropped > 20
+
+
+def test_a_mosaic_trains_and_cuts_the_masks_of_padding(arguments: Any) -> None:
+    model, batch = build_detector("detr"), batch_for("detr")
+    with Mixup("mosaic")(model, batch) as mixed:
+        loss = mixed.loss(model(**mixed.inputs))
+    loss.backward()
+    both = torch.cat([batch["pixel_values"], batch["pixel_mask"][:, None].float()], 1)
+    with Mixup("mosaic")(model, {"pixel_values": both, "labels": batch["labels"]}) as joined:
+        pass
+    assert torch.equal(joined.inputs["pixel_values"][:, 3].long(), mixed.inputs["pixel_mask"])
+    for lam, expected in ((1.0, batch["pixel_values"]), (None, None)):
+        one = {key: value[:1] for key, value in batch.items()}
+        with Mixup("mosaic")(model, batch if lam else one, lam=lam) as alone:
+            pass  # one row has nobody to be put beside
+        assert torch.equal(alone.inputs["pixel_values"], one["pixel_values"] if expected is None else expected)
+    args = arguments(max_steps=2, remove_unused_columns=False)
+    rows = rows_of(batch_for("yolos", 8))
+    config = MixupConfig("switch", switch_methods=["mixup", "mosaic"])
+    MixupTrainer(build_detector("yolos"), args, mixup=config, train_dataset=rows, data_collator=collate).train()
 
 
 def test_refusals() -> None:

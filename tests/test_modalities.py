@@ -119,6 +119,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "manifold": tuple(MODALITIES),
     "features": tuple(MODALITIES),
     "sentence": tuple(MODALITIES),
+    "mosaic": (),  # boxes, and labels of pixels
     "intra": (),  # labels of tokens
     "sftmix": (),  # language models
 }

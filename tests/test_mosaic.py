@@ -213,7 +213,7 @@ def test_the_ends_the_coin_and_few_rows() -> None:
     assert mixed_by(batch, inplace=True).inputs["pixel_values"] is x
     assert not torch.equal(x, before)
     method = METHODS["mosaic"](MixupConfig(method="mosaic"))
-    with pytest.raises(ValueError, match="was given parameters without further rows and a center"):
+    with pytest.raises(ValueError, match="was given parameters without further rows, a centre and shifts"):
         method.apply(torch.nn.Identity(), batch, Params("mosaic", partner, torch.ones(6)), False)
 
 

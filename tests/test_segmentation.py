@@ -17,7 +17,7 @@ from hf_mixup.targets import IGNORED
 from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, maps, side_of
 
 PARTNER, LAM = torch.tensor([3, 4, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35])
-CUTS = ["cutmix", "gridmix", "fmix", "saliencymix"]
+CUTS = ["cutmix", "gridmix", "fmix", "saliencymix", "mosaic"]
 STILL = {"classifier_dropout_prob": 0.0, "drop_path_rate": 0.0}  # nothing random in training
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from hf_mixup.batch import MixedBatch
 from hf_mixup.errors import did_you_mean
 from hf_mixup.methods.base import Params
+from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.rows import two_rows, undisturbed
 from hf_mixup.targets import LABELS
@@ -24,8 +24,9 @@ Boxes = list[dict[str, Tensor]]
 class BoxBatch(MixedBatch):
     """A mixed batch of pictures with boxes, for DETR and its kin; used as `MixedBatch` is.
 
-    A mixed picture has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss. The model is
-    given them (some need boxes in training to draw queries from) and computes its own loss, with weights.
+    A mixed picture has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
+    those of all four, weighing 1. The model is given them (some need boxes in training to draw queries from) and
+    computes its own loss, with weights.
 
     Attributes:
         labels: the batch's own, a list of one dict a row.
@@ -38,11 +39,11 @@ class BoxBatch(MixedBatch):
     def __init__(
         self, mixup: Mixup, model: nn.Module, inputs: dict[str, Any], labels: Boxes, params: Params, inplace: bool
     ) -> None:
-        drawn = list(zip(params.partner.tolist(), params.lam.tolist()))  # while they are on the CPU
+        method, size = mixup.method.chosen(params), inputs["pixel_values"].shape[-2:]
+        mixes = bool((params.lam < 1).any())
+        boxes: Any = method.mixed_boxes(labels, params, *size) if mixes else labels  # while these are on the CPU
         super().__init__(mixup, model, inputs, inputs["pixel_values"], params, inplace)
-        self.labels: Any = labels
-        self.boxes = [_union(labels[row], labels[other], 1.0 if other == row else lam)
-                      for row, (other, lam) in enumerate(drawn)]  # fmt: skip
+        self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
 
     @property
     def targets(self) -> Any:
@@ -50,12 +51,9 @@ class BoxBatch(MixedBatch):
         return self.boxes
 
     def __enter__(self) -> BoxBatch:
-        mask = self.inputs.get("pixel_mask")
         super().__enter__()
-        self.inputs = {**self.inputs, LABELS: self.boxes if self.rate else self.labels}
+        self.inputs = {**self.inputs, LABELS: self.boxes}
         if self.rate:
-            if mask is not None:
-                self.inputs["pixel_mask"] = _seen(mask, self.params)
             _weigh(self._model)
         return self
 
@@ -79,7 +77,7 @@ class BoxBatch(MixedBatch):
 def has_boxes(batch: Mapping[str, Any]) -> bool:
     """Whether the labels of a batch are those of object detection, one dict a row.
 
-    >>> has_boxes({"labels": [{"class_labels": torch.tensor([0]), "boxes": torch.rand(1, 4)}]})
+    >>> has_boxes({"labels": [{"class_labels": [0], "boxes": [[0.5, 0.5, 1.0, 1.0]]}]})
     True
     """
     labels = batch.get(LABELS)
@@ -132,7 +130,7 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     with undisturbed(model):
         own = model(**rows)["loss"]
         _weigh(model)
-        ours = model(**{**rows, LABELS: [_union(each, each, 1.0) for each in rows[LABELS]]})["loss"]
+        ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
     if not abs(float(own) - float(ours)) <= 1e-3 * abs(float(own)) + 1e-4:
         raise RuntimeError(
             f"the loss of {type(model).__name__} on two rows is {float(own):.6g}, and {float(ours):.6g} with weights "
@@ -157,18 +155,3 @@ def _weigh(model: Any) -> None:
     weighted = WEIGHTED[base.loss_function]
     base.loss_function = weighted
     sites_of(model).at_disarm.append(put_back)
-
-
-def _union(own: Mapping[str, Tensor], other: Mapping[str, Tensor], lam: float) -> dict[str, Tensor]:
-    """Return the boxes of both rows with weights lam and 1 - lam; at the ends those of one alone."""
-    parts = [(each, share) for each, share in ((own, lam), (other, 1 - lam)) if share > 0]
-    union = {key: torch.cat([each[key] for each, _ in parts]) for key in ("class_labels", "boxes")}
-    shares = [torch.full((len(each["boxes"]),), share, device=each["boxes"].device) for each, share in parts]
-    return {**union, "weights": torch.cat(shares)}
-
-
-def _seen(mask: Tensor, params: Params) -> Tensor:
-    """Return where a mixed picture is no padding: where either picture has a share and is none."""
-    lam = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-    own, other = mask.bool() & (lam > 0), mask[params.partner].bool() & (lam < 1)
-    return (own | other).to(mask.dtype)

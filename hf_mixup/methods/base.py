@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -82,6 +82,7 @@ class Request:
         kind: the problem type of the labels.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
+        boxes: whether the labels are boxes, which `labels` do not hold.
         guide: another model that is asked where to look in the pictures; None to ask the model in training.
     """
 
@@ -94,6 +95,7 @@ class Request:
     lam: Tensor | None = None
     guide: nn.Module | None = None
     kind: ProblemType = "single_label_classification"
+    boxes: bool = False
 
     @property
     def rows(self) -> int:
@@ -206,6 +208,18 @@ class Method:
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
         return labels[params.partner]
+
+    def mixed_boxes(
+        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+    ) -> list[dict[str, Tensor]]:
+        """Return the boxes of the mixed pictures, with their `weights`, of a method that has a rule for boxes.
+
+        Args:
+            labels: `class_labels` [N] and `boxes` [N, 4] of each row.
+            params: on the CPU.
+            height, width: of the pictures, in pixels.
+        """
+        raise NotImplementedError
 
     def label_lam(self, labels: Tensor, params: Params) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""

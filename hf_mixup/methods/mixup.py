@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
@@ -39,10 +41,21 @@ class InputMixup(Method):
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, params, self.name, self.config.keys, inplace)
 
+    def mixed_boxes(
+        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+    ) -> list[dict[str, Tensor]]:
+        """Return the boxes of both rows, weighing lam and 1 - lam; at the ends, and of a row with itself, its own."""
+        drawn = zip(params.partner.tolist(), params.lam.tolist())
+        return [
+            united_boxes(labels[row], labels[other], 1.0 if other == row else lam)
+            for row, (other, lam) in enumerate(drawn)
+        ]
+
 
 def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
     """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of sounds united."""
-    mixed = {**batch, **united_mask(batch, params), **observed_mask(batch, params)}
+    masks = {**united_mask(batch, params), **observed_mask(batch, params), **shown_mask(batch, params)}
+    mixed = {**batch, **masks}
     for key in float_keys(batch, len(params.partner), method, keys):
         mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
     return mixed
@@ -57,6 +70,29 @@ def united_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
     return {"attention_mask": unite(mask, mask[params.partner], params.lam)[0]}
+
+
+def shown_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
+    """Return the mask of mixed pictures, by its name: what is no padding of either row that has a share."""
+    mask = batch.get("pixel_mask")
+    if not isinstance(mask, Tensor):
+        return {}
+    share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
+    own, other = mask.bool() & (share > 0), mask[params.partner].bool() & (share < 1)
+    return {"pixel_mask": (own | other).to(mask.dtype)}
+
+
+def united_boxes(own: Mapping[str, Tensor], other: Mapping[str, Tensor], lam: float) -> dict[str, Tensor]:
+    """Return the boxes of two rows with weights lam and 1 - lam; at the ends those of one alone.
+
+    >>> one, two = ({"class_labels": torch.tensor([label]), "boxes": torch.rand(1, 4)} for label in (0, 1))
+    >>> united_boxes(one, two, 0.25)["weights"]
+    tensor([0.2500, 0.7500])
+    """
+    parts = [(each, share) for each, share in ((own, lam), (other, 1 - lam)) if share > 0]
+    union = {key: torch.cat([each[key] for each, _ in parts]) for key in ("class_labels", "boxes")}
+    shares = [torch.full((len(each["boxes"]),), share, device=each["boxes"].device) for each, share in parts]
+    return {**union, "weights": torch.cat(shares)}
 
 
 def observed_mask(batch: Batch, params: Params) -> dict[str, Tensor]:

@@ -1,26 +1,37 @@
-"""Mosaic: parts of four pictures round a centre."""
+"""Mosaic: parts of four pictures round a centre, with their labels, boxes or label maps."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
 from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.maps import is_map, refuse_other_size
 from hf_mixup.sites.inputs import float_keys
+
+if TYPE_CHECKING:
+    from hf_mixup.targets import Further
+
+LEAST_SHARE, LEAST_PIXELS = 0.1, 2
+"""What must be left of a box that a part cuts: this share of its area, and this many pixels each way."""
 
 
 class Mosaic(Method):
     """Put parts of four pictures round a random centre; the label of each counts as much as its part covers.
 
     Top left lies the row's own, bottom right its partner's, in between those of two further rows, drawn at random
-    whatever `pairing` says; with fewer than four rows some may be the same. Both sides of the own part are drawn, as
-    shares of the picture's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam that is given instead sets both to
-    its root. Each part is cut out of its picture anywhere with equal chance, and keeps its size. lam is always the
-    share of the own part; the others' shares are theirs, so that the targets sum to 1.
+    whatever `pairing` says; with fewer than four rows some may be the same, and a row alone stays as it is. Both sides
+    of the own part are drawn, as shares of the picture's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam that
+    is given instead sets both to its root. Each part is cut out of its picture anywhere with equal chance, and keeps
+    its size. lam is always the share of the own part; the others' shares are theirs, so that the targets sum to 1.
+
+    Boxes move with their parts and are cut at their edges; of what is cut, less than a tenth of a box, or less than two
+    pixels of a side, is dropped, in one wait for the device. Each has weight 1. The labels of pixels move likewise.
 
     This is RICAP, where it was made for classification, under the name that detectors gave it; there the pictures are
     also made smaller.
@@ -31,18 +42,24 @@ class Mosaic(Method):
 
     name = "mosaic"
     title = "Mosaic (RICAP)"
-    blends = "image inputs `[B, C, H, W]`: parts of four pictures"
+    blends = "image inputs `[B, C, H, W]`: parts of four pictures, with their boxes or label maps"
     paper = "arXiv:1811.09030"
     citation = (
         "@inproceedings{takahashi2018ricap, title={{RICAP}: Random Image Cropping and Patching Data Augmentation for "
         "Deep {CNNs}}, author={Takahashi, Ryo and Matsubara, Takashi and Uehara, Kuniaki}, booktitle={ACML}, "
         "year={2018}}"
     )
+    for_boxes = True
+    for_pixels = True
     own_loss = True  # four labels a row
 
     def draw(self, request: Request) -> Params:
         params, rows, rng = super().draw(request), request.rows, request.rng
+        alone = params.partner == torch.arange(rows)  # nobody to be put beside
+        params = replace(params, lam=params.lam.masked_fill(alone, 1.0))
         size = request.batch[self._keys(request.batch, rows)[0]].shape[-2:]
+        if not request.boxes:
+            refuse_other_size(request, size, self.name)
         further = torch.stack([self._pair(request, "random") for _ in range(2)], 1)
         shared = self.shared_with(params.partner)
         if request.lam is not None or self.config.lam is not None:
@@ -65,14 +82,38 @@ class Mosaic(Method):
         )
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.further is None or params.center is None:
-            raise ValueError(f"method {params.method!r} was given parameters without further rows and a center")
-        others = torch.cat([params.further, params.partner[:, None]], 1)
         mixed = dict(batch)
         for key in self._keys(batch, len(params.partner)):
-            new = mosaic(batch[key], others, params.center, params.shift)
+            new = _put(batch[key], params)
             mixed[key] = batch[key].copy_(new) if inplace else new
+        if isinstance(batch.get("pixel_mask"), Tensor):
+            mixed["pixel_mask"] = _put(batch["pixel_mask"], params)
         return mixed
+
+    def mixed_boxes(
+        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+    ) -> list[dict[str, Tensor]]:
+        sources, center, shift = _layout(params)
+        quarters = quadrants(center, height, width).expand(len(sources), 4, 4).tolist()
+        shifts, made = shift.expand(len(sources), 4, 2).tolist(), []
+        for row, others in enumerate(sources.tolist()):
+            parts = [
+                moved_boxes(labels[source], quarter, by, height, width)
+                for source, quarter, by in zip((row, *others), quarters[row], shifts[row])
+            ]
+            union = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+            made.append({**union, "weights": torch.ones_like(union["boxes"][:, 0])})
+        return made
+
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        return _put(labels, params) if is_map(labels) else super().other_labels(labels, params)
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        """Return 0 for label maps: the row's own pixels are in the mosaic of the maps, too."""
+        return torch.zeros_like(params.lam) if is_map(labels) else super().label_lam(labels, params)
+
+    def further_labels(self, labels: Tensor, params: Params) -> Further:
+        return () if is_map(labels) else super().further_labels(labels, params)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)
@@ -83,3 +124,47 @@ def _shift(center: Tensor, spot: Tensor, height: int, width: int) -> Tensor:
     boxes = quadrants(center, height, width)
     start, room = boxes[..., :2], torch.tensor([height, width]) - (boxes[..., 2:] - boxes[..., :2])
     return (spot * (room + 1)).long() - start
+
+
+def moved_boxes(
+    labels: Mapping[str, Tensor], quarter: Sequence[int], shift: Sequence[int], height: int, width: int
+) -> dict[str, Tensor]:
+    """Return the boxes of a picture whose crop fills a part of another, without those of which too little is left.
+
+    Args:
+        labels: `class_labels` [N] and `boxes` [N, 4] (center x, center y, width, height) in shares of the picture.
+        quarter: (top, left, bottom, right) in pixels.
+        shift: how many pixels further (down, right) the crop is read than it is put.
+
+    >>> labels = {"class_labels": torch.tensor([3]), "boxes": torch.tensor([[0.5, 0.5, 0.5, 0.5]])}
+    >>> moved_boxes(labels, [0, 0, 4, 4], [2, 2], 8, 8)["boxes"]
+    tensor([[0.2500, 0.2500, 0.5000, 0.5000]])
+    """
+    x, y, wide, high = labels["boxes"].unbind(-1)
+    top, left, bottom, right = quarter
+    sides = []
+    for middle, side, by, low, end, unit in (
+        (x, wide, shift[1], left, right, width),
+        (y, high, shift[0], top, bottom, height),
+    ):
+        start, stop = ((middle + half * side) * unit - by for half in (-0.5, 0.5))
+        sides.append((start.clamp(low, end), stop.clamp(low, end), side * unit, unit))
+    lengths = [stop - start for start, stop, _, _ in sides]
+    whole = [length >= side - 1e-3 for length, (_, _, side, _) in zip(lengths, sides)]
+    left_over = lengths[0] * lengths[1] >= LEAST_SHARE * sides[0][2] * sides[1][2]
+    rest = left_over & (lengths[0] >= LEAST_PIXELS) & (lengths[1] >= LEAST_PIXELS)
+    kept = rest | (whole[0] & whole[1])
+    middles = [(start + stop) / 2 / unit for start, stop, _, unit in sides]
+    moved = torch.stack([*middles, lengths[0] / width, lengths[1] / height], -1)
+    return {"class_labels": labels["class_labels"][kept], "boxes": moved[kept]}
+
+
+def _layout(params: Params) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of the other three parts [B, 3], the centre, and the shifts."""
+    if params.further is None or params.center is None or params.shift is None:
+        raise ValueError(f"method {params.method!r} was given parameters without further rows, a centre and shifts")
+    return torch.cat([params.further, params.partner[:, None]], 1), params.center, params.shift
+
+
+def _put(x: Tensor, params: Params) -> Tensor:
+    return mosaic(x, *_layout(params))

@@ -42,6 +42,7 @@ class Tabular(InputMixup):
         "C. Bayan and Goldstein, Tom}, journal={arXiv preprint arXiv:2106.01342}, year={2021}}"
     )
     for_pixels = False
+    for_boxes = False
 
     def draw(self, request: Request) -> Params:
         refuse_unnamed(request.batch, request.rows, self.config)

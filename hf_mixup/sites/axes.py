@@ -65,8 +65,8 @@ def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module,
         pair = (dims - 2, dims - 1)
         single = [axis for axis in pair if value.shape[axis] == 1]
         if len(single) == 1:  # one channel of a sound
-            (time,) = set(pair) - set(single)
-            return Axes(_among(key, value, time_axis, (time,)) or time)
+            length = pair[0] if pair[1] in single else pair[1]
+            return Axes(_among(key, value, time_axis, (length,)) or length)
         time = _among(key, value, time_axis, pair) or _time_of(value, batch, model, pair)
         found = Axes(time, tuple(axis for axis in pair if axis != time) if time else (), pair)
     else:
