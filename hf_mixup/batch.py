@@ -50,12 +50,14 @@ class MixedBatch:
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace
+        self._partners: list[Tensor | None] = [self.partner]  # by which sites that were armed for this batch are known
         self._logits: Tensor | None = None
 
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
         if self.rate:
             self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+        self._partners += [site.partner for site in sites_of(self._model).armed]
         return self
 
     @property
@@ -78,7 +80,7 @@ class MixedBatch:
 
     def _refuse_unmixed(self) -> None:
         for site in sites_of(self._model).armed:
-            if site.partner is self.partner and site.calls == 0:
+            if site.calls == 0 and any(site.partner is each for each in self._partners):
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "

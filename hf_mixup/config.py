@@ -109,6 +109,9 @@ class MixupConfig:
     clean_weight: float | None = knob(
         None, "adversarial: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
     )
+    interpolated_by: Literal[
+        "mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding"
+    ] = knob("mixup", "interpolated_adversarial: the method that mixes clean and adversarial rows; tokens: embedding.")
     side: Literal["both", "image", "text"] | None = knob(
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
     )
@@ -169,6 +172,10 @@ class MixupConfig:
             "attention": ("last", "rollout"),
             "attack": (None, "fgsm", "fgm", "pgd", "pgd_l2", "freelb"),
             "cut_along": (None, "time", "space", "both"),
+            "interpolated_by": (
+                *("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix"),
+                *("manifold", "features", "embedding"),
+            ),
             "side": (None, "both", "image", "text"),
             "image_mix": ("blend", "cut", "latent"),
             "text_mix": ("late", "two_eot", "aligned"),

@@ -15,6 +15,8 @@ from transformers import (
     BertConfig,
     BertForMultipleChoice,
     BertForTokenClassification,
+    CanineConfig,
+    CanineForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     Trainer,
@@ -516,15 +518,79 @@ def test_interpolated_mixes_both_halves_alike(rows: int, extra: dict[str, Any]) 
         assert len(outputs.logits) == rows
 
 
-def test_interpolated_takes_partner_and_lam_and_refuses_tokens() -> None:
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"attack": "freelb"},
+        {"clean_weight": 0.0},
+        {"clean_weight": 0.0, "prob": 0.5, "prob_per": "row", "lam_per": "row"},
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, Any], rows: int) -> None:
+    model, batch = build("bert").eval(), batch_of("bert", rows=rows, lengths=True)
+    mixup = Mixup({"method": "interpolated_adversarial", "interpolated_by": "embedding", "epsilon": 0.8, **extra})
+    attack = extra.get("attack", "fgm")
+    weight = extra.get("clean_weight", 0.0 if attack == "freelb" else 0.5)
+    steps, size = (2, 2.5 * 0.8 / 3) if attack == "freelb" else (1, 0.8)
+    plain, table = logits(model, batch), start_of(model, batch)[0]
+    for _ in range(3):
+        with mixup(model, batch) as mixed:
+            outputs = model(**mixed.inputs)
+        adversaries = climb(model, batch, attack, 0.8, steps, size, mixed.params.seed)
+        adversaries = adversaries if attack == "freelb" else adversaries[1:]
+        total = 0.0
+        for row, (partner, lam) in enumerate(zip(mixed.partner.tolist(), mixed.lam.tolist(), strict=True)):
+            own_mask, other_mask = (batch["attention_mask"][each].bool() for each in (row, partner))
+            share = torch.where(own_mask & other_mask, lam, own_mask.float())[:, None]
+            seen = (own_mask | other_mask) if lam < 1 else own_mask
+            sources = [(table, weight if lam < 1 else 1.0)]
+            sources += [(each, (1 - weight) / len(adversaries) if lam < 1 else 0.0) for each in adversaries]
+            for source, part in sources:
+                blended = share * source[row] + (1 - share) * source[partner] if lam < 1 else source[row]
+                scores = model(inputs_embeds=blended[None], attention_mask=seen[None].long()).logits[0].log_softmax(-1)
+                own, other = batch["labels"][row], batch["labels"][partner]
+                total = total - part * (lam * scores[own] + (1 - lam) * scores[other])
+        torch.testing.assert_close(mixed.loss(outputs), total / rows, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(logits(model, batch), plain)  # nothing stays armed
+
+
+@pytest.mark.parametrize("by", ["cutmix", "manifold"])
+def test_interpolated_by_other_methods(by: str) -> None:
+    """The clean half is what the method alone gives for the same draw; so is the other, of moved rows."""
+    model, batch = build("vit").eval(), batch_of("vit")
+    adversary = {**batch, "pixel_values": climb(model, batch, "fgsm", 0.2, 1, 0.2, 0)[-1]}
+    settings = {"layers": [1], "draw_seed": 5}
+    config = {"method": "interpolated_adversarial", "interpolated_by": by, "epsilon": 0.2, **settings}
+    with Mixup(config)(model, batch) as mixed:
+        outputs = model(**mixed.inputs)
+    losses = []
+    for each in (batch, adversary):
+        with Mixup({"method": by, **settings})(model, each) as alone:
+            losses.append(alone.loss(model(**alone.inputs)))
+        assert torch.equal(alone.lam, mixed.lam)
+    torch.testing.assert_close(mixed.loss(outputs), sum(losses) / 2)
+    assert losses[1] > losses[0]
+
+
+def test_interpolated_takes_partner_and_lam_and_refuses_what_does_not_fit() -> None:
     model, batch = build("resnet").eval(), batch_of("resnet")
     partner, lam = torch.tensor([1, 2, 3, 4, 5, 0]), 0.3
     with Mixup("interpolated_adversarial")(model, batch, partner=partner, lam=lam) as mixed:
         pixels = mixed.inputs["pixel_values"]
     torch.testing.assert_close(pixels[:6], lam * batch["pixel_values"] + (1 - lam) * batch["pixel_values"][partner])
     assert (pixels[6:] - pixels[:6]).abs().max() == pytest.approx(0.1, rel=1e-3)
-    with pytest.raises(ValueError, match="mixes float inputs"):
+    with pytest.raises(ValueError, match="set interpolated_by='embedding'"):
         Mixup("interpolated_adversarial")(build("bert"), batch_of("bert"))
+    with pytest.raises(ValueError, match="needs tokens to move"):
+        Mixup({"method": "interpolated_adversarial", "interpolated_by": "embedding"})(model, batch)
+    with pytest.raises(ValueError, match="did you mean 'manifold'"):
+        MixupConfig(method="interpolated_adversarial", interpolated_by="manifol")
+    text, unrun = {"method": "interpolated_adversarial", "interpolated_by": "embedding"}, build("bert").eval()
+    outputs = unrun(**{key: value for key, value in batch_of("bert").items() if key != "labels"})
+    with Mixup(text)(unrun, batch_of("bert")) as mixed, pytest.raises(RuntimeError, match="did not pass the place"):
+        mixed.loss(outputs)
 
 
 # --- both, as they are trained
@@ -543,6 +609,11 @@ def test_off_is_the_plain_trainer(name: str, off: dict[str, float], arguments: A
 
 
 METHODS = [("adversarial", "vit", "pgd"), ("adversarial", "bert", "freelb"), ("interpolated_adversarial", "vit", None)]
+TEXT = ("interpolated_adversarial", "bert", None)
+
+
+def by_tokens(method: str, name: str) -> dict[str, Any]:
+    return {"interpolated_by": "embedding"} if (method, name) == TEXT[:2] else {}
 
 
 @pytest.mark.parametrize(("method", "name", "attack"), METHODS[1:])
@@ -582,7 +653,7 @@ def test_micro_batches_take_their_share_of_all_labels(method: str, name: str, at
         torch.testing.assert_close(total, mixed.loss(model(**mixed.inputs), num_items_in_batch=5), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("method", "name", "attack"), METHODS)
+@pytest.mark.parametrize(("method", "name", "attack"), [*METHODS, TEXT])
 @pytest.mark.parametrize("setting", ["checkpointing", "autocast"])
 def test_checkpointing_and_autocast_change_rounding_alone(method: str, name: str, attack: Any, setting: str) -> None:
     gradients = []
@@ -591,7 +662,8 @@ def test_checkpointing_and_autocast_change_rounding_alone(method: str, name: str
         if on and setting == "checkpointing":
             model.gradient_checkpointing_enable()
         low = torch.autocast("cpu", torch.bfloat16, enabled=on and setting == "autocast")
-        with low, Mixup({"method": method, "attack": attack, "epsilon": 0.05})(model, batch) as mixed:
+        config = {"method": method, "attack": attack, "epsilon": 0.05, **by_tokens(method, name)}
+        with low, Mixup(config)(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         loss.backward()
         assert loss.dtype == torch.float32
@@ -604,12 +676,12 @@ def test_checkpointing_and_autocast_change_rounding_alone(method: str, name: str
         assert F.cosine_similarity(one, other, dim=0) > 0.98
 
 
-@pytest.mark.parametrize(("method", "name", "attack"), METHODS[1:])
+@pytest.mark.parametrize(("method", "name", "attack"), [METHODS[1], TEXT])
 def test_compiled_models_give_the_same_and_do_not_recompile(method: str, name: str, attack: Any) -> None:
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
     model, batch = build(name).eval(), batch_of(name)
-    eager, mixup = (Mixup({"method": method, "attack": attack}) for _ in range(2))
+    eager, mixup = (Mixup({"method": method, "attack": attack, **by_tokens(method, name)}) for _ in range(2))
     mixup.prepare(model)
     compiled = torch.compile(model, backend=counter)
     for step in range(4):
@@ -691,5 +763,9 @@ def test_what_cannot_be_attacked_is_refused() -> None:
     text["attention_mask"] = torch.ones(6, 10, 10)
     with pytest.raises(ValueError, match="attention_mask"):
         Mixup("adversarial")(build("bert"), text)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    hashing = CanineForSequenceClassification(CanineConfig(**small, num_labels=CLASSES))
+    with pytest.raises(ValueError, match="in no table"):
+        Mixup("adversarial")(hashing, batch_of("bert"))
     with pytest.raises(ValueError, match="no floating-point input"):
         Mixup({"method": "adversarial", "self_check": False})(nn.Linear(2, 2), {"labels": torch.tensor([0, 1])})

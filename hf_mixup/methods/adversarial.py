@@ -111,51 +111,60 @@ class Adversarial(Method):
         return found if attack == "freelb" else found[None]
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.rows is None or params.points is None:
-            return self._clean(batch, params)
+        if params.points is None:
+            return self._clean(model, batch, params)
         count, kept = len(params.lam), self._kept(params)
-        copies = [{key: each[k] for key, each in params.points.items()} for k in range(self._copies(params))]
-        floats = [{key: value for key, value in copy.items() if key != IDS} for copy in copies]
-        parts = [rows_of(self._clean(batch, params), kept, count)] if len(kept) else []
-        inputs = joined([*parts, *(self._moved(batch, copy, params) for copy in floats)], batch, count)
-        if IDS not in params.points:
-            return inputs
-        shifts = [copy[IDS] for copy in copies]
-        clean = [shifts[0].new_zeros(len(kept), *shifts[0].shape[1:])] if len(kept) else []
-        return with_points(model, inputs, {IDS: torch.cat([*clean, *shifts])}, params.partner)
+        parts = [rows_of(self._clean(model, batch, params), kept, count)] if len(kept) else []
+        parts += [self._moved(model, batch, floats, params) for floats in self._floats(params)]
+        return self._shifted(model, joined(parts, batch, count), params, params.partner)
 
-    def _clean(self, batch: Batch, params: Params) -> dict[str, Any]:
+    def _clean(self, model: nn.Module, batch: Batch, params: Params) -> dict[str, Any]:
         """Return the batch as it is trained on without an attack."""
         return dict(batch)
 
-    def _moved(self, batch: Batch, points: dict[str, Tensor], params: Params) -> dict[str, Any]:
-        """Return the rows `params.rows`, with points in place of their inputs."""
-        rows = torch.arange(len(params.lam)) if params.rows is None else params.rows
-        return {**rows_of(batch, rows, len(params.lam)), **points}
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], params: Params) -> dict[str, Any]:
+        """Return the attacked rows, with moved floats in place of their own."""
+        return {**rows_of(batch, self._run(params), len(params.lam)), **floats}
+
+    def _floats(self, params: Params) -> list[dict[str, Tensor]]:
+        """Return the moved float inputs, for each of the K points."""
+        floats = {key: value for key, value in (params.points or {}).items() if key != IDS}
+        return [{key: value[copy] for key, value in floats.items()} for copy in range(self._copies(params))]
+
+    def _shifted(self, model: nn.Module, inputs: dict[str, Any], params: Params, partner: Tensor) -> dict[str, Any]:
+        """Arm the table of words with the shifts of the tokens, if there are any; clean rows have none."""
+        shifts = (params.points or {}).get(IDS)
+        if shifts is None:
+            return inputs
+        clean = shifts.new_zeros(len(self._kept(params)), *shifts.shape[2:])
+        return with_points(model, inputs, {IDS: torch.cat([clean, shifts.flatten(0, 1)])}, partner)
 
     def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
         rows, clean = params.rows, self._clean_weight
         if rows is None or params.points is None:
             return super().terms(logits, labels, params)
-        kept, others, lam = self._kept(params), self.other_labels(labels, params), self.label_lam(labels, params)
-        copies, left = self._copies(params), _left(rows, len(labels))
+        others, lam = self.other_labels(labels, params), self.label_lam(labels, params)
+        kept, copies, left = len(self._kept(params)), self._copies(params), _left(rows, len(labels))
+        own, moved = logits[:kept], logits[kept:]
+        if len(moved) > copies * len(rows):
+            moved = moved.unflatten(0, (copies, len(labels)))[:, rows].flatten(0, 1)
 
         def term(scored: Tensor, which: Tensor, share: float, times: int = 1) -> Term:
-            own, other, weight = (torch.cat([each[which]] * times) for each in (labels, others, lam))
-            return Term(scored, own, other, weight, share)
+            one, other, weight = (torch.cat([each[which]] * times) for each in (labels, others, lam))
+            return Term(scored, one, other, weight, share)
 
-        terms = [term(logits[len(kept) :], rows, (1 - clean) / copies, copies)]
-        own = logits[: len(kept)]
+        terms = [term(moved, rows, (1 - clean) / copies, copies)]
         if clean:
             terms.append(term(own[rows], rows, clean))
         if len(left):
-            terms.append(term(own[left] if clean else own, left, 1.0))
+            terms.append(term(own if kept == len(left) else own[left], left, 1.0))
         return terms
 
     def changed_places(self, params: Params) -> Tensor | None:
         if params.rows is None or params.points is None:
             return None
-        return len(self._kept(params)) + torch.arange(len(params.rows))
+        order = params.rows if len(self._run(params)) > len(params.rows) else torch.arange(len(params.rows))
+        return len(self._kept(params)) + order
 
     @property
     def _clean_weight(self) -> float:
@@ -166,6 +175,10 @@ class Adversarial(Method):
         """Return the rows that are run as they are, long: all, or where clean ones do not count, those left alone."""
         whole = torch.arange(len(params.lam), device=params.lam.device)
         return whole if self._clean_weight or params.rows is None else _left(params.rows, len(whole))
+
+    def _run(self, params: Params) -> Tensor:
+        """Return the rows that are run at each of their points, long: those that are attacked."""
+        return torch.arange(len(params.lam)) if params.rows is None else params.rows
 
     def _copies(self, params: Params) -> int:
         """Return how many points each row has."""

@@ -6,28 +6,29 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.methods.mixup import blend_inputs
-from hf_mixup.sites.rows import rows_of
+from hf_mixup.sites.noise import IDS
+from hf_mixup.sites.rows import joined, rows_of
 
 
 class InterpolatedAdversarial(Adversarial):
     """Mix the batch, and mix its adversarial copy alike; the loss is the mean of both (see `clean_weight`).
 
-    The attack moves each row, unmixed, against its own label; see `adversarial` for its settings and cost. Both halves
-    have the same partners and lam, whereas reimplementations of the paper draw anew for the second. An epsilon of 0 is
-    mixup. freelb's points are mixed one by one.
+    The attack moves each row, unmixed, against its own label; see `adversarial` for its settings and cost.
+    `interpolated_by` is the method that mixes, "embedding" for tokens, whose shifts are blended with them. Both halves
+    have the same partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0
+    is that method alone. freelb's points are mixed one by one.
 
     Source: Lamb et al. 2019, "Interpolated Adversarial Training: Achieving Robust Neural Networks without Sacrificing
-    Too Much Accuracy", arXiv 1906.06784, algorithm 1 (there pgd of 7 steps, alpha = 1).
+    Too Much Accuracy", arXiv 1906.06784 (there mixup or manifold mixup, and pgd).
     """
 
     name = "interpolated_adversarial"
     title = "Interpolated adversarial training"
-    blends = "any float input, and beside it the same blend of the rows moved up the gradient"
+    blends = "what `interpolated_by` blends (default: mixup), beside it the same of rows moved up the gradient"
     paper = "arXiv:1906.06784"
     citation = (
         "@inproceedings{lamb2019interpolated, title={Interpolated Adversarial Training: Achieving Robust Neural "
@@ -35,22 +36,76 @@ class InterpolatedAdversarial(Adversarial):
         "Bengio, Yoshua}, booktitle={AISec}, year={2019}}"
     )
 
+    def __init__(self, config: Any) -> None:
+        from hf_mixup.methods import METHODS
+
+        super().__init__(config)
+        self.inner: Method = METHODS[config.interpolated_by](replace(config, method=config.interpolated_by))
+
+    @property
+    def enters_model(self) -> bool:  # type: ignore[override]
+        """Whether rows are blended inside the model."""
+        return self.inner.enters_model
+
+    @property
+    def chooses_depths(self) -> bool:
+        return self.inner.chooses_depths
+
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        self._refuse(batch)
+        return self.inner.depths(model, batch)
+
+    def prepare(self, model: nn.Module) -> None:
+        super().prepare(model)
+        self.inner.prepare(model)
+
     def draw(self, request: Request) -> Params:
-        if "input_ids" in request.batch and self.config.keys is None:
-            raise ValueError(
-                f"method {self.name!r} mixes float inputs, and the batch has input_ids: use 'adversarial', or 'switch' "
-                "between that and 'embedding'"
-            )
-        params = Method.draw(self, request)
-        rows = (params.lam < 1).nonzero()[:, 0]
-        # A row that is left alone may still be the partner of one that is not.
-        whole = torch.arange(request.rows)
+        self._refuse(request.batch)
+        params = self.inner.draw(request)
+        rows, whole = (params.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
         unmoved = self.config.epsilon == 0 or not len(rows)
-        return self._attacked(request, replace(params, rows=rows), whole[:0] if unmoved else whole)
+        # A row that is left alone may still be the partner of one that is not.
+        return self._attacked(request, replace(params, method=self.name, rows=rows), whole[:0] if unmoved else whole)
 
-    def _clean(self, batch: Batch, params: Params) -> dict[str, Any]:
-        return blend_inputs(batch, params, self.name, self.config.keys, inplace=False)
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.points is None or not self.enters_model:
+            return super().apply(model, batch, params, inplace)
+        clean = [dict(batch)] if len(self._kept(params)) else []
+        parts = [*clean, *({**batch, **floats} for floats in self._floats(params))]
+        count, times = len(params.lam), len(parts)
+        partner = torch.cat([params.partner + count * part for part in range(times)])
+        repeated = replace(params, partner=partner, lam=params.lam.repeat(times))
+        inputs = self.inner.apply(model, joined(parts, batch, count), repeated, False)
+        return self._shifted(model, inputs, params, partner)
 
-    def _moved(self, batch: Batch, points: dict[str, Tensor], params: Params) -> dict[str, Any]:
-        rows = torch.arange(len(params.lam)) if params.rows is None else params.rows
-        return rows_of(self._clean({**batch, **points}, params), rows, len(params.lam))
+    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+        return self.inner.other_labels(labels, params)
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        return self.inner.label_lam(labels, params)
+
+    def _clean(self, model: nn.Module, batch: Batch, params: Params) -> dict[str, Any]:
+        return self.inner.apply(model, batch, params, False)
+
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], params: Params) -> dict[str, Any]:
+        mixed = self.inner.apply(model, {**batch, **floats}, params, False)
+        return rows_of(mixed, self._run(params), len(params.lam))
+
+    def _kept(self, params: Params) -> Tensor:
+        kept, whole = super()._kept(params), torch.arange(len(params.lam), device=params.lam.device)
+        return whole if self.enters_model and len(kept) else kept
+
+    def _run(self, params: Params) -> Tensor:
+        return torch.arange(len(params.lam)) if self.enters_model else super()._run(params)
+
+    def _refuse(self, batch: Batch) -> None:
+        tokens, by = IDS in batch and self.config.keys is None, self.config.interpolated_by
+        if tokens and by != "embedding":
+            raise ValueError(
+                f"method {self.name!r} with interpolated_by={by!r} moves and mixes float inputs, and the batch has "
+                "input_ids: set interpolated_by='embedding'"
+            )
+        if by == "embedding" and not tokens:
+            raise ValueError(
+                f"interpolated_by='embedding' needs tokens to move, and the batch has none: {', '.join(batch)}"
+            )

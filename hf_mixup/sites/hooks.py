@@ -8,7 +8,7 @@ is traced once for "off" and once for "on" and never again over new draws.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +25,8 @@ class Site:
     run hooks once more when gradient checkpointing recomputes a layer in the backward pass, after the step's context
     has closed, and the recomputation has to see what the forward pass saw.
     """
+
+    first: ClassVar[bool] = False  # comes before whatever other sites do at the same module
 
     def __init__(self) -> None:
         self.on = False
@@ -187,7 +189,7 @@ class ModelSites:
         if (side, kind) not in sites:
             site = sites[side, kind] = kind()
             if side == "after":
-                self._handles.append(module.register_forward_hook(site.after))
+                self._handles.append(module.register_forward_hook(site.after, prepend=kind.first))
             else:
                 self._handles.append(module.register_forward_pre_hook(site.before, with_kwargs=True))
         return sites[side, kind]

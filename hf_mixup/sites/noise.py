@@ -17,7 +17,9 @@ from hf_mixup.sites.watch import map_tensors, tensors_in, watch
 
 
 class NoiseSite(Site):
-    """A table to whose readings noise is added: `weight` holds it, [B, T, H]."""
+    """A table to whose readings noise is added, before they are blended: `weight` holds it, [B, T, H]."""
+
+    first = True
 
     def __init__(self) -> None:
         super().__init__()
