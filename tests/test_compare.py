@@ -63,7 +63,9 @@ def test_writes_table_pictures_results_and_the_best_model(
     assert "test_shifted ece" in shown.out
     assert "| mixup:alpha=0.2 |" in shown.out
     assert "step 2/2" in shown.err
-    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png"))
+    assert all(
+        (out / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png")
+    )
 
     validation = {(r["method"], r["seed"]): r["metrics"]["nll"] for r in results if r["split"] == "validation"}
     best = min(validation, key=lambda each: validation[each])
@@ -299,7 +301,9 @@ def test_pairs_are_compared_by_retrieval(
     for column in ("test i2t_r1", "test_noisy nll", "test_shifted mean_recall", "test zero_shot_accuracy"):
         assert f" {column} |" in shown
     assert "best model by validation mean_recall" in shown
-    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png"))
+    assert all(
+        (out / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png")
+    )
     results = json.loads((out / "results.json").read_text())
     splits = {"validation", "test", "test_noisy", "test_shifted", "test_shifted_noisy"}
     assert {r["split"] for r in results} == splits

@@ -15,9 +15,9 @@ import yaml
 from hf_mixup import cli
 from hf_mixup.compare import training
 from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.compare.store import save_run
 from hf_mixup.metrics import calibration_metrics, fit_temperature
 from tests.conftest import TINY_RUN
+from tests.fake_runs import leave
 
 Train = Callable[..., None]
 
@@ -45,23 +45,8 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
         leave(Path(args.output_dir), prepared, variant.label, args.seed, settings)
 
     monkeypatch.setattr(training, "train_run", train_run)
-    monkeypatch.setattr("hf_mixup.compare.main.draw", lambda *arguments: None)  # which takes longest by far
+    monkeypatch.setattr("hf_mixup.compare.main.write_report", lambda *arguments: None)  # which takes longest by far
     return trained
-
-
-def leave(folder: Path, prepared: Any, label: str, seed: int, settings: Any) -> None:
-    """Leave what a run leaves: mixup's logits are calibrated, the others' far too large."""
-    rng, own = np.random.default_rng(0), np.random.default_rng(seed)
-    predictions, metrics = {}, {}
-    for split, rows in prepared.evaluated.items():
-        labels = np.array(rows.labels)
-        logits = rng.normal(size=(len(labels), 9)) + np.eye(9)[labels] * 2 + own.normal(size=(len(labels), 9)) / 5
-        predictions[split] = (logits * (2.0 if label == "mixup" else 9.0), labels)
-        metrics[split] = calibration_metrics(*predictions[split])
-    (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")
-    history = [{"step": step, "loss": 2.0 / step} for step in (5, 10, 20)]
-    save_run(folder, metrics, predictions, settings, [*history, {"step": 20, "train_runtime": 1.5}])
 
 
 def run(*arguments: object) -> int:
@@ -137,7 +122,7 @@ def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
     assert "- mixup against none on test: helps calibration and likelihood, accuracy unchanged" in shown
     assert "after a temperature refit" in shown
     assert "test ece_temperature |" in shown
-    assert "(+0.000 to +0.000" in shown  # nothing tells smoothing from plain training here
+    assert "(accuracy +0.000 to +0.000" in shown  # nothing tells smoothing from plain training here
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(

@@ -16,7 +16,7 @@ from hf_mixup.compare.plan import Run
 from hf_mixup.compare.store import PREDICTIONS, Finished, whole_or_nothing
 from hf_mixup.compare.training import Outcomes
 from hf_mixup.files import write_text
-from hf_mixup.report import comparison_table, metric_bars, reliability_diagram
+from hf_mixup.report import comparison_table
 from hf_mixup.report.results import direction
 
 
@@ -50,16 +50,6 @@ def summary(judged: Judged) -> str:
         parts.append("\n".join(reasons))
     lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
-
-
-def draw(output: Path, judged: Judged, outcomes: Outcomes) -> None:
-    """Draw metrics.png, and for tasks with classes reliability.png."""
-    prepared = judged.setting.prepared
-    metric_bars(judged.tested, output / "metrics.png", metrics=prepared.metrics)
-    if prepared.classified is not None:
-        curves = pooled(judged, outcomes, judged.splits[0], prepared.classified)
-        if curves:
-            reliability_diagram(curves, output / "reliability.png")
 
 
 def pooled(

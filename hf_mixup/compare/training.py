@@ -124,12 +124,12 @@ class Progress:
         """Note that a run has ended."""
         self.parts[run] = 1.0
         self._redraw()
+        self.bar.refresh()
         if isinstance(outcome, Failed):
             self.bar.write(f"{_title(run)} failed: {outcome.reason}", file=self.bar.fp)
 
     def _redraw(self) -> None:
-        self.bar.n = self.finished + sum(self.parts.values())
-        self.bar.refresh()
+        self.bar.update(self.finished + sum(self.parts.values()) - self.bar.n)  # which draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
         if step <= _WARM:
