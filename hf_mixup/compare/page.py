@@ -136,7 +136,7 @@ def _means(judged: Judged, split: str, spread: str) -> Table:
     for method in dict.fromkeys(result["method"] for result in judged.tested):
         found = summaries[method, split]
         rows.append([Cell(method), *(Cell(str(found[name]) if name in found else "-") for name in names)])
-    return Table(["method", *map(_title, names)], rows, f"{spread}. {_refit_note(judged)}".capitalize())
+    return Table(["method", *map(_title, names)], rows, f"{spread[0].upper()}{spread[1:]}. {_refit_note(judged)}")
 
 
 def _refit_note(judged: Judged) -> str:
