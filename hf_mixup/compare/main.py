@@ -76,7 +76,7 @@ def compare(
     best = best_of(outcomes, select_by)
     finished = outcomes[best]
     if isinstance(finished, Finished):
-        publish(finished, output / "best")
+        publish(best, finished, next(each for each in judged if each.setting is best.setting), output / "best")
     print(f"best model by validation {select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
     print(f"report: {report}")
     return results_of(judged)
