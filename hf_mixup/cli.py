@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -198,7 +199,7 @@ def _compare(arguments: list[str]) -> None:
     comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
     from hf_mixup.compare.main import compare
 
-    compare(comparison, task, mixup, args)
+    compare(comparison, task, mixup, args, command=shlex.join(["hf-mixup", "compare", *arguments]))
 
 
 def _evaluate(arguments: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import shutil
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ def test_writes_table_pictures_results_and_the_best_model(
     assert "test_shifted ece" in shown.out
     assert "| mixup:alpha=0.2 |" in shown.out
     assert "step 2/2" in shown.err
-    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png"))
+    assert all(
+        (out / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png")
+    )
 
     validation = {(r["method"], r["seed"]): r["metrics"]["nll"] for r in results if r["split"] == "validation"}
     best = min(validation, key=lambda each: validation[each])
@@ -285,6 +288,54 @@ def test_stored_predictions_are_those_of_the_stored_model(config: Path, tmp_path
         assert np.isclose(calibration_metrics(logits, labels)["nll"], stored.metrics[split]["nll"])
 
 
+# Several at a time
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_those_one_after_the_other(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes stand in for two devices."""
+    methods = ("--methods", "none,mixup,cutmix", "--per_device_train_batch_size", 6)
+    assert run(config, *methods, "--output_dir", tmp_path / "one") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "cuda_devices", lambda args: ["", ""])
+        assert run(config, *methods) == 0
+    assert "2 runs at a time" in capsys.readouterr().err
+    one, two = ((tmp_path / name / "results.json").read_text() for name in ("one", "out"))
+    assert one == two
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_each_cuda_device_has_a_process(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(config, "--use_cpu", "false", "--methods", "none,mixup,cutmix") == 0
+    assert f"{torch.cuda.device_count()} CUDA devices" in capsys.readouterr().err
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 3
+
+
+def test_a_process_that_dies_takes_one_run_with_it() -> None:
+    from hf_mixup.compare.processes import FullError, _listen
+
+    class Worker:
+        def __init__(self, pid: int, exitcode: int | None) -> None:
+            self.pid, self.exitcode = pid, exitcode
+
+    def ended(workers: list[Worker], *said: tuple[str, int, int, Any]) -> list[tuple[int, str | None]]:
+        messages: queue.Queue[Any] = queue.Queue()
+        for each in said:
+            messages.put(each)
+        shown: list[tuple[int, int, int]] = []
+        return list(_listen(workers, messages, {0, 1, 2}, lambda *step: shown.append(step)))
+
+    died = "its process ended with exit status -9"
+    started = (("step", 1, 0, (0, 1)), ("step", 2, 1, (0, 1)), ("done", 2, 1, None))
+    last = ("step", 2, 2, (0, 1)), ("done", 2, 2, "ValueError: no")
+    assert ended([Worker(1, -9), Worker(2, 1)], *started, *last) == [(1, None), (2, "ValueError: no"), (0, died)]
+    assert ended([Worker(1, -9), Worker(2, -9)], *started) == [(1, None), (0, died), (2, died.replace("-9", "1"))]
+    with pytest.raises(FullError, match="no space"):
+        ended([], ("full", 1, 0, "no space"))
+
+
 # Pairs
 
 
@@ -315,7 +366,9 @@ def test_pairs_are_compared_by_retrieval(
     for column in ("test i2t_r1", "test_noisy nll", "test_shifted mean_recall", "test zero_shot_accuracy"):
         assert f" {column} |" in shown
     assert "best model by validation mean_recall" in shown
-    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png"))
+    assert all(
+        (out / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png")
+    )
     results = json.loads((out / "results.json").read_text())
     splits = {"validation", "test", "test_noisy", "test_shifted", "test_shifted_noisy"}
     assert {r["split"] for r in results} == splits

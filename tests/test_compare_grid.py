@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from hf_mixup import cli
 from hf_mixup.compare import training
 from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.compare.store import save_run
 from hf_mixup.metrics import calibration_metrics, fit_temperature
 from tests.conftest import TINY_RUN
+from tests.fake_runs import leave
 
 Train = Callable[..., None]
 
@@ -45,23 +46,8 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
         leave(Path(args.output_dir), prepared, variant.label, args.seed, settings)
 
     monkeypatch.setattr(training, "train_run", train_run)
-    monkeypatch.setattr("hf_mixup.compare.main.draw", lambda *arguments: None)  # which takes longest by far
+    monkeypatch.setattr("hf_mixup.compare.main.write_report", lambda *arguments: None)  # which takes longest by far
     return trained
-
-
-def leave(folder: Path, prepared: Any, label: str, seed: int, settings: Any) -> None:
-    """Leave what a run leaves: mixup's logits are calibrated, the others' far too large."""
-    rng, own = np.random.default_rng(0), np.random.default_rng(seed)
-    predictions, metrics = {}, {}
-    for split, rows in prepared.evaluated.items():
-        labels = np.array(rows.labels)
-        logits = rng.normal(size=(len(labels), 9)) + np.eye(9)[labels] * 2 + own.normal(size=(len(labels), 9)) / 5
-        predictions[split] = (logits * (2.0 if label == "mixup" else 9.0), labels)
-        metrics[split] = calibration_metrics(*predictions[split])
-    (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")
-    history = [{"step": step, "loss": 2.0 / step} for step in (5, 10, 20)]
-    save_run(folder, metrics, predictions, settings, [*history, {"step": 20, "train_runtime": 1.5}])
 
 
 def run(*arguments: object) -> int:
@@ -137,7 +123,36 @@ def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
     assert "- mixup against none on test: helps calibration and likelihood, accuracy unchanged" in shown
     assert "after a temperature refit" in shown
     assert "test ece_temperature |" in shown
-    assert "(+0.000 to +0.000" in shown  # nothing tells smoothing from plain training here
+    assert "(accuracy +0.000 to +0.000" in shown  # nothing tells smoothing from plain training here
+
+
+def test_the_card_of_the_best_model_tells_of_the_comparison(config: Path, tmp_path: Path, train: list[Any]) -> None:
+    assert run(config, "--fractions", 0.5, 1.0) == 0
+    card = ModelCard.load(tmp_path / "out" / "best" / "README.md")  # which checks the metadata
+    assert "- mixup against none on test: " in card.text
+    assert "This is the run mixup, seed 4" in card.text
+    assert "## 50 % of the training rows" in card.text
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in card.data.eval_results}
+    assert {split for split, _ in found} == {"test", "test_shifted"}
+    assert any(r["metrics"]["nll"] == found["test", "nll"] for r in results if r["split"] == "test")
+    assert card.data.eval_results[0].task_type == "image-classification"
+    assert card.data.to_dict()["model-index"][0]["name"] == "out-mixup"
+
+
+def test_comparison_and_mixing_stand_in_the_card_once_each(tmp_path: Path) -> None:
+    from hf_mixup import MixupConfig
+    from hf_mixup.report.card import COMPARISON, HEADING, add_comparison_section, add_mixing_section
+
+    (tmp_path / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")
+    for text in ("one", "two"):
+        scores = {"test": {"accuracy": 0.5, "nll": None, "ece": float("nan")}}
+        add_comparison_section(tmp_path, text, scores, name="m", task="causal-lm", dataset="emoji")
+        add_mixing_section(tmp_path, MixupConfig("cutmix"))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert (card.text.count(COMPARISON), card.text.count(HEADING)) == (1, 1)
+    assert card.text.index("two") < card.text.index(HEADING)
+    assert [(r.metric_type, r.task_type) for r in card.data.eval_results] == [("accuracy", "text-generation")]
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(

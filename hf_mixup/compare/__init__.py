@@ -6,7 +6,9 @@ plan         method x seed x share of the rows x label noise -> runs
 store        finished runs on disk, found again by what determines them
 runs         train one run
 training     train all of them, whatever becomes of one
+processes    several at a time, one process a CUDA device
 judge        temperature refit, differences to the controls, verdicts
-output       results, tables, pictures, the best model
+output       results, tables, the best model
+page         report.html and its pictures
 main         all of it in order
 """

@@ -13,27 +13,37 @@ from transformers import TrainingArguments
 
 from hf_mixup.compare.arguments import CompareArguments
 from hf_mixup.compare.judge import Judged, controls, judge
-from hf_mixup.compare.output import best_of, draw, publish, results_of, write_results
+from hf_mixup.compare.output import best_of, publish, results_of, write_results
+from hf_mixup.compare.page import Origin, write_report
 from hf_mixup.compare.plan import Plan, make_plan
 from hf_mixup.compare.store import Finished
 from hf_mixup.compare.training import Failed, Outcomes, train_all
 from hf_mixup.config import MixupConfig
 from hf_mixup.files import write_text
 from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.settings import settings_of
 
 MARKER = "compare.json"  # tells a comparison's folder from others
 
 
 def compare(
-    comparison: CompareArguments, task: TaskArguments, mixup: MixupConfig, args: TrainingArguments
+    comparison: CompareArguments,
+    task: TaskArguments,
+    mixup: MixupConfig,
+    args: TrainingArguments,
+    command: str = "hf_mixup.compare.main.compare(...)",
 ) -> list[dict[str, Any]]:
     """Train every method with every seed, and write the comparison into `args.output_dir`.
 
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
 
-    Writes `results.json`, `table.md`, `metrics.png`, for tasks with classes `reliability.png`, and in `best/` the model
-    of the single run with the best `select_by` on the validation split; `runs/` keeps every run with its model.
+    Writes `results.json`, `table.md`, `report.html`, which holds everything, its pictures in `figures/`, and in `best/`
+    the model of the single run with the best `select_by` on the validation split; `runs/` keeps every run with its
+    model.
+
+    Args:
+        command: how the comparison was started, for the report.
 
     Returns:
         The scores of all runs on all splits.
@@ -61,13 +71,14 @@ def compare(
     judged = [judge(setting, outcomes) for setting in plan.settings]
     write_results(output, judged)
     _say(output, plan, judged)
-    draw(output, judged[0], outcomes)
+    origin = Origin(command, settings_of(task, mixup, args) | {"compare": settings_of(comparison)})
+    report = write_report(output, judged, outcomes, args, origin)
     best = best_of(outcomes, select_by)
     finished = outcomes[best]
     if isinstance(finished, Finished):
-        publish(finished, output / "best")
+        publish(best, finished, next(each for each in judged if each.setting is best.setting), output / "best")
     print(f"best model by validation {select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
-    print(f"results and pictures: {output}")
+    print(f"report: {report}")
     return results_of(judged)
 
 

@@ -16,7 +16,8 @@ from hf_mixup.compare.plan import Run
 from hf_mixup.compare.store import PREDICTIONS, Finished, whole_or_nothing
 from hf_mixup.compare.training import Outcomes
 from hf_mixup.files import write_text
-from hf_mixup.report import comparison_table, metric_bars, reliability_diagram
+from hf_mixup.report import comparison_table
+from hf_mixup.report.card import add_comparison_section
 from hf_mixup.report.results import direction
 
 
@@ -40,7 +41,7 @@ def write_results(output: Path, judged: Sequence[Judged]) -> None:
 def summary(judged: Judged) -> str:
     """Return the tables of a setting, and below them what failed and what is said of each method."""
     prepared = judged.setting.prepared
-    parts = [f"## {judged.setting.name}"] if judged.setting.name else []
+    parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
     if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
         parts.append("after a temperature was refitted to each run on the validation rows:")
@@ -50,16 +51,6 @@ def summary(judged: Judged) -> str:
         parts.append("\n".join(reasons))
     lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
-
-
-def draw(output: Path, judged: Judged, outcomes: Outcomes) -> None:
-    """Draw metrics.png, and for tasks with classes reliability.png."""
-    prepared = judged.setting.prepared
-    metric_bars(judged.tested, output / "metrics.png", metrics=prepared.metrics)
-    if prepared.classified is not None:
-        curves = pooled(judged, outcomes, judged.splits[0], prepared.classified)
-        if curves:
-            reliability_diagram(curves, output / "reliability.png")
 
 
 def pooled(
@@ -93,7 +84,21 @@ def best_of(outcomes: Outcomes, metric: str) -> Run:
     return max(finished, key=score)
 
 
-def publish(best: Finished, folder: Path) -> None:
-    """Copy the best run's model and card; a reader finds the old folder or the whole new one."""
+def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None:
+    """Copy the best run's model and card, which tells what it was compared with; the Hub takes the folder as it is.
+
+    A reader finds the old folder or the whole new one.
+    """
+    own = {
+        r["split"]: r["metrics"] for r in judged.results if (r["method"], r["seed"]) == (best.variant.label, best.seed)
+    }
+    scores = {
+        split: {name: own[split].get(name) for name in judged.setting.prepared.metrics} for split in judged.splits
+    }
+    task = judged.setting.task
+    dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
+    text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
     with whole_or_nothing(folder) as partial:
-        shutil.copytree(best.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
+        shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
+        name = f"{folder.parent.name}-{best.variant.label}"
+        add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=dataset)

@@ -46,12 +46,16 @@ class Run:
     folder: Path
 
 
+Made = tuple[CompareArguments, TaskArguments, MixupConfig, TrainingArguments]
+
+
 @dataclass(frozen=True)
 class Plan:
-    """All runs in the order of training: setting by setting, and in each seed by seed."""
+    """All runs in the order of training: setting by setting, and in each seed by seed; and what it was made from."""
 
     settings: list[Setting]
     runs: list[Run]
+    made: Made
 
     @property
     def prepared(self) -> Prepared:
@@ -77,7 +81,7 @@ def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupCon
                 own = determinants(setting.prepared, setting.task, variant, run_args(args, variant, seed, output))
                 folder = run_folder(output, variant.label, seed, key_of(own))
                 runs.append(Run(setting, variant, seed, own, folder))
-    return Plan(settings, runs)
+    return Plan(settings, runs, (comparison, task, mixup, args))
 
 
 def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting]:

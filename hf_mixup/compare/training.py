@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_mixup.compare.plan import Plan, Run
+from hf_mixup.compare.processes import FullError, cuda_devices, run_side_by_side
 from hf_mixup.compare.runs import run_args, train_run
 from hf_mixup.compare.store import Finished, load_run, whole_or_nothing
 from hf_mixup.tasks.quiet import quiet
@@ -55,14 +56,41 @@ def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
 
     try:
         with quiet(), Progress(len(plan.runs), todo, args) as progress:
-            for run in todo:
-                outcomes[run] = train_one(run, args, progress.of(run))
-                progress.done(run, outcomes[run])
+            for run, outcome in _trained(plan, todo, args, progress):
+                outcomes[run] = outcome
+                progress.done(run, outcome)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(kept()) from None
     except NoSpaceError as error:
         raise NoSpaceError(f"{error}; {kept()}") from error
     return {run: outcomes[run] for run in plan.runs}
+
+
+def _trained(
+    plan: Plan, todo: Sequence[Run], args: TrainingArguments, progress: Progress
+) -> Iterator[tuple[Run, Finished | Failed]]:
+    """Train one run after the other, or side by side where there are several CUDA devices."""
+    devices = cuda_devices(args)[: len(todo)]
+    if len(devices) < 2:
+        for run in todo:
+            yield run, train_one(run, args, progress.of(run))
+        return
+
+    def show(number: int, step: int, steps: int) -> None:
+        progress.step(plan.runs[number], step, steps)
+
+    numbers = [number for number, run in enumerate(plan.runs) if run in set(todo)]
+    progress.side_by_side(len(devices))
+    try:
+        for number, reason in run_side_by_side(plan, numbers, devices, show):
+            run = plan.runs[number]
+            yield run, Failed(reason) if reason else _read_back(run)
+    except FullError as error:
+        raise NoSpaceError(str(error)) from error
+
+
+def _read_back(run: Run) -> Finished | Failed:
+    return load_run(run.folder) or Failed("it was stored and cannot be read back")
 
 
 def train_one(run: Run, args: TrainingArguments, show: Callable[[int, int], None]) -> Finished | Failed:
@@ -76,13 +104,12 @@ def train_one(run: Run, args: TrainingArguments, show: Callable[[int, int], None
             name = f"{Path(str(args.output_dir)).name}-{run.variant.label}"
             own_args = run_args(args, run.variant, run.seed, folder)
             train_run(run.setting.prepared, run.setting.task, run.variant, own_args, name, run.determinants, show)
-        stored = load_run(run.folder)
+        return _read_back(run)
     except Exception as error:  # whatever a run dies of, the others go on
         if _no_space(error, run.folder):
             raise NoSpaceError(f"no space to store {run.variant.label}, seed {run.seed}: {error}") from error
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Failed(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
-    return stored or Failed("it was stored and cannot be read back")
 
 
 def _no_space(error: Exception, folder: Path) -> bool:
@@ -101,7 +128,12 @@ class Progress:
         self.bar: Any = tqdm(total=total, initial=total - len(todo), bar_format=_BAR)
         self.finished, self.parts = float(total - len(todo)), dict.fromkeys(todo, 0.0)
         self.begun: dict[Run, tuple[int, float]] = {}
-        self.told = False
+        self.told, self.at_once = False, 1
+
+    def side_by_side(self, count: int) -> None:
+        """Note that so many runs are trained at a time."""
+        self.at_once = count
+        self.bar.write(f"{count} CUDA devices: {count} runs at a time", file=self.bar.fp)
 
     def __enter__(self) -> Progress:
         return self
@@ -125,12 +157,12 @@ class Progress:
         """Note that a run has ended."""
         self.parts[run] = 1.0
         self._redraw()
+        self.bar.refresh()
         if isinstance(outcome, Failed):
             self.bar.write(f"{_title(run)} failed: {outcome.reason}", file=self.bar.fp)
 
     def _redraw(self) -> None:
-        self.bar.n = self.finished + sum(self.parts.values())
-        self.bar.refresh()
+        self.bar.update(self.finished + sum(self.parts.values()) - self.bar.n)  # which draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
         if step <= _WARM:
@@ -142,7 +174,7 @@ class Progress:
             own = len(run.setting.prepared.train)
             # As many steps as epochs over its rows make, unless all runs have the same number.
             shares = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) / own for each in self.todo]
-            seconds = pace * steps * sum(shares)
+            seconds = pace * steps * sum(shares) / self.at_once
             self.bar.write(
                 f"about {duration(seconds)} of training for {len(self.todo)} runs, if all are as fast as "
                 f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)",

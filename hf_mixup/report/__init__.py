@@ -1,6 +1,7 @@
 """Pictures and tables of results: every picture is a PNG written in one piece, every table a string.
 
     reliability_diagram, metric_bars    calibration and scores of several methods
+    calibration_plane, training_curves  accuracy against calibration, and losses over the steps
     comparison_table                    the scores as text, best values marked
     image_grid, text_pairs              what mixed images and texts look like
     pair_grid, target_matrix            the same for images with captions, and what their targets are
@@ -12,6 +13,7 @@ The pictures need matplotlib (extra `plots`), which is imported when the first o
 from __future__ import annotations
 
 from hf_mixup.report.charts import metric_bars, reliability_diagram
+from hf_mixup.report.curves import calibration_plane, training_curves
 from hf_mixup.report.images import image_grid
 from hf_mixup.report.pairs import pair_grid, retrieval_examples, target_matrix
 from hf_mixup.report.results import Result, Summary, aggregate
@@ -23,6 +25,7 @@ __all__ = [
     "Summary",
     "TextPair",
     "aggregate",
+    "calibration_plane",
     "comparison_table",
     "image_grid",
     "metric_bars",
@@ -31,4 +34,5 @@ __all__ = [
     "retrieval_examples",
     "target_matrix",
     "text_pairs",
+    "training_curves",
 ]

@@ -78,10 +78,25 @@ def _clauses(differences: Mapping[str, Difference], spelt: bool = False) -> str:
             parts.append(f"{word} {_listed(names)}{doubt}")
     if unsure:
         parts.append(f"{_listed(unsure)} unchanged within noise")
-        if spelt:
-            ranges = [f"{differences[name].low:+.3f} to {differences[name].high:+.3f}" for name in unsure]
-            parts[-1] += f" ({', '.join(ranges)})"
+        # How much noise there is, of the score that a model is chosen by; the tables have the others.
+        chosen = [name for name in unsure if name not in ("ece", "nll")]
+        if spelt and chosen:
+            parts[-1] += f" ({_range(differences[chosen[0]], '' if len(unsure) == 1 else chosen[0])})"
     return ", ".join(parts)
+
+
+def _range(difference: Difference, name: str) -> str:
+    low, high = (signed(value) for value in (difference.low, difference.high))
+    return f"{_WORDS.get(name, name)} {low} to {high}".strip()
+
+
+def signed(value: float) -> str:
+    """Return a number with its sign and three digits; of a zero there is one kind.
+
+    >>> signed(-0.0001), signed(0.25)
+    ('+0.000', '+0.250')
+    """
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _word(name: str, difference: Difference) -> str:

@@ -34,13 +34,15 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
         ValueError: if the configuration never mixes, or for settings and data that do not fit.
         ImportError: if matplotlib is not installed.
     """
-    if task.task not in _DRAWN:
-        raise ValueError(f"task={task.task!r} has no preview, only {', '.join(_DRAWN)} do")
-    if mixup.off:
-        raise ValueError("nothing to preview: this configuration never mixes (alpha or prob is 0, or lam is 1)")
-    if output.suffix.lower() != ".png":
-        raise ValueError(f"output: pictures are PNG files, and {output.name!r} does not end in .png")
-    prepared = prepare(task)
+    _refuse(task, mixup, output)
+    return draw_preview(prepare(task), task, mixup, args, output)
+
+
+def draw_preview(
+    prepared: Prepared, task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, output: Path
+) -> Path:
+    """Draw mixed samples of a task whose data is loaded, see `preview`."""
+    _refuse(task, mixup, output)
     set_seed(args.seed)
     model = prepared.build_model()
     check_mixing(prepared, model, mixup)
@@ -56,6 +58,15 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
     if task.task in (TEXT, REGRESSION):
         return _draw_texts(samples, prepared, output)
     return _draw_images(samples, prepared, output, title)
+
+
+def _refuse(task: TaskArguments, mixup: MixupConfig, output: Path) -> None:
+    if task.task not in _DRAWN:
+        raise ValueError(f"task={task.task!r} has no preview, only {', '.join(_DRAWN)} do")
+    if mixup.off:
+        raise ValueError("nothing to preview: this configuration never mixes (alpha or prob is 0, or lam is 1)")
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"output: pictures are PNG files, and {output.name!r} does not end in .png")
 
 
 def _samples(

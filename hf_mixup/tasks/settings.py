@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,33 @@ def parse_settings(
     if rest:
         _refuse_argument(rest[0], types)
     return tuple(filled)
+
+
+def settings_of(*filled: Any) -> dict[str, Any]:
+    """Return what differs from the defaults in filled dataclasses: a configuration file that fills them likewise.
+
+    Tokens of the Hub are left out.
+
+    >>> from hf_mixup import MixupConfig
+    >>> settings_of(MixupConfig("cutmix", prob=0.5))
+    {'method': 'cutmix', 'prob': 0.5}
+    """
+    found: dict[str, Any] = {}
+    for each in filled:
+        default = type(each)()
+        for field in fields(each):
+            value = getattr(each, field.name)
+            if field.init and value != getattr(default, field.name) and not field.name.endswith("_token"):
+                found[field.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def nearest(wrong: str, valid: Sequence[str]) -> str:
