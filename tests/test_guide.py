@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
+from hf_mixup.cli import main
 from hf_mixup.functional.saliency import most_salient, smooth_saliency
 from hf_mixup.sites.attention import attention_grid
 from hf_mixup.sites.saliency import input_saliency
-from tests.conftest import build
+from tests.conftest import TINY_RUN, build
 from tests.test_guided_methods import looking, mixed_by, pictures, same_traces, traces
 
 GUIDED: list[dict[str, Any]] = [
@@ -142,3 +144,22 @@ def test_a_guide_of_another_precision() -> None:
     with Mixup(MixupConfig(method="attentive", lam=0.75), guide=guide)(build("resnet"), batch) as mixed:
         assert mixed.lam.tolist() == [0.75] * 4
         assert mixed.inputs["pixel_values"].dtype == torch.float32
+
+
+def test_the_command_line_trains_with_attention_that_is_returned(tmp_path: Any) -> None:
+    vit = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                **TINY_RUN,
+                "model_type": "vit",
+                "config_overrides": {**vit, "image_size": 16, "patch_size": 8},
+                "method": "switch",
+                "switch_methods": ["transmix", "patchmix"],
+                "output_dir": str(tmp_path / "out"),
+            }
+        )
+    )
+    main(["train", str(config)])
+    assert (tmp_path / "out" / "mixup_config.json").exists()
