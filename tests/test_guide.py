@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import Trainer
 
-from hf_mixup import Mixup, MixupConfig, MixupTrainer
+from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.cli import main
 from hf_mixup.functional.saliency import most_salient, smooth_saliency
 from hf_mixup.sites.attention import attention_grid
@@ -128,6 +129,19 @@ def test_a_guide_looks_and_stays_as_it_is(settings: dict[str, Any], arguments: A
     assert same_traces(before, traces(guide))
     assert trainer.mixup.guide is guide
     assert not any(name.startswith("guide") for name, _ in trainer.model.named_parameters())
+
+
+@pytest.mark.parametrize("door", ["collator", "callback"])
+def test_a_guide_through_the_doors_of_a_plain_trainer(door: str, arguments: Any) -> None:
+    guide, model, settings, asked = looking(7), build("resnet"), {"method": "attentive", "lam": 0.75}, []
+    guide.register_forward_pre_hook(lambda module, args: asked.append(module.training))
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(8).values(), strict=True)]
+    if door == "collator":
+        given: dict[str, Any] = {"data_collator": MixupCollator(mixup=settings, model=model, guide=guide)}
+    else:
+        given = {"callbacks": [MixupCallback(settings, guide=guide)]}
+    Trainer(model=model, args=arguments(max_steps=2), train_dataset=rows, **given).train()
+    assert asked == [False, False]
 
 
 def test_a_guide_nobody_asks_is_refused() -> None:
