@@ -69,6 +69,7 @@ class MixupCallback(LogCallback):
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
+        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
 
     Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
     it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
@@ -82,8 +83,13 @@ class MixupCallback(LogCallback):
     'cutmix'
     """
 
-    def __init__(self, mixup: MixupConfig | str | dict[str, Any] = "mixup", teacher: nn.Module | None = None) -> None:
-        super().__init__(Mixup(mixup, teacher=teacher))
+    def __init__(
+        self,
+        mixup: MixupConfig | str | dict[str, Any] = "mixup",
+        teacher: nn.Module | None = None,
+        guide: nn.Module | None = None,
+    ) -> None:
+        super().__init__(Mixup(mixup, teacher=teacher, guide=guide))
         self._armed: Armed | None = None
 
     def on_train_begin(

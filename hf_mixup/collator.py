@@ -24,6 +24,7 @@ class MixupCollator:
         model: the model of a *plain* Trainer: its training forward passes mix from now on. `MixupTrainer` needs no
             `model`; it adopts the collator.
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
+        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
         settings: further `MixupConfig` settings, e.g. `alpha=0.2`.
 
     Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward
@@ -48,6 +49,7 @@ class MixupCollator:
         mixup: MixupConfig | str | dict[str, Any] = "mixup",
         model: nn.Module | None = None,
         teacher: nn.Module | None = None,
+        guide: nn.Module | None = None,
         **settings: Any,
     ) -> None:
         from hf_mixup.arming import Armed, torch_clock
@@ -56,7 +58,7 @@ class MixupCollator:
         if settings:
             config = MixupConfig.from_dict({**config.to_dict(), **settings})
         self.base = pick_base(base)
-        self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None), teacher=teacher)
+        self.mixup = Mixup(config, tokenizer=getattr(self.base, "tokenizer", None), teacher=teacher, guide=guide)
         self.adopted = False
         self._config: Any = None
         self._token_classes: int | None = None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import Trainer
 
-from hf_mixup import Mixup, MixupConfig, MixupTrainer
+from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer
+from hf_mixup.cli import main
 from hf_mixup.functional.saliency import most_salient, smooth_saliency
 from hf_mixup.sites.attention import attention_grid
 from hf_mixup.sites.saliency import input_saliency
-from tests.conftest import build
+from tests.conftest import TINY_RUN, build
 from tests.test_guided_methods import looking, mixed_by, pictures, same_traces, traces
 
 GUIDED: list[dict[str, Any]] = [
@@ -128,6 +131,19 @@ def test_a_guide_looks_and_stays_as_it_is(settings: dict[str, Any], arguments: A
     assert not any(name.startswith("guide") for name, _ in trainer.model.named_parameters())
 
 
+@pytest.mark.parametrize("door", ["collator", "callback"])
+def test_a_guide_through_the_doors_of_a_plain_trainer(door: str, arguments: Any) -> None:
+    guide, model, settings, asked = looking(7), build("resnet"), {"method": "attentive", "lam": 0.75}, []
+    guide.register_forward_pre_hook(lambda module, args: asked.append(module.training))
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(8).values(), strict=True)]
+    if door == "collator":
+        given: dict[str, Any] = {"data_collator": MixupCollator(mixup=settings, model=model, guide=guide)}
+    else:
+        given = {"callbacks": [MixupCallback(settings, guide=guide)]}
+    Trainer(model=model, args=arguments(max_steps=2), train_dataset=rows, **given).train()
+    assert asked == [False, False]
+
+
 def test_a_guide_nobody_asks_is_refused() -> None:
     for settings in ({"method": "cutmix"}, {"method": "saliencymix"}, {"method": "switch"}):
         with pytest.raises(ValueError, match="asks no model where to look: leave guide= out"):
@@ -142,3 +158,22 @@ def test_a_guide_of_another_precision() -> None:
     with Mixup(MixupConfig(method="attentive", lam=0.75), guide=guide)(build("resnet"), batch) as mixed:
         assert mixed.lam.tolist() == [0.75] * 4
         assert mixed.inputs["pixel_values"].dtype == torch.float32
+
+
+def test_the_command_line_trains_with_attention_that_is_returned(tmp_path: Any) -> None:
+    vit = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                **TINY_RUN,
+                "model_type": "vit",
+                "config_overrides": {**vit, "image_size": 16, "patch_size": 8},
+                "method": "switch",
+                "switch_methods": ["transmix", "patchmix"],
+                "output_dir": str(tmp_path / "out"),
+            }
+        )
+    )
+    main(["train", str(config)])
+    assert (tmp_path / "out" / "mixup_config.json").exists()

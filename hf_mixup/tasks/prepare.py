@@ -38,6 +38,7 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     if mixup.off:
         return
     _check_rate(prepared, mixup)
+    _show_attention(model, mixup)
     always = replace(mixup, lam=0.5, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
@@ -52,6 +53,12 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
         model.train(training)
 
 
+def _show_attention(model: PreTrainedModel, mixup: MixupConfig) -> None:
+    """Let the model compute attention so that it can be returned, where a method reads it in the mixed pass."""
+    if "transmix" in (mixup.method, *(mixup.switch_methods or ())):
+        model.set_attn_implementation("eager")
+
+
 def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
     rate = getattr(prepared.processing_class, "sampling_rate", mixup.sampling_rate)
     if "between_class" in (mixup.method, *(mixup.switch_methods or ())) and rate != mixup.sampling_rate:
@@ -63,6 +70,7 @@ def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
 
 def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArguments, mixup: MixupConfig) -> Trainer:
     """Return a trainer of a model: a `MixupTrainer`, or the plain one where nothing would be mixed."""
+    _show_attention(model, mixup)
     common: dict[str, Any] = {
         "model": model,
         "args": args,

@@ -146,8 +146,8 @@ def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
     if params.further is not None and params.shares is not None:
         rows, shares = [*rows, *params.further[row].tolist()], params.shares[row].tolist()
         shares = [1 - lam - sum(shares), *shares]
-    weighed = zip([lam, *shares], [row, *rows])
-    return " + ".join(f"{abs(share):.2f} {names[int(mixed.labels[each])]}" for share, each in weighed)
+    shown = [pair for pair in zip(shares, rows) if len(rows) == 1 or pair[0] >= 0.005]
+    return " + ".join(f"{share:.2f} {names[int(mixed.labels[each])]}" for share, each in [(lam, row), *shown])
 
 
 def _unnormalised(pixels: Tensor, processor: Any) -> Tensor:
