@@ -104,12 +104,15 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "regmixup": FLOATS,
     "cmixup": (*FLOATS, "table", "tokens"),
     "gaussian": (*FLOATS, "tokens"),
+    "adversarial": (*FLOATS, "tokens"),
+    "interpolated_adversarial": FLOATS,
     "tabular": (*FLOATS, "table"),
     "resizemix": ("pixels",),
     "fmix": ("pixels",),
     "gridmix": ("pixels",),
     "saliencymix": ("pixels",),
     "attentive": ("pixels",),
+    "puzzlemix": ("pixels",),
     "transmix": ("pixels",),
     "between_class": ("waveform",),
     "specmix": ("spectrogram", "transposed"),
@@ -123,8 +126,9 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "intra": (),  # labels of tokens
     "sftmix": (),  # language models
 }
-UNMIXED = ("gaussian",)  # draws neither partner nor lam
-ADDED = ("regmixup",)  # gives the model the mixed rows after the clean ones
+UNMIXED = ("gaussian", "adversarial")  # draws neither partner nor lam
+# Gives the model other rows beside the mixed ones, which are these.
+ADDED = {"regmixup": slice(-ROWS, None), "interpolated_adversarial": slice(ROWS)}
 LATE = ("sentence",)  # mixes what the loss is given
 PER_PLACE = ("span_cut", "ssmix")  # leaves special tokens where they are: their ends are in test_spans.py
 HEARD = ("between_class", "transmix")  # lam is not the share of content
@@ -142,7 +146,7 @@ def batch_of(modality: str, method: str = "", rows: int = ROWS, constant: bool =
     rng, batch = torch.Generator().manual_seed(3), {}
     for key, size in MODALITIES[modality][1].items():
         if "mask" in key:
-            batch[key] = torch.ones(rows, *size, dtype=torch.long)
+            batch[key] = torch.ones(rows, *size, dtype=torch.float if "observed" in key else torch.long)
         elif key in ("input_ids", "categorical_values"):
             batch[key] = torch.randint(3, 20, (rows, *size), generator=rng)
         else:
@@ -162,7 +166,7 @@ def inputs_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def floats(inputs: dict[str, Any]) -> dict[str, Tensor]:
-    return {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and "mask" not in k}
 
 
 def is_refused(method: str, modality: str) -> bool:
@@ -195,7 +199,7 @@ def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None
 
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
     """Return the model's inputs that belong to mixed rows."""
-    own = slice(-ROWS, None) if method in ADDED else slice(None)
+    own = ADDED.get(method, slice(None))
     return {key: value[own] if isinstance(value, Tensor) else value for key, value in mixed.inputs.items()}
 
 
@@ -212,7 +216,7 @@ def test_both_ends_are_exact(method: str, modality: str) -> None:
                 loss = mixed.loss({"logits": scores})
             assert (mixed.lam == lam).all()
             if method not in LATE:
-                torch.testing.assert_close(scores[-ROWS:], plain[source], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(scores[ADDED.get(method, slice(None))], plain[source], rtol=1e-4, atol=1e-5)
             labels = next(batch[key] for key in ("labels", "target_values") if key in batch)
             assert torch.equal(
                 mixed.targets, torch.eye(CLASSES)[labels][source] if labels.dim() == 1 else labels[source]
