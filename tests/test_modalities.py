@@ -31,26 +31,13 @@ from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Request
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.towers import pair_logits_of
+from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.zoo.exchange import is_refusal
 from tests import zoo
 from tests.conftest import CLASSES, build
 
 ROWS = 5
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-class TableModel(nn.Module):
-    """A perceptron over numbers and embedded categories."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = PreTrainedConfig(num_labels=CLASSES)
-        self.table = nn.Embedding(20, 4)
-        self.body = nn.Sequential(nn.Linear(6 + 3 * 4, 16), nn.Tanh(), nn.Linear(16, CLASSES))
-
-    def forward(self, numerical_values: Tensor, categorical_values: Tensor) -> dict[str, Tensor]:
-        categories = self.table(categorical_values).flatten(1).to(numerical_values.dtype)
-        return {"logits": self.body(torch.cat([numerical_values, categories], 1))}
 
 
 def waveforms() -> nn.Module:
@@ -84,6 +71,11 @@ def series() -> nn.Module:
     )
 
 
+def tables() -> nn.Module:
+    sizes = {"numerical_size": 6, "categorical_sizes": [20, 20, 20], "hidden_size": 16, "num_hidden_layers": 2}
+    return TabularMLP(TabularConfig(**sizes, num_labels=CLASSES))
+
+
 Size = tuple[int, ...]
 MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "pixels": (lambda: build("vit", attn_implementation="eager"), {"pixel_values": (3, 16, 16)}),
@@ -92,7 +84,7 @@ MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "transposed": (transposed, {"input_features": (16, 24)}),
     "film": (films, {"pixel_values": (4, 3, 16, 16)}),
     "series": (series, {"past_values": (24, 2), "past_observed_mask": (24, 2)}),
-    "table": (TableModel, {"numerical_values": (6,), "categorical_values": (3,)}),
+    "table": (tables, {"numerical_values": (6,), "categorical_values": (3,)}),
     "tokens": (lambda: build("bert"), {"input_ids": (10,), "attention_mask": (10,)}),
 }
 FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "film", "series")
@@ -125,7 +117,6 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "manifold": tuple(MODALITIES),
     "features": tuple(MODALITIES),
     "sentence": tuple(MODALITIES),
-    "mosaic": (),  # boxes, and labels of pixels
     "intra": (),  # labels of tokens
     "sftmix": (),  # language models
 }
