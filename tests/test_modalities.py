@@ -31,25 +31,13 @@ from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Request
 from hf_mixup.sites.outputs import logits_of
 from hf_mixup.sites.towers import pair_logits_of
+from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.zoo.exchange import is_refusal
 from tests import zoo
 from tests.conftest import CLASSES, build
 
 ROWS = 5
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-class TableModel(nn.Module):
-    """A perceptron over numbers and embedded categories."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = nn.Embedding(20, 4)
-        self.body = nn.Sequential(nn.Linear(6 + 3 * 4, 16), nn.Tanh(), nn.Linear(16, CLASSES))
-
-    def forward(self, numerical_values: Tensor, categorical_values: Tensor) -> dict[str, Tensor]:
-        categories = self.table(categorical_values).flatten(1).to(numerical_values.dtype)
-        return {"logits": self.body(torch.cat([numerical_values, categories], 1))}
 
 
 def waveforms() -> nn.Module:
@@ -83,6 +71,11 @@ def series() -> nn.Module:
     )
 
 
+def tables() -> nn.Module:
+    sizes = {"numerical_size": 6, "categorical_sizes": [20, 20, 20], "hidden_size": 16, "num_hidden_layers": 2}
+    return TabularMLP(TabularConfig(**sizes, num_labels=CLASSES))
+
+
 Size = tuple[int, ...]
 MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "pixels": (lambda: build("vit", attn_implementation="eager"), {"pixel_values": (3, 16, 16)}),
@@ -91,7 +84,7 @@ MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "transposed": (transposed, {"input_features": (16, 24)}),
     "film": (films, {"pixel_values": (4, 3, 16, 16)}),
     "series": (series, {"past_values": (24, 2), "past_observed_mask": (24, 2)}),
-    "table": (TableModel, {"numerical_values": (6,), "categorical_values": (3,)}),
+    "table": (tables, {"numerical_values": (6,), "categorical_values": (3,)}),
     "tokens": (lambda: build("bert"), {"input_ids": (10,), "attention_mask": (10,)}),
 }
 FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "film", "series")
@@ -104,12 +97,17 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "regmixup": FLOATS,
     "cmixup": (*FLOATS, "table", "tokens"),
     "gaussian": (*FLOATS, "tokens"),
+    "adversarial": (*FLOATS, "tokens"),
+    "interpolated_adversarial": FLOATS,
     "tabular": (*FLOATS, "table"),
     "resizemix": ("pixels",),
     "fmix": ("pixels",),
     "gridmix": ("pixels",),
     "saliencymix": ("pixels",),
     "attentive": ("pixels",),
+    "puzzlemix": ("pixels",),
+    "patchmix": ("pixels",),
+    "mosaic": ("pixels",),
     "transmix": ("pixels",),
     "between_class": ("waveform",),
     "specmix": ("spectrogram", "transposed"),
@@ -119,14 +117,15 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "manifold": tuple(MODALITIES),
     "features": tuple(MODALITIES),
     "sentence": tuple(MODALITIES),
-    "mosaic": (),  # boxes, and labels of pixels
     "intra": (),  # labels of tokens
     "sftmix": (),  # language models
 }
-UNMIXED = ("gaussian",)  # draws neither partner nor lam
-ADDED = ("regmixup",)  # gives the model the mixed rows after the clean ones
+UNMIXED = ("gaussian", "adversarial")  # draws neither partner nor lam
+# Gives the model other rows beside the mixed ones, which are these.
+ADDED = {"regmixup": slice(-ROWS, None), "interpolated_adversarial": slice(ROWS)}
 LATE = ("sentence",)  # mixes what the loss is given
 PER_PLACE = ("span_cut", "ssmix")  # leaves special tokens where they are: their ends are in test_spans.py
+FOUR = ("mosaic",)  # labels a row
 HEARD = ("between_class", "transmix")  # lam is not the share of content
 SINGLE = [name for name, method in METHODS.items() if not method.for_pairs]
 
@@ -142,14 +141,17 @@ def batch_of(modality: str, method: str = "", rows: int = ROWS, constant: bool =
     rng, batch = torch.Generator().manual_seed(3), {}
     for key, size in MODALITIES[modality][1].items():
         if "mask" in key:
-            batch[key] = torch.ones(rows, *size, dtype=torch.long)
+            batch[key] = torch.ones(rows, *size, dtype=torch.float if "observed" in key else torch.long)
         elif key in ("input_ids", "categorical_values"):
             batch[key] = torch.randint(3, 20, (rows, *size), generator=rng)
         else:
             batch[key] = torch.randn(rows, *size, generator=rng)
         if constant and "mask" not in key:
             batch[key] = (
-                (torch.arange(rows) + 1).reshape(-1, *(1,) * len(size)).expand(rows, *size).to(batch[key].dtype)
+                (torch.arange(rows) % CLASSES + 1)
+                .reshape(-1, *(1,) * len(size))
+                .expand(rows, *size)
+                .to(batch[key].dtype)
             )
     labels = torch.arange(rows) % CLASSES
     if method == "cmixup":
@@ -162,7 +164,7 @@ def inputs_of(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def floats(inputs: dict[str, Any]) -> dict[str, Tensor]:
-    return {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and "mask" not in k}
 
 
 def is_refused(method: str, modality: str) -> bool:
@@ -195,7 +197,7 @@ def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None
 
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
     """Return the model's inputs that belong to mixed rows."""
-    own = slice(-ROWS, None) if method in ADDED else slice(None)
+    own = ADDED.get(method, slice(None))
     return {key: value[own] if isinstance(value, Tensor) else value for key, value in mixed.inputs.items()}
 
 
@@ -212,7 +214,7 @@ def test_both_ends_are_exact(method: str, modality: str) -> None:
                 loss = mixed.loss({"logits": scores})
             assert (mixed.lam == lam).all()
             if method not in LATE:
-                torch.testing.assert_close(scores[-ROWS:], plain[source], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(scores[ADDED.get(method, slice(None))], plain[source], rtol=1e-4, atol=1e-5)
             labels = next(batch[key] for key in ("labels", "target_values") if key in batch)
             assert torch.equal(
                 mixed.targets, torch.eye(CLASSES)[labels][source] if labels.dim() == 1 else labels[source]
@@ -231,22 +233,25 @@ def blends_inputs(method: str, modality: str) -> bool:
 
 @pytest.mark.parametrize("lam_per", ["batch", "row"])
 @pytest.mark.parametrize(("method", "modality"), [case for case in MIXED if blends_inputs(*case)])
-def test_lam_is_the_share_of_own_content(method: str, modality: str, lam_per: Any) -> None:
-    """Rows of one value each: the mean of a mixed row tells how much of it is its own."""
+def test_targets_are_the_shares_of_what_is_seen(method: str, modality: str, lam_per: Any) -> None:
+    """Rows of one value for each class: the mean of a mixed row is that of the values by its targets."""
     model, batch = model_of(modality), batch_of(modality, method, constant=True)
     for seed in range(3):
         config = MixupConfig(method, lam_per=lam_per, draw_seed=seed, self_check=False)
         with Mixup(config)(model, batch) as mixed:
             inputs = mixed_inputs(mixed, method)
-        values = torch.arange(ROWS) + 1.0
-        expected = mixed.lam * values + (1 - mixed.lam) * values[mixed.partner]
+        expected = mixed.targets @ (torch.arange(CLASSES) + 1.0)
         for key, value in floats(inputs).items():
             torch.testing.assert_close(value.flatten(1).mean(1), expected, rtol=1e-4, atol=1e-4, msg=key)
+        if method not in FOUR:  # and lam is the weight of the own label
+            labels = torch.eye(CLASSES)[torch.arange(ROWS) % CLASSES]
+            by_lam = mixed.lam[:, None] * labels + (1 - mixed.lam[:, None]) * labels[mixed.partner]
+            torch.testing.assert_close(mixed.targets, by_lam)
 
 
 @pytest.mark.parametrize(("method", "modality"), MIXED)
 def test_rows_targets_dtypes_and_the_users_tensors(method: str, modality: str) -> None:
-    """Odd batches and one row; two non-zero targets that sum to 1; 16 bits stay 16 bits; nothing is written to."""
+    """Odd batches and one row; targets of two rows that sum to 1; 16 bits stay 16 bits; nothing is written to."""
     model = model_of(modality)
     for rows in (ROWS, 1):
         batch = batch_of(modality, method, rows)
@@ -260,7 +265,7 @@ def test_rows_targets_dtypes_and_the_users_tensors(method: str, modality: str) -
         targets = mixed.targets
         assert targets.dtype == torch.float32
         torch.testing.assert_close(targets.sum(-1), torch.ones(len(targets)))
-        assert ((targets > 0).sum(-1) <= 2).all()
+        assert ((targets > 0).sum(-1) <= (4 if method in FOUR else 2)).all()
         if method not in UNMIXED and rows > 1:
             assert not (mixed.partner == torch.arange(rows)).any()
     low = {
