@@ -171,6 +171,20 @@ def test_one_row_and_rows_left_alone_are_as_they_were() -> None:
     torch.testing.assert_close(model(**batch).loss, own, rtol=0, atol=0)  # the model's own loss again
 
 
+@pytest.mark.slow
+def test_a_compiled_detector_has_the_same_loss() -> None:
+    """The loss with weights, and matching, are never compiled."""
+    torch._dynamo.reset()
+    model, batch, mixup = build_detector("yolos"), batch_for("yolos"), Mixup("mixup")
+    compiled, found = torch.compile(model, backend="eager"), []
+    for runs in (compiled, model):
+        mixup.set_step(0)
+        with mixup(runs, batch) as mixed:
+            found.append(mixed.loss(runs(**mixed.inputs)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    torch._dynamo.reset()
+
+
 def rows_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(batch, values)) for values in zip(*batch.values())]
 

@@ -171,6 +171,25 @@ def test_accumulated_batches_are_one_batch(method: str) -> None:
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5 * float(1 + one.abs().max()))
 
 
+def test_a_compiled_model_with_an_auxiliary_head_is_traced_once() -> None:
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    torch._dynamo.reset()
+    model, batch, mixup = build_segmenter("beit"), maps(3), Mixup("cutmix")
+    mixup.prepare(model)
+    counter, losses, traced = CompileCounterWithBackend("eager"), [], []
+    for runs in (torch.compile(model, backend=counter), model):
+        mixup.set_step(0)
+        for _ in range(3):
+            with mixup(runs, batch) as mixed:
+                outputs = runs(**mixed.inputs)
+            losses.append(mixed.loss(outputs))
+            traced.append(counter.frame_count)
+    assert set(traced) == {1}
+    torch.testing.assert_close(torch.stack(losses[:3]), torch.stack(losses[3:]), rtol=1e-4, atol=1e-5)
+    torch._dynamo.reset()
+
+
 def rows_of(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
     return [dict(zip(batch, values)) for values in zip(*batch.values())]
 

@@ -135,7 +135,7 @@ def _with(loss: Callable[..., Any], name: str, criterion: type) -> Callable[...,
         raise ImportError(f"{own.__name__} of this release of transformers does not use {name}")
     made = FunctionType(own.__code__, {**own.__globals__, name: criterion}, own.__name__, own.__defaults__)
     made.__kwdefaults__ = own.__kwdefaults__
-    return made
+    return torch.compiler.disable(made)  # the compiler looks names up in a module's globals; matching is on the CPU
 
 
 WEIGHTED: dict[Callable[..., Any], Callable[..., Any]] = {
