@@ -50,14 +50,14 @@ class MixedBatch:
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace
-        self._partners: list[Tensor | None] = [self.partner]  # by which sites that were armed for this batch are known
+        self._partners = [self.partner]  # by which sites that were armed for this batch are known
         self._logits: Tensor | None = None
 
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
         if self.rate:
             self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
-        self._partners += [site.partner for site in sites_of(self._model).armed]
+        self._partners += [site.partner for site in sites_of(self._model).armed if site.partner is not None]
         return self
 
     @property

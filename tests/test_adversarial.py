@@ -30,6 +30,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.doors import DOORS
+from tests.segmenters import build_segmenter, maps
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -456,6 +457,21 @@ def test_embeddings_of_other_heads_move_up_the_models_own_loss(make: Any) -> Non
     shift = mixed.params.points["input_ids"][0]
     torch.testing.assert_close(shift.flatten(1).norm(dim=1), torch.full((6,), 2e-2), rtol=1e-4, atol=0)
     assert (shift[batch["attention_mask"] == 0] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["segformer", "beit"])
+def test_pixels_with_labels(name: str) -> None:
+    """The model's own loss, of clean and of moved pictures; auxiliary heads count in it, not in the attack."""
+    model, batch = build_segmenter(name), maps(3)
+    moved = batch["pixel_values"].clone().requires_grad_()
+    labels = batch["labels"].masked_fill(batch["labels"] == 255, -100)
+    scores = F.interpolate(model(pixel_values=moved).logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(scores, labels), moved)
+    losses = [model(**batch).loss, model(**{**batch, "pixel_values": moved + 0.3 * gradient.sign()}).loss]
+    with Mixup({"method": "adversarial", "epsilon": 0.3})(model, batch) as mixed:
+        outputs = model(**mixed.inputs)
+    torch.testing.assert_close(mixed.loss(outputs), sum(losses) / 2, rtol=1e-4, atol=1e-5)
+    assert losses[1] > losses[0]
 
 
 def test_padding_of_sounds_stays_and_several_inputs_move_together() -> None:

@@ -114,7 +114,7 @@ def test_train_resumes_to_the_same_weights(config: Path, tmp_path: Path, where: 
     assert all(torch.equal(whole[name], on[name]) and torch.equal(whole[name], last[name]) for name in whole)
 
 
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "switch"])
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "switch", "regmixup", "adversarial"])
 def test_preview_of_pictures(config: Path, tmp_path: Path, method: str) -> None:
     output = tmp_path / "mixed.png"
     assert run("preview", config, "--method", method, "--output", output) == 0

@@ -14,6 +14,7 @@ from hf_mixup.losses import mixed_loss_sum
 from hf_mixup.methods.base import Batch, Method, Params, Request, Term
 from hf_mixup.sites.attack import Space, scored, space_of, with_points
 from hf_mixup.sites.inputs import float_keys
+from hf_mixup.sites.maps import at_pixels
 from hf_mixup.sites.noise import IDS, install_noise
 from hf_mixup.sites.rows import joined, rows_of
 
@@ -53,6 +54,7 @@ class Adversarial(Method):
         "author={Goodfellow, Ian J. and Shlens, Jonathon and Szegedy, Christian}, booktitle={ICLR}, year={2015}}"
     )
     own_loss = True
+    for_pixels = True
 
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
@@ -91,6 +93,7 @@ class Adversarial(Method):
 
             def loss_of(points: Tensor) -> Tensor:
                 logits, smoothing, bce = logits_at(points), cfg.label_smoothing, cfg.loss == "bce"
+                logits = at_pixels(model, logits, labels) if labels.dim() == 3 else logits
                 return mixed_loss_sum(logits, labels, labels, whole, request.kind, smoothing, weights, bce)
 
             return space.named(self._climb(space, loss_of, "fgm" if tokens else "fgsm", seed))

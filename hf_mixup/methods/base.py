@@ -79,10 +79,10 @@ class Request:
         batch: the model inputs, without labels.
         labels: their labels, [B] or [B, C].
         prob: chance in [0, 1] to mix, after the schedule.
-        kind: the problem type of the labels.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
         boxes: whether the labels are boxes, which `labels` do not hold.
+        kind: the problem type of the labels.
         guide: another model that is asked where to look in the pictures; None to ask the model in training.
     """
 
