@@ -15,7 +15,7 @@ from hf_mixup.errors import did_you_mean
 from hf_mixup.evaluation import pictures, texts
 from hf_mixup.evaluation.arguments import ADVERSARIAL, CALIBRATION, CORRUPTION, NOISE, OOD, EvaluateArguments
 from hf_mixup.evaluation.rows import Change, attack
-from hf_mixup.tasks.arguments import IMAGE, TEXT, TOKENS, TaskArguments
+from hf_mixup.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.data import load_raw, of_modality
 from hf_mixup.tasks.prepared import Prepared
 
@@ -23,6 +23,7 @@ KNOWN = {
     IMAGE: (CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD),
     TEXT: (CALIBRATION, CORRUPTION, NOISE, OOD),
     TOKENS: (CALIBRATION,),
+    AUDIO: (CALIBRATION,),
 }
 _PIXEL_NOISE, _LETTER_NOISE = [0.05, 0.1, 0.2, 0.3], [0.05, 0.1, 0.2, 0.4]
 
@@ -105,9 +106,9 @@ def _of_pictures(
                 eps,
                 prepared.evaluated.__getitem__,
                 attack(name, eps, evaluation, processor, seed),
-                (evaluation.attack_steps,) if name == "pgd" else (),
+                (evaluation.adversarial_steps,) if name == "pgd" else (),
             )
-            for name in evaluation.attacks
+            for name in evaluation.adversarial_attacks
             for eps in sorted(evaluation.epsilons)
         ]
 
