@@ -244,7 +244,7 @@ def test_all_suites_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     message = fails(capsys, "evaluate", tmp_path / "out", "--suite", "adversarial", *QUIET)
     assert "suite 'adversarial' is not for text-classification" in message
-    flags = ("--suite", "corruption,noise,ood", "--severities", 5, "--noise_levels", 1, "--tta", "head:3,dropout:2")
+    flags = ("--suite", "all", "--severities", 5, "--noise_levels", 1, "--tta", "head:3,dropout:2")
     results = evaluate(tmp_path / "out", *flags)
     assert {each["split"] for each in results} == {
         *("test", "test, tta", "test against random_tokens", "test, replaced_letters 1"),

@@ -23,7 +23,8 @@ class EvaluateArguments:
         suite: `calibration` scores each test split, before and after a temperature that is fitted on validation rows
             alone; `corruption` adds common corruptions (of texts: typos and lost words) at five severities; `noise`
             adds noise to the inputs, and compares models that were trained on wrong labels (`noise_runs`);
-            `adversarial` attacks the pictures; `ood` tells rows of another kind from the test rows.
+            `adversarial` attacks the pictures; `ood` tells rows of another kind from the test rows; `all` is what the
+            task knows of these.
         tta: views of test-time augmentation, see `evaluation.views.parse_views`.
         adversarial_eps: largest change of a pixel in pictures from 0 to 1; fractions such as 8/255 are read.
         baseline: an earlier evaluation (its folder or results.json) of the model that errors are compared with.
@@ -82,7 +83,6 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         self.suite = _chosen("suite", self.suite, (*SUITES, ALL))
-        self.suite = [name for name in SUITES if ALL in self.suite or name in self.suite]
         self.adversarial_attacks = _chosen("adversarial_attacks", self.adversarial_attacks, ATTACKS)
         self.tta = words(self.tta or ()) or None
         self.corruptions = words(self.corruptions or ()) or None
