@@ -85,7 +85,7 @@ def batch(rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.drawn
 def test_all_suites_of_pictures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--suite", "all", "--tta", "flip,crops:0.9", "--corruptions", "contrast", "frost", "--severities", 1, 5)
-    results = evaluate(model, *flags, "--noise_levels", 0.2, "--attack_eps", "4/255", "--attack_steps", 2)
+    results = evaluate(model, *flags, "--noise_levels", 0.2, "--adversarial_eps", "4/255", "--adversarial_steps", 2)
     shown = capsys.readouterr().out
     made = {path.name for path in (model / "evaluation").iterdir()}
     drawn = {f"{name}.png" for name in ("reliability", "corruption", "noise", "adversarial", "ood")}
@@ -126,7 +126,7 @@ def test_attacks_lower_the_likelihood_and_stay_in_their_ball(model: Path) -> Non
     pixels, labels = batch(rows)
     mean, std, eps = 0.5, 0.5, 8 / 255
     for name in ("fgsm", "pgd"):
-        change = attack(name, eps, EvaluateArguments(attack_steps=3), rows.processor, seed=0)
+        change = attack(name, eps, EvaluateArguments(adversarial_steps=3), rows.processor, seed=0)
         moved = change(classifier, {"pixel_values": pixels, "labels": labels}, 0)["pixel_values"]
         seen, before = moved * std + mean, pixels * std + mean
         assert float((seen - before).abs().max()) == pytest.approx(eps, rel=1e-3)
@@ -244,7 +244,7 @@ def test_all_suites_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     message = fails(capsys, "evaluate", tmp_path / "out", "--suite", "adversarial", *QUIET)
     assert "suite 'adversarial' is not for text-classification" in message
-    flags = ("--suite", "corruption,noise,ood", "--severities", 5, "--noise_levels", 1, "--tta", "head:3,dropout:2")
+    flags = ("--suite", "all", "--severities", 5, "--noise_levels", 1, "--tta", "head:3,dropout:2")
     results = evaluate(tmp_path / "out", *flags)
     assert {each["split"] for each in results} == {
         *("test", "test, tta", "test against random_tokens", "test, replaced_letters 1"),
@@ -444,11 +444,11 @@ def test_labels_are_numbered_as_the_model_numbers_them(model: Path, capsys: pyte
             "corruptions has 'fgo', which is not known: did you mean 'fog'",
         ),
         (["--severities", "6"], "severities has 6: expected numbers from 1 to 5"),
-        (["--attacks", "pdg"], "did you mean 'pgd'?"),
-        (["--attack_eps", "8/0"], "attack_eps has '8/0': expected a number or a fraction"),
-        (["--attack_eps", "8"], "attack_eps has 8: expected numbers above 0 to 1"),
+        (["--adversarial_attacks", "pdg"], "did you mean 'pgd'?"),
+        (["--adversarial_eps", "8/0"], "adversarial_eps has '8/0': expected a number or a fraction"),
+        (["--adversarial_eps", "8"], "adversarial_eps has 8: expected numbers above 0 to 1"),
         (["--noise_levels", "0.1", "0.1"], "has a number twice"),
-        (["--attack_steps", "0"], "attack_steps=0"),
+        (["--adversarial_steps", "0"], "adversarial_steps=0"),
         (["--baseline", "nowhere"], "baseline: no such results of an evaluation"),
         (["--noise_runs", "./nowhere"], "no such folder of a model: ./nowhere"),
         (["--task", "image-text"], "evaluate scores image-classification, text-classification, token-classification"),
@@ -524,3 +524,26 @@ def test_what_compare_left_is_evaluated_with_a_config_or_without(trained: Path, 
     assert of(results, "test")["nll"] == pytest.approx(alone["nll"], rel=1e-5)
     assert of(results, "test, gaussian_pixel_noise 0.5")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_sounds_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("soundfile")
+    from tests.test_audio_task import SMALL
+
+    training = {"max_steps": 1, "use_cpu": True, "report_to": "none", "output_dir": str(tmp_path / "out")}
+    assert run("train", write(tmp_path / "c.yaml", {**SMALL, **training})) == 0
+    capsys.readouterr()
+    own = json.loads((tmp_path / "out" / "test_results.json").read_text())
+    assert of(evaluate(tmp_path / "out"), "test")["nll"] == pytest.approx(own["test_nll"], rel=1e-4)
+    assert "which has calibration" in fails(capsys, "evaluate", tmp_path / "out", "--suite", "noise", *QUIET)
+
+
+def test_the_best_model_of_a_comparison_knows_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("metric_bars", "reliability_diagram"):
+        monkeypatch.setattr(f"hf_mixup.compare.output.{name}", lambda *args, **kwargs: None)
+    config = write(tmp_path / "c.yaml", {**IMAGE, "max_steps": 1, "output_dir": str(tmp_path / "out")})
+    assert run("compare", config, "--methods", "none,cutmix") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    mine = evaluate(tmp_path / "out" / "best")
+    (its,) = [each["metrics"] for each in results if each["split"] == "test" and each["method"] == mine[0]["method"]]
+    assert of(mine, "test")["nll"] == pytest.approx(its["nll"], rel=1e-5)

@@ -23,9 +23,10 @@ class EvaluateArguments:
         suite: `calibration` scores each test split, before and after a temperature that is fitted on validation rows
             alone; `corruption` adds common corruptions (of texts: typos and lost words) at five severities; `noise`
             adds noise to the inputs, and compares models that were trained on wrong labels (`noise_runs`);
-            `adversarial` attacks the pictures; `ood` tells rows of another kind from the test rows.
+            `adversarial` attacks the pictures; `ood` tells rows of another kind from the test rows; `all` is what the
+            task knows of these.
         tta: views of test-time augmentation, see `evaluation.views.parse_views`.
-        attack_eps: largest change of a pixel in pictures from 0 to 1; fractions such as 8/255 are read.
+        adversarial_eps: largest change of a pixel in pictures from 0 to 1; fractions such as 8/255 are read.
         baseline: an earlier evaluation (its folder or results.json) of the model that errors are compared with.
         noise_runs: folders of models like this one, trained with other shares of wrong labels (`label_noise`).
 
@@ -67,14 +68,14 @@ class EvaluateArguments:
     noise_runs: list[str] | None = field(
         default=None, metadata={"help": "Models trained with other shares of wrong labels, for a curve over the share."}
     )
-    attacks: list[str] = field(
+    adversarial_attacks: list[str] = field(
         default_factory=lambda: list(ATTACKS), metadata={"help": "Attacks on pictures. [fgsm pgd]"}
     )
-    attack_eps: list[str] = field(
+    adversarial_eps: list[str] = field(
         default_factory=lambda: ["1/255", "2/255", "4/255", "8/255"],
         metadata={"help": "Largest change of a pixel by an attack, in [0, 1]. [1/255 2/255 4/255 8/255]"},
     )
-    attack_steps: int = knob(10, "Steps of pgd.")
+    adversarial_steps: int = knob(10, "Steps of pgd.")
     ood_dataset: str | None = knob(None, "Data set of another kind (default: strange rows made of the test rows).")
     ood_split: str | None = knob(None, "Split of ood_dataset (default: test, or else its first).")
     baseline: str | None = knob(None, "Evaluation of another model, for the mean corruption error relative to it.")
@@ -82,21 +83,20 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         self.suite = _chosen("suite", self.suite, (*SUITES, ALL))
-        self.suite = [name for name in SUITES if ALL in self.suite or name in self.suite]
-        self.attacks = _chosen("attacks", self.attacks, ATTACKS)
+        self.adversarial_attacks = _chosen("adversarial_attacks", self.adversarial_attacks, ATTACKS)
         self.tta = words(self.tta or ()) or None
         self.corruptions = words(self.corruptions or ()) or None
-        self.attack_eps = words(self.attack_eps)
+        self.adversarial_eps = words(self.adversarial_eps)
         _in_range("severities", self.severities, 1, 5)
         _in_range("noise_levels", self.noise_levels or [0.1], 0, 1)
-        _in_range("attack_eps", self.epsilons, 0, 1)
-        if self.attack_steps < 1:
-            raise ValueError(f"attack_steps={self.attack_steps}: expected a whole number from 1 on")
+        _in_range("adversarial_eps", self.epsilons, 0, 1)
+        if self.adversarial_steps < 1:
+            raise ValueError(f"adversarial_steps={self.adversarial_steps}: expected a whole number from 1 on")
 
     @property
     def epsilons(self) -> list[float]:
         """Largest changes of a pixel, as numbers."""
-        return [_number("attack_eps", text) for text in self.attack_eps]
+        return [_number("adversarial_eps", text) for text in self.adversarial_eps]
 
 
 def words(values: Iterable[str]) -> list[str]:

@@ -11,13 +11,14 @@ import torch
 from datasets import ClassLabel, Dataset, List
 from transformers import (
     AutoConfig,
+    AutoModelForAudioClassification,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
 
 from hf_mixup.config import CONFIG_NAME, MixupConfig
-from hf_mixup.tasks.arguments import IMAGE, TEXT, TOKENS, TaskArguments
+from hf_mixup.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.data import Splits
 from hf_mixup.tasks.saved import saved_task
 
@@ -25,6 +26,7 @@ AUTO: dict[str, Any] = {
     IMAGE: AutoModelForImageClassification,
     TEXT: AutoModelForSequenceClassification,
     TOKENS: AutoModelForTokenClassification,
+    AUDIO: AutoModelForAudioClassification,
 }
 _ADAPTER = "adapter_config.json"
 _MATTERS = (".safetensors", ".bin", ".json", ".txt", ".model")  # not the card, which an evaluation changes
@@ -66,7 +68,7 @@ def run_label(checkpoint: str) -> tuple[str, int]:
 
 def of_checkpoint(task: TaskArguments, checkpoint: str) -> TaskArguments:
     """Return the task with the saved model in place of the one it was trained from."""
-    return replace(task, model=checkpoint, model_type=None, config_overrides=None, lora_rank=None)
+    return replace(task, model=checkpoint, model_type=None, config_overrides=None, lora_rank=None, audio_rate=None)
 
 
 def files_of(checkpoint: str) -> list[tuple[str, int, int]]:

@@ -13,9 +13,9 @@ from datasets import Dataset
 
 from hf_mixup.errors import did_you_mean
 from hf_mixup.evaluation import pictures, texts
-from hf_mixup.evaluation.arguments import ADVERSARIAL, CALIBRATION, CORRUPTION, NOISE, OOD, EvaluateArguments
+from hf_mixup.evaluation.arguments import ADVERSARIAL, ALL, CALIBRATION, CORRUPTION, NOISE, OOD, EvaluateArguments
 from hf_mixup.evaluation.rows import Change, attack
-from hf_mixup.tasks.arguments import IMAGE, TEXT, TOKENS, TaskArguments
+from hf_mixup.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
 from hf_mixup.tasks.data import load_raw, of_modality
 from hf_mixup.tasks.prepared import Prepared
 
@@ -23,6 +23,7 @@ KNOWN = {
     IMAGE: (CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD),
     TEXT: (CALIBRATION, CORRUPTION, NOISE, OOD),
     TOKENS: (CALIBRATION,),
+    AUDIO: (CALIBRATION,),
 }
 _PIXEL_NOISE, _LETTER_NOISE = [0.05, 0.1, 0.2, 0.3], [0.05, 0.1, 0.2, 0.4]
 
@@ -45,8 +46,10 @@ class Disturbance:
     settings: tuple[Any, ...] = ()
 
 
-def check_suites(evaluation: EvaluateArguments, task: TaskArguments) -> None:
-    """Refuse what a task does not know, or what needs a package that is not there, before anything is loaded.
+def checked_suites(evaluation: EvaluateArguments, task: TaskArguments) -> EvaluateArguments:
+    """Return the arguments with the suites in their order, `all` being those that the task knows.
+
+    What the task does not know, or needs a package that is not there, is refused before anything is loaded.
 
     Raises:
         ValueError: for a task without classes, a suite that the task does not know, or an unknown corruption.
@@ -58,9 +61,10 @@ def check_suites(evaluation: EvaluateArguments, task: TaskArguments) -> None:
             f"evaluate scores {', '.join(KNOWN)}, not {task.task}: `hf-mixup train` and `compare` leave its scores"
         )
     for suite in evaluation.suite:
-        if suite not in known:
+        if suite not in (*known, ALL):
             raise ValueError(f"suite {suite!r} is not for {task.task}, which has {', '.join(known)}")
-    if CORRUPTION in evaluation.suite:
+    suites = [name for name in known if {name, ALL} & set(evaluation.suite)]
+    if CORRUPTION in suites:
         valid = (*pictures.CORRUPTIONS, *pictures.MORE_CORRUPTIONS) if task.task == IMAGE else tuple(texts.CORRUPTIONS)
         for name in evaluation.corruptions or ():
             if name not in valid:
@@ -69,6 +73,7 @@ def check_suites(evaluation: EvaluateArguments, task: TaskArguments) -> None:
             raise ImportError(
                 'corruptions need imagecorruptions-imaug, which is not installed: pip install "hf-mixup[robustness]"'
             )
+    return replace(evaluation, suite=suites)
 
 
 def disturbances(
@@ -105,9 +110,9 @@ def _of_pictures(
                 eps,
                 prepared.evaluated.__getitem__,
                 attack(name, eps, evaluation, processor, seed),
-                (evaluation.attack_steps,) if name == "pgd" else (),
+                (evaluation.adversarial_steps,) if name == "pgd" else (),
             )
-            for name in evaluation.attacks
+            for name in evaluation.adversarial_attacks
             for eps in sorted(evaluation.epsilons)
         ]
 

@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 import hf_mixup
 from hf_mixup.evaluation.arguments import EvaluateArguments
 from hf_mixup.evaluation.checkpoint import check_folder, files_of, load_model, of_checkpoint, relabelled, run_label
-from hf_mixup.evaluation.disturbances import check_suites
+from hf_mixup.evaluation.disturbances import checked_suites
 from hf_mixup.evaluation.parts import Parts, Subject
 from hf_mixup.evaluation.rows import Scorer
 from hf_mixup.evaluation.store import Finished
@@ -57,7 +57,7 @@ def evaluate(
         FileNotFoundError, ImportError: for a model, data or an optional package that is missing.
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
-    check_suites(evaluation, task)
+    evaluation = checked_suites(evaluation, task)
     views = parse_views(evaluation.tta or (), task.task)
     for folder in (checkpoint, *(evaluation.noise_runs or ())):
         check_folder(folder)

@@ -103,7 +103,7 @@ def attack(name: str, eps: float, evaluation: EvaluateArguments, processor: Any,
         if name == "fgsm":
             return {**batch, "pixel_values": fgsm(pixels, loss_of, eps / std, **ends)}
         generator = torch.Generator().manual_seed(seed + number)
-        steps = evaluation.attack_steps
+        steps = evaluation.adversarial_steps
         return {**batch, "pixel_values": pgd(pixels, loss_of, eps / std, steps, generator=generator, **ends)}
 
     return changed

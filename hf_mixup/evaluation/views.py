@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from hf_mixup.augment.tta import View, dropout_passes, five_crops, flip, head, identity, scale, tail
 from hf_mixup.errors import did_you_mean
-from hf_mixup.tasks.arguments import IMAGE, TEXT, TOKENS
+from hf_mixup.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
 
 _PICTURES: dict[str, Callable[[str | None], list[View]]] = {
     "flip": lambda value: [_without(value, flip)],
@@ -20,7 +20,7 @@ _TEXTS: dict[str, Callable[[str | None], list[View]]] = {
 _DROPOUT: dict[str, Callable[[str | None], list[View]]] = {
     "dropout": lambda value: dropout_passes(8 if value is None else int(value))
 }
-_OF_TASK = {IMAGE: _PICTURES | _DROPOUT, TEXT: _TEXTS | _DROPOUT, TOKENS: _DROPOUT}
+_OF_TASK = {IMAGE: _PICTURES | _DROPOUT, TEXT: _TEXTS | _DROPOUT, TOKENS: _DROPOUT, AUDIO: _DROPOUT}
 
 
 def _without(value: str | None, make: Callable[[], View]) -> View:
@@ -33,7 +33,7 @@ def parse_views(specs: Sequence[str], task: str) -> list[View]:
     """Return the row as it is and the views that are named, some with a number behind a colon.
 
     Pictures: `flip`, `crops` (five, of 0.875 of the sides: `crops:0.9`), `scale` (by 1.25). Texts: `head` and `tail`
-    (16 tokens). Both: `dropout` (8 passes).
+    (16 tokens). All: `dropout` (8 passes).
 
     Raises:
         ValueError: for a view that the task does not know (with the nearest one), or a wrong number.
