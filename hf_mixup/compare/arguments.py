@@ -45,7 +45,7 @@ class CompareArguments:
         | None
     ) = field(
         default=None,
-        metadata={"help": "Validation metric that picks the best model (default: nll, or mse for text-regression)."},
+        metadata={"help": "Validation metric that picks the best model (default: nll, or mse for regression)."},
     )
 
     def __post_init__(self) -> None:

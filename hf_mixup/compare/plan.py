@@ -14,7 +14,7 @@ from hf_mixup.compare.runs import determinants, run_args
 from hf_mixup.compare.store import key_of, run_folder
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
-from hf_mixup.tasks.arguments import PAIRS, REGRESSION, TaskArguments
+from hf_mixup.tasks.arguments import NUMBERS, PAIRS, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 from hf_mixup.tasks.quiet import quiet
 
@@ -70,7 +70,7 @@ def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupCon
         ValueError: for methods, settings or data that do not fit, before anything is trained.
     """
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
-    if task.task == REGRESSION and any(variant.smoothing for variant in variants):
+    if task.task in NUMBERS and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     settings = _settings(comparison, task)
     _check_variants(variants, settings[0].prepared)

@@ -5,6 +5,8 @@
     tasks.image       image processor, model, rows of pixels
     tasks.text        tokenizer, model, rows of tokens
     tasks.audio       feature extractor, model, rows of sounds
+    tasks.video       moving emoji, processor, model, rows of frames
+    tasks.tables      data of scikit-learn, columns, model, rows of numbers and categories
     tasks.pairs       processor, dual encoder, rows of pixels and captions; zero-shot classification
     prepare           all of it for one `TaskArguments`                                      (tasks.prepare)
 

@@ -10,21 +10,25 @@ from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
 from hf_mixup.tasks.augmentation import check_augmentations
 
-IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO = TASKS = (
+IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO, VIDEO, TABULAR, TABULAR_REGRESSION = TASKS = (
     *("image-classification", "text-classification", "image-text"),
     *("token-classification", "text-regression", "causal-lm", "seq2seq"),
-    *("audio-classification",),
+    *("audio-classification", "video-classification", "tabular-classification", "tabular-regression"),
 )
+NUMBERS = (REGRESSION, TABULAR_REGRESSION)  # tasks without classes
 BUNDLED, INSTRUMENTS = "emoji", "instruments"
+TABLES = {TABULAR: ("wine", "breast_cancer", "digits"), TABULAR_REGRESSION: ("diabetes",)}  # scikit-learn ships them
 # Bundled data for tasks that emoji are not for.
-_BUNDLED_FOR = {AUDIO: INSTRUMENTS}
+_BUNDLED_FOR = {AUDIO: INSTRUMENTS, **{task: names[0] for task, names in TABLES.items()}}
 # Settings that would be ignored elsewhere, and the tasks that know them.
 _ONLY_FOR = {
     "augment": (IMAGE,),
-    "few_shot": (IMAGE, TEXT, AUDIO),
-    "label_noise": (IMAGE, TEXT, TOKENS, AUDIO),
-    "lora_rank": tuple(task for task in TASKS if task not in (IMAGE, AUDIO)),
+    "few_shot": (IMAGE, TEXT, AUDIO, VIDEO, TABULAR),
+    "label_noise": (IMAGE, TEXT, TOKENS, AUDIO, VIDEO, TABULAR),
+    "lora_rank": (TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ),
     "audio_rate": (AUDIO,),
+    "numerical_columns": (TABULAR, TABULAR_REGRESSION),
+    "categorical_columns": (TABULAR, TABULAR_REGRESSION),
 }
 
 
@@ -58,7 +62,9 @@ class TaskArguments:
 
     task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
     dataset: str = knob(
-        BUNDLED, "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or emoji (for sounds: instruments)."
+        BUNDLED,
+        "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one: emoji; for sounds instruments; "
+        "for tables wine, breast_cancer, digits, diabetes.",
     )
     dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
     train_split: str = knob("train", "Split to train on.")
@@ -69,6 +75,13 @@ class TaskArguments:
     )
     image_column: str = knob("image", "Column with the pictures.")
     audio_column: str = knob("audio", "Column with the sounds.")
+    video_column: str = knob("video", "Column with the clips: a list of pictures a row.")
+    numerical_columns: list[str] | None = field(
+        default=None, metadata={"help": "Tables: columns of numbers (default: all that hold numbers)."}
+    )
+    categorical_columns: list[str] | None = field(
+        default=None, metadata={"help": "Tables: columns of categories (default: all that hold texts or classes)."}
+    )
     text_column: str = knob("text", "Column with the texts; token-classification: with lists of words.")
     source_column: str | None = knob(
         "source", "causal-lm, seq2seq: column with the prompts or sources (causal-lm: null to learn whole texts)."
@@ -95,6 +108,7 @@ class TaskArguments:
     audio_rate: int | None = knob(
         None, "Samples a second for a new model of sounds (default: that of its feature extractor)."
     )
+    frames: int = knob(8, "Video-classification: pictures of a clip that a model sees, spread evenly.")
     max_seconds: float = knob(10.0, "Longer sounds are cut to this.")
     max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
     max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
@@ -109,7 +123,7 @@ class TaskArguments:
             "help": "Image-classification: change training pictures by randaugment, trivialaugment, erasing, ..."
         },
     )
-    cache_images: bool = knob(True, "Keep processed pictures or sounds in memory where they take at most 2 GB.")
+    cache_images: bool = knob(True, "Keep processed pictures, sounds or clips in memory where they take at most 2 GB.")
     caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
     image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
     eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
@@ -139,6 +153,7 @@ class TaskArguments:
             "few_shot",
             "lora_rank",
             "audio_rate",
+            "frames",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -171,11 +186,13 @@ class TaskArguments:
         if self.task == PAIRS:
             named = {"image": self.image_column, "caption": self.caption_column}
             optional = {"id": self.id_column, "class": self.class_column}
+        elif self.task in TABLES:
+            named, optional = {"label": self.label_column}, {}
         elif self.task in (CAUSAL, SEQ2SEQ):
             named, optional = {"target": self.target_column}, {"source": self.source_column}
         else:
-            column = {IMAGE: self.image_column, AUDIO: self.audio_column}.get(self.task, self.text_column)
-            named, optional = {"input": column, "label": self.label_column}, {}
+            inputs = {IMAGE: self.image_column, AUDIO: self.audio_column, VIDEO: self.video_column}
+            named, optional = {"input": inputs.get(self.task, self.text_column), "label": self.label_column}, {}
         return named | {name: column for name, column in optional.items() if column}
 
 

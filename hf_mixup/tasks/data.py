@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,28 @@ from hf_mixup.tasks.arguments import (
     PAIRS,
     REGRESSION,
     SEQ2SEQ,
+    TABLES,
+    TABULAR,
+    TABULAR_REGRESSION,
     TEXT,
     TOKENS,
+    VIDEO,
     TaskArguments,
 )
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
+
+
+def _emoji_video() -> DatasetDict:
+    from hf_mixup.tasks.video import emoji_video
+
+    return emoji_video()
+
+
+def _table(name: str) -> DatasetDict:
+    from hf_mixup.tasks.tables import load_table
+
+    return load_table(name)
+
 
 _BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
     (BUNDLED, IMAGE): lambda: load_emoji("image"),
@@ -37,6 +55,8 @@ _BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
     (BUNDLED, CAUSAL): emoji.emoji_causal,
     (BUNDLED, SEQ2SEQ): emoji.emoji_seq2seq,
     (INSTRUMENTS, AUDIO): load_instruments,
+    (BUNDLED, VIDEO): _emoji_video,
+    **{(name, task): partial(_table, name) for task, names in TABLES.items() for name in names},
 }
 _BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
@@ -243,6 +263,20 @@ def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     return _pictures(rows, split, task)
 
 
+def _clips(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    feature: Any = rows.features[task.video_column]
+    if not isinstance(feature, List) or not isinstance(feature.feature, Image):
+        raise ValueError(
+            f"video column {task.video_column!r} holds {feature}, expected a list of pictures a row: decode the videos "
+            "to frames first"
+        )
+    return rows.cast_column(task.video_column, List(Image(mode="RGB")))
+
+
+def _as_they_are(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    return rows
+
+
 _INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {
     IMAGE: _pictures,
     TEXT: _texts,
@@ -252,6 +286,9 @@ _INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {
     CAUSAL: _written,
     SEQ2SEQ: _written,
     AUDIO: _sounds,
+    VIDEO: _clips,
+    TABULAR: _as_they_are,
+    TABULAR_REGRESSION: _as_they_are,
 }
 _LABELS: dict[str, Callable[[dict[str, Dataset], TaskArguments], tuple[dict[str, Dataset], list[str]]]] = {
     IMAGE: encoded_classes,
@@ -259,6 +296,9 @@ _LABELS: dict[str, Callable[[dict[str, Dataset], TaskArguments], tuple[dict[str,
     TOKENS: encoded_tags,
     REGRESSION: checked_numbers,
     AUDIO: encoded_classes,
+    VIDEO: encoded_classes,
+    TABULAR: encoded_classes,
+    TABULAR_REGRESSION: checked_numbers,
 }
 
 

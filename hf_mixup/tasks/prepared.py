@@ -33,7 +33,20 @@ from hf_mixup.report.results import (
     TAG_METRICS,
 )
 from hf_mixup.report.rows import RowSums, class_sums, token_sums, value_sums
-from hf_mixup.tasks.arguments import AUDIO, CAUSAL, IMAGE, PAIRS, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
+from hf_mixup.tasks.arguments import (
+    AUDIO,
+    CAUSAL,
+    IMAGE,
+    PAIRS,
+    REGRESSION,
+    SEQ2SEQ,
+    TABULAR,
+    TABULAR_REGRESSION,
+    TEXT,
+    TOKENS,
+    VIDEO,
+    TaskArguments,
+)
 from hf_mixup.tasks.data import Splits
 
 
@@ -51,7 +64,7 @@ class Prepared:
 
     Attributes:
         train, evaluated: rows that a model takes, the latter by the name of their split.
-        processing_class: image processor, tokenizer, processor of both, or feature extractor.
+        processing_class: image processor, tokenizer, processor of both, feature extractor, or processor of columns.
         build_model: makes a model anew; seed before calling.
         paired: whether rows are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
         compute_metrics: scores a split from its predictions.
@@ -79,6 +92,14 @@ class Prepared:
     select_by: str = "nll"
     classified: Callable[..., tuple[np.ndarray, np.ndarray]] | None = _as_they_are
     rows: Callable[..., RowSums] | None = class_sums
+
+
+_OF_NUMBERS: dict[str, Any] = {
+    "metrics": REGRESSION_METRICS,
+    "select_by": "mse",
+    "classified": None,
+    "rows": value_sums,
+}
 
 
 def _image(task: TaskArguments, splits: Splits) -> Prepared:
@@ -111,6 +132,38 @@ def _audio(task: TaskArguments, splits: Splits) -> Prepared:
     )
 
 
+def _video(task: TaskArguments, splits: Splits) -> Prepared:
+    from hf_mixup.tasks.video import VideoRows, load_video_model, load_video_processor
+
+    processor = load_video_processor(task)
+    return Prepared(
+        splits=splits,
+        train=VideoRows(splits.train, processor, task),
+        evaluated={split: VideoRows(rows, processor, task) for split, rows in splits.evaluated.items()},
+        processing_class=processor,
+        collator=default_data_collator,
+        build_model=lambda: load_video_model(task, splits.label_names),
+    )
+
+
+def _tabular(task: TaskArguments, splits: Splits) -> Prepared:
+    from hf_mixup.tasks.tables import load_tabular_model, load_tabular_processor, tabular_rows
+
+    processor = load_tabular_processor(task, splits.train)
+    return Prepared(
+        splits=splits,
+        train=tabular_rows(splits.train, processor, task),
+        evaluated={split: tabular_rows(rows, processor, task) for split, rows in splits.evaluated.items()},
+        processing_class=processor,
+        collator=default_data_collator,
+        build_model=lambda: load_tabular_model(task, splits.label_names, processor),
+    )
+
+
+def _tabular_regression(task: TaskArguments, splits: Splits) -> Prepared:
+    return replace(_tabular(task, splits), **_OF_NUMBERS)
+
+
 def _tokenized(
     rows: Callable[[Dataset, Any, TaskArguments], Dataset], task: TaskArguments, splits: Splits, tokenizer: Any
 ) -> dict[str, Any]:
@@ -134,7 +187,7 @@ def _text(task: TaskArguments, splits: Splits) -> Prepared:
 
 
 def _regression(task: TaskArguments, splits: Splits) -> Prepared:
-    return replace(_text(task, splits), metrics=REGRESSION_METRICS, select_by="mse", classified=None, rows=value_sums)
+    return replace(_text(task, splits), **_OF_NUMBERS)
 
 
 def _tokens(task: TaskArguments, splits: Splits) -> Prepared:
@@ -239,4 +292,7 @@ PREPARE: dict[str, Callable[[TaskArguments, Splits], Prepared]] = {
     CAUSAL: _causal,
     SEQ2SEQ: _seq2seq,
     AUDIO: _audio,
+    VIDEO: _video,
+    TABULAR: _tabular,
+    TABULAR_REGRESSION: _tabular_regression,
 }

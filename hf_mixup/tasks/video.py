@@ -1,0 +1,159 @@
+"""Clips: moving emoji, the processor of pictures, the model, and rows of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
+from datasets import Dataset as Rows
+from PIL import Image as Picture
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import AutoImageProcessor, AutoModelForVideoClassification, PreTrainedModel, ViTImageProcessor
+
+from hf_mixup.data import load_emoji
+from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.models import classifier
+
+MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
+"""What the emoji of `emoji_video` do; position i is label i."""
+
+_FRAMES, _SIDE = 8, 32
+_LONGEST_WAY, _WIDEST_TURN, _ZOOM = 14.0, 100.0, 1.8  # pixels, degrees, and times over a clip
+_ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
+_MAX_KEPT, _CHUNK = 2 * 1024**3, 32  # bytes; rows processed at a time
+
+
+def emoji_video() -> DatasetDict:
+    """Clips of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
+
+    Clips are made from the bundled pictures, the same at every call: the emoji of the splits differ as those of
+    `load_emoji("image")` do, and those of `test_shifted` are drawn by another artist. Where a motion starts, how far it
+    goes, how large the emoji is, and a slow drift of another kind are drawn for each clip.
+
+    >>> rows = emoji_video()["validation"]
+    >>> rows.num_rows, len(rows[0]["video"]), rows[0]["video"][0].size
+    (160, 8, (32, 32))
+    """
+    pictures = load_emoji("image")
+    features = Features(
+        {"video": List(Image(mode="RGB")), "label": ClassLabel(names=list(MOTIONS)), "emoji": Value("string")}
+    )
+    made = {}
+    for number, (split, count) in enumerate(_ROWS.items()):
+        generator = np.random.default_rng(number)
+        chosen = generator.permutation(len(pictures[split]))[:count].tolist()
+        rows = pictures[split].select(chosen)
+        clips = [
+            {"video": _clip(row["image"], place % len(MOTIONS), generator), "label": place % len(MOTIONS),
+             "emoji": row["emoji"]}
+            for place, row in enumerate(rows)
+        ]  # fmt: skip
+        made[split] = Rows.from_list(clips, features=features)
+    return DatasetDict(made)
+
+
+def _clip(picture: Any, motion: int, generator: np.random.Generator) -> list[Any]:
+    """Return the frames of one clip."""
+    drift = generator.uniform(-2, 2, 2)
+    begin, angle = generator.uniform(-3, 3, 2), generator.uniform(-20, 20)
+    size, strength = generator.uniform(0.6, 0.8), generator.uniform(0.5, 1.0)
+    name, frames = MOTIONS[motion], []
+    for share in np.linspace(-0.5, 0.5, _FRAMES):
+        x, y = begin + drift * share
+        way, turn, zoom = strength * share * _LONGEST_WAY, angle, size
+        x += {"left": -way, "right": way}.get(name, 0.0)
+        y += {"up": -way, "down": way}.get(name, 0.0)
+        turn += {"clockwise": -1, "counterclockwise": 1}.get(name, 0) * strength * share * _WIDEST_TURN
+        zoom *= _ZOOM ** ({"nearer": 1, "farther": -1}.get(name, 0) * strength * share)
+        frames.append(_placed(picture, x, y, turn, zoom))
+    return frames
+
+
+def _placed(picture: Any, x: float, y: float, turn: float, zoom: float) -> Any:
+    """Return the picture turned (degrees, counterclockwise), resized and moved (pixels, right and down), on white."""
+    middle, angle = (_SIDE - 1) / 2, np.deg2rad(turn)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    back = (
+        *(cos, -sin, middle - cos * (middle + x) + sin * (middle + y)),
+        *(sin, cos, middle - sin * (middle + x) - cos * (middle + y)),
+    )
+    size, kind = (_SIDE, _SIDE), Picture.Transform.AFFINE
+    return picture.transform(size, kind, back, Picture.Resampling.BILINEAR, fillcolor="white")
+
+
+def load_video_processor(task: TaskArguments) -> Any:
+    """Return the image processor of a checkpoint, or a plain one (resize, scale to [-1, 1]), for single frames.
+
+    Raises:
+        ValueError: if the task names no model.
+        OSError: for a checkpoint that has none.
+    """
+    size: dict[str, Any] = {}
+    if task.image_size is not None:
+        size = {"size": {"height": task.image_size, "width": task.image_size}}
+    if task.model is not None:
+        return AutoImageProcessor.from_pretrained(task.model, **size)
+    if task.model_type is None:
+        raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
+    return ViTImageProcessor(**size)
+
+
+def load_video_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+    """Return a classifier of clips with one output a label; see `tasks.models.classifier`."""
+    size = {} if task.image_size is None else {"image_size": task.image_size}
+    return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **size)
+
+
+class VideoRows(Dataset):
+    """Rows of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
+
+    Of each clip `task.frames` frames are taken, spread evenly. Frames are processed once, at the first use; beyond 2 GB
+    of pixels, or with `task.cache_images=False`, each row is processed anew.
+
+    Args:
+        rows: clips as lists of pictures, as `load_splits` returns them.
+        processor: of single pictures.
+
+    >>> from hf_mixup.tasks.data import load_splits
+    >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16, max_train_samples=4)
+    >>> rows = VideoRows(load_splits(task).train, load_video_processor(task), task)
+    >>> rows[0]["pixel_values"].shape
+    torch.Size([8, 3, 16, 16])
+    """
+
+    def __init__(self, rows: Rows, processor: Callable[..., Any], task: TaskArguments) -> None:
+        self.rows, self.processor, self.keep = rows, processor, task.cache_images
+        self.video_column, self.frames = task.video_column, task.frames
+        self.labels: list[int] = list(rows[task.label_column])
+        self._kept: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"pixel_values": self._pixels(index), "labels": self.labels[index]}
+
+    def _pixels(self, index: int) -> Tensor:
+        if self._kept is not None:
+            return self._kept[index]
+        pixels = self._processed(index, index + 1)[0]
+        self.keep = self.keep and len(self) * pixels.nbytes <= _MAX_KEPT
+        if self.keep:
+            starts = range(0, len(self), _CHUNK)
+            self._kept = torch.cat([self._processed(start, start + _CHUNK) for start in starts])
+        return pixels
+
+    def _processed(self, start: int, stop: int) -> Tensor:
+        clips = self.rows[start:stop][self.video_column]
+        frames = [frame for place, clip in enumerate(clips) for frame in self._spread(clip, start + place)]
+        pixels = self.processor(frames, return_tensors="pt")["pixel_values"]
+        return pixels.reshape(len(clips), self.frames, *pixels.shape[-3:])
+
+    def _spread(self, clip: Sequence[Any] | None, row: int) -> list[Any]:
+        if not clip:
+            raise ValueError(f"row {row}: the clip in column {self.video_column!r} has no frame: drop the row")
+        return [clip[place] for place in np.linspace(0, len(clip) - 1, self.frames).round().astype(int)]

@@ -1,0 +1,58 @@
+"""Train a small network on a table, for classes or a number, with mixing.
+
+python recipes/tabular.py recipes/configs/digits_tabular.yaml --method manifold --alpha 0.4
+python recipes/tabular.py recipes/configs/diabetes_tabular.yaml --method cmixup --bandwidth 0.5
+
+Copy this file and change what you need: `hf-mixup train` takes the same steps.
+"""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments, default_data_collator, set_seed
+
+from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.metrics import compute_metrics
+from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.data import load_splits
+from hf_mixup.tasks.tables import load_tabular_model, load_tabular_processor, tabular_rows
+from hf_mixup.tasks.train import checkpoint_to_resume
+
+
+def main() -> None:
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
+    checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
+
+    # Any table with columns of numbers or categories and one of what to predict will do; here you would load your own.
+    splits = load_splits(task)
+    processor = load_tabular_processor(task, splits.train)  # scales and categories, saved with the model
+    set_seed(args.seed)  # before the model is built, as its new weights are random
+    model = load_tabular_model(task, splits.label_names, processor)  # no label names: one output
+
+    # Nothing is mixed here: rows and labels stay as they are until the forward pass.
+    train_rows = tabular_rows(splits.train, processor, task)
+    validation_rows = tabular_rows(splits.validation, processor, task)
+
+    trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
+        model,
+        args,
+        mixup=mixup,
+        data_collator=default_data_collator,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        processing_class=processor,
+        compute_metrics=compute_metrics,  # accuracy and calibration, or errors
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+
+    # Evaluation never mixes.
+    for split, rows in splits.tests.items():
+        metrics = trainer.evaluate(tabular_rows(rows, processor, task), metric_key_prefix=split)
+        trainer.log_metrics(split, metrics)
+        trainer.save_metrics(split, metrics)
+    write_card(trainer, task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Fine-tune or train a classifier of clips with mixing.
+
+python recipes/video_classification.py recipes/configs/emoji_video.yaml --method manifold --alpha 0.4
+accelerate launch --num_processes 2 recipes/video_classification.py recipes/configs/emoji_video.yaml
+
+Copy this file and change what you need: `hf-mixup train` takes the same steps.
+"""
+
+from __future__ import annotations
+
+from transformers import TrainingArguments, default_data_collator, set_seed
+
+from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.metrics import compute_metrics
+from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.data import load_splits
+from hf_mixup.tasks.train import checkpoint_to_resume
+from hf_mixup.tasks.video import VideoRows, load_video_model, load_video_processor
+
+
+def main() -> None:
+    task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
+    checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
+
+    # Any data set with a column of clips (lists of pictures) and one of classes will do; here you would load your own.
+    splits = load_splits(task)
+    processor = load_video_processor(task)
+    set_seed(args.seed)  # before the model is built, as its new weights are random
+    model = load_video_model(task, splits.label_names)
+
+    # Nothing is mixed here: rows and labels stay as they are until the forward pass.
+    train_rows = VideoRows(splits.train, processor, task)
+    validation_rows = VideoRows(splits.validation, processor, task)
+
+    trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
+        model,
+        args,
+        mixup=mixup,
+        data_collator=default_data_collator,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        processing_class=processor,
+        compute_metrics=compute_metrics,  # accuracy and calibration
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+
+    # Evaluation never mixes.
+    for split, rows in splits.tests.items():
+        metrics = trainer.evaluate(VideoRows(rows, processor, task), metric_key_prefix=split)
+        trainer.log_metrics(split, metrics)
+        trainer.save_metrics(split, metrics)
+    write_card(trainer, task)
+
+
+if __name__ == "__main__":
+    main()
