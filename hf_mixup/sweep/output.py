@@ -87,10 +87,10 @@ def write_output(
     write_text(output / "results.json", json.dumps(_results(swept), indent=2) + "\n")
     picture = draw(swept, output / "sweep.png")
     again = f"hf-mixup compare CONFIG --methods 'none,smoothing,{swept.best.label}' --seeds 5"
-    follow = Text(f"The winner was chosen on the validation rows. Whether it helps on the test rows tells: {again}")
+    follow = [Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")]
     made = [Code(command), Code(yaml.safe_dump(dict(settings), sort_keys=False), "All settings"), Text(_with())]
     sections = [
-        Section("What was found", [Text(swept.said), follow]),
+        Section("What was found", [Text(swept.said), *follow, Code(again)]),
         Section("Over alpha", [Picture(picture, _alt(swept), _CAPTION)]),
         Section("Trials", [_table(swept)]),
         Section("The winner, for hf-mixup train", [Code((output / "best.yaml").read_text(encoding="utf-8"))]),
@@ -138,6 +138,11 @@ def draw(swept: Swept, path: Path) -> Path:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e4e7eb", linewidth=0.7)
         panel.set_axisbelow(True)
+    low, high = panels[-1].get_xlim()
+    ticks = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
+    shown_ticks = [tick for tick in ticks if low <= tick <= high]
+    panels[-1].set_xticks(shown_ticks, [f"{tick:g}" for tick in shown_ticks])
+    panels[-1].set_xticks([], minor=True)
     panels[-1].set_xlabel("alpha", fontsize=8.5)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
