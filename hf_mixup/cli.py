@@ -21,6 +21,7 @@ _CHECKPOINT = (
 _COMMANDS = {
     "train": "train one model and leave it, its metrics and its model card in the output folder",
     "compare": "train with several methods and seeds, and compare them in a table and pictures",
+    "sweep": "try methods, alpha, prob and layers, and leave the best settings as a file for train",
     "evaluate": "score a trained classifier under shift, corruption, noise and attack: tables, pictures, model card",
     "preview": "draw a grid of mixed samples with their weights and labels",
     "methods": "list the mixing methods, or what can be mixed in each architecture",
@@ -32,6 +33,7 @@ _EPILOG = """examples:
   hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
   hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
   hf-mixup evaluate runs/cutmix --suite calibration,corruption,ood --tta flip
+  hf-mixup sweep recipes/configs/emoji_image.yaml --methods mixup cutmix --trials 20
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
   hf-mixup check bert --method manifold
 """
@@ -85,7 +87,7 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], l
         _help(name)
         raise SystemExit(0)
     commands: dict[str, Callable[[list[str]], int | None]] = {
-        **{"train": _train, "compare": _compare, "evaluate": _evaluate},
+        **{"train": _train, "compare": _compare, "sweep": _sweep, "evaluate": _evaluate},
         **{"preview": _preview, "methods": _methods, "check": _check},
     }
     return commands[name], rest
@@ -131,6 +133,7 @@ def _help(name: str) -> None:
 def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
     from hf_mixup.compare.arguments import CompareArguments
     from hf_mixup.config import MixupConfig
+    from hf_mixup.sweep.arguments import SweepArguments
     from hf_mixup.tasks import TaskArguments
 
     if name == "preview":
@@ -138,6 +141,8 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
     groups = [("task", TaskArguments), ("mixing", MixupConfig)]
     if name == "compare":
         groups.insert(0, ("comparison", CompareArguments))
+    if name == "sweep":
+        groups.insert(0, ("sweep", SweepArguments))
     if name == "evaluate":
         from hf_mixup.evaluation.arguments import EvaluateArguments
 
@@ -229,6 +234,18 @@ def _evaluate(arguments: list[str]) -> None:
     from hf_mixup.evaluation.main import evaluate
 
     evaluate(checkpoint, evaluation, task, args, own.output_dir)
+
+
+def _sweep(arguments: list[str]) -> None:
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.sweep.arguments import SweepArguments
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    types = [SweepArguments, TaskArguments, MixupConfig, _training_arguments()]
+    sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
+    from hf_mixup.sweep.main import sweep
+
+    sweep(sweeping, task, mixup, args, command=shlex.join(["hf-mixup", "sweep", *arguments]))
 
 
 def _preview(arguments: list[str]) -> None:

@@ -18,6 +18,7 @@ from hf_mixup.methods import METHODS
 from hf_mixup.tasks import TaskArguments, parse_settings
 from tests.conftest import TINY_RUN
 
+RECIPES = Path(__file__).parents[1] / "recipes" / "configs"
 IMAGE: dict[str, Any] = {
     **TINY_RUN,
     "save_strategy": "no",
@@ -63,6 +64,38 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return lines[0]
+
+
+# Settings
+
+
+@pytest.mark.parametrize("recipe", ["emoji_image", "emoji_noisy", "emoji_sft"])
+def test_settings_written_to_a_file_are_read_back(recipe: str, tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    from hf_mixup.tasks.settings import settings_of
+
+    types = [TaskArguments, MixupConfig, TrainingArguments]
+    flags = [
+        "--use_cpu",
+        "--report_to",
+        "none",
+        "--hub_token",
+        "secret",
+        "--layers",
+        "0",
+        "1",
+        "--save_strategy",
+        "epoch",
+    ]
+    filled = parse_settings(types, [str(RECIPES / f"{recipe}.yaml"), *flags])
+    written = settings_of(*filled)
+    again = parse_settings(types, [str(write(tmp_path / "again.yaml", written))])
+    assert "secret" not in str(written)
+    assert again[:2] == filled[:2]
+    own, read = (each[2].to_dict() for each in (filled, again))
+    assert {name for name in own if own[name] != read[name]} <= {"hub_token"}
+    assert json.loads(json.dumps(written)) == written  # plain values only
 
 
 # Commands

@@ -38,7 +38,7 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
     trained: list[tuple[str, int, int, float]] = []
 
     def train_run(
-        prepared: Any, task: Any, variant: Any, args: Any, name: str, settings: Any, show: Callable[[int, int], None]
+        prepared: Any, task: Any, variant: Any, args: Any, name: str, settings: Any, show: Train, watch: Any
     ) -> None:
         trained.append((variant.label, args.seed, len(prepared.train), task.label_noise))
         for step in range(1, 21):

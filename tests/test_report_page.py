@@ -35,7 +35,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     comparison = {"methods": ["none", "smoothing", "mixup", "manifold"], "seeds": 2, "noises": [0.0, 0.4]}
     (folder / "compare.yaml").write_text(yaml.safe_dump({**settings, "compare": comparison}), encoding="utf-8")
 
-    def train_run(prepared: Any, task: Any, variant: Any, args: Any, name: str, determinants: Any, show: Any) -> None:
+    def train_run(prepared: Any, task: Any, variant: Any, args: Any, name: str, determinants: Any, *_: Any) -> None:
         if (variant.label, args.seed, task.label_noise) == ("manifold", 43, 0.4):
             raise RuntimeError("<b>out of memory</b>")
         leave(Path(args.output_dir), prepared, variant.label, args.seed, determinants)

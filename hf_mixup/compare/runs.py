@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import transformers
 from transformers import (
     EvalPrediction,
     PrinterCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -89,6 +90,12 @@ class StepCallback(TrainerCallback):
         self.show(state.global_step, state.max_steps)
 
 
+class WatchCallback(TrainerCallback):
+    """A callback that is told the trainer of its run."""
+
+    trainer: Trainer | None = None
+
+
 def train_run(
     prepared: Prepared,
     task: TaskArguments,
@@ -97,6 +104,7 @@ def train_run(
     name: str,
     settings: Mapping[str, Any],
     show: Callable[[int, int], None],
+    watch: Sequence[WatchCallback] = (),
 ) -> None:
     """Train and evaluate one run; leave model, model card and results in `args.output_dir`."""
     set_seed(args.seed)  # before the model is built: all methods start from the same weights
@@ -104,6 +112,9 @@ def train_run(
     trainer.compute_metrics = scores_even_if_diverged(prepared)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepCallback(show))
+    for callback in watch:
+        callback.trainer = trainer
+        trainer.add_callback(callback)
     trainer.train()
     trainer.save_model()
     metrics: dict[str, dict[str, float | None]] = {}

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.compare.plan import Plan, Run
 from hf_mixup.compare.processes import FullError, cuda_devices, run_side_by_side
-from hf_mixup.compare.runs import run_args, train_run
+from hf_mixup.compare.runs import WatchCallback, run_args, train_run
 from hf_mixup.compare.store import Finished, load_run, whole_or_nothing
 from hf_mixup.tasks.quiet import quiet
 
@@ -33,6 +33,10 @@ class Failed:
 
 
 Outcomes = dict[Run, Finished | Failed]
+
+
+class StopRun(Exception):
+    """Raised by a callback to give a run up; nothing of it is stored."""
 
 
 class NoSpaceError(OSError):
@@ -93,18 +97,24 @@ def _read_back(run: Run) -> Finished | Failed:
     return load_run(run.folder) or Failed("it was stored and cannot be read back")
 
 
-def train_one(run: Run, args: TrainingArguments, show: Callable[[int, int], None]) -> Finished | Failed:
+def train_one(
+    run: Run, args: TrainingArguments, show: Callable[[int, int], None], watch: Sequence[WatchCallback] = ()
+) -> Finished | Failed:
     """Train and store one run, or tell why it failed.
 
     Raises:
         NoSpaceError: if there is no room to store it.
+        StopRun: from a callback of `watch`.
     """
     try:
         with whole_or_nothing(run.folder) as folder:
             name = f"{Path(str(args.output_dir)).name}-{run.variant.label}"
             own_args = run_args(args, run.variant, run.seed, folder)
-            train_run(run.setting.prepared, run.setting.task, run.variant, own_args, name, run.determinants, show)
+            setting = run.setting
+            train_run(setting.prepared, setting.task, run.variant, own_args, name, run.determinants, show, watch)
         return _read_back(run)
+    except StopRun:
+        raise
     except Exception as error:  # whatever a run dies of, the others go on
         if _no_space(error, run.folder):
             raise NoSpaceError(f"no space to store {run.variant.label}, seed {run.seed}: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from hf_mixup.errors import did_you_mean
 from hf_mixup.files import read_config
 
-_SECTIONS = ("compare", "evaluate")  # mappings of settings that one command alone knows
+_SECTIONS = ("compare", "sweep", "evaluate")  # mappings of settings that one command alone knows
 
 
 def parse_settings(
@@ -27,7 +27,7 @@ def parse_settings(
         types: dataclasses whose field names differ from each other.
         argv: the arguments (default: the process's own). A configuration file comes first.
         section: key of the file whose mapping is read as if it stood at the top level. Other mappings that
-            belong to a command (`compare:`, `evaluate:`) are left alone, so that one file serves every command.
+            belong to a command (`compare:`, `sweep:`, `evaluate:`) are left alone: one file serves every command.
         defaults: settings that both the file and the flags win over.
 
     Raises:
