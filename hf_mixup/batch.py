@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from hf_mixup.losses import auxiliary_loss, distilled_loss_sum, label_mass, mixed_loss_sum, soft_scores
 from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Term
+from hf_mixup.methods.maps import refuse_for_maps
 from hf_mixup.sites.hooks import sites_of
+from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.maps import at_pixels, hear_auxiliary, scored_parts
-from hf_mixup.targets import IGNORED, Labels, beside, dense_targets, rest_of
+from hf_mixup.targets import IGNORED, Labels, beside, check_labels, dense_targets, read_labels, rest_of
 
 if TYPE_CHECKING:
     from hf_mixup.engine import Mixup
@@ -52,6 +55,28 @@ class MixedBatch:
         self._mixup, self._model, self._inplace = mixup, model, inplace
         self._partners = [self.partner]  # by which sites that were armed for this batch are known
         self._logits: Tensor | None = None
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether a batch for this model is of this kind."""
+        raise NotImplementedError
+
+    @classmethod
+    def make(
+        cls,
+        mixup: Mixup,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> MixedBatch:
+        """Check a batch, draw how it is mixed, and return it; see `Mixup.__call__` for the arguments.
+
+        Args:
+            model: without wrappers.
+        """
+        raise NotImplementedError
 
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
@@ -126,6 +151,37 @@ class LabelBatch(MixedBatch):
         if self._read.pixels:
             hear_auxiliary(self._model)
         return self
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Return True: what is no other kind is one with labels, or is refused for the lack of them."""
+        return True
+
+    @classmethod
+    def make(
+        cls,
+        mixup: Mixup,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> LabelBatch:
+        """Read the labels as the model's own loss would, and draw; see `MixedBatch.make`.
+
+        Raises:
+            ValueError: for packed sequences, labels outside the classes, or a method without a rule for these labels.
+        """
+        refuse_packed(batch)
+        mixup.check_loss(model, batch)
+        labels = read_labels(model, batch)
+        if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
+            check_labels(labels.values, labels.classes, labels.kind)
+        inputs = model_inputs(model, batch, labels)
+        if labels.pixels:
+            refuse_for_maps(mixup.method, model)
+        params = mixup.draw(model, inputs, labels.values, partner, lam, labels.kind)
+        return cls(mixup, model, inputs, labels, params, inplace)
 
     @property
     def classes(self) -> int:
@@ -242,3 +298,29 @@ class LabelBatch(MixedBatch):
             found = found + (share * (predicted == labels)).sum()
             mass = mass + (share * (labels != IGNORED)).sum()
         return found / mass.clamp(min=1e-12)
+
+
+PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")
+
+
+def refuse_packed(batch: Mapping[str, Any]) -> None:
+    """Refuse sequences that are packed into one row, which have no rows to exchange.
+
+    Raises:
+        ValueError: naming what gives the packing away.
+
+    >>> refuse_packed({"input_ids": torch.zeros(1, 6), "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])})
+    Traceback (most recent call last):
+    ...
+    ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
+    """
+    places = batch.get("position_ids")
+    one_row = isinstance(places, Tensor) and places.dim() == 2 and len(places) == 1
+    found = [key for key in PACKED if batch.get(key) is not None]
+    if one_row and bool((places.diff() < 0).any()):  # type: ignore[union-attr]
+        found.append("position_ids")
+    if found:
+        raise ValueError(
+            f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
+            "packing (packing=False, padding_free=False)"
+        )

@@ -13,23 +13,20 @@ from hf_mixup.batch import LabelBatch, MixedBatch
 from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.batch import PairBatch
 from hf_mixup.contrastive.head import hold_temperature
-from hf_mixup.contrastive.keys import caption_keys
-from hf_mixup.detection.batch import BoxBatch, check_box_loss_once, has_boxes, refuse_detector
+from hf_mixup.detection.batch import BoxBatch
 from hf_mixup.distillation import Teacher
-from hf_mixup.forecasts import FUTURE, ForecastBatch, is_forecast, refuse_forecast
+from hf_mixup.forecasts import ForecastBatch
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Request
-from hf_mixup.pairs import PAIR_IDS, tower_inputs
 from hf_mixup.schedule import Clock
-from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
-from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.maps import install_auxiliary
-from hf_mixup.sites.towers import OTHER_SIDES, is_dual_encoder
-from hf_mixup.targets import LABELS, Labels, ProblemType, check_labels, read_labels
+from hf_mixup.sites.towers import is_dual_encoder
+from hf_mixup.targets import Labels, ProblemType
 
 ITEMS = "num_items_in_batch"
+KINDS: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)  # the last takes what is left
 
 
 class Mixup:
@@ -108,76 +105,13 @@ class Mixup:
         """
         inner = unwrap(model)
         self.check_teacher(inner)
-        if is_dual_encoder(inner):
-            return self._pairs(inner, batch, partner, lam, inplace)
-        if self.method.for_pairs:
+        kind = next(kind for kind in KINDS if kind.takes(inner, batch))
+        if self.method.for_pairs and kind is not PairBatch:
             raise ValueError(
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
-        if has_boxes(batch):
-            return self._boxes(inner, batch, partner, lam, inplace)
-        if is_forecast(batch):
-            return self._forecasts(inner, batch, partner, lam, inplace)
-        refuse_packed(batch)
-        self.check_loss(inner, batch)
-        labels = read_labels(inner, batch)
-        if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
-            check_labels(labels.values, labels.classes, labels.kind)
-        inputs = model_inputs(inner, batch, labels)
-        if labels.pixels:
-            self.check_maps(inner)
-        params = self.draw(inner, inputs, labels.values, partner, lam, labels.kind)
-        return LabelBatch(self, inner, inputs, labels, params, inplace)
-
-    def _forecasts(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> ForecastBatch:
-        refuse_forecast(self, model)
-        inputs, future = dict(batch), batch[FUTURE]
-        params = self.draw(model, inputs, future.flatten(1), partner, lam)
-        return ForecastBatch(self, model, inputs, future, params, inplace)
-
-    def _pairs(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> PairBatch:
-        if not self.config.off and not self.method.for_pairs:
-            names = ", ".join(name for name, method in METHODS.items() if method.for_pairs is True)
-            raise ValueError(
-                f"{type(model).__name__} is a dual encoder, and method {self.config.method!r} does not mix pairs: use "
-                f"one of {names}"
-            )
-        inputs, ids = pair_inputs(batch, model)
-        keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
-        params = self.draw(model, inputs, keys, partner, lam)
-        hold_temperature(model, self.config)
-        return PairBatch(self, model, inputs, keys, ids, params, inplace)
-
-    def _boxes(
-        self,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> BoxBatch:
-        labels = list(batch[LABELS])
-        refuse_detector(model, labels, self)
-        if self.config.self_check:
-            check_box_loss_once(model, batch)
-        inputs = {key: value for key, value in batch.items() if key != LABELS}
-        params = self.draw(model, inputs, torch.zeros(len(labels)), partner, lam, boxes=True)
-        return BoxBatch(self, model, inputs, labels, params, inplace)
+        return kind.make(self, inner, batch, partner, lam, inplace)
 
     def draw(
         self,
@@ -216,20 +150,6 @@ class Mixup:
             boxes=boxes,
         )
         return self.method.draw(request)
-
-    def check_maps(self, model: nn.Module) -> None:
-        """Refuse methods that have no rule for the labels of pixels.
-
-        Raises:
-            ValueError: naming the method.
-        """
-        for each in self.method.choices():
-            if not each.for_pixels:
-                names = ", ".join(name for name, method in METHODS.items() if method.for_pixels)
-                raise ValueError(
-                    f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
-                    f"use one of {names}"
-                )
 
     def check_teacher(self, model: nn.Module) -> None:
         """Refuse a teacher that does not fit the model, and settings that need one where there is none."""
@@ -323,73 +243,6 @@ def unwrap(model: nn.Module) -> nn.Module:
     if not hasattr(model, "module") and not hasattr(model, "_orig_mod"):
         return model  # no wrapper; asking Accelerate would walk through every submodule at every step
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)
-
-
-def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, Any], Tensor | None]:
-    """Return what a dual encoder's towers are given, and the `pair_ids`.
-
-    Raises:
-        ValueError: if a side is missing, the sides differ in their rows, a caption is longer than the text tower takes,
-            or the batch is empty or has labels.
-
-    >>> pair_inputs({"pixel_values": torch.zeros(2, 3, 4, 4)}, torch.nn.Identity())
-    Traceback (most recent call last):
-    ...
-    ValueError: the batch for Identity has no captions ('input_ids'); it holds: pixel_values
-    """
-    name, held = type(model).__name__, ", ".join(batch) or "nothing"
-    inputs = tower_inputs(batch)
-    ids = inputs.get("input_ids")
-    if not isinstance(ids, Tensor):
-        raise ValueError(f"the batch for {name} has no captions ('input_ids'); it holds: {held}")
-    if LABELS in inputs:
-        raise ValueError(
-            f"the batch for {name} has 'labels', which a dual encoder does not take: call them 'pair_ids' if equal "
-            "ones belong together, else leave them out"
-        )
-    others = [v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1]
-    if not others:
-        raise ValueError(f"the batch for {name} has captions, but no {' or '.join(OTHER_SIDES)}; it holds: {held}")
-    for each in (*others, batch.get(PAIR_IDS)):
-        if isinstance(each, Tensor) and len(each) != len(ids):
-            raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
-    if len(ids) == 0:
-        raise ValueError(f"the batch for {name} has no rows")
-    limit = most_tokens(model)
-    if limit is not None and ids.shape[1] > limit:
-        mask = inputs.get("attention_mask")
-        longest = 0 if mask is None else int(mask.sum(-1).argmax())
-        raise ValueError(
-            f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text tower of {name} takes "
-            f"{limit}: tokenize with truncation=True, max_length={limit}, or PairCollator(..., max_length={limit})"
-        )
-    return inputs, batch.get(PAIR_IDS)
-
-
-PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")
-
-
-def refuse_packed(batch: Mapping[str, Any]) -> None:
-    """Refuse sequences that are packed into one row, which have no rows to exchange.
-
-    Raises:
-        ValueError: naming what gives the packing away.
-
-    >>> refuse_packed({"input_ids": torch.zeros(1, 6), "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])})
-    Traceback (most recent call last):
-    ...
-    ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
-    """
-    places = batch.get("position_ids")
-    one_row = isinstance(places, Tensor) and places.dim() == 2 and len(places) == 1
-    found = [key for key in PACKED if batch.get(key) is not None]
-    if one_row and bool((places.diff() < 0).any()):  # type: ignore[union-attr]
-        found.append("position_ids")
-    if found:
-        raise ValueError(
-            f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
-            "packing (packing=False, padding_free=False)"
-        )
 
 
 def _given_partner(partner: Tensor | None, rows: int) -> Tensor | None:

@@ -23,6 +23,27 @@ class ForecastBatch(MixedBatch):
     likelihood, or a squared error) is the mixed loss.
     """
 
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the batch has a future to forecast, and no labels."""
+        return is_forecast(batch)
+
+    @classmethod
+    def make(
+        cls,
+        mixup: Mixup,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> ForecastBatch:
+        """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.make`."""
+        refuse_forecast(mixup, model)
+        inputs, future = dict(batch), batch[FUTURE]
+        params = mixup.draw(model, inputs, future.flatten(1), partner, lam)
+        return cls(mixup, model, inputs, future, params, inplace)
+
     @property
     def targets(self) -> Tensor:
         """The mixed future, in the shape of `future_values`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -9,13 +10,18 @@ from torch import Tensor, nn
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.cached import CachedPass
 from hf_mixup.contrastive.gather import check_equal_rows, world_size
-from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, uses_sigmoid
+from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, hold_temperature, uses_sigmoid
+from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.contrastive.objective import PairObjective
+from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Params
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.pairs import PairMethod
+from hf_mixup.pairs import PAIR_IDS, tower_inputs
+from hf_mixup.sites.captions import most_tokens
 from hf_mixup.sites.check import check_pairs_once, look_at_towers
-from hf_mixup.sites.towers import embeds_of
+from hf_mixup.sites.towers import OTHER_SIDES, embeds_of, is_dual_encoder
+from hf_mixup.targets import LABELS
 
 if TYPE_CHECKING:
     from hf_mixup.engine import Mixup
@@ -44,6 +50,39 @@ class PairBatch(MixedBatch):
         self._objective: PairObjective | None = None
         self._cached: CachedPass | None = None
         self._found: Tensor | float = 0.0
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the model is a dual encoder."""
+        return is_dual_encoder(model)
+
+    @classmethod
+    def make(
+        cls,
+        mixup: Mixup,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> PairBatch:
+        """Read the inputs of both sides, and draw; see `MixedBatch.make`.
+
+        Raises:
+            ValueError: for a method that mixes no pairs, or as `pair_inputs`.
+        """
+        config = mixup.config
+        if not config.off and not mixup.method.for_pairs:
+            names = ", ".join(name for name, method in METHODS.items() if method.for_pairs is True)
+            raise ValueError(
+                f"{type(model).__name__} is a dual encoder, and method {config.method!r} does not mix pairs: use one "
+                f"of {names}"
+            )
+        inputs, ids = pair_inputs(batch, model)
+        keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
+        params = mixup.draw(model, inputs, keys, partner, lam)
+        hold_temperature(model, config)
+        return cls(mixup, model, inputs, keys, ids, params, inplace)
 
     @property
     def objective(self) -> PairObjective:
@@ -126,3 +165,44 @@ class PairBatch(MixedBatch):
             checked_head(self._model, outputs)
         if self.rate and isinstance(method, PairMethod) and method.enters_model:
             check_pairs_once(self._model, method, self.inputs)
+
+
+def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, Any], Tensor | None]:
+    """Return what a dual encoder's towers are given, and the `pair_ids`.
+
+    Raises:
+        ValueError: if a side is missing, the sides differ in their rows, a caption is longer than the text tower takes,
+            or the batch is empty or has labels.
+
+    >>> pair_inputs({"pixel_values": Tensor(2, 3, 4, 4)}, nn.Identity())
+    Traceback (most recent call last):
+    ...
+    ValueError: the batch for Identity has no captions ('input_ids'); it holds: pixel_values
+    """
+    name, held = type(model).__name__, ", ".join(batch) or "nothing"
+    inputs = tower_inputs(batch)
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"the batch for {name} has no captions ('input_ids'); it holds: {held}")
+    if LABELS in inputs:
+        raise ValueError(
+            f"the batch for {name} has 'labels', which a dual encoder does not take: call them 'pair_ids' if equal "
+            "ones belong together, else leave them out"
+        )
+    others = [v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1]
+    if not others:
+        raise ValueError(f"the batch for {name} has captions, but no {' or '.join(OTHER_SIDES)}; it holds: {held}")
+    for each in (*others, batch.get(PAIR_IDS)):
+        if isinstance(each, Tensor) and len(each) != len(ids):
+            raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
+    if len(ids) == 0:
+        raise ValueError(f"the batch for {name} has no rows")
+    limit = most_tokens(model)
+    if limit is not None and ids.shape[1] > limit:
+        mask = inputs.get("attention_mask")
+        longest = 0 if mask is None else int(mask.sum(-1).argmax())
+        raise ValueError(
+            f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text tower of {name} takes "
+            f"{limit}: tokenize with truncation=True, max_length={limit}, or PairCollator(..., max_length={limit})"
+        )
+    return inputs, batch.get(PAIR_IDS)

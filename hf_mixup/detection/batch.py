@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from hf_mixup.batch import MixedBatch
@@ -44,6 +45,30 @@ class BoxBatch(MixedBatch):
         boxes: Any = method.mixed_boxes(labels, params, *size) if mixes else labels  # while these are on the CPU
         super().__init__(mixup, model, inputs, inputs["pixel_values"], params, inplace)
         self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the labels are boxes."""
+        return has_boxes(batch)
+
+    @classmethod
+    def make(
+        cls,
+        mixup: Mixup,
+        model: nn.Module,
+        batch: Mapping[str, Any],
+        partner: Tensor | None,
+        lam: Tensor | float | None,
+        inplace: bool,
+    ) -> BoxBatch:
+        """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.make`."""
+        labels = list(batch[LABELS])
+        refuse_detector(model, labels, mixup)
+        if mixup.config.self_check:
+            check_box_loss_once(model, batch)
+        inputs = {key: value for key, value in batch.items() if key != LABELS}
+        params = mixup.draw(model, inputs, torch.zeros(len(labels)), partner, lam, boxes=True)
+        return cls(mixup, model, inputs, labels, params, inplace)
 
     @property
     def targets(self) -> Any:

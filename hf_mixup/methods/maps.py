@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Method, Params, Request
 
 
 def is_map(labels: Tensor) -> bool:
@@ -46,3 +46,20 @@ def own_pixels(labels: Tensor, params: Params) -> Tensor:
     column = torch.arange(labels.shape[-1], device=labels.device)
     inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
     return (~inside).float()
+
+
+def refuse_for_maps(method: Method, model: nn.Module) -> None:
+    """Refuse a method that has no rule for the labels of pixels.
+
+    Raises:
+        ValueError: naming the method, and those that have one.
+    """
+    from hf_mixup.methods import METHODS
+
+    for each in method.choices():
+        if not each.for_pixels:
+            names = ", ".join(name for name, kind in METHODS.items() if kind.for_pixels)
+            raise ValueError(
+                f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
+                f"use one of {names}"
+            )

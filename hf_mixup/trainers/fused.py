@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine import refuse_packed, unwrap
+from hf_mixup.batch import refuse_packed
+from hf_mixup.engine import unwrap
 from hf_mixup.sites.hooks import Site, sites_of
 from hf_mixup.targets import LABELS
 from hf_mixup.trainers.batch import OwnLossBatch
