@@ -135,7 +135,7 @@ def _draw_sounds(
 
 
 def _changed(mixed: MixedBatch, key: str = "pixel_values") -> tuple[Tensor, list[int]]:
-    """Return the first pictures (or sounds) of a mixed batch and their rows; those that stand behind the clean ones, if any do."""
+    """Return the first pictures (sounds) of a mixed batch and their rows; those behind the clean ones, if there are."""
     pixels, places = mixed.inputs[key], mixed.changed_places
     if places is None or mixed.params.rows is None:
         return pixels[:_SHOWN], list(range(len(pixels[:_SHOWN])))
