@@ -122,8 +122,8 @@ def _spectrogram(axes: Axes, sound: NDArray[np.float64], rate: int | None) -> No
     axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and sound.ndim == 1 else f"{end} frames"])
     axes.tick_params(labelsize=7, colors=MUTED, length=2, pad=1)
     first, last = axes.get_xticklabels()
-    first.set_ha("left")
-    last.set_ha("right")
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     for side in axes.spines.values():
         side.set_visible(False)
 
