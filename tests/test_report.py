@@ -351,3 +351,40 @@ def test_a_table_is_returned_in_notebooks_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
     results: list[report.Result] = [{"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.25}}]
     assert "0.25" in report.comparison_table(results)
+
+
+def test_image_grid_of_strips_is_as_wide_as_asked(tmp_path):
+    strips = np.zeros((3, 3, 4, 32))
+    narrow, wide = (
+        size(report.image_grid(strips, ["a"] * 3, tmp_path / f"{w}.png", columns=1, width=w)) for w in (2, 6)
+    )
+    assert wide[0] - narrow[0] == pytest.approx(4 * 150, abs=2)
+    assert wide[1] > narrow[1]
+
+
+def test_sound_grid_shows_time_to_the_right_low_pitches_below_and_loud_sounds_taller(tmp_path):
+    spectrogram = np.zeros((8, 4))
+    spectrogram[0] = 1  # the first moment
+    spectrogram[:, 0] = 1  # the lowest pitch
+    pixels = png.imread(report.sound_grid([spectrogram], [""], tmp_path / "grid.png"))[..., :3].sum(-1)
+    early, late, late_below = pixels[100, 60], pixels[100, 380], pixels[210, 380]
+    assert early == late_below > late
+    tone = np.sin(np.arange(2000) * 2 * np.pi * 500 / 8000)
+    path = report.sound_grid([tone, tone / 4], ["loud", "soft"], tmp_path / "wave.png", rate=8000, columns=1)
+    blue = np.isclose(png.imread(path)[..., :3], [0, 114 / 255, 178 / 255], atol=0.02).all(-1)
+    heights = [half.any(1).sum() for half in np.array_split(blue, 2)]
+    assert heights[0] > 3 * heights[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("sounds", "captions", "message"),
+    [
+        ([], [], "no sound"),
+        ([np.zeros(5), np.zeros((5, 2))], ["a", "b"], "all be"),
+        ([np.zeros(5)], [], "as many captions"),
+        ([np.full(5, np.nan)], ["a"], "NaN"),
+    ],
+)
+def test_sound_grid_names_bad_input(tmp_path, sounds, captions, message):
+    with pytest.raises(ValueError, match=message):
+        report.sound_grid(sounds, captions, tmp_path / "grid.png")

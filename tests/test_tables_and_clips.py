@@ -266,3 +266,12 @@ def test_compare_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_few_rows_a_class_of_a_table() -> None:
     assert len(prepare(small("tabular-classification", few_shot=3, max_train_samples=None)).train) == 9
+
+
+def test_previews(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "mixed.png"
+    assert run(tmp_path, "video-classification", "--output", str(output), command="preview") == 0
+    assert output.stat().st_size > 10_000
+    assert run(tmp_path, "tabular-regression", "--output", str(output), command="preview") == 2
+    assert "task='tabular-regression' has no preview" in capsys.readouterr().err

@@ -4,6 +4,7 @@
     calibration_plane, training_curves  accuracy against calibration, and losses over the steps
     comparison_table                    the scores as text, best values marked
     image_grid, text_pairs              what mixed images and texts look like
+    sound_grid                          waveforms and spectrograms
     pair_grid, target_matrix            the same for images with captions, and what their targets are
     retrieval_examples                  which pictures a caption finds
 
@@ -17,6 +18,7 @@ from hf_mixup.report.curves import calibration_plane, training_curves
 from hf_mixup.report.images import image_grid
 from hf_mixup.report.pairs import pair_grid, retrieval_examples, target_matrix
 from hf_mixup.report.results import Result, Summary, aggregate
+from hf_mixup.report.sounds import sound_grid
 from hf_mixup.report.table import comparison_table
 from hf_mixup.report.text import TextPair, text_pairs
 
@@ -32,6 +34,7 @@ __all__ = [
     "pair_grid",
     "reliability_diagram",
     "retrieval_examples",
+    "sound_grid",
     "target_matrix",
     "text_pairs",
     "training_curves",

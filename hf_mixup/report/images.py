@@ -26,6 +26,7 @@ def image_grid(
     *,
     columns: int | None = None,
     title: str | None = None,
+    width: float = _CELL,
 ) -> Path:
     """Draw images [N, C, H, W] in a grid, row by row, each with its caption below.
 
@@ -35,6 +36,7 @@ def image_grid(
         path: PNG file to write.
         columns: images per row; by default a nearly square grid of at most 6.
         title: one line above the grid.
+        width: inches of an image.
 
     Raises:
         ValueError: there is no image, the shape is another, a value lies outside [0, 1] or is NaN, the captions are
@@ -46,32 +48,32 @@ def image_grid(
     'mixed.png'
     """
     pixels = _checked(images, captions)
-    count, _, height, width = pixels.shape
+    count, _, high, wide = pixels.shape
     if columns is None:
         columns = min(6, math.ceil(math.sqrt(count)))
     if columns < 1:
         raise ValueError(f"columns must be at least 1, not {columns}")
-    texts = [wrapped(caption, _CAPTION_WIDTH) for caption in captions]
+    texts = [wrapped(caption, round(_CAPTION_WIDTH * width / _CELL)) for caption in captions]
     rows = math.ceil(count / columns)
-    image_height = _CELL * height / width
+    image_height = width * high / wide
     captions_by_row = [texts[row * columns : (row + 1) * columns] for row in range(rows)]
     row_heights = [image_height + 0.1 + _LINE * max(map(_line_count, row)) + _GAP for row in captions_by_row]
     top = _GAP + (0.36 if title else 0.0)
 
-    figure_width = columns * (_CELL + _GAP) + _GAP
+    figure_width = columns * (width + _GAP) + _GAP
     figure_height = top + sum(row_heights)
     figure = new_figure(figure_width, figure_height)
     for index, (image, text) in enumerate(zip(pixels, texts, strict=True)):
         row, column = divmod(index, columns)
-        left = _GAP + column * (_CELL + _GAP)
+        left = _GAP + column * (width + _GAP)
         bottom = figure_height - top - sum(row_heights[:row]) - image_height
-        box = (left / figure_width, bottom / figure_height, _CELL / figure_width, image_height / figure_height)
+        box = (left / figure_width, bottom / figure_height, width / figure_width, image_height / figure_height)
         axes = figure.add_axes(box)
         shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         # A fixed range: matplotlib would otherwise stretch the contrast of every grey image.
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_axis_off()
-        centre = ((left + _CELL / 2) / figure_width, (bottom - 0.06) / figure_height)
+        centre = ((left + width / 2) / figure_width, (bottom - 0.06) / figure_height)
         figure.text(*centre, text, fontsize=_CAPTION_SIZE, color=INK, ha="center", va="top", parse_math=False)
     if title:
         figure.text(

@@ -15,20 +15,21 @@ from hf_mixup.batch import MixedBatch
 from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup
 from hf_mixup.methods import METHODS
-from hf_mixup.report import TextPair, image_grid, pair_grid, text_pairs
-from hf_mixup.tasks.arguments import IMAGE, PAIRS, REGRESSION, TEXT, TaskArguments
+from hf_mixup.report import TextPair, image_grid, pair_grid, sound_grid, text_pairs
+from hf_mixup.tasks.arguments import AUDIO, IMAGE, PAIRS, REGRESSION, TEXT, VIDEO, TaskArguments
 from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
 
 _BATCHES, _SHOWN = 6, 2  # several batches, because lam is one for a whole batch by default
-_DRAWN = (IMAGE, TEXT, REGRESSION, PAIRS)
+_DRAWN = (IMAGE, TEXT, REGRESSION, PAIRS, AUDIO, VIDEO)
+_STRIP = 4.6  # inches of a film strip
 _PAIRS = 6  # one batch, whose targets are a matrix
 
 
 def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, output: Path) -> Path:
     """Draw mixed training samples with lam and label names into a PNG file.
 
-    Pictures are shown as the model gets them. Where the blend happens inside the model, and for texts, a sample stands
-    beside its partner. Pairs are those of one small batch, with the matrix of their targets.
+    Pictures, clips and sounds are shown as the model gets them. Where the blend happens inside the model, and for
+    texts, a sample stands beside its partner. Pairs are those of one small batch, with the matrix of their targets.
 
     Raises:
         ValueError: if the configuration never mixes, or for settings and data that do not fit.
@@ -57,6 +58,8 @@ def draw_preview(
             return _draw_pairs(samples, prepared, output, title)
     if task.task in (TEXT, REGRESSION):
         return _draw_texts(samples, prepared, output)
+    if task.task == AUDIO:
+        return _draw_sounds(samples, prepared, output, title)
     return _draw_images(samples, prepared, output, title)
 
 
@@ -84,23 +87,56 @@ def _samples(
 def _draw_images(
     samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path, title: str
 ) -> Path:
+    """Draw pictures, or clips as strips of their frames, of which the partner's stands below."""
     in_inputs = all(visible for _, _, visible in samples)
+    film = samples[0][0]["pixel_values"].dim() == 5
     pictures, captions = [], []
     for batch, mixed, visible in samples:
         own, rows = _changed(mixed)
         if not in_inputs:  # beside each other, or the mixed picture twice where a switch chose to blend pixels
             other = own if visible else batch["pixel_values"][mixed.partner][rows]
-            own = torch.cat([own, other], dim=-1)
-        pictures.append(_unnormalised(own, prepared.processing_class))
+            own = torch.cat([own, other], dim=-2 if film else -1)
+        pictures.append(_unnormalised(_strips(own) if film else own, prepared.processing_class))
         captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
     if not in_inputs:
-        title += ": blended inside the model; left own, right partner"
-    return image_grid(torch.cat(pictures).numpy(), captions, output, columns=4, title=title)
+        title += (
+            f": blended inside the model; {'above' if film else 'left'} own, {'below' if film else 'right'} partner"
+        )
+    layout: dict[str, Any] = {"columns": 2, "width": _STRIP} if film else {"columns": 4}
+    return image_grid(torch.cat(pictures).numpy(), captions, output, title=title, **layout)
 
 
-def _changed(mixed: MixedBatch) -> tuple[Tensor, list[int]]:
-    """Return the first pictures of a mixed batch and their rows; those that stand behind the clean ones, if any do."""
-    pixels, places = mixed.inputs["pixel_values"], mixed.changed_places
+def _strips(clips: Tensor) -> Tensor:
+    """Return clips [B, T, C, H, W] as pictures [B, C, H, T * W]."""
+    return clips.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _draw_sounds(
+    samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path, title: str
+) -> Path:
+    in_inputs = all(visible for _, _, visible in samples)
+    extractor, names = prepared.processing_class, prepared.splits.label_names
+    key = extractor.model_input_names[0]
+    sounds, captions = [], []
+    for batch, mixed, visible in samples:
+        own, rows = _changed(mixed, key)
+        for sound, row in zip(own, rows, strict=True):
+            caption = _caption(mixed, row, names)
+            sounds.append(sound)
+            captions.append(caption)
+            if not in_inputs:
+                other = int(mixed.partner[row])
+                sounds.append(sound if visible else batch[key][other])
+                captions.append(caption if visible else f"partner: {_label(mixed.labels[other], names)}")
+    if not in_inputs:
+        title += ": blended inside the model; after each sound its partner"
+    heard = [sound.float().numpy() for sound in sounds]
+    return sound_grid(heard, captions, output, rate=extractor.sampling_rate, title=title)
+
+
+def _changed(mixed: MixedBatch, key: str = "pixel_values") -> tuple[Tensor, list[int]]:
+    """Return the first pictures (sounds) of a mixed batch and their rows; those behind the clean ones, if there are."""
+    pixels, places = mixed.inputs[key], mixed.changed_places
     if places is None or mixed.params.rows is None:
         return pixels[:_SHOWN], list(range(len(pixels[:_SHOWN])))
     return pixels[places[:_SHOWN]], mixed.params.rows[:_SHOWN].tolist()
