@@ -192,7 +192,10 @@ def test_ctrl_c_keeps_what_is_finished(
     assert run(*flags) == 0
     assert len(calls) == 5 + 3
     assert run(*flags) == 0
+    assert run(*flags, "--test_splits", "test") == 0
     assert len(calls) == 8, "nothing is scored twice"
+    assert run(*flags, "--max_eval_samples", 11, "--test_splits", "test") == 0
+    assert len(calls) == 8 + 4, "other rows are scored anew"
     assert not list((model / "evaluation" / "finished").glob(".*"))
 
 
@@ -220,6 +223,7 @@ def test_card_is_replaced_and_its_metadata_valid(model: Path) -> None:
     assert "Thanks." in text
     assert "Noise on the inputs" not in text
     assert "](evaluation/reliability.png)" in text
+    assert not (model / "evaluation" / "noise.png").exists()
     found = ModelCard.load(model / "README.md").data.eval_results
     names = [(each.dataset_split, each.metric_type) for each in found]
     assert len(names) == len(set(names))
