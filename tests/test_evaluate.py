@@ -543,8 +543,7 @@ def test_sounds_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_best_model_of_a_comparison_knows_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("metric_bars", "reliability_diagram"):
-        monkeypatch.setattr(f"hf_mixup.compare.output.{name}", lambda *args, **kwargs: None)
+    monkeypatch.setattr("hf_mixup.compare.main.write_report", lambda output, *rest: output / "report.html")
     config = write(tmp_path / "c.yaml", {**IMAGE, "max_steps": 1, "output_dir": str(tmp_path / "out")})
     assert run("compare", config, "--methods", "none,cutmix") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
