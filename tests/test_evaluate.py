@@ -192,7 +192,10 @@ def test_ctrl_c_keeps_what_is_finished(
     assert run(*flags) == 0
     assert len(calls) == 5 + 3
     assert run(*flags) == 0
+    assert run(*flags, "--test_splits", "test") == 0
     assert len(calls) == 8, "nothing is scored twice"
+    assert run(*flags, "--max_eval_samples", 11, "--test_splits", "test") == 0
+    assert len(calls) == 8 + 4, "other rows are scored anew"
     assert not list((model / "evaluation" / "finished").glob(".*"))
 
 
@@ -220,6 +223,7 @@ def test_card_is_replaced_and_its_metadata_valid(model: Path) -> None:
     assert "Thanks." in text
     assert "Noise on the inputs" not in text
     assert "](evaluation/reliability.png)" in text
+    assert not (model / "evaluation" / "noise.png").exists()
     found = ModelCard.load(model / "README.md").data.eval_results
     names = [(each.dataset_split, each.metric_type) for each in found]
     assert len(names) == len(set(names))
@@ -539,8 +543,7 @@ def test_sounds_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_the_best_model_of_a_comparison_knows_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("metric_bars", "reliability_diagram"):
-        monkeypatch.setattr(f"hf_mixup.compare.output.{name}", lambda *args, **kwargs: None)
+    monkeypatch.setattr("hf_mixup.compare.main.write_report", lambda output, *rest: output / "report.html")
     config = write(tmp_path / "c.yaml", {**IMAGE, "max_steps": 1, "output_dir": str(tmp_path / "out")})
     assert run("compare", config, "--methods", "none,cutmix") == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())

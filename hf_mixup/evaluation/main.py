@@ -11,7 +11,7 @@ import transformers
 from transformers import TrainingArguments
 
 import hf_mixup
-from hf_mixup.evaluation.arguments import EvaluateArguments
+from hf_mixup.evaluation.arguments import OOD, EvaluateArguments
 from hf_mixup.evaluation.checkpoint import check_folder, files_of, load_model, of_checkpoint, relabelled, run_label
 from hf_mixup.evaluation.disturbances import checked_suites
 from hf_mixup.evaluation.parts import Parts, Subject
@@ -77,6 +77,9 @@ def evaluate(
             message = f"{parts.done} of {parts.total} parts are finished and kept; the same command goes on from there"
             raise KeyboardInterrupt(message) from None
     pictures = draw_evaluation(results, arrays, output)
+    for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
+        if output / f"{name}.png" not in pictures:
+            (output / f"{name}.png").unlink(missing_ok=True)
     tables = evaluation_tables(results)
     write_text(output / TABLES, tables)
     write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
@@ -139,9 +142,8 @@ def _subject(
     model = load_model(checkpoint, task.task).to(args.device)
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
-        "checkpoint": [checkpoint, files_of(checkpoint)],
+        "checkpoint": files_of(checkpoint) or checkpoint,
         "inputs": [task.task, task.image_size, task.max_length, task.image_column, task.text_column, task.label_column],
-        "data": {split: rows._fingerprint for split, rows in splits.evaluated.items()},
         "seed": args.seed,
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],

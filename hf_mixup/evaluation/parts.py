@@ -42,6 +42,10 @@ class Subject:
     def tests(self) -> list[str]:
         return list(self.prepared.splits.tests)
 
+    def data(self, split: str) -> str:
+        """Return what tells the rows of a split from others."""
+        return self.prepared.splits.evaluated[split]._fingerprint
+
 
 class Parts:
     """All parts of an evaluation, one after the other, under one progress bar."""
@@ -98,7 +102,7 @@ class Parts:
 
     def _logits(self, name: str, rows: Any) -> Arrays:
         finished, scorer = self.subject.finished, self.subject.scorer
-        found = self._part(name, lambda: finished.arrays(name, lambda: scorer(rows)))
+        found = self._part(name, lambda: finished.arrays(name, lambda: scorer(rows), data=self.subject.data(name)))
         if not np.isfinite(found["logits"]).all():
             raise ValueError(f"the model's scores of {name!r} are not finite: it has diverged, or takes other inputs")
         return found
@@ -117,7 +121,8 @@ class Parts:
             return cell_scores(found["logits"], found["labels"], temperature)
 
         name = f"{split}, {cell.family} {cell.level:g}"
-        settings = {"at": [cell.suite, cell.level, temperature, cell.settings]}
+        settings: dict[str, Any] = {"at": [cell.suite, cell.level, temperature, cell.settings]}
+        settings["data"] = self.subject.data(split)
         if cell.change is not None:
             settings["batch"] = [self.subject.scorer.batch_size]  # pgd draws its starts by batch
         metrics = self._part(name, lambda: self.subject.finished.scores(name, make, **settings))
@@ -135,7 +140,7 @@ class Parts:
             return {**cell_scores(found["logits"], found["labels"]), "tta_cost": ratio}
 
         name = f"{split}, tta"
-        settings = {"views": self.evaluation.tta, "average": average}
+        settings = {"views": self.evaluation.tta, "average": average, "data": subject.data(split)}
         metrics = self._part(name, lambda: subject.finished.scores(name, make, **settings))
         return self._result(name, metrics, suite="tta", of=split, family=" ".join(self.evaluation.tta or ()))
 
@@ -149,8 +154,8 @@ class Parts:
                 found = subject.scorer(subject.prepared.evaluated[split], model=model)
                 return cell_scores(found["logits"], found["labels"])
 
-            name, files = f"{split}, {LABEL_NOISE} {share:g}", [run, files_of(run)]
-            found = self._part(name, lambda: subject.finished.scores(name, make, run=files))  # noqa: B023 - used at once
+            name, of = f"{split}, {LABEL_NOISE} {share:g}", [files_of(run) or run, subject.data(split)]
+            found = self._part(name, lambda: subject.finished.scores(name, make, of=of))  # noqa: B023 - used at once
             by_share.setdefault(share, []).append(found)
         return [
             self._result(
@@ -163,7 +168,8 @@ class Parts:
 
     def _strange(self, name: str, rows: Any) -> np.ndarray:
         finished, scorer = self.subject.finished, self.subject.scorer
-        data = getattr(getattr(rows, "rows", rows), "_fingerprint", None)  # of another data set
+        # The rows of another data set, or the test rows that strange ones are made of.
+        data = getattr(getattr(rows, "rows", rows), "_fingerprint", self.subject.data(self.subject.tests[0]))
         found = self._part(name, lambda: finished.arrays(f"ood {name}", lambda: scorer(rows), data=data))
         return found["logits"]
 

@@ -113,7 +113,7 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     if whole.get(f"{prefix}mce") is not None:
         text += f"; errors relative to the baseline (mCE) {_number(whole[f'{prefix}mce'])}"
         if whole.get(f"{prefix}relative_mce") is not None:
-            text += f", what is lost relative to it {_number(whole[f'{prefix}relative_mce'])}"
+            text += f", what is lost against clean rows likewise {_number(whole[f'{prefix}relative_mce'])}"
     return text + ".\n"
 
 
