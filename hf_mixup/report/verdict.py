@@ -65,7 +65,7 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     }
     after = f"; after a temperature refit {_clauses(refitted)}" if refitted else ""
     # The interval of what is unchanged stands beside it, and with it how many seeds it speaks of.
-    text, scope = own + after, _scope([differences[name] for name in asked])
+    text, scope = own + after, _scope({name: differences[name] for name in asked if differences[name].known})
     return f"{text[:-1]}; {scope})" if text.endswith(")") else f"{text} ({scope})"
 
 
@@ -116,9 +116,13 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _scope(differences: Sequence[Difference]) -> str:
-    known = [difference for difference in differences if difference.known]
-    if known[0].seeds == 1:
+def _scope(known: Mapping[str, Difference]) -> str:
+    seeds = next(iter(known.values())).seeds
+    if seeds == 1:
         return "one seed: of this training only"
-    text = f"{known[0].seeds} seeds"
-    return text if all(difference.rows for difference in known) else f"{text}; the test rows taken as given"
+    given = [name for name, difference in known.items() if not difference.rows]
+    if not given:
+        return f"{seeds} seeds"
+    return f"{seeds} seeds; the test rows taken as given" + (
+        f" for {_listed(given)}" if len(given) < len(known) else ""
+    )
