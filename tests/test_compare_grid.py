@@ -123,6 +123,13 @@ def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
     assert "- mixup against none on test: helps calibration and likelihood, accuracy unchanged" in shown
     assert "after a temperature refit" in shown
     assert "test ece_temperature |" in shown
+    text = (tmp_path / "out" / "differences.json").read_text()
+    rows = {
+        (r["method"], r["control"], r["split"], r["metric"]): r for r in json.loads(text, parse_constant=pytest.fail)
+    }
+    nll = rows["mixup", "none", "test", "nll"]
+    assert nll["low"] < nll["estimate"] < nll["high"] < 0
+    assert (nll["seeds"], nll["rows"], nll["failed"]) == (6, 100, 0)
     assert "(accuracy +0.000 to +0.000" in shown  # nothing tells smoothing from plain training here
 
 

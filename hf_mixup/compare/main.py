@@ -38,9 +38,9 @@ def compare(
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
 
-    Writes `results.json`, `table.md`, `report.html`, which holds everything, its pictures in `figures/`, and in `best/`
-    the model of the single run with the best `select_by` on the validation split; `runs/` keeps every run with its
-    model.
+    Writes `results.json`, `differences.json`, `table.md`, `report.html`, which holds everything, its pictures in
+    `figures/`, and in `best/` the model of the single run with the best `select_by` on the validation split; `runs/`
+    keeps every run with its model.
 
     Args:
         command: how the comparison was started, for the report.

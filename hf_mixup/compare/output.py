@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,43 @@ def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """Return what stands in results.json: results, with their setting where there are several, and why one failed."""
     found = []
     for each in judged:
-        setting = {"fraction": each.setting.fraction, "noise": each.setting.noise} if len(judged) > 1 else {}
+        setting = _setting(each, judged)
         for result in each.results:
             reason = each.failed.get((result["method"], result["seed"]))
             found.append({**result, **setting, **({"error": reason} if reason else {})})
     return found
 
 
+def differences_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return the differences as they stand in differences.json: one row a method, control, split and score.
+
+    `p` is adjusted; what is not known is None.
+    """
+    found = []
+    for each in judged:
+        setting = _setting(each, judged)
+        for (control, split), methods in each.differences.items():
+            for method, scores in methods.items():
+                for name, difference in scores.items():
+                    numbers = {k: _json_number(v) for k, v in asdict(difference).items()}
+                    found.append(
+                        {"method": method, "control": control, "split": split, "metric": name, **setting} | numbers
+                    )
+    return found
+
+
+def _setting(each: Judged, judged: Sequence[Judged]) -> dict[str, Any]:
+    return {"fraction": each.setting.fraction, "noise": each.setting.noise} if len(judged) > 1 else {}
+
+
+def _json_number(value: float | int) -> float | int | None:
+    return value if math.isfinite(value) else None
+
+
 def write_results(output: Path, judged: Sequence[Judged]) -> None:
-    """Write results.json and table.md, whole or not at all."""
+    """Write results.json, differences.json and table.md, whole or not at all."""
     write_text(output / "results.json", json.dumps(results_of(judged), indent=2) + "\n")
+    write_text(output / "differences.json", json.dumps(differences_of(judged), indent=2) + "\n")
     write_text(output / "table.md", "\n\n".join(map(summary, judged)) + "\n")
 
 

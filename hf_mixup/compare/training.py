@@ -135,7 +135,7 @@ class Progress:
 
     def __init__(self, total: int, todo: Sequence[Run], args: TrainingArguments) -> None:
         self.todo, self.args = list(todo), args
-        self.bar: Any = tqdm(total=total, initial=total - len(todo), bar_format=_BAR)
+        self.bar: Any = tqdm(total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0)
         self.finished, self.parts = float(total - len(todo)), dict.fromkeys(todo, 0.0)
         self.begun: dict[Run, tuple[int, float]] = {}
         self.told, self.at_once = False, 1

@@ -19,6 +19,8 @@ _ASKED = (
     *("ece", "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match"),
     *("mse", "mae", "r2", "spearman"),
 )
+_PERHAPS = {1: "perhaps helps", -1: "perhaps hurts"}
+_UNCLEAR, _SAME = "unclear", "unchanged within noise"
 
 
 def judgement(name: str, difference: Difference) -> int:
@@ -63,25 +65,24 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     }
     after = f"; after a temperature refit {_clauses(refitted)}" if refitted else ""
     # The interval of what is unchanged stands beside it, and with it how many seeds it speaks of.
-    text, scope = own + after, _scope([differences[name] for name in asked])
+    text, scope = own + after, _scope({name: differences[name] for name in asked if differences[name].known})
     return f"{text[:-1]}; {scope})" if text.endswith(")") else f"{text} ({scope})"
 
 
 def _clauses(differences: Mapping[str, Difference], spelt: bool = False) -> str:
-    told: dict[str, list[str]] = {"helps": [], "hurts": [], "perhaps helps": [], "perhaps hurts": [], "": []}
+    told: dict[str, list[str]] = {word: [] for word in ("helps", "hurts", *_PERHAPS.values(), _UNCLEAR, _SAME)}
     for name, difference in differences.items():
         told[_word(name, difference)].append(name)
-    unsure, parts = told.pop(""), []
+    parts = []
     for word, names in told.items():
-        if names:
-            doubt = " (not sure among so many comparisons)" if word.startswith("perhaps") else ""
+        if names and word in (_UNCLEAR, _SAME):
+            # How much noise there is, of the score that a model is chosen by; the tables have the others.
+            chosen = [name for name in names if name not in ("ece", "nll")] if spelt else []
+            range_ = f" ({_range(differences[chosen[0]], '' if len(names) == 1 else chosen[0])})" if chosen else ""
+            parts.append(f"{_listed(names)} {word}{range_}")
+        elif names:
+            doubt = " (not sure among so many comparisons)" if word in _PERHAPS.values() else ""
             parts.append(f"{word} {_listed(names)}{doubt}")
-    if unsure:
-        parts.append(f"{_listed(unsure)} unchanged within noise")
-        # How much noise there is, of the score that a model is chosen by; the tables have the others.
-        chosen = [name for name in unsure if name not in ("ece", "nll")]
-        if spelt and chosen:
-            parts[-1] += f" ({_range(differences[chosen[0]], '' if len(unsure) == 1 else chosen[0])})"
     return ", ".join(parts)
 
 
@@ -104,7 +105,10 @@ def _word(name: str, difference: Difference) -> str:
     if sure:
         return "helps" if sure > 0 else "hurts"
     alone = judgement(name, replace(difference, p=0.0))  # what the interval says by itself
-    return {1: "perhaps helps", -1: "perhaps hurts", 0: ""}[alone]
+    if alone:
+        return _PERHAPS[alone]
+    # Zero lies well inside the interval, or near its end.
+    return _SAME if abs(difference.estimate) <= (difference.high - difference.low) / 4 else _UNCLEAR
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -112,9 +116,13 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _scope(differences: Sequence[Difference]) -> str:
-    known = [difference for difference in differences if difference.known]
-    if known[0].seeds == 1:
+def _scope(known: Mapping[str, Difference]) -> str:
+    seeds = next(iter(known.values())).seeds
+    if seeds == 1:
         return "one seed: of this training only"
-    text = f"{known[0].seeds} seeds"
-    return text if all(difference.rows for difference in known) else f"{text}; the test rows taken as given"
+    given = [name for name, difference in known.items() if not difference.rows]
+    if not given:
+        return f"{seeds} seeds"
+    return f"{seeds} seeds; the test rows taken as given" + (
+        f" for {_listed(given)}" if len(given) < len(known) else ""
+    )
