@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.losses import auxiliary_loss, distilled_loss_sum, label_mass, mixed_loss_sum, soft_scores
 from hf_mixup.methods import Method, Params
-from hf_mixup.methods.base import Term
+from hf_mixup.methods.base import Given, Term
 from hf_mixup.methods.maps import refuse_for_maps
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.inputs import model_inputs
@@ -62,16 +62,8 @@ class MixedBatch:
         raise NotImplementedError
 
     @classmethod
-    def make(
-        cls,
-        mixup: Mixup,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> MixedBatch:
-        """Check a batch, draw how it is mixed, and return it; see `Mixup.__call__` for the arguments.
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> MixedBatch:
+        """Check a batch, draw how it is mixed, and return it; see `Mixup.__call__`.
 
         Args:
             model: without wrappers.
@@ -158,15 +150,7 @@ class LabelBatch(MixedBatch):
         return True
 
     @classmethod
-    def make(
-        cls,
-        mixup: Mixup,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> LabelBatch:
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> LabelBatch:
         """Read the labels as the model's own loss would, and draw; see `MixedBatch.make`.
 
         Raises:
@@ -180,8 +164,8 @@ class LabelBatch(MixedBatch):
         inputs = model_inputs(model, batch, labels)
         if labels.pixels:
             refuse_for_maps(mixup.method, model)
-        params = mixup.draw(model, inputs, labels.values, partner, lam, labels.kind)
-        return cls(mixup, model, inputs, labels, params, inplace)
+        params = mixup.draw(model, inputs, labels.values, given, labels.kind)
+        return cls(mixup, model, inputs, labels, params, given.inplace)
 
     @property
     def classes(self) -> int:

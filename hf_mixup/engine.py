@@ -18,7 +18,7 @@ from hf_mixup.distillation import Teacher
 from hf_mixup.forecasts import ForecastBatch
 from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
-from hf_mixup.methods.base import Request
+from hf_mixup.methods.base import Given, Request
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.maps import install_auxiliary
@@ -111,15 +111,14 @@ class Mixup:
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
-        return kind.make(self, inner, batch, partner, lam, inplace)
+        return kind.make(self, inner, batch, Given(partner, lam, inplace))
 
     def draw(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         labels: Tensor,
-        partner: Tensor | None,
-        lam: Tensor | float | None,
+        given: Given = Given(),  # noqa: B008 - frozen
         kind: ProblemType = "single_label_classification",
         boxes: bool = False,
     ) -> Params:
@@ -130,7 +129,7 @@ class Mixup:
         Args:
             inputs: what the model is given.
             labels: one for each row, [B, ...].
-            partner, lam: as in a call; None to draw them.
+            given: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
         """
@@ -143,8 +142,8 @@ class Mixup:
             labels=labels,
             prob=prob,
             rng=self.clock.tick(),
-            partner=_given_partner(partner, rows),
-            lam=_given_lam(lam, rows),
+            partner=_given_partner(given.partner, rows),
+            lam=_given_lam(given.lam, rows),
             guide=self.guide,
             kind=kind,
             boxes=boxes,

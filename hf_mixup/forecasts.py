@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hf_mixup.batch import MixedBatch
+from hf_mixup.methods.base import Given
 from hf_mixup.targets import LABEL_KEYS
 
 if TYPE_CHECKING:
@@ -29,20 +30,12 @@ class ForecastBatch(MixedBatch):
         return is_forecast(batch)
 
     @classmethod
-    def make(
-        cls,
-        mixup: Mixup,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> ForecastBatch:
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> ForecastBatch:
         """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.make`."""
         refuse_forecast(mixup, model)
         inputs, future = dict(batch), batch[FUTURE]
-        params = mixup.draw(model, inputs, future.flatten(1), partner, lam)
-        return cls(mixup, model, inputs, future, params, inplace)
+        params = mixup.draw(model, inputs, future.flatten(1), given)
+        return cls(mixup, model, inputs, future, params, given.inplace)
 
     @property
     def targets(self) -> Tensor:

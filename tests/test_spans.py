@@ -152,7 +152,7 @@ def test_every_start_of_a_span_is_as_likely() -> None:
     batch, found = texts([6, 6]), torch.zeros(5)
     mixup, model = Mixup(MixupConfig("span_cut", lam=2 / 3), tokenizer=TOKENIZER), classifier()
     for _ in range(1000):
-        params = mixup.draw(model, batch, torch.tensor([0, 1]), None, None)
+        params = mixup.draw(model, batch, torch.tensor([0, 1]))
         assert params.places is not None
         found[int((params.places[0] >= 0).int().argmax()) - 1] += 1
     assert found.sum() == 1000

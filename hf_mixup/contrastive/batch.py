@@ -14,7 +14,7 @@ from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, hold_
 from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.contrastive.objective import PairObjective
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Given, Params
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.pairs import PairMethod
 from hf_mixup.pairs import PAIR_IDS, tower_inputs
@@ -57,15 +57,7 @@ class PairBatch(MixedBatch):
         return is_dual_encoder(model)
 
     @classmethod
-    def make(
-        cls,
-        mixup: Mixup,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> PairBatch:
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> PairBatch:
         """Read the inputs of both sides, and draw; see `MixedBatch.make`.
 
         Raises:
@@ -80,9 +72,9 @@ class PairBatch(MixedBatch):
             )
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
-        params = mixup.draw(model, inputs, keys, partner, lam)
+        params = mixup.draw(model, inputs, keys, given)
         hold_temperature(model, config)
-        return cls(mixup, model, inputs, keys, ids, params, inplace)
+        return cls(mixup, model, inputs, keys, ids, params, given.inplace)
 
     @property
     def objective(self) -> PairObjective:

@@ -82,7 +82,7 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         if not training or self.mixup.config.off or len(embeddings) < 2:
             return super().compute_loss_from_embeddings(embeddings, labels)
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
-        params = self.mixup.draw(self.model, {}, rows, None, None)
+        params = self.mixup.draw(self.model, {}, rows)
         rate = float((params.lam < 1).float().mean())
         self.stats.count(float(params.lam.mean()), rate)
         if not rate and not self._across:

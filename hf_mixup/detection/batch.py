@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.batch import MixedBatch
 from hf_mixup.errors import did_you_mean
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Given, Params
 from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.rows import two_rows, undisturbed
@@ -52,23 +52,15 @@ class BoxBatch(MixedBatch):
         return has_boxes(batch)
 
     @classmethod
-    def make(
-        cls,
-        mixup: Mixup,
-        model: nn.Module,
-        batch: Mapping[str, Any],
-        partner: Tensor | None,
-        lam: Tensor | float | None,
-        inplace: bool,
-    ) -> BoxBatch:
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> BoxBatch:
         """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.make`."""
         labels = list(batch[LABELS])
         refuse_detector(model, labels, mixup)
         if mixup.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
-        params = mixup.draw(model, inputs, torch.zeros(len(labels)), partner, lam, boxes=True)
-        return cls(mixup, model, inputs, labels, params, inplace)
+        params = mixup.draw(model, inputs, torch.zeros(len(labels)), given, boxes=True)
+        return cls(mixup, model, inputs, labels, params, given.inplace)
 
     @property
     def targets(self) -> Any:

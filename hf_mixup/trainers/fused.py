@@ -36,7 +36,7 @@ class FusedBatch(OwnLossBatch):
         refuse_packed(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
-        return cls(mixup, inner, inputs, labels, mixup.draw(inner, inputs, labels, None, None), inplace=False)
+        return cls(mixup, inner, inputs, labels, mixup.draw(inner, inputs, labels), inplace=False)
 
     @classmethod
     def prepare(cls, model: nn.Module) -> None:

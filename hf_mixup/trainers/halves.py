@@ -36,7 +36,7 @@ class HalvesBatch(OwnLossBatch):
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
-        params = mixup.draw(inner, dict(batch), labels[: rows // 2], None, None)
+        params = mixup.draw(inner, dict(batch), labels[: rows // 2])
         return cls(mixup, inner, dict(batch), labels, _for_both(params), inplace=False)
 
     def seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
