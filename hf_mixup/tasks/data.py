@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from hf_mixup.tasks.arguments import (
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
 
 
+@cache  # two seconds to make, and a comparison asks for it at every setting
 def _emoji_video() -> DatasetDict:
     from hf_mixup.tasks.video import emoji_video
 
