@@ -446,8 +446,8 @@ def test_compare(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     column = {"token-classification": "f1_entity", "text-regression": "r2"}.get(task, "perplexity")
     assert f"| test {column} |" in shown or f" test {column} " in shown
     assert f"best model by validation {'mse' if task == 'text-regression' else 'nll'}" in shown
-    assert (tmp_path / "out" / "reliability.png").exists() == (task == "token-classification")
-    assert (tmp_path / "out" / "metrics.png").exists()
+    assert (tmp_path / "out" / "figures" / "reliability.png").exists() == (task == "token-classification")
+    assert (tmp_path / "out" / "figures" / "metrics.png").exists()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     nll = "mse" if task == "text-regression" else "nll"
     scores = [result["metrics"][nll] for result in results if result["split"] == "test"]
