@@ -29,9 +29,7 @@ def write_order(partner: list[int]) -> list[Write]:
     [(2, 1, None), (0, 1, 1), (1, None, None)]
     """
     n = len(partner)
-    for source in partner:
-        if not 0 <= source < n:
-            raise IndexError(f"partner {source} is outside [0, {n})")
+    check_range(partner, n)
     readers = [0] * n
     for source in partner:
         readers[source] += 1
@@ -59,6 +57,13 @@ def write_order(partner: list[int]) -> list[Write]:
             order.append(Write(row, None if last else partner[row], cycle[-1] if row == start else None))
             written[row] = True
     return order
+
+
+def check_range(partner: list[int], rows: int) -> None:
+    """Raise an IndexError for a partner that is no row."""
+    for source in partner:
+        if not 0 <= source < rows:
+            raise IndexError(f"partner {source} is outside [0, {rows})")
 
 
 def check_partner(x: Tensor, partner: Tensor) -> None:

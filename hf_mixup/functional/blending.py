@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._rows import Write, check_inplace, check_partner, needs_graph, write_order
+from ._rows import Write, check_inplace, check_partner, check_range, needs_graph, write_order
 
 SMALL_ROW = 2**13
 """Elements up to which an operation per row costs more than the row (measured)."""
@@ -59,7 +59,7 @@ def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False
     elif x.device.type != "cpu":
         mixed = _blend_on_device(x, partner, own, other)
     else:
-        return _blend_in_place(x if inplace else x.clone(), partner, own, other)
+        return _blend_in_place(x, partner, own, other) if inplace else _blend_into_new(x, partner, own, other)
     return x.copy_(mixed) if inplace else mixed
 
 
@@ -104,6 +104,18 @@ def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> 
     return blend_formula(x, partner, own, other)
 
 
+def _blend_into_new(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    if out.stride() != x.stride() or x.numel() // len(x) <= SMALL_ROW:
+        return _blend_in_place(x.clone(), partner, own, other)
+    sources, count = partner.tolist(), x.numel() // len(x) // SLAB + 1
+    check_range(sources, len(x))
+    steps = [Write(row, source, None) for row, source in enumerate(sources)]
+    for to, slab in zip(_slabs(_columns(out), count), _slabs(_columns(x), count)):
+        _blend_row_by_row(to, slab, steps, own, other)
+    return out
+
+
 def _blend_in_place(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     if x.numel() == 0:
         return x
@@ -114,7 +126,7 @@ def _blend_in_place(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> T
     else:
         order = write_order(partner.tolist())
         for slab in _slabs(columns, row_size // SLAB + 1):
-            _blend_row_by_row(slab, order, own, other)
+            _blend_row_by_row(slab, slab, order, own, other)
     return x
 
 
@@ -134,9 +146,13 @@ def _slabs(x: Tensor, count: int) -> tuple[Tensor, ...]:
     return x.chunk(count, dim=max(range(1, x.ndim), key=x.stride))
 
 
-def _blend_row_by_row(x: Tensor, order: list[Write], own: Tensor, other: Tensor) -> None:
-    """Large rows: each is read from memory once and written once, the extra operations run in the cache."""
-    rows = x.unbind(0)
+def _blend_row_by_row(out: Tensor, x: Tensor, order: list[Write], own: Tensor, other: Tensor) -> None:
+    """Large rows: each is read from memory once and written once, the extra operations run in the cache.
+
+    Args:
+        out: where the rows go; x itself, if the order never overwrites a row that is still to be read.
+    """
+    rows, to = x.unbind(0), out.unbind(0)
     stash = torch.empty_like(rows[0])
     own_weights = own.expand(len(x)).unbind(0)  # 0-d tensors: cheaper to multiply by than floats
     other_weights = other.expand(len(x)).tolist()
@@ -147,11 +163,11 @@ def _blend_row_by_row(x: Tensor, order: list[Write], own: Tensor, other: Tensor)
             stash.copy_(rows[row])
         partner = stash if source is None else rows[source]
         if low_precision:
-            rows[row].lerp_(partner, other_weights[row])  # in float32 inside, one rounding, one pass
+            torch.lerp(rows[row], partner, other_weights[row], out=to[row])  # in float32 inside, one rounding
         else:
             # value * partner is rounded and times one is exact, so even a fused multiply-add gives the rounded sum
             # of two rounded products. (add_ with alpha would fuse the product that has to be rounded.)
-            rows[row].mul_(own_weights[row]).addcmul_(partner, one, value=other_weights[row])
+            torch.mul(rows[row], own_weights[row], out=to[row]).addcmul_(partner, one, value=other_weights[row])
 
 
 def _blend_gathered(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> None:
