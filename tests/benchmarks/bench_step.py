@@ -74,6 +74,13 @@ def clip() -> tuple[Any, dict[str, torch.Tensor]]:
     }
 
 
+# Those that cut patches or read attention need a transformer, where they cost what gridmix and cutmix do.
+PICTURES = [
+    *("mixup", "cutmix", "resizemix", "fmix", "gridmix", "mosaic", "gaussian", "saliencymix"),
+    *("attentive", "puzzlemix", "regmixup"),  # these run the model twice, or over twice the rows
+]
+
+
 def measure(build: Any, methods: list[Any], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each step, for the plain Trainer and each method."""
     model, batch = build()
@@ -113,7 +120,7 @@ def main() -> None:
     fgsm, pgd = {"method": "adversarial"}, {"method": "adversarial", "attack": "pgd", "attack_steps": 3}
     free = {"method": "adversarial", "attack": "freelb", "attack_steps": 3}
     for label, build, methods in [
-        ("ResNet, 64 x 3 x 32 x 32", resnet, ["mixup", "cutmix", "manifold", fgsm, pgd, "interpolated_adversarial"]),
+        ("ResNet, 64 x 3 x 32 x 32", resnet, [*PICTURES, "manifold", fgsm, pgd, "interpolated_adversarial"]),
         ("BERT (MiniLM size), 16 x 32", bert, ["embedding", "manifold", "features", fgsm, free]),
         ("CLIP, 64 pairs", clip, ["cross_modal", "one_sided", "geodesic", "m2"]),
     ]:
