@@ -681,3 +681,25 @@ def test_trains_in_the_trainer(modality: str, settings: dict[str, Any], argument
     logs = MixupTrainer(model, args, mixup=settings, train_dataset=data).train().metrics
     assert np.isfinite(logs["train_loss"])
     assert any(not torch.equal(before[key], value) for key, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_switch_over_all_that_a_modality_takes_chooses_each_and_does_as_it_does(modality: str) -> None:
+    model, seen = model_of(modality), set()
+    names = [name for name, claimed in CLAIMS.items() if modality in claimed and name not in ("switch", "cmixup")]
+    batch = batch_of(modality)
+    switch = Mixup(MixupConfig("switch", switch_methods=names))
+    for number in range(12 * len(names)):
+        switch.set_step(number)
+        with switch(model, batch) as mixed:
+            drawn = mixed.params
+            loss = mixed.loss(mixed.forward(model))
+        if drawn.method not in seen:
+            alone = Mixup(MixupConfig(drawn.method))
+            alone.method.draw = lambda request, drawn=drawn: drawn  # type: ignore[method-assign]
+            with alone(model, batch) as same:
+                assert torch.equal(same.loss(same.forward(model)), loss), drawn.method
+        seen.add(drawn.method)
+        if len(seen) == len(names):
+            break
+    assert seen == set(names)
