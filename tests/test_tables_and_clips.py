@@ -275,3 +275,10 @@ def test_previews(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert output.stat().st_size > 10_000
     assert run(tmp_path, "tabular-regression", "--output", str(output), command="preview") == 2
     assert "task='tabular-regression' has no preview" in capsys.readouterr().err
+
+
+def test_columns_of_a_table_are_not_cut_as_if_they_were_a_sound() -> None:
+    model = TabularMLP(TabularConfig(numerical_size=6, num_labels=3))
+    batch = {"numerical_values": torch.rand(4, 6), "labels": torch.tensor([0, 1, 2, 0])}
+    with pytest.raises(ValueError, match=r"numerical_values float32 \[4, 6\].*method='tabular'"):
+        Mixup("cutmix")(model, batch)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 IDS, MASK, PIXELS = "input_ids", "attention_mask", "pixel_mask"
 OBSERVED = ("past_observed_mask", "observed_mask", "future_observed_mask")
 SERIES = ("past_", "future_")
+TABLE = "numerical"  # columns of a table lie in no order that could be cut
 BINS = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel", "feature_size")
 """What configurations call the number of frequencies."""
 
@@ -55,6 +56,8 @@ def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module,
     Axes(time=2, space=(1,), pair=(1, 2))
     """
     dims, picture = value.dim(), key.startswith("pixel")
+    if key.startswith(TABLE):
+        return None
     if dims == 5:
         found = Axes(_among(key, value, time_axis, (1, 2)) or 1, (3, 4))
     elif picture:
