@@ -296,6 +296,7 @@ def test_runs_side_by_side_are_those_one_after_the_other(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two processes stand in for two devices."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as this process has: sums over more threads round otherwise
     methods = ("--methods", "none,mixup,cutmix", "--per_device_train_batch_size", 6)
     assert run(config, *methods, "--output_dir", tmp_path / "one") == 0
     with monkeypatch.context() as patch:
