@@ -22,9 +22,10 @@ from transformers import (
 )
 
 from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.kept import MOST_KEPT
 from hf_mixup.tasks.models import classifier, new_config
 
-_MAX_KEPT, _CHUNK = 2 * 1024**3, 64  # bytes; rows extracted at a time
+_CHUNK = 64  # rows extracted at a time
 
 
 def load_feature_extractor(task: TaskArguments) -> Any:
@@ -149,7 +150,7 @@ class AudioRows(Dataset):
         if self._kept is not None:
             return self._kept[index]
         features = self._extracted(index, index + 1)[0]
-        self.keep = self.keep and len(self) * sum(value.nbytes for value in features.values()) <= _MAX_KEPT
+        self.keep = self.keep and len(self) * sum(value.nbytes for value in features.values()) <= MOST_KEPT
         if self.keep:
             starts = range(0, len(self), _CHUNK)
             self._kept = [each for start in starts for each in self._extracted(start, start + _CHUNK)]

@@ -9,14 +9,12 @@ import torch
 from datasets import Dataset as Rows
 from datasets import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
 
 from hf_mixup.pairs import as_picture
 from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.kept import KeptRows
 from hf_mixup.tasks.models import classifier
-
-_MAX_KEPT, _CHUNK = 2 * 1024**3, 256  # bytes; rows processed at a time
 
 
 def load_image_processor(task: TaskArguments) -> Any:
@@ -42,7 +40,7 @@ def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForImageClassification, task, label_names, **size)
 
 
-class PixelRows(Dataset):
+class PixelRows(KeptRows):
     """Processed pictures, float32 [3, H, W] each: what the rows of every task with pictures share.
 
     Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
@@ -67,28 +65,14 @@ class PixelRows(Dataset):
         flip: bool = False,
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.rows, self.processor, self.flip, self.augmentation = rows, processor, flip, augmentation
-        self.image_column, self.keep = task.image_column, task.cache_images
-        self._kept: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        super().__init__(rows, processor, task)
+        self.flip, self.augmentation, self.image_column = flip, augmentation, task.image_column
 
     def pixels(self, index: int) -> Tensor:
         """Return one picture, flipped and augmented if that is wanted."""
         pixels = self._pixels(index)
         pixels = pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
         return pixels if self.augmentation is None else self.augmentation(pixels)
-
-    def _pixels(self, index: int) -> Tensor:
-        if self._kept is not None:
-            return self._kept[index]
-        pixels = self._processed(index, index + 1)[0]
-        self.keep = self.keep and len(self) * pixels.nbytes <= _MAX_KEPT
-        if self.keep:
-            chunks = range(0, len(self), _CHUNK)
-            self._kept = torch.cat([self._processed(start, start + _CHUNK) for start in chunks])
-        return pixels
 
     def _processed(self, start: int, stop: int) -> Tensor:
         try:

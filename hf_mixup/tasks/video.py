@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
 from datasets import Dataset as Rows
 from PIL import Image as Picture
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, AutoModelForVideoClassification, PreTrainedModel, ViTImageProcessor
 
 from hf_mixup.data import load_emoji
 from hf_mixup.tasks.arguments import TaskArguments
+from hf_mixup.tasks.kept import KeptRows
 from hf_mixup.tasks.models import classifier
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
@@ -24,7 +23,6 @@ MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "near
 _FRAMES, _SIDE = 8, 32
 _LONGEST_WAY, _WIDEST_TURN, _ZOOM = 14.0, 100.0, 1.8  # pixels, degrees, and times over a clip
 _ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
-_MAX_KEPT, _CHUNK = 2 * 1024**3, 32  # bytes; rows processed at a time
 
 
 def emoji_video() -> DatasetDict:
@@ -108,7 +106,7 @@ def load_video_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **size)
 
 
-class VideoRows(Dataset):
+class VideoRows(KeptRows):
     """Rows of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
 
     Of each clip `task.frames` frames are taken, spread evenly. Frames are processed once, at the first use; beyond 2 GB
@@ -125,27 +123,15 @@ class VideoRows(Dataset):
     torch.Size([8, 3, 16, 16])
     """
 
+    chunk = 32  # clips of several frames each
+
     def __init__(self, rows: Rows, processor: Callable[..., Any], task: TaskArguments) -> None:
-        self.rows, self.processor, self.keep = rows, processor, task.cache_images
+        super().__init__(rows, processor, task)
         self.video_column, self.frames = task.video_column, task.frames
         self.labels: list[int] = list(rows[task.label_column])
-        self._kept: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"pixel_values": self._pixels(index), "labels": self.labels[index]}
-
-    def _pixels(self, index: int) -> Tensor:
-        if self._kept is not None:
-            return self._kept[index]
-        pixels = self._processed(index, index + 1)[0]
-        self.keep = self.keep and len(self) * pixels.nbytes <= _MAX_KEPT
-        if self.keep:
-            starts = range(0, len(self), _CHUNK)
-            self._kept = torch.cat([self._processed(start, start + _CHUNK) for start in starts])
-        return pixels
 
     def _processed(self, start: int, stop: int) -> Tensor:
         clips = self.rows[start:stop][self.video_column]
