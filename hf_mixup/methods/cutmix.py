@@ -14,7 +14,7 @@ from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.masks import by_content
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.sites.axes import PIXELS, TABLE, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
+from hf_mixup.sites.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
 from hf_mixup.sites.inputs import float_keys, nothing_to_blend, picture_keys
 from hf_mixup.sites.rows import count_rows
 
@@ -129,11 +129,8 @@ class CutMix(Method):
             if (found := axes_of(key, batch[key], batch, model, cfg.time_axis)) is not None
         }
         if not axes:
-            table = (
-                " Columns of a table are mixed by method='tabular'." if any(k.startswith(TABLE) for k in batch) else ""
-            )
             kinds = " that is a picture [B, C, H, W], a film [B, T, C, H, W], a sound or a series"
-            raise ValueError(nothing_to_blend(batch, self.name, kinds) + table)
+            raise ValueError(nothing_to_blend(batch, self.name, kinds))
         refuse_different_sizes({key: [batch[key].shape[axis] for axis in found] for key, found in axes.items()})
         return axes
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.errors import did_you_mean
+from hf_mixup.sites.axes import TABLE
 from hf_mixup.targets import LABEL_KEYS, LABELS, Labels
 
 SHAPES = {2: "(sounds [B, T])", 3: "(spectrograms [B, T, F])", 4: "(pictures [B, C, H, W])"}
@@ -83,7 +84,9 @@ def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> s
         for key, value in batch.items()
     )
     text = " Text is blended inside the model: use method='embedding' or 'manifold'." if "input_ids" in batch else ""
-    return f"method {method!r} found no floating-point input{kind} to mix. The batch holds: {held or 'nothing'}.{text}"
+    table = " Columns of a table are mixed by method='tabular'." if any(key.startswith(TABLE) for key in batch) else ""
+    found = f"method {method!r} found no floating-point input{kind} to mix"
+    return f"{found}. The batch holds: {held or 'nothing'}.{text}{table}"
 
 
 def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
