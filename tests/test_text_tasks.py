@@ -328,6 +328,11 @@ def test_label_noise_replaces_its_share_by_other_classes_alike(task: str) -> Non
         ({"task": "text-regression", "label_noise": 0.2}, "label_noise=0.2 is not for text-regression"),
         ({"task": "image-classification", "lora_rank": 2}, "lora_rank=2 is not for image-classification"),
         ({"task": "seq2seq", "source_column": None}, "source_column=None: seq2seq reads"),
+        ({"task": "image-classification", "freeze": "embeddings"}, "freeze='embeddings' is not for image-class"),
+        (
+            {"task": "text-classification", "freeze": "image"},
+            "freeze='image' is not for text-classification, but for image-text",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -428,6 +433,14 @@ def test_train(task: str, method: str, tmp_path: Path) -> None:
     expected = {"token-classification": "f1_entity", "text-regression": "mse"}.get(task, "exact_match")
     assert math.isfinite(scores[f"test_{expected}"])
     assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("task", NEW)
+def test_frozen_embeddings_keep_their_weights_and_the_rest_learns(task: str, tmp_path: Path) -> None:
+    data = prepare(small(task, freeze="embeddings"))
+    model = data.build_model()
+    frozen = {id(weight) for weight in model.get_input_embeddings().parameters()}
+    assert {id(weight) for weight in model.parameters() if not weight.requires_grad} == frozen
 
 
 @pytest.mark.parametrize("task", NEW)

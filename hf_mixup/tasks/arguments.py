@@ -30,6 +30,7 @@ _ONLY_FOR = {
     "numerical_columns": (TABULAR, TABULAR_REGRESSION),
     "categorical_columns": (TABULAR, TABULAR_REGRESSION),
 }
+_FREEZES = {"image": (PAIRS,), "text": (PAIRS,), "embeddings": (TEXT, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ)}
 
 
 @dataclass
@@ -128,7 +129,9 @@ class TaskArguments:
     image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
     eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
     eval_image_blank: float = knob(0.0, "image-text: also test with this share of the pictures blanked.")
-    freeze: Literal["image", "text"] | None = knob(None, "image-text: keep this tower's weights (LiT: image).")
+    freeze: Literal["image", "text", "embeddings"] | None = knob(
+        None, "image-text: keep this tower's weights (LiT: image); texts: keep the embeddings of the tokens."
+    )
     lora_rank: int | None = knob(None, "Texts, image-text: train LoRA adapters of this rank instead of all weights.")
     overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
 
@@ -170,6 +173,8 @@ class TaskArguments:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not for {self.task}, but for {', '.join(tasks)}")
         if self.source_column is None and self.task == SEQ2SEQ:
             raise ValueError("source_column=None: seq2seq reads one text and writes another; name the column it reads")
+        if self.freeze and self.task not in (known := _FREEZES[self.freeze]):
+            raise ValueError(f"freeze={self.freeze!r} is not for {self.task}, but for {', '.join(known)}")
         check_augmentations(self.augment or ())
         for template in self.class_templates or ():
             if template.count("{}") != 1:

@@ -70,9 +70,13 @@ def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
 def with_adapters(model: Any, task: TaskArguments) -> Any:
     """Return the model with LoRA adapters on all linear layers if the task asks for them; a new head is trained, too.
 
+    The embeddings of tokens keep their weights where the task asks for it.
+
     Raises:
         ImportError: if PEFT is not installed.
     """
+    if task.freeze == "embeddings":
+        model.get_input_embeddings().requires_grad_(False)
     if task.lora_rank is None:
         return model
     try:

@@ -74,7 +74,7 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
     if not hasattr(model, "get_text_features"):
         raise ValueError(f"{task.model or task.model_type} is no dual encoder, found {type(model).__name__}")
     model = with_adapters(model, task)
-    if task.freeze is not None:
+    if task.freeze in _TOWERS:
         tower = getattr(model, _TOWERS[task.freeze], None)
         if tower is None:
             raise ValueError(f"freeze={task.freeze!r}: {type(model).__name__} has no {_TOWERS[task.freeze]}")
