@@ -26,6 +26,8 @@ from transformers import (
     ViTConfig,
 )
 
+from tests.browser import start
+
 CLASSES = 4
 LONG = (
     "test_distributed.py",
@@ -168,6 +170,12 @@ def batch_of(name: str, rows: int = 6, **kwargs: Any) -> dict[str, torch.Tensor]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that none of them is the last while other processes have no work."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    yield from start()
 
 
 @pytest.fixture(autouse=True, scope="module")

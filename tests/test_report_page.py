@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,15 +13,9 @@ from hf_mixup import cli
 from hf_mixup.compare import training
 from hf_mixup.report import calibration_plane, training_curves
 from hf_mixup.report.page import Card, Cards, Cell, Code, Picture, Point, Points, Section, Table, Text, write_page
+from tests.browser import DESK, PHONE, check_page
 from tests.conftest import TINY_RUN
 from tests.fake_runs import leave
-
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-PHONE, DESK = 360, 1200
 
 
 @pytest.fixture(scope="module")
@@ -102,39 +93,6 @@ def test_charts_name_bad_input(tmp_path: Path) -> None:
         calibration_plane(diverged, tmp_path / "a.png")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.binary_location = CHROMIUM
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(DRIVER)
-    with webdriver.Chrome(options=options, service=service) as driver:
-        yield driver
-
-
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_the_report_opens_in_a_browser(report: Path, browser: Any, width: int) -> None:
-    metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width == PHONE}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get(report.as_uri())
-    assert not browser.get_log("browser")
-    assert re.match("Does mixing help", browser.title)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    loaded = "return [...document.images].every(image => image.complete && image.naturalWidth > 0 && image.alt)"
-    assert browser.execute_script(loaded)
-    foreign = "return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length"
-    assert browser.execute_script(foreign) == 0
-    # Nothing but what scrolls by itself reaches over the edge of the screen.
-    wide = """return [...document.querySelectorAll('body *')].filter(element => !element.closest('.scroll, pre, nav')
-              && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1).length"""
-    assert browser.execute_script(wide) == 0
-    colours = browser.execute_script(
-        "const style = getComputedStyle(document.body); return [style.color, style.backgroundColor]"
-    )
-    dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
-    assert light - dark > 500
+    check_page(browser, report, width, "Does mixing help")

@@ -19,6 +19,7 @@ from hf_mixup.compare import training
 from hf_mixup.compare.store import save_run
 from hf_mixup.sweep.output import Swept, Trial
 from hf_mixup.tasks import TaskArguments, parse_settings
+from tests.browser import DESK, PHONE, check_page
 from tests.conftest import TINY_RUN
 
 
@@ -81,6 +82,12 @@ def test_the_winner_is_a_file_that_train_takes(
     page = (out / "report.html").read_text()
     assert best["label"] in page
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_its_page_opens_in_a_browser(config: Path, tmp_path: Path, train: list[Any], browser: Any, width: int) -> None:
+    assert run(config) == 0
+    check_page(browser, tmp_path / "out" / "report.html", width, "Which mixing?")
 
 
 def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
