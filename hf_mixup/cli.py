@@ -16,13 +16,13 @@ from hf_mixup import __version__
 _CONFIG = " CONFIG is a YAML or JSON file of settings and comes first; flags override it."
 _CHECKPOINT = (
     " CHECKPOINT is a folder with a model, or its name on the Hub, and comes first; what train and compare left knows "
-    "its data, others need a CONFIG."
+    "its data, others need a CONFIG. Of the folder of a comparison all runs are scored, and compared."
 )
 _COMMANDS = {
     "train": "train one model and leave it, its metrics and its model card in the output folder",
     "compare": "train with several methods and seeds, and compare them in a table and pictures",
     "sweep": "try methods, alpha, prob and layers, and leave the best settings as a file for train",
-    "evaluate": "score a trained classifier under shift, corruption, noise and attack: tables, pictures, model card",
+    "evaluate": "score trained classifiers under shift, corruption, noise and attack: tables, pictures, model card",
     "preview": "draw a grid of mixed samples with their weights and labels",
     "methods": "list the mixing methods, or what can be mixed in each architecture",
     "check": "try at which places of a model its rows are mixed rightly",
@@ -33,6 +33,7 @@ _EPILOG = """examples:
   hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
   hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
   hf-mixup evaluate runs/cutmix --suite calibration,corruption,ood --tta flip
+  hf-mixup evaluate runs/comparison --suite corruption adversarial --severities 1 3 5
   hf-mixup sweep recipes/configs/emoji_image.yaml --methods mixup cutmix --trials 20
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
   hf-mixup check bert --method manifold
@@ -213,24 +214,38 @@ def _evaluate(arguments: list[str]) -> None:
     from hf_mixup.tasks import TaskArguments, parse_settings
 
     if not arguments or arguments[0].startswith("-"):
-        raise ValueError("name the folder of a model first: hf-mixup evaluate CHECKPOINT [CONFIG] --suite ...")
+        raise ValueError(
+            "name the folder of a model or of a comparison first: hf-mixup evaluate CHECKPOINT [CONFIG] --suite ..."
+        )
     checkpoint, *rest = arguments
     # A configuration names the folder of the training there, and that is not where an evaluation goes.
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path)
     own, rest = parser.parse_known_args(rest)
     defaults = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
+    from hf_mixup.evaluation.comparison import is_comparison, stored_runs
+
+    several = is_comparison(checkpoint)
     if not rest or rest[0].startswith("-"):
         from hf_mixup.evaluation.checkpoint import check_folder
         from hf_mixup.tasks.saved import saved_task
 
-        check_folder(checkpoint)
-        kept, seed = saved_task(Path(checkpoint))
+        folder = Path(checkpoint)
+        if several:
+            folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
+        else:
+            check_folder(checkpoint)
+        kept, seed = saved_task(folder)
         if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in rest}:
             raise ValueError(f"{checkpoint} does not tell its task and data: name a CONFIG, or --task and --dataset")
         defaults |= kept
     types = [EvaluateArguments, TaskArguments, MixupConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
+    if several:
+        from hf_mixup.evaluation.runs import evaluate_comparison
+
+        evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
+        return
     from hf_mixup.evaluation.main import evaluate
 
     evaluate(checkpoint, evaluation, task, args, own.output_dir)

@@ -10,4 +10,6 @@ disturbances  what the suites do to the rows
 parts         one part after the other, kept as it is finished
 store         finished parts on disk
 main          checks, parts, results, pictures and the model card
+comparison    the runs that a comparison left
+runs          all of these: results, tables and pictures over methods and seeds
 """

@@ -77,11 +77,20 @@ def checked_suites(evaluation: EvaluateArguments, task: TaskArguments) -> Evalua
 
 
 def disturbances(
-    evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int
+    evaluation: EvaluateArguments,
+    prepared: Prepared,
+    task: TaskArguments,
+    seed: int,
+    memory: pictures.Memory | None = None,
 ) -> list[Disturbance]:
-    """Return all cells of the suites, in the order of these."""
-    made = _of_pictures if task.task == IMAGE else _of_texts
-    return [each for suite in evaluation.suite for each in made(suite, evaluation, prepared, task, seed)]
+    """Return all cells of the suites, in the order of these; pictures are made once where there is a memory."""
+    found: list[Disturbance] = []
+    for suite in evaluation.suite:
+        if task.task == IMAGE:
+            found += _of_pictures(suite, evaluation, prepared, seed, memory)
+        else:
+            found += _of_texts(suite, evaluation, prepared, task, seed)
+    return found
 
 
 def _entropy(seed: int, *name: object) -> tuple[int, int]:
@@ -90,7 +99,7 @@ def _entropy(seed: int, *name: object) -> tuple[int, int]:
 
 
 def _of_pictures(
-    suite: str, evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int
+    suite: str, evaluation: EvaluateArguments, prepared: Prepared, seed: int, memory: pictures.Memory | None
 ) -> list[Disturbance]:
     processor = prepared.processing_class
     cells: list[tuple[str, float, pictures.Change]] = []
@@ -118,7 +127,7 @@ def _of_pictures(
 
     def rows(family: str, level: float, change: pictures.Change, split: str) -> Any:
         own = _entropy(seed, suite, family, level)
-        return pictures.ChangedPictures(prepared.evaluated[split], processor, change, own)
+        return pictures.ChangedPictures(prepared.evaluated[split], processor, change, own, memory)
 
     return [Disturbance(suite, family, level, partial(rows, family, level, change)) for family, level, change in cells]
 
@@ -148,7 +157,13 @@ def _of_texts(
     return [Disturbance(suite, family, level, partial(rows, family, level, change)) for family, level, change in cells]
 
 
-def strange_rows(evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int) -> dict[str, Any]:
+def strange_rows(
+    evaluation: EvaluateArguments,
+    prepared: Prepared,
+    task: TaskArguments,
+    seed: int,
+    memory: pictures.Memory | None = None,
+) -> dict[str, Any]:
     """Return rows of another kind by name: those of `ood_dataset`, or made of the first test split.
 
     Raises:
@@ -160,7 +175,7 @@ def strange_rows(evaluation: EvaluateArguments, prepared: Prepared, task: TaskAr
     own, processor = prepared.evaluated[split], prepared.processing_class
     if task.task == IMAGE:
         return {
-            name: pictures.ChangedPictures(own, processor, change, _entropy(seed, OOD, name))
+            name: pictures.ChangedPictures(own, processor, change, _entropy(seed, OOD, name), memory)
             for name, change in pictures.STRANGE.items()
         }
     return {"random_tokens": texts.RandomTokens(own, processor, _entropy(seed, OOD, "random_tokens"))}

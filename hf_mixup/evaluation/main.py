@@ -11,6 +11,7 @@ import transformers
 from transformers import TrainingArguments
 
 import hf_mixup
+from hf_mixup.augment.tta import View
 from hf_mixup.evaluation.arguments import OOD, EvaluateArguments
 from hf_mixup.evaluation.checkpoint import check_folder, files_of, load_model, of_checkpoint, relabelled, run_label
 from hf_mixup.evaluation.disturbances import checked_suites
@@ -27,8 +28,8 @@ from hf_mixup.report.evaluation import (
 )
 from hf_mixup.report.results import Measured
 from hf_mixup.tasks.arguments import TaskArguments
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.prepared import PREPARE
+from hf_mixup.tasks.data import Splits, load_splits
+from hf_mixup.tasks.prepared import PREPARE, Prepared
 from hf_mixup.tasks.quiet import quiet
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
@@ -57,25 +58,21 @@ def evaluate(
         FileNotFoundError, ImportError: for a model, data or an optional package that is missing.
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
-    evaluation = checked_suites(evaluation, task)
-    views = parse_views(evaluation.tta or (), task.task)
+    evaluation, views, baseline = checked(evaluation, task, args)
     for folder in (checkpoint, *(evaluation.noise_runs or ())):
         check_folder(folder)
-    if args.world_size > 1:
-        raise ValueError("evaluate runs in one process: start it without a launcher")
-    baseline = _baseline(evaluation.baseline)
-    if find_spec("matplotlib") is None:
-        raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
-    output = _output(output, checkpoint)
+    output = output_folder(output, checkpoint)
     with quiet():
-        subject = _subject(checkpoint, evaluation, task, args, output)
+        prepared = prepared_for(checkpoint, task, tested_splits(task))
+        subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
         parts = Parts(subject, evaluation, views, baseline)
         try:
             results, arrays = parts.run()
         except KeyboardInterrupt:
-            parts.bar.close()
             message = f"{parts.done} of {parts.total} parts are finished and kept; the same command goes on from there"
             raise KeyboardInterrupt(message) from None
+        finally:
+            parts.bar.close()
     pictures = draw_evaluation(results, arrays, output)
     for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
         if output / f"{name}.png" not in pictures:
@@ -91,7 +88,30 @@ def evaluate(
     return results
 
 
-def _output(output: Path | None, checkpoint: str) -> Path:
+def checked(
+    evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments
+) -> tuple[EvaluateArguments, list[View], list[Measured] | None]:
+    """Return the arguments with their suites in order, the views and the baseline; refuse what cannot be done.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: before anything is loaded.
+    """
+    evaluation = checked_suites(evaluation, task)
+    views = parse_views(evaluation.tta or (), task.task)
+    if args.world_size > 1:
+        raise ValueError("evaluate runs in one process: start it without a launcher")
+    baseline = _baseline(evaluation.baseline)
+    if find_spec("matplotlib") is None:
+        raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+    return evaluation, views, baseline
+
+
+def output_folder(output: Path | None, checkpoint: str) -> Path:
+    """Return where results go, by default `evaluation` in the folder that is evaluated.
+
+    Raises:
+        ValueError: for a file, or a folder with something else in it.
+    """
     if output is None:
         if not Path(checkpoint).is_dir():
             raise ValueError(f"{checkpoint} is no folder to leave results in: name one with --output_dir")
@@ -124,10 +144,13 @@ def _baseline(path: str | None) -> list[Measured] | None:
     return list(results)
 
 
-def _subject(
-    checkpoint: str, evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments, output: Path
-) -> Subject:
-    splits = relabelled(load_splits(task), checkpoint, task.label_column)
+def tested_splits(task: TaskArguments) -> Splits:
+    """Load the rows to score.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_splits`, or there are too few rows.
+    """
+    splits = load_splits(task)
     if not splits.tests:
         raise ValueError("the data set has no split to test on: name some with --test_splits")
     if len(splits.validation) < 2:
@@ -137,8 +160,18 @@ def _subject(
     for split, rows in splits.tests.items():
         if not len(rows):
             raise ValueError(f"split {split!r} has no rows: leave it out of --test_splits")
-    own = of_checkpoint(task, checkpoint)
-    prepared = PREPARE[task.task](own, splits)
+    return splits
+
+
+def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepared:
+    """Return the rows as the saved model takes them, their classes numbered as its own."""
+    return PREPARE[task.task](of_checkpoint(task, checkpoint), relabelled(splits, checkpoint, task.label_column))
+
+
+def subject_of(
+    checkpoint: str, task: TaskArguments, prepared: Prepared, args: TrainingArguments, parts: Path
+) -> Subject:
+    """Load the model and join it with the rows it is scored on; finished parts are kept in a folder."""
     model = load_model(checkpoint, task.task).to(args.device)
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
@@ -148,5 +181,5 @@ def _subject(
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
-    finished = Finished(output / PARTS, determinants)
+    own, finished = of_checkpoint(task, checkpoint), Finished(parts, determinants)
     return Subject(checkpoint, own, prepared, scorer, finished, run_label(checkpoint), args.seed)

@@ -1,4 +1,4 @@
-"""Every part of an evaluation: made, or read back, one after the other under one progress bar."""
+"""Every part of an evaluation: made, or read back, one after the other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hf_mixup.augment.tta import TestTimeAugmentation
 from hf_mixup.evaluation.arguments import CALIBRATION, NOISE, OOD, EvaluateArguments
 from hf_mixup.evaluation.checkpoint import files_of, load_model, noise_shares
 from hf_mixup.evaluation.disturbances import Disturbance, disturbances, strange_rows
+from hf_mixup.evaluation.pictures import Memory
 from hf_mixup.evaluation.rows import Scorer
 from hf_mixup.evaluation.store import Arrays, Finished, Scores
 from hf_mixup.metrics import calibration_metrics, cell_scores, fit_temperature, ood_metrics
@@ -23,7 +24,12 @@ from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.prepared import Prepared
 
 LABEL_NOISE = "label_noise"
-_BAR = "{l_bar}{bar}| {n:.1f}/{total} parts [{elapsed}<{remaining}]{postfix}"
+_BAR = "{l_bar}{bar}| {n:.1f}/{total} UNIT [{elapsed}<{remaining}]{postfix}"
+
+
+def progress_bar(total: int, unit: str) -> Any:
+    """Return a bar over so many parts of one model, or over so many models."""
+    return tqdm(total=total, bar_format=_BAR.replace("UNIT", unit))
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Subject:
     finished: Finished
     label: tuple[str, int]
     seed: int
+    memory: Memory | None = None
 
     @property
     def tests(self) -> list[str]:
@@ -48,15 +55,25 @@ class Subject:
 
 
 class Parts:
-    """All parts of an evaluation, one after the other, under one progress bar."""
+    """All parts of an evaluation of one model, one after the other.
+
+    Args:
+        bar: one over several models, of which this is the next (default: one over the parts of this).
+    """
 
     def __init__(
-        self, subject: Subject, evaluation: EvaluateArguments, views: list[Any], baseline: list[Measured] | None
+        self,
+        subject: Subject,
+        evaluation: EvaluateArguments,
+        views: list[Any],
+        baseline: list[Measured] | None,
+        bar: Any = None,
     ) -> None:
         self.subject, self.evaluation, self.views = subject, evaluation, views
         prepared, task, seed = subject.prepared, subject.task, subject.seed
-        self.cells = disturbances(evaluation, prepared, task, seed)
-        self.strange = strange_rows(evaluation, prepared, task, seed) if OOD in evaluation.suite else {}
+        self.cells = disturbances(evaluation, prepared, task, seed, subject.memory)
+        outside = OOD in evaluation.suite
+        self.strange = strange_rows(evaluation, prepared, task, seed, subject.memory) if outside else {}
         self.noise_runs = noise_shares(
             (evaluation.noise_runs or ()) if NOISE in evaluation.suite else (), subject.checkpoint
         )
@@ -65,7 +82,8 @@ class Parts:
         tests = len(subject.tests)
         self.total = 1 + tests * (1 + len(self.cells) + (len(views) > 1) + len(self.noise_runs)) + len(self.strange)
         self.done = 0
-        self.bar = tqdm(total=self.total, bar_format=_BAR)
+        self.bar = progress_bar(self.total, "parts") if bar is None else bar
+        self.start, self.share = self.bar.n, 1 if bar is None else 1 / self.total
         subject.scorer.show = self._show
 
     def run(self) -> tuple[list[Measured], dict[str, Any]]:
@@ -85,20 +103,23 @@ class Parts:
             first = subject.tests[0]
             metrics = ood_metrics(clean[first]["logits"], logits)
             results.append(self._result(f"{first} against {name}", metrics, suite=OOD, of=first, family=name))
-        self.bar.close()
         _summarise(results, self.baseline)
         arrays = {"temperature": temperature, "clean": clean, "outside": outside}
         return [_finite(result) for result in results], arrays
 
     def _show(self, share: float) -> None:
-        self.bar.update(max(self.done + min(share, 0.99) - self.bar.n, 0))  # some parts run over their rows twice
+        self._move(self.done + min(share, 0.99))
 
     def _part(self, name: str, get: Callable[[], Any]) -> Any:
         self.bar.set_postfix_str(name, refresh=False)
         found = get()
         self.done += 1
-        self.bar.update(self.done - self.bar.n)
+        self._move(self.done)
         return found
+
+    def _move(self, done: float) -> None:
+        ahead = self.start + self.share * done - self.bar.n
+        self.bar.update(max(ahead, 0))  # some parts run over their rows twice
 
     def _logits(self, name: str, rows: Any) -> Arrays:
         finished, scorer = self.subject.finished, self.subject.scorer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from hf_mixup.tasks.augmentation import pixel_scale
+from hf_mixup.tasks.kept import MOST_KEPT
 
 Picture = NDArray[np.uint8]
 Change = Callable[[Picture, np.random.SeedSequence], Picture]
@@ -32,6 +33,33 @@ _BEYOND = 0.05  # of [0, 1]: what resizing may overshoot
 _GRID = 4  # pieces a side
 
 
+class Memory:
+    """Pictures that are made once for several models, as long as there is room; the others are made anew each time.
+
+    Args:
+        room: in bytes.
+
+    >>> memory = Memory(room=3)
+    >>> [int(memory("first", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    [1, 1]
+    >>> [int(memory("second", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    [1, 2]
+    """
+
+    def __init__(self, room: int = MOST_KEPT) -> None:
+        self.room, self.kept = room, dict[Hashable, Picture]()
+
+    def __call__(self, key: Hashable, make: Callable[[], Picture]) -> Picture:
+        """Return the picture of a key, kept or made."""
+        if key in self.kept:
+            return self.kept[key]
+        made = make()
+        if made.nbytes <= self.room:
+            self.room -= made.nbytes
+            self.kept[key] = made
+        return made
+
+
 class ChangedPictures(Dataset):
     """Rows whose pictures are changed as the model sees them: after the processor, its scale undone and put back.
 
@@ -42,13 +70,16 @@ class ChangedPictures(Dataset):
         processor: its `image_mean` and `image_std` tell the scale.
         change: see `Change`.
         entropy: whole numbers, different for every change.
+        memory: where changed pictures are kept for the next model that is scored on them.
 
     Raises:
         ValueError: (at the first use) where undoing the scale does not give pictures.
     """
 
-    def __init__(self, rows: Any, processor: Any, change: Change, entropy: tuple[int, ...]) -> None:
-        self.rows, self.change, self.entropy = rows, change, entropy
+    def __init__(
+        self, rows: Any, processor: Any, change: Change, entropy: tuple[int, ...], memory: Memory | None = None
+    ) -> None:
+        self.rows, self.change, self.entropy, self.memory = rows, change, entropy, memory
         self.mean, self.std = pixel_scale(processor)
         self.name = type(processor).__name__
 
@@ -57,6 +88,14 @@ class ChangedPictures(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
+        if self.memory is None:
+            made = self._changed(row, index)
+        else:
+            made = self.memory((self.rows, self.entropy, index), lambda: self._changed(row, index))
+        pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
+        return {**row, "pixel_values": (pixels - self.mean) / self.std}
+
+    def _changed(self, row: dict[str, Any], index: int) -> Picture:
         seen = row["pixel_values"] * self.std + self.mean
         if seen.min() < -_BEYOND or seen.max() > 1 + _BEYOND:
             raise ValueError(
@@ -64,9 +103,7 @@ class ChangedPictures(Dataset):
                 f"[{seen.min():.2f}, {seen.max():.2f}]: pictures cannot be changed as they are seen"
             )
         picture = (seen.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        made = self.change(picture, np.random.SeedSequence((*self.entropy, index)))
-        pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
-        return {**row, "pixel_values": (pixels - self.mean) / self.std}
+        return self.change(picture, np.random.SeedSequence((*self.entropy, index)))
 
 
 def corruption(name: str, severity: int) -> Change:

@@ -30,12 +30,16 @@ class Result(TypedDict):
 
 
 class Measured(Result, total=False):
-    """Scores of an evaluated model; those of disturbed rows also say what was done to which split, how strongly."""
+    """Scores of an evaluated model; those of disturbed rows also say what was done to which split, how strongly.
+
+    `error` says why a run has none.
+    """
 
     suite: str
     of: str
     family: str
     level: float
+    error: str
 
 
 class Summary(NamedTuple):
