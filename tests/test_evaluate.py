@@ -473,7 +473,7 @@ def test_wrong_settings_are_refused_before_the_model_is_loaded(
 
 
 def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "name the folder of a model first" in fails(capsys, "evaluate", "--suite", "ood")
+    assert "name the folder of a model or of a comparison first" in fails(capsys, "evaluate", "--suite", "ood")
     assert "no such folder of a model" in fails(capsys, "evaluate", tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "holds no model: there is no config.json" in fails(capsys, "evaluate", tmp_path / "empty")
