@@ -141,6 +141,12 @@ def test_nothing_is_claimed_where_nothing_differs():
         assert {(d.estimate, d.low, d.high, d.p) for d in found.values()} == {(0.0, 0.0, 0.0, 1.0)}
     assert seed_differences([0.5, 0.5], [0.5, 0.5]).p == 1.0
     assert seed_differences([0.7, 0.7, 0.7], [0.5, 0.5, 0.5]).p == 0.25
+    means = (
+        [np.mean([0.1, 0.2, 0.24]), np.mean([0.17, 0.18, 0.25])],
+        [np.mean([0.1, 0.21, 0.24]), np.mean([0.18, 0.18, 0.25])],
+    )
+    assert np.ptp(np.subtract(*means)) > 0, "these differ by rounding alone"
+    assert seed_differences(*means).p == 0.5
 
 
 @pytest.mark.filterwarnings("error")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS, _WIDTH, _HEIGHT = 5, 2.1, 1.8
-_NARROWEST = 5.4  # inches: room for the legend in one line
+_NARROWEST = 5.4  # inches: room for the legend of two splits in one line
+_HANDLE, _LETTER = 0.55, 0.065  # inches of an entry of the legend
+_LINES = {"accuracy": "-", "calibration error": ":"}
 _BINS = 30
 
 
@@ -34,7 +36,7 @@ def level_curves(
     """Draw accuracy and calibration error over the level, one panel per family of disturbances.
 
     Args:
-        summaries: split -> what `hf_mixup.metrics.summarise_levels` returned; all with the same families.
+        summaries: split or method -> what `hf_mixup.metrics.summarise_levels` returned, of the same families.
         path: PNG file to write.
         title: one line above all.
         level: what a level is, for the axis.
@@ -56,7 +58,12 @@ def level_curves(
     families = list(dict.fromkeys(family for each in summaries.values() for family in each["families"]))
     columns = min(_COLUMNS, len(families))
     rows = math.ceil(len(families) / columns)
-    figure = new_figure(max(_WIDTH * columns + 0.4, _NARROWEST), _HEIGHT * rows + 1.2, constrained=True)
+    width = max(_WIDTH * columns + 0.4, _NARROWEST)
+    entries = len(summaries) + len(_LINES)
+    longest = max(map(len, [*_LINES, *summaries]))
+    across = min(entries, max(1, int(width / (_HANDLE + _LETTER * longest))))
+    lines = math.ceil(entries / across)
+    figure = new_figure(width, _HEIGHT * rows + 1.0 + 0.2 * lines, constrained=True)
     panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for family, panel in zip(families, panels, strict=False):
         _style(panel, drawable(family.replace("_", " ")))
@@ -66,7 +73,7 @@ def level_curves(
         panel.set_xlabel(drawable(level), fontsize=8)
     for panel in panels[len(families) :]:
         panel.set_axis_off()
-    _legend(figure, list(summaries), title)
+    _legend(figure, list(summaries), title, across)
     return save_png(figure, path)
 
 
@@ -80,7 +87,7 @@ def _curve(panel: Axes, family: str, summary: Mapping[str, Any], colour: str, sc
         return
     clean = summary.get("clean")
     places = [scale * level for level in ([0.0] if clean else []) + list(curve["levels"])]
-    for score, line in (("accuracy", "-"), ("ece", ":")):
+    for score, line in zip(("accuracy", "ece"), _LINES.values(), strict=True):
         values = ([clean[score]] if clean else []) + list(curve[score])
         panel.plot(places, values, line, color=colour, linewidth=1.5, marker="o", markersize=2.6)
 
@@ -95,18 +102,15 @@ def _style(panel: Axes, title: str) -> None:
     panel.set_axisbelow(True)
 
 
-def _legend(figure: Figure, names: list[str], title: str) -> None:
-    """Explain colours by split and lines by score, under the title."""
+def _legend(figure: Figure, names: list[str], title: str, across: int) -> None:
+    """Explain colours by split (or method) and lines by score, so many beside each other."""
     from matplotlib.lines import Line2D
 
     figure.suptitle(drawable(title), fontsize=11, fontweight="bold", color=INK)
     lines = [Line2D([], [], color=colour, linewidth=2, label=drawable(name)) for colour, name in
              zip(_cycled(len(names)), names, strict=True)]  # fmt: skip
-    lines += [
-        Line2D([], [], color=INK, linewidth=1.5, linestyle="-", label="accuracy"),
-        Line2D([], [], color=INK, linewidth=1.5, linestyle=":", label="calibration error"),
-    ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), fontsize=8, frameon=False)
+    lines += [Line2D([], [], color=INK, linewidth=1.5, linestyle=line, label=name) for name, line in _LINES.items()]
+    figure.legend(handles=lines, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
 
 
 def score_histograms(

@@ -112,17 +112,18 @@ def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def runs_tables(results: Sequence[Measured]) -> str:
-    """Return means and deviations over seeds as Markdown tables, below them what is said of each method."""
+    """Return means and deviations over seeds as Markdown tables, below them each method against the first control."""
     said: dict[Group, list[str]] = {}
+    first = controls(row["method"] for row in results)[:1]
     for group, control, differences in _compared(results):
         for key, scores in differences.items():
             name, _, method = key.partition("\n")
-            if "accuracy" in scores:
+            if "accuracy" in scores and [control] == first:
                 said.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
     parts = []
     for group, rows in conditions(results).items():
         suite, of = group
-        text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, of), metrics=METRICS)}"
+        text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, *group), metrics=METRICS)}"
         parts.append(text + ("\n\n" + "\n".join(said[group]) if group in said else ""))
     reasons = {(row["method"], row["seed"]): row["error"] for row in results if "error" in row}
     if reasons:
@@ -130,9 +131,9 @@ def runs_tables(results: Sequence[Measured]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _short(rows: Sequence[Result], of: str) -> list[Result]:
-    """Return the rows without the name of their split, which stands above the table."""
-    return [{**row, "split": re.sub(f"^{re.escape(of)}(, | against |$)", "", row["split"])} for row in rows]
+def _short(rows: Sequence[Result], suite: str, of: str) -> list[Result]:
+    """Return the rows without the names of their suite and split, which stand above the table."""
+    return [{**row, "split": re.sub(f"^{re.escape(of)}(, {suite}| against)? ?", "", row["split"])} for row in rows]
 
 
 def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from hf_mixup.report.rows import RowSums
 LEVEL, SIGNIFICANT = 0.95, 0.05
 DRAWS = 2000
 _BLOCK = 2**22  # row numbers drawn at a time, 32 MB
+_ROUNDING = 1e-12  # of means over rows: differences closer than this are the same
 _PASSES = 10  # deviations over seeds for each draw of rows
 
 
@@ -225,7 +226,7 @@ def _over_seeds(values: FloatArray) -> Difference:
     estimate, seeds = float(values.mean()), len(values)
     if seeds < 2:
         return Difference(estimate, np.nan, np.nan, np.nan, seeds, 0)
-    if not np.ptp(values):  # nothing varies: a sign test is what is left
+    if np.ptp(values) <= _ROUNDING:  # nothing varies: a sign test is what is left
         return Difference(estimate, estimate, estimate, 2.0 ** (1 - seeds) if estimate else 1.0, seeds, 0)
     test = stats.ttest_1samp(values, 0)
     low, high = test.confidence_interval(LEVEL)
