@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS, _WIDTH, _HEIGHT = 5, 2.1, 1.8
 _NARROWEST = 5.4  # inches: room for the legend of two splits in one line
 _HANDLE, _LETTER = 0.55, 0.065  # inches of an entry of the legend
-_LINES = {"accuracy": "-", "calibration error": ":"}
+_LINES: dict[str, Any] = {"accuracy": "-", "calibration error": ":"}
 _BINS = 30
 
 
