@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint unit bench clean
+.PHONY: help demo test slow lint unit bench evidence clean
 # A file's tests stay in one process, which imports and prepares for them once; the longest come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -41,6 +41,9 @@ bench: $(READY) ## speed as ratios: kernels against their peers, a step against 
 	$(BIN)/python tests/benchmarks/bench_step.py
 	$(BIN)/python tests/benchmarks/bench_pairs.py
 	$(BIN)/python tests/benchmarks/bench_tokens.py
+
+evidence: $(READY) ## measure every table of the README again: hours (some of it: python recipes/evidence.py image)
+	$(BIN)/python recipes/evidence.py
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -4,20 +4,22 @@
     python recipes/evidence.py image audio    # some of it
     python recipes/evidence.py --tables       # measure nothing, write the tables from recipes/results/ anew
 
-A command that was stopped goes on where it was. Each part leaves `recipes/results/PART.json`, with the scores of every seed,
-the differences to the controls, the commands and what they ran on; the tables of README.md are made of these files alone.
+A command that was stopped goes on where it was. Each part leaves `recipes/results/PART.json`, with the scores of every
+seed, the differences to the controls, the commands and what they ran on; the README's tables are made of these files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import numpy as np
 from hf_mixup.files import write_text
 from hf_mixup.report.environment import hardware, versions
 from hf_mixup.report.results import aggregate, methods_and_splits
+from hf_mixup.report.robustness import conditions
 from hf_mixup.report.statistics import Difference
 from hf_mixup.report.verdict import judgement
 
@@ -36,61 +39,132 @@ RUNS = "runs/evidence"
 # A mark for each control, and for each verdict on a method: better or worse than it, beyond noise.
 MARKS = {"none": {1: "▲", -1: "▼", 0: ""}, "smoothing": {1: "△", -1: "▽", 0: ""}}
 
-CALIBRATED = {
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "ece_temperature": "ECE, refitted",
-    "nll": "NLL",
-    "nll_temperature": "NLL, refitted",
-}
-RETRIEVED = {
-    "i2t_r1": "R@1, picture to caption",
-    "t2i_r1": "R@1, caption to picture",
-    "mean_recall": "mean recall",
-    "nll": "NLL",
-    "nll_temperature": "NLL, refitted",
-    "ece": "ECE",
-    "ece_temperature": "ECE, refitted",
-}
+Columns = Sequence[tuple[str, str, str]]
+"""Split, metric and heading of each column of a table."""
+
+
+def calibrated(split: str) -> Columns:
+    """Return the columns for classes on a split."""
+    names = {"ece": "ECE", "ece_temperature": "ECE, refitted", "nll": "NLL", "nll_temperature": "NLL, refitted"}
+    return [(split, metric, heading) for metric, heading in {"accuracy": "accuracy", **names}.items()]
+
+
+def retrieved(split: str) -> Columns:
+    """Return the columns for pairs on a split."""
+    found = {"i2t_r1": "R@1, picture to caption", "t2i_r1": "R@1, caption to picture", "mean_recall": "mean recall"}
+    return [*((split, metric, heading) for metric, heading in found.items()), *calibrated(split)[1:]]
+
+
+DISTURBED: Columns = [
+    ("test", "accuracy", "as they are"),
+    ("test, corruption", "accuracy", "15 corruptions"),
+    ("test, noise", "accuracy", "pixel noise"),
+    ("test, adversarial fgsm", "accuracy", "FGSM 8/255"),
+    ("test, adversarial pgd", "accuracy", "PGD 8/255"),
+]
+DOUBTED: Columns = [
+    ("test", "ece", "as they are: ECE"),
+    ("test, corruption", "ece", "15 corruptions: ECE"),
+    ("test, adversarial pgd", "ece", "PGD: ECE"),
+    ("test against shuffled_patches", "auroc_energy", "shuffled patches told apart: AUROC"),
+    ("test against noise", "auroc_energy", "noise told apart: AUROC"),
+]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the evidence.
+class Compared:
+    """A part whose commands compare methods.
 
     Args:
         commands: run in order, in the root of the repository.
-        folder: where the last one leaves `results.json`.
-        tables: columns by split, each with its heading.
+        folder: where one of them leaves `results.json` and `differences.json`.
+        tables: columns by title.
+        pictures: files in `folder` that the README shows, and what they are called there.
     """
 
     commands: Sequence[str]
     folder: str
-    tables: Mapping[str, Mapping[str, str]]
+    tables: Mapping[str, Columns]
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def collected(self) -> dict[str, Any]:
+        """Return the scores and differences that the tables show, and copy the pictures."""
+        folder = ROOT / self.folder
+        for source, name in self.pictures.items():
+            shutil.copyfile(folder / source, RESULTS / name)
+        rows = _read(folder / "results.json")
+        if any("suite" in row for row in rows):  # of an evaluation under disturbances, not of a comparison
+            rows = [row for many in conditions(rows).values() for row in many]
+        asked = {column[:2] for columns in self.tables.values() for column in columns}
+        return {
+            "results": [
+                {**row, "metrics": scores}
+                for row in rows
+                if (scores := {name: value for name, value in row["metrics"].items() if (row["split"], name) in asked})
+            ],
+            "differences": [
+                each for each in _read(folder / "differences.json") if (each["split"], each["metric"]) in asked
+            ],
+        }
+
+    def shown(self, kept: Mapping[str, Any]) -> list[str]:
+        """Return the tables, in Markdown."""
+        return [table(kept, title, columns) for title, columns in self.tables.items()]
 
 
-def _compared(name: str, arguments: str, tables: Mapping[str, Mapping[str, str]]) -> Part:
+@dataclass(frozen=True)
+class Cost:
+    """What the steps of each method cost; the command writes its figures into `file`."""
+
+    commands: Sequence[str]
+    file: str
+
+    def collected(self) -> dict[str, Any]:
+        """Return the figures."""
+        return {"results": _read(ROOT / self.file)["results"]}
+
+    def shown(self, kept: Mapping[str, Any]) -> list[str]:
+        """Return one table, with the model and the methods that are measured on it."""
+        return [costs(kept["results"])]
+
+
+def _compared(name: str, arguments: str, tables: Mapping[str, Columns]) -> Compared:
     folder = f"{RUNS}/{name}"
-    return Part([f"hf-mixup compare {arguments} --output_dir {folder}"], folder, tables)
+    return Compared([f"hf-mixup compare {arguments} --output_dir {folder}"], folder, tables)
 
 
-PARTS = {
-    "image": _compared(
-        "image",
-        "recipes/configs/emoji_image.yaml --methods none,smoothing,mixup,cutmix,switch,manifold,adversarial --seeds 5",
-        {"test": CALIBRATED, "test_shifted": CALIBRATED},
+_IMAGE = "recipes/configs/emoji_image.yaml --methods none,smoothing,mixup,cutmix,switch,manifold,adversarial --seeds 5"
+_SHIFTED = {"on test": calibrated("test"), "on test_shifted": calibrated("test_shifted")}
+PARTS: dict[str, Compared | Cost] = {
+    "image": replace(
+        image := _compared("image", _IMAGE, _SHIFTED),
+        commands=[
+            *image.commands,
+            f"hf-mixup preview recipes/configs/emoji_image.yaml --method cutmix --output {image.folder}/cutmix.png",
+        ],
+        pictures={"figures/reliability.png": "reliability.png", "cutmix.png": "cutmix.png"},
     ),
-    "text_few": _compared("text_few", "recipes/configs/emoji_few.yaml", {"test": CALIBRATED}),
+    "robust": Compared(
+        [
+            f"hf-mixup evaluate {image.folder} --suite all --max_eval_samples 300 --severities 1 3 5 "
+            "--adversarial_eps 8/255 --test_splits test"
+        ],
+        f"{image.folder}/evaluation",
+        {"accuracy on test": DISTURBED, "doubt on test": DOUBTED},
+    ),
+    "text_few": _compared("text_few", "recipes/configs/emoji_few.yaml", {"on test": calibrated("test")}),
     "text_noise": _compared(
-        "text_noise", "recipes/configs/emoji_few.yaml --few_shot 50 --label_noise 0.4", {"test": CALIBRATED}
+        "text_noise",
+        "recipes/configs/emoji_few.yaml --few_shot 50 --label_noise 0.4",
+        {"on test": calibrated("test")},
     ),
     "pairs": _compared(
-        "pairs", "recipes/configs/emoji_pairs.yaml --seeds 5", {"test": RETRIEVED, "test_shifted": RETRIEVED}
+        "pairs",
+        "recipes/configs/emoji_pairs.yaml --seeds 5",
+        {"on test": retrieved("test"), "on test_shifted": retrieved("test_shifted")},
     ),
     "audio": _compared(
-        "audio",
-        "recipes/configs/instruments.yaml --methods none,smoothing,mixup,specmix,manifold --seeds 5",
-        {"test": CALIBRATED, "test_shifted": CALIBRATED},
+        "audio", "recipes/configs/instruments.yaml --methods none,smoothing,mixup,specmix,manifold --seeds 5", _SHIFTED
     ),
 }
 
@@ -104,69 +178,75 @@ def measure(name: str) -> None:
     part = PARTS[name]
     for command in part.commands:
         print(f"$ {command}", flush=True)
-        program, *arguments = shlex.split(command)
-        subprocess.run([sys.executable, "-m", _MODULES[program], *arguments], cwd=ROOT, check=True)
-    kept = collected(part, ROOT / part.folder)
-    kept |= {"environment": {**versions(), "hardware": hardware()}}
+        subprocess.run(shlex.split(command), cwd=ROOT, env=_environment(), check=True)
     RESULTS.mkdir(exist_ok=True)
-    write_text(RESULTS / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+    kept = {"commands": list(part.commands), **part.collected(), "environment": {**versions(), "hardware": hardware()}}
+    write_text(RESULTS / f"{name}.json", json.dumps(_short(kept), indent=1) + "\n")
 
 
-_MODULES = {"hf-mixup": "hf_mixup.cli"}
+def _environment() -> dict[str, str]:
+    """Return an environment in which `python` and `hf-mixup` are those that this script runs with."""
+    return {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
-def collected(part: Part, folder: Path) -> dict[str, Any]:
-    """Return the commands, scores and differences of a part, without what its tables do not show."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    differences = json.loads((folder / "differences.json").read_text(encoding="utf-8"))
-    shown = [
-        {**each, "metrics": {name: _short(each["metrics"].get(name)) for name in part.tables[each["split"]]}}
-        for each in results
-        if each["split"] in part.tables
-    ]
-    asked = [
-        {name: _short(value) for name, value in each.items()}
-        for each in differences
-        if each["metric"] in part.tables.get(each["split"], {})
-    ]
-    return {"commands": list(part.commands), "results": shown, "differences": asked}
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _short(value: Any) -> Any:
-    """Round a number to more digits than any table shows."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    """Round all numbers to more digits than any table shows."""
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def section(name: str) -> str:
     """Return the commands and tables of a part as Markdown, from its results file."""
-    kept = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    part = PARTS[name]
-    blocks = ["\n".join(["```bash", *part.commands, "```"])]
-    blocks += [table(kept, split, columns) for split, columns in part.tables.items()]
-    return "\n\n".join(blocks)
+    part, kept = PARTS[name], _read(RESULTS / f"{name}.json")
+    return "\n\n".join(["\n".join(["```bash", *part.commands, "```"]), *part.shown(kept)])
 
 
-def table(kept: Mapping[str, Any], split: str, columns: Mapping[str, str]) -> str:
-    """Return the table of a split: mean and deviation over seeds, with marks for what is beyond noise."""
-    summaries = aggregate(each for each in kept["results"] if each["split"] == split)
-    known = {(d["method"], d["control"], d["metric"]): _difference(d) for d in kept["differences"] if d["split"] == split}
-    lines = [[f"on `{split}`", *columns.values()], ["---"] * (len(columns) + 1)]
+def table(kept: Mapping[str, Any], title: str, columns: Columns) -> str:
+    """Return a table of methods: mean and deviation over seeds, with marks for what is beyond noise."""
+    summaries = aggregate(kept["results"])
+    known = {
+        (each["method"], each["split"], each["metric"], each["control"]): _difference(each)
+        for each in kept["differences"]
+    }
+    lines = [[title, *(heading for *_, heading in columns)], ["---"] * (len(columns) + 1)]
     for method in methods_and_splits(summaries)[0]:
         cells = []
-        for metric in columns:
+        for split, metric, _ in columns:
             marks = [
-                signs[judgement(metric, known[method, control, metric])]
+                signs[judgement(metric, known[method, split, metric, control])]
                 for control, signs in MARKS.items()
-                if (method, control, metric) in known
+                if (method, split, metric, control) in known
             ]
             cells.append(" ".join(filter(None, [str(summaries[method, split][metric]), "".join(marks)])))
         lines.append([method.replace(":", ", "), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return _markdown(lines)
 
 
 def _difference(found: Mapping[str, Any]) -> Difference:
     names = ("estimate", "low", "high", "p", "seeds", "rows", "failed")
-    return Difference(**{name: np.nan if found[name] is None else found[name] for name in names})
+    numbers: dict[str, Any] = {name: np.nan if found[name] is None else found[name] for name in names}
+    return Difference(**numbers)
+
+
+def costs(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of what each method costs, as ratios to the plain Trainer."""
+    lines = [["model", "method", "time of a step", "quartiles", "peak memory"], ["---"] * 5]
+    for each in results:
+        if each["method"] != "plain":
+            spread = f"{each['ratio_low']:.2f} to {each['ratio_high']:.2f}"
+            lines.append([each["model"], each["method"], f"{each['ratio']:.2f}", spread, f"{each['memory_ratio']:.2f}"])
+    return _markdown(lines)
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_sections(text: str) -> str:

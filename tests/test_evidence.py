@@ -7,9 +7,7 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +43,27 @@ def test_results_are_of_the_commands_that_stand_beside_them(evidence: ModuleType
         kept = json.loads((evidence.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         assert kept["commands"] == list(part.commands), f"{name}: run python recipes/evidence.py {name}"
         assert kept["environment"]["hardware"]
+
+
+def test_a_table_marks_what_is_beyond_noise(evidence: ModuleType) -> None:
+    scores = {"none": (0.5, 0.6), "smoothing": (0.5, 0.6), "mixup": (0.7, 0.8)}
+    results = [
+        {"method": method, "seed": seed, "split": "test", "metrics": {"nll": value}}
+        for method, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    sure = {"split": "test", "metric": "nll", "low": 0.1, "high": 0.3, "p": 0.001, "seeds": 2, "rows": 9, "failed": 0}
+    unsure = {**sure, "low": None, "high": None, "p": None}
+    differences = [
+        {"method": "mixup", "control": "none", "estimate": 0.2, **sure},
+        {"method": "mixup", "control": "smoothing", "estimate": 0.2, **unsure},
+        {"method": "smoothing", "control": "none", "estimate": -0.2, **sure, "low": -0.3, "high": -0.1},
+    ]
+    made = evidence.table({"results": results, "differences": differences}, "on test", [("test", "nll", "NLL")])
+    assert made.splitlines() == [
+        "| on test | NLL |",
+        "| --- | --- |",
+        "| none | 0.550 ± 0.071 |",
+        "| smoothing | 0.550 ± 0.071 ▲ |",
+        "| mixup | 0.750 ± 0.071 ▼ |",
+    ]
