@@ -34,6 +34,14 @@ class MixedBatch:
         rate: share of the rows that are blended; 0 where the coin of `prob` or the schedule left the batch alone.
         params: everything that was drawn.
         labels: the batch's own labels, untouched.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup("embedding")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.lam, mixed.mean_lam, mixed.rate, mixed.targets.shape
+    (tensor([0.7500, 0.7500, 0.7500, 0.7500]), 0.75, 1.0, torch.Size([4, 4]))
     """
 
     def __init__(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from hf_mixup import __version__
 
@@ -151,18 +152,21 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
         groups = [("evaluation", EvaluateArguments), groups[0]]
     for title, dataclass in groups:
         group = parser.add_argument_group(title)
+        kinds = get_type_hints(dataclass)
         for field in fields(dataclass):
-            group.add_argument(f"--{field.name}", metavar=_metavar(field), help=_help_text(field))
+            group.add_argument(f"--{field.name}", metavar=_metavar(kinds[field.name]), help=_help_text(field))
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _metavar(field: Field[object]) -> str:
-    kind = str(field.type).removesuffix(" | None")
-    if kind.startswith("Literal["):
-        return "|".join(re.findall(r"\w+", kind)[1:])
-    if kind.startswith("list["):
-        return f"{kind[5:-1]} ..."
-    return {"bool": "true|false", "dict | str": "json"}.get(kind, kind)
+def _metavar(kind: Any) -> str:
+    parts = [part for part in get_args(kind) if part is not NoneType]
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, parts))
+    if get_origin(kind) is list:
+        return f"{_metavar(parts[0])} ..."
+    if parts:  # a union
+        return "json" if dict in parts else _metavar(parts[0])
+    return "true|false" if kind is bool else kind.__name__
 
 
 def _help_text(field: Field[object]) -> str:

@@ -312,6 +312,10 @@ class MixupConfig:
     def from_any(cls, value: MixupConfig | str | dict[str, Any]) -> MixupConfig:
         """Accept what users pass as `mixup=`: a configuration, a method's name, or a mapping.
 
+        Raises:
+            TypeError: for anything else.
+            ValueError: as the configuration.
+
         >>> MixupConfig.from_any("cutmix").method
         'cutmix'
         """

@@ -151,7 +151,11 @@ class Mixup:
         return self.method.draw(request)
 
     def check_teacher(self, model: nn.Module) -> None:
-        """Refuse a teacher that does not fit the model, and settings that need one where there is none."""
+        """Refuse a teacher that does not fit the model, and settings that need one where there is none.
+
+        Raises:
+            ValueError: naming what does not fit, or what is missing.
+        """
         if self.teacher is not None:
             self.teacher.check(model, self.method)
         elif self.config.distill_weight:

@@ -38,7 +38,16 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written; a file that was there before stays as it was.
+
+    >>> path = Path(tempfile.mkdtemp(), "best.yaml")
+    >>> write_text(path, "alpha: 0.2")
+    >>> read_config(path)
+    {'alpha': 0.2}
+    """
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
         try:
             file.write(text)

@@ -42,6 +42,9 @@ def mixed_loss_sum(
         bce: score each class of a single-label problem by itself.
         further: more labels with the weight of each, [B], taken from that of `other`.
 
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1: the loss is
+    linear in the targets, so that it is lam of the one and 1 - lam of the other label's.
+
     Raises:
         ValueError: for smoothing or class weights where the problem type has no use for them, or for logits whose shape
             does not fit the labels.

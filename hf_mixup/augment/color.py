@@ -17,7 +17,12 @@ from .words import names_color, names_shade
 
 @dataclass(frozen=True)
 class JitterParams:
-    """Factors of brightness, contrast and saturation, and a turn of the hue in [-0.5, 0.5]; by default none."""
+    """Factors of brightness, contrast and saturation, and a turn of the hue in [-0.5, 0.5]; by default none.
+
+    >>> sample = Sample({"image": torch.full((3, 2, 2), 0.5)})
+    >>> ColorJitter().apply(sample, JitterParams(brightness=1.5)).images["image"].unique()
+    tensor([0.7500])
+    """
 
     brightness: float = 1.0
     contrast: float = 1.0

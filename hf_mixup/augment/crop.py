@@ -20,7 +20,11 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class CropParams:
-    """The window that stays, in pixels."""
+    """The window that stays, in pixels.
+
+    >>> CropParams(top=0, left=5, height=8, width=4).window
+    (0, 5, 8, 4)
+    """
 
     top: int
     left: int

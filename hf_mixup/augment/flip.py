@@ -18,7 +18,11 @@ from .words import mirror_words, names_direction
 
 @dataclass(frozen=True)
 class FlipParams:
-    """Whether the row is mirrored."""
+    """Whether the row is mirrored.
+
+    >>> Flip(p=1.0).draw(Sample({"image": torch.zeros(3, 2, 2)}), torch.Generator().manual_seed(0))
+    FlipParams(flipped=True)
+    """
 
     flipped: bool
 

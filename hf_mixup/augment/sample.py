@@ -19,7 +19,15 @@ _MODALITIES = (
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words of the caption and where they are seen: at a position in the boxes, or in a box [4] of their own."""
+    """Words of the caption and where they are seen: at a position in the boxes, or in a box [4] of their own.
+
+    Args:
+        entry: the entry of the column it was read from, whose other fields are kept when it is written back.
+
+    >>> phrase = Phrase({"text": "a cat", "box": 1}, "a cat", index=1)
+    >>> Sample(captions={"caption": "a dog and a cat"}, phrases=(phrase,)).texts()
+    ['a dog and a cat', 'a cat']
+    """
 
     entry: Mapping[str, Any]
     text: str
@@ -29,7 +37,14 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Segment:
-    """Words, and when they are said, in seconds."""
+    """Words, and when they are said, in seconds.
+
+    Args:
+        entry: the entry of the column it was read from, whose other fields are kept when it is written back.
+
+    >>> Sample(timed_text=(Segment({}, "hello", start=0.5, end=1.0),)).texts()
+    ['hello']
+    """
 
     entry: Mapping[str, Any]
     text: str

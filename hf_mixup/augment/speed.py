@@ -20,7 +20,12 @@ _FINEST = 1000  # the largest denominator of a factor when sound is resampled
 
 @dataclass(frozen=True)
 class SpeedParams:
-    """How many times as fast the row gets; 1 changes nothing."""
+    """How many times as fast the row gets; 1 changes nothing.
+
+    >>> sample = Sample(audio=np.zeros(1000), sampling_rate=1000)
+    >>> Speed([0.5]).draw(sample, torch.Generator().manual_seed(0))
+    SpeedParams(factor=0.5)
+    """
 
     factor: float = 1.0
 

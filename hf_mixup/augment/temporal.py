@@ -15,7 +15,12 @@ from .sample import Sample, Segment
 
 @dataclass(frozen=True)
 class TemporalCropParams:
-    """The seconds that stay; by default all."""
+    """The seconds that stay; by default all.
+
+    >>> sample = Sample(frames=torch.zeros(40, 3, 2, 2), fps=10.0)
+    >>> TemporalCrop(1.5).draw(sample, torch.Generator().manual_seed(0)).seconds
+    1.5
+    """
 
     start: float = 0.0
     seconds: float = math.inf

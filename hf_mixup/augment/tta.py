@@ -37,6 +37,10 @@ class View:
         name: how errors call it.
         change: makes its inputs; None for the batch as it is.
         dropout: seed of a pass with dropout, None for a pass without.
+
+    >>> brighter = View("brighter", lambda model, inputs: {**inputs, "pixel_values": inputs["pixel_values"] + 0.1})
+    >>> brighter.change(None, {"pixel_values": torch.zeros(1)})["pixel_values"]
+    tensor([0.1000])
     """
 
     name: str
@@ -201,7 +205,11 @@ def _drops(module: nn.Module) -> bool:
 
 
 def identity() -> View:
-    """Return the view of a batch as it is."""
+    """Return the view of a batch as it is.
+
+    >>> identity()
+    View(name='identity', change=None, dropout=None)
+    """
     return View("identity")
 
 
@@ -209,6 +217,9 @@ def dropout_passes(passes: int, seed: int = 0) -> list[View]:
     """Return views with dropout on (Monte-Carlo dropout), each with masks of its own, the same for every batch.
 
     Dropout layers only: what a model drops within attention, by a number instead of a layer, stays off.
+
+    Raises:
+        ValueError: for no pass.
 
     Source: Gal and Ghahramani 2016, arXiv 1506.02142, equation 6.
 
@@ -221,7 +232,11 @@ def dropout_passes(passes: int, seed: int = 0) -> list[View]:
 
 
 def flip() -> View:
-    """Return the view of pictures mirrored left to right."""
+    """Return the view of pictures mirrored left to right.
+
+    >>> flip().change(None, {"pixel_values": torch.tensor([[[[1, 2, 3]]]])})["pixel_values"]
+    tensor([[[[3, 2, 1]]]])
+    """
     return View("flip", _on_pixels(lambda pixels: functional().horizontal_flip(pixels)))
 
 
@@ -231,7 +246,13 @@ def five_crops(share: float = 0.875) -> list[View]:
     Args:
         share: of the picture's sides that a crop has, in (0, 1]; 1 leaves the picture as it is.
 
+    Raises:
+        ValueError: for a share out of range.
+
     Source: Krizhevsky et al. 2012, section 4.1 (there 224 of 256 pixels).
+
+    >>> [view.name for view in five_crops(0.9)]
+    ['top left', 'top right', 'bottom left', 'bottom right', 'centre']
     """
     if not 0 < share <= 1:
         raise ValueError(f"share={share}: expected a number in (0, 1]")
@@ -247,7 +268,14 @@ def five_crops(share: float = 0.875) -> list[View]:
 
 
 def scale(factor: float) -> View:
-    """Return the view of pictures resized by a factor above 0, for models that take pictures of any size."""
+    """Return the view of pictures resized by a factor above 0, for models that take pictures of any size.
+
+    Raises:
+        ValueError: for a factor out of range.
+
+    >>> scale(1.5).change(None, {"pixel_values": torch.zeros(2, 3, 8, 8)})["pixel_values"].shape
+    torch.Size([2, 3, 12, 12])
+    """
     if not 0 < factor < math.inf:
         raise ValueError(f"factor={factor}: expected a number above 0")
 
@@ -263,6 +291,14 @@ def head(length: int) -> View:
 
     Args:
         length: tokens that a row keeps at most, from 2 on. Rows that are not longer stay as they are.
+
+    Raises:
+        ValueError: for a length below 2.
+
+    >>> from hf_mixup.zoo.build import build
+    >>> model = build("sequence-classification", "bert")
+    >>> head(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
+    [[2, 10, 3]]
     """
     return View(f"head {length}", _truncation(length, lambda place, count: (place < length - 1) | (place == count - 1)))
 
@@ -272,6 +308,14 @@ def tail(length: int) -> View:
 
     Args:
         length: tokens that a row keeps at most, from 2 on. Rows that are not longer stay as they are.
+
+    Raises:
+        ValueError: for a length below 2.
+
+    >>> from hf_mixup.zoo.build import build
+    >>> model = build("sequence-classification", "bert")
+    >>> tail(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
+    [[2, 12, 3]]
     """
     return View(f"tail {length}", _truncation(length, lambda place, count: (place == 0) | (place > count - length)))
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+SelectBy = Literal[
+    "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
+]
+"""Validation metrics that can decide between runs; which of them there are, the task says."""
+
 
 @dataclass
 class CompareArguments:
@@ -38,12 +43,7 @@ class CompareArguments:
             "[label_noise]"
         },
     )
-    select_by: (
-        Literal[
-            "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
-        ]
-        | None
-    ) = field(
+    select_by: SelectBy | None = field(
         default=None,
         metadata={"help": "Validation metric that picks the best model (default: nll, or mse for regression)."},
     )

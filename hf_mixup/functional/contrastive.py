@@ -123,6 +123,9 @@ def soft_info_nce(
     Raises:
         ValueError: shapes differ.
 
+    Source: van den Oord et al. 2018, arXiv 1807.03748, equation 4, in both directions; with soft targets i-Mix, Lee et
+    al. 2021, arXiv 2010.08887, equation 4.
+
     >>> soft_info_nce(torch.zeros(4, 4), torch.eye(4))
     tensor(1.3863)
     """
@@ -138,6 +141,8 @@ def contrastive_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: 
 
     Raises:
         ValueError: shapes differ.
+
+    Source: van den Oord et al. 2018, arXiv 1807.03748, equation 4, with soft targets.
 
     >>> contrastive_cross_entropy(torch.zeros(1, 4), torch.tensor([[2.0, 0.0, 0.0, 2.0]]))
     tensor(1.3863)
@@ -155,7 +160,7 @@ def contrastive_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: 
 def soft_sigmoid_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Sigmoid loss of all pairs with soft targets: binary cross-entropy summed over columns, mean over rows, 0-d.
 
-    With the identity as targets this is the loss of SigLIP (Zhai et al. 2023, arXiv 2303.15343, equation 1).
+    With the identity as targets this is the loss of SigLIP.
 
     Args:
         logits: [n, N], scaled similarities plus bias.
@@ -164,6 +169,8 @@ def soft_sigmoid_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 
 
     Raises:
         ValueError: shapes differ.
+
+    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", arXiv 2303.15343, equation 1.
 
     >>> soft_sigmoid_loss(torch.zeros(2, 2), torch.eye(2))  # 2 log 2
     tensor(1.3863)

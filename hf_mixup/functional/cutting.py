@@ -111,6 +111,9 @@ def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: s
         size: length of each of the n axes, of which a side is the n-th root of 1 - lam.
         lam, style: as in `boxes_at`.
 
+    Raises:
+        ValueError: for another style, or lam outside [0, 1].
+
     >>> blocks_at(torch.tensor([4]), [8], 0.75)
     tensor([3, 5])
     """

@@ -61,8 +61,9 @@ def soft_cross_entropy(
 ) -> Tensor:
     """Cross-entropy against dense targets: -sum_c weight_c * target_c * log softmax(logits)_c.
 
-    For mixed targets this is the pair form lam * CE(logits, y) + (1 - lam) * CE(logits, y[partner]) of
-    Zhang et al., 2018, https://arxiv.org/abs/1710.09412.
+    For mixed targets this is the pair form lam * CE(logits, y) + (1 - lam) * CE(logits, y[partner]).
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, https://arxiv.org/abs/1710.09412, eq. (1).
 
     Args:
         logits: floating-point tensor [B, C] ([..., C]).

@@ -40,9 +40,22 @@ class Adversarial(Method):
     accuracy are of the adversarial rows behind the clean ones; `prob` and `prob_per` say which rows are attacked.
     An epsilon of 0 is plain training. FreeLB's code draws the start from a cube and keeps one dropout mask for all K.
 
+    Raises:
+        ValueError: for a partner or a lam that is given; `attack_range` where the embeddings of tokens are moved.
+
     Source: Goodfellow et al. 2014, arXiv 1412.6572, section 5 (there clean_weight = 0.5); Madry et al. 2017, arXiv
     1706.06083, equation 2.1 (0); Miyato et al. 2016, arXiv 1605.07725, equation 5 (the sum of both, on embeddings
     normalised to variance 1); Zhu et al. 2019, "FreeLB", arXiv 1909.11764, algorithm 1 (0).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> settings = {"method": "adversarial", "attack": "fgsm", "epsilon": 8 / 255}
+    >>> with Mixup(settings)(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> clean, attacked = mixed.inputs["pixel_values"].chunk(2)
+    >>> round(float((attacked - clean).abs().max() * 255))
+    8
     """
 
     name = "adversarial"

@@ -24,6 +24,14 @@ class Attentive(MaskMethod):
 
     Source: Walawalkar et al. 2020, "Attentive CutMix: An Enhanced Data Augmentation Approach for Deep Learning Based
     Image Classification", arXiv 2003.13048, section 2.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup({"method": "attentive", "lam": 0.75})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.mask.shape, mixed.lam
+    (torch.Size([4, 64, 64]), tensor([0.7500, 0.7500, 0.7500, 0.7500]))
     """
 
     name = "attentive"

@@ -41,6 +41,10 @@ class Params:
         shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see `mosaic`.
         points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
+
+    >>> params = Params("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
+    >>> params.lam, params.boxes is None
+    (tensor([0.7000, 0.7000]), True)
     """
 
     method: str
@@ -151,6 +155,16 @@ class Method:
 
     A subclass says where it blends (`apply`) and adds to the draw what it needs beyond partner and lam. The class
     attributes fill the generated table of methods.
+
+    >>> from hf_mixup.config import MixupConfig
+    >>> class Brighten(Method):
+    ...     name = "brighten"
+    ...     def apply(self, model, batch, params, inplace):
+    ...         return {**batch, "pixel_values": batch["pixel_values"] + 1 - params.lam[:, None, None, None]}
+    >>> params = Params("brighten", partner=torch.tensor([1, 0]), lam=torch.tensor([1.0, 0.8]))
+    >>> mixed = Brighten(MixupConfig()).apply(nn.Identity(), {"pixel_values": torch.zeros(2, 3, 4, 4)}, params, False)
+    >>> mixed["pixel_values"].mean((1, 2, 3))
+    tensor([0.0000, 0.2000])
     """
 
     name: ClassVar[str]
@@ -203,7 +217,11 @@ class Method:
         return self
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it."""
+        """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it.
+
+        Raises:
+            ValueError: for a batch with nothing to blend, or parameters without what the method draws.
+        """
         raise NotImplementedError
 
     def changed_places(self, params: Params) -> Tensor | None:

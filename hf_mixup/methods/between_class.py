@@ -22,6 +22,14 @@ class BetweenClass(Method):
     they are made spectrograms.
 
     Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound Recognition", arXiv 1711.10282.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("audio-classification", "wav2vec2")
+    >>> with Mixup({"method": "between_class", "sampling_rate": 16000})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["input_values"].shape
+    torch.Size([4, 800])
     """
 
     name = "between_class"

@@ -26,7 +26,20 @@ class CMixup(Method):
     `bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are drawn
     from the batch, and rows may share one.
 
+    Raises:
+        ValueError: for classes; `pairing`, `pair_class` or `lam_per="pair"`, which do not go with it.
+
     Source: Yao et al. 2022, "C-Mixup: Improving Generalization in Regression", arXiv 2210.05775.
+
+    >>> import torch
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.tabular import TabularConfig, TabularMLP
+    >>> model = TabularMLP(TabularConfig(numerical_size=3, num_labels=1, problem_type="regression"))
+    >>> batch = {"numerical_values": torch.rand(4, 3), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1])}
+    >>> with Mixup({"method": "cmixup", "bandwidth": 0.1})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.partner
+    tensor([1, 0, 3, 2])
     """
 
     name = "cmixup"

@@ -15,6 +15,16 @@ class CrossModal(PairMethod):
     Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, applied to both modalities of CLIP (Radford et
     al. 2021, arXiv 2103.00020); in latent space it is the VL-Mix of Oh et al. 2023, arXiv 2203.03897, with exact
     targets.
+
+    >>> import torch
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> model, batch = tiny_pairs()
+    >>> partner = torch.tensor([1, 0, 3, 2])
+    >>> with Mixup({"method": "cross_modal", "text_mix": "late"})(model, batch, partner, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.targets[0]  # M R M^T: 0.75**2 + 0.25**2 on the own caption
+    tensor([0.6250, 0.3750, 0.0000, 0.0000])
     """
 
     name = "cross_modal"

@@ -39,6 +39,15 @@ class CutMix(Method):
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2;
     for films Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,
     section 3 (spatial, temporal and spatio-temporal).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("cutmix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> top, left, bottom, right = mixed.params.boxes.tolist()  # in pictures of 64 x 64 pixels
+    >>> float(mixed.lam[0]) == 1 - (bottom - top) * (right - left) / 64**2
+    True
     """
 
     name = "cutmix"

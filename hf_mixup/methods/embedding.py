@@ -21,6 +21,14 @@ class Embedding(Method):
     between these ends is smooth (eager and SDPA attention).
 
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup("embedding")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["input_ids"] is batch["input_ids"]  # what they stand for was blended inside the model
+    True
     """
 
     name = "embedding"

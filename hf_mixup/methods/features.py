@@ -10,7 +10,18 @@ from hf_mixup.methods.manifold import Manifold
 class Features(Manifold):
     """Blend the hidden states at one fixed depth: after the last block, unless `layers` names another.
 
+    Raises:
+        ValueError: for several `layers`.
+
     Source: the special case of Manifold Mixup (Verma et al. 2019, arXiv 1806.05236) with a single eligible layer.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup("features")(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.layer == model.config.num_hidden_layers
+    True
     """
 
     name = "features"

@@ -23,6 +23,14 @@ class FMix(RandomMask):
     spectrum is complex, as in the paper, and masks are as sharp as in its experiments on classification.
 
     Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047, section 4.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("fmix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.mask.float().mean()  # of the pixels are the row's own
+    tensor(0.7500)
     """
 
     name = "fmix"

@@ -22,9 +22,20 @@ class Gaussian(Method):
     `prob` and `prob_per` say which rows are changed, `keys` names float inputs to change instead. A sigma of 0 adds
     nothing.
 
+    Raises:
+        ValueError: for a partner or a lam that is given.
+
     Source: Chapelle et al. 2000, "Vicinal Risk Minimization", Advances in Neural Information Processing Systems 13,
     section 2: the vicinity of a sample is a normal distribution around it. Holmstrom and Koistinen 1992, "Using
     additive noise in back-propagation training", IEEE Transactions on Neural Networks 3(1), for networks.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup({"method": "gaussian", "sigma": 0.1})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> (mixed.inputs["pixel_values"] - batch["pixel_values"]).std().round(decimals=2)
+    tensor(0.1000)
     """
 
     name = "gaussian"

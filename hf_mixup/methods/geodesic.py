@@ -20,6 +20,15 @@ class Geodesic(PairMethod):
     the same arc at another pace.
 
     Source: Oh et al. 2023, "Geodesic Multi-Modal Mixup for Robust Fine-Tuning", arXiv 2203.03897, section 4.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> model, batch = tiny_pairs()
+    >>> partner = torch.tensor([1, 0, 3, 2])
+    >>> with Mixup({"method": "geodesic", "side": "image"})(model, batch, partner, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.targets[0]
+    tensor([0.7500, 0.2500, 0.0000, 0.0000])
     """
 
     name = "geodesic"

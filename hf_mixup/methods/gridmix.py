@@ -20,6 +20,14 @@ class GridMix(RandomMask):
 
     Source: Baek, Bang and Shim 2021, "GridMix: Strong regularization through local context mapping", Pattern
     Recognition 109, 107594.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup({"method": "gridmix", "grid": 2})(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.mask[0, ::32, ::32].sum()  # of 2 x 2 cells are the row's own
+    tensor(3)
     """
 
     name = "gridmix"

@@ -22,8 +22,20 @@ class InterpolatedAdversarial(Adversarial):
     have the same partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0
     is that method alone. freelb's points are mixed one by one.
 
+    Raises:
+        ValueError: for tokens where `interpolated_by` blends floats, and the other way round.
+
     Source: Lamb et al. 2019, "Interpolated Adversarial Training: Achieving Robust Neural Networks without Sacrificing
     Too Much Accuracy", arXiv 1906.06784 (there mixup or manifold mixup, and pgd).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> settings = {"method": "interpolated_adversarial", "attack": "fgsm", "epsilon": 8 / 255}
+    >>> with Mixup(settings)(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["pixel_values"].shape  # four mixed rows, then the same mixed from attacked ones
+    torch.Size([8, 3, 64, 64])
     """
 
     name = "interpolated_adversarial"

@@ -26,7 +26,18 @@ class Intra(Manifold):
     The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
     `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours.
 
+    Raises:
+        ValueError: for labels other than one a token.
+
     Source: Chen et al. 2020, "Local Additivity Based Data Augmentation for Semi-supervised NER", arXiv 2010.01677.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("token-classification", "bert")
+    >>> with Mixup("intra")(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.places.shape  # for each token the one that it is blended with
+    torch.Size([4, 10])
     """
 
     name = "intra"

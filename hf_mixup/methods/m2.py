@@ -19,6 +19,14 @@ class M2(PairMethod):
     Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own.
 
     Source: m2-Mix of Oh et al. 2023, arXiv 2203.03897, equation 4, as the authors' code computes it.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> model, batch = tiny_pairs()
+    >>> with Mixup({"method": "m2", "m2_weight": 0.5})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> torch.equal(mixed.targets, torch.eye(4))  # of the plain loss; the other has negatives that are mixed
+    True
     """
 
     name = "m2"

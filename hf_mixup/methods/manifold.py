@@ -23,6 +23,14 @@ class Manifold(Method):
     rows tells) are left out, with a warning.
 
     Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup({"method": "manifold", "layers": [0, 1]})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.layer in (0, 1)
+    True
     """
 
     name = "manifold"

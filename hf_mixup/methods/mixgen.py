@@ -19,7 +19,20 @@ class MixGen(PairMethod):
     half. Partners are always the batch's own, unmixed pairs. The paper takes lam = 0.5 for a quarter of the rows:
     `lam: 0.5, prob: 0.25, prob_per: row`.
 
+    Raises:
+        ValueError: where the tokenizer is not known.
+
     Source: Hao et al. 2023, "MixGen: A New Multi-Modal Data Augmentation", arXiv 2206.08358, section 3.
+
+    >>> from types import SimpleNamespace
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> model, batch = tiny_pairs()
+    >>> tokenizer = SimpleNamespace(all_special_ids=[1, 2, 3], pad_token_id=1)  # stands for your processor
+    >>> with Mixup("mixgen", tokenizer=tokenizer)(model, batch, lam=0.5) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> batch["input_ids"].shape, mixed.inputs["input_ids"].shape  # two captions with one beginning and one end
+    (torch.Size([4, 8]), torch.Size([4, 14]))
     """
 
     name = "mixgen"

@@ -23,6 +23,14 @@ class InputMixup(Method):
     past and future are blended alike, and the loss is the model's own on the blend.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("mixup")(model, batch, partner=torch.tensor([1, 0, 3, 2]), lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.targets[0]
+    tensor([0.7500, 0.2500, 0.0000, 0.0000])
     """
 
     name = "mixup"

@@ -38,6 +38,14 @@ class Mosaic(Method):
 
     Source: Takahashi, Matsubara and Uehara 2018, "Data Augmentation using Random Image Cropping and Patching for Deep
     CNNs", arXiv 1811.09030, section 3; Bochkovskiy et al. 2020, "YOLOv4", arXiv 2004.10934, section 3.4.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup({"method": "mosaic", "alpha": 0.3})(model, batch, lam=0.25) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.center.tolist(), mixed.params.shares[0].tolist()  # all four parts are alike here
+    ([32, 32], [0.25, 0.25])
     """
 
     name = "mosaic"

@@ -10,8 +10,21 @@ class OneSided(PairMethod):
 
     A mixed picture belongs to both captions, with shares lam and 1 - lam.
 
+    Raises:
+        ValueError: for `side: both`.
+
     Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, with the soft contrastive targets of i-Mix (Lee
     et al. 2021, arXiv 2010.08887, equation 4).
+
+    >>> import torch
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> model, batch = tiny_pairs()
+    >>> partner = torch.tensor([1, 0, 3, 2])
+    >>> with Mixup({"method": "one_sided", "side": "text"})(model, batch, partner, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.targets[0]
+    tensor([0.7500, 0.2500, 0.0000, 0.0000])
     """
 
     name = "one_sided"

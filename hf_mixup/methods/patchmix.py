@@ -19,8 +19,20 @@ class PatchMix(RandomMask):
     `correct_lam=False`; pixels beyond the last whole patch go with it. TokenMix mixes tokens so, too, but in
     rectangles of several patches, and weighs labels by the activations of a teacher; here they are weighed by area.
 
+    Raises:
+        ValueError: for a model without patches, or pictures smaller than one.
+
     Source: Liu et al. 2022, "TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers", arXiv
     2207.08409, section 3.2.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("patchmix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> patches = mixed.params.mask[0].unfold(0, 8, 8).unfold(1, 8, 8).float().mean((-2, -1))
+    >>> patches.unique(), patches.mean()  # each is the row's own or its partner's
+    (tensor([0., 1.]), tensor(0.7500))
     """
 
     name = "patchmix"

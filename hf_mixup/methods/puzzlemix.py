@@ -34,8 +34,19 @@ class PuzzleMix(Method):
     processor's mean and deviation are not known here. No adversarial noise is added. Pixels beyond the last whole block
     follow the mask and do not move. A row that is its own partner stays as it is.
 
+    Raises:
+        ValueError: for pictures smaller than 2 x 2 pixels.
+
     Source: Kim, Choo and Song 2020, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", arXiv
     2009.06962, section 3.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("puzzlemix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.mask.shape  # the own share of each block
+    torch.Size([4, 4, 4])
     """
 
     name = "puzzlemix"

@@ -22,8 +22,19 @@ class RegMixup(Method):
     accuracy is that on the mixed ones. Both losses are divided by the B labels, as the paper writes it; its code takes
     the mean over 2 B rows, half of that.
 
+    Raises:
+        ValueError: for a batch with tokens.
+
     Source: Pinto et al. 2022, "RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution
     Robustness", arXiv 2206.14502 (there alpha = 10 or 20, so that lam is near 1/2, and eta = 1).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup({"method": "regmixup", "alpha": 10.0, "eta": 1.0})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["pixel_values"].shape  # four clean rows, then four mixed ones
+    torch.Size([8, 3, 64, 64])
     """
 
     name = "regmixup"

@@ -29,6 +29,15 @@ class ResizeMix(Method):
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
     2012.11101.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("resizemix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> top, left, bottom, right = mixed.params.boxes.tolist()  # in pictures of 64 x 64 pixels
+    >>> bottom - top, right - left
+    (32, 32)
     """
 
     name = "resizemix"

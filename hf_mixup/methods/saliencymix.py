@@ -29,6 +29,14 @@ class SaliencyMix(CutMix):
 
     Source: Uddin et al. 2020, "SaliencyMix: A Saliency Guided Data Augmentation Strategy for Better Regularization",
     arXiv 2006.01791, section 3.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> with Mixup("saliencymix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.boxes.shape  # one for each row, around the partner's most salient pixel
+    torch.Size([4, 4])
     """
 
     name = "saliencymix"

@@ -17,8 +17,20 @@ class Sentence(Method):
     architecture and modality, and the logits are blended in the loss. (Where a model bends its scores afterwards, by a
     cap or a scale, these are what is blended.)
 
+    Raises:
+        ValueError: for labels of tokens or spans.
+
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (senMixup), arXiv 1905.08941; Sun
     et al. 2020, "Mixup-Transformer", arXiv 2010.02394.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup("sentence")(model, batch) as mixed:
+    ...     outputs = model(**mixed.inputs)  # of the rows as they are
+    ...     loss = mixed.loss(outputs)  # of their blended scores
+    >>> mixed.inputs["input_ids"] is batch["input_ids"]
+    True
     """
 
     name = "sentence"

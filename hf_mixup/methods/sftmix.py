@@ -22,8 +22,20 @@ class SFTMix(Method):
     `mix_weight`, per token as the plain one. As the head is linear, logits stand for hidden states; the mixed ones
     cost the memory of the responses' logits three times more.
 
+    Raises:
+        ValueError: for labels other than one a token; `pairing`, `pair_class` or `lam_per="pair"`, which do not go
+            with it.
+
     Source: Xiao et al. 2024, "SFTMix: Elevating Language Model Instruction Tuning with Mixup Recipe", arXiv 2410.05248
     (there alpha = 0.5, mix_weight = 0.2).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("causal-lm", "llama")
+    >>> with Mixup({"method": "sftmix", "alpha": 0.5, "mix_weight": 0.2})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["input_ids"] is batch["input_ids"]  # mixed in the loss, after the pass
+    True
     """
 
     name = "sftmix"

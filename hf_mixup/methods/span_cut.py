@@ -24,6 +24,15 @@ class SpanCut(SpanMethod):
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2,
     carried over to tokens.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup("span_cut")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> taken = mixed.inputs["input_ids"] != batch["input_ids"]
+    >>> taken[:, 0].any() or taken[:, -1].any()  # the first and the last token of a row stay
+    tensor(False)
     """
 
     name = "span_cut"

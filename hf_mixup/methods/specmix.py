@@ -26,8 +26,19 @@ class SpecMix(MaskMethod):
     draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both widths by
     one axis, and in one of its tasks takes 0.1.
 
+    Raises:
+        ValueError: for a batch without spectrograms, or with spectrograms of different size.
+
     Source: Kim et al. 2021, "SpecMix: A Mixed Sample Data Augmentation Method for Training with Time-Frequency Domain
     Features", arXiv 2108.03020, section 2.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("audio-classification", "audio-spectrogram-transformer")
+    >>> with Mixup({"method": "specmix", "bands": 1})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> bool(mixed.lam[0] == mixed.params.mask.float().mean())  # [1, T, F], where spectrograms stay the row's own
+    True
     """
 
     name = "specmix"

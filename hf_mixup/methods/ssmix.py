@@ -24,7 +24,18 @@ class SSMix(SpanMethod):
     last of a row, stay and are not counted; where the tokenizer is not known, so do tokens that equal those two. A row
     that is its own partner stays as it is.
 
+    Raises:
+        ValueError: for labels of tokens.
+
     Source: Yoon et al. 2021, "SSMix: Saliency-Based Span Mixup for Text Classification", arXiv 2106.08062, section 2.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("sequence-classification", "bert")
+    >>> with Mixup({"method": "ssmix", "lam": 0.9})(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.inputs["input_ids"].shape, mixed.lam.shape
+    (torch.Size([4, 10]), torch.Size([4]))
     """
 
     name = "ssmix"

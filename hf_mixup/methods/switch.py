@@ -14,7 +14,19 @@ from hf_mixup.methods.base import Method, Params, Request
 class Switch(Method):
     """Choose one of several methods for each batch, with given probabilities and alphas.
 
+    Raises:
+        ValueError: for methods for pairs beside others.
+
     Source: the mixup/CutMix switch of timm and of DeiT (Touvron et al. 2021, arXiv 2012.12877, table 9).
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> settings = {"method": "switch", "switch_methods": ["mixup", "fmix"], "switch_alphas": [0.2, 1.0]}
+    >>> with Mixup(settings)(model, batch) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.method in ("mixup", "fmix")
+    True
     """
 
     name = "switch"

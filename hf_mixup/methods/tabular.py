@@ -27,9 +27,21 @@ class Tabular(InputMixup):
     columns that stayed the row's own, unless `correct_lam=False`. `cmixup` swaps the same inputs, and chooses partners
     that are near in their labels, for regression.
 
+    Raises:
+        ValueError: for integer columns that nobody calls categories, or `swap_keys` that are none.
+
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1; Somepalli et
     al. 2021, "SAINT: Improved Neural Networks for Tabular Data via Row Attention and Contrastive Pre-Training", arXiv
     2106.01342, section 4, for columns swapped by a random mask.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.tabular import TabularConfig, TabularMLP
+    >>> model = TabularMLP(TabularConfig(numerical_size=3, categorical_sizes=[5, 5], num_labels=2))
+    >>> table = {"numerical_values": torch.rand(4, 3), "categorical_values": torch.randint(5, (4, 2))}
+    >>> with Mixup("tabular")(model, {**table, "labels": torch.tensor([0, 1, 0, 1])}) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.params.mask.shape  # which categories stay the row's own
+    torch.Size([4, 2])
     """
 
     name = "tabular"

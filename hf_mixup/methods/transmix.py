@@ -25,7 +25,19 @@ class TransMix(CutMix):
     memory than the fused ones. `lam` of the batch is the share of pixels until the loss is taken. The mean of the two
     is the authors' code (https://github.com/Beckschen/TransMix); the paper's equation has the attention alone.
 
+    Raises:
+        RuntimeError: if the model returns no attention.
+
     Source: Chen et al. 2021, "TransMix: Attend to Mix for Vision Transformers", arXiv 2111.09833, section 3.2.
+
+    >>> from hf_mixup import Mixup
+    >>> from hf_mixup.zoo.batches import tiny
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> model.set_attn_implementation("eager")
+    >>> with Mixup("transmix")(model, batch, lam=0.75) as mixed:
+    ...     loss = mixed.loss(model(**mixed.inputs))
+    >>> mixed.lam.shape  # the share of pixels; the loss has the attention, too
+    torch.Size([4])
     """
 
     name = "transmix"

@@ -27,7 +27,12 @@ SUM_TOLERANCE = 2e-2
 
 
 class ReliabilityBins(NamedTuple):
-    """One entry per confidence bin: rows in it, their mean confidence and accuracy (NaN in an empty bin)."""
+    """One entry per confidence bin: rows in it, their mean confidence and accuracy (NaN in an empty bin).
+
+    >>> bins = reliability_bins([[3.0, 0.0], [2.0, 0.0]], [0, 1], n_bins=10)
+    >>> bins.counts[-2:].tolist(), bins.accuracy[-2:].tolist()  # confidence 0.8 to 0.9, and 0.9 to 1
+    ([1, 1], [0.0, 1.0])
+    """
 
     counts: IntArray
     confidence: FloatArray

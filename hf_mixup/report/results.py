@@ -21,7 +21,12 @@ _NEITHER = ("temperature", "modality_gap")
 
 
 class Result(TypedDict):
-    """Scores of one run on one split, as they stand in a JSON file; a score of None is read as NaN."""
+    """Scores of one run on one split, as they stand in a JSON file; a score of None is read as NaN.
+
+    >>> result: Result = {"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.91, "nll": None}}
+    >>> aggregate([result])["mixup", "test"]["accuracy"].mean
+    0.91
+    """
 
     method: str
     seed: int
@@ -43,7 +48,13 @@ class Measured(Result, total=False):
 
 
 class Summary(NamedTuple):
-    """One metric over the seeds of one method: mean, sample deviation (NaN for one seed), seeds, non-finite ones."""
+    """One metric over the seeds of one method: mean, sample deviation (NaN for one seed), seeds, non-finite ones.
+
+    >>> print(Summary(0.91, 0.0123, seeds=5, failed=0))
+    0.910 ± 0.012
+    >>> print(Summary(float("nan"), float("nan"), seeds=5, failed=1))
+    nan (1 of 5)
+    """
 
     mean: float
     std: float
@@ -51,13 +62,7 @@ class Summary(NamedTuple):
     failed: int
 
     def __str__(self) -> str:
-        """Mean and deviation to three digits.
-
-        >>> print(Summary(0.91, 0.0123, seeds=5, failed=0))
-        0.910 ± 0.012
-        >>> print(Summary(float("nan"), float("nan"), seeds=5, failed=1))
-        nan (1 of 5)
-        """
+        """Mean and deviation to three digits."""
         if self.failed:
             return f"{self.mean:.3f}" + (f" ({self.failed} of {self.seeds})" if self.seeds > 1 else "")
         return f"{self.mean:.3f}" + (f" ± {self.std:.3f}" if self.seeds > 1 else "")

@@ -20,7 +20,12 @@ _MAX_LINES = 8
 
 
 class TextPair(NamedTuple):
-    """One mixed row: its own tokens with weight `lam` in [0, 1], and those of its partner with 1 - lam."""
+    """One mixed row: its own tokens with weight `lam` in [0, 1], and those of its partner with 1 - lam.
+
+    >>> pair = TextPair(["a", "fine", "film"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
+    >>> f"{pair.lam:.0%} {pair.label}, {1 - pair.lam:.0%} {pair.partner_label}"
+    '70% positive, 30% negative'
+    """
 
     tokens: Sequence[str]
     partner_tokens: Sequence[str]

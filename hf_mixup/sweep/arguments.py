@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import yaml
+
+from hf_mixup.compare.arguments import SelectBy
 
 
 @dataclass
@@ -33,14 +34,9 @@ class SweepArguments:
     trials: int = field(default=20, metadata={"help": "Runs, those that were given up early among them"})
     control_seeds: int = field(default=3, metadata={"help": "Runs of plain training, whose spread is the noise band"})
     prune: bool = field(default=True, metadata={"help": "Give up a run that is worse than the median so far"})
-    select_by: (
-        Literal[
-            "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
-        ]
-        | None
-    ) = field(
+    select_by: SelectBy | None = field(
         default=None,
-        metadata={"help": "Validation metric that decides (default: nll, or mse for text-regression)."},
+        metadata={"help": "Validation metric that decides (default: nll, or mse for regression)."},
     )
 
     def __post_init__(self) -> None:

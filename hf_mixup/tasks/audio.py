@@ -37,6 +37,10 @@ def load_feature_extractor(task: TaskArguments) -> Any:
     Raises:
         ValueError: if the task names no model, one that takes no sounds, or an `audio_rate` beside a checkpoint.
         OSError: for a checkpoint that has none.
+
+    >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000)
+    >>> load_feature_extractor(task).sampling_rate
+    8000
     """
     if task.model is not None:
         if task.audio_rate is not None:
@@ -60,7 +64,13 @@ def load_feature_extractor(task: TaskArguments) -> Any:
 
 
 def load_audio_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of sounds with one output a label; see `tasks.models.classifier`."""
+    """Return a classifier of sounds with one output a label; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
+    >>> load_audio_model(TaskArguments(task="audio-classification", **settings), ["flute", "horn"]).config.id2label
+    {0: 'flute', 1: 'horn'}
+    """
     return classifier(AutoModelForAudioClassification, task, label_names)
 
 

@@ -12,7 +12,23 @@ _NO_PARENT = "This model is a fine-tuned version of [](https://huggingface.co/) 
 
 
 def write_card(trainer: Trainer, task: TaskArguments, model_name: str | None = None) -> None:
-    """Write the Trainer's model card, with the mixing section where it mixed, into its output folder."""
+    """Write the Trainer's model card, with the mixing section where it mixed, into its output folder.
+
+    Args:
+        trainer: after training.
+        task: names the data set and the task.
+        model_name: title of the card; by default the name of the output folder.
+
+    >>> import tempfile
+    >>> from transformers import TrainingArguments
+    >>> from hf_mixup import MixupTrainer
+    >>> from hf_mixup.zoo.build import build
+    >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True, report_to="none")
+    >>> trainer = MixupTrainer(build("image-classification", "vit"), args, mixup="cutmix")
+    >>> write_card(trainer, TaskArguments(), model_name="emoji-cutmix")
+    >>> "# emoji-cutmix" in Path(args.output_dir, "README.md").read_text()
+    True
+    """
     dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
     trainer.create_model_card(model_name=model_name, dataset=dataset, tasks=task.task)
     card = Path(str(trainer.args.output_dir), "README.md")

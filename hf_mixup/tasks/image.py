@@ -23,6 +23,9 @@ def load_image_processor(task: TaskArguments) -> Any:
     Raises:
         ValueError: if the task names no model.
         OSError: for a checkpoint that has none.
+
+    >>> load_image_processor(TaskArguments(model_type="resnet", image_size=32)).size["height"]
+    32
     """
     size: dict[str, Any] = (
         {} if task.image_size is None else {"size": {"height": task.image_size, "width": task.image_size}}
@@ -35,7 +38,12 @@ def load_image_processor(task: TaskArguments) -> Any:
 
 
 def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
-    """Return an image classifier with one output a label; see `tasks.models.classifier`."""
+    """Return an image classifier with one output a label; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
+    >>> load_image_model(TaskArguments(model_type="resnet", config_overrides=sizes), ["cat", "dog"]).config.id2label
+    {0: 'cat', 1: 'dog'}
+    """
     size = {} if task.image_size is None else {"image_size": task.image_size}
     return classifier(AutoModelForImageClassification, task, label_names, **size)
 

@@ -23,12 +23,25 @@ def load_causal_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
         ValueError: if the task names no model, or for an architecture or setting that does not exist.
         OSError: for a checkpoint that cannot be loaded.
         ImportError: if PEFT is not installed and `lora_rank` is given.
+
+    >>> from hf_mixup.tasks.text import load_tokenizer
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> task = TaskArguments(task="causal-lm", model_type="llama", config_overrides=sizes)
+    >>> type(load_causal_model(task, load_tokenizer(task))).__name__
+    'LlamaForCausalLM'
     """
     return _language_model(AutoModelForCausalLM, task, tokenizer)
 
 
 def load_seq2seq_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
-    """Return a model that reads one text and writes another; otherwise as `load_causal_model`."""
+    """Return a model that reads one text and writes another; otherwise as `load_causal_model`.
+
+    >>> from hf_mixup.tasks.text import load_tokenizer
+    >>> sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    >>> task = TaskArguments(task="seq2seq", model_type="t5", config_overrides=sizes)
+    >>> type(load_seq2seq_model(task, load_tokenizer(task))).__name__
+    'T5ForConditionalGeneration'
+    """
     return _language_model(AutoModelForSeq2SeqLM, task, tokenizer)
 
 
@@ -54,6 +67,12 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     answer and the token that ends a text. The labels of the prompt are -100: the answer alone is learnt. Both are
     tokenized apart and follow each other as they are. Where a row is longer than `max_length`, the prompt loses its
     begin, and then the answer its end.
+
+    >>> from hf_mixup.tasks.text import load_tokenizer
+    >>> task = TaskArguments(task="causal-lm", model_type="llama")
+    >>> rows = Dataset.from_dict({"source": ["a cat"], "target": ["miaow"]})
+    >>> prompted(rows, load_tokenizer(task), task)[0]["labels"]
+    [-100, -100, -100, -100, 8764, 5004, 102]
     """
     end = special_tokens(tokenizer)["eos_token_id"]
 
@@ -78,7 +97,14 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
 
 
 def translated(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
-    """Return rows of `input_ids`, `attention_mask` (of the source) and `labels` [T'] (the target), not yet padded."""
+    """Return rows of `input_ids`, `attention_mask` (of the source) and `labels` [T'] (the target), not yet padded.
+
+    >>> from hf_mixup.tasks.text import load_tokenizer
+    >>> task = TaskArguments(task="seq2seq", model_type="t5")
+    >>> rows = Dataset.from_dict({"source": ["a cat"], "target": ["a dog"]})
+    >>> translated(rows, load_tokenizer(task), task)[0]
+    {'input_ids': [101, 1037, 4937, 102], 'attention_mask': [1, 1, 1, 1], 'labels': [1037, 3899, 102]}
+    """
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
         lengths: dict[str, Any] = {"truncation": True, "max_length": task.max_length}

@@ -34,6 +34,10 @@ def load_pair_processor(task: TaskArguments) -> Any:
     Raises:
         ValueError: if the task names no model, or one that does not take pictures and texts.
         OSError: for a checkpoint that has none.
+
+    >>> processor = load_pair_processor(TaskArguments(task="image-text", model_type="clip", image_size=32))
+    >>> type(processor).__name__, processor.image_processor.size["height"]
+    ('CLIPProcessor', 32)
     """
     if task.model is not None:
         if task.image_size is not None:
@@ -50,7 +54,12 @@ def load_pair_processor(task: TaskArguments) -> Any:
 
 
 def pair_collator(task: TaskArguments, processor: Any) -> PairCollator:
-    """Return the collator of a task's `PairRows`; captions are cut to what the text tower has positions for."""
+    """Return the collator of a task's `PairRows`; captions are cut to what the text tower has positions for.
+
+    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_length=24)
+    >>> pair_collator(task, load_pair_processor(task)).tokens(["a cat", "a black cat"])["input_ids"].shape
+    torch.Size([2, 5])
+    """
     lengths = [task.max_length, processor.tokenizer.model_max_length]
     if task.model is not None:
         lengths.append(AutoConfig.from_pretrained(task.model).text_config.max_position_embeddings)
@@ -66,6 +75,12 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
         ValueError: for an architecture or setting that does not exist, or a model that is no dual encoder.
         OSError: for a checkpoint that cannot be loaded.
         ImportError: if PEFT is not installed and `lora_rank` is given.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
+    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)
+    >>> type(load_pair_model(task, load_pair_processor(task))).__name__
+    'CLIPModel'
     """
     if task.model is None:
         model = AutoModel.from_config(new_pair_config(task, processor.tokenizer))
@@ -224,7 +239,16 @@ def zero_shot(
 
 @torch.no_grad()
 def class_embeds(model: Any, collator: PairCollator, names: list[str], templates: list[str]) -> np.ndarray:
-    """Return one embedding [C, D] a class: the mean direction of its name in every template."""
+    """Return one embedding [C, D] a class: the mean direction of its name in every template.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
+    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)
+    >>> processor = load_pair_processor(task)
+    >>> model, collator = load_pair_model(task, processor), pair_collator(task, processor)
+    >>> class_embeds(model, collator, ["cat", "dog"], ["a {}", "the face of a {}"]).shape
+    (2, 8)
+    """
     training = model.training
     model.eval()
     means = []

@@ -23,6 +23,10 @@ def prepare(task: TaskArguments) -> Prepared:
     Raises:
         ValueError, FileNotFoundError: as `load_splits` and the loaders of its modality.
         ImportError: if the default text model is not installed.
+
+    >>> prepared = prepare(TaskArguments(task="tabular-classification", dataset="wine"))
+    >>> sorted(prepared.evaluated), prepared.build_model().config.num_labels
+    (['test', 'validation'], 3)
     """
     return PREPARE[task.task](task, load_splits(task))
 
@@ -69,7 +73,15 @@ def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
 
 
 def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArguments, mixup: MixupConfig) -> Trainer:
-    """Return a trainer of a model: a `MixupTrainer`, or the plain one where nothing would be mixed."""
+    """Return a trainer of a model: a `MixupTrainer`, or the plain one where nothing would be mixed.
+
+    >>> import tempfile
+    >>> prepared = prepare(TaskArguments(task="tabular-classification", dataset="wine"))
+    >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True, report_to="none")
+    >>> trainer = make_trainer(prepared, prepared.build_model(), args, MixupConfig(method="tabular"))
+    >>> type(trainer).__name__
+    'MixupTrainer'
+    """
     _show_attention(model, mixup)
     common: dict[str, Any] = {
         "model": model,
@@ -90,6 +102,14 @@ def score(trainer: Trainer, prepared: Prepared, split: str) -> tuple[str, dict[s
     Returns:
         The prefix of its scores ("eval" for the validation rows, as cards and trackers look for it), the scores under
         that prefix, and the predictions followed by the labels.
+
+    >>> import tempfile
+    >>> prepared = prepare(TaskArguments(task="tabular-classification", dataset="wine"))
+    >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True, report_to="none")
+    >>> trainer = make_trainer(prepared, prepared.build_model(), args, MixupConfig(method="tabular"))
+    >>> prefix, scores, (logits, labels) = score(trainer, prepared, "test")
+    >>> prefix, "test_accuracy" in scores, logits.shape
+    ('test', True, (54, 3))
     """
     prefix = "eval" if split == "validation" else split
     output = trainer.predict(prepared.evaluated[split], metric_key_prefix=prefix)

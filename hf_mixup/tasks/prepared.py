@@ -76,6 +76,11 @@ class Prepared:
             where there are no classes to draw one of.
         rows: stored predictions and labels -> what they add up to row by row, for intervals; None for scores that do
             not add up.
+
+    >>> from hf_mixup.tasks.prepare import prepare
+    >>> prepared = prepare(TaskArguments(task="tabular-regression", dataset="diabetes"))
+    >>> prepared.select_by, sorted(prepared.evaluated), len(prepared.train[0]["numerical_values"])
+    ('mse', ['test', 'validation'], 10)
     """
 
     splits: Splits

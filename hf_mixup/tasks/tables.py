@@ -95,6 +95,11 @@ def load_tabular_model(task: TaskArguments, label_names: list[str], processor: T
     Raises:
         ValueError: for another `model_type`, or settings that a `TabularConfig` does not have.
         OSError: for a checkpoint that cannot be loaded.
+
+    >>> task = TaskArguments(task="tabular-classification", dataset="wine")
+    >>> processor = load_tabular_processor(task, load_table("wine")["train"])
+    >>> load_tabular_model(task, ["a", "b", "c"], processor).config.numerical_size
+    13
     """
     labels: dict[str, Any] = {"num_labels": 1, "problem_type": "regression"}
     if label_names:
@@ -119,6 +124,11 @@ def tabular_rows(rows: Dataset, processor: TabularProcessor, task: TaskArguments
 
     Numbers to predict are in standard deviations of the training rows, from their mean; so are the errors then, and the
     `bandwidth` of C-Mixup. `TabularProcessor.unscaled_target` leads back.
+
+    >>> task, rows = TaskArguments(task="tabular-classification", dataset="wine"), load_table("wine")["train"]
+    >>> row = tabular_rows(rows, load_tabular_processor(task, rows), task)[0]
+    >>> len(row["numerical_values"]), row["labels"]
+    (13, 0)
     """
 
     def values(batch: dict[str, list[Any]]) -> dict[str, Any]:

@@ -48,6 +48,9 @@ def load_tokenizer(task: TaskArguments) -> Any:
     Raises:
         ImportError: if it takes the packaged MiniLM and that is not installed.
         OSError: for a checkpoint that has none.
+
+    >>> load_tokenizer(TaskArguments(task="text-classification"))("a cat")["input_ids"]
+    [101, 1037, 4937, 102]
     """
     # Words of a list stand after a space, too, which tokenizers of the GPT-2 kind must be told.
     words: dict[str, Any] = {"add_prefix_space": True} if task.task == TOKENS else {}
@@ -68,12 +71,24 @@ def special_tokens(tokenizer: Any) -> dict[str, int | None]:
 
 
 def load_text_model(task: TaskArguments, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
-    """Return a text classifier with one output a label, or for regression one; see `tasks.models.classifier`."""
+    """Return a text classifier with one output a label, or for regression one; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> task = TaskArguments(task="text-classification", model_type="bert", config_overrides=sizes)
+    >>> load_text_model(task, ["sad", "glad"], load_tokenizer(task)).config.id2label
+    {0: 'sad', 1: 'glad'}
+    """
     return _text_model(AutoModelForSequenceClassification, task, label_names or ["score"], tokenizer)
 
 
 def load_token_model(task: TaskArguments, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
-    """Return a classifier of tokens with one output a tag; see `tasks.models.classifier`."""
+    """Return a classifier of tokens with one output a tag; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> task = TaskArguments(task="token-classification", model_type="bert", config_overrides=sizes)
+    >>> load_token_model(task, ["O", "B-PER"], load_tokenizer(task)).config.id2label
+    {0: 'O', 1: 'B-PER'}
+    """
     return _text_model(AutoModelForTokenClassification, task, label_names, tokenizer)
 
 
@@ -83,7 +98,12 @@ def _text_model(auto_class: Any, task: TaskArguments, label_names: list[str], to
 
 
 def tokenized(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
-    """Return rows of `input_ids`, `attention_mask` and `labels` (a class or a number each), not yet padded."""
+    """Return rows of `input_ids`, `attention_mask` and `labels` (a class or a number each), not yet padded.
+
+    >>> task = TaskArguments(task="text-classification")
+    >>> tokenized(Dataset.from_dict({"text": ["a cat"], "label": [1]}), load_tokenizer(task), task)[0]
+    {'input_ids': [101, 1037, 4937, 102], 'token_type_ids': [0, 0, 0, 0], 'attention_mask': [1, 1, 1, 1], 'labels': 1}
+    """
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
         encoded = tokenizer(batch[task.text_column], truncation=True, max_length=task.max_length)
@@ -99,6 +119,11 @@ def tagged_tokens(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset
 
     Raises:
         ValueError: for a tokenizer that does not tell which word a token is of.
+
+    >>> task = TaskArguments(task="token-classification")
+    >>> rows = Dataset.from_dict({"text": [["Ada", "miaows"]], "label": [[1, 0]]})
+    >>> tagged_tokens(rows, load_tokenizer(task), task)[0]["labels"]
+    [-100, 1, 0, -100, -100]
     """
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} does not tell which word a token is of: token-classification "

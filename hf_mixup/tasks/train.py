@@ -49,6 +49,15 @@ def checkpoint_to_resume(args: TrainingArguments, overwrite: bool = False) -> st
 
     Raises:
         ValueError: if there is no such checkpoint, or the output folder holds files and nothing says to go on.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> checkpoint_to_resume(TrainingArguments(folder)) is None  # an empty folder: start anew
+    True
+    >>> checkpoint_to_resume(TrainingArguments(folder, resume_from_checkpoint="true"))
+    Traceback (most recent call last):
+    ...
+    ValueError: resume_from_checkpoint: ... holds no checkpoint
     """
     wanted, output = args.resume_from_checkpoint, Path(str(args.output_dir))
     if wanted is not None and str(wanted).lower() not in ("true", "false"):

@@ -89,6 +89,10 @@ def load_video_processor(task: TaskArguments) -> Any:
     Raises:
         ValueError: if the task names no model.
         OSError: for a checkpoint that has none.
+
+    >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16)
+    >>> load_video_processor(task).size["height"]
+    16
     """
     size: dict[str, Any] = {}
     if task.image_size is not None:
@@ -101,7 +105,14 @@ def load_video_processor(task: TaskArguments) -> Any:
 
 
 def load_video_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of clips with one output a label; see `tasks.models.classifier`."""
+    """Return a classifier of clips with one output a label; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> settings = {"model_type": "videomae", "image_size": 32, "config_overrides": sizes}
+    >>> task = TaskArguments(task="video-classification", frames=4, **settings)
+    >>> load_video_model(task, ["left", "right"]).config.num_frames
+    4
+    """
     size = {} if task.image_size is None else {"image_size": task.image_size}
     return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **size)
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import Trainer
 
 from hf_mixup.methods import METHODS
-from hf_mixup.trainers.batch import OwnLossBatch as OwnLossBatch
-from hf_mixup.trainers.fused import FusedBatch as FusedBatch
-from hf_mixup.trainers.halves import HalvesBatch as HalvesBatch
+from hf_mixup.trainers.batch import OwnLossBatch
+from hf_mixup.trainers.fused import FusedBatch
+from hf_mixup.trainers.halves import HalvesBatch
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig

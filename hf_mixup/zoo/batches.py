@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
+from hf_mixup.zoo.build import build, shrink
 from hf_mixup.zoo.families import Family
 from hf_mixup.zoo.floats import float_inputs
 from hf_mixup.zoo.sizes import END_OF_WORDS, FIRST_WORD, STEPS
@@ -18,6 +19,39 @@ Batch = dict[str, Any]
 CHOICES = 3
 IGNORED = -100
 SOURCES = ("time-series", "image", "video", "audio")
+
+
+def tiny(family: Family, model_type: str, rows: int = 4) -> tuple[PreTrainedModel, Batch]:
+    """Return a tiny random model and rows for it, to see what a method does: `build` and `make_batch` in one.
+
+    Raises:
+        CannotBuild, ValueError: see `build`.
+
+    >>> model, batch = tiny("image-classification", "vit")
+    >>> model(**batch).logits.shape
+    torch.Size([4, 4])
+    """
+    model = build(family, model_type)
+    return model, make_batch(family, model, rows)
+
+
+def tiny_pairs(rows: int = 4) -> tuple[CLIPModel, Batch]:
+    """Return a tiny random CLIP, and pictures [B, 3, 64, 64] with captions [B, 8] for it.
+
+    >>> model, batch = tiny_pairs()
+    >>> model(**batch).logits_per_image.shape
+    torch.Size([4, 4])
+    """
+    config: Any = shrink(CLIPConfig())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLIPModel(config).eval()
+    rng = torch.Generator().manual_seed(0)
+    ids = torch.randint(FIRST_WORD, END_OF_WORDS, (rows, 8), generator=rng)
+    ids[:, 0], ids[:, -1] = model.config.text_config.bos_token_id, model.config.text_config.eos_token_id
+    size = model.config.vision_config.image_size
+    pixels = torch.randn(rows, 3, size, size, generator=rng)
+    return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
 
 def make_batch(
