@@ -140,9 +140,9 @@ MODELS: dict[str, tuple[str, Callable[[], Made]]] = {
     "pictures": ("ResNet, 64 pictures of 32 x 32", resnet),
     "patches": ("ViT (eager attention), 64 pictures of 32 x 32", vit),
     "texts": ("BERT of MiniLM's size, 16 texts of 32 tokens", bert),
-    "numbers": ("the same BERT, regression", bert_of_numbers),
-    "tokens": ("the same BERT, labels of tokens", bert_of_tokens),
-    "responses": ("Llama of that size, 16 texts of 64 tokens", llama),
+    "numbers": ("BERT of MiniLM's size, regression", bert_of_numbers),
+    "tokens": ("BERT of MiniLM's size, labels of tokens", bert_of_tokens),
+    "responses": ("Llama of MiniLM's size, 16 texts of 64 tokens", llama),
     "waveforms": ("wav2vec 2.0, 16 sounds of 1 s", wav2vec2),
     "spectrograms": ("AST, 16 spectrograms of 1 s", ast),
     "tables": ("TabularMLP, 256 rows", mlp),
@@ -172,7 +172,7 @@ ATTACKS = {"pictures": "pgd", "texts": "freelb"}  # of several steps, beside the
 
 
 WHY = (
-    "Most of what mixing adds is the same few milliseconds on a CPU whatever the model, small operations met with cold\n"
+    "Most of what mixing adds is the same few milliseconds on a CPU whatever the model, small operations with cold\n"
     "caches: it shows on a step of 30 ms and vanishes on one of 400 ms. Adversarial methods pay for a forward and a\n"
     "backward pass a step of the attack (freelb: one less), and for a training pass over two halves (freelb: one copy\n"
     "of the batch a step). mixgen pays for captions of twice the length."
