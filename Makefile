@@ -35,10 +35,11 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY) ## speed as ratios: kernels against their peers, a step against the plain Trainer; memory of cached gradients and of token losses
+bench: $(READY) ## speed as ratios: kernels against their peers, a step of every method against the plain Trainer's, with its memory; memory of cached gradients and of token losses
 	$(BIN)/python tests/benchmarks/bench_blend.py
 	$(BIN)/python tests/benchmarks/bench_images.py
 	$(BIN)/python tests/benchmarks/bench_step.py
+	$(BIN)/python tests/benchmarks/bench_gpu.py
 	$(BIN)/python tests/benchmarks/bench_pairs.py
 	$(BIN)/python tests/benchmarks/bench_tokens.py
 

@@ -1,139 +1,214 @@
-"""What mixing adds to a training step: MixupTrainer against the plain Trainer, in one run.
+"""What each method adds to a training step, in time and memory: MixupTrainer against the plain Trainer, in one run.
 
-    python tests/benchmarks/bench_step.py [--rounds 40]
+    python tests/benchmarks/bench_step.py [--rounds 40] [--methods mixup cutmix] [--json cost.json]
 
-All trainers take turns on the same model and batch, and a step is compared
-with the plain one of the same turn, so that a loaded machine slows both; the ratio is the median over turns.
+Every method of the registry is measured on a small model that it fits. A step is a forward and a backward pass; that
+of the optimizer, which mixing leaves alone, would only make the ratios smaller. All trainers of a model take turns;
+the ratio is the median over turns, with its quartiles. The memory is the most that a step holds at a time, beyond
+weights and batch, as the allocator records it.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
-import time
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from steps import Batch, compare, save, show
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import nn
 from transformers import (
+    ASTConfig,
+    ASTForAudioClassification,
     BertConfig,
     BertForSequenceClassification,
+    BertForTokenClassification,
     CLIPConfig,
     CLIPModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
     ResNetConfig,
     ResNetForImageClassification,
-    Trainer,
-    TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
+    Wav2Vec2Config,
+    Wav2Vec2ForSequenceClassification,
 )
 
-from hf_mixup import MixupTrainer, load_emoji
+from hf_mixup import Mixup, load_emoji
+from hf_mixup.methods import METHODS
+from hf_mixup.tabular import TabularConfig, TabularMLP
+
+CLASSES = 9
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+SMALL = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 768}
+Made = tuple[nn.Module, Batch]
 
 
-def resnet() -> tuple[Any, dict[str, torch.Tensor]]:
-    """Return a ResNet and a batch of 64 bundled pictures [64, 3, 32, 32]."""
+def emoji() -> Batch:
+    """Return 64 of the bundled pictures [64, 3, 32, 32]."""
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     rows = load_emoji("image")["train"].select(range(64))
     pixels = torch.stack([pil_to_tensor(image).float() / 127.5 - 1 for image in rows["image"]])
+    return {"pixel_values": pixels, "labels": torch.tensor(rows["label"])}
+
+
+def words(rows: int, length: int, vocabulary: int) -> Batch:
+    ids = torch.randint(1000, vocabulary, (rows, length))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def classes(rows: int) -> torch.Tensor:
+    return torch.randint(CLASSES, (rows,))
+
+
+def resnet() -> Made:
     config = ResNetConfig(
-        num_labels=9, layer_type="basic", depths=[1, 1, 1], hidden_sizes=[32, 64, 128], embedding_size=32
+        num_labels=CLASSES, layer_type="basic", depths=[1, 1, 1], hidden_sizes=[32, 64, 128], embedding_size=32
     )
-    return ResNetForImageClassification(config), {"pixel_values": pixels, "labels": torch.tensor(rows["label"])}
+    return ResNetForImageClassification(config), emoji()
 
 
-def bert() -> tuple[Any, dict[str, torch.Tensor]]:
-    """Return a BERT of MiniLM-L6's size and a batch of 16 texts of 32 tokens."""
-    config = BertConfig(
-        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536, num_labels=9
-    )
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(1000, 30000, (16, 32), generator=generator)
-    labels = torch.randint(9, (16,), generator=generator)
-    return BertForSequenceClassification(config), {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "labels": labels,
-    }
+def vit() -> Made:
+    config = ViTConfig(**SMALL, image_size=32, patch_size=4, num_labels=CLASSES, attn_implementation="eager")
+    return ViTForImageClassification(config), emoji()
 
 
-def clip() -> tuple[Any, dict[str, torch.Tensor]]:
-    """Return a small CLIP and a batch of 64 pairs."""
+def bert() -> Made:
+    model = BertForSequenceClassification(BertConfig(**MINILM, num_labels=CLASSES))
+    return model, {**words(16, 32, 30000), "labels": classes(16)}
+
+
+def bert_of_tokens() -> Made:
+    batch = words(16, 32, 30000)
+    labels = torch.randint(CLASSES, batch["input_ids"].shape)
+    labels[:, ::3] = -100  # as of the later pieces of a word
+    return BertForTokenClassification(BertConfig(**MINILM, num_labels=CLASSES)), {**batch, "labels": labels}
+
+
+def bert_of_numbers() -> Made:
+    model = BertForSequenceClassification(BertConfig(**MINILM, num_labels=1, problem_type="regression"))
+    return model, {**words(16, 32, 30000), "labels": torch.randn(16)}
+
+
+def llama() -> Made:
+    batch = words(16, 64, 16000)
+    labels = batch["input_ids"].clone()
+    labels[:, :32] = -100  # the question
+    config = LlamaConfig(**MINILM, vocab_size=16384, tie_word_embeddings=True)
+    return LlamaForCausalLM(config), {**batch, "labels": labels}
+
+
+def wav2vec2() -> Made:
+    config = Wav2Vec2Config(**SMALL, conv_dim=[64] * 7, mask_time_prob=0.0, layerdrop=0.0, num_labels=CLASSES)
+    return Wav2Vec2ForSequenceClassification(config), {"input_values": torch.randn(16, 16000), "labels": classes(16)}
+
+
+def ast() -> Made:
+    config = ASTConfig(**SMALL, max_length=100, num_labels=CLASSES)
+    return ASTForAudioClassification(config), {"input_values": torch.randn(16, 100, 128), "labels": classes(16)}
+
+
+def mlp() -> Made:
+    config = TabularConfig(numerical_size=10, categorical_sizes=[20] * 5, hidden_size=256, num_labels=CLASSES)
+    columns = {"numerical_values": torch.randn(256, 10), "categorical_values": torch.randint(20, (256, 5))}
+    return TabularMLP(config), {**columns, "labels": classes(256)}
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return one that knows where the captions of `clip` end, as joining them asks."""
+    vocabulary = Tokenizer(WordLevel({str(number): number for number in range(2000)}, unk_token="1"))
+    return PreTrainedTokenizerFast(tokenizer_object=vocabulary, pad_token="0", bos_token="1998", eos_token="1999")
+
+
+def clip() -> Made:
     tower = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
-    text = {**tower, "vocab_size": 1000, "max_position_embeddings": 24, "eos_token_id": 999}
+    text = {**tower, "vocab_size": 2000, "bos_token_id": 1998, "eos_token_id": 1999}
     vision = {**tower, "image_size": 32, "patch_size": 8}
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(3, 990, (64, 24), generator=generator)
-    ids[:, -1] = 999
-    batch = {"pixel_values": torch.randn(64, 3, 32, 32, generator=generator), "input_ids": ids}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64)), {
-        **batch,
-        "attention_mask": torch.ones_like(ids),
-        "return_loss": True,
-    }
+    batch = words(64, 24, 1990)
+    batch["input_ids"][:, -1] = 1999
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=64))
+    return model, {"pixel_values": torch.randn(64, 3, 32, 32), **batch, "return_loss": True}
 
 
-# Those that cut patches or read attention need a transformer, where they cost what gridmix and cutmix do.
-PICTURES = [
-    *("mixup", "cutmix", "resizemix", "fmix", "gridmix", "mosaic", "gaussian", "saliencymix"),
-    *("attentive", "puzzlemix", "regmixup"),  # these run the model twice, or over twice the rows
-]
+MODELS: dict[str, tuple[str, Callable[[], Made]]] = {
+    "pictures": ("ResNet, 64 pictures of 32 x 32", resnet),
+    "patches": ("ViT (eager attention), 64 pictures of 32 x 32", vit),
+    "texts": ("BERT of MiniLM's size, 16 texts of 32 tokens", bert),
+    "numbers": ("BERT of MiniLM's size, regression", bert_of_numbers),
+    "tokens": ("BERT of MiniLM's size, labels of tokens", bert_of_tokens),
+    "responses": ("Llama of MiniLM's size, 16 texts of 64 tokens", llama),
+    "waveforms": ("wav2vec 2.0, 16 sounds of 1 s", wav2vec2),
+    "spectrograms": ("AST, 16 spectrograms of 1 s", ast),
+    "tables": ("TabularMLP, 256 rows", mlp),
+    "pairs": ("CLIP, 64 pairs", clip),
+}
+# Methods for pairs are measured on pairs, others on pictures, but for these.
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "patchmix": ("patches",),
+    "attentive": ("patches",),
+    "transmix": ("patches",),
+    "gaussian": ("pictures", "texts"),
+    "adversarial": ("pictures", "texts"),
+    "manifold": ("pictures", "texts"),
+    "features": ("pictures", "texts"),
+    "sentence": ("pictures", "texts"),
+    "embedding": ("texts",),
+    "span_cut": ("texts",),
+    "ssmix": ("texts",),
+    "cmixup": ("numbers",),
+    "intra": ("tokens",),
+    "sftmix": ("responses",),
+    "between_class": ("waveforms",),
+    "specmix": ("spectrograms",),
+    "tabular": ("tables",),
+}
+ATTACKS = {"pictures": "pgd", "texts": "freelb"}  # of several steps, beside the one step of the default
 
 
-def measure(build: Any, methods: list[Any], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each step, for the plain Trainer and each method."""
-    model, batch = build()
-    args = TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=not torch.cuda.is_available())
-    trainers: dict[str, Trainer] = {"plain Trainer": Trainer(model, args)}
-    trainers |= {name_of(method): MixupTrainer(model, args, mixup=method) for method in methods}
-    for trainer in trainers.values():
-        trainer.current_gradient_accumulation_steps = 1  # `train` would set it
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    for turn in range(rounds + 3):
-        for position in range(len(trainers)):
-            name, trainer = list(trainers.items())[(turn + position) % len(trainers)]  # nobody is always first
-            start = time.perf_counter()
-            items = torch.tensor(len(batch["labels"])) if "labels" in batch else None
-            trainer.training_step(model, dict(batch), items)
-            model.zero_grad()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if turn >= 3:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+WHY = (
+    "Most of what mixing adds is the same few milliseconds on a CPU whatever the model, small operations with cold\n"
+    "caches: it shows on a step of 30 ms and vanishes on one of 400 ms. Adversarial methods pay for a forward and a\n"
+    "backward pass a step of the attack (freelb: one less), and for a training pass over two halves (freelb: one copy\n"
+    "of the batch a step). mixgen pays for captions of twice the length."
+)
 
 
-def name_of(method: str | dict[str, Any]) -> str:
-    """Return a method's name, with its attack and the steps of it."""
-    if isinstance(method, str):
-        return method
-    steps = f"-{method['attack_steps']}" if "attack_steps" in method else ""
-    return f"{method['method']} {method.get('attack', '')}{steps}".rstrip()
+def methods_on(place: str, chosen: Iterable[str]) -> dict[str, Mixup]:
+    """Return what is measured on a model, by name."""
+    found = {}
+    for name in chosen:
+        mixup = Mixup(name, tokenizer=tokenizer())
+        usual = "pairs" if mixup.method.for_pairs else "pictures"
+        if place in ELSEWHERE.get(name, (usual,)):
+            found[name] = mixup
+    if "adversarial" in found:
+        attack = ATTACKS[place]
+        found[f"adversarial {attack}"] = Mixup({"method": "adversarial", "attack": attack})
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
-    rounds = parser.parse_args().rounds
-    table = Table("model", "method", "step, ms (median)", "ratio to plain")
-    fgsm, pgd = {"method": "adversarial"}, {"method": "adversarial", "attack": "pgd", "attack_steps": 3}
-    free = {"method": "adversarial", "attack": "freelb", "attack_steps": 3}
-    for label, build, methods in [
-        ("ResNet, 64 x 3 x 32 x 32", resnet, [*PICTURES, "manifold", fgsm, pgd, "interpolated_adversarial"]),
-        ("BERT (MiniLM size), 16 x 32", bert, ["embedding", "manifold", "features", fgsm, free]),
-        ("CLIP, 64 pairs", clip, ["cross_modal", "one_sided", "geodesic", "m2"]),
-    ]:
-        seconds = measure(build, methods, rounds)
-        plain = seconds["plain Trainer"]
-        for name, values in seconds.items():
-            ratio = statistics.median(own / other for own, other in zip(values, plain, strict=True))
-            table.add_row(label, name, f"{statistics.median(values) * 1e3:.1f}", f"{ratio:.3f}")
-    Console(width=110).print(table)
-    print("The aim is 1.03, and 1.05 for texts of equal length. What mixing adds is a constant of one to three")
-    print("milliseconds on a CPU, most of it small operations met with cold caches: it shows on a step of 30 ms and")
-    print("vanishes on one of 400 ms. Adversarial methods pay for a forward and a backward pass a step of the attack")
-    print("(freelb: one less), and for a training pass over two halves (freelb: one copy of the batch a step).")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--json", metavar="PATH", help="write the figures here, too")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    rows = []
+    for place, (label, build) in MODELS.items():
+        if methods := methods_on(place, arguments.methods):
+            found = compare(label, *build(), methods, arguments.rounds)
+            show(found, label)
+            rows += found
+    if arguments.json:
+        save(rows, arguments.json)
+    print(WHY)
 
 
 if __name__ == "__main__":
