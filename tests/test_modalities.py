@@ -127,7 +127,7 @@ LATE = ("sentence",)  # mixes what the loss is given
 PER_PLACE = ("span_cut", "ssmix")  # leaves special tokens where they are: their ends are in test_spans.py
 FOUR = ("mosaic",)  # labels a row
 HEARD = ("between_class", "transmix")  # lam is not the share of content
-SINGLE = [name for name, method in METHODS.items() if not method.for_pairs]
+SINGLE = [name for name, method in METHODS.items() if method.for_pairs is not True]  # of switch it is a property
 
 
 @cache
