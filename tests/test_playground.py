@@ -352,6 +352,8 @@ def test_the_page_in_a_browser(page: Page, address: str, browser: Any, width: in
 
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get("about:blank")
+    browser.get_log("browser")  # of a page that was left while it waited for an answer
     browser.get(address)
     wait_for("#mixed img", "Mixed by mixup, lam 0.50")
     browser.find_element(By.CSS_SELECTOR, "#lam input[type=range]").send_keys(Keys.ARROW_RIGHT)
