@@ -25,6 +25,7 @@ _COMMANDS = {
     "sweep": "try methods, alpha, prob and layers, and leave the best settings as a file for train",
     "evaluate": "score trained classifiers under shift, corruption, noise and attack: tables, pictures, model card",
     "preview": "draw a grid of mixed samples with their weights and labels",
+    "playground": "mix two samples by hand in the browser, and see what a model makes of the way between them",
     "methods": "list the mixing methods, or what can be mixed in each architecture",
     "check": "try at which places of a model its rows are mixed rightly",
 }
@@ -37,6 +38,7 @@ _EPILOG = """examples:
   hf-mixup evaluate runs/comparison --suite corruption adversarial --severities 1 3 5
   hf-mixup sweep recipes/configs/emoji_image.yaml --methods mixup cutmix --trials 20
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
+  hf-mixup playground recipes/configs/emoji_image.yaml --model runs/cutmix
   hf-mixup check bert --method manifold
 """
 _USER_ERRORS = (ValueError, OSError, ImportError)  # the messages of these say what to change; others are bugs
@@ -90,7 +92,7 @@ def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], l
         raise SystemExit(0)
     commands: dict[str, Callable[[list[str]], int | None]] = {
         **{"train": _train, "compare": _compare, "sweep": _sweep, "evaluate": _evaluate},
-        **{"preview": _preview, "methods": _methods, "check": _check},
+        **{"preview": _preview, "playground": _playground, "methods": _methods, "check": _check},
     }
     return commands[name], rest
 
@@ -101,7 +103,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:10}{text}" for name, text in _COMMANDS.items())
+    commands = "\n".join(f"  {name:12}{text}" for name, text in _COMMANDS.items())
     parser = _Parser(
         prog="hf-mixup",
         usage="hf-mixup COMMAND [CONFIG] [--field value ...]",
@@ -140,6 +142,8 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
 
     if name == "preview":
         _add_output(parser)
+    if name == "playground":
+        _add_place(parser)
     groups = [("task", TaskArguments), ("mixing", MixupConfig)]
     if name == "compare":
         groups.insert(0, ("comparison", CompareArguments))
@@ -154,6 +158,8 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
         group = parser.add_argument_group(title)
         kinds = get_type_hints(dataclass)
         for field in fields(dataclass):
+            if name == "playground" and field.name == "model":
+                continue  # its own says more
             group.add_argument(f"--{field.name}", metavar=_metavar(kinds[field.name]), help=_help_text(field))
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -177,6 +183,13 @@ def _help_text(field: Field[object]) -> str:
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("preview.png"), help="PNG file to write [preview.png]")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", help="trained model: a folder that train or compare left (needs no CONFIG then), or a Hub name"
+    )
+    parser.add_argument("--port", type=int, help="port of this machine to serve the page at [the first free from 7860]")
 
 
 def _add_tables(parser: argparse.ArgumentParser) -> None:
@@ -226,23 +239,19 @@ def _evaluate(arguments: list[str]) -> None:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path)
     own, rest = parser.parse_known_args(rest)
-    defaults = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
+    defaults: dict[str, object] = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
     from hf_mixup.evaluation.comparison import is_comparison, stored_runs
 
     several = is_comparison(checkpoint)
     if not rest or rest[0].startswith("-"):
         from hf_mixup.evaluation.checkpoint import check_folder
-        from hf_mixup.tasks.saved import saved_task
 
         folder = Path(checkpoint)
         if several:
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         else:
             check_folder(checkpoint)
-        kept, seed = saved_task(folder)
-        if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in rest}:
-            raise ValueError(f"{checkpoint} does not tell its task and data: name a CONFIG, or --task and --dataset")
-        defaults |= kept
+        defaults |= _kept_task(folder, rest)
     types = [EvaluateArguments, TaskArguments, MixupConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
     if several:
@@ -253,6 +262,24 @@ def _evaluate(arguments: list[str]) -> None:
     from hf_mixup.evaluation.main import evaluate
 
     evaluate(checkpoint, evaluation, task, args, own.output_dir)
+
+
+def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
+    """Return the task that a folder's model was trained for, which flags may name as well."""
+    from hf_mixup.tasks.saved import saved_task
+
+    kept, seed = saved_task(folder)
+    if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in arguments}:
+        raise ValueError(f"{folder} does not tell its task and data: name a CONFIG, or --task and --dataset")
+    return kept
+
+
+def _kept_mixing(folder: Path) -> dict[str, object]:
+    """Return how a folder's model was mixed; {} if it was not."""
+    from hf_mixup.config import CONFIG_NAME, MixupConfig
+    from hf_mixup.tasks.settings import settings_of
+
+    return settings_of(MixupConfig.from_pretrained(folder)) if (folder / CONFIG_NAME).is_file() else {}
 
 
 def _sweep(arguments: list[str]) -> None:
@@ -278,6 +305,27 @@ def _preview(arguments: list[str]) -> None:
     from hf_mixup.tasks.preview import preview
 
     print(preview(task, mixup, args, own.output))
+
+
+def _playground(arguments: list[str]) -> None:
+    from hf_mixup.config import MixupConfig
+    from hf_mixup.tasks import TaskArguments, parse_settings
+
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    _add_place(parser)
+    own, rest = parser.parse_known_args(arguments)
+    defaults: dict[str, object] = {}
+    if own.model is not None and (not rest or rest[0].startswith("-")):
+        from hf_mixup.evaluation.checkpoint import check_folder
+
+        check_folder(own.model)
+        folder = Path(own.model)
+        defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
+    types = [TaskArguments, MixupConfig, _training_arguments()]
+    task, mixup, args = parse_settings(types, rest, defaults=defaults)
+    from hf_mixup.playground.main import playground
+
+    playground(task, mixup, args, own.model, own.port)
 
 
 def _methods(arguments: list[str]) -> None:

@@ -178,11 +178,13 @@ def test_console_script() -> None:
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "error: 'trian' is no command: did you mean 'train'? "
-        "Valid: check, compare, evaluate, methods, preview, sweep, train\n",
+        "Valid: check, compare, evaluate, methods, playground, preview, sweep, train\n",
     )
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["compare"], ["sweep"], ["evaluate"], ["preview"], ["methods"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["compare"], ["sweep"], ["evaluate"], ["preview"], ["playground"], ["methods"]]
+)
 def test_help_names_the_settings_without_loading_torch(command: list[str]) -> None:
     code = f"import sys; from hf_mixup.cli import main\ntry: main({[*command, '--help']})\n"
     code += "finally: print('torch' in sys.modules or 'transformers' in sys.modules)"

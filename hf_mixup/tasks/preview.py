@@ -96,7 +96,7 @@ def _draw_images(
         if not in_inputs:  # beside each other, or the mixed picture twice where a switch chose to blend pixels
             other = own if visible else batch["pixel_values"][mixed.partner][rows]
             own = torch.cat([own, other], dim=-2 if film else -1)
-        pictures.append(_unnormalised(_strips(own) if film else own, prepared.processing_class))
+        pictures.append(unnormalised(_strips(own) if film else own, prepared.processing_class))
         captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
     if not in_inputs:
         title += (
@@ -148,7 +148,7 @@ def _draw_texts(samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared
     for batch, mixed, _ in samples:
         for row in range(min(_SHOWN, len(mixed.labels))):
             partner = int(mixed.partner[row])
-            own_tokens, other_tokens = (_tokens(batch, each, tokenizer) for each in (row, partner))
+            own_tokens, other_tokens = (tokens_of(batch, each, tokenizer) for each in (row, partner))
             own_label, other_label = (_label(mixed.labels[each], names) for each in (row, partner))
             pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label))
     return text_pairs(pairs, output)
@@ -161,7 +161,7 @@ def _draw_pairs(
     batch, mixed, _ = next((sample for sample in samples if sample[1].rate), samples[0])
     processor = prepared.processing_class
     captions = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
-    pictures = _unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
+    pictures = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
     both = [(captions[row], captions[int(partner)]) for row, partner in enumerate(mixed.partner)]
     return pair_grid(pictures.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
 
@@ -170,7 +170,7 @@ def _label(label: Tensor, names: list[str]) -> str:
     return names[int(label)] if names else f"{float(label):.2f}"
 
 
-def _tokens(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
+def tokens_of(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
     return tokenizer.convert_ids_to_tokens(batch["input_ids"][row][batch["attention_mask"][row].bool()])
 
 
@@ -186,7 +186,7 @@ def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
     return " + ".join(f"{share:.2f} {names[int(mixed.labels[each])]}" for share, each in [(lam, row), *shown])
 
 
-def _unnormalised(pixels: Tensor, processor: Any) -> Tensor:
+def unnormalised(pixels: Tensor, processor: Any) -> Tensor:
     if getattr(processor, "do_normalize", False):
         mean, std = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
         pixels = pixels * std + mean
