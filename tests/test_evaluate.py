@@ -432,6 +432,13 @@ def test_labels_are_numbered_as_the_model_numbers_them(model: Path, capsys: pyte
     assert "does not know the class 'Smileys & Emotion'" in fails(capsys, "evaluate", model, *QUIET)
 
 
+def test_a_model_on_smoothed_labels_is_no_mixed_one(model: Path) -> None:
+    from hf_mixup import MixupConfig
+
+    MixupConfig("cutmix", prob=0.0, label_smoothing=0.1).save_pretrained(model)
+    assert {each["method"] for each in evaluate(model)} == {"none"}
+
+
 # Refusals -----------------------------------------------------------------------------------------------------------
 
 

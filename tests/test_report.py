@@ -362,6 +362,28 @@ def test_image_grid_of_strips_is_as_wide_as_asked(tmp_path):
     assert wide[1] > narrow[1]
 
 
+@pytest.mark.parametrize(
+    "names", [["test"], ["plain", "label smoothing", "mixup", "cutmix", "adversarial"], ["m" * 40] * 4]
+)
+def test_level_curves_explain_every_line_within_the_picture(tmp_path, monkeypatch, names):
+    from hf_mixup.metrics import summarise_levels
+    from hf_mixup.report import levels
+
+    drawn = []
+    monkeypatch.setattr(levels, "save_png", lambda figure, path: drawn.append(figure))
+    names = [f"{name}{number}" for number, name in enumerate(names)]
+    summary = summarise_levels({("fgsm", 1.0): {"accuracy": 0.9, "ece": 0.1}, ("fgsm", 2.0): {"accuracy": 0, "ece": 1}})
+    levels.level_curves(dict.fromkeys(names, summary), tmp_path / "x.png", title="Attacks", level="strength")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*names, "accuracy", "calibration error"]
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    assert box.y1 < figure.axes[0].get_window_extent().y0
+
+
 def test_sound_grid_shows_time_to_the_right_low_pitches_below_and_loud_sounds_taller(tmp_path):
     spectrogram = np.zeros((8, 4))
     spectrogram[0] = 1  # the first moment

@@ -58,11 +58,16 @@ def check_folder(checkpoint: str) -> None:
 
 
 def run_label(checkpoint: str) -> tuple[str, int]:
-    """Return what results call a model, its mixing method or "none" (or else its name), and the seed of its run."""
+    """Return what results call a model, and the seed of its run.
+
+    A model that was trained by this package is called by its mixing method, or "none" where nothing was mixed; any
+    other by its name.
+    """
     path = Path(checkpoint)
     kept, seed = saved_task(path) if path.is_dir() else ({}, None)
     if (path / CONFIG_NAME).is_file():
-        return MixupConfig.from_pretrained(path).method, seed or 0
+        mixup = MixupConfig.from_pretrained(path)
+        return "none" if mixup.off else mixup.method, seed or 0
     return ("none" if kept or seed is not None else path.resolve().name if path.is_dir() else checkpoint), seed or 0
 
 
