@@ -10,6 +10,7 @@
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
     zero_shot_accuracy     of images against class embeddings
+    linearity              how straight a model's probabilities are between two rows
 
 Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
 """
@@ -34,6 +35,7 @@ from hf_mixup.metrics.functional import (
 )
 from hf_mixup.metrics.language import language_metrics, next_token_scores, token_scores
 from hf_mixup.metrics.levels import area_under_curve, cell_scores, robustness_metrics, summarise_levels
+from hf_mixup.metrics.linearity import Linearity, linearity
 from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
 from hf_mixup.metrics.tags import entities, tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from evaluate import EvaluationModule
 
 __all__ = [
+    "Linearity",
     "ReliabilityBins",
     "accuracy",
     "area_under_curve",
@@ -55,6 +58,7 @@ __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "language_metrics",
+    "linearity",
     "load",
     "log_probabilities",
     "multilabel_metrics",

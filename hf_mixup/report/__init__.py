@@ -5,6 +5,7 @@
     comparison_table                    the scores as text, best values marked
     image_grid, text_pairs              what mixed images and texts look like
     sound_grid                          waveforms and spectrograms
+    path_diagram                        a model's probabilities on the way from one row to another
     pair_grid, target_matrix            the same for images with captions, and what their targets are
     retrieval_examples                  which pictures a caption finds
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 from hf_mixup.report.charts import metric_bars, reliability_diagram
 from hf_mixup.report.curves import calibration_plane, training_curves
 from hf_mixup.report.images import image_grid
+from hf_mixup.report.linearity import path_diagram
 from hf_mixup.report.pairs import pair_grid, retrieval_examples, target_matrix
 from hf_mixup.report.results import Result, Summary, aggregate
 from hf_mixup.report.sounds import sound_grid
@@ -32,6 +34,7 @@ __all__ = [
     "image_grid",
     "metric_bars",
     "pair_grid",
+    "path_diagram",
     "reliability_diagram",
     "retrieval_examples",
     "sound_grid",
