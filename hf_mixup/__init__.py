@@ -19,6 +19,7 @@ _HOMES = {
     "MixupCallback": "callbacks",
     "EMACallback": "ema",
     "PairCollator": "pairs",
+    "register": "methods",
     "load_emoji": "data",
 }
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hf_mixup.data import load_emoji as load_emoji
     from hf_mixup.ema import EMACallback as EMACallback
     from hf_mixup.engine import Mixup as Mixup
+    from hf_mixup.methods import register as register
     from hf_mixup.pairs import PairCollator as PairCollator
     from hf_mixup.trainer import MixupTrainer as MixupTrainer
     from hf_mixup.trainer import MixupTrainerMixin as MixupTrainerMixin

@@ -222,7 +222,14 @@ def _compare(arguments: list[str]) -> None:
     comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
     from hf_mixup.compare.main import compare
 
-    compare(comparison, task, mixup, args, command=shlex.join(["hf-mixup", "compare", *arguments]))
+    compare(comparison, task, mixup, args, command=_again("compare", arguments))
+
+
+def _again(command: str, arguments: list[str]) -> str:
+    """Return what starts a command again: with a script that registers a method of its own, the script."""
+    script = Path(sys.argv[0])
+    own = script.suffix == ".py" and script.name not in ("cli.py", "__main__.py")
+    return shlex.join([*(("python", script.name) if own else ("hf-mixup",)), command, *arguments])
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -291,7 +298,7 @@ def _sweep(arguments: list[str]) -> None:
     sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
     from hf_mixup.sweep.main import sweep
 
-    sweep(sweeping, task, mixup, args, command=shlex.join(["hf-mixup", "sweep", *arguments]))
+    sweep(sweeping, task, mixup, args, command=_again("sweep", arguments))
 
 
 def _preview(arguments: list[str]) -> None:
@@ -353,11 +360,10 @@ def _check(arguments: list[str]) -> int:
     parser = _Parser(prog="hf-mixup check", add_help=False, allow_abbrev=False)
     _add_model(parser)
     chosen = parser.parse_args(arguments)
-    from hf_mixup.errors import did_you_mean
-    from hf_mixup.methods import METHODS
+    from hf_mixup.methods import METHODS, unknown
 
     if chosen.method is not None and chosen.method not in METHODS:
-        raise ValueError(f"method={chosen.method!r}: {did_you_mean(chosen.method, METHODS)}")
+        raise ValueError(f"method={chosen.method!r}: {unknown(chosen.method)}")
     from hf_mixup.zoo.check import EXACT, load, short_reason, try_model
 
     family, model = load(chosen.model, chosen.family)

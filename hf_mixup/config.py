@@ -146,10 +146,10 @@ class MixupConfig:
     draw_seed: int | None = knob(None, "Seed of the draws (default: the Trainer's seed, or 0).")
 
     def __post_init__(self) -> None:
-        from hf_mixup.methods import METHODS
+        from hf_mixup.methods import METHODS, unknown
 
         if self.method not in METHODS:
-            raise ValueError(f"method={self.method!r} is not known: {did_you_mean(str(self.method), METHODS)}")
+            raise ValueError(f"method={self.method!r} is not known: {unknown(str(self.method))}")
         for name in self.switch_methods or ():
             if name not in METHODS or name == "switch":
                 raise ValueError(

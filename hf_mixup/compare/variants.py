@@ -10,10 +10,8 @@ from typing import Any
 import yaml
 
 from hf_mixup.config import MixupConfig
-from hf_mixup.errors import did_you_mean
-from hf_mixup.methods import METHODS
+from hf_mixup.methods import CONTROLS, METHODS, unknown
 
-CONTROLS = ("none", "smoothing")
 SMOOTHING = 0.1
 # What belongs to the loss stays in a control; what belongs to the mixing is left out, so that changing it repeats none.
 _OF_THE_LOSS = (
@@ -67,7 +65,7 @@ def _variant(label: str, base: MixupConfig, paired: bool) -> Variant:
     if name in CONTROLS:
         return _control(label, name, settings, base, paired)
     if name not in METHODS:
-        raise ValueError(f"{name!r} is no method: {did_you_mean(name, [*METHODS, *CONTROLS])}")
+        raise ValueError(f"{name!r} is no method: {unknown(name, CONTROLS)}")
     try:
         mixup = MixupConfig.from_dict({**base.to_dict(), **settings, "method": name})
     except ValueError as error:

@@ -1,7 +1,12 @@
-"""The registry: one line a method, one file a method."""
+"""The registry: one line a method, one file a method; `register` adds those of others."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+
+from hf_mixup.errors import did_you_mean
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.attentive import Attentive
 from hf_mixup.methods.base import Method as Method
@@ -73,3 +78,63 @@ METHODS: dict[str, type[Method]] = {
     "m2": M2,
     "mixgen": MixGen,
 }
+
+Kind = TypeVar("Kind", bound=type[Method])
+CONTROLS = ("none", "smoothing")
+"""What a comparison calls training without mixing; no method may have such a name."""
+
+_DESCRIBED = ("title", "blends", "paper")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")  # as a word of `--methods none,wave:alpha=0.2`
+
+
+def register(method: Kind) -> Kind:
+    """Make a method of your own known by its name, in this process, to all that takes a method's name.
+
+    Use it as a decorator. A class of the same module and name takes the earlier one's place, so that the cell of a
+    notebook may run twice. Other processes know the method once they have imported its module.
+
+    Args:
+        method: a subclass of `Method` (for pairs `PairMethod`) with `name`, `title`, `blends`, `paper` and `apply`.
+
+    Returns:
+        The class as it was.
+
+    Raises:
+        TypeError: for anything else than such a class, naming what it lacks.
+        ValueError: for a name that is taken, or that no command line could tell from settings.
+
+    >>> from hf_mixup import MixupConfig
+    >>> @register
+    ... class Half(InputMixup):
+    ...     name, title, paper = "half", "Mixup by another name", "none"
+    >>> MixupConfig("half").method
+    'half'
+    >>> del METHODS["half"]
+    """
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise TypeError(f"register takes a subclass of hf_mixup.methods.Method, found {method!r}")
+    name = getattr(method, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{method.__name__}.name is {name!r}: expected a name of small letters, digits and _, such as 'my_mix'"
+        )
+    missing = [each for each in _DESCRIBED if not isinstance(getattr(method, each, None), str)]
+    if missing:
+        raise TypeError(f"{method.__name__} lacks {', '.join(missing)}: texts that tables and model cards show")
+    if method.apply is Method.apply:
+        raise TypeError(f"{method.__name__} lacks apply(model, batch, params, inplace), which returns the mixed inputs")
+    known = METHODS.get(name)
+    again = known is not None and (known.__module__, known.__qualname__) == (method.__module__, method.__qualname__)
+    if name in CONTROLS or (known is not None and not again):
+        owner = "a control of hf-mixup compare" if known is None else f"{known.__module__}.{known.__qualname__}"
+        raise ValueError(f"{method.__name__}.name is {name!r}, which is taken by {owner}: give it another name")
+    METHODS[name] = method
+    return method
+
+
+def unknown(name: str, others: Iterable[str] = ()) -> str:
+    """Return what to say of a name that is no method's: the nearest one, and how one's own become known."""
+    return (
+        f"{did_you_mean(name, [*METHODS, *others])}. A method of your own is known once the module is imported that "
+        "calls hf_mixup.register on it"
+    )

@@ -19,9 +19,8 @@ from hf_mixup.compare.store import Finished, key_of, load_run, run_folder
 from hf_mixup.compare.training import Failed, NoSpaceError, StopRun, train_one
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
-from hf_mixup.errors import did_you_mean
 from hf_mixup.files import write_text
-from hf_mixup.methods import METHODS
+from hf_mixup.methods import METHODS, unknown
 from hf_mixup.sweep.arguments import SweepArguments
 from hf_mixup.sweep.output import Swept, Trial, write_output
 from hf_mixup.sweep.study import done, next_trial, open_study, suggested
@@ -79,7 +78,7 @@ def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
         raise ValueError(f"output_dir: {output} is not empty and holds no sweep: name another with --output_dir")
     for name in arguments.methods or [mixup.method]:
         if name not in METHODS:
-            raise ValueError(f"methods: {name!r} is no method: {did_you_mean(name, METHODS)}")
+            raise ValueError(f"methods: {name!r} is no method: {unknown(name)}")
     for package, extra in (("matplotlib", "plots"), ("optuna", "sweep")):
         if find_spec(package) is None:
             raise ImportError(f'a sweep needs {package}, which is not installed: pip install "hf-mixup[{extra}]"')
