@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from sklearn.linear_model import LogisticRegression
 
 import hf_mixup
 from hf_mixup import Mixup, MixupConfig
@@ -21,6 +25,7 @@ from hf_mixup.methods import METHODS, Method
 from tests.conftest import TINY_RUN, batch_of, build, examples
 from tests.doors import DOORS
 
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # What a user's file looks like: it registers a method, and is a command line that knows it.
 SCRIPT = """
 import torch
@@ -136,6 +141,28 @@ def test_its_file_is_a_command_line(
     found = json.loads(Path("out/results.json").read_text())
     assert {"none", "halves"} <= {row["method"] for row in (found if isinstance(found, list) else found["runs"])}
     assert "python halves.py compare run.yaml" in Path("out/report.html").read_text()
+
+
+def test_the_example_of_the_guide_mixes() -> None:
+    """The file that CONTRIBUTING.md begins a new method with, by a straight cut and the true share of the pixels."""
+    (example,) = re.findall(r"^   ```python\n(.*?)^   ```", CONTRIBUTING.read_text(encoding="utf-8"), re.M | re.S)
+    names: dict[str, Any] = {"__name__": "knife"}
+    exec(textwrap.dedent(example), names)
+    hf_mixup.register(names["KnifeMix"])
+    model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
+    with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
+        mask = mixed.params.mask
+    assert mask is not None
+    assert mixed.lam.tolist() == pytest.approx([float(mask[0].float().mean())] * 3)
+    for row in range(3):
+        for y in range(16):
+            for x in range(16):
+                source = batch["pixel_values"][row if mask[row, y, x] else partner[row]]
+                assert torch.equal(mixed.inputs["pixel_values"][row, :, y, x], source[:, y, x])
+    places = np.argwhere(np.ones((16, 16)))
+    assert LogisticRegression(C=1e6).fit(places, mask[0].flatten()).score(places, mask[0].flatten()) == 1  # a line
+    with pytest.raises(ValueError, match="method 'knife' found no floating-point input of 4 dimensions"):
+        Mixup("knife")(build("bert"), batch_of("bert"))
 
 
 @pytest.mark.parametrize(
