@@ -17,7 +17,7 @@ from hf_mixup.report._canvas import INK, PALETTE, drawable, new_figure, save_png
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS_PER_ROW = 4
+_PANELS_PER_ROW = 5
 _OWN, _OTHER, _REST = PALETTE[0], PALETTE[1], "#d5d9de"
 
 
@@ -47,7 +47,7 @@ def path_diagram(found: Mapping[str, Linearity], path: str | os.PathLike[str]) -
     drawn = {name: _between_classes(name, each) for name, each in found.items()}
     columns = min(_PANELS_PER_ROW, len(drawn))
     rows = math.ceil(len(drawn) / columns)
-    figure = new_figure(2.9 * columns + 0.4, 4.1 * rows + 0.5, constrained=True)
+    figure = new_figure(2.5 * columns + 0.5, 4.1 * rows + 0.5, constrained=True)
     panels = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02).flat
     reach = max(float(np.quantile(each.deviation, 0.75, axis=1).max()) for each in drawn.values())
     for number, (panel, (name, each)) in enumerate(zip(panels, drawn.items(), strict=False)):
