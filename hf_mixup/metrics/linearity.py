@@ -113,8 +113,8 @@ def linearity(
     ...     embedding_size=8, layer_type="basic"))
     >>> batch = {"pixel_values": torch.rand(4, 3, 32, 32), "labels": torch.tensor([0, 1, 2, 0])}
     >>> found = linearity(model, batch, {"method": "manifold", "layers": [1]}, steps=5)
-    >>> found.probabilities.shape, found.deviation[0].max()
-    ((5, 4, 3), 0.0)
+    >>> found.probabilities.shape, bool(found.deviation[0].any())  # the ends are on the line
+    ((5, 4, 3), False)
     """
     from hf_mixup.config import MixupConfig
     from hf_mixup.engine import unwrap
