@@ -80,7 +80,8 @@ def _areas(panel: Axes, found: Linearity) -> None:
 def _means(found: Linearity, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the mean probability of the rows' classes and of their partners', [L] each."""
     rows = np.arange(len(found.labels))
-    return tuple(probabilities[:, rows, labels].mean(axis=1) for labels in (found.labels, found.others))  # type: ignore[return-value]
+    own, other = (probabilities[:, rows, labels].mean(axis=1) for labels in (found.labels, found.others))
+    return own, other
 
 
 def _deviation(panel: Axes, found: Linearity, reach: float) -> None:
