@@ -239,11 +239,15 @@ def _difference(found: Mapping[str, Any]) -> Difference:
 
 def costs(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of what each method costs, as ratios to the plain Trainer."""
-    lines = [["model", "method", "time of a step", "quartiles", "peak memory"], ["---"] * 5]
+    lines = [["model (plain step)", "method", "time of a step", "quartiles", "peak memory"], ["---"] * 5]
+    model = ""
     for each in results:
-        if each["method"] != "none":
-            spread = f"{each['ratio_low']:.2f} to {each['ratio_high']:.2f}"
-            lines.append([each["model"], each["method"], f"{each['ratio']:.2f}", spread, f"{each['memory_ratio']:.2f}"])
+        if each["method"] == "none":
+            model = f"{each['model']} ({each['step_ms']:.3g} ms, {each['peak_mb']:.3g} MB)"
+            continue
+        spread = f"{each['ratio_low']:.2f} to {each['ratio_high']:.2f}"
+        lines.append([model, each["method"], f"{each['ratio']:.2f}", spread, f"{each['memory_ratio']:.2f}"])
+        model = ""  # once is enough
     return _markdown(lines)
 
 

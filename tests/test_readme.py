@@ -62,7 +62,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Commands read their settings and check them, and stop before any work; what they would have begun with."""
     begun: list[tuple[Any, ...]] = []
     work = ["tasks.train.train", "compare.main.compare", "sweep.main.sweep", "tasks.preview.preview"]
-    for function in (*work, "evaluation.main.evaluate"):
+    for function in (*work, "evaluation.main.evaluate", "playground.main.playground"):
         monkeypatch.setattr(f"hf_mixup.{function}", lambda *given, **named: begun.append(given))
     monkeypatch.setattr("hf_mixup.evaluation.checkpoint.check_folder", lambda *given: None)
     monkeypatch.setattr("hf_mixup.tasks.saved.saved_task", lambda *given: ({}, 0))
