@@ -28,7 +28,7 @@ unit: $(READY) ## tests and doctests
 
 slow: $(READY) ## the tests that are longer than a minute (every architecture, whole notebooks), and those on a quantised model
 	$(BIN)/python -m pip install --quiet torchao==0.18.0
-	$(PYTEST) -m slow
+	$(PYTEST) --dist load -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -52,7 +52,16 @@ def compare(
         ValueError: for settings, data or an output folder that do not fit, or under several processes.
         RuntimeError: if every run failed.
         OSError: if there is no space left, saying how much is done.
+        ImportError: if matplotlib is not installed.
         KeyboardInterrupt: after Ctrl-C, likewise.
+
+    >>> import contextlib, io, tempfile
+    >>> task = TaskArguments(task="tabular-classification", dataset="wine")
+    >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=2, report_to="none", use_cpu=True)
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # the tables
+    ...     results = compare(CompareArguments(methods=["none", "mixup"]), task, MixupConfig(), args)
+    >>> [(each["method"], each["split"]) for each in results]
+    [('none', 'validation'), ('none', 'test'), ('mixup', 'validation'), ('mixup', 'test')]
     """
     if args.world_size > 1:
         raise ValueError("compare trains in one process: start it without a launcher")

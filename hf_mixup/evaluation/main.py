@@ -57,6 +57,18 @@ def evaluate(
         ValueError: for settings, data, a checkpoint or an output folder that do not fit.
         FileNotFoundError, ImportError: for a model, data or an optional package that is missing.
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
+
+    >>> import contextlib, io, tempfile
+    >>> from hf_mixup.tasks.prepare import prepare
+    >>> small = {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8], "depths": [1]}
+    >>> task = TaskArguments(image_size=32, model_type="resnet", config_overrides=small, max_eval_samples=20)
+    >>> data, folder = prepare(task), tempfile.mkdtemp()
+    >>> _ = data.build_model().save_pretrained(folder), data.processing_class.save_pretrained(folder)
+    >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True)
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # the tables
+    ...     results = evaluate(folder, EvaluateArguments(write_card=False), task, args)
+    >>> [each["split"] for each in results]
+    ['test', 'test_shifted']
     """
     evaluation, views, baseline = checked(evaluation, task, args)
     for folder in (checkpoint, *(evaluation.noise_runs or ())):

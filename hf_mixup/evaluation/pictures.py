@@ -112,7 +112,17 @@ def corruption(name: str, severity: int) -> Change:
     These were made for pictures of 224 pixels and hit small ones harder. Pictures below 32 pixels a side are enlarged
     for it and shrunk again.
 
+    Args:
+        name: one of `CORRUPTIONS` or `MORE_CORRUPTIONS`.
+        severity: 1 to 5.
+
     Source: Hendrycks and Dietterich 2019, arXiv 1903.12261, section 3 and appendix B.
+
+    >>> changed = corruption("contrast", severity=5)
+    >>> grey = np.arange(0, 250, 50, dtype=np.uint8)[:, None, None].repeat(5, axis=1).repeat(3, axis=2)
+    >>> made = changed(grey, np.random.SeedSequence(0))
+    >>> made.shape, bool(np.ptp(made) < np.ptp(grey))
+    ((5, 5, 3), True)
     """
 
     def changed(picture: Picture, draws: np.random.SeedSequence) -> Picture:

@@ -102,6 +102,10 @@ class Request:
         boxes: whether the labels are boxes, which `labels` do not hold.
         kind: the problem type of the labels.
         guide: another model that is asked where to look in the pictures; None to ask the model in training.
+
+    >>> pixels, rng = torch.rand(4, 3, 8, 8), torch.Generator().manual_seed(0)
+    >>> Request(nn.Identity(), {"pixel_values": pixels}, torch.tensor([0, 1, 2, 1]), prob=1.0, rng=rng).rows
+    4
     """
 
     model: nn.Module
@@ -117,6 +121,7 @@ class Request:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return len(self.labels)
 
     def looking(self, key: str) -> tuple[nn.Module, Batch]:

@@ -140,6 +140,13 @@ def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:
     """Draw accuracy and calibration error of each method over the levels, a picture a suite and split, and bars of all.
 
     What is drawn is the mean over the seeds that were evaluated. Pictures of an earlier evaluation are removed.
+
+    >>> import tempfile
+    >>> clean = {"method": "mixup", "seed": 0, "split": "test", "suite": "calibration", "of": "test",
+    ...          "metrics": {"accuracy": 0.9, "ece": 0.1, "nll": 0.3}}
+    >>> noisy = {**clean, "split": "test, hiss 0.5", "suite": "noise", "family": "hiss", "level": 0.5}
+    >>> [path.name for path in draw_runs([clean, noisy], Path(tempfile.mkdtemp()))]
+    ['scores.png', 'noise-test.png']
     """
     means = _over_seeds(results)
     rows = [row for many in conditions(results).values() for row in many if "accuracy" in row["metrics"]]
