@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from hf_mixup.compare.store import Finished
 from hf_mixup.compare.training import Failed, Outcomes
 from hf_mixup.metrics import fit_temperature
 from hf_mixup.report import Result
+from hf_mixup.report.results import controls
 from hf_mixup.report.rows import RowSums, class_sums
 from hf_mixup.report.statistics import Difference, row_differences, seed_differences, with_adjusted
 from hf_mixup.report.verdict import verdict
@@ -73,19 +74,6 @@ def judge(setting: Setting, outcomes: Outcomes) -> Judged:
     failed = {(run.variant.label, run.seed): o.reason for run, o in own.items() if isinstance(o, Failed)}
     differences, verdicts = _compared(setting.prepared, own, temperatures, results)
     return Judged(setting, results, temperatures, differences, verdicts, failed)
-
-
-def controls(labels: Iterable[str]) -> list[str]:
-    """Return the first plain training and the first label smoothing among the methods.
-
-    >>> controls(["mixup", "smoothing", "none:temperature=0.1"])
-    ['none:temperature=0.1', 'smoothing']
-    """
-    names = list(labels)
-    first = [
-        next((label for label in names if label.partition(":")[0] == name), None) for name in ("none", "smoothing")
-    ]
-    return [label for label in first if label is not None]
 
 
 def refits(prepared: Prepared) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.compare.judge import Judged, controls, judge
+from hf_mixup.compare.judge import Judged, judge
 from hf_mixup.compare.output import best_of, publish, results_of, write_results
 from hf_mixup.compare.page import Origin, write_report
 from hf_mixup.compare.plan import Plan, make_plan
@@ -20,6 +20,7 @@ from hf_mixup.compare.store import Finished
 from hf_mixup.compare.training import Failed, Outcomes, train_all
 from hf_mixup.config import MixupConfig
 from hf_mixup.files import write_text
+from hf_mixup.report.results import controls
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.settings import settings_of
 

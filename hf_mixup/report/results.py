@@ -118,6 +118,19 @@ def methods_and_splits(summaries: Summaries) -> tuple[list[str], list[str]]:
     return list(dict.fromkeys(method for method, _ in summaries)), list(dict.fromkeys(split for _, split in summaries))
 
 
+def controls(labels: Iterable[str]) -> list[str]:
+    """Return the first plain training and the first label smoothing among the methods.
+
+    >>> controls(["mixup", "smoothing", "none:temperature=0.1"])
+    ['none:temperature=0.1', 'smoothing']
+    """
+    names = list(labels)
+    first = [
+        next((label for label in names if label.partition(":")[0] == name), None) for name in ("none", "smoothing")
+    ]
+    return [label for label in first if label is not None]
+
+
 def direction(metric: str) -> int:
     """1 if larger values of the metric are better (a score), -1 if smaller ones are (an error), 0 if neither.
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from hf_mixup.compare.judge import controls
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.report.charts import metric_bars
 from hf_mixup.report.evaluation import BY_LEVEL, level_summaries
 from hf_mixup.report.levels import level_curves
-from hf_mixup.report.results import DEFAULT_METRICS, Measured, Result
+from hf_mixup.report.results import DEFAULT_METRICS, Measured, Result, controls
 from hf_mixup.report.statistics import Difference, seed_differences, with_adjusted
 from hf_mixup.report.table import comparison_table
 from hf_mixup.report.verdict import verdict
