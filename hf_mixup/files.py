@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -57,3 +60,12 @@ def write_text(path: Path, text: str) -> None:
         except OSError:  # a full disk must not be filled with parts
             os.unlink(file.name)
             raise
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error says that nothing more can be written: a full or read-only disk, or a quota that is used up.
+
+    >>> is_disk_full(OSError(errno.ENOSPC, "No space left on device")), is_disk_full(FileNotFoundError())
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno in _FULL

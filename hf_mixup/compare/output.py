@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +43,13 @@ def differences_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
         for (control, split), methods in each.differences.items():
             for method, scores in methods.items():
                 for name, difference in scores.items():
-                    numbers = {k: _json_number(v) for k, v in asdict(difference).items()}
-                    found.append(
-                        {"method": method, "control": control, "split": split, "metric": name, **setting} | numbers
-                    )
+                    named = {"method": method, "control": control, "split": split, "metric": name, **setting}
+                    found.append(named | difference.numbers())
     return found
 
 
 def _setting(each: Judged, judged: Sequence[Judged]) -> dict[str, Any]:
     return {"fraction": each.setting.fraction, "noise": each.setting.noise} if len(judged) > 1 else {}
-
-
-def _json_number(value: float | int) -> float | int | None:
-    return value if math.isfinite(value) else None
 
 
 def write_results(output: Path, judged: Sequence[Judged]) -> None:

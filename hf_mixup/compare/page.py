@@ -32,7 +32,7 @@ from hf_mixup.report.page import (
     Section,
     Table,
     Text,
-    png_source,
+    embedded,
     write_page,
 )
 from hf_mixup.report.results import aggregate, direction
@@ -291,7 +291,7 @@ def _card(row: Mapping[str, Any], index: int, label: str, lines: Sequence[str], 
         buffer = io.BytesIO()
         shown.save(buffer, format="PNG")
         alt = f"Row {index}, labelled {label}"
-        return Card(f"{label} (row {index})", lines, png_source(buffer.getvalue()), alt)
+        return Card(f"{label} (row {index})", lines, embedded(buffer.getvalue()), alt)
     text = row.get(task.text_column)
     head = [f"“{text if len(text) <= _LONG else text[: _LONG - 1] + '…'}”"] if isinstance(text, str) else []
     return Card(f"{label} (row {index})", [*head, *lines])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +16,10 @@ from hf_mixup.compare.plan import Plan, Run
 from hf_mixup.compare.processes import FullError, cuda_devices, run_side_by_side
 from hf_mixup.compare.runs import WatchCallback, run_args, train_run
 from hf_mixup.compare.store import Finished, load_run, whole_or_nothing
+from hf_mixup.files import is_disk_full
 from hf_mixup.tasks.quiet import quiet
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _WARM, _TIMED = 2, 10  # first steps that are slow, and steps after which the time of all runs is told
 _LONGEST = 300  # characters of a reason
 
@@ -124,7 +123,7 @@ def train_one(
 
 def _no_space(error: Exception, folder: Path) -> bool:
     """Whether the disk is full; safetensors and torch say so in errors of their own."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if is_disk_full(error):
         return True
     existing = next(parent for parent in folder.parents if parent.exists())
     return "No space left" in str(error) or shutil.disk_usage(existing).free < 2**20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from hf_mixup.evaluation.main import (
 )
 from hf_mixup.evaluation.parts import Parts, progress_bar
 from hf_mixup.evaluation.pictures import Memory
-from hf_mixup.files import write_text
+from hf_mixup.files import is_disk_full, write_text
 from hf_mixup.report.results import Measured
 from hf_mixup.report.robustness import differences_of, draw_runs, runs_tables
 from hf_mixup.tasks.arguments import TaskArguments
@@ -35,7 +34,6 @@ from hf_mixup.tasks.prepared import Prepared
 from hf_mixup.tasks.quiet import quiet
 
 DIFFERENCES = "differences.json"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def evaluate_comparison(
@@ -137,7 +135,7 @@ class _Runs:
             parts = Parts(own, self.evaluation, self.views, self.baseline, self.bar)
             return parts.run()[0]
         except Exception as error:  # whatever a run dies of, the others go on
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if is_disk_full(error):
                 raise
             return " ".join(f"{type(error).__name__}: {error}".split())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from html import escape
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from hf_mixup.playground.stage import Way
 from hf_mixup.report._canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure
+from hf_mixup.report.page import embedded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 OWN, PARTNER = PALETTE[0], PALETTE[5]
 _HIGHEST = 4.0  # of a density that is drawn; at its ends it may be infinite
 _LONGEST = 24  # characters of a label in a legend
-
-
-def embedded(data: bytes, kind: str) -> str:
-    """Return a file as an address that holds it.
-
-    >>> embedded(b"hi", "image/png")
-    'data:image/png;base64,aGk='
-    """
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def density(alpha: float, lam: float, beta: float | None = None, host_dominant: bool = False) -> str:
@@ -119,7 +110,7 @@ def _plain(axes: Axes) -> None:
 def _chart(figure: Figure, text: str) -> str:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=DPI)
-    return f'<img alt="{escape(text)}" class="chart" src="{embedded(written.getvalue(), "image/png")}">'
+    return f'<img alt="{escape(text)}" class="chart" src="{embedded(written.getvalue())}">'
 
 
 def _shortened(name: str) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from torch import Tensor
 
 from hf_mixup.methods import METHODS
-from hf_mixup.playground.charts import OWN, PARTNER, embedded
+from hf_mixup.playground.charts import OWN, PARTNER
 from hf_mixup.playground.stage import Mixed
+from hf_mixup.report.page import embedded
 from hf_mixup.tasks.arguments import AUDIO, IMAGE, TEXT, TaskArguments
 from hf_mixup.tasks.prepared import Prepared
 from hf_mixup.tasks.preview import tokens_of, unnormalised
@@ -139,7 +140,7 @@ def said(mixed: Mixed, method: str, names: Sequence[str]) -> str:
 
 
 def _picture(data: bytes, text: str, kind: str = "picture") -> str:
-    return f'<img alt="{escape(text)}" class="{kind}" src="{embedded(data, "image/png")}">'
+    return f'<img alt="{escape(text)}" class="{kind}" src="{embedded(data)}">'
 
 
 def _beside(own: str, partner: str, lam: float) -> str:

@@ -92,7 +92,7 @@ class Picture:
         if content[:8] != b"\x89PNG\r\n\x1a\n":
             raise ValueError(f"{path} is no PNG file")
         width, height = struct.unpack(">II", content[16:24])
-        self.alt, self.caption, self.source = alt, caption, png_source(content)
+        self.alt, self.caption, self.source = alt, caption, embedded(content)
         self.width, self.height = round(width * _SCREEN / DPI), round(height * _SCREEN / DPI)
         self.least = min(self.width, round(width * _LEGIBLE / DPI))
 
@@ -121,13 +121,13 @@ class Section(NamedTuple):
     blocks: Sequence[Any]
 
 
-def png_source(content: bytes) -> str:
-    """Return a PNG file as the address of an image.
+def embedded(content: bytes, kind: str = "image/png") -> str:
+    """Return a file, a PNG unless another kind is named, as an address that holds it.
 
-    >>> png_source(b"PNG")
-    'data:image/png;base64,UE5H'
+    >>> embedded(b"PNG"), embedded(b"hi", "audio/wav")
+    ('data:image/png;base64,UE5H', 'data:audio/wav;base64,aGk=')
     """
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def write_page(path: str | os.PathLike[str], title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:

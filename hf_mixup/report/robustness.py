@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +103,8 @@ def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
         for key, scores in differences.items():
             name, _, method = key.partition("\n")
             for metric, difference in scores.items():
-                numbers = {k: v if math.isfinite(v) else None for k, v in asdict(difference).items()}
-                found.append({"method": method, "control": control, "split": name, "metric": metric} | numbers)
+                named = {"method": method, "control": control, "split": name, "metric": metric}
+                found.append(named | difference.numbers())
     return found
 
 

@@ -8,7 +8,7 @@ adjusted            p-values for many comparisons at once
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,6 +52,14 @@ class Difference:
     def known(self) -> bool:
         """Whether there is an interval."""
         return bool(np.isfinite([self.low, self.high, self.p]).all())
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """Return all of it as it stands in a JSON file, where what is not known is None.
+
+        >>> Difference(0.1, float("nan"), float("nan"), p=float("nan"), seeds=1, rows=0).numbers()["low"] is None
+        True
+        """
+        return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def row_differences(
