@@ -15,6 +15,7 @@ from hf_mixup.engine import Mixup
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
 from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.weights import refuse_renamed
 
 
 class ClockCallback(TrainerCallback):
@@ -101,6 +102,8 @@ class MixupCallback(LogCallback):
         kind = kind_for(args)
         if kind is not None and not self.mixup.config.plain:
             refuse_settings(kind, args, self.mixup.config)
+        if not self.mixup.config.plain:
+            refuse_renamed(kwargs["model"], args, state)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
 
     def on_train_end(

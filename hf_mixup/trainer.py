@@ -19,6 +19,7 @@ from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import LABEL_KEYS, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.weights import load_renamed
 
 if TYPE_CHECKING:
     _AnyTrainer = Trainer
@@ -180,6 +181,18 @@ class MixupTrainerMixin(_AnyTrainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             self.mixup.config.save_pretrained(str(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self._loads_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, *(() if model is None else (model,)))
+
+    def _load_best_model(self) -> None:
+        if not self._loads_renamed(str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
+
+    def _loads_renamed(self, folder: str) -> bool:
+        apart = self.is_fsdp_enabled or self.is_deepspeed_enabled  # which keep checkpoints of their own
+        return not apart and load_renamed(unwrap(cast(nn.Module, self.model)), folder)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the Trainer's model card, with the mixing method, its settings and its citation."""
