@@ -81,7 +81,11 @@ class MixedBatch:
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
         if self.rate:
-            self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+            try:
+                self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+            except BaseException:  # Ctrl-C, too: what was armed so far must not mix another batch
+                sites_of(self._model).forget()
+                raise
         self._partners += [site.partner for site in sites_of(self._model).armed if site.partner is not None]
         return self
 
@@ -243,7 +247,8 @@ class LabelBatch(MixedBatch):
         items = self._mixup.count_items(replace(self._read, classes=self.classes))
         of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
-        return total / of + auxiliary * (1 if num_items_in_batch is None else items / of)
+        loss = total / of + auxiliary * (1 if num_items_in_batch is None else items / of)
+        return self._mixup.watch.follow(loss)
 
     def _distilled_sum(self, terms: list[Term], class_weights: Tensor | None) -> Tensor:
         """Return the summed distance of the model's scores from the teacher's.

@@ -23,6 +23,7 @@ from hf_mixup.schedule import Clock
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.towers import is_dual_encoder
+from hf_mixup.stats import Watch
 from hf_mixup.targets import Labels, ProblemType
 
 ITEMS = "num_items_in_batch"
@@ -73,6 +74,7 @@ class Mixup:
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
+        self.watch = Watch()
         self.knows(tokenizer)
         self.teacher: Teacher | None = None
         if teacher is not None:
@@ -132,7 +134,11 @@ class Mixup:
             given: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
+
+        Raises:
+            RuntimeError: if the model has learnt since the last draw, but not from the mixed loss, see `Watch`.
         """
+        self.watch.draw(model)
         if self.config.self_check and not self.method.for_pairs:
             check_exchange_once(model, self.method, inputs)
         rows, prob = len(labels), self.clock.prob(self.config)

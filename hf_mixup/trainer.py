@@ -8,17 +8,20 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from hf_mixup.callbacks import ClockCallback
+from hf_mixup.arming import disarm
+from hf_mixup.callbacks import ClockCallback, tell
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
 from hf_mixup.detection.batch import has_boxes
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
+from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import LABEL_KEYS, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.trainers.running import refuse_data_parallel
 from hf_mixup.weights import load_renamed
 
 if TYPE_CHECKING:
@@ -79,7 +82,22 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.prepare(cast(nn.Module, self.model))
             if self._kind is not None:
                 self._kind.prepare(cast(nn.Module, self.model))
-        self.add_callback(ClockCallback(self.mixup))
+        disarm(cast(nn.Module, self.model))  # a collator or callback of an earlier run
+        self.add_callback(ClockCallback(self.mixup, self.mixup_stats))
+        tell(self, self.mixup, self.mixup_stats)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = cls.__mro__
+        if Trainer in bases and bases.index(Trainer) < bases.index(MixupTrainerMixin):
+            raise TypeError(f"{cls.__name__} would train plainly: put MixupTrainerMixin before Trainer in its bases")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the Trainer does; however that ends, the model is plain afterwards."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            sites_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
         self,
@@ -97,6 +115,7 @@ class MixupTrainerMixin(_AnyTrainer):
                 result = super().compute_loss(
                     own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
                 )
+            self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
             self.mixup_stats.add(own)
             return result
         with self.mixup(model, inputs) as mixed:
@@ -170,18 +189,6 @@ class MixupTrainerMixin(_AnyTrainer):
     def _reads_columns(self) -> bool:
         return isinstance(getattr(self.data_collator, "base", None), PairCollator)
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add what mixing did since the last log to the training logs."""
-        if "loss" in logs:
-            logs.update(self.mixup_stats.pop(self.accelerator.device, self.accelerator.reduce))
-        super().log(logs, *args, **kwargs)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, and `mixup_config.json` beside it."""
-        super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            self.mixup.config.save_pretrained(str(output_dir or self.args.output_dir))
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self._loads_renamed(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, *(() if model is None else (model,)))
@@ -193,14 +200,6 @@ class MixupTrainerMixin(_AnyTrainer):
     def _loads_renamed(self, folder: str) -> bool:
         apart = self.is_fsdp_enabled or self.is_deepspeed_enabled  # which keep checkpoints of their own
         return not apart and load_renamed(unwrap(cast(nn.Module, self.model)), folder)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write the Trainer's model card, with the mixing method, its settings and its citation."""
-        super().create_model_card(*args, **kwargs)
-        if self.is_world_process_zero():
-            from hf_mixup.report.card import add_mixing_section
-
-            add_mixing_section(str(self.args.output_dir), self.mixup.config)
 
     def _engine(self, mixup: MixupConfig | str | dict[str, Any] | Mixup | None) -> Mixup:
         carried = self.data_collator.mixup if isinstance(self.data_collator, MixupCollator) else None
@@ -217,11 +216,7 @@ class MixupTrainerMixin(_AnyTrainer):
     def _refuse_what_cannot_mix(self) -> None:
         if self.mixup.config.plain:
             return
-        if self.args.n_gpu > 1:
-            raise RuntimeError(
-                f"{self.args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
-                "partners are drawn: launch with `accelerate launch` or `torchrun`"
-            )
+        refuse_data_parallel(self.args)
         if self._pairs and self.args.train_batch_size * self.args.world_size == 1:
             raise ValueError(
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "

@@ -16,6 +16,7 @@ from hf_mixup.methods import METHODS
 from hf_mixup.trainers.batch import OwnLossBatch
 from hf_mixup.trainers.fused import FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch
+from hf_mixup.trainers.running import owner_of, way_out
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
@@ -40,15 +41,9 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     Raises:
         ValueError: naming the class and the way out.
     """
-    bases = type(trainer).__mro__
-    owner = next(base for base in bases[bases.index(mixin) + 1 :] if "compute_loss" in vars(base))
-    if owner is Trainer:
-        return
-    if owner.__module__.startswith("sentence_transformers."):
-        out = "pass loss=MixedNegativesRankingLoss(model) (hf_mixup.contrastive.sentences) to the plain trainer"
-    else:
-        out = "override compute_loss in a class before MixupTrainerMixin, or write the loop with `Mixup`"
-    raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {out}")
+    owner = owner_of(trainer, behind=mixin)
+    if owner is not Trainer:
+        raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
 
 
 def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:
