@@ -15,6 +15,7 @@ from hf_mixup.engine import Mixup
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
 from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.weights import refuse_renamed
 
 
@@ -103,6 +104,7 @@ class MixupCallback(LogCallback):
         if kind is not None and not self.mixup.config.plain:
             refuse_settings(kind, args, self.mixup.config)
         if not self.mixup.config.plain:
+            refuse_foreign_trainer(type(args))
             refuse_renamed(kwargs["model"], args, state)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
 

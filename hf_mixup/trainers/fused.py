@@ -33,6 +33,11 @@ class FusedBatch(OwnLossBatch):
 
     @classmethod
     def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
+        if batch.get(LABELS) is None:
+            raise ValueError(
+                "the trainer keeps the labels back and asks for logits, to compute another loss of them, as a "
+                "compute_loss_func does: leave it out, or mix in a loop of your own with `Mixup`"
+            )
         refuse_packed(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
