@@ -311,13 +311,24 @@ def refuse_packed(batch: Mapping[str, Any]) -> None:
     ...
     ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
     """
-    places = batch.get("position_ids")
-    one_row = isinstance(places, Tensor) and places.dim() == 2 and len(places) == 1
     found = [key for key in PACKED if batch.get(key) is not None]
-    if one_row and bool((places.diff() < 0).any()):  # type: ignore[union-attr]
+    if _starts_again(batch):
         found.append("position_ids")
     if found:
         raise ValueError(
             f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
             "packing (packing=False, padding_free=False)"
         )
+
+
+def _starts_again(batch: Mapping[str, Any]) -> bool:
+    """Whether positions go back within a row, padding aside: without a mask, models take that for packing."""
+    places, mask = batch.get("position_ids"), batch.get("attention_mask")
+    if not isinstance(places, Tensor) or places.dim() != 2:
+        return False
+    if isinstance(mask, Tensor) and len(places) > 1:
+        return False  # each row has its mask: no model looks for packing there
+    back = places.diff() < 0
+    if isinstance(mask, Tensor) and mask.shape == places.shape:
+        back = back & (mask[:, 1:] > 0) & (mask[:, :-1] > 0)
+    return bool(back.any())

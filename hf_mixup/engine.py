@@ -22,6 +22,7 @@ from hf_mixup.methods.base import Given, Request
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.maps import install_auxiliary
+from hf_mixup.sites.rows import spread_rows
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import Watch
 from hf_mixup.targets import Labels, ProblemType
@@ -107,6 +108,7 @@ class Mixup:
         """
         inner = unwrap(model)
         self.check_teacher(inner)
+        batch = spread_rows(batch)
         kind = next(kind for kind in KINDS if kind.takes(inner, batch))
         if self.method.for_pairs and kind is not PairBatch:
             raise ValueError(

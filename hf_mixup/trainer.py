@@ -21,6 +21,7 @@ from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import LABEL_KEYS, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.trainers.running import refuse_data_parallel
 from hf_mixup.weights import load_renamed
 
@@ -50,7 +51,7 @@ class MixupTrainerMixin(_AnyTrainer):
     Raises:
         ValueError: if the collator and `mixup` disagree, with a `compute_loss_func` or a trainer with another
             `compute_loss` of its own, which know no mixed labels, or with packed sequences.
-        RuntimeError: under DataParallel.
+        RuntimeError: under DataParallel, or at the first training step of a class that takes another loss.
 
     >>> class MyTrainer(MixupTrainerMixin, Trainer):
     ...     pass
@@ -222,11 +223,12 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
-        if self._kind is not None:
-            return refuse_settings(self._kind, self.args, self.mixup.config)
+        refuse_foreign_trainer(type(self))
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
+        if self._kind is not None:
+            return refuse_settings(self._kind, self.args, self.mixup.config)
         smoothing = self.args.label_smoothing_factor
         config = self.mixup.config
         if smoothing and config.label_smoothing and smoothing != config.label_smoothing:

@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from hf_mixup.methods import METHODS
 from hf_mixup.trainers.batch import OwnLossBatch
+from hf_mixup.trainers.foreign import of_trl
 from hf_mixup.trainers.fused import FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch
 from hf_mixup.trainers.running import owner_of, way_out
@@ -31,8 +32,7 @@ def kind_for(args: Any) -> type[OwnLossBatch] | None:
     >>> kind_for(TrainingArguments(use_cpu=True)) is None
     True
     """
-    names = (base.__name__ for base in type(args).__mro__ if base.__module__.startswith("trl."))
-    return next((KINDS[name] for name in names if name in KINDS), None)
+    return KINDS.get(of_trl(type(args)) or "")
 
 
 def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
@@ -42,8 +42,9 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
         ValueError: naming the class and the way out.
     """
     owner = owner_of(trainer, behind=mixin)
-    if owner is not Trainer:
-        raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
+    if owner is Trainer or owner.__name__ == of_trl(type(trainer)):  # of TRL, only those that can be mixed come here
+        return
+    raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
 
 
 def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:

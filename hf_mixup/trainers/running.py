@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 from transformers import Trainer
 
+from hf_mixup.trainers.foreign import refuse_foreign_trainer
+
 if TYPE_CHECKING:
     from hf_mixup.stats import Watch
 
@@ -53,6 +55,8 @@ def refuse_trainer(trainer: Any, entry: str) -> None:
     if mixes_itself(trainer):
         raise ValueError(f"{type(trainer).__name__} mixes by itself: leave the {entry} out, or use a plain Trainer")
     refuse_data_parallel(trainer.args)
+    for each in (type(trainer), type(trainer.args)):
+        refuse_foreign_trainer(each)
     owner = owner_of(trainer)
     if owner.__module__.startswith("sentence_transformers."):
         raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
@@ -116,7 +120,8 @@ def _loss_of(trainer: Any) -> str:
     if getattr(trainer, "compute_loss_func", None) is not None:
         return "compute_loss_func"
     step, loss = owner_of(trainer, "training_step"), owner_of(trainer)
-    own_step = step is not loss and issubclass(step, loss)
+    ours = loss.__module__.startswith("hf_mixup.")
+    own_step = step is not Trainer and step is not loss and (ours or issubclass(step, loss))
     return f"{step.__name__}.training_step" if own_step else f"{loss.__name__}.compute_loss"
 
 
