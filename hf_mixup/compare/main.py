@@ -16,15 +16,13 @@ from hf_mixup.compare.judge import Judged, judge
 from hf_mixup.compare.output import best_of, publish, results_of, write_results
 from hf_mixup.compare.page import Origin, write_report
 from hf_mixup.compare.plan import Plan, make_plan
-from hf_mixup.compare.store import Finished
+from hf_mixup.compare.store import MARKER, Finished
 from hf_mixup.compare.training import Failed, Outcomes, train_all
 from hf_mixup.config import MixupConfig
-from hf_mixup.files import write_text
+from hf_mixup.files import check_writable, write_text
 from hf_mixup.report.results import controls
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.settings import settings_of
-
-MARKER = "compare.json"  # tells a comparison's folder from others
 
 
 def compare(
@@ -93,8 +91,7 @@ def compare(
 
 
 def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: {output} is a file")
+    check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"output_dir: {output} is not empty and holds no comparison: name another with --output_dir")
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+MARKER = "compare.json"  # tells a comparison's folder from others
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
 
@@ -43,6 +44,11 @@ def key_of(determinants: Mapping[str, Any]) -> str:
     """
     text = json.dumps(determinants, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def is_comparison(folder: str | Path) -> bool:
+    """Whether a folder is one that `hf-mixup compare` left."""
+    return (Path(folder) / MARKER).is_file()
 
 
 def run_folder(output: Path, label: str, seed: int, key: str) -> Path:

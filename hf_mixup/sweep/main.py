@@ -16,10 +16,10 @@ from transformers import TrainingArguments
 from hf_mixup.compare.plan import Run, Setting
 from hf_mixup.compare.runs import determinants, run_args
 from hf_mixup.compare.store import Finished, key_of, load_run, run_folder
-from hf_mixup.compare.training import Failed, NoSpaceError, StopRun, train_one
+from hf_mixup.compare.training import Failed, StopRun, train_one
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
-from hf_mixup.files import write_text
+from hf_mixup.files import NoSpaceError, check_writable, write_text
 from hf_mixup.methods import METHODS, unknown
 from hf_mixup.sweep.arguments import SweepArguments
 from hf_mixup.sweep.output import Swept, Trial, write_output
@@ -72,8 +72,7 @@ def sweep(
 
 
 def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: {output} is a file")
+    check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"output_dir: {output} is not empty and holds no sweep: name another with --output_dir")
     for name in arguments.methods or [mixup.method]:

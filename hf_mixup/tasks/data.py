@@ -32,6 +32,7 @@ from hf_mixup.tasks.arguments import (
     TaskArguments,
 )
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
+from hf_mixup.tasks.paths import BUILDERS, check_dataset
 
 
 @cache  # two seconds to make, and a comparison asks for it at every setting
@@ -59,7 +60,6 @@ _BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
     (BUNDLED, VIDEO): _emoji_video,
     **{(name, task): partial(_table, name) for task, names in TABLES.items() for name in names},
 }
-_BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 _SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
 _STRINGS = ("string", "large_string")
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
@@ -129,15 +129,12 @@ def load_raw(task: TaskArguments) -> DatasetDict:
     bundled = _BUNDLED_AS.get((task.dataset, task.task))
     if bundled is not None:
         return bundled()
+    check_dataset(task.dataset)
     path = Path(task.dataset)
     if path.is_dir():
         data = _from_folder(path, task)
     elif path.is_file():
-        if path.suffix not in _BUILDERS:
-            raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(_BUILDERS)} are read")
-        data = load_dataset(_BUILDERS[path.suffix], data_files=str(path))
-    elif path.is_absolute() or path.suffix in _BUILDERS or task.dataset.startswith("."):
-        raise FileNotFoundError(f"no such data set: {path}")
+        data = load_dataset(BUILDERS[path.suffix], data_files=str(path))
     else:
         data = load_dataset(task.dataset, task.dataset_config)
     return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})
