@@ -85,7 +85,8 @@ class Armed:
         self.mixup, self.model, self.stats, self._kind = mixup, unwrap(model), stats or MixStats(), kind
         if self.mixup.config.chunk_size is not None:
             raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
-        self._trainer = None if trainer is None else weakref.ref(trainer)
+        self._only_in = trainer is not None
+        self._trainer = None if trainer is None else weakref.ref(trainer)  # the last that trained
         self._meet = meet
         self._mixed: MixedBatch | None = None
         self._items: Any = None
@@ -112,14 +113,16 @@ class Armed:
         sites_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._mixed is not None:  # its forward pass was interrupted
-            self._forget()
         trainer = running_trainer()
-        if self._trainer is not None and (trainer is None or trainer is not self._trainer()):
+        ended = self._trainer is not None and (trainer is None or trainer is not self._trainer())
+        if ended and self._only_in:
             return self.remove()
+        if ended or self._mixed is not None:  # a run, or a forward pass, was interrupted
+            self._forget()
         batch = self._named(args, kwargs)
         if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
             return ((), own_inputs(model, batch)) if PAIR_IDS in batch else None
+        self._trainer = None if trainer is None else weakref.ref(trainer)
         if trainer is not None and self._meet is not None:
             self._meet(trainer)
         if self._kind is not None:
