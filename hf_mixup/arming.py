@@ -26,7 +26,7 @@ from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS
 from hf_mixup.trainers import OwnLossBatch
-from hf_mixup.trainers.running import running_trainer, why_unlabelled
+from hf_mixup.trainers.running import refuse_sentences, running_trainer, why_unlabelled
 
 
 class Hook:
@@ -83,6 +83,7 @@ class Armed:
         meet: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.mixup, self.model, self.stats, self._kind = mixup, unwrap(model), stats or MixStats(), kind
+        refuse_sentences(type(self.model))
         if self.mixup.config.chunk_size is not None:
             raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
         self._only_in = trainer is not None

@@ -17,7 +17,7 @@ from hf_mixup.trainers.batch import OwnLossBatch
 from hf_mixup.trainers.foreign import of_trl
 from hf_mixup.trainers.fused import FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch
-from hf_mixup.trainers.running import owner_of, way_out
+from hf_mixup.trainers.running import SETTINGS, owner_of, refuse_sentences
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
@@ -41,10 +41,14 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     Raises:
         ValueError: naming the class and the way out.
     """
+    refuse_sentences(type(trainer))
     owner = owner_of(trainer, behind=mixin)
     if owner is Trainer or owner.__name__ == of_trl(type(trainer)):  # of TRL, only those that can be mixed come here
         return
-    raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
+    raise ValueError(
+        f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: leave it out ({SETTINGS}), let a "
+        "class before MixupTrainerMixin change what super().compute_loss(...) returns, or write the loop with `Mixup`"
+    )
 
 
 def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:

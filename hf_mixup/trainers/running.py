@@ -57,9 +57,7 @@ def refuse_trainer(trainer: Any, entry: str) -> None:
     refuse_data_parallel(trainer.args)
     for each in (type(trainer), type(trainer.args)):
         refuse_foreign_trainer(each)
-    owner = owner_of(trainer)
-    if owner.__module__.startswith("sentence_transformers."):
-        raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {way_out(owner)}")
+    refuse_sentences(type(trainer))
 
 
 def refuse_data_parallel(args: Any) -> None:
@@ -75,14 +73,20 @@ def refuse_data_parallel(args: Any) -> None:
         )
 
 
-def way_out(owner: type) -> str:
-    """Return what to do about a class whose `compute_loss` knows no mixed labels."""
-    if owner.__module__.startswith("sentence_transformers."):
-        return "pass loss=MixedNegativesRankingLoss(model) (hf_mixup.contrastive.sentences) to the plain trainer"
-    return (
-        f"leave it out ({SETTINGS}), let a class before MixupTrainerMixin change what super().compute_loss(...) "
-        "returns, or write the loop with `Mixup`"
-    )
+def refuse_sentences(kind: type) -> None:
+    """Refuse a class of sentence-transformers, a trainer or a model: its losses are objects of their own.
+
+    Raises:
+        ValueError: naming the class and the way out.
+
+    >>> refuse_sentences(nn.Linear)
+    """
+    name = next((base.__name__ for base in kind.__mro__ if base.__module__.startswith("sentence_transformers.")), None)
+    if name is not None:
+        raise ValueError(
+            f"{name} takes a loss that knows no mixed labels: pass loss=MixedNegativesRankingLoss(model) "
+            "(hf_mixup.contrastive.sentences) to a plain SentenceTransformerTrainer; its other losses are not mixed"
+        )
 
 
 def refuse_unused(trainer: Any, model: nn.Module, watch: Watch) -> None:
