@@ -1,7 +1,8 @@
 """Mixing inside somebody else's training loop, through hooks on the whole model.
 
 This is how a collator or a callback reaches a plain Trainer: before the forward pass the labels are taken out and the
-batch is mixed, after it the loss of the mixed batch is put into the output. Only while `model.training`.
+batch is mixed, after it the loss of the mixed batch is put into the output. Only while `model.training`. A model is
+armed once: whoever comes later takes the place of who was there, and a copy of the model is not armed.
 """
 
 from __future__ import annotations

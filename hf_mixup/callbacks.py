@@ -1,4 +1,4 @@
-"""The door for trainers that take callbacks, and what every Trainer door needs from the training loop."""
+"""The callback that mixes, and what every way to mix in a Trainer needs from the training loop."""
 
 from __future__ import annotations
 
@@ -151,13 +151,14 @@ class MixupCallback(LogCallback):
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
         guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
 
-    Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
-    it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
-    history and to callbacks that come after it; `MixupTrainer` sends them to all trackers.
+    Arms the model when training begins and disarms it at the end, or at the first forward pass after an interruption.
+    It knows the Trainer's step, so schedules work. The Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` to
+    all trackers, saves `mixup_config.json` with the model and each checkpoint, and its model card names the method.
 
     Raises:
-        ValueError: in the first training step, if the batch reaches the model without labels, and when training
-            begins, if the settings do not go with a trainer that computes its loss itself.
+        ValueError: when training begins, if the trainer mixes already, has no labels to mix, or is one whose settings
+            do not go with mixing; in the first training step, if the batch reaches the model without labels.
+        RuntimeError: in the first training step, if its gradients come from another loss than the mixed one.
 
     >>> MixupCallback("cutmix").mixup.config.method
     'cutmix'

@@ -61,7 +61,7 @@ class Watch:
     """Whether a model learns from the losses of mixed batches, or from something else.
 
     Counts, since the last step of the optimizer, the batches that were drawn, the losses that were taken of them, and
-    how many of these a gradient reached. Batches drawn without gradients do not count.
+    how many of these a gradient reached. Batches drawn in evaluation mode or without gradients do not count.
 
     >>> watch, model = Watch(), nn.Linear(1, 1)
     >>> watch.draw(model)
@@ -90,9 +90,10 @@ class Watch:
         Raises:
             RuntimeError: if weights have changed since the last one, and no gradient had reached its loss.
         """
-        if not torch.is_grad_enabled():
+        if not model.training or not torch.is_grad_enabled():
             return
-        weight = next(((id(each), each._version) for each in model.parameters() if each.requires_grad), None)
+        learnt = (each for each in model.parameters() if each.requires_grad and each.numel() > 1)  # no clamped scale
+        weight = next(((id(each), each._version) for each in learnt), None)
         if self._weight is not None and weight != self._weight:
             if self.unused and weight is not None and weight[0] == self._weight[0]:
                 raise RuntimeError(

@@ -43,7 +43,9 @@ class MixupTrainerMixin(_AnyTrainer):
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
     The mean loss is taken over the whole accumulated batch and all processes, whatever the model's own loss does.
-    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels).
+    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels), saves
+    `mixup_config.json` with the model and each checkpoint, and names the method in the model card. A class in front may
+    build upon the loss that `super().compute_loss(...)` returns, or take `self.mixup(model, inputs)` apart itself.
 
     TRL's `SFTTrainer` and `RewardTrainer` compute their loss and logs themselves, as ever, from mixed outputs
     (`hf_mixup.trainers`). Sentence pairs have `hf_mixup.contrastive.sentences.MixedNegativesRankingLoss`.
@@ -51,7 +53,8 @@ class MixupTrainerMixin(_AnyTrainer):
     Raises:
         ValueError: if the collator and `mixup` disagree, with a `compute_loss_func` or a trainer with another
             `compute_loss` of its own, which know no mixed labels, or with packed sequences.
-        RuntimeError: under DataParallel, or at the first training step of a class that takes another loss.
+        TypeError: for a class that has the Trainer before the mixin.
+        RuntimeError: under DataParallel; in the first training step of a class that trains on another loss.
 
     >>> class MyTrainer(MixupTrainerMixin, Trainer):
     ...     pass

@@ -420,6 +420,21 @@ def test_what_takes_the_labels_away_is_named(arguments: Any) -> None:
             trainer(door, arguments(label_smoothing_factor=0.1)).train()
 
 
+def test_a_compute_loss_that_was_put_into_a_mixup_trainer(arguments: Any) -> None:
+    trainer = MixupTrainer(build("resnet"), arguments(), mixup="mixup", train_dataset=examples("resnet", 4))
+    trainer.compute_loss = lambda model, inputs, **kwargs: model(**inputs).loss  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="the compute_loss that was put into this MixupTrainer"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("door", OUTSIDE)
+def test_several_gpus_in_one_process_are_refused(door: str, arguments: Any) -> None:
+    args = arguments()
+    args._n_gpu = 2
+    with pytest.raises(RuntimeError, match="accelerate launch"):
+        DOORS[door](build("resnet"), args, MixupConfig("mixup"), train_dataset=examples("resnet", 8)).train()
+
+
 # A loop of one's own.
 
 

@@ -123,6 +123,8 @@ def _loss_of(trainer: Any) -> str:
     """Return the name of what a trainer has its loss from."""
     if getattr(trainer, "compute_loss_func", None) is not None:
         return "compute_loss_func"
+    if "compute_loss" in vars(trainer):
+        return f"the compute_loss that was put into this {type(trainer).__name__}"
     step, loss = owner_of(trainer, "training_step"), owner_of(trainer)
     ours = loss.__module__.startswith("hf_mixup.")
     own_step = step is not Trainer and step is not loss and (ours or issubclass(step, loss))
