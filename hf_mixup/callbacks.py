@@ -29,6 +29,7 @@ class ClockCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         seed = self.mixup.config.draw_seed
+        self.mixup.batch_size = args.train_batch_size
         self.mixup.clock = Clock(
             seed=args.seed if seed is None else seed, total_steps=state.max_steps, total_epochs=state.num_train_epochs
         )
