@@ -11,10 +11,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_mixup.arming import Armed
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import Mixup
+from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
-from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.trainers import kind_for, refuse_settings, take_smoothing_of_labels_left
 from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.weights import refuse_renamed
 
@@ -107,6 +107,8 @@ class MixupCallback(LogCallback):
         if not self.mixup.config.plain:
             refuse_foreign_trainer(type(args))
             refuse_renamed(kwargs["model"], args, state)
+            if kind is None:
+                take_smoothing_of_labels_left(self.mixup.config, unwrap(kwargs["model"]), args.label_smoothing_factor)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
 
     def on_train_end(
