@@ -31,7 +31,8 @@ class MixedBatch:
         lam: float32 [B], weight of the own row's label.
         partner: long [B].
         mean_lam: mean of lam over the rows.
-        rate: share of the rows that are blended; 0 where the coin of `prob` or the schedule left the batch alone.
+        rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
+            alone, or a row is the only one.
         params: everything that was drawn.
         labels: the batch's own labels, untouched.
 
@@ -56,7 +57,7 @@ class MixedBatch:
         self.inputs, self.labels = inputs, labels
         self._clean = inputs
         drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        changed = sum(lam < 1 for lam in drawn) if params.rows is None else len(params.rows)
+        changed = mixup.method.chosen(params).rows_changed(params)
         self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner

@@ -17,7 +17,7 @@ from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.stats import MixStats
-from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.trainers import kind_for, refuse_settings, take_smoothing_of_labels_left
 from hf_mixup.trainers.running import refuse_trainer, refuse_unused, running_trainer
 from hf_mixup.weights import refuse_renamed
 
@@ -38,6 +38,7 @@ class ClockCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         seed = self.mixup.config.draw_seed
+        self.mixup.batch_size = args.train_batch_size
         self.mixup.clock = Clock(
             seed=args.seed if seed is None else seed, total_steps=state.max_steps, total_epochs=state.num_train_epochs
         )
@@ -182,7 +183,9 @@ class MixupCallback(LogCallback):
         if not config.plain:
             refuse_trainer(trainer, "MixupCallback")
             self._refuse_others(trainer)
-            if kind is not None:
+            if kind is None:
+                take_smoothing_of_labels_left(config, unwrap(kwargs["model"]), args.label_smoothing_factor)
+            else:
                 refuse_settings(kind, args, config)
         super().on_train_begin(args, state, control, **kwargs)
         self.mixup.knows(kwargs.get("processing_class"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -80,6 +81,8 @@ class Mixup:
         self.teacher: Teacher | None = None
         if teacher is not None:
             self.learn_from(teacher)
+        self.batch_size: int | None = None  # rows a batch, where a Trainer says it
+        self._alone: int | None = 0  # batches of one row, None as soon as there was a larger one
         self.guide: nn.Module | None = None
         if guide is not None:
             self.look_through(guide)
@@ -156,7 +159,26 @@ class Mixup:
             kind=kind,
             boxes=boxes,
         )
+        self._refuse_alone(request)
         return self.method.draw(request)
+
+    def _refuse_alone(self, request: Request) -> None:
+        """Refuse batches of one row, if there are no others: a row alone is mixed with nothing."""
+        if request.partner is not None or self.config.off or any(each.alone for each in self.method.choices()):
+            return
+        if request.rows > 1:
+            self._alone = None
+        if self._alone is None or request.rows > 1:
+            return
+        self._alone += 1
+        text = (
+            "batches of one sample have no other to mix it with, so that nothing is mixed: set "
+            "per_device_train_batch_size to 2 or more (and gradient_accumulation_steps lower)"
+        )
+        if self.batch_size == 1:
+            raise ValueError(text)
+        if self._alone == 2:  # the first may have been what was left of an epoch
+            warnings.warn(text, UserWarning, stacklevel=2)
 
     def check_teacher(self, model: nn.Module) -> None:
         """Refuse a teacher that does not fit the model, and settings that need one where there is none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,8 +21,8 @@ from hf_mixup.pairs import PairCollator
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import LABEL_KEYS, read_labels
-from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.targets import LABEL_KEYS, LABELS, read_labels
+from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.trainers.running import refuse_data_parallel
 from hf_mixup.weights import load_renamed
@@ -112,7 +114,8 @@ class MixupTrainerMixin(_AnyTrainer):
     ) -> Any:
         """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
         if not model.training or self._plain:
-            return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
+            with self._smoother_for(model, inputs):
+                return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
         if self._kind is not None:  # the trainer behind computes the loss, and its logs, from what the model returns
             own = self._kind.draw(self.mixup, model, inputs)
             with own:
@@ -155,6 +158,17 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _own_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return own_inputs(unwrap(cast(nn.Module, self.model)), inputs) if self._pairs else inputs
+
+    @contextmanager
+    def _smoother_for(self, model: nn.Module, inputs: dict[str, Any]) -> Iterator[None]:
+        """Leave out the Trainer's smoother, which knows one label a sample, where there are several to evaluate."""
+        labels, smoother = inputs.get(LABELS), self.label_smoother
+        if not model.training and isinstance(labels, Tensor) and labels.is_floating_point():
+            self.label_smoother = None
+        try:
+            yield
+        finally:
+            self.label_smoother = smoother
 
     def _scaled_as_the_trainer_expects(self, loss: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
         """Undo the divisions that follow `compute_loss` and would count twice."""
@@ -232,15 +246,7 @@ class MixupTrainerMixin(_AnyTrainer):
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
         if self._kind is not None:
             return refuse_settings(self._kind, self.args, self.mixup.config)
-        smoothing = self.args.label_smoothing_factor
-        config = self.mixup.config
-        if smoothing and config.label_smoothing and smoothing != config.label_smoothing:
-            raise ValueError(
-                f"label_smoothing_factor={smoothing} and MixupConfig.label_smoothing={config.label_smoothing} differ: "
-                "give one of them"
-            )
-        if smoothing and self.label_smoother is not None:
-            config.label_smoothing = smoothing
+        take_smoothing(self.mixup.config, self.args.label_smoothing_factor)
 
 
 class MixupTrainer(MixupTrainerMixin, Trainer):

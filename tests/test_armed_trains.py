@@ -416,7 +416,7 @@ def test_what_takes_the_labels_away_is_named(arguments: Any) -> None:
     for door in OUTSIDE:
         with pytest.raises(ValueError, match="compute_loss_func takes them away"):
             trainer(door, arguments(), compute_loss_func=lambda outputs, labels, **kwargs: outputs.logits.sum()).train()
-        with pytest.raises(ValueError, match="label_smoothing_factor takes them away: set label_smoothing in Mixup"):
+        with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1.*Set label_smoothing=0\.1 in MixupConfig"):
             trainer(door, arguments(label_smoothing_factor=0.1)).train()
 
 
