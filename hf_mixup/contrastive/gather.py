@@ -38,6 +38,19 @@ def gather_rows(rows: Tensor) -> Tensor:
     return _Gather.apply(rows.contiguous())
 
 
+def in_any(found: bool, device: torch.device | str) -> bool:
+    """Return whether something was found in any process; all of them have to ask.
+
+    >>> in_any(True, "cpu")
+    True
+    """
+    if world_size() == 1:
+        return found
+    flag = torch.tensor(int(found), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def check_equal_rows(rows: int, device: torch.device) -> None:
     """Refuse batches that differ between processes, which would hang or mix up the rows.
 
