@@ -13,6 +13,7 @@ from transformers import Trainer
 from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
+from hf_mixup.contrastive.cached import refuse_deepspeed
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
 from hf_mixup.contrastive.gather import in_any
 from hf_mixup.detection.batch import has_boxes
@@ -268,6 +269,8 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
+        if self.mixup.config.chunk_size is not None:
+            refuse_deepspeed(cast(nn.Module, self.model), self.is_deepspeed_enabled)
         refuse_foreign_trainer(type(self))
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
