@@ -173,10 +173,12 @@ class MixupCallback(LogCallback):
     ) -> None:
         super().__init__(Mixup(mixup, teacher=teacher, guide=guide))
         self._armed: Armed | None = None
+        self._looked = False  # whether the labels of the first step have been looked at
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._looked = False
         self._disarm()  # an earlier run may have been interrupted
         trainer = _the_trainer()
         config, kind = self.mixup.config, kind_for(args)
@@ -190,6 +192,14 @@ class MixupCallback(LogCallback):
         super().on_train_begin(args, state, control, **kwargs)
         self.mixup.knows(kwargs.get("processing_class"))
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind, trainer)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_pre_optimizer_step(args, state, control, **kwargs)
+        if not self._looked and self._armed is not None:
+            self._armed.refuse_unlabelled()
+        self._looked = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
