@@ -142,6 +142,7 @@ class LabelBatch(MixedBatch):
         labels: the labels as the loss reads them, see `hf_mixup.targets.Labels`.
         masses: what the rows' own labels, those of the partners and any further ones weigh in the whole accumulated
             batch, floats [2 + K]; None where only this batch's own are known.
+        permuted: whether each row is partner once, so that the partners' labels are those of the batch.
         items: what the summed loss of this batch alone is divided by, 0-d; None before the loss.
     """
 
@@ -154,7 +155,7 @@ class LabelBatch(MixedBatch):
         params: Params,
         inplace: bool,
     ) -> None:
-        self._permuted = _permutes(params)  # while the parameters are on the CPU
+        self.permuted = _permutes(params)  # while the parameters are on the CPU
         super().__init__(mixup, model, inputs, labels.values, params, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
@@ -284,7 +285,7 @@ class LabelBatch(MixedBatch):
 
     def _balance(self) -> Sequence[Tensor]:
         """Return the factors of all labels but the rows' own, see `balance_of`; () where all are 1."""
-        if self.kind != "single_label_classification" or (self._permuted and self.masses is None):
+        if self.kind != "single_label_classification" or (self.permuted and self.masses is None):
             return ()
         return balance_of(self.own_masses() if self.masses is None else self.masses)
 

@@ -45,6 +45,7 @@ def refuse_other_shares(mixed: MixedBatch, given: Any, items: Any) -> None:
     else:
         maps = isinstance(given, Tensor) and given.dim() == 3
         other = maps and bool(counted.sum() != given.ne(IGNORED).sum())
+    other = other or (not mixed.permuted and not bool(counted.all()))  # nor how many their partners have
     if other:
         raise ValueError(
             f"labels {list(mixed.labels.shape)}: micro-batches have different numbers of labels that count, and a "

@@ -162,8 +162,10 @@ class MixupTrainerMixin(_AnyTrainer):
         if not self._pairs and self.mixup.tries_loss(model):  # it also learns which labels of a language model count
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
         labels = [read_labels(model, batch) for batch in batch_samples]
-        items = self._over_processes(torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device))
-        if self.mixup.class_weights is not None:
+        items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
+        if self._sums_over_processes:
+            items = self.accelerator.gather(items).sum()
+        if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
             self._draw_ahead(model, batch_samples)
         return items
 
@@ -172,18 +174,26 @@ class MixupTrainerMixin(_AnyTrainer):
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
         with self.compute_loss_context_manager():
             drawn = [self.mixup(model, self._prepare_inputs(batch)) for batch in batches]
-        masses = [each.own_masses() for each in drawn if isinstance(each, LabelBatch)]
-        if masses:
-            whole = self._over_processes(torch.stack(masses).sum(0))
-            for each in drawn:
-                each.masses = whole  # type: ignore[attr-defined]
         self._drawn = drawn
+        labelled = [each for each in drawn if isinstance(each, LabelBatch)]
+        if labelled and labelled[0].kind == "single_label_classification":
+            whole = self._whole_masses([each.own_masses() for each in labelled])
+            for each in labelled:
+                each.masses = whole
 
-    def _over_processes(self, sums: Tensor) -> Tensor:
-        """Add sums over all processes, if the mean loss is taken over all of them."""
-        if not (self.args.average_tokens_across_devices and self.args.world_size > 1):
-            return sums
-        return self.accelerator.gather(sums[None]).sum(0)
+    def _whole_masses(self, masses: list[Tensor]) -> Tensor:
+        """Add the masses of all micro-batches and processes; a batch with fewer sets of labels weighs as its own do."""
+        width = max(map(len, masses))
+        whole = torch.stack([torch.cat([each, each[:1].expand(width - len(each))]) for each in masses]).sum(0)
+        if not self._sums_over_processes:
+            return whole
+        every = self.accelerator.gather(self.accelerator.pad_across_processes(whole, pad_index=-1)[None])
+        return torch.where(every < 0, every[:, :1], every).sum(0)
+
+    @property
+    def _sums_over_processes(self) -> bool:
+        """Whether the mean loss is taken over all processes."""
+        return bool(self.args.average_tokens_across_devices and self.args.world_size > 1)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         """Leave the columns of pictures and captions that a `PairCollator` is going to read."""

@@ -181,7 +181,7 @@ class Strict(torch.nn.Module):
 @pytest.mark.usefixtures("neighbours")
 def test_accumulated_micro_batches_equal_one_batch(door: str, extra: dict[str, Any], arguments: Any) -> None:
     if "class_weights" in extra and door in ("collator", "callback"):
-        pytest.skip("a plain Trainer does not see the classes of the other micro-batches: use MixupTrainer")
+        pytest.skip("refused, see test_loss_scale.py")
     ends = []
     for rows, steps in ((10, 1), (4, 3)):
         model = build("vit")

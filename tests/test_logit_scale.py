@@ -1,4 +1,4 @@
-"""The cap of a learnt scale: from where it starts, never below, and only where pairs are mixed and the scale is learnt."""
+"""The cap of a learnt scale: from where it starts, never below, only where pairs are mixed and the scale is learnt."""
 
 from __future__ import annotations
 
