@@ -23,6 +23,7 @@ from hf_mixup.engine import ITEMS, Mixup, unwrap
 from hf_mixup.forecasts import is_forecast
 from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
+from hf_mixup.shares import refuse_other_shares, share_of
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
@@ -151,7 +152,9 @@ class Armed:
         labels = batch.get(LABELS)
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
             self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
-        return (), self._entered(self.mixup(model, batch)).inputs
+        mixed = self.mixup(model, batch)
+        refuse_other_shares(mixed, labels, self._items)
+        return (), self._entered(mixed).inputs
 
     def _look_for_labels(self, batch: dict[str, Any]) -> None:
         """Refuse labels that are all ignored, once that is no chance; a callback asks at the end of the first step."""
@@ -201,7 +204,7 @@ class Armed:
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
             own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
-            loss = loss * own / self._items
+            loss = share_of(loss, own, self._items)
         self.stats.add(mixed)
         return with_loss(outputs, loss)
 

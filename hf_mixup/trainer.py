@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from hf_mixup.arming import disarm
+from hf_mixup.batch import LabelBatch, MixedBatch
 from hf_mixup.callbacks import ClockCallback, tell
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
@@ -65,6 +66,8 @@ class MixupTrainerMixin(_AnyTrainer):
     ...     pass
     """
 
+    _predicts = False  # in a step of evaluation
+
     def __init__(
         self,
         *args: Any,
@@ -80,8 +83,8 @@ class MixupTrainerMixin(_AnyTrainer):
         if guide is not None:
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
-        self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
         self._labelled = False  # whether a label that counts has been seen
+        self._drawn: list[tuple[dict[str, Any], MixedBatch]] = []  # of this step, drawn ahead
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
@@ -108,6 +111,7 @@ class MixupTrainerMixin(_AnyTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
+            self._drawn = []
             sites_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
@@ -130,7 +134,7 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
             self.mixup_stats.add(own)
             return result
-        with self.mixup(model, inputs) as mixed:
+        with self._drawn_ahead(inputs) or self.mixup(model, inputs) as mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)
@@ -191,12 +195,10 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        own_loss = (
-            self._predicts
-            or self._plain
-            or self._kind is not None
-            or (bool(batch_samples) and has_boxes(batch_samples[0]))
-        )
+        if self._predicts:  # which counts labels as the model's own loss does
+            return super()._get_num_items_in_batch(batch_samples, device)
+        self._drawn = []
+        own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
@@ -209,9 +211,45 @@ class MixupTrainerMixin(_AnyTrainer):
                 refuse_unlabelled(sum(ignored))
         labels = [read_labels(model, batch) for batch in batch_samples]
         items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+        if self._sums_over_processes:
             items = self.accelerator.gather(items).sum()
+        if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
+            self._draw_ahead(model, batch_samples)
         return items
+
+    def _draw_ahead(self, model: nn.Module, batches: list[Any]) -> None:
+        """Draw all micro-batches of a step: what the labels of the partners weigh in all of them scales each loss."""
+        self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
+        given = [self._prepare_inputs(batch) for batch in batches]
+        with self.compute_loss_context_manager():
+            drawn = [self.mixup(model, inputs) for inputs in given]
+        self._drawn = list(zip(given, drawn))
+        labelled = [each for each in drawn if isinstance(each, LabelBatch)]
+        if labelled and labelled[0].kind == "single_label_classification":
+            whole = self._whole_masses([each.own_masses() for each in labelled])
+            for each in labelled:
+                each.masses = whole
+
+    def _drawn_ahead(self, inputs: dict[str, Any]) -> MixedBatch | None:
+        """Return what was drawn for these very inputs; a subclass may skip a batch, change it or ask for it twice."""
+        for place, (given, _) in enumerate(self._drawn):
+            if given.keys() == inputs.keys() and all(inputs[key] is value for key, value in given.items()):
+                return self._drawn.pop(place)[1]
+        return None
+
+    def _whole_masses(self, masses: list[Tensor]) -> Tensor:
+        """Add the masses of all micro-batches and processes; a batch with fewer sets of labels weighs as its own do."""
+        width = max(map(len, masses))
+        whole = torch.stack([torch.cat([each, each[:1].expand(width - len(each))]) for each in masses]).sum(0)
+        if not self._sums_over_processes:
+            return whole
+        every = self.accelerator.gather(self.accelerator.pad_across_processes(whole, pad_index=-1)[None])
+        return torch.where(every < 0, every[:, :1], every).sum(0)
+
+    @property
+    def _sums_over_processes(self) -> bool:
+        """Whether the mean loss is taken over all processes."""
+        return bool(self.args.average_tokens_across_devices and self.args.world_size > 1)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         """Leave the columns of pictures and captions that a `PairCollator` is going to read."""

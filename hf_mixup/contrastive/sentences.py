@@ -85,6 +85,7 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         if not training or self.mixup.config.off or len(embeddings) < 2:
             return super().compute_loss_from_embeddings(embeddings, labels)
         self._log.join(running_trainer())
+        self.mixup.watch.draw(self.model)
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
         params = self.mixup.draw(self.model, {}, rows)
         rate = float((params.lam < 1).float().mean())
@@ -135,8 +136,9 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
                 f"side={self.side!r}, in the settings {config.side!r}: give side= of the loss, one of "
                 "'both', 'anchor', 'positive'"
             )
-        if config.pair_class != "any" or config.label_smoothing or config.loss != "auto":
-            raise ValueError("pair_class, label_smoothing and loss are for labels, and pairs of sentences have none")
+        for name in ("pair_class", "label_smoothing", "loss", "class_weights", "distill_weight"):
+            if name in config.changed:
+                raise ValueError(f"{name} is for labels, and pairs of sentences have none: leave it out")
         both_ways = self.directions == ("query_to_doc", "doc_to_query") and self.partition_mode == "per_direction"
         if self.directions != ("query_to_doc",) and not both_ways:
             raise ValueError(

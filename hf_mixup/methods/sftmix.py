@@ -56,8 +56,10 @@ class SFTMix(Method):
                 f"method 'sftmix' needs one label a token, found {labels.dtype} {list(labels.shape)}: for one label a "
                 "row use 'sentence'"
             )
-        if cfg.pairing != "random" or cfg.pair_class != "any" or cfg.lam_per == "pair":
-            raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave pairing, pair_class and lam_per")
+        if cfg.lam_per == "pair":
+            raise ValueError(
+                "lam_per='pair': method 'sftmix' pairs rows when the logits are known; use 'batch' or 'row'"
+            )
         params = super().draw(request)
         return params if request.partner is not None else replace(params, open=True)
 
