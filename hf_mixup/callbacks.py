@@ -92,7 +92,8 @@ class LogCallback(ClockCallback):
             return False
         trainer.add_callback(self)
         self._joined = weakref.ref(trainer)
-        self.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model)
+        known = {"model": trainer.model, "train_dataloader": trainer.callback_handler.train_dataloader}
+        self.on_train_begin(trainer.args, trainer.state, trainer.control, **known)
         self.on_step_begin(trainer.args, trainer.state, trainer.control)
         return True
 
