@@ -68,9 +68,9 @@ class MixupCollator:
         if not config.plain:
             refuse_without_padding(self.base)
         if model is not None:
+            self._owned_by(model)
             self.mixup.clock = torch_clock(self.mixup)
             self._armed = Armed(self.mixup, model)
-            self._owned_by(model)
 
     @classmethod
     def wrap(cls, collator: Any, mixup: Mixup) -> MixupCollator:

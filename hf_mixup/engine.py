@@ -20,7 +20,8 @@ from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.schedule import Clock
-from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
+from hf_mixup.sites.check import check_loss_once, loss_is_checked
+from hf_mixup.sites.exchange import check_exchange_once
 from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.targets import Labels, ProblemType
@@ -133,8 +134,6 @@ class Mixup:
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
         """
-        if self.config.self_check and not self.method.for_pairs:
-            check_exchange_once(model, self.method, inputs)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,
@@ -148,6 +147,8 @@ class Mixup:
             kind=kind,
             boxes=boxes,
         )
+        if self.config.self_check and not self.config.off and not self.method.for_pairs:
+            check_exchange_once(request, self.method)
         return self.method.draw(request)
 
     def check_teacher(self, model: nn.Module) -> None:
@@ -166,12 +167,12 @@ class Mixup:
 
     def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
         """Hold the mixed loss against the model's own at the first batch, unless another is wanted, or no check."""
-        if self.tries_loss(model):
+        if self.tries_loss(model, batch):
             check_loss_once(model, batch)
 
-    def tries_loss(self, model: nn.Module) -> bool:
-        """Whether the loss is still to be held against the model's own."""
-        return self.config.self_check and not self._own_loss and not loss_is_checked(model)
+    def tries_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the loss of such a batch is still to be held against the model's own."""
+        return self.config.self_check and not self._own_loss and not loss_is_checked(model, batch)
 
     @property
     def _own_loss(self) -> bool:

@@ -148,7 +148,9 @@ class MixupTrainerMixin(_AnyTrainer):
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
-        if not self._pairs and self.mixup.tries_loss(model):  # it also learns which labels of a language model count
+        if not self._pairs and self.mixup.tries_loss(
+            model, batch_samples[0]
+        ):  # it also learns which labels of a language model count
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
         labels = [read_labels(model, batch) for batch in batch_samples]
         items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)

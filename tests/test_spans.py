@@ -138,6 +138,10 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
         own, common = words_of(batch, row), sorted(set(words_of(batch, row)) & set(words_of(batch, other)))
         wanted = round((1 - float(torch.tensor(lam))) * len(own))  # halves to even, as torch does
         cut = [t for t in range(batch["input_ids"].shape[1]) if mixed.params.places[row, t] >= 0]
+        if torch.tensor(lam) == 0:  # the partner in full
+            assert mixed.lam[row] == 0
+            assert all(torch.equal(mixed.inputs[name][row], batch[name][other]) for name in batch if name != "labels")
+            continue
         assert len(cut) == min(wanted, len(common))
         assert not cut or common[common.index(cut[0]) :][: len(cut)] == cut  # one span of the places both have
         assert mixed.params.places[row, cut].tolist() == cut
@@ -145,7 +149,7 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
         for name in ("input_ids", "token_type_ids"):
             for t in range(batch["input_ids"].shape[1]):
                 assert mixed.inputs[name][row, t] == batch[name][other if t in cut else row, t]
-    assert torch.equal(mixed.inputs["attention_mask"], batch["attention_mask"])
+    assert torch.tensor(lam) == 0 or torch.equal(mixed.inputs["attention_mask"], batch["attention_mask"])
 
 
 def test_every_start_of_a_span_is_as_likely() -> None:

@@ -155,7 +155,7 @@ class PairBatch(MixedBatch):
         if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = look_at_towers(self._model, self.inputs)
             checked_head(self._model, outputs)
-        if self.rate and isinstance(method, PairMethod) and method.enters_model:
+        if self.rate and isinstance(method, PairMethod) and any(method.sides(self.params)):
             check_pairs_once(self._model, method, self.inputs)
 
 

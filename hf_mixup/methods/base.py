@@ -182,6 +182,8 @@ class Method:
     for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
     for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
     for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
+    exchanges: ClassVar[bool] = True  # with lam = 0 a row is its partner, as `sites.exchange` tries it
+    keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their places by the method's definition
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     def __init__(self, config: MixupConfig) -> None:

@@ -27,7 +27,7 @@ class Intra(Manifold):
     `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours.
 
     Raises:
-        ValueError: for labels other than one a token.
+        ValueError: for labels other than one a token, or a partner that is given.
 
     Source: Chen et al. 2020, "Local Additivity Based Data Augmentation for Semi-supervised NER", arXiv 2010.01677.
 
@@ -59,6 +59,8 @@ class Intra(Manifold):
                 f"method 'intra' blends tokens of a row and needs a label for each, found labels {list(labels.shape)}: "
                 "for one label a row use 'manifold'"
             )
+        if request.partner is not None:
+            raise ValueError("method 'intra' blends tokens of a row with each other: leave partner")
         params = super().draw(request)
         places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
         return replace(params, partner=torch.arange(request.rows), places=places)

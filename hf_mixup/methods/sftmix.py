@@ -48,6 +48,7 @@ class SFTMix(Method):
         "journal={arXiv:2410.05248}, year={2024}}"
     )
     own_loss = True
+    exchanges = False  # rows are mixed in the loss, behind the model
 
     def draw(self, request: Request) -> Params:
         labels, cfg = request.labels, self.config
@@ -58,8 +59,9 @@ class SFTMix(Method):
             )
         if cfg.pairing != "random" or cfg.pair_class != "any" or cfg.lam_per == "pair":
             raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave pairing, pair_class and lam_per")
-        params = super().draw(request)
-        return params if request.partner is not None else replace(params, open=True)
+        if request.partner is not None:
+            raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave partner")
+        return replace(super().draw(request), open=True)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return dict(batch)

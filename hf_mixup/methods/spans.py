@@ -107,7 +107,8 @@ def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
 def exchange(batch: Batch, params: Params) -> dict[str, Any]:
     """Return the batch with the tokens of `params.places` and all that goes with them, out of place.
 
-    That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places.
+    That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places, unless
+    the whole row goes.
 
     Raises:
         ValueError: for parameters without places.
@@ -119,14 +120,18 @@ def exchange(batch: Batch, params: Params) -> dict[str, Any]:
     """
     if params.places is None:
         raise ValueError(f"method {params.method!r} was given parameters without places")
+    tied = (params.places == torch.arange(params.places.shape[1], device=params.places.device)).all(-1, keepdim=True)
+    whole = torch.where(tied, params.places, -1)
     return {
-        key: _taken(value, params.partner, params.places) if _goes_along(key, value, params.places) else value
+        key: _taken(value, params.partner, whole if "mask" in key or "position" in key else params.places)
+        if _has_tokens(value, params.places)
+        else value
         for key, value in batch.items()
     }
 
 
-def _goes_along(key: str, value: Any, places: Tensor) -> bool:
-    if not isinstance(value, Tensor) or value.shape[:2] != places.shape or "mask" in key or "position" in key:
+def _has_tokens(value: Any, places: Tensor) -> bool:
+    if not isinstance(value, Tensor) or value.shape[:2] != places.shape:
         return False
     return not value.is_floating_point() and not value.is_complex()
 

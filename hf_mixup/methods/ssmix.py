@@ -47,6 +47,8 @@ class SSMix(SpanMethod):
         "author={Yoon, Soyoung and Kim, Gyuwan and Park, Kyumin}, booktitle={Findings of ACL}, year={2021}}"
     )
 
+    keeps = ("token_type_ids",)  # a token goes to a place of its own sentence
+
     def draw(self, request: Request) -> Params:
         drawn = super().draw(request)
         if one_a_token(request.labels):
