@@ -31,7 +31,8 @@ class MixedBatch:
         lam: float32 [B], weight of the own row's label.
         partner: long [B].
         mean_lam: mean of lam over the rows.
-        rate: share of the rows that are blended; 0 where the coin of `prob` or the schedule left the batch alone.
+        rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
+            alone, or a row is the only one.
         params: everything that was drawn.
         labels: the batch's own labels, untouched.
 
@@ -56,7 +57,7 @@ class MixedBatch:
         self.inputs, self.labels = inputs, labels
         self._clean = inputs
         drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        changed = sum(lam < 1 for lam in drawn) if params.rows is None else len(params.rows)
+        changed = mixup.method.chosen(params).rows_changed(params)
         self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
@@ -306,13 +307,24 @@ def refuse_packed(batch: Mapping[str, Any]) -> None:
     ...
     ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
     """
-    places = batch.get("position_ids")
-    one_row = isinstance(places, Tensor) and places.dim() == 2 and len(places) == 1
     found = [key for key in PACKED if batch.get(key) is not None]
-    if one_row and bool((places.diff() < 0).any()):  # type: ignore[union-attr]
+    if _starts_again(batch):
         found.append("position_ids")
     if found:
         raise ValueError(
             f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
             "packing (packing=False, padding_free=False)"
         )
+
+
+def _starts_again(batch: Mapping[str, Any]) -> bool:
+    """Whether positions go back within a row, padding aside: without a mask, models take that for packing."""
+    places, mask = batch.get("position_ids"), batch.get("attention_mask")
+    if not isinstance(places, Tensor) or places.dim() != 2:
+        return False
+    if isinstance(mask, Tensor) and len(places) > 1:
+        return False  # each row has its mask: no model looks for packing there
+    back = places.diff() < 0
+    if isinstance(mask, Tensor) and mask.shape == places.shape:
+        back = back & (mask[:, 1:] > 0) & (mask[:, :-1] > 0)
+    return bool(back.any())

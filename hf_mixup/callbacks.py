@@ -15,6 +15,8 @@ from hf_mixup.engine import Mixup
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
 from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.trainers.foreign import refuse_foreign_trainer
+from hf_mixup.weights import refuse_renamed
 
 
 class ClockCallback(TrainerCallback):
@@ -27,6 +29,7 @@ class ClockCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         seed = self.mixup.config.draw_seed
+        self.mixup.batch_size = args.train_batch_size
         self.mixup.clock = Clock(
             seed=args.seed if seed is None else seed, total_steps=state.max_steps, total_epochs=state.num_train_epochs
         )
@@ -101,6 +104,9 @@ class MixupCallback(LogCallback):
         kind = kind_for(args)
         if kind is not None and not self.mixup.config.plain:
             refuse_settings(kind, args, self.mixup.config)
+        if not self.mixup.config.plain:
+            refuse_foreign_trainer(type(args))
+            refuse_renamed(kwargs["model"], args, state)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
 
     def on_train_end(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from hf_mixup.schedule import Clock
 from hf_mixup.sites.check import check_loss_once, loss_is_checked
 from hf_mixup.sites.exchange import check_exchange_once
 from hf_mixup.sites.maps import install_auxiliary
+from hf_mixup.sites.rows import spread_rows
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.targets import Labels, ProblemType
 
@@ -78,6 +80,8 @@ class Mixup:
         self.teacher: Teacher | None = None
         if teacher is not None:
             self.learn_from(teacher)
+        self.batch_size: int | None = None  # rows a batch, where a Trainer says it
+        self._alone: int | None = 0  # batches of one row, None as soon as there was a larger one
         self.guide: nn.Module | None = None
         if guide is not None:
             self.look_through(guide)
@@ -106,6 +110,7 @@ class Mixup:
         """
         inner = unwrap(model)
         self.check_teacher(inner)
+        batch = spread_rows(batch)
         kind = next(kind for kind in KINDS if kind.takes(inner, batch))
         if self.method.for_pairs and kind is not PairBatch:
             raise ValueError(
@@ -147,9 +152,28 @@ class Mixup:
             kind=kind,
             boxes=boxes,
         )
+        self._refuse_alone(request)
         if self.config.self_check and not self.config.off and not self.method.for_pairs:
             check_exchange_once(request, self.method)
         return self.method.draw(request)
+
+    def _refuse_alone(self, request: Request) -> None:
+        """Refuse batches of one row, if there are no others: a row alone is mixed with nothing."""
+        if request.partner is not None or self.config.off or any(each.alone for each in self.method.choices()):
+            return
+        if request.rows > 1:
+            self._alone = None
+        if self._alone is None or request.rows > 1:
+            return
+        self._alone += 1
+        text = (
+            "batches of one sample have no other to mix it with, so that nothing is mixed: set "
+            "per_device_train_batch_size to 2 or more (and gradient_accumulation_steps lower)"
+        )
+        if self.batch_size == 1:
+            raise ValueError(text)
+        if self._alone == 2:  # the first may have been what was left of an epoch
+            warnings.warn(text, UserWarning, stacklevel=2)
 
     def check_teacher(self, model: nn.Module) -> None:
         """Refuse a teacher that does not fit the model, and settings that need one where there is none.

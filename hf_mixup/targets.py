@@ -61,7 +61,9 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     if values.dim() == 3 and segments(model):
         return Labels(pixel_labels(values, config), "single_label_classification", config.num_labels, pixels=True)
     series = LABELS not in batch and values.is_floating_point()
-    kind = "regression" if series else problem_type(config, values)
+    kind: ProblemType = "single_label_classification"
+    if series or not _one_a_token(model, values):
+        kind = "regression" if series else problem_type(config, values)
     if kind != "single_label_classification" or values.dim() == 1:
         ids = batch.get("input_ids")
         choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
@@ -79,7 +81,7 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     held = f"it holds: {', '.join(batch) or 'nothing'}"
     spans = len(ends) == len(SPANS)
     if spans:
-        labels = torch.stack([end.reshape(len(end)) for end in ends], dim=1)
+        labels = _within(torch.stack([end.reshape(len(end)) for end in ends], dim=1), batch)
     elif isinstance(batch.get("target_values"), Tensor):
         labels = batch["target_values"]  # what time-series models call their labels
     elif any(key in batch for key in ("mask_labels", "class_labels")):
@@ -106,6 +108,28 @@ def refuse_transcripts(model: nn.Module) -> None:
             f"{type(base).__name__} learns transcripts by CTC, whose labels belong to no frame of the audio: these are "
             "not mixed. Train it without mixing, or a model of AutoModelForAudioClassification with it"
         )
+
+
+def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Return the ends of answers [B, 2] as transformers reads them: behind the last token none, before the first that.
+
+    >>> _within(torch.tensor([[1, 7], [-1, 2]]), {"input_ids": torch.ones(2, 4)})
+    tensor([[   1, -100],
+            [   0,    2]])
+    """
+    held = batch.get("input_ids", batch.get("inputs_embeds"))
+    if not isinstance(held, Tensor):
+        return ends
+    tokens = held.shape[1]
+    return ends.clamp(min=0).masked_fill(ends >= tokens, IGNORED)
+
+
+def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
+    """Whether integer labels [B, T] belong to tokens, also where each row has but one."""
+    if labels.is_floating_point() or labels.dim() != 2:
+        return False
+    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    return labels.shape[1] > 1 or "ForTokenClassification" in type(base).__name__ or vocabulary_of(model) is not None
 
 
 def segments(model: nn.Module) -> bool:

@@ -19,6 +19,8 @@ from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import LABEL_KEYS, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.trainers.foreign import refuse_foreign_trainer, refuse_unmixed_step
+from hf_mixup.weights import load_renamed
 
 if TYPE_CHECKING:
     _AnyTrainer = Trainer
@@ -46,7 +48,7 @@ class MixupTrainerMixin(_AnyTrainer):
     Raises:
         ValueError: if the collator and `mixup` disagree, with a `compute_loss_func` or a trainer with another
             `compute_loss` of its own, which know no mixed labels, or with packed sequences.
-        RuntimeError: under DataParallel.
+        RuntimeError: under DataParallel, or at the first training step of a class that takes another loss.
 
     >>> class MyTrainer(MixupTrainerMixin, Trainer):
     ...     pass
@@ -104,6 +106,14 @@ class MixupTrainerMixin(_AnyTrainer):
         self.mixup_stats.add(mixed)
         loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Train on a batch as the trainer behind does, if it takes the mixed loss."""
+        drawn = self.mixup.clock.micro
+        loss = super().training_step(model, *args, **kwargs)
+        if not self._plain and self.mixup.clock.micro == drawn:
+            refuse_unmixed_step(self, MixupTrainerMixin)
+        return loss
 
     def prediction_step(
         self,
@@ -183,6 +193,18 @@ class MixupTrainerMixin(_AnyTrainer):
         if self.args.should_save:
             self.mixup.config.save_pretrained(str(output_dir or self.args.output_dir))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self._loads_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, *(() if model is None else (model,)))
+
+    def _load_best_model(self) -> None:
+        if not self._loads_renamed(str(self.state.best_model_checkpoint)):
+            super()._load_best_model()
+
+    def _loads_renamed(self, folder: str) -> bool:
+        apart = self.is_fsdp_enabled or self.is_deepspeed_enabled  # which keep checkpoints of their own
+        return not apart and load_renamed(unwrap(cast(nn.Module, self.model)), folder)
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write the Trainer's model card, with the mixing method, its settings and its citation."""
         super().create_model_card(*args, **kwargs)
@@ -216,11 +238,12 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
-        if self._kind is not None:
-            return refuse_settings(self._kind, self.args, self.mixup.config)
+        refuse_foreign_trainer(type(self))
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
+        if self._kind is not None:
+            return refuse_settings(self._kind, self.args, self.mixup.config)
         smoothing = self.args.label_smoothing_factor
         config = self.mixup.config
         if smoothing and config.label_smoothing and smoothing != config.label_smoothing:

@@ -59,6 +59,7 @@ class Adversarial(Method):
     """
 
     name = "adversarial"
+    alone = True
     title = "Adversarial training"
     blends = "nothing: moves float inputs, or token embeddings, up the gradient, as a second loss"
     paper = "arXiv:1412.6572"

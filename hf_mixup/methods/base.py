@@ -186,6 +186,8 @@ class Method:
     keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their places by the method's definition
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
+    alone: ClassVar[bool] = False  # changes a row by itself, without a partner
+
     def __init__(self, config: MixupConfig) -> None:
         self.config = config
 
@@ -230,6 +232,15 @@ class Method:
             ValueError: for a batch with nothing to blend, or parameters without what the method draws.
         """
         raise NotImplementedError
+
+    def rows_changed(self, params: Params) -> int:
+        """Return how many rows are mixed; none is with itself as its partner. For parameters on the CPU."""
+        if params.rows is not None:
+            return len(params.rows)
+        mixed = params.lam < 1
+        if not self.alone:
+            mixed &= params.partner != torch.arange(len(params.partner))
+        return int(mixed.sum())
 
     def changed_places(self, params: Params) -> Tensor | None:
         """Return where the mixed inputs hold the rows that `params.rows` names; None where all are in their places."""

@@ -39,6 +39,7 @@ class Gaussian(Method):
     """
 
     name = "gaussian"
+    alone = True
     title = "Gaussian vicinity"
     blends = "nothing: adds noise to float inputs, or to token embeddings"
     paper = "NeurIPS 2000"

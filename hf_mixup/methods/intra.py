@@ -41,6 +41,7 @@ class Intra(Manifold):
     """
 
     name = "intra"
+    alone = True
     title = "Intra-LADA"
     blends = "hidden states of tokens within a row (token labels)"
     paper = "arXiv:2010.01677"

@@ -56,7 +56,8 @@ class RegMixup(Method):
                 "method='embedding'"
             )
         params = super().draw(request)
-        return replace(params, rows=(params.lam < 1).nonzero()[:, 0])
+        others = params.partner != torch.arange(request.rows)  # a row that has no partner is there already
+        return replace(params, rows=((params.lam < 1) & others).nonzero()[:, 0])
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         mixed = blend_inputs(batch, params, self.name, self.config.keys, inplace=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.sites.hooks import Site, blend_states, sites_of
-from hf_mixup.sites.rows import undisturbed, visible_rows
+from hf_mixup.sites.rows import seen_tokens, undisturbed, visible_rows
 from hf_mixup.sites.watch import Call, batch_axis, map_tensors, tensors_in, watch, watch_rows
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Ids = Literal["own", "longer"]
 DECODER = "decoder_input_ids"
+POSITIONS = "position_ids"
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,9 @@ def _differs(one: Tensor, other: Tensor | None) -> bool:
 def _source(index: Tensor, rows: Mapping[str, Any]) -> tuple[str, int | None]:
     """Return the model input that a table reads, and by how many places it is moved; see `Lookup`."""
     ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
+    positions = rows.get(POSITIONS)
+    if isinstance(positions, Tensor) and index.shape == positions.shape and torch.equal(index, positions):
+        return POSITIONS, 0
     for key, value in ids.items():
         flat = value.reshape(-1, value.shape[-1])
         if index.dim() == 2 and index.shape[1] > flat.shape[1]:  # the model adds padding of its own
@@ -221,7 +225,7 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params, i
         ids: what else in the model reads ids is given the row's own, or those of the longer of the two rows.
 
     Raises:
-        ValueError: for a mask that is not [B, T].
+        ValueError: for a mask that is neither [B, T] nor [B, 1, T, T].
     """
     lookups, sites = lookups_of(model, batch), sites_of(model)
     inputs, weights = _united(batch, params)
@@ -231,8 +235,9 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params, i
         weight = weights.get(lookup.key, params.lam) if lookup.tokens else params.lam
         site = sites.after(lookup.module, TableSite).take(lookup, params.partner, weight)
         sites.arm(site)
-        if ids == "longer" and lookup.shift is not None and lookup.key == "input_ids":
-            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch["input_ids"], params.partner, params.lam))
+        changed = inputs.get(lookup.key) is not batch.get(lookup.key)
+        if changed and lookup.shift is not None:
+            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], params.partner, params.lam))
     return inputs
 
 
@@ -240,13 +245,30 @@ def _united(batch: Mapping[str, Any], params: Params) -> tuple[dict[str, Any], d
     """Return the inputs with united masks, and the weights of the row's own tokens by the input they belong to."""
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
-        mask = batch.get(mask_key)
-        if mask is None:
+        mask, seen = batch.get(mask_key), seen_tokens(batch, mask_key)
+        if mask is None or seen is None:
             continue
-        if mask.dim() != batch[key].dim():
-            raise ValueError(f"method 'embedding' needs an {mask_key} [B, T], found {list(mask.shape)}")
-        inputs[mask_key], weights[key] = unite(mask, mask[params.partner], params.lam)
+        if seen.shape != batch[key].shape:
+            raise ValueError(
+                f"method 'embedding' needs an {mask_key} [B, T] or [B, 1, T, T] for {key} {list(batch[key].shape)}, "
+                f"found {list(mask.shape)}"
+            )
+        inputs[mask_key], weights[key] = unite(seen, seen[params.partner], params.lam)
+        if mask.dim() == 4:
+            inputs[mask_key] = _united_map(mask, params)
+    ids, positions = batch.get("input_ids"), batch.get(POSITIONS)
+    if isinstance(ids, Tensor) and isinstance(positions, Tensor) and positions.shape == ids.shape and ids.dim() == 2:
+        # Those of the row that has more tokens: the tokens of both lie at them.
+        inputs[POSITIONS] = _longer(batch, params, POSITIONS)
+        weights[POSITIONS] = weights.get("input_ids", params.lam)
     return inputs, weights
+
+
+def _united_map(mask: Tensor, params: Params) -> Tensor:
+    """Return what each token of the mixed rows may see, [B, 1, T, T]: what it may in either row that has a share."""
+    lam, other = params.lam.reshape(-1, 1, 1, 1), mask[params.partner]
+    either = torch.where(lam < 1, other, mask).maximum(torch.where(lam > 0, mask, other))
+    return either.to(mask.dtype)
 
 
 def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
@@ -261,13 +283,16 @@ def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Te
     return (own | other).to(own_mask.dtype), weight
 
 
-def _longer(batch: Mapping[str, Any], params: Params) -> Tensor:
-    """Return for each row the ids of the longer row that has a share in it, [B, T]."""
-    ids, mask, partner, lam = batch["input_ids"], batch.get("attention_mask"), params.partner, params.lam
-    lengths = torch.zeros_like(partner) if mask is None else mask.sum(-1)
-    # Rows of equal length keep their own: no model needs others, and one that does more with them is to be found out.
-    other = (lengths[partner] != lengths) & ((lam == 0) | ((lam < 1) & (lengths[partner] > lengths)))
-    return torch.where(other[:, None], ids[partner], ids)
+def _longer(batch: Mapping[str, Any], params: Params, key: str = "input_ids") -> Tensor:
+    """Return for each row the ids (or positions) of the longer row that has a share in it, [B, T]."""
+    values, seen, partner, lam = batch[key], seen_tokens(batch), params.partner, params.lam
+    lengths = torch.zeros_like(partner) if seen is None else seen.sum(-1)
+    other = (lam == 0) | ((lam < 1) & (lengths[partner] > lengths))
+    if key == "input_ids":
+        # Rows of equal length keep their own: no model needs others, and one that does more with them is to be found
+        # out.
+        other &= lengths[partner] != lengths
+    return torch.where(other[:, None], values[partner], values)
 
 
 def refuse_no_table(model: nn.Module) -> None:

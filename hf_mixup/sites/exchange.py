@@ -21,7 +21,7 @@ from hf_mixup.sites.check import TOLERANCE, missed
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.maps import at_pixels
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import count_rows, telling_rows, undisturbed, visible_rows
+from hf_mixup.sites.rows import count_rows, pick, telling_rows, undisturbed, visible_rows
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Method, Params, Request, Term
@@ -168,7 +168,7 @@ class Trial:
     def _why_not(self, error: Exception) -> str:
         """Return what to say of a batch of which two samples cannot be run."""
         inputs, name = self.request.batch, type(self.model).__name__
-        count = count_rows(inputs)
+        count = self.request.rows
         for key, value in inputs.items():
             if isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1 and len(value) > count:
                 return (
@@ -296,7 +296,9 @@ class Trial:
         return scores
 
     def _loss_error(self, outputs: Any) -> float:
-        one, two = (self.model(**_rows_at(self.rows, which))["loss"].double() for which in ([0, 0], [1, 1]))
+        one, two = (
+            self.model(**pick(self.rows, 2, torch.tensor(which)))["loss"].double() for which in ([0, 0], [1, 1])
+        )
         return missed(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
 
     def _wrong_loss(self, method: Method, params: Params, outputs: Any) -> str | None:
@@ -351,11 +353,3 @@ def _differs(before: Any, after: Any, first: int) -> bool:
     if len(before) != 2 or len(after) <= first:
         return False
     return after[first].shape != before[0].shape or not torch.equal(after[first].to(before.dtype), before[0])
-
-
-def _rows_at(rows: Mapping[str, Any], which: list[int]) -> dict[str, Any]:
-    """Return two samples in another order, or one of them twice."""
-    return {
-        key: value[which] if isinstance(value, Tensor) and value.dim() and len(value) == 2 else value
-        for key, value in rows.items()
-    }

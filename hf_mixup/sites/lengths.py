@@ -21,7 +21,7 @@ from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.inputs import takes
 from hf_mixup.sites.layers import Stack, arm_layer
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import pads_left, ragged_rows, two_rows, undisturbed
+from hf_mixup.sites.rows import pads_left, ragged_rows, seen_tokens, two_rows, undisturbed
 from hf_mixup.sites.weighted import weighted_mask
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ def mix_embeddings(
         ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
     """
     weighted = weighted_mask(model, batch, params) if mask == "weighted" else {}
-    sites = sites_of(model)
-    if "ids" not in sites.found:
+    sites, key = sites_of(model), f"ids of {', '.join(sorted(batch))}"
+    if key not in sites.found:
         # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():
-            sites.found["ids"] = policies
-    policies = sites.found.get("ids", {False: "own", True: "own"})  # until there are rows to try them on
+            sites.found[key] = policies
+    policies = sites.found.get(key, {False: "own", True: "own"})  # until there are rows to try them on
     # On a device, looking at the mask would have to wait for it: only where it matters.
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
@@ -87,10 +87,10 @@ def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: 
     Raises:
         ValueError: for rows of different length in a model that no policy fits.
     """
-    sites = sites_of(model)
-    if "ends" not in sites.found:
-        sites.found["ends"] = _ends_policy(model, stack, batch)
-    policy: Ends = sites.found["ends"]
+    sites, key = sites_of(model), f"ends of {', '.join(sorted(batch))}"
+    if key not in sites.found:
+        sites.found[key] = _ends_policy(model, stack, batch)
+    policy: Ends = sites.found[key]
     if policy == "equal":
         refuse_ragged(model, batch)
     arm_layer(model, stack, params)
@@ -103,7 +103,7 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
 
     with undisturbed(model):
         rows = ragged_rows(batch, model, pads_left(batch))
-        if rows is None or bool((rows["attention_mask"][:, 0] == 0).any()):
+        if rows is None or pads_left(rows):
             return "own"
         try:
             plain = logits_of(model(**rows))
@@ -120,6 +120,8 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             sites_of(model).forget()
         if not torch.equal(scores[0], scores[1]):
             return "own"
+        if rows["attention_mask"].dim() != 2:  # such a mask cannot be moved along
+            return "equal"
         if _same(logits_of(model(**padded_left(rows))), plain):
             return "left"
         if not takes(model, "position_ids"):
@@ -133,7 +135,8 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 def _other_end(rows: Mapping[str, Any]) -> Tensor:
     """Return ids whose first row has other tokens in its second half, but for the last."""
-    places = rows["attention_mask"][0].nonzero().flatten()
+    seen = seen_tokens(rows)
+    places = (rows["input_ids"] if seen is None else seen)[0].nonzero().flatten()
     late = places[len(places) // 2 + 1 : -1]
     changed = rows["input_ids"].clone()
     changed[0, late] = changed[0, places[1 : 1 + len(late)]]
@@ -167,8 +170,8 @@ def refuse_ragged(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if there are such.
     """
-    mask = batch.get("attention_mask")
-    if isinstance(mask, Tensor) and bool((mask.sum(-1) != mask[0].sum()).any()):
+    seen = seen_tokens(batch)
+    if seen is not None and bool((seen.sum(-1) != seen[0].sum()).any()):
         raise ValueError(
             f"{type(model).__name__} does not mix rows of different length rightly: it reads each row's own length or "
             "last token somewhere. Pad on the left (tokenizer.padding_side='left'), or make batches of equal length"

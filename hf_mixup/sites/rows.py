@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from hf_mixup.sites.hooks import sites_of
 
+IDS, MASK = "input_ids", "attention_mask"
+OF_NO_ROW = ("cache_position",)  # one number a token, the same for all rows
+HIDDEN = -9999.0  # what is added to the score of a token that is not to be seen is lower
+
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
@@ -31,12 +35,57 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def two_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first two rows of a batch; one row is doubled."""
     rows = count_rows(inputs)
-    return _pick(inputs, rows, torch.tensor([0, min(1, rows - 1)]))
+    return pick(inputs, rows, torch.tensor([0, min(1, rows - 1)]))
 
 
 def count_rows(inputs: Mapping[str, Any]) -> int:
-    """Return how many rows a batch has."""
-    return len(next(value for value in inputs.values() if isinstance(value, Tensor)))
+    """Return how many rows a batch has.
+
+    >>> count_rows({"cache_position": torch.arange(5), "input_ids": torch.ones(2, 5)})
+    2
+    """
+    return next(
+        len(value)
+        for key, value in inputs.items()
+        if isinstance(value, Tensor) and value.dim() and key not in OF_NO_ROW
+    )
+
+
+def spread_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a batch of text in which what all rows share, [1, T] or a mask [1, 1, T, T], stands beside each row.
+
+    >>> batch = {"input_ids": torch.ones(2, 3), "position_ids": torch.arange(3)[None]}
+    >>> spread_rows(batch)["position_ids"].tolist()
+    [[0, 1, 2], [0, 1, 2]]
+    """
+    ids = inputs.get(IDS)
+    if not isinstance(ids, Tensor) or ids.dim() != 2 or len(ids) == 1:
+        return dict(inputs)
+    return {
+        key: value.expand(len(ids), *value.shape[1:])
+        if isinstance(value, Tensor) and value.dim() > 1 and len(value) == 1 and ids.shape[1] in value.shape[1:]
+        else value
+        for key, value in inputs.items()
+    }
+
+
+def seen_tokens(inputs: Mapping[str, Any], name: str = MASK) -> Tensor | None:
+    """Return which tokens a mask shows, 1 or 0 [B, T]; None without a mask.
+
+    Args:
+        name: of the mask: [B, T], or [B, 1, T, T] (or [B, 1, 1, T]), whose floats are added to scores, so that a low
+            one hides. Of the latter those count that any token sees. One of another shape is returned as it is.
+
+    >>> seen_tokens({"attention_mask": torch.tensor([[[[0.0, -1e9], [0.0, -1e9]]]])})
+    tensor([[1, 0]])
+    """
+    mask = inputs.get(name)
+    if not isinstance(mask, Tensor):
+        return None
+    if mask.dim() != 4:
+        return mask
+    shown = mask > HIDDEN if mask.is_floating_point() else mask.bool()
+    return shown.any(1).any(1).long()
 
 
 def rows_of(batch: Mapping[str, Any], which: Tensor, count: int) -> dict[str, Any]:
@@ -52,9 +101,9 @@ def rows_of(batch: Mapping[str, Any], which: Tensor, count: int) -> dict[str, An
         return dict(batch)
     return {
         key: value[which.to(value.device)]
-        if isinstance(value, Tensor) and _by_row(value, count)
+        if isinstance(value, Tensor) and _by_row(value, count) and key not in OF_NO_ROW
         else [value[row] for row in which.tolist()]
-        if _by_row(value, count)
+        if _by_row(value, count) and key not in OF_NO_ROW
         else value
         for key, value in batch.items()
     }
@@ -75,7 +124,7 @@ def joined(parts: Sequence[Mapping[str, Any]], like: Mapping[str, Any], count: i
         return dict(parts[0])
     return {
         key: torch.cat([part[key] for part in parts])
-        if isinstance(value, Tensor) and _by_row(like.get(key), count)
+        if isinstance(value, Tensor) and _by_row(like.get(key), count) and key not in OF_NO_ROW
         else [each for part in parts for each in part[key]]
         if _by_row(like.get(key), count)
         else value
@@ -90,10 +139,11 @@ def _by_row(value: Any, count: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == count
 
 
-def _pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:
+def pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:
+    """Return two of a batch's `rows` rows; what goes with none of them stays as it is."""
     return {
         key: value[which.to(value.device)]
-        if isinstance(value, Tensor) and value.dim() and len(value) == rows
+        if isinstance(value, Tensor) and value.dim() and len(value) == rows and key not in OF_NO_ROW
         else list(value)[:1] * 2
         if isinstance(value, (list, tuple)) and len(value) == rows
         else value
@@ -111,23 +161,23 @@ def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
     which = telling_rows(inputs)
     if not isinstance(ids, Tensor):
-        rows = _pick(inputs, count_rows(inputs), which)
+        rows = pick(inputs, count_rows(inputs), which)
         if isinstance(mask, Tensor):
             rows["attention_mask"] = torch.ones_like(rows["attention_mask"])
         return rows
     masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
     count, length = len(ids), ids.shape[-1]
-    rows = _pick(inputs, count, which[[0, 0]])
-    others = _pick(inputs, count, which)
+    rows = pick(inputs, count, which[[0, 0]])
+    others = pick(inputs, count, which)
     fixed = _named_tokens(model, ids)
     if not len(_inner_places(others, 0, masked, fixed)):
         fixed = fixed[:0]
     if not len(_inner_places(others, 1, masked, fixed)):
-        others = _pick(inputs, count, which[[0, 0]])
+        others = pick(inputs, count, which[[0, 0]])
     inner, source = _replaced(others, masked, fixed)
     for key, value in rows.items():
-        if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key:
-            continue
+        if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key or "position" in key:
+            continue  # positions belong to the places, whatever token stands there
         axis = value.dim() - 1 if value.shape[-1] == length else 1  # boxes are [B, T, 4]
         if value.shape[axis] == length and not value.is_floating_point():
             value[1].index_copy_(axis - 1, inner, others[key][1].index_select(axis - 1, source))
@@ -187,34 +237,46 @@ def _inner_places(rows: Mapping[str, Any], row: int, masked: bool, fixed: Tensor
 
 def pads_left(inputs: Mapping[str, Any]) -> bool:
     """Whether a row of the batch begins with padding."""
-    mask = inputs.get("attention_mask")
-    return isinstance(mask, Tensor) and bool((mask[..., 0] == 0).any())
+    seen = seen_tokens(inputs)
+    return seen is not None and bool((seen[..., 0] == 0).any())
 
 
 def ragged_rows(inputs: Mapping[str, Any], model: nn.Module, left: bool) -> dict[str, Any] | None:
     """Return two rows of which the second has half the tokens of the first, padded on the left or the right.
 
-    None where rows cannot differ in length: no ids with a mask [B, T], or too few tokens.
+    None where rows cannot differ in length: no ids with a mask of their tokens, or too few of these.
     """
     rows = visible_rows(inputs, model)
-    ids, mask = rows.get("input_ids"), rows.get("attention_mask")
-    if not isinstance(ids, Tensor) or not isinstance(mask, Tensor) or ids.dim() != 2 or mask.shape != ids.shape:
+    ids, mask, seen = rows.get(IDS), rows.get(MASK), seen_tokens(rows)
+    if not isinstance(ids, Tensor) or mask is None or seen is None or ids.dim() != 2 or seen.shape != ids.shape:
         return None
-    places = mask[0].nonzero().flatten()
+    places = seen[0].nonzero().flatten()
     if len(places) < 4:
         return None
     whole, half = len(places), (len(places) + 1) // 2
     kept = torch.cat([places[: half - 1], places[-1:]])  # the last token may be one that a head looks for
     at = places[whole - half :] if left else places[:half]
-    gone = torch.ones_like(mask[0], dtype=torch.bool)
+    gone = torch.ones_like(seen[0], dtype=torch.bool)
     gone[at] = False
     length = ids.shape[1]
+    if mask.dim() == 4:
+        mask[1, ..., gone] = torch.finfo(mask.dtype).min if mask.is_floating_point() else 0
     for key, value in rows.items():
         if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[1] != length or value.is_floating_point():
             continue
+        if value.dim() == 4 and key == MASK:
+            continue
+        if "position" in key:
+            if left and not _alike(inputs[key]):  # they count the row's tokens, not the places
+                value[1, at] = value[1, places[:half]]
+            continue
         value[1, at] = value[1, kept]
-        value[1, gone] = pad_of(model) if key == "input_ids" else 0
+        value[1, gone] = pad_of(model) if key == IDS else 0
     return rows
+
+
+def _alike(values: Tensor) -> bool:
+    return bool((values == values[:1]).all())
 
 
 def pad_of(model: nn.Module) -> int:

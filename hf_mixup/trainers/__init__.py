@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from hf_mixup.methods import METHODS
 from hf_mixup.trainers.batch import OwnLossBatch
+from hf_mixup.trainers.foreign import of_trl
 from hf_mixup.trainers.fused import FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch
 
@@ -30,8 +31,7 @@ def kind_for(args: Any) -> type[OwnLossBatch] | None:
     >>> kind_for(TrainingArguments(use_cpu=True)) is None
     True
     """
-    names = (base.__name__ for base in type(args).__mro__ if base.__module__.startswith("trl."))
-    return next((KINDS[name] for name in names if name in KINDS), None)
+    return KINDS.get(of_trl(type(args)) or "")
 
 
 def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
@@ -42,7 +42,7 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     """
     bases = type(trainer).__mro__
     owner = next(base for base in bases[bases.index(mixin) + 1 :] if "compute_loss" in vars(base))
-    if owner is Trainer:
+    if owner is Trainer or owner.__name__ == of_trl(type(trainer)):  # of TRL, only those that can be mixed come here
         return
     if owner.__module__.startswith("sentence_transformers."):
         out = "pass loss=MixedNegativesRankingLoss(model) (hf_mixup.contrastive.sentences) to the plain trainer"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.batch import refuse_packed
 from hf_mixup.engine import unwrap
 from hf_mixup.sites.hooks import Site, sites_of
+from hf_mixup.sites.rows import spread_rows
 from hf_mixup.targets import LABELS
 from hf_mixup.trainers.batch import OwnLossBatch
 
@@ -33,7 +34,13 @@ class FusedBatch(OwnLossBatch):
 
     @classmethod
     def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
+        if batch.get(LABELS) is None:
+            raise ValueError(
+                "the trainer keeps the labels back and asks for logits, to compute another loss of them, as a "
+                "compute_loss_func does: leave it out, or mix in a loop of your own with `Mixup`"
+            )
         refuse_packed(batch)
+        batch = spread_rows(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
         return cls(mixup, inner, inputs, labels, mixup.draw(inner, inputs, labels), inplace=False)

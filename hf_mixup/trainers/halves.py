@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.engine import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.methods.base import Params
-from hf_mixup.sites.rows import count_rows
+from hf_mixup.sites.rows import count_rows, spread_rows
 from hf_mixup.trainers.batch import OwnLossBatch
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class HalvesBatch(OwnLossBatch):
 
     @classmethod
     def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
+        batch = spread_rows(batch)
         inner, rows = unwrap(model), count_rows(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
