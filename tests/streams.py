@@ -143,6 +143,13 @@ def llava() -> tuple[Any, Batch]:
     return tr.LlavaForConditionalGeneration(config), batch
 
 
+def llava_lengths() -> tuple[Any, Batch]:
+    model, batch = llava()
+    for row, end in enumerate((25, 21, 23, 20)):
+        batch["input_ids"][row, end:], batch["attention_mask"][row, end:], batch["labels"][row, end:] = 0, 0, -100
+    return model, batch
+
+
 def qwen2_vl() -> tuple[Any, Batch]:
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
     written = {**SMALL, "vocab_size": 80, "num_key_value_heads": 2, "rope_parameters": rope}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,13 +59,13 @@ def check_exchange_once(request: Request, method: Method) -> None:
             the methods that are exact; or if the model cannot be run on two samples of the batch.
     """
     model, inputs = request.model, request.batch
-    if count_rows(inputs) < 2:  # a sample alone is mixed with nothing
-        return
+    if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
+        return  # a sample alone is mixed with nothing; embeddings that are compared have no model to go through
     seen: dict[Any, Seen] = sites_of(model).found.setdefault("exchanged", {})
     kind = frozenset((key, value.dim()) for key, value in inputs.items() if isinstance(value, Tensor))
     trial, known = Trial(request), seen.get(kind)
     if known is None:
-        _ = trial.plain  # before anything looks into the model: what it cannot take is to be said in plain words
+        _run_first(trial, method)
     if known is None or _tells_more(known, inputs):
         known = Seen(trial.alike)
         if len(known.alike) < len(trial.content):  # else the samples are all alike, and show nothing
@@ -72,6 +73,23 @@ def check_exchange_once(request: Request, method: Method) -> None:
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
             _check(Trial(request, each.keeps) if each.keeps else trial, each, known.exact)
+
+
+def _run_first(trial: Trial, method: Method) -> None:
+    """Run the model plainly before anything looks into it: what it cannot take is to be said in plain words.
+
+    Raises:
+        RuntimeError: if it cannot be run.
+        ValueError, TypeError: what a method says of the batch itself, which is nearer to the point.
+    """
+    try:
+        _ = trial.plain
+    except RuntimeError:
+        for each in method.choices():
+            if not each.enters_model:
+                with suppress(RuntimeError):
+                    each.apply(trial.model, trial.request.batch, each.draw(trial.request), False)
+        raise
 
 
 def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:

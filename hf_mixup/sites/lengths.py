@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hf_mixup.methods.base import Params
 
 Ends = Literal["own", "left", "left, counted", "equal"]
+UNLIKE = (AssertionError, ValueError, IndexError, RuntimeError)
+"""What a model raises that asks more of a row than its length: as many separators, the places of an image, ..."""
 IDS: tuple[Ids, ...] = ("own", "longer")
 
 
@@ -66,7 +68,7 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
             return None
         try:
             plain = logits_of(model(**rows))
-        except (AssertionError, ValueError):  # it asks more of a row than its length: as many separators, ...
+        except UNLIKE:
             return "equal"
         for ids in IDS[:1] if choices else IDS:
             if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
@@ -107,7 +109,7 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             return "own"
         try:
             plain = logits_of(model(**rows))
-        except (AssertionError, ValueError):
+        except UNLIKE:
             return "equal"
         if plain.dim() > 2:  # one target a token: places meet
             return "own"

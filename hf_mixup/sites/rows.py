@@ -253,8 +253,12 @@ def ragged_rows(inputs: Mapping[str, Any], model: nn.Module, left: bool) -> dict
     places = seen[0].nonzero().flatten()
     if len(places) < 4:
         return None
-    whole, half = len(places), (len(places) + 1) // 2
-    kept = torch.cat([places[: half - 1], places[-1:]])  # the last token may be one that a head looks for
+    fixed = _named_tokens(model, ids)  # the places of an image are as many as before
+    gone_first = _inner_places({**rows, MASK: seen}, 0, True, fixed)[-(len(places) // 2) :]
+    if not len(gone_first):
+        return None
+    kept = places[~torch.isin(places, gone_first)]
+    whole, half = len(places), len(kept)
     at = places[whole - half :] if left else places[:half]
     gone = torch.ones_like(seen[0], dtype=torch.bool)
     gone[at] = False
