@@ -26,7 +26,7 @@ from hf_mixup.sweep.output import Swept, Trial, write_output
 from hf_mixup.sweep.study import done, next_trial, open_study, suggested
 from hf_mixup.sweep.watch import PruneCallback
 from hf_mixup.tasks.arguments import PAIRS, TaskArguments
-from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
+from hf_mixup.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.tasks.quiet import quiet
 from hf_mixup.tasks.settings import settings_of
 
@@ -86,6 +86,7 @@ def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
 def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prepared) -> None:
     """Refuse a method or layers that do not fit before the first run."""
     with quiet():
+        check_readable(prepared)
         model = prepared.build_model()
         for method in arguments.methods or [mixup.method]:
             layered = hasattr(METHODS[method], "_layers")

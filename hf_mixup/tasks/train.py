@@ -12,7 +12,7 @@ from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
 from hf_mixup.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
-from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare, score
+from hf_mixup.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score
 from hf_mixup.tasks.saved import save_task
 
 
@@ -29,6 +29,8 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         _train(task, mixup, args, checkpoint)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(output)) from None
+    except NoSpaceError:  # elsewhere, where the data is prepared
+        raise
     except Exception as error:
         if is_full(error, output):
             raise NoSpaceError(f"no space to store the run in {output}: {error}; {_way_on(output)}") from error
@@ -43,6 +45,7 @@ def _way_on(output: Path) -> str:
 
 def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None) -> None:
     prepared = prepare(task)
+    check_readable(prepared)
     set_seed(args.seed)  # the new weights are part of what the seed decides
     model = prepared.build_model()
     check_mixing(prepared, model, mixup)
