@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.compare.plan import Run, Setting
 from hf_mixup.compare.runs import determinants, run_args
-from hf_mixup.compare.store import Finished, key_of, load_run, run_folder
+from hf_mixup.compare.store import Finished, key_of, load_run, remove_dead_parts, run_folder
 from hf_mixup.compare.training import Failed, StopRun, train_one
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
@@ -66,6 +66,7 @@ def sweep(
     settings = settings_of(task, mixup, args) | {"sweep": _decisive(arguments)}
     study = open_study(output, metric, {key: value for key, value in settings.items() if key != "output_dir"})
     write_text(output / MARKER, json.dumps(asdict(arguments), indent=2) + "\n")
+    remove_dead_parts(output)
     swept = _Sweep(arguments, Setting("", 1.0, None, task, prepared), mixup, args, metric, study).run()
     write_output(output, swept, args, command, settings)
     return swept
