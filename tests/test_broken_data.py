@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import Dataset, Image
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Picture
 
 from hf_mixup import cli
@@ -189,3 +189,12 @@ def test_a_text_without_a_token_is_refused() -> None:
     rows = Dataset.from_dict({"text": ["a cat", ""], "label": [0, 1]})
     with pytest.raises(ValueError, match="text column 'text' holds '', which has no token"):
         tokenized(rows, Tokenizer(), TaskArguments(task=TEXT))
+
+
+def test_minus_1_is_a_class_unless_names_say_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + "a,-1\nb,0\nc,1\n" * 8)
+    assert load_splits(TaskArguments(task=TEXT, dataset=str(tmp_path / "rows.csv"))).label_names == ["-1", "0", "1"]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["x", "y"])})
+    Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features).save_to_disk(str(tmp_path / "rows"))
+    with pytest.raises(ValueError, match=r"rows, split 'train', row 2: label column 'label' is -1, .*no label"):
+        load_splits(TaskArguments(task=TEXT, dataset=str(tmp_path / "rows")))

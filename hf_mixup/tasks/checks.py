@@ -35,7 +35,7 @@ def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
         wrong, expected = _no_number, "a number"
         fits = not isinstance(feature, ClassLabel) and dtype.startswith(_NUMBERS)
     else:
-        wrong, expected = _no_class, "one class"
+        wrong, expected = (_no_name if isinstance(feature, ClassLabel) else _no_class), "one class"
         fits = isinstance(feature, (ClassLabel, Value)) and not dtype.startswith(_WITH_POINT)
     values = rows[column][:]
     _refuse_first(values, wrong, split, task, f"label column {column!r}")
@@ -56,9 +56,13 @@ def _refuse_first(values: Iterable[Any], wrong: Wrong, split: str, task: TaskArg
 def _no_class(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "is empty: give the row a class or drop it"
-    if isinstance(value, int) and value == -1:
-        return "is -1, which stands for no label: drop such rows, or leave the split out of test_splits"
     return None
+
+
+def _no_name(value: Any) -> str | None:
+    if value is not None and value < 0:
+        return f"is {value}, which stands for no label: drop such rows, or leave the split out of test_splits"
+    return _no_class(value)
 
 
 def _no_number(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from hf_mixup.tasks.paths import BUILDERS
 
 _JSON = (".json", ".jsonl")
+_OF_DATASETS = ("dataset_dict.json", "dataset_info.json", "state.json")  # beside what `save_to_disk` wrote
 _LOOKED_AT = 100  # rows that say what a column of a CSV file holds
 
 
@@ -19,7 +20,8 @@ def data_files(path: Path) -> list[Path]:
     """Return the files of data that a path names: itself, or those in its folder, with the tables of media files."""
     if path.is_file():
         return [path]
-    return [each for each in sorted(path.rglob("*")) if each.suffix in BUILDERS and each.is_file()]
+    found = (each for each in path.rglob("*") if each.suffix in BUILDERS and each.name not in _OF_DATASETS)
+    return sorted(each for each in found if each.is_file())
 
 
 def first_fault(files: Iterable[Path]) -> str | None:

@@ -33,13 +33,14 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         raise
     except Exception as error:
         if is_full(error, output):
-            raise NoSpaceError(f"no space to store the run in {output}: {error}; {_way_on(output)}") from error
+            told = f"no space to store the run in {output}: {error}; make room, and {_way_on(output)}"
+            raise NoSpaceError(told) from error
         raise
 
 
 def _way_on(output: Path) -> str:
     if not checkpoints_in(output):
-        return "no checkpoint is written yet (--save_steps says how often one is)"
+        return "start again: no checkpoint is written yet (--save_steps says how often one is)"
     return "go on from the last whole checkpoint with --resume_from_checkpoint true"
 
 
