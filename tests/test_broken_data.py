@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 
 from hf_mixup import cli
@@ -17,6 +18,7 @@ from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.data import load_splits
 from hf_mixup.tasks.prepare import check_readable, prepare
 from hf_mixup.tasks.text import tokenized
+from hf_mixup.tasks.video import VideoRows, load_video_processor
 from tests.conftest import TINY_RUN
 
 TEXT, TOKENS, NUMBER = "text-classification", "token-classification", "text-regression"
@@ -198,3 +200,14 @@ def test_minus_1_is_a_class_unless_names_say_otherwise(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features).save_to_disk(str(tmp_path / "rows"))
     with pytest.raises(ValueError, match=r"rows, split 'train', row 2: label column 'label' is -1, .*no label"):
         load_splits(TaskArguments(task=TEXT, dataset=str(tmp_path / "rows")))
+
+
+def test_a_broken_frame_of_a_clip_is_named() -> None:
+    frame, broken = io.BytesIO(), {"bytes": b"nonsense", "path": None}
+    Picture.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(frame, "PNG")
+    clip = [{"bytes": frame.getvalue(), "path": None}] * 4
+    features = Features({"video": List(Image()), "label": Value("int64")})
+    rows = Dataset.from_dict({"video": [clip, [*clip[:2], broken]], "label": [0, 1]}, features)
+    task = TaskArguments(task="video-classification", model_type="videomae", image_size=4, frames=2)
+    with pytest.raises(ValueError, match="row 1: frame 2 in column 'video': the picture cannot be read"):
+        VideoRows(rows, load_video_processor(task), task)[0]
