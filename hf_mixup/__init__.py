@@ -1,12 +1,15 @@
 """Mixup-style training for every Hugging Face model.
 
-The public names load on first use, so that `import hf_mixup` costs nothing and pulls in no optional package.
+The public names and the modules load on first use, so that `import hf_mixup` costs nothing and pulls in no optional
+package.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from hf_mixup.lazy import lazy_modules, module_names
 
 __version__ = "0.1.0"
 
@@ -26,6 +29,14 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    from hf_mixup import augment as augment
+    from hf_mixup import data as data
+    from hf_mixup import functional as functional
+    from hf_mixup import methods as methods
+    from hf_mixup import metrics as metrics
+    from hf_mixup import report as report
+    from hf_mixup import tasks as tasks
+    from hf_mixup import zoo as zoo
     from hf_mixup.callbacks import MixupCallback as MixupCallback
     from hf_mixup.collator import MixupCollator as MixupCollator
     from hf_mixup.config import MixupConfig as MixupConfig
@@ -38,13 +49,16 @@ if TYPE_CHECKING:
     from hf_mixup.trainer import MixupTrainerMixin as MixupTrainerMixin
 
 
+_load_module = lazy_modules(__name__, __path__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'hf_mixup' has no attribute {name!r}; its public names are {', '.join(__all__)}")
+        return _load_module(name)
     value = getattr(import_module(f"hf_mixup.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *module_names(__path__)})

@@ -203,7 +203,27 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--family", help="what the model is trained for, e.g. token-classification [the model's class]")
 
 
+def _look_ahead(arguments: Sequence[str], *flags: str) -> None:
+    """Refuse a configuration file that cannot be read, and paths in it or in these flags that are not there.
+
+    Commands do it first: what they need beside takes seconds to load.
+    """
+    from hf_mixup.files import read_config
+    from hf_mixup.tasks.paths import check_paths
+
+    values, rest = {}, list(arguments)
+    if rest and not rest[0].startswith("-"):
+        values = read_config(Path(rest.pop(0)))
+    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for flag in flags:
+        parser.add_argument(f"--{flag}", nargs="?", const=None)
+    named, _ = parser.parse_known_args(rest)
+    values |= vars(named)
+    check_paths({flag: values[flag] for flag in flags if flag in values})
+
+
 def _train(arguments: list[str]) -> None:
+    _look_ahead(arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
     from hf_mixup.config import MixupConfig
     from hf_mixup.tasks import TaskArguments, parse_settings
 
@@ -214,6 +234,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
+    _look_ahead(arguments, "dataset", "model", "output_dir")
     from hf_mixup.compare.arguments import CompareArguments
     from hf_mixup.config import MixupConfig
     from hf_mixup.tasks import TaskArguments, parse_settings
@@ -233,9 +254,11 @@ def _again(command: str, arguments: list[str]) -> str:
 
 
 def _evaluate(arguments: list[str]) -> None:
+    from hf_mixup.compare.store import is_comparison
     from hf_mixup.config import MixupConfig
     from hf_mixup.evaluation.arguments import EvaluateArguments
     from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.tasks.saved import check_folder
 
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(
@@ -246,18 +269,17 @@ def _evaluate(arguments: list[str]) -> None:
     parser = _Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--output_dir", type=Path)
     own, rest = parser.parse_known_args(rest)
-    defaults: dict[str, object] = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
-    from hf_mixup.evaluation.comparison import is_comparison, stored_runs
-
     several = is_comparison(checkpoint)
+    if not several:
+        check_folder(checkpoint)
+    _look_ahead(rest, "dataset")
+    defaults: dict[str, object] = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
     if not rest or rest[0].startswith("-"):
-        from hf_mixup.evaluation.checkpoint import check_folder
-
         folder = Path(checkpoint)
         if several:
+            from hf_mixup.evaluation.comparison import stored_runs
+
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
-        else:
-            check_folder(checkpoint)
         defaults |= _kept_task(folder, rest)
     types = [EvaluateArguments, TaskArguments, MixupConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
@@ -277,6 +299,10 @@ def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
 
     kept, seed = saved_task(folder)
     if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in arguments}:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no such folder of a model: {folder}; for one on the Hub name a CONFIG, or --task and --dataset"
+            )
         raise ValueError(f"{folder} does not tell its task and data: name a CONFIG, or --task and --dataset")
     return kept
 
@@ -290,6 +316,7 @@ def _kept_mixing(folder: Path) -> dict[str, object]:
 
 
 def _sweep(arguments: list[str]) -> None:
+    _look_ahead(arguments, "dataset", "model", "output_dir")
     from hf_mixup.config import MixupConfig
     from hf_mixup.sweep.arguments import SweepArguments
     from hf_mixup.tasks import TaskArguments, parse_settings
@@ -308,6 +335,7 @@ def _preview(arguments: list[str]) -> None:
     parser = _Parser(add_help=False, allow_abbrev=False)
     _add_output(parser)
     own, rest = parser.parse_known_args(arguments)
+    _look_ahead(rest, "dataset", "model")
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], rest)
     from hf_mixup.tasks.preview import preview
 
@@ -317,15 +345,16 @@ def _preview(arguments: list[str]) -> None:
 def _playground(arguments: list[str]) -> None:
     from hf_mixup.config import MixupConfig
     from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.tasks.saved import check_folder
 
     parser = _Parser(add_help=False, allow_abbrev=False)
     _add_place(parser)
     own, rest = parser.parse_known_args(arguments)
+    _look_ahead(rest, "dataset")
+    if own.model is not None:
+        check_folder(own.model)
     defaults: dict[str, object] = {}
     if own.model is not None and (not rest or rest[0].startswith("-")):
-        from hf_mixup.evaluation.checkpoint import check_folder
-
-        check_folder(own.model)
         folder = Path(own.model)
         defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
     types = [TaskArguments, MixupConfig, _training_arguments()]
@@ -360,6 +389,9 @@ def _check(arguments: list[str]) -> int:
     parser = _Parser(prog="hf-mixup check", add_help=False, allow_abbrev=False)
     _add_model(parser)
     chosen = parser.parse_args(arguments)
+    from hf_mixup.tasks.saved import check_there
+
+    check_there(chosen.model)
     from hf_mixup.methods import METHODS, unknown
 
     if chosen.method is not None and chosen.method not in METHODS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,50 @@ def write_text(path: Path, text: str) -> None:
         except OSError:  # a full disk must not be filled with parts
             os.unlink(file.name)
             raise
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be made or written, before anything is computed for it.
+
+    Raises:
+        ValueError: naming the part of the path that is in the way.
+
+    >>> check_writable(Path(tempfile.mkdtemp(), "runs", "mine"))  # is made when there is something to write
+    >>> check_writable(Path(__file__, "mine"))
+    Traceback (most recent call last):
+    ...
+    ValueError: output_dir: ... cannot be made, as ...files.py is a file: name another with --output_dir
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not there.is_dir():
+        found = "a file" if there.is_file() else "no folder"
+        way = f"cannot be made, as {there} is {found}" if there != folder else f"is {found}"
+        raise ValueError(f"output_dir: {folder} {way}: name another with --output_dir")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"output_dir: nothing can be written into {there} ({error.strerror}): name another with --output_dir"
+        ) from error
+
+
+class NoSpaceError(OSError):
+    """Results cannot be stored: to go on would be for nothing."""
+
+
+def is_full(error: Exception, folder: Path) -> bool:
+    """Whether an error came of a full disk, seen from the folder that was written into.
+
+    safetensors and torch say so in errors of their own.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device"), Path("runs")), is_full(KeyError("x"), Path("runs"))
+    (True, False)
+    """
+    if is_disk_full(error):
+        return True
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    return "No space left" in str(error) or shutil.disk_usage(existing).free < 2**20
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -15,8 +15,8 @@ from hf_mixup.metrics import compute_metrics
 from hf_mixup.tasks import TaskArguments, parse_settings
 from hf_mixup.tasks.audio import AudioCollator, AudioRows, load_audio_model, load_feature_extractor
 from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.train import checkpoint_to_resume
 
 
 def main() -> None:

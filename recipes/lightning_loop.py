@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, TrainingArguments, default_data_collat
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.metrics import calibration_metrics
 from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.tasks.data import load_splits
 from hf_mixup.tasks.image import ImageRows, load_image_model, load_image_processor
-from hf_mixup.tasks.train import checkpoint_to_resume
 
 
 class MixedClassifier(L.LightningModule):

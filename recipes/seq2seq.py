@@ -14,10 +14,10 @@ from hf_mixup import MixupConfig, MixupTrainer
 from hf_mixup.metrics import language_metrics, token_scores
 from hf_mixup.tasks import TaskArguments, parse_settings
 from hf_mixup.tasks.card import write_card
+from hf_mixup.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.tasks.data import load_splits
 from hf_mixup.tasks.language import load_seq2seq_model, translated
 from hf_mixup.tasks.text import load_tokenizer
-from hf_mixup.tasks.train import checkpoint_to_resume
 
 
 def main() -> None:

@@ -277,13 +277,14 @@ def test_channels_last_keeps_its_format() -> None:
 
 @pytest.mark.parametrize("method", ["embedding", "manifold", "features"])
 def test_peft_gives_the_loss_of_the_base_model(method: str) -> None:
-    from peft import LoraConfig, get_peft_model
-
+    peft = pytest.importorskip("peft")
     batch = batch_of("bert", lengths=True)
     base = build("bert").eval()
     with Mixup(method)(base, batch) as mixed:
         expected = mixed.loss(base(**mixed.inputs))
-    lora = get_peft_model(build("bert"), LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"])).eval()
+    lora = peft.get_peft_model(
+        build("bert"), peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"])
+    ).eval()
     with Mixup(method)(lora, batch) as mixed:
         found = mixed.loss(lora(**mixed.inputs))
     torch.testing.assert_close(found, expected)

@@ -64,7 +64,8 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     work = ["tasks.train.train", "compare.main.compare", "sweep.main.sweep", "tasks.preview.preview"]
     for function in (*work, "evaluation.main.evaluate", "playground.main.playground"):
         monkeypatch.setattr(f"hf_mixup.{function}", lambda *given, **named: begun.append(given))
-    monkeypatch.setattr("hf_mixup.evaluation.checkpoint.check_folder", lambda *given: None)
+    for checked in ("tasks.saved.check_folder", "tasks.saved.check_there", "tasks.paths.check_there"):
+        monkeypatch.setattr(f"hf_mixup.{checked}", lambda *given: None)
     monkeypatch.setattr("hf_mixup.tasks.saved.saved_task", lambda *given: ({}, 0))
     monkeypatch.chdir(ROOT)
     return begun

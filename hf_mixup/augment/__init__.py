@@ -6,8 +6,10 @@ applies them to pictures, masks, boxes, captions, sound, frames and timed text a
 (random, looks at the whole row) from `apply` (deterministic), so that a draw can be injected, replayed and tested.
 
 torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples sound, librosa stretches it (extra
-``audio``); all are imported on first use.
+``audio``); all are imported on first use, as is `hf_mixup.augment.tta`, which averages a model's scores over views.
 """
+
+from hf_mixup.lazy import lazy_modules
 
 from .base import Transform
 from .color import ColorJitter, JitterParams
@@ -43,3 +45,5 @@ __all__ = [
     "read_row",
     "write_row",
 ]
+
+__getattr__ = lazy_modules(__name__, __path__)

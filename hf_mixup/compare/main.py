@@ -16,15 +16,13 @@ from hf_mixup.compare.judge import Judged, judge
 from hf_mixup.compare.output import best_of, publish, results_of, write_results
 from hf_mixup.compare.page import Origin, write_report
 from hf_mixup.compare.plan import Plan, make_plan
-from hf_mixup.compare.store import Finished
+from hf_mixup.compare.store import MARKER, Finished, remove_dead_parts
 from hf_mixup.compare.training import Failed, Outcomes, train_all
 from hf_mixup.config import MixupConfig
-from hf_mixup.files import write_text
+from hf_mixup.files import check_writable, write_text
 from hf_mixup.report.results import controls
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.settings import settings_of
-
-MARKER = "compare.json"  # tells a comparison's folder from others
 
 
 def compare(
@@ -76,6 +74,7 @@ def compare(
         raise ValueError(f"select_by={select_by!r} does not score {task.task}: {', '.join(plan.prepared.metrics)} do")
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / MARKER, json.dumps(asdict(comparison), indent=2) + "\n")
+    remove_dead_parts(output)
     outcomes = train_all(plan, args)
     _refuse_if_all_failed(outcomes)
     judged = [judge(setting, outcomes) for setting in plan.settings]
@@ -93,8 +92,7 @@ def compare(
 
 
 def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: {output} is a file")
+    check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"output_dir: {output} is not empty and holds no comparison: name another with --output_dir")
 

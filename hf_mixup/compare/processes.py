@@ -95,7 +95,8 @@ def _picklable(made: Made) -> tuple[Any, ...]:
 
 def _work(device: str, made: tuple[Any, ...], jobs: Any, messages: Any) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # before anything here asks for a device
-    from hf_mixup.compare.training import Failed, NoSpaceError, train_one
+    from hf_mixup.compare.training import Failed, train_one
+    from hf_mixup.files import NoSpaceError
 
     comparison, task, mixup, kind, values = made
     args, own = kind(**values), os.getpid()

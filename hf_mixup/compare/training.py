@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from hf_mixup.compare.plan import Plan, Run
 from hf_mixup.compare.processes import FullError, cuda_devices, run_side_by_side
 from hf_mixup.compare.runs import WatchCallback, run_args, train_run
 from hf_mixup.compare.store import Finished, load_run, whole_or_nothing
-from hf_mixup.files import is_disk_full
+from hf_mixup.files import NoSpaceError, is_full
 from hf_mixup.tasks.quiet import quiet
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
@@ -36,10 +35,6 @@ Outcomes = dict[Run, Finished | Failed]
 
 class StopRun(Exception):
     """Raised by a callback to give a run up; nothing of it is stored."""
-
-
-class NoSpaceError(OSError):
-    """Results cannot be stored: to train on would be for nothing."""
 
 
 def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
@@ -115,18 +110,10 @@ def train_one(
     except StopRun:
         raise
     except Exception as error:  # whatever a run dies of, the others go on
-        if _no_space(error, run.folder):
+        if is_full(error, run.folder):
             raise NoSpaceError(f"no space to store {run.variant.label}, seed {run.seed}: {error}") from error
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Failed(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
-
-
-def _no_space(error: Exception, folder: Path) -> bool:
-    """Whether the disk is full; safetensors and torch say so in errors of their own."""
-    if is_disk_full(error):
-        return True
-    existing = next(parent for parent in folder.parents if parent.exists())
-    return "No space left" in str(error) or shutil.disk_usage(existing).free < 2**20
 
 
 class Progress:

@@ -28,33 +28,7 @@ AUTO: dict[str, Any] = {
     TOKENS: AutoModelForTokenClassification,
     AUDIO: AutoModelForAudioClassification,
 }
-_ADAPTER = "adapter_config.json"
 _MATTERS = (".safetensors", ".bin", ".json", ".txt", ".model")  # not the card, which an evaluation changes
-
-
-def check_folder(checkpoint: str) -> None:
-    """Refuse a folder without a model; what is no folder may be a name on the Hub.
-
-    Raises:
-        FileNotFoundError: for a path that is not there, or a folder without `config.json`.
-        ValueError: for a folder of a comparison (naming the models in it), or of an adapter.
-    """
-    path = Path(checkpoint)
-    if not path.is_dir():
-        if path.exists() or path.is_absolute() or checkpoint.startswith(".") or checkpoint.count("/") > 1:
-            raise FileNotFoundError(f"no such folder of a model: {checkpoint}")
-        return
-    if (path / _ADAPTER).is_file():
-        raise ValueError(
-            f"{checkpoint} holds an adapter: merge it into its model (merge_and_unload, then save_pretrained with the "
-            "tokenizer) and evaluate that"
-        )
-    if (path / "config.json").is_file():
-        return
-    inside = sorted(str(each.parent) for each in path.glob("**/config.json"))
-    if inside:
-        raise ValueError(f"{checkpoint} holds no model itself, but folders with one: name {', '.join(inside[:4])}")
-    raise FileNotFoundError(f"{checkpoint} holds no model: there is no config.json")
 
 
 def run_label(checkpoint: str) -> tuple[str, int]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.compare.judge import REFITTED
-from hf_mixup.compare.main import MARKER
 from hf_mixup.compare.store import load_run, run_folder
 from hf_mixup.evaluation.main import RESULTS
 
@@ -26,11 +25,6 @@ class StoredRun:
     seed: int
     folder: Path | None
     reason: str = ""
-
-
-def is_comparison(folder: str | Path) -> bool:
-    """Whether a folder is one that `hf-mixup compare` left."""
-    return (Path(folder) / MARKER).is_file()
 
 
 def stored_runs(comparison: Path) -> list[StoredRun]:

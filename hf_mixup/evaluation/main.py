@@ -13,13 +13,13 @@ from transformers import TrainingArguments
 import hf_mixup
 from hf_mixup.augment.tta import View
 from hf_mixup.evaluation.arguments import OOD, EvaluateArguments
-from hf_mixup.evaluation.checkpoint import check_folder, files_of, load_model, of_checkpoint, relabelled, run_label
+from hf_mixup.evaluation.checkpoint import files_of, load_model, of_checkpoint, relabelled, run_label
 from hf_mixup.evaluation.disturbances import checked_suites
 from hf_mixup.evaluation.parts import Parts, Subject
 from hf_mixup.evaluation.rows import Scorer
 from hf_mixup.evaluation.store import Finished
 from hf_mixup.evaluation.views import parse_views
-from hf_mixup.files import write_text
+from hf_mixup.files import check_writable, write_text
 from hf_mixup.report.evaluation import (
     BY_LEVEL,
     add_evaluation_section,
@@ -31,6 +31,7 @@ from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.data import Splits, load_splits
 from hf_mixup.tasks.prepared import PREPARE, Prepared
 from hf_mixup.tasks.quiet import quiet
+from hf_mixup.tasks.saved import check_folder
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
 
@@ -122,14 +123,13 @@ def output_folder(output: Path | None, checkpoint: str) -> Path:
     """Return where results go, by default `evaluation` in the folder that is evaluated.
 
     Raises:
-        ValueError: for a file, or a folder with something else in it.
+        ValueError: for one that cannot be written, or a folder with something else in it.
     """
     if output is None:
         if not Path(checkpoint).is_dir():
             raise ValueError(f"{checkpoint} is no folder to leave results in: name one with --output_dir")
         output = Path(checkpoint) / "evaluation"
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: {output} is a file")
+    check_writable(output)
     ours = {PARTS, RESULTS}
     if output.is_dir() and any(output.iterdir()) and not ours & {each.name for each in output.iterdir()}:
         raise ValueError(f"output_dir: {output} is not empty and holds no evaluation: name another with --output_dir")

@@ -11,7 +11,6 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.evaluation.arguments import EvaluateArguments
-from hf_mixup.evaluation.checkpoint import check_folder
 from hf_mixup.evaluation.comparison import StoredRun, stored_runs
 from hf_mixup.evaluation.main import (
     PARTS,
@@ -32,6 +31,7 @@ from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.data import Splits
 from hf_mixup.tasks.prepared import Prepared
 from hf_mixup.tasks.quiet import quiet
+from hf_mixup.tasks.saved import check_folder
 
 DIFFERENCES = "differences.json"
 

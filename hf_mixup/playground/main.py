@@ -10,7 +10,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from hf_mixup.config import MixupConfig
-from hf_mixup.evaluation.checkpoint import check_folder, load_model, of_checkpoint, relabelled
+from hf_mixup.evaluation.checkpoint import load_model, of_checkpoint, relabelled
 from hf_mixup.playground.page import Page
 from hf_mixup.playground.show import VIEWS
 from hf_mixup.playground.stage import Stage, fitting_methods
@@ -19,6 +19,7 @@ from hf_mixup.tasks.data import load_splits
 from hf_mixup.tasks.prepare import check_mixing
 from hf_mixup.tasks.prepared import PREPARE
 from hf_mixup.tasks.quiet import quiet
+from hf_mixup.tasks.saved import check_folder
 
 _ROWS = 100  # to choose from
 _UNTRAINED = (

@@ -176,6 +176,9 @@ class ModelSites:
         self.checked: set[Any] = set()  # what the self-test has passed, see `check`
         self.found: dict[str, Any] = {}  # parts of the model that were looked for, by name of the room that did
 
+    def __reduce__(self) -> tuple[type[ModelSites], tuple[()]]:
+        return ModelSites, ()  # a copy of the model, or one read back, finds its own
+
     def after(self, module: nn.Module, kind: type[Site] = Site) -> Any:
         """Return the site of a kind at the output of a module."""
         return self._site(module, "after", kind)
@@ -221,9 +224,16 @@ class ModelSites:
         self._sites.clear()
 
 
-_MODELS: WeakKeyDictionary[nn.Module, ModelSites] = WeakKeyDictionary()
+_KEPT_AS = "_mixup_sites"
 
 
 def sites_of(model: nn.Module) -> ModelSites:
-    """Return the sites of a model, the same object for each call."""
-    return _MODELS.setdefault(model, ModelSites())
+    """Return the sites of a model, the same object for each call.
+
+    They lie in the model itself: they know parts of it, and a table of the module (even one with weak keys) would keep
+    it in memory for ever.
+    """
+    found = vars(model).get(_KEPT_AS)
+    if found is None:
+        found = vars(model)[_KEPT_AS] = ModelSites()
+    return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +56,6 @@ def is_dual_encoder(model: nn.Module) -> bool:
 
 
 SCALES = ("temperature", "logit_scale", "logit_scale_a", "logit_scale_t")
-_OWNERS: WeakKeyDictionary[nn.Module, dict[str, nn.Module]] = WeakKeyDictionary()
 
 
 def scale_owners(model: nn.Module) -> dict[str, nn.Module]:
@@ -65,15 +63,16 @@ def scale_owners(model: nn.Module) -> dict[str, nn.Module]:
 
     Owners rather than parameters, because wrappers like FSDP put others in their place.
     """
-    if model not in _OWNERS:
+    known = sites_of(model).found
+    if "scales" not in known:
         found = {
             name: module
             for module in reversed(list(model.modules()))  # the outermost counts
             for name, _ in module.named_parameters(recurse=False)
             if name in (*SCALES, "logit_bias")
         }
-        _OWNERS[model] = found if set(SCALES) & set(found) else {}
-    return _OWNERS[model]
+        known["scales"] = found if set(SCALES) & set(found) else {}
+    return known["scales"]
 
 
 def embeds_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:

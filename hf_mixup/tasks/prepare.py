@@ -31,6 +31,18 @@ def prepare(task: TaskArguments) -> Prepared:
     return PREPARE[task.task](task, load_splits(task))
 
 
+def check_readable(prepared: Prepared) -> None:
+    """Read the first row of every split, and with it all that are kept in memory, before a model is built.
+
+    A broken file in a test split would be found only after the training.
+
+    Raises:
+        ValueError: for a file that cannot be read.
+    """
+    for rows in (prepared.train, *prepared.evaluated.values()):
+        rows[0]
+
+
 def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig) -> None:
     """Mix one small batch, so that a method that does not fit the model or the data is refused before training.
 

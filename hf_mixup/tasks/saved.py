@@ -12,6 +12,45 @@ from hf_mixup.tasks.arguments import TaskArguments
 
 TASK_FILE = "task.json"
 _OF_COMPARE = "result.json"
+_ADAPTER = "adapter_config.json"
+
+
+def check_there(checkpoint: str) -> None:
+    """Refuse a path that is not there; a word, or two with a slash between them, may be a name on the Hub.
+
+    Raises:
+        FileNotFoundError: naming it.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        return
+    local = path.is_absolute() or checkpoint.startswith((".", "~")) or checkpoint.count("/") > 1
+    if path.exists() or local or ("/" in checkpoint and path.parent.is_dir()):
+        raise FileNotFoundError(f"no such folder of a model: {checkpoint}")
+
+
+def check_folder(checkpoint: str) -> None:
+    """Refuse a folder without a model; what is no folder may be a name on the Hub.
+
+    Raises:
+        FileNotFoundError: for a path that is not there, or a folder without `config.json`.
+        ValueError: for a folder of a comparison (naming the models in it), or of an adapter.
+    """
+    check_there(checkpoint)
+    path = Path(checkpoint)
+    if not path.is_dir():
+        return
+    if (path / _ADAPTER).is_file():
+        raise ValueError(
+            f"{checkpoint} holds an adapter: merge it into its model (merge_and_unload, then save_pretrained with the "
+            "tokenizer) and evaluate that"
+        )
+    if (path / "config.json").is_file():
+        return
+    inside = sorted(str(each.parent) for each in path.glob("**/config.json"))
+    if inside:
+        raise ValueError(f"{checkpoint} holds no model itself, but folders with one: name {', '.join(inside[:4])}")
+    raise FileNotFoundError(f"{checkpoint} holds no model: there is no config.json")
 
 
 def save_task(folder: Path, task: TaskArguments, seed: int) -> None:

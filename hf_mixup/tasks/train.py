@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from transformers import TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_mixup.config import MixupConfig
+from hf_mixup.files import NoSpaceError, is_full
 from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare, score
+from hf_mixup.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
+from hf_mixup.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score
 from hf_mixup.tasks.saved import save_task
 
 
@@ -21,9 +22,31 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
     Raises:
         ValueError: for settings, data or an output folder that do not fit.
         FileNotFoundError, ImportError: for data or an optional package that is missing.
+        NoSpaceError, KeyboardInterrupt: if the disk is full, or after Ctrl-C, saying how to go on.
     """
-    checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)
+    checkpoint, output = checkpoint_to_resume(args, task.overwrite_output_dir), Path(str(args.output_dir))
+    try:
+        _train(task, mixup, args, checkpoint)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_way_on(output)) from None
+    except NoSpaceError:  # elsewhere, where the data is prepared
+        raise
+    except Exception as error:
+        if is_full(error, output):
+            told = f"no space to store the run in {output}: {error}; make room, and {_way_on(output)}"
+            raise NoSpaceError(told) from error
+        raise
+
+
+def _way_on(output: Path) -> str:
+    if not checkpoints_in(output):
+        return "start again: no checkpoint is written yet (--save_steps says how often one is)"
+    return "go on from the last whole checkpoint with --resume_from_checkpoint true"
+
+
+def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None) -> None:
     prepared = prepare(task)
+    check_readable(prepared)
     set_seed(args.seed)  # the new weights are part of what the seed decides
     model = prepared.build_model()
     check_mixing(prepared, model, mixup)
@@ -42,38 +65,3 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         save_task(Path(str(args.output_dir)), task, args.seed)
         print(comparison_table(results, metrics=prepared.metrics))
         print(f"\nmodel and metrics: {args.output_dir}")
-
-
-def checkpoint_to_resume(args: TrainingArguments, overwrite: bool = False) -> str | None:
-    """Return the checkpoint that `resume_from_checkpoint` (a path, or true for the last one) asks for.
-
-    Raises:
-        ValueError: if there is no such checkpoint, or the output folder holds files and nothing says to go on.
-
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> checkpoint_to_resume(TrainingArguments(folder)) is None  # an empty folder: start anew
-    True
-    >>> checkpoint_to_resume(TrainingArguments(folder, resume_from_checkpoint="true"))
-    Traceback (most recent call last):
-    ...
-    ValueError: resume_from_checkpoint: ... holds no checkpoint
-    """
-    wanted, output = args.resume_from_checkpoint, Path(str(args.output_dir))
-    if wanted is not None and str(wanted).lower() not in ("true", "false"):
-        if not Path(wanted).is_dir():
-            raise ValueError(f"resume_from_checkpoint: no such folder: {wanted}")
-        return str(wanted)
-    if str(wanted).lower() == "true":
-        last = get_last_checkpoint(str(output)) if output.is_dir() else None
-        if last is None:
-            raise ValueError(f"resume_from_checkpoint: {output} holds no checkpoint")
-        return last
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"output_dir: {output} is a file")
-    if not overwrite and output.is_dir() and any(output.iterdir()):
-        raise ValueError(
-            f"output_dir: {output} is not empty: go on with --resume_from_checkpoint true, train into it with "
-            "--overwrite_output_dir, or name another"
-        )
-    return None
