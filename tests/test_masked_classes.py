@@ -34,9 +34,7 @@ def check_finite(loss: Tensor, logits: Tensor, value: float | None = None) -> No
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_two_targets_one_of_them_masked(
-    dtype: torch.dtype, compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_targets_one_of_them_masked(dtype: torch.dtype, compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if compiled:  # the form that has no backward pass of its own
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     logits, own, other = leaf(dtype=dtype), torch.tensor([0]), torch.tensor([2])
