@@ -118,7 +118,8 @@ def test_one_row_by_hand(reference, brier):
     assert got["nll"] == pytest.approx(-math.log(probability))
     assert got["brier"] == pytest.approx(brier)
     assert got["ece"] == got["ece_mass"] == pytest.approx(abs(hit - 0.8))
-    assert all(math.isnan(got[name]) for name in KEYS[5:]), "one row cannot be split for the temperature"
+    assert got["temperature"] == metrics.fit_temperature(np.log([[0.8, 0.1, 0.1]]), [reference])
+    assert all(math.isnan(got[name]) for name in KEYS[6:]), "one row cannot be split for the temperature"
 
 
 def test_ece_by_hand():

@@ -340,8 +340,10 @@ def _scaled(log_probs: FloatArray, temperature: float) -> FloatArray:
     return log_softmax(log_probs / temperature, axis=1)
 
 
-def _cross_fitted(log_probs: FloatArray, labels: IntArray, seed: int) -> FloatArray:
-    """Scale each part of the rows with the temperature of all others."""
+def _cross_fitted(log_probs: FloatArray, labels: IntArray, seed: int) -> FloatArray | None:
+    """Scale each part of the rows with the temperature of all others; None for a single row."""
+    if len(labels) < 2:
+        return None
     scaled = np.empty_like(log_probs)
     for part in folds(len(labels), seed):
         others = np.ones(len(labels), dtype=bool)
@@ -367,7 +369,7 @@ def calibration_metrics(
     `temperature`; fitted on separate validation rows (`calibration_logits`, in the same form as `predictions`, and
     `calibration_references`); or else cross-fitted: the rows are split at random with `seed` into ten parts (of 2000
     rows or more, two), each is scaled with the temperature of all others, and all are judged together. `temperature`
-    is then that of all rows. A single row cannot be split: the last three are then NaN.
+    is then that of all rows. A single row cannot be split: the last two are then NaN.
 
     Args:
         predictions: [..., C] logits, or probabilities with `from_logits=False`.
@@ -396,10 +398,8 @@ def calibration_metrics(
         if not (temperature > 0 and np.isfinite(temperature)):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
         scaled = _scaled(log_probs, temperature)
-    elif len(labels) > 1:
-        scaled, temperature = _cross_fitted(log_probs, labels, seed), _fitted(log_probs, labels)
     else:
-        scaled, temperature = None, np.nan
+        scaled, temperature = _cross_fitted(log_probs, labels, seed), _fitted(log_probs, labels)
 
     return {
         "accuracy": accuracy(log_probs, labels),
