@@ -178,3 +178,24 @@ def test_training_a_head_that_masks_a_class() -> None:
     assert loss.item() == pytest.approx(model(**batch)["loss"].item())
     assert model.linear.weight.grad is not None
     assert model.linear.weight.grad.isfinite().all()
+
+
+def test_views_and_scores_of_a_head_that_masks_a_class() -> None:
+    from types import SimpleNamespace
+
+    from hf_mixup.augment.tta import TestTimeAugmentation, View
+    from hf_mixup.metrics import calibration_metrics, compute_metrics
+
+    torch.manual_seed(0)
+    model, pixels = Head().eval(), torch.randn(6, 1, 2, 2)
+    flip = View("flip", lambda model, batch: {**batch, "pixel_values": batch["pixel_values"].flip(-1)})
+    for average in ("logits", "log_probabilities", "probabilities"):
+        views = TestTimeAugmentation(model, [View("own"), flip], average=average)
+        logits = views(pixel_values=pixels).logits
+        assert logits[:, :2].isfinite().all()
+        assert (logits[:, 2] == -math.inf).all()
+    labels = logits.argmax(-1)
+    scored = compute_metrics(SimpleNamespace(predictions=logits.numpy(), label_ids=labels.numpy()))  # type: ignore[arg-type]
+    two = calibration_metrics(logits[:, :2].numpy(), labels.numpy())
+    assert scored == pytest.approx(two)
+    assert calibration_metrics(logits.numpy(), labels.numpy() * 0 + 2)["nll"] == math.inf

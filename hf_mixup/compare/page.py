@@ -50,7 +50,8 @@ _LONG = 220  # characters of a text there
 _READING = (
     "Below the scores stands each method minus a control, with its 95 % interval over test rows and seeds; p is "
     "corrected for the number of comparisons with this control. Better and worse is what both interval and test are "
-    "sure of. The calibration error counts noise as error, the more the fewer the rows."
+    "sure of; elsewhere these seeds do not tell the two apart, which does not make them equal. The calibration error "
+    "counts noise as error, the more the fewer the rows."
 )
 _BARS = "The arrow points to the better values; bars are standard deviations over seeds."
 
