@@ -97,15 +97,15 @@ def _pair_losses(
     """Return both cross-entropies of each place, [...] and [...]."""
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     weights = None if class_weights is None else class_weights.to(scores)
-    uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1) if smoothing else 0.0
+    uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1) if smoothing else None
 
     def loss(labels: Tensor) -> Tensor:
         kept = labels != IGNORE_INDEX
         label = labels.where(kept, 0)
         hard = -scores.gather(-1, label.unsqueeze(-1)).squeeze(-1)
         hard = hard if weights is None else weighted(weights[label], hard)
-        if smoothing:  # all of it, perhaps: then the label itself counts nothing
-            hard = smoothing * uniform + ((1 - smoothing) * hard if smoothing < 1 else 0.0)
+        if uniform is not None:  # with a smoothing of 1 the label itself counts nothing
+            hard = smoothing * uniform + (1 - smoothing) * hard if smoothing < 1 else uniform
         return torch.where(kept, hard, 0.0)
 
     return loss(own), loss(other)

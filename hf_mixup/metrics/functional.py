@@ -397,7 +397,7 @@ def calibration_metrics(
     if temperature is not None:
         if not (temperature > 0 and np.isfinite(temperature)):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
-        scaled = _scaled(log_probs, temperature)
+        scaled: FloatArray | None = _scaled(log_probs, temperature)
     else:
         scaled, temperature = _cross_fitted(log_probs, labels, seed), _fitted(log_probs, labels)
 

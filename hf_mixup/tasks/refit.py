@@ -41,5 +41,6 @@ def refitted(predictions: Sequence[Any], temperature: float) -> dict[str, float]
     """
     if not (np.isfinite(temperature) and np.isfinite(predictions[0]).all()):
         return dict.fromkeys((*REFITTED, "temperature"), float("nan"))
-    rows = class_sums(*predictions, temperature=temperature)
+    logits, labels = predictions
+    rows = class_sums(logits, labels, temperature)
     return {**{name: float(rows.score(name)) for name in REFITTED}, "temperature": temperature}
