@@ -106,7 +106,8 @@ def verdict(differences: Mapping[str, Difference]) -> str:
         text += f"; after a temperature refit {_clauses(after)}"
     seeds = next(iter(known.values())).seeds
     scope = [f"{seeds} seeds"] if seeds > 1 and f"{seeds} seeds" not in text else []
-    scope += _reservations(known)
+    told = {_WORDS.get(name, name): difference for name, difference in known.items()}
+    scope += _reservations(told | {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()})
     return f"{text} ({'; '.join(scope)})" if scope else text
 
 
@@ -150,10 +151,10 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _reservations(known: Mapping[str, Difference]) -> list[str]:
-    """Return what the intervals leave out: other trainings, or other test rows."""
+    """Return what the intervals leave out, of scores by their words: other trainings, or other test rows."""
     if next(iter(known.values())).seeds == 1:
         return ["one seed: of this training only"]
-    given = [_WORDS.get(name, name) for name, difference in known.items() if not difference.rows]
+    given = [name for name, difference in known.items() if not difference.rows]
     if not given:
         return []
     return ["the test rows taken as given" + (f" for {_listed(given)}" if len(given) < len(known) else "")]
