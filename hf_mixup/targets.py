@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
+from hf_mixup.functional.targets import weighted
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Further = tuple[tuple[Tensor, Tensor], ...]
@@ -267,9 +268,9 @@ def dense_targets(
     tensor([[0.5000, 0.2500, 0.2500]])
     """
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    targets = beside(lam, own) * own + beside(rest_of(lam, further), own) * rest
+    targets = weighted(beside(lam, own), own) + weighted(beside(rest_of(lam, further), own), rest)
     for label, weight in further:
-        targets = targets + beside(weight, own) * _dense(label, classes, kind, smoothing)
+        targets = targets + weighted(beside(weight, own), _dense(label, classes, kind, smoothing))
     return targets
 
 

@@ -34,6 +34,7 @@ from hf_mixup.tasks.arguments import (
     TaskArguments,
 )
 from hf_mixup.tasks.checks import check_labels, check_media, check_texts
+from hf_mixup.tasks.dividing import divided
 from hf_mixup.tasks.faults import check_utf8, data_files, first_fault, source_of
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
 from hf_mixup.tasks.paths import BUILDERS, check_dataset
@@ -109,15 +110,13 @@ def load_splits(task: TaskArguments) -> Splits:
         _check_rows(data[split], split, task)
     # Before any rows are drawn, so that errors count rows as the user does.
     parts = {split: _INPUTS[task.task](data[split], split, task) for split in used}
-    if validation is None:
-        parts[task.train_split], drawn = _divided(parts[task.train_split], task)
-    else:
-        drawn = parts[validation]
-    parts = {"train": parts[task.train_split], "validation": drawn, **{test: parts[test] for test in tests}}
     names: list[str] = []
     if task.task in _LABELS:
         parts, names = _LABELS[task.task](parts, task)
-    train = _at_most(parts.pop("train"), task.max_train_samples)
+    train = parts[task.train_split]
+    train, drawn = divided(train, task) if validation is None else (train, parts[validation])
+    parts = {"validation": drawn, **{test: parts[test] for test in tests}}
+    train = _at_most(train, task.max_train_samples)
     if task.few_shot:
         train = few_per_class(train, task.few_shot, task.few_shot_seed, task, names)
     if task.label_noise:
@@ -221,13 +220,6 @@ def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, li
         if name is not None and name not in data:
             raise ValueError(f"the data set has no split {name!r}: {did_you_mean(name, data)}")
     return task.validation_split or ("validation" if "validation" in data else None), tests
-
-
-def _divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
-    if len(train) < 2:
-        raise ValueError(f"split {task.train_split!r} has {len(train)} rows: too few to validate on a part of them")
-    parts = train.train_test_split(test_size=task.validation_share, seed=_SUBSET_SEED)
-    return parts["train"], parts["test"]
 
 
 def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:

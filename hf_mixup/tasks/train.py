@@ -12,7 +12,7 @@ from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
 from hf_mixup.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
-from hf_mixup.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score
+from hf_mixup.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score_all
 from hf_mixup.tasks.saved import save_task
 
 
@@ -55,8 +55,7 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
     results: list[Result] = []
-    for split in prepared.evaluated:
-        prefix, metrics, _ = score(trainer, prepared, split)
+    for split, (prefix, metrics, _) in score_all(trainer, prepared):
         trainer.save_metrics(prefix, metrics)
         short = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
         results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})
