@@ -412,7 +412,8 @@ def test_every_row_may_be_given_its_own_lam(method: str) -> None:
     given = torch.tensor([1.0, 0.75, 0.5, 0.0, 0.25])
     params = draw(method, 5, (16, 16), dictated=given)
     share = own_masks(params, 16, 16).flatten(1).double().mean(1).float()
-    torch.testing.assert_close(share, given, rtol=0, atol=0.03)
+    # The sides of a box are whole pixels: what is over of either is lost.
+    torch.testing.assert_close(share, given, rtol=0, atol=2 / 16 if method == "resizemix" else 0.03)
     assert torch.equal(params.lam, share)
     assert share[0] == 1
     assert share[3] == 0
