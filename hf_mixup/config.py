@@ -107,7 +107,7 @@ class MixupConfig:
         None, "adversarial: lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
     )
     clean_weight: float | None = knob(
-        None, "adversarial: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
+        None, "adversarial, ssmix: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
     )
     interpolated_by: Literal[
         "mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding"
