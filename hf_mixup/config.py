@@ -92,7 +92,9 @@ class MixupConfig:
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
     bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
     sampling_rate: int = knob(16000, "between_class: samples a second of the sounds.")
-    mix_weight: float = knob(0.2, "sftmix: weight of the mixed loss beside the plain one.")
+    mix_weight: float | None = knob(
+        None, "sftmix, geodesic: weight of the mixed loss beside the plain one (default: 0.2; geodesic: no plain one)."
+    )
     eta: float = knob(1.0, "regmixup: weight of the mixed loss beside the clean one.")
     sigma: float = knob(0.1, "gaussian: standard deviation of the noise, in units of the inputs or embeddings.")
     attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = knob(
@@ -240,7 +242,8 @@ class MixupConfig:
         _number("sampling_rate", self.sampling_rate, 1, math.inf)
         for name in ("eta", "sigma"):
             _number(name, getattr(self, name), 0, math.inf)
-        _number("mix_weight", self.mix_weight, 0, math.inf)
+        if self.mix_weight is not None:
+            _number("mix_weight", self.mix_weight, 0, math.inf)
         if self.bandwidth == 0:
             raise ValueError("bandwidth=0: expected a number above 0")
         if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
