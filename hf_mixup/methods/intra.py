@@ -66,7 +66,8 @@ class Intra(Manifold):
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, params, inplace)
-        arm_layer(model, self._stack(model, batch), params, partial(blend_places, places=params.places))
+        mixing, depths = partial(blend_places, places=params.places), self.depths(model, batch)
+        arm_layer(model, self._stack(model, batch), params, mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:

@@ -66,7 +66,7 @@ class Manifold(Method):
         return self.config.layers is None and self.config.modules is None
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, params)
+        return mix_layer(model, self._stack(model, batch), batch, params, self.depths(model, batch))
 
     def _stack(self, model: nn.Module, batch: Batch) -> Stack:
         return stack_of(model, batch, self.config.modules)

@@ -44,6 +44,11 @@ class Site:
     def forget(self) -> None:
         self.on, self.partner, self.weight = False, None, None
 
+    @property
+    def missed(self) -> bool:
+        """Whether no pass has come through since it was armed."""
+        return self.calls == 0
+
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Blend what a module returns (a forward hook)."""
         return self._blend_nested(output, module) if self._blends_now() else None

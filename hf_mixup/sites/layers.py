@@ -58,30 +58,48 @@ class Stack:
 
 
 class BlockSite(Site):
-    """The input or the output of a block, blended at one of its calls."""
+    """The input or the output of a block, blended at one of its calls.
+
+    A compiled model is not to be traced anew for each depth that is drawn, of which there may be more than
+    torch.compile keeps traces of. It blends at all depths that may be drawn, by a weight that is 1 except at the drawn
+    one: a tensor, which no trace depends on. An uncompiled model blends at the drawn depth alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.number, self.once = 0, True
-        self.axes: tuple[int | None, ...] = ()
+        self.here, self.number, self.once = True, 0, True
+        self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
 
-    def take(
-        self, block: Block, axes: tuple[int | None, ...], params: Params, mixing: Mixing | None = None
-    ) -> BlockSite:
-        """Make the next forward pass blend at this call, along these axes."""
+    def start(self, params: Params, mixing: Mixing | None = None) -> BlockSite:
+        """Begin anew for the next forward pass."""
         self.arm(params.partner, params.lam, mixing)
-        self.number, self.once, self.axes = block.number, block.once, axes
+        self.here, self.plan = False, {}
         return self
+
+    def take(self, block: Block, axes: tuple[int | None, ...], weight: Tensor, drawn: bool) -> None:
+        """Make the next forward pass blend at this call, along these axes; only a compiled one if it was not drawn."""
+        self.once = block.once
+        self.plan[0 if block.once else block.number] = weight, axes
+        if drawn:
+            self.here, self.number = True, block.number
+
+    @property
+    def missed(self) -> bool:
+        return self.here and super().missed
+
+    def _blends_now(self) -> bool:
+        return (torch.compiler.is_compiling() or self.here) and super()._blends_now()
 
     def _blend_nested(self, states: Any, module: nn.Module) -> Any:
         number, self.calls = self.calls, self.calls + 1
-        if number != self.number and not self.once:
+        if not torch.compiler.is_compiling() and number != self.number and not self.once:
             return states
-        axes = iter(self.axes)
+        weight, planned = self.plan.get(0 if self.once else number, (None, ()))
+        axes = iter(planned)
 
         def blend(each: Tensor) -> Tensor:
             axis = next(axes, None)
-            return each if axis is None else self.mixing(each, self.partner, self.weight, axis)
+            return each if axis is None else self.mixing(each, self.partner, weight, axis)
 
         return map_tensors(states, blend)
 
@@ -275,11 +293,18 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
     return sorted(depths)
 
 
-def arm_layer(model: nn.Module, stack: Stack, params: Params, mixing: Mixing | None = None) -> None:
+def arm_layer(
+    model: nn.Module,
+    stack: Stack,
+    params: Params,
+    mixing: Mixing | None = None,
+    depths: Sequence[int | None] = (),
+) -> None:
     """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
 
     Args:
         mixing: how states are mixed, if not row by row with `blend_states`.
+        depths: all that may be drawn, for a compiled model, see `BlockSite`.
 
     Raises:
         ValueError: if the states that enter the first block were not found.
@@ -287,23 +312,31 @@ def arm_layer(model: nn.Module, stack: Stack, params: Params, mixing: Mixing | N
     if params.layer is None:
         raise ValueError(f"method {params.method!r} drew no layer")
     sites = sites_of(model)
+    places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
     if params.layer == 0:
-        sites.arm(_before(model, stack.blocks[0], params, mixing))
-    else:
-        block = stack.blocks[params.layer - 1]
-        sites.arm(sites.after(block.module, BlockSite).take(block, block.axes, params, mixing))
+        places.append((*_before(model, stack.blocks[0]), True))
+    elif 0 in depths and stack.blocks[0].given is not None:
+        places.append((*_before(model, stack.blocks[0]), False))
+    for depth in sorted({*depths, params.layer} - {0, None}, key=int):
+        block = stack.blocks[int(depth) - 1]
+        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == params.layer))
     if stack.decoder is not None:
-        sites.arm(_before(model, stack.decoder, params, mixing))
+        places.append((*_before(model, stack.decoder), True))
+    for site in dict.fromkeys(site for site, *_ in places):
+        sites.arm(site.start(params, mixing))
+    for site, block, axes, drawn in places:
+        # A tensor for each: a trace also depends on which of its tensors are the same one.
+        site.take(block, axes, params.lam.clone() if drawn else torch.ones_like(params.lam), drawn)
     _keep_layers(sites, stack)
 
 
-def _before(model: nn.Module, block: Block, params: Params, mixing: Mixing | None) -> Site:
+def _before(model: nn.Module, block: Block) -> tuple[BlockSite, Block, tuple[int | None, ...]]:
     if block.given is None:
         raise ValueError(
             f"{type(model).__name__}: what enters its first block ({type(block.module).__name__}) are no hidden states "
             "by row: name other layers"
         )
-    return sites_of(model).before(block.module, BlockSite).take(block, (block.given,), params, mixing)
+    return sites_of(model).before(block.module, BlockSite), block, (block.given,)
 
 
 def _keep_layers(sites: ModelSites, stack: Stack) -> None:

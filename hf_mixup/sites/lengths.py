@@ -8,7 +8,7 @@ helps, rows of different length are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -81,8 +81,13 @@ def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if mask is None or torch.equal(mask[0], mask[1]) else rows
 
 
-def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
+def mix_layer(
+    model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params, depths: Sequence[int | None] = ()
+) -> dict[str, Any]:
     """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
+
+    Args:
+        depths: all that may be drawn, see `arm_layer`.
 
     Raises:
         ValueError: for rows of different length in a model that no policy fits.
@@ -93,7 +98,7 @@ def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: 
     policy: Ends = sites.found["ends"]
     if policy == "equal":
         refuse_ragged(model, batch)
-    arm_layer(model, stack, params)
+    arm_layer(model, stack, params, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
