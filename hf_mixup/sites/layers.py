@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +170,7 @@ def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
     calls = watch_rows(model, rows, [module for modules in lists.values() for module in modules])
     runs = [run for name, modules in lists.items() if (run := _run(name, modules, calls)) is not None]
     runs = [run for run in runs if run.blocks[0].given is not None] or runs  # tables in a list are no blocks
+    runs = runs or _inner_runs(model, rows, lists)
     if not runs:
         raise ValueError(
             f"{type(model).__name__} has no stack of repeated blocks: mix at its inputs or embeddings, or name modules"
@@ -180,6 +181,18 @@ def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not decoders or not encoders:
         return _first_exact(model, rows, [Stack(tuple(run.blocks), None, droppers) for run in _by_size(runs)])
     return Stack(tuple(_main(encoders).blocks), _main(decoders).blocks[0], droppers)
+
+
+def _inner_runs(model: nn.Module, rows: dict[str, Any], lists: dict[str, list[nn.Module]]) -> list[_Run]:
+    """Return the runs of what ends each block, for blocks that a model runs by `forward`, past all hooks on them.
+
+    What enters the first of them is not what enters the block: there is no depth 0.
+    """
+    ends = {name: [[*module.children()][-1] for module in modules if any(True for _ in module.children())]
+            for name, modules in lists.items()}  # fmt: skip
+    calls = watch_rows(model, rows, [module for modules in ends.values() for module in modules])
+    found = [run for name, modules in ends.items() if (run := _run(name, modules, calls)) is not None]
+    return [replace(run, blocks=[replace(block, given=None) for block in run.blocks]) for run in found]
 
 
 def _run(name: str, modules: list[nn.Module], calls: list[tuple[Call, Call]]) -> _Run | None:
