@@ -106,7 +106,7 @@ class MixedBatch:
 
     def _refuse_unmixed(self) -> None:
         for site in sites_of(self._model).armed:
-            if site.calls == 0 and any(site.partner is each for each in self._partners):
+            if site.missed and any(site.partner is each for each in self._partners):
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "

@@ -173,6 +173,22 @@ def test_intra_at_a_depth_goes_through_the_blocks_above() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("settings", [{}, {"alpha": 60.0, "beta": 1.5}, {"alpha": 0.3, "lam_per": "row"}], ids=str)
+def test_intra_keeps_the_larger_half_of_each_token(settings: dict[str, Any]) -> None:
+    """As LADA's code folds lam; a lam that is given is taken as it is."""
+    model, batch, found = tagger(), tagged(), []
+    mixup = Mixup(MixupConfig("intra", **settings))
+    for _ in range(40):
+        with mixup(model, batch) as mixed:
+            found.append(mixed.lam)
+    lam = torch.cat(found)
+    assert lam.min() >= 0.5
+    assert lam.max() <= 1
+    assert lam.std() > 0.001
+    with Mixup(MixupConfig("intra", lam=0.2, **settings))(model, batch) as mixed:
+        assert (mixed.lam == torch.tensor(0.2)).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_intra_moves_labelled_tokens_in_one_cycle(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)

@@ -20,8 +20,9 @@ from hf_mixup.functional.contrastive import (
     soft_sigmoid_loss,
 )
 from hf_mixup.methods.base import Params
+from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
-from hf_mixup.methods.pairs import PairMethod
+from hf_mixup.methods.pairs import PairMethod, along_the_arc
 from hf_mixup.sites.towers import embeds_of, pair_logits_of
 
 
@@ -49,6 +50,11 @@ class PairObjective:
         self._keys = gather_rows(keys)
         self._ids = None if ids is None else gather_rows(ids)
         self._image, self._text = _gathered(image, params), _gathered(text, params)
+        # How pairs are mixed that are scored beside the plain ones: their embeddings, and their targets.
+        self._beside: list[tuple[Mix, Mix]] = []
+        if isinstance(method, Geodesic) and method.beside:
+            for image, text in (method.arcs(params), method.mixes(params)):
+                self._beside.append((_gathered(image, params), _gathered(text, params)))
         self._lam = gather_rows(params.lam)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
@@ -73,17 +79,28 @@ class PairObjective:
             images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
             by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
         overlap = self._overlap(rows, self._image, self._text)
-        loss = self._loss(by_image, by_text, overlap, rows, sigmoid)
+        loss = self._loss(by_image, by_text, overlap, rows, (self._image, self._text), sigmoid)
         if isinstance(self._method, M2):
             loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
+        if self._beside and head is not None:
+            loss = loss + (self.config.mix_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
         return loss, _shares(overlap).gather(1, by_image.detach().argmax(-1, keepdim=True))[:, 0]
 
-    def _loss(self, by_image: Tensor, by_text: Tensor, overlap: Tensor, rows: Tensor, sigmoid: bool) -> Tensor:
-        smoothing = self.config.label_smoothing
+    def _loss_beside(self, images: Tensor, texts: Tensor, head: Head, rows: Tensor, sigmoid: bool) -> Tensor:
+        """Return the loss of the pairs that are mixed as embeddings, behind the model."""
+        (image, text), sides = self._beside
+        images, texts = along_the_arc(images, *image), along_the_arc(texts, *text)
+        by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
+        return self._loss(by_image, by_text, self._overlap(rows, *sides), rows, sides, sigmoid)
+
+    def _loss(
+        self, by_image: Tensor, by_text: Tensor, overlap: Tensor, rows: Tensor, sides: tuple[Mix, Mix], sigmoid: bool
+    ) -> Tensor:
+        (image, text), smoothing = sides, self.config.label_smoothing
         if sigmoid:
-            scaled = scaled_overlap(overlap, self._lengths(self._image)[rows], self._lengths(self._text))
+            scaled = scaled_overlap(overlap, self._lengths(image)[rows], self._lengths(text))
             return soft_sigmoid_loss(by_image, scaled, smoothing)
-        other = self._overlap(rows, self._text, self._image)
+        other = self._overlap(rows, text, image)
         return (
             contrastive_cross_entropy(by_image, overlap, smoothing)
             + contrastive_cross_entropy(by_text, other, smoothing)

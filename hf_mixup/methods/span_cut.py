@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_mixup.methods.base import Params, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.places import taken
-from hf_mixup.methods.spans import SpanMethod, one_a_token, ordinary_tokens, own_share
+from hf_mixup.methods.spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 
 
 class SpanCut(SpanMethod):
@@ -43,7 +43,7 @@ class SpanCut(SpanMethod):
 
     def draw(self, request: Request) -> Params:
         params = super().draw(request)
-        ordinary = ordinary_tokens(request.batch, self.special)
+        ordinary = ordinary_tokens(on_cpu(request.batch), self.special)
         common = ordinary & ordinary[params.partner]
         tokens, room = ordinary.sum(-1), common.sum(-1)
         length = ((1 - params.lam.double()) * tokens).round().long().minimum(room)
