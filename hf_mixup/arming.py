@@ -19,6 +19,7 @@ from hf_mixup.engine import ITEMS, Mixup, unwrap
 from hf_mixup.forecasts import is_forecast
 from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
+from hf_mixup.shares import refuse_other_shares, share_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
 from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS
@@ -84,7 +85,9 @@ class Armed:
         labels = batch.get(LABELS)
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
             self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
-        self._mixed = self.mixup(model, batch).__enter__()
+        mixed = self.mixup(model, batch)
+        refuse_other_shares(mixed, labels, self._items)
+        self._mixed = mixed.__enter__()
         return (), self._mixed.inputs
 
     def _before_own_loss(self, kind: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
@@ -107,7 +110,7 @@ class Armed:
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
             own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
-            loss = loss * own / self._items
+            loss = share_of(loss, own, self._items)
         self.stats.add(mixed)
         return with_loss(outputs, loss)
 

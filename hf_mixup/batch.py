@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.losses import auxiliary_loss, distilled_loss_sum, label_mass, mixed_loss_sum, soft_scores
+from hf_mixup.losses import (
+    auxiliary_loss,
+    balance_of,
+    distilled_loss_sum,
+    label_mass,
+    mean_of,
+    mixed_loss_sum,
+    soft_scores,
+    weighed_labels,
+)
 from hf_mixup.methods import Method, Params
 from hf_mixup.methods.base import Given, Term
 from hf_mixup.methods.maps import refuse_for_maps
@@ -132,6 +141,10 @@ class LabelBatch(MixedBatch):
 
     Attributes:
         labels: the labels as the loss reads them, see `hf_mixup.targets.Labels`.
+        masses: what the rows' own labels, those of the partners and any further ones weigh in the whole accumulated
+            batch, floats [2 + K]; None where only this batch's own are known.
+        permuted: whether each row is partner once, so that the partners' labels are those of the batch.
+        items: what the summed loss of this batch alone is divided by, 0-d; None before the loss.
     """
 
     def __init__(
@@ -143,9 +156,12 @@ class LabelBatch(MixedBatch):
         params: Params,
         inplace: bool,
     ) -> None:
+        self.permuted = _permutes(params)  # while the parameters are on the CPU
         super().__init__(mixup, model, inputs, labels.values, params, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
+        self.masses: Tensor | None = None
+        self.items: Tensor | None = None
 
     def __enter__(self) -> LabelBatch:
         super().__enter__()
@@ -208,7 +224,8 @@ class LabelBatch(MixedBatch):
         Args:
             outputs: what the model returned: a `ModelOutput`, a mapping with `logits`, a tuple, or the logits.
             num_items_in_batch: divisor of the summed loss over all micro-batches and processes of an optimizer step;
-                this batch's own count if None, which gives the mean.
+                this batch's own count if None, which gives the mean. With partners that do not permute the rows and
+                class weights, set `masses` for it, too.
 
         Raises:
             RuntimeError: if the model never passed the site where it should have blended.
@@ -223,12 +240,13 @@ class LabelBatch(MixedBatch):
             self.params = self._method.settle(self._logits, self.labels, self.params)
             self.partner, self.lam = self.params.partner, self.params.lam
         total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
+        balance = self._balance()
         for number, (logits, share) in enumerate(parts):
             terms = self._method.terms(logits, self.labels, self.params)
             if number == 0:
                 self._scored = terms[0]
             if number == 0 and taught:
-                total = total + taught * self._distilled_sum(terms, weights)
+                total = total + taught * self._distilled_sum(terms, weights, balance)
             for term in terms if taught < 1 else ():
                 total = total + (1 - taught) * share * term.share * mixed_loss_sum(
                     term.logits,
@@ -240,13 +258,39 @@ class LabelBatch(MixedBatch):
                     class_weights=weights,
                     bce=config.loss == "bce",
                     further=term.further,
+                    balance=balance,
                 )
-        items = self._mixup.count_items(replace(self._read, classes=self.classes))
-        of = items.clamp(min=1e-12) if num_items_in_batch is None else num_items_in_batch
+        self.items = self._weigh(self.labels)
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
-        return total / of + auxiliary * (1 if num_items_in_batch is None else items / of)
+        if num_items_in_batch is None:
+            return mean_of(total, self.items) + auxiliary
+        return mean_of(total + auxiliary * self.items, num_items_in_batch)
 
-    def _distilled_sum(self, terms: list[Term], class_weights: Tensor | None) -> Tensor:
+    @property
+    def weighted(self) -> bool:
+        """Whether labels count by the weight of their class."""
+        return self._mixup.class_weights is not None
+
+    def own_masses(self) -> Tensor:
+        """Return what the rows' own labels, those of the partners and any further ones weigh, floats [2 + K]."""
+        further = [labels for labels, _ in self._method.further_labels(self.labels, self.params)]
+        return torch.stack([self._weigh(each).float() for each in (self.labels, self.others, *further)])
+
+    def _weigh(self, labels: Tensor) -> Tensor:
+        return self._mixup.count_items(replace(self._read, values=labels, classes=self._counted))
+
+    @property
+    def _counted(self) -> int | None:
+        """How many classes are scored, where it is known."""
+        return self._read.classes if self._logits is None else self.classes
+
+    def _balance(self) -> Sequence[Tensor]:
+        """Return the factors of all labels but the rows' own, see `balance_of`; () where all are 1."""
+        if self.kind != "single_label_classification" or (self.permuted and self.masses is None):
+            return ()
+        return balance_of(self.own_masses() if self.masses is None else self.masses)
+
+    def _distilled_sum(self, terms: list[Term], class_weights: Tensor | None, balance: Sequence[Tensor]) -> Tensor:
         """Return the summed distance of the model's scores from the teacher's.
 
         The teacher sees the mixed batch. Where rows are blended inside the model, it sees both rows as they are, and
@@ -265,7 +309,7 @@ class LabelBatch(MixedBatch):
             )
         total = scores.new_zeros((), dtype=torch.float32)
         for term, taught in zip(terms, method.terms(scores, self.labels, self.params)):
-            weighed = [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]
+            weighed = weighed_labels(term.labels, term.others, term.lam, term.further, balance)
             own, *rest = (label_mass(label, weight, self.kind, class_weights) for label, weight in weighed)
             mass = own + sum(rest)
             target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
@@ -291,6 +335,12 @@ class LabelBatch(MixedBatch):
             found = found + (share * (predicted == labels)).sum()
             mass = mass + (share * (labels != IGNORED)).sum()
         return found / mass.clamp(min=1e-12)
+
+
+def _permutes(params: Params) -> bool:
+    """Whether each row is partner once, so that the partners' labels are those of the batch."""
+    partners = [params.partner, *(() if params.further is None else params.further.unbind(1))]
+    return all(len(set(each.tolist())) == len(each) for each in partners)
 
 
 PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")

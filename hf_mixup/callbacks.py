@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
 from hf_mixup.arming import Armed
 from hf_mixup.config import MixupConfig
@@ -31,13 +31,22 @@ class ClockCallback(TrainerCallback):
         seed = self.mixup.config.draw_seed
         self.mixup.batch_size = args.train_batch_size
         self.mixup.clock = Clock(
-            seed=args.seed if seed is None else seed, total_steps=state.max_steps, total_epochs=state.num_train_epochs
+            seed=args.seed if seed is None else seed,
+            total_steps=state.max_steps,
+            total_epochs=_epochs(args, state, kwargs.get("train_dataloader")),
         )
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.mixup.set_step(state.global_step)
+
+
+def _epochs(args: TrainingArguments, state: TrainerState, loader: Any) -> float | None:
+    """Return how many epochs training has, in parts, too; None where nobody knows how long one is."""
+    if not has_length(loader):
+        return None
+    return state.max_steps / max(1, -(-len(loader) // args.gradient_accumulation_steps))
 
 
 class LogCallback(ClockCallback):
@@ -94,6 +103,10 @@ class MixupCallback(LogCallback):
     ) -> None:
         super().__init__(Mixup(mixup, teacher=teacher, guide=guide))
         self._armed: Armed | None = None
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if kwargs.get("model") is not None:  # before a resumed run loads its weights: a scale starts where it starts
+            self.mixup.hold_temperature(kwargs["model"])
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -236,10 +236,10 @@ def _train(arguments: list[str]) -> None:
 def _compare(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
     from hf_mixup.compare.arguments import CompareArguments
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.config import SharedConfig
     from hf_mixup.tasks import TaskArguments, parse_settings
 
-    types = [CompareArguments, TaskArguments, MixupConfig, _training_arguments()]
+    types = [CompareArguments, TaskArguments, SharedConfig, _training_arguments()]
     comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
     from hf_mixup.compare.main import compare
 
@@ -255,7 +255,7 @@ def _again(command: str, arguments: list[str]) -> str:
 
 def _evaluate(arguments: list[str]) -> None:
     from hf_mixup.compare.store import is_comparison
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.config import SharedConfig
     from hf_mixup.evaluation.arguments import EvaluateArguments
     from hf_mixup.tasks import TaskArguments, parse_settings
     from hf_mixup.tasks.saved import check_folder
@@ -281,7 +281,7 @@ def _evaluate(arguments: list[str]) -> None:
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _kept_task(folder, rest)
-    types = [EvaluateArguments, TaskArguments, MixupConfig, _training_arguments()]
+    types = [EvaluateArguments, TaskArguments, SharedConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
     if several:
         from hf_mixup.evaluation.runs import evaluate_comparison
@@ -317,11 +317,11 @@ def _kept_mixing(folder: Path) -> dict[str, object]:
 
 def _sweep(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.config import SharedConfig
     from hf_mixup.sweep.arguments import SweepArguments
     from hf_mixup.tasks import TaskArguments, parse_settings
 
-    types = [SweepArguments, TaskArguments, MixupConfig, _training_arguments()]
+    types = [SweepArguments, TaskArguments, SharedConfig, _training_arguments()]
     sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
     from hf_mixup.sweep.main import sweep
 
@@ -343,7 +343,7 @@ def _preview(arguments: list[str]) -> None:
 
 
 def _playground(arguments: list[str]) -> None:
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.config import SharedConfig
     from hf_mixup.tasks import TaskArguments, parse_settings
     from hf_mixup.tasks.saved import check_folder
 
@@ -357,7 +357,7 @@ def _playground(arguments: list[str]) -> None:
     if own.model is not None and (not rest or rest[0].startswith("-")):
         folder = Path(own.model)
         defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
-    types = [TaskArguments, MixupConfig, _training_arguments()]
+    types = [TaskArguments, SharedConfig, _training_arguments()]
     task, mixup, args = parse_settings(types, rest, defaults=defaults)
     from hf_mixup.playground.main import playground
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_mixup.errors import did_you_mean
 from hf_mixup.files import read_config, write_text
+from hf_mixup.values import check_above, check_range, check_whole, convert_fields, convert_values
 
 CONFIG_NAME = "mixup_config.json"
+SWITCHED = ("mixup", "cutmix")
+"""What `switch` chooses from where nothing else is named."""
+_NEVER_EMPTY = ("keys", "layers", "modules", "switch_methods", "switch_probs", "switch_alphas", "class_weights")
 
 
 def knob(default: Any, text: str) -> Any:
@@ -35,8 +39,11 @@ class MixupConfig:
         off_epochs, off_ratio, prob_warmup: the schedule. It needs to know how long training is: a Trainer tells it,
             a hand-written loop passes `total_steps` to `Mixup`.
 
+    Each method has settings of its own. One that the method does not read is refused unless it has its default.
+
     Raises:
-        ValueError: for a value outside its range or an unknown method, naming the nearest valid one.
+        ValueError: for a value of another type or outside its range, an unknown method (naming the nearest valid one),
+            or a setting that the method does not read (naming the methods that do).
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2.
 
@@ -129,7 +136,9 @@ class MixupConfig:
     m2_temperature: float = knob(0.07, "m2: temperature of that loss.")
     temperature: float | None = knob(None, "Pairs: contrastive temperature to start from (default: the model's).")
     learn_temperature: bool = knob(True, "Pairs: train the temperature; false keeps it.")
-    max_logit_scale: float = knob(100.0, "Pairs: the learnt scale (1 / temperature) is held at or below this.")
+    max_logit_scale: float = knob(
+        100.0, "Pairs: a learnt scale (1 / temperature) rises to this at most, or to where it starts if that is more."
+    )
     chunk_size: int | None = knob(None, "Pairs: cache gradients, so that a batch takes the memory of this many rows.")
     local_loss: bool = knob(True, "Pairs: each process scores its own rows against all; false: all rows against all.")
     loss: Literal["auto", "bce", "infonce", "sigmoid"] = knob(
@@ -150,45 +159,37 @@ class MixupConfig:
     def __post_init__(self) -> None:
         from hf_mixup.methods import METHODS, unknown
 
+        convert_fields(self)
         if self.method not in METHODS:
-            raise ValueError(f"method={self.method!r} is not known: {unknown(str(self.method))}")
+            raise ValueError(f"method={self.method!r} is not known: {unknown(self.method)}")
         for name in self.switch_methods or ():
             if name not in METHODS or name == "switch":
                 raise ValueError(
                     f"switch_methods has {name!r}, which it cannot switch to: "
                     f"{did_you_mean(name, set(METHODS) - {'switch'})}"
                 )
-        self._check_choices()
         self._check_ranges()
+        self._check_lists()
         self._check_switch()
+        self._refuse_unread()
 
-    def _check_choices(self) -> None:
-        choices = {
-            "lam_per": ("batch", "pair", "row"),
-            "prob_per": ("batch", "row"),
-            "pairing": ("random", "match", "flip", "roll", "length"),
-            "pair_class": ("any", "same", "different"),
-            "mask": ("union", "weighted"),
-            "box": ("timm", "torchvision"),
-            "saliency": ("spectral", "gradient"),
-            "attention": ("last", "rollout"),
-            "attack": (None, "fgsm", "fgm", "pgd", "pgd_l2", "freelb"),
-            "cut_along": (None, "time", "space", "both"),
-            "interpolated_by": (
-                *("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix"),
-                *("manifold", "features", "embedding"),
-            ),
-            "side": (None, "both", "image", "text"),
-            "image_mix": ("blend", "cut", "latent"),
-            "text_mix": ("late", "two_eot", "aligned"),
-            "loss": ("auto", "bce", "infonce", "sigmoid"),
-        }
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                names = [choice for choice in valid if choice is not None]
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not known: {did_you_mean(str(getattr(self, name)), names)}"
-                )
+    def _check_ranges(self) -> None:
+        for name in ("alpha", "beta", "off_epochs", "m2_weight", "eta", "sigma", "mix_weight"):
+            check_range(name, getattr(self, name), 0)
+        for name in ("epsilon", "attack_step_size"):
+            check_range(name, getattr(self, name), 0)
+        for name in ("prob", "prob_warmup", "off_ratio", "lam", "distill_weight", "band_width"):
+            check_range(name, getattr(self, name), 0, 1, closed=True)
+        for name in ("label_smoothing", "clean_weight"):
+            check_range(name, getattr(self, name), 0, 1)
+        for name in ("temperature", "m2_temperature", "max_logit_scale", "distill_temperature", "bandwidth"):
+            check_above(name, getattr(self, name))
+        counts = {"chunk_size": "number of rows", "grid": "number of cells", "attack_steps": "number of steps"}
+        for name in ("chunk_size", "grid", "attack_steps", "bands"):
+            check_whole(name, getattr(self, name), counts.get(name, "number"))
+        check_range("sampling_rate", self.sampling_rate, 1, 1_000_000)
+        if self.time_axis is not None and self.time_axis < 1:
+            raise ValueError(f"time_axis={self.time_axis!r}: expected an axis from 1 on (rows are axis 0)")
         if self.lam_per == "pair" and self.pairing == "roll":
             raise ValueError("lam_per='pair' needs disjoint pairs: set pairing to 'match' or 'flip', found 'roll'")
         if self.pairing == "length" and self.pair_class != "any":
@@ -196,91 +197,93 @@ class MixupConfig:
                 f"pairing='length' and pair_class={self.pair_class!r}: partners can follow one of them only"
             )
 
-    def _check_ranges(self) -> None:
-        _number("alpha", self.alpha, 0, math.inf)
-        if self.beta is not None:
-            _number("beta", self.beta, 0, math.inf)
-        for name in ("prob", "prob_warmup", "off_ratio", "lam", "distill_weight"):
-            value = getattr(self, name)
-            if value is not None:
-                _number(name, value, 0, 1, closed=True)
-        _number("off_epochs", self.off_epochs, 0, math.inf)
-        _number("label_smoothing", self.label_smoothing, 0, 1)
-        self._check_pairs()
-        self._check_attack()
+    def _check_lists(self) -> None:
+        for name in _NEVER_EMPTY:
+            if getattr(self, name) == []:
+                raise ValueError(f"{name}=[] names nothing: leave it unset for the default")
         for weight in self.class_weights or ():
-            _number("class_weights", weight, 0, math.inf)
-        for depth in self.layers or ():
-            _number("layers", depth, -math.inf, math.inf)
-        if any(0 < depth < 1 for depth in self.layers or ()):
-            shares = all(0 <= depth <= 1 for depth in self.layers or ())
+            check_range("class_weights", weight, 0)
+        if self.class_weights is not None and not any(self.class_weights):
+            raise ValueError(f"class_weights={self.class_weights!r} are all 0, so that nothing would be learnt")
+        layers = self.layers or []
+        if any(0 < depth < 1 for depth in layers):
+            shares = all(0 <= depth <= 1 for depth in layers)
         else:
-            shares = all(depth == int(depth) for depth in self.layers or ())
+            shares = all(depth == int(depth) for depth in layers)
         if not shares:
             raise ValueError(f"layers={self.layers!r}: use whole numbers of blocks, or shares of the depth in [0, 1]")
-        if self.layers is not None and not self.layers:
-            raise ValueError("layers=[] leaves no depth to mix at: name some, or leave it unset for the default")
-        if not isinstance(self.bands, int) or self.bands < 1:
-            raise ValueError(f"bands={self.bands!r}: expected a whole number from 1 on")
-        _number("band_width", self.band_width, 0, 1, closed=True)
-        if not isinstance(self.grid, int) or self.grid < 1:
-            raise ValueError(f"grid={self.grid!r}: expected a whole number of cells from 1 on")
-        if self.time_axis is not None and (not isinstance(self.time_axis, int) or self.time_axis < 1):
-            raise ValueError(f"time_axis={self.time_axis!r}: expected an axis from 1 on (rows are axis 0)")
         if self.minmax is not None and (len(self.minmax) != 2 or not 0 <= self.minmax[0] <= self.minmax[1] <= 1):
             raise ValueError(f"minmax={self.minmax!r}: expected two shares 0 <= low <= high <= 1")
-
-    def _check_pairs(self) -> None:
-        _number("m2_weight", self.m2_weight, 0, math.inf)
-        for name in ("temperature", "m2_temperature", "max_logit_scale", "distill_temperature"):
-            value = getattr(self, name)
-            if value is not None:
-                _number(name, value, 0, math.inf)
-                if value == 0:
-                    raise ValueError(f"{name}={value!r}: expected a number above 0")
-        _number("bandwidth", self.bandwidth, 0, math.inf)
-        _number("sampling_rate", self.sampling_rate, 1, math.inf)
-        for name in ("eta", "sigma"):
-            _number(name, getattr(self, name), 0, math.inf)
-        if self.mix_weight is not None:
-            _number("mix_weight", self.mix_weight, 0, math.inf)
-        if self.bandwidth == 0:
-            raise ValueError("bandwidth=0: expected a number above 0")
-        if self.chunk_size is not None and (not isinstance(self.chunk_size, int) or self.chunk_size < 1):
-            raise ValueError(f"chunk_size={self.chunk_size!r}: expected a whole number of rows from 1 on")
-
-    def _check_attack(self) -> None:
-        if self.epsilon is not None:
-            _number("epsilon", self.epsilon, 0, math.inf)
-        if self.attack_step_size is not None:
-            _number("attack_step_size", self.attack_step_size, 0, math.inf)
-        if self.clean_weight is not None:
-            _number("clean_weight", self.clean_weight, 0, 1)
-        if not isinstance(self.attack_steps, int) or self.attack_steps < 1:
-            raise ValueError(f"attack_steps={self.attack_steps!r}: expected a whole number of steps from 1 on")
         if self.attack_range is not None and (
             len(self.attack_range) != 2 or not self.attack_range[0] < self.attack_range[1]
         ):
             raise ValueError(f"attack_range={self.attack_range!r}: expected two numbers low < high")
 
     def _check_switch(self) -> None:
-        count = len(self.switch_methods or ("mixup", "cutmix"))
+        count = len(self.switch_methods or SWITCHED)
         for name in ("switch_probs", "switch_alphas"):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise ValueError(f"{name} has {len(values)} values for {count} methods")
             for value in values or ():
-                _number(name, value, 0, math.inf)
+                check_range(name, value, 0)
         if self.switch_probs is not None and sum(self.switch_probs) <= 0:
             raise ValueError(f"switch_probs={self.switch_probs!r} sum to 0: no method could be chosen")
+
+    def _refuse_unread(self) -> None:
+        from hf_mixup.methods.settings import refuse_unread
+
+        refuse_unread(vars(self), self._defaults())
+
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return {field.name: field.default for field in fields(cls)}
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, but for the method."""
+        default = self._defaults()
+        return {k: v for k, v in self.to_dict().items() if v != default[k] and k != "method"}
+
+    @property
+    def known(self) -> set[str]:
+        """Names of the settings that the method reads in some configuration."""
+        from hf_mixup.methods.settings import known_by
+
+        return known_by(vars(self))
+
+    @property
+    def read(self) -> set[str]:
+        """Names of the settings that have a bearing on this configuration: its method's, the loss's, the schedule's."""
+        from hf_mixup.methods.settings import read_by
+
+        return read_by(vars(self))
+
+    def for_method(self, method: str, **settings: Any) -> MixupConfig:
+        """Return the configuration of a method that shares these settings with others: of them those that it reads.
+
+        Args:
+            settings: the method's own, which win over the shared ones.
+
+        Raises:
+            ValueError: for own settings that it does not read, and as the configuration.
+
+        >>> MixupConfig("gridmix", alpha=0.4, grid=2).for_method("mixup").changed
+        {'alpha': 0.4}
+        """
+        from hf_mixup.methods.settings import read_by
+
+        own = convert_values(MixupConfig, settings)
+        names = read_by({**vars(self), **own, "method": method})
+        shared = {name: value for name, value in self.to_dict().items() if name in names}
+        return MixupConfig(**{**shared, **own, "method": method})
 
     @property
     def off(self) -> bool:
         """Whether this configuration can never mix anything."""
-        drawn = self.switch_alphas if self.method == "switch" and self.switch_alphas else [self.alpha]
-        never_drawn = self.lam is None and not any(drawn)
-        unmoved = self.method == "adversarial" and self.epsilon == 0
-        return self.prob == 0 or never_drawn or self.lam == 1 or unmoved
+        from hf_mixup.methods.settings import never_mixes
+
+        return never_mixes(vars(self))
 
     @property
     def scheduled(self) -> bool:
@@ -305,11 +308,7 @@ class MixupConfig:
         >>> MixupConfig.from_dict({"method": "mixup", "alpha": 0.2}).alpha
         0.2
         """
-        names = {f.name for f in fields(cls)}
-        for key in values:
-            if key not in names:
-                raise ValueError(f"{key!r} is no setting of MixupConfig: {did_you_mean(str(key), names)}")
-        return cls(**values)
+        return cls(**convert_values(cls, values))
 
     @classmethod
     def from_any(cls, value: MixupConfig | str | dict[str, Any]) -> MixupConfig:
@@ -363,8 +362,29 @@ class MixupConfig:
         return cls.from_yaml(Path(directory) / CONFIG_NAME)  # JSON is YAML
 
 
-def _number(name: str, value: Any, low: float, high: float, closed: bool = False) -> None:
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not valid or not (low <= value < high or (closed and value == high)):
-        bracket = "]" if closed else ")"
-        raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{bracket}")
+@dataclass
+class SharedConfig(MixupConfig):
+    """Settings that several methods share, as in a comparison: each method is given those that it reads.
+
+    `for_method` deals them out; `refuse_unshared` refuses those that none of the methods takes.
+
+    >>> SharedConfig("mixup", grid=2).for_method("gridmix").grid
+    2
+    """
+
+    def _refuse_unread(self) -> None:
+        pass
+
+
+def refuse_unshared(shared: MixupConfig, methods: Sequence[MixupConfig]) -> None:
+    """Refuse shared settings that none of these methods reads.
+
+    Raises:
+        ValueError: naming the setting, and the methods that do read it.
+    """
+    from hf_mixup.methods.settings import readers
+
+    for name, value in shared.changed.items():
+        if methods and not any(name in each.known for each in methods):
+            names = ", ".join(dict.fromkeys(each.method for each in methods))
+            raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {readers(name)}")

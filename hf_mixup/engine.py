@@ -76,6 +76,7 @@ class Mixup:
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
+        self._scale_starts: dict[str, float] = {}
         self.knows(tokenizer)
         self.teacher: Teacher | None = None
         if teacher is not None:
@@ -183,9 +184,10 @@ class Mixup:
         """
         if self.teacher is not None:
             self.teacher.check(model, self.method)
-        elif self.config.distill_weight:
+        elif self.config.distill_weight or "distill_temperature" in self.config.changed:
+            name = "distill_weight" if self.config.distill_weight else "distill_temperature"
             raise ValueError(
-                f"distill_weight={self.config.distill_weight} needs a teacher: pass teacher=model to MixupTrainer, "
+                f"{name}={getattr(self.config, name)} needs a teacher: pass teacher=model to MixupTrainer, "
                 "MixupCollator, MixupCallback or Mixup"
             )
 
@@ -234,20 +236,26 @@ class Mixup:
         self.check_teacher(inner)
         self.method.prepare(inner)
         install_auxiliary(inner)
+        self.hold_temperature(inner)
+
+    def hold_temperature(self, model: nn.Module) -> None:
+        """Set the temperature of a dual encoder at first use, and keep its scale within `max_logit_scale`."""
+        inner = unwrap(model)
         if is_dual_encoder(inner) and not self.config.plain:
-            hold_temperature(inner, self.config)
+            hold_temperature(inner, self.config, self._scale_starts)
 
     def set_step(self, step: int) -> None:
         """Tell a hand-written loop's optimizer step, for schedules."""
         self.clock.step, self.clock.micro = step, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the draws stand, for `accelerator.register_for_checkpointing`."""
-        return self.clock.state_dict()
+        """Return where the draws stand and a learnt scale began, for `accelerator.register_for_checkpointing`."""
+        return {**self.clock.state_dict(), "scale_starts": dict(self._scale_starts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the draws where a saved run stopped."""
         self.clock.load_state_dict(state)
+        self._scale_starts.update(state["scale_starts"])
 
     def count_items(self, labels: Labels) -> Tensor:
         """Return what the summed loss of these labels (see `read_labels`) is divided by."""

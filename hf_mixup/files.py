@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -25,20 +25,40 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no such configuration file: {path}")
     try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = parse_text(path.read_text(encoding="utf-8"), "JSON" if path.suffix == ".json" else "YAML")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: no text in UTF-8: {error.reason} at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not readable as JSON: {error.msg}") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"{path}, line {line}: not readable as YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}{', ' if str(error).startswith('line ') else ': '}{error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
     return values
+
+
+def parse_text(text: str, language: Literal["YAML", "JSON"] = "YAML") -> Any:
+    """Return what a text holds.
+
+    Raises:
+        ValueError: if it is not readable, with the line where that is known: of the many errors of the readers the one.
+
+    >>> parse_text("[0.2, 0.8]")
+    [0.2, 0.8]
+    """
+    line: int | None = None
+    cause: Exception
+    try:
+        return json.loads(text) if language == "JSON" else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        line, reason, cause = error.lineno, error.msg, error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        reason, cause = str(error.problem or error.context), error
+    except (yaml.YAMLError, ValueError) as error:
+        reason, cause = str(error), error
+    except RecursionError as error:
+        reason, cause = "brackets are nested too deeply", error
+    where = "" if line is None else f"line {line}: "
+    raise ValueError(f"{where}not readable as {language}: {reason}") from cause
 
 
 def write_text(path: Path, text: str) -> None:

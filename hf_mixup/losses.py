@@ -6,7 +6,7 @@ has, a micro-batch does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ def mixed_loss_sum(
     class_weights: Tensor | None = None,
     bce: bool = False,
     further: Further = (),
+    balance: Sequence[Tensor] = (),
 ) -> Tensor:
     """Return the summed loss of a mixed batch, a 0-d tensor in float32 at least.
 
@@ -38,10 +39,11 @@ def mixed_loss_sum(
         lam: weight of the row's own label, float32 [B], or one for each label.
         smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a row s
             over yes and no of each. Not for regression.
-        class_weights: [C]; weighs each of the two cross-entropies by its own label (the pair form, the right one with
+        class_weights: [C]; weighs the loss of each label by that label's class (the pair form, the right one with
             weights).
         bce: score each class of a single-label problem by itself.
         further: more labels with the weight of each, [B], taken from that of `other`.
+        balance: factors for `other` and each of `further`, see `balance_of`; single-label problems only.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1: the loss is
     linear in the targets, so that it is lam of the one and 1 - lam of the other label's.
@@ -60,8 +62,9 @@ def mixed_loss_sum(
         raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
     if kind == "single_label_classification":
         _check_places(logits, labels, bce)
-    if kind == "single_label_classification" and not bce:
-        weighed = [(labels, lam), (other, rest_of(lam, further)), *further]
+        weighed = weighed_labels(labels, other, lam, further, balance)
+        if bce:
+            return _bce_sum(logits, weighed, smoothing, class_weights)
         weighed += [(labels, torch.zeros_like(lam))] * (len(weighed) % 2)
         total = logits.new_zeros((), dtype=torch.float32)
         for (one, own), (two, rest) in zip(weighed[::2], weighed[1::2]):
@@ -75,6 +78,62 @@ def mixed_loss_sum(
     if kind == "regression":
         return F.mse_loss(logits.reshape(targets.shape), targets, reduction="sum")
     return binary_cross_entropy(logits, targets).sum()
+
+
+def weighed_labels(
+    labels: Tensor, other: Tensor, lam: Tensor, further: Further = (), balance: Sequence[Tensor] = ()
+) -> list[tuple[Tensor, Tensor]]:
+    """Return all labels of a mixed batch with the weight of each: the rows' own, their partners', and further ones.
+
+    >>> one, other = torch.tensor([0]), torch.tensor([1])
+    >>> [weight.tolist() for _, weight in weighed_labels(one, other, torch.tensor([0.25]))]
+    [[0.25], [0.75]]
+    """
+    others = [(other, rest_of(lam, further)), *further]
+    factors = balance or [torch.ones((), device=lam.device)] * len(others)
+    return [(labels, lam), *((each, weight * factor) for (each, weight), factor in zip(others, factors))]
+
+
+def balance_of(masses: Tensor) -> Sequence[Tensor]:
+    """Return the factors that let each set of labels count by its own mean, where all are divided by the first's mass.
+
+    With class weights, the loss of mixed labels is lam * CE(own) + (1 - lam) * CE(other), each the mean that
+    `torch.nn.CrossEntropyLoss` takes: divided by what *its* labels weigh. Where partners permute the batch, all sets
+    weigh the same; where they do not, as with `pair_class`, rare classes may be partners more often than they are rows.
+
+    Args:
+        masses: what each set of labels weighs, own ones first, floats [1 + K], see `loss_items`.
+
+    Source: the criterion of mixup-cifar10 (https://github.com/facebookresearch/mixup-cifar10, `mixup_criterion`).
+
+    >>> balance_of(torch.tensor([8.0, 4.0, 0.0]))
+    (tensor(2.), tensor(0.))
+    """
+    return torch.where(masses[1:] > 0, masses[0] / masses[1:].clamp(min=1e-12), 0.0).unbind()
+
+
+def mean_of(total: Tensor, items: Tensor | int) -> Tensor:
+    """Return a sum divided by the number (or weight) of its items: 0 where there are none.
+
+    >>> mean_of(torch.tensor(3.0), 2), mean_of(torch.tensor(0.0), torch.tensor(0))
+    (tensor(1.5000), tensor(0.))
+    """
+    items = torch.as_tensor(items, device=total.device)
+    return total / torch.where(items > 0, items, 1)
+
+
+def _bce_sum(
+    logits: Tensor, weighed: Sequence[tuple[Tensor, Tensor]], smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    """Return the summed loss of each class by itself, of labels with weights; a label of -100 adds nothing."""
+    kind: ProblemType = "single_label_classification"
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
+    total = logits.new_zeros(())
+    for labels, weight in weighed:
+        target = dense_targets(labels, labels, weight, logits.shape[-1], kind, smoothing).to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
+        total = total + (label_mass(labels, weight, kind, class_weights) * each).sum()
+    return total
 
 
 def _check_places(logits: Tensor, labels: Tensor, bce: bool) -> None:
@@ -94,7 +153,7 @@ def loss_items(
 
     Labelled rows (or tokens), weighted by class as in `torch.nn.CrossEntropyLoss`; single numbers for multi-label and
     regression.
-    With partners that permute the batch this is the same for the labels of the partners.
+    With partners that permute the batch this is the same for the labels of the partners; for others see `balance_of`.
 
     >>> loss_items(torch.tensor([0, 2, -100]), "single_label_classification")
     tensor(2)
@@ -103,7 +162,9 @@ def loss_items(
         return torch.tensor(labels.numel(), device=labels.device)
     labelled = labels != IGNORED
     if class_weights is not None:
-        return class_weights.to(labels.device)[labels[labelled]].sum()
+        # By index, not by mask: a mask would make the device wait.
+        own = class_weights.to(labels.device)[labels.where(labelled, 0)]
+        return (own * labelled).sum() * (bce_classes or 1)
     return labelled.sum() * (bce_classes or 1)
 
 

@@ -69,7 +69,12 @@ class Clock:
     def _epochs(self, config: MixupConfig) -> float:
         if self.total_epochs is None:
             raise ValueError(
-                f"off_epochs={config.off_epochs} needs a Trainer that counts epochs: use off_ratio instead"
+                f"off_epochs={config.off_epochs} needs a Trainer that counts epochs, of a data set with a length: use "
+                "off_ratio instead"
+            )
+        if config.off_epochs >= self.total_epochs:
+            raise ValueError(
+                f"off_epochs={config.off_epochs} leaves nothing to mix in: training has {self.total_epochs:g} epochs"
             )
         return self.total_epochs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class MixStats:
     def _reset(self) -> None:
         self._batches, self._lam, self._rate, self._rated = 0, 0.0, 0.0, 0
         self._accuracy: Tensor | None = None
+        self._items: Tensor | None = None
 
     def add(self, mixed: MixedBatch) -> None:
         """Count one batch whose loss has been taken."""
@@ -29,6 +31,10 @@ class MixStats:
         if accuracy is not None:
             self._rated += 1
             self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
+
+        items = getattr(mixed, "items", None)
+        if items is not None:
+            self._items = items.detach().float() if self._items is None else self._items + items.detach()
 
     def count(self, mean_lam: float, rate: float) -> None:
         """Count one batch by its mean lam and the share of its rows that are mixed."""
@@ -46,10 +52,18 @@ class MixStats:
             reduce: adds the sums over processes.
         """
         accuracy = 0.0 if self._accuracy is None else self._accuracy.item()
-        sums = torch.tensor([self._batches, self._lam, self._rate, self._rated, accuracy], device=device)
+        items = 1.0 if self._items is None else self._items.item()
+        sums = torch.tensor([self._batches, self._lam, self._rate, self._rated, accuracy, items], device=device)
         self._reset()
-        batches, lam, rate, rated, accuracy = reduce(sums).tolist()
+        batches, lam, rate, rated, accuracy, items = reduce(sums).tolist()
         if not batches:
             return {}
+        if not items:
+            warnings.warn(
+                "no label since the last log counts: all are ignored (-100), or of classes whose class_weights are 0; "
+                "nothing is learnt from them",
+                UserWarning,
+                stacklevel=2,
+            )
         logs = {"mixup_lam": lam / batches, "mixup_rate": rate / batches}
         return {**logs, "mixup_accuracy": accuracy / rated} if rated else logs

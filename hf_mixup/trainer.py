@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
+from hf_mixup.batch import LabelBatch, MixedBatch
 from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
@@ -54,6 +55,8 @@ class MixupTrainerMixin(_AnyTrainer):
     ...     pass
     """
 
+    _predicts = False  # in a step of evaluation
+
     def __init__(
         self,
         *args: Any,
@@ -69,6 +72,7 @@ class MixupTrainerMixin(_AnyTrainer):
         if guide is not None:
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
+        self._drawn: list[MixedBatch] = []  # the batches of this step that were drawn ahead
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
@@ -100,7 +104,7 @@ class MixupTrainerMixin(_AnyTrainer):
                 )
             self.mixup_stats.add(own)
             return result
-        with self.mixup(model, inputs) as mixed:
+        with self._drawn.pop(0) if self._drawn else self.mixup(model, inputs) as mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)
@@ -124,7 +128,11 @@ class MixupTrainerMixin(_AnyTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """Evaluate a batch as the Trainer does; of a dual encoder, keep the embeddings, see `pair_compute_metrics`."""
         if not self._pairs:
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            self._predicts = True
+            try:
+                return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            finally:
+                self._predicts = False
         with self.compute_loss_context_manager():
             loss, embeds, ids = evaluate_pairs(model, unwrap(model), self._prepare_inputs(inputs))
         return (loss, None, None) if prediction_loss_only else (loss, embeds, ids)
@@ -154,6 +162,9 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
+        if self._predicts:  # which counts labels as the model's own loss does
+            return super()._get_num_items_in_batch(batch_samples, device)
+        self._drawn = []
         own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
@@ -164,9 +175,37 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
         labels = [read_labels(model, batch) for batch in batch_samples]
         items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
-        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+        if self._sums_over_processes:
             items = self.accelerator.gather(items).sum()
+        if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
+            self._draw_ahead(model, batch_samples)
         return items
+
+    def _draw_ahead(self, model: nn.Module, batches: list[Any]) -> None:
+        """Draw all micro-batches of a step: what the labels of the partners weigh in all of them scales each loss."""
+        self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
+        with self.compute_loss_context_manager():
+            drawn = [self.mixup(model, self._prepare_inputs(batch)) for batch in batches]
+        self._drawn = drawn
+        labelled = [each for each in drawn if isinstance(each, LabelBatch)]
+        if labelled and labelled[0].kind == "single_label_classification":
+            whole = self._whole_masses([each.own_masses() for each in labelled])
+            for each in labelled:
+                each.masses = whole
+
+    def _whole_masses(self, masses: list[Tensor]) -> Tensor:
+        """Add the masses of all micro-batches and processes; a batch with fewer sets of labels weighs as its own do."""
+        width = max(map(len, masses))
+        whole = torch.stack([torch.cat([each, each[:1].expand(width - len(each))]) for each in masses]).sum(0)
+        if not self._sums_over_processes:
+            return whole
+        every = self.accelerator.gather(self.accelerator.pad_across_processes(whole, pad_index=-1)[None])
+        return torch.where(every < 0, every[:, :1], every).sum(0)
+
+    @property
+    def _sums_over_processes(self) -> bool:
+        """Whether the mean loss is taken over all processes."""
+        return bool(self.args.average_tokens_across_devices and self.args.world_size > 1)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         """Leave the columns of pictures and captions that a `PairCollator` is going to read."""

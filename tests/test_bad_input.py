@@ -33,7 +33,7 @@ from tests.doors import DOORS
         ({"lam_per": "pair", "pairing": "roll"}, "disjoint pairs"),
         ({"minmax": [0.8, 0.2]}, "0 <= low <= high"),
         ({"grid": 0}, "whole number of cells"),
-        ({"layers": []}, "no depth"),
+        ({"layers": []}, r"layers=\[\] names nothing"),
         ({"layers": [0.5, 2]}, "whole numbers"),
         ({"method": "switch", "switch_methods": ["mixup", "cutmx"]}, "did you mean 'cutmix'"),
         ({"method": "switch", "switch_methods": ["switch"]}, "cannot switch to"),

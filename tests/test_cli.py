@@ -82,9 +82,8 @@ def test_settings_written_to_a_file_are_read_back(recipe: str, tmp_path: Path) -
         "none",
         "--hub_token",
         "secret",
-        "--layers",
-        "0",
-        "1",
+        "--label_smoothing",
+        "0.1",
         "--save_strategy",
         "epoch",
     ]
@@ -200,14 +199,16 @@ def test_help_names_the_settings_without_loading_torch(command: list[str]) -> No
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "c.yaml", {"alpha": 0.2, "prob": 0.5, "layers": [0, -1], "image_column": "img"})
+    path = write(
+        tmp_path / "c.yaml", {"method": "manifold", "alpha": 0.2, "prob": 0.5, "layers": [0, -1], "image_column": "img"}
+    )
     config, task = parse_settings([MixupConfig, TaskArguments], [str(path), "--alpha", "0.4", "--flip"])
     assert (config.alpha, config.prob, config.layers) == (0.4, 0.5, [0, -1])
     assert (task.image_column, task.flip) == ("img", True)
 
 
 def test_json_and_yaml_read_alike(tmp_path: Path) -> None:
-    values = {"alpha": 1e-3, "minmax": [0.2, 0.8], "host_dominant": True, "beta": None, "method": "cutmix"}
+    values = {"alpha": 1e-3, "minmax": [0.2, 0.8], "host_dominant": True, "beta": None, "method": "resizemix"}
     read = [parse_settings([MixupConfig], [str(write(tmp_path / name, values))])[0] for name in ("c.yaml", "c.json")]
     assert read[0] == read[1] == MixupConfig.from_dict(values)
 
@@ -312,10 +313,10 @@ def test_flips_move_pixels_and_nothing_else() -> None:
         (["--method", "cutmx"], "did you mean 'cutmix'?"),
         (["--alhpa", "1"], "--alhpa is no setting: did you mean 'alpha'?"),
         (["--learning-rat", "1"], "did you mean 'learning_rate'?"),
-        (["--alpha", "lots"], "invalid float value: 'lots'"),
+        (["--alpha", "lots"], "alpha='lots': expected a number"),
         (["--alpha", "-1"], "alpha=-1.0: expected a number in [0, inf)"),
         (["--task", "image-clasification"], "did you mean 'image-classification'?"),
-        (["--pairing", "rndom"], "invalid choice: 'rndom'"),
+        (["--pairing", "rndom"], "pairing='rndom' is not known: did you mean 'random'?"),
         (["--image_column", "img"], "no input column 'img'"),
         (
             ["--label_column", "lable"],

@@ -215,7 +215,7 @@ def test_diverged_runs_are_reported_as_such(config: Path, tmp_path: Path, capsys
     [
         (["--methods", "mixup,cutmx"], "'cutmx' is no method: did you mean 'cutmix'?"),
         (["--methods", "mixup:alhpa=1"], "mixup:alhpa=1: 'alhpa' is no setting of MixupConfig: did you mean 'alpha'?"),
-        (["--methods", "mixup:alpha=-1"], "mixup:alpha=-1: alpha=-1: expected a number"),
+        (["--methods", "mixup:alpha=-1"], "mixup:alpha=-1: alpha=-1.0: expected a number"),
         (["--methods", "mixup:alpha"], "expected setting=value"),
         (["--methods", "none:alpha=1"], "control 'none' does not mix"),
         (["--methods", "mixup,mixup"], "methods has mixup twice"),
@@ -223,7 +223,7 @@ def test_diverged_runs_are_reported_as_such(config: Path, tmp_path: Path, capsys
         (["--methods", "none,embedding"], "method 'embedding' does not work here"),
         (["--seeds", "0"], "seeds=0"),
         (["--seed", "s"], "invalid int value: 's'"),
-        (["--select_by", "acuracy"], "invalid choice: 'acuracy'"),
+        (["--select_by", "acuracy"], "select_by='acuracy' is not known: did you mean 'accuracy'?"),
     ],
 )
 def test_wrong_settings_are_refused_before_training(

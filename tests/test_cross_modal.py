@@ -609,7 +609,7 @@ def test_accumulated_and_chunked_training_through_the_trainer(arguments: Any) ->
 # Options of the loss
 
 
-def test_temperature_is_set_held_and_clamped(arguments: Any) -> None:
+def test_temperature_is_set_and_held(arguments: Any) -> None:
     model = build("clip")
     data = examples("clip", 8)
     config = MixupConfig("cross_modal", temperature=0.05, learn_temperature=False)
@@ -618,10 +618,6 @@ def test_temperature_is_set_held_and_clamped(arguments: Any) -> None:
     model = build("clip")
     MixupTrainer(model, arguments(), mixup=MixupConfig("cross_modal", temperature=0.05), train_dataset=data).train()
     assert model.logit_scale.exp().item() != pytest.approx(20, rel=1e-6)
-    with torch.no_grad():
-        model.logit_scale.fill_(9.0)
-    with mixup_of("cross_modal", max_logit_scale=50.0)(model, batch_of("clip")):
-        assert model.logit_scale.exp().item() == pytest.approx(50)
 
 
 def test_label_smoothing_is_the_controls(arguments: Any) -> None:

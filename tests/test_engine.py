@@ -106,7 +106,8 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
 def test_unique_labels_give_two_targets_that_sum_to_one(method: str, name: str) -> None:
     model, batch = build(name), batch_of(name, rows=4)
     batch["labels"] = torch.tensor([2, 0, 3, 1])
-    with Mixup({"method": method, "lam": 0.35, "minmax": [0.3, 0.7]})(model, batch) as mixed:
+    boxed = {"minmax": [0.3, 0.7]} if method in ("cutmix", "resizemix", "switch") else {"lam": 0.35}
+    with Mixup({"method": method, **boxed})(model, batch) as mixed:
         mixed.loss(model(**mixed.inputs))
     assert mixed.targets.dtype == mixed.lam.dtype == torch.float32
     assert ((mixed.targets > 0).sum(-1) == 2).all()

@@ -181,7 +181,7 @@ class Strict(torch.nn.Module):
 @pytest.mark.usefixtures("neighbours")
 def test_accumulated_micro_batches_equal_one_batch(door: str, extra: dict[str, Any], arguments: Any) -> None:
     if "class_weights" in extra and door in ("collator", "callback"):
-        pytest.skip("a plain Trainer does not see the classes of the other micro-batches: use MixupTrainer")
+        pytest.skip("refused, see test_loss_scale.py")
     ends = []
     for rows, steps in ((10, 1), (4, 3)):
         model = build("vit")
@@ -222,7 +222,7 @@ def test_gradient_checkpointing_changes_nothing(method: str, name: str) -> None:
         model, batch = build(name).train(), batch_of(name)
         if checkpointing:
             model.gradient_checkpointing_enable()
-        with Mixup({"method": method, "layers": [2]})(model, batch) as mixed:
+        with Mixup(MixupConfig("manifold", layers=[2]).for_method(method))(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         loss.backward()
         gradients.append({k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None})
@@ -365,7 +365,7 @@ def test_one_forward_pass_a_step(method: str, name: str, door: str, arguments: A
         passes[module.training] += 1
 
     model.register_forward_pre_hook(count)
-    config = MixupConfig(method, layers=[1])
+    config = MixupConfig("manifold", layers=[1]).for_method(method)
     DOORS[door](model, arguments(max_steps=5), config, train_dataset=examples(name, 12)).train()
     assert passes[True] == 5
     # Two rows at first use: the loss is tried, two rows are exchanged, and the places to enter the model are found.

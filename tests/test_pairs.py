@@ -500,7 +500,7 @@ def test_broken_data_is_found_before_training(
         (["--class_templates", "a picture"], "class_templates has 'a picture': expected one {}"),
         (["--caption_noise", "2"], "caption_noise=2.0: expected a share in [0, 1]"),
         (["--eval_image_blank", "-1"], "eval_image_blank=-1.0: expected a share"),
-        (["--freeze", "both"], "invalid choice: 'both'"),
+        (["--freeze", "both"], "freeze='both' is not known"),
         (["--lora_rank", "0"], "lora_rank=0: expected a whole number from 1 on"),
         (["--model_type", "resnet", "--config_overrides", "{}"], "model_type='resnet' is no dual encoder"),
         (["--config_overrides", '{"text_config": {"hiden_size": 8}}'], "text_config has no setting 'hiden_size': did"),

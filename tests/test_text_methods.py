@@ -331,5 +331,5 @@ def test_sftmix_trains_and_refuses_what_it_cannot_pair(arguments: Any) -> None:
     assert trainer.train().training_loss > 0
     with pytest.raises(ValueError, match="needs one label a token"):
         Mixup("sftmix")(build("bert"), batch_of("bert"))
-    with pytest.raises(ValueError, match="leave pairing"):
+    with pytest.raises(ValueError, match=r"pairing=.flip.: method .sftmix. does not read it"):
         Mixup(MixupConfig("sftmix", pairing="flip"))(causal(), responses())

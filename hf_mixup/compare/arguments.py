@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hf_mixup.values import check_whole, convert_fields
+
 SelectBy = Literal[
     "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
 ]
@@ -49,8 +51,8 @@ class CompareArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"seeds={self.seeds}: expected a whole number from 1 on")
+        convert_fields(self)
+        check_whole("seeds", self.seeds)
         if not self.fractions:
             raise ValueError("fractions names no share of the training rows; leave it out for all of them")
         for value in self.fractions:

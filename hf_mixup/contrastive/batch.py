@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.cached import CachedPass
 from hf_mixup.contrastive.gather import check_equal_rows, world_size
-from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, hold_temperature, uses_sigmoid
+from hf_mixup.contrastive.head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.contrastive.objective import PairObjective
 from hf_mixup.methods import METHODS
@@ -71,10 +71,12 @@ class PairBatch(MixedBatch):
                 f"{type(model).__name__} is a dual encoder, and method {config.method!r} does not mix pairs: use one "
                 f"of {names}"
             )
+        if config.class_weights is not None:
+            raise ValueError("class_weights: a contrastive loss has no classes to weigh: leave them out")
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
         params = mixup.draw(model, inputs, keys, given)
-        hold_temperature(model, config)
+        mixup.hold_temperature(model)
         return cls(mixup, model, inputs, keys, ids, params, given.inplace)
 
     @property

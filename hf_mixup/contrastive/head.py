@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,13 +86,34 @@ class Head:
                 parameter.requires_grad_(False)
 
     @torch.no_grad()
-    def clamp(self, max_scale: float) -> None:
-        """Hold the scale at or below a limit, as CLIP does at 100."""
-        if self._inverse is not None:
-            self._inverse.clamp_(min=1 / max_scale)
-        for parameter in (self._by_image, self._by_text):
-            if parameter is not None:
-                parameter.clamp_(max=math.log(max_scale))
+    def clamp(self, max_scale: float, starts: dict[str, float]) -> None:
+        """Hold scales that are learnt at or below a limit, as CLIP does at 100, or below where they start above it.
+
+        Args:
+            starts: value of each parameter when training began, by its name; filled in here at first use.
+        """
+        for name, owner in self._owners.items():
+            parameter = getattr(owner, name)
+            if name == "logit_bias" or not parameter.requires_grad:
+                continue
+            if name not in starts:
+                starts[name] = float(parameter)
+                self._warn_of_start(max_scale, starts[name] if name != "temperature" else -math.log(starts[name]))
+            start = starts[name]
+            if name == "temperature":
+                parameter.clamp_(min=min(1 / max_scale, start))
+            else:
+                parameter.clamp_(max=max(math.log(max_scale), start))
+
+    def _warn_of_start(self, max_scale: float, log_scale: float) -> None:
+        """Say so where a limit of the user's own is below where the scale starts."""
+        if max_scale != MixupConfig().max_logit_scale and math.log(max_scale) < log_scale - 1e-6:
+            warnings.warn(
+                f"max_logit_scale={max_scale:g}: the scale of {self._model_name} starts at {math.exp(log_scale):.4g}, "
+                f"above it, and is held there; set temperature={1 / max_scale:.4g} to start at the limit",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def check(self, outputs: Mapping[str, Any]) -> None:
@@ -142,11 +164,16 @@ def uses_sigmoid(model: nn.Module, config: MixupConfig) -> bool:
     return Head(model).bias is not None
 
 
-def hold_temperature(model: nn.Module, config: MixupConfig) -> None:
-    """Set the temperature as configured at first use, and hold the scale of similarities in its range."""
+def hold_temperature(model: nn.Module, config: MixupConfig, starts: dict[str, float]) -> None:
+    """Set the temperature as configured at first use; while pairs are mixed, hold a learnt scale in its range.
+
+    Args:
+        starts: where the parameters of the scale stood when training began, see `Head.clamp`.
+    """
     head, checked = Head(model), sites_of(model).checked
     configured = (config.temperature, config.learn_temperature)
     if configured != (None, True) and ("temperature", configured) not in checked:
         head.set_temperature(*configured)
         checked.add(("temperature", configured))
-    head.clamp(config.max_logit_scale)
+    if not config.off:
+        head.clamp(config.max_logit_scale, starts)

@@ -129,8 +129,9 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
                 f"side={self.side!r}, in the settings {config.side!r}: give side= of the loss, one of "
                 "'both', 'anchor', 'positive'"
             )
-        if config.pair_class != "any" or config.label_smoothing or config.loss != "auto":
-            raise ValueError("pair_class, label_smoothing and loss are for labels, and pairs of sentences have none")
+        for name in ("pair_class", "label_smoothing", "loss", "class_weights", "distill_weight"):
+            if name in config.changed:
+                raise ValueError(f"{name} is for labels, and pairs of sentences have none: leave it out")
         both_ways = self.directions == ("query_to_doc", "doc_to_query") and self.partition_mode == "per_direction"
         if self.directions != ("query_to_doc",) and not both_ways:
             raise ValueError(

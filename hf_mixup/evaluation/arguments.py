@@ -9,6 +9,7 @@ from typing import Literal
 
 from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
+from hf_mixup.values import check_whole, convert_fields
 
 CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD = SUITES = ("calibration", "corruption", "noise", "adversarial", "ood")
 ALL = "all"
@@ -82,6 +83,7 @@ class EvaluateArguments:
     write_card: bool = knob(True, "Add the results to the model card of a checkpoint on disk.")
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         self.suite = _chosen("suite", self.suite, (*SUITES, ALL))
         self.adversarial_attacks = _chosen("adversarial_attacks", self.adversarial_attacks, ATTACKS)
         self.tta = words(self.tta or ()) or None
@@ -90,8 +92,7 @@ class EvaluateArguments:
         _in_range("severities", self.severities, 1, 5)
         _in_range("noise_levels", self.noise_levels or [0.1], 0, 1)
         _in_range("adversarial_eps", self.epsilons, 0, 1)
-        if self.adversarial_steps < 1:
-            raise ValueError(f"adversarial_steps={self.adversarial_steps}: expected a whole number from 1 on")
+        check_whole("adversarial_steps", self.adversarial_steps)
 
     @property
     def epsilons(self) -> list[float]:

@@ -41,6 +41,7 @@ class Params:
         shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see `mosaic`.
         points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
+        choice: which of the methods of a switch has drawn them, by its position.
 
     >>> params = Params("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
     >>> params.lam, params.boxes is None
@@ -63,6 +64,7 @@ class Params:
     seed: int = 0
     points: dict[str, Tensor] | None = None
     open: bool = False
+    choice: int = 0
 
     def to(self, device: torch.device) -> Params:
         """Return the same parameters on a device."""

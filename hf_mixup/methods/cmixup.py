@@ -55,12 +55,6 @@ class CMixup(Method):
 
     def __init__(self, config: MixupConfig) -> None:
         super().__init__(config)
-        for knob, own in (("pairing", "random"), ("pair_class", "any")):
-            if getattr(config, knob) != own:
-                raise ValueError(
-                    f"{knob}={getattr(config, knob)!r}: method 'cmixup' pairs rows by the distance of their labels, "
-                    f"which `bandwidth` sets; leave {knob} at {own!r}"
-                )
         if config.lam_per == "pair":
             raise ValueError("lam_per='pair': with method 'cmixup' rows may share a partner; use 'batch' or 'row'")
 

@@ -41,7 +41,13 @@ class GridMix(RandomMask):
     )
 
     def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
-        return torch.rand(count, self.config.grid, self.config.grid, generator=request.rng)
+        cells = self.config.grid
+        if cells > min(height, width):
+            raise ValueError(
+                f"grid={cells}: images of {height} x {width} pixels have no room for so many cells a side; use "
+                f"{min(height, width)} or fewer"
+            )
+        return torch.rand(count, cells, cells, generator=request.rng)
 
     def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
         return enlarge_cells(keep_highest(fields, share), height, width)

@@ -54,7 +54,7 @@ class InterpolatedAdversarial(Adversarial):
         from hf_mixup.methods import METHODS
 
         super().__init__(config)
-        self.inner: Method = METHODS[config.interpolated_by](replace(config, method=config.interpolated_by))
+        self.inner: Method = METHODS[config.interpolated_by](config.for_method(config.interpolated_by))
 
     @property
     def enters_model(self) -> bool:  # type: ignore[override]

@@ -50,6 +50,18 @@ class MixGen(PairMethod):
         super().__init__(config)
         self.rules: TokenRules | None = None
 
+    @property
+    def image_mix(self) -> str:
+        return "blend"
+
+    @property
+    def mixes_image(self) -> bool:
+        return True
+
+    @property
+    def mixes_text(self) -> bool:
+        return True
+
     def knows(self, tokenizer: Any) -> None:
         self.rules = TokenRules.of(tokenizer)
 

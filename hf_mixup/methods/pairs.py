@@ -30,7 +30,7 @@ class PairMethod(Method):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._cutmix = CutMix(replace(config, method="cutmix"))
+        self._cutmix = CutMix(config.for_method("cutmix", loss="auto"))  # whose loss is for labels
 
     @property
     def mixes_image(self) -> bool:

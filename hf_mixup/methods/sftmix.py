@@ -57,8 +57,10 @@ class SFTMix(Method):
                 f"method 'sftmix' needs one label a token, found {labels.dtype} {list(labels.shape)}: for one label a "
                 "row use 'sentence'"
             )
-        if cfg.pairing != "random" or cfg.pair_class != "any" or cfg.lam_per == "pair":
-            raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave pairing, pair_class and lam_per")
+        if cfg.lam_per == "pair":
+            raise ValueError(
+                "lam_per='pair': method 'sftmix' pairs rows when the logits are known; use 'batch' or 'row'"
+            )
         if request.partner is not None:
             raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave partner")
         return replace(super().draw(request), open=True)

@@ -18,7 +18,7 @@ class SpecMix(MaskMethod):
     """Replace bands of time and bands of frequency of each spectrogram by the partner's.
 
     Along either axis 0 to `bands` of them, not none along both, each `band_width` wide, anywhere; they may overlap. lam
-    is the share of the content that stayed the row's own: bands say what it is, and alpha only whether it is off. A lam
+    is the share of the content that stayed the row's own: bands say what it is, and alpha is not asked. A lam
     that is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it
     is met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
 
@@ -72,6 +72,11 @@ class SpecMix(MaskMethod):
     def _draw_mask(self, params: Params, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
         """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
         cfg, lam = self.config, params.lam
+        if cfg.bands > min(height, width):
+            raise ValueError(
+                f"bands={cfg.bands}: spectrograms of {height} x {width} have no room for so many along each axis; use "
+                f"{min(height, width)} or fewer"
+            )
         one = cfg.lam_per == "batch"
         rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(params.partner)
         spots = torch.rand(len(rows), 2, cfg.bands, generator=rng, dtype=torch.float64)[rows]
@@ -86,7 +91,7 @@ class SpecMix(MaskMethod):
         return ~(in_rows[:, :, None] | in_columns[:, None, :]) | (lam == 1)[:, None, None]
 
     def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
-        if self.config.lam is not None or self.config.off:
+        if self.config.lam is not None:
             return super()._sample_lam(rows, rng)
         return torch.full((rows,), 0.5)  # the bands will say; this one is only not 1
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_mixup.config import SWITCHED, MixupConfig
 from hf_mixup.methods.base import Method, Params, Request
 
 
@@ -38,38 +39,43 @@ class Switch(Method):
         from hf_mixup.methods import METHODS
 
         super().__init__(config)
-        names = config.switch_methods or ["mixup", "cutmix"]
+        names = config.switch_methods or SWITCHED
         alphas = config.switch_alphas or [config.alpha] * len(names)
         self.probs = torch.tensor(config.switch_probs or [1.0] * len(names))
-        self.methods = {
-            name: METHODS[name](replace(config, method=name, alpha=alpha)) for name, alpha in zip(names, alphas)
-        }
-        if len({method.for_pairs for method in self.methods.values()}) > 1:
-            raise ValueError(f"switch_methods={names}: methods for pairs and others do not go together")
+        # By position, for one method may come twice, with another alpha.
+        self.methods = [METHODS[name](own_config(config, name, alpha)) for name, alpha in zip(names, alphas)]
+        if len({method.for_pairs for method in self.methods}) > 1:
+            raise ValueError(f"switch_methods={list(names)}: methods for pairs and others do not go together")
 
     def draw(self, request: Request) -> Params:
         index = int(torch.multinomial(self.probs, 1, generator=request.rng))
-        return list(self.methods.values())[index].draw(request)
+        return replace(self.methods[index].draw(request), choice=index)
 
     def prepare(self, model: nn.Module) -> None:
-        for method in self.methods.values():
+        for method in self.methods:
             method.prepare(model)
 
     @property
     def for_pairs(self) -> bool:  # type: ignore[override]
         """Whether it chooses between methods for pairs."""
-        return all(method.for_pairs for method in self.methods.values())
+        return all(method.for_pairs for method in self.methods)
 
     def knows(self, tokenizer: Any) -> None:
-        for method in self.methods.values():
+        for method in self.methods:
             method.knows(tokenizer)
 
     def choices(self) -> list[Method]:
-        return list(self.methods.values())
+        return list(self.methods)
 
     @property
     def takes_guide(self) -> bool:
-        return any(method.takes_guide for method in self.methods.values())
+        return any(method.takes_guide for method in self.methods)
 
     def chosen(self, params: Params) -> Method:
-        return self.methods[params.method]
+        return self.methods[params.choice]
+
+
+def own_config(config: MixupConfig, name: str, alpha: float) -> MixupConfig:
+    """Return the configuration of one of the methods, with its alpha if it reads one."""
+    own = config.for_method(name)
+    return replace(own, alpha=alpha) if "alpha" in own.known else own

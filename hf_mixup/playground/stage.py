@@ -139,7 +139,7 @@ class Stage:
 
     def _engine(self, method: str) -> Mixup:
         if method not in self._engines:
-            config = replace(self.config, method=method)
+            config = self.config.for_method(method)
             self._engines[method] = Mixup(config, tokenizer=self.tokenizer)
             self._engines[method].prepare(self.model)
         return self._engines[method]
@@ -154,7 +154,7 @@ def fitting_methods(stage: Stage, own: int, partner: int, check: Callable[[Mixup
     found = {}
     for method in METHODS:
         try:
-            check(replace(stage.config, method=method))
+            check(stage.config.for_method(method))
             stage.mix(own, partner, method, 0.5)
             found[method] = ""
         except (ValueError, TypeError, RuntimeError) as error:

@@ -88,15 +88,14 @@ def _eval_results(scores: Mapping[str, Mapping[str, float | None]], task: str, d
 
 
 def mixing_section(config: MixupConfig) -> str:
-    """Return the Markdown section for a configuration: method, settings other than the defaults, citation.
+    """Return the Markdown section for a configuration: method, what it read other than the defaults, citation.
 
     >>> print(mixing_section(MixupConfig(method="cutmix", alpha=0.5)).splitlines()[2])
     Trained with **CutMix** (arXiv:1905.04899) by hf-mixup.
     """
     method = METHODS[config.method]
-    default = MixupConfig().to_dict()
-    settings = {k: v for k, v in config.to_dict().items() if v != default[k] or k in ("method", "alpha", "prob")}
-    rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    shown = {"method", *(config.read & {"alpha", "prob", *config.changed})}
+    rows = "\n".join(f"| {name} | {value} |" for name, value in config.to_dict().items() if name in shown)
     off = " Mixing was switched off in this run." if config.off else ""
     text = f"{HEADING}\n\nTrained with **{method.title}** ({method.paper}) by hf-mixup.{off}\n\n"
     text += f"| setting | value |\n| --- | --- |\n{rows}\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import yaml
-
 from hf_mixup.compare.arguments import SelectBy
+from hf_mixup.files import parse_text
+from hf_mixup.values import check_whole, convert, convert_fields
 
 
 @dataclass
@@ -40,12 +40,12 @@ class SweepArguments:
     )
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         _check_range("alphas", self.alphas, "0 < low < high", lambda low, high: 0 < low < high)
         if self.probs is not None:
             _check_range("probs", self.probs, "0 < low < high <= 1", lambda low, high: 0 < low < high <= 1)
-        for name, least in (("trials", 1), ("control_seeds", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)}: expected a whole number from {least} on")
+        check_whole("trials", self.trials)
+        check_whole("control_seeds", self.control_seeds, low=2)
         self.depths  # noqa: B018 - read once, so that a wrong one is refused before anything else
 
     @property
@@ -61,9 +61,10 @@ def _check_range(name: str, values: list[float], expected: str, fits: object) ->
 
 def _layers(text: str) -> list[float]:
     try:
-        layers = yaml.safe_load(text)
-    except yaml.YAMLError:
+        layers = parse_text(text)
+        convert("layers", layers, list[float])
+    except ValueError:
         layers = None
-    if not isinstance(layers, list) or not layers or not all(isinstance(depth, (int, float)) for depth in layers):
+    if not isinstance(layers, list) or not layers:
         raise ValueError(f"layer_sets has {text!r}: expected lists of layers such as '[0, 1]'")
     return layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from hf_mixup.compare.runs import determinants, run_args
 from hf_mixup.compare.store import Finished, key_of, load_run, remove_dead_parts, run_folder
 from hf_mixup.compare.training import Failed, StopRun, train_one
 from hf_mixup.compare.variants import Variant, parse_variants
-from hf_mixup.config import MixupConfig
+from hf_mixup.config import MixupConfig, refuse_unshared
 from hf_mixup.files import NoSpaceError, check_writable, write_text
 from hf_mixup.methods import METHODS, unknown
+from hf_mixup.methods.settings import readers
 from hf_mixup.sweep.arguments import SweepArguments
 from hf_mixup.sweep.output import Swept, Trial, write_output
 from hf_mixup.sweep.study import done, next_trial, open_study, suggested
@@ -76,12 +77,29 @@ def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
     check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"output_dir: {output} is not empty and holds no sweep: name another with --output_dir")
-    for name in arguments.methods or [mixup.method]:
-        if name not in METHODS:
-            raise ValueError(f"methods: {name!r} is no method: {unknown(name)}")
+    _check_settings(arguments, mixup)
     for package, extra in (("matplotlib", "plots"), ("optuna", "sweep")):
         if find_spec(package) is None:
             raise ImportError(f'a sweep needs {package}, which is not installed: pip install "hf-mixup[{extra}]"')
+
+
+def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
+    """Refuse methods of which nothing would be varied, and settings that none of them reads."""
+    methods = arguments.methods or [mixup.method]
+    for name in methods:
+        if name not in METHODS:
+            raise ValueError(f"methods: {name!r} is no method: {unknown(name)}")
+    own = [mixup.for_method(name) for name in methods]
+    for each in own:
+        if "alpha" not in each.read:
+            why = "something else takes its place" if "alpha" in each.known else "it has none"
+            raise ValueError(
+                f"methods: a sweep tries values of alpha, and method {each.method!r} does not read it ({why}): leave "
+                f"that out, or compare settings by hand: hf-mixup compare --methods {each.method}:setting=value,..."
+            )
+    refuse_unshared(mixup, own)
+    if arguments.depths and not any("layers" in each.known for each in own):
+        raise ValueError(f"layer_sets: none of the methods ({', '.join(methods)}) reads layers; {readers('layers')}")
 
 
 def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prepared) -> None:
@@ -90,10 +108,10 @@ def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prep
         check_readable(prepared)
         model = prepared.build_model()
         for method in arguments.methods or [mixup.method]:
-            layered = hasattr(METHODS[method], "_layers")
-            for layers in arguments.depths if arguments.depths and layered else [mixup.layers]:
-                own = MixupConfig.from_dict({**mixup.to_dict(), "method": method, "layers": layers})
-                check_mixing(prepared, model, own)
+            own = mixup.for_method(method)
+            tried = arguments.depths if "layers" in own.known else []
+            for each in [replace(own, layers=layers) for layers in tried] or [own]:
+                check_mixing(prepared, model, each)
 
 
 def _decisive(arguments: SweepArguments) -> dict[str, Any]:

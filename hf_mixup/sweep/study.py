@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.config import MixupConfig
-from hf_mixup.methods import METHODS
 from hf_mixup.report.results import direction
 from hf_mixup.sweep.arguments import SweepArguments
 
@@ -93,7 +92,7 @@ def suggested(trial: Any, arguments: SweepArguments, base: MixupConfig) -> tuple
     method = trial.suggest_categorical("method", methods)
     if arguments.probs is not None:
         settings["prob"] = round(trial.suggest_float("prob", *arguments.probs), 4)
-    if arguments.depths and hasattr(METHODS[method], "_layers"):
+    if arguments.depths and "layers" in base.for_method(method).known:
         settings["layers"] = json.loads(trial.suggest_categorical("layers", [json.dumps(d) for d in arguments.depths]))
     label = ":".join([method, *(f"{name}={json.dumps(value)}" for name, value in settings.items())])
-    return label.replace(" ", ""), MixupConfig.from_dict({**base.to_dict(), "method": method, **settings})
+    return label.replace(" ", ""), base.for_method(method, **settings)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hf_mixup.config import knob
 from hf_mixup.errors import did_you_mean
+from hf_mixup.files import parse_text
 from hf_mixup.tasks.augmentation import check_augmentations
+from hf_mixup.values import check_above, check_whole, convert_fields
 
 IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO, VIDEO, TABULAR, TABULAR_REGRESSION = TASKS = (
     *("image-classification", "text-classification", "image-text"),
@@ -136,33 +137,23 @@ class TaskArguments:
     overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r} is not known: {did_you_mean(str(self.task), TASKS)}")
         if self.dataset == BUNDLED:
             self.dataset = _BUNDLED_FOR.get(self.task, BUNDLED)
-        if isinstance(self.config_overrides, str):
-            self.config_overrides = _mapping(self.config_overrides)
+        self.config_overrides = _mapping(self.config_overrides)
         if self.model and self.model_type:
             raise ValueError("model names a checkpoint and model_type a new model: give one of them")
         if self.config_overrides and not self.model_type:
             raise ValueError("config_overrides are for a new model: name its model_type")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in (
-            "image_size",
-            "max_length",
-            "max_train_samples",
-            "max_eval_samples",
-            "few_shot",
-            "lora_rank",
-            "audio_rate",
-            "frames",
-        ):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value!r}: expected a whole number from 1 on")
-        if not self.max_seconds > 0:
-            raise ValueError(f"max_seconds={self.max_seconds!r}: expected a number above 0")
+        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+            check_whole(name, getattr(self, name))
+        for name in ("few_shot", "lora_rank", "audio_rate", "frames"):
+            check_whole(name, getattr(self, name))
+        check_above("max_seconds", self.max_seconds)
         for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
@@ -201,11 +192,14 @@ class TaskArguments:
         return named | {name: column for name, column in optional.items() if column}
 
 
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config_overrides={text!r} is not readable as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"config_overrides={text!r}: expected a JSON mapping")
+def _mapping(given: Any) -> dict[str, Any] | None:
+    """Return a mapping as it is, or read it from its JSON text; None where none is given."""
+    value = given
+    if isinstance(given, str):
+        try:
+            value = parse_text(given, "JSON")
+        except ValueError as error:
+            raise ValueError(f"config_overrides={given[:80]!r} is {error}") from error
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"config_overrides={given!r}: expected a JSON mapping")
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,7 +56,8 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
         return
     _check_rate(prepared, mixup)
     _show_attention(model, mixup)
-    always = replace(mixup, lam=0.5, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    half = {"lam": 0.5} if "lam" in mixup.known else {}
+    always = mixup.for_method(mixup.method, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0, **half)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
     training = model.training

@@ -46,7 +46,9 @@ def parse_settings(
         _refuse_unknown_keys(own, types, path)
         values |= own
     parser = _parser(types)
-    flags = _as_flags(values, parser)
+    converted = _converted_names(types)
+    parser.set_defaults(**{name: value for name, value in values.items() if name in converted})
+    flags = _as_flags({name: value for name, value in values.items() if name not in converted}, parser)
     *filled, rest = parser.parse_args_into_dataclasses(
         flags + arguments, return_remaining_strings=True, look_for_args_file=False
     )
@@ -130,11 +132,21 @@ def _parser(types: Sequence[type]) -> Any:
             raise ValueError(message)
 
     classes: list[Any] = list(types)
-    return Parser(classes, add_help=False, allow_abbrev=False)
+    parser = Parser(classes, add_help=False, allow_abbrev=False)
+    converted = _converted_names(types)
+    for action in parser._actions:
+        if action.dest in converted:
+            action.type = action.choices = None  # the dataclass converts and checks, whichever way a value came
+    return parser
+
+
+def _converted_names(types: Sequence[type]) -> list[str]:
+    """Return the fields of dataclasses that convert their values themselves, as those of this package do."""
+    return _names([each for each in types if each.__module__.startswith("hf_mixup.")])
 
 
 def _as_flags(values: Mapping[str, Any], parser: Any) -> list[str]:
-    """Write a file's settings as flags, so that they are converted and checked in the one way flags are."""
+    """Write a file's settings of the Trainer as flags, whose texts are converted and checked."""
     takes_many = {action.dest: action.nargs == "+" for action in parser._actions}
     flags: list[str] = []
     for name, value in values.items():
