@@ -11,10 +11,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
 
 from hf_mixup.arming import Armed
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import Mixup
+from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.schedule import Clock
 from hf_mixup.stats import MixStats
-from hf_mixup.trainers import kind_for, refuse_settings
+from hf_mixup.trainers import kind_for, refuse_settings, take_smoothing_of_labels_left
 from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.weights import refuse_renamed
 
@@ -103,6 +103,7 @@ class MixupCallback(LogCallback):
     ) -> None:
         super().__init__(Mixup(mixup, teacher=teacher, guide=guide))
         self._armed: Armed | None = None
+        self._looked = False  # whether the labels of the first step have been looked at
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if kwargs.get("model") is not None:  # before a resumed run loads its weights: a scale starts where it starts
@@ -112,6 +113,7 @@ class MixupCallback(LogCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
+        self._looked = False
         self._disarm()  # an earlier run may have been interrupted
         self.mixup.knows(kwargs.get("processing_class"))
         kind = kind_for(args)
@@ -120,7 +122,16 @@ class MixupCallback(LogCallback):
         if not self.mixup.config.plain:
             refuse_foreign_trainer(type(args))
             refuse_renamed(kwargs["model"], args, state)
+            if kind is None:
+                take_smoothing_of_labels_left(self.mixup.config, unwrap(kwargs["model"]), args.label_smoothing_factor)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._looked and self._armed is not None:
+            self._armed.refuse_unlabelled()
+        self._looked = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

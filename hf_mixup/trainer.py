@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,15 +14,18 @@ from hf_mixup.batch import LabelBatch, MixedBatch
 from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
+from hf_mixup.contrastive.cached import refuse_deepspeed
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
+from hf_mixup.contrastive.gather import in_any
 from hf_mixup.detection.batch import has_boxes
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import LABEL_KEYS, read_labels
-from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings
+from hf_mixup.targets import LABEL_KEYS, LABELS, read_labels
+from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.trainers.foreign import refuse_foreign_trainer, refuse_unmixed_step
+from hf_mixup.unlabelled import count_ignored, refuse_unlabelled
 from hf_mixup.weights import load_renamed
 
 if TYPE_CHECKING:
@@ -55,8 +60,6 @@ class MixupTrainerMixin(_AnyTrainer):
     ...     pass
     """
 
-    _predicts = False  # in a step of evaluation
-
     def __init__(
         self,
         *args: Any,
@@ -73,6 +76,8 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
         self._drawn: list[MixedBatch] = []  # the batches of this step that were drawn ahead
+        self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
+        self._labelled = False  # whether a label that counts has been seen
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
@@ -95,7 +100,8 @@ class MixupTrainerMixin(_AnyTrainer):
     ) -> Any:
         """Return the loss of a batch: mixed in training, the Trainer's own in evaluation or where mixing is off."""
         if not model.training or self._plain:
-            return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
+            with self._smoother_for(model, inputs):
+                return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
         if self._kind is not None:  # the trainer behind computes the loss, and its logs, from what the model returns
             own = self._kind.draw(self.mixup, model, inputs)
             with own:
@@ -150,6 +156,17 @@ class MixupTrainerMixin(_AnyTrainer):
     def _own_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return own_inputs(unwrap(cast(nn.Module, self.model)), inputs) if self._pairs else inputs
 
+    @contextmanager
+    def _smoother_for(self, model: nn.Module, inputs: dict[str, Any]) -> Iterator[None]:
+        """Leave out the Trainer's smoother, which knows one label a sample, where there are several to evaluate."""
+        labels, smoother = inputs.get(LABELS), self.label_smoother
+        if not model.training and isinstance(labels, Tensor) and labels.is_floating_point():
+            self.label_smoother = None
+        try:
+            yield
+        finally:
+            self.label_smoother = smoother
+
     def _scaled_as_the_trainer_expects(self, loss: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
         """Undo the divisions that follow `compute_loss` and would count twice."""
         if num_items_in_batch is None:  # a mean over this batch: the Trainer divides it by the number of batches
@@ -169,10 +186,14 @@ class MixupTrainerMixin(_AnyTrainer):
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
-        if not self._pairs and self.mixup.tries_loss(
-            model, batch_samples[0]
-        ):  # it also learns which labels of a language model count
+        if not self._pairs and self.mixup.tries_loss(model, batch_samples[0]):
+            # It also learns which labels of a language model count.
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
+        if not self._labelled:  # of the whole first step, in all processes
+            ignored = [count_ignored(model, batch) for batch in batch_samples]
+            self._labelled = in_any(not all(ignored), device)
+            if not self._labelled and not self._pairs:
+                refuse_unlabelled(sum(ignored))
         labels = [read_labels(model, batch) for batch in batch_samples]
         items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
         if self._sums_over_processes:
@@ -277,21 +298,15 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
+        if self.mixup.config.chunk_size is not None:
+            refuse_deepspeed(cast(nn.Module, self.model), self.is_deepspeed_enabled)
         refuse_foreign_trainer(type(self))
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
         if self._kind is not None:
             return refuse_settings(self._kind, self.args, self.mixup.config)
-        smoothing = self.args.label_smoothing_factor
-        config = self.mixup.config
-        if smoothing and config.label_smoothing and smoothing != config.label_smoothing:
-            raise ValueError(
-                f"label_smoothing_factor={smoothing} and MixupConfig.label_smoothing={config.label_smoothing} differ: "
-                "give one of them"
-            )
-        if smoothing and self.label_smoother is not None:
-            config.label_smoothing = smoothing
+        take_smoothing(self.mixup.config, self.args.label_smoothing_factor)
 
 
 class MixupTrainer(MixupTrainerMixin, Trainer):

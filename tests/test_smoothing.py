@@ -13,8 +13,9 @@ from transformers import (
     BertLMHeadModel,
 )
 
-from hf_mixup import Mixup
-from tests.conftest import CLASSES, CONFIGS, batch_of, build
+from hf_mixup import Mixup, MixupConfig
+from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
+from tests.doors import DOORS
 
 PARTNER, LAM, SMOOTHING = torch.tensor([3, 4, 5, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35, 0.6]), 0.3
 
@@ -94,3 +95,57 @@ def test_several_labels_a_row_are_smoothed_each_by_itself_and_numbers_are_refuse
         outputs = model(**mixed.inputs)
     with pytest.raises(ValueError, match="label_smoothing and loss='bce' are for single-label problems, found regress"):
         mixed.loss(outputs)
+
+
+def several(arguments: Any, door: str, declared: bool, mixup: dict[str, Any] | None = None, **settings: Any) -> Any:
+    """Train on several labels a sample, each a choice of its own; the loss of the first step is logged."""
+    kind = {"problem_type": "multi_label_classification"} if declared else {}
+    model = build("resnet", **kind)
+    rows, g = examples("resnet", 4), torch.Generator().manual_seed(0)
+    for row in rows:
+        row["labels"] = torch.rand(CLASSES, generator=g).round()
+    args = arguments(max_steps=1, logging_strategy="steps", logging_steps=1, **settings)
+    config = MixupConfig("mixup", lam=0.0, pairing="roll", **(mixup or {}))
+    return DOORS[door](model, args, config, train_dataset=rows, eval_dataset=rows)
+
+
+def smoothed_by_hand() -> float:
+    model = build("resnet").train()
+    g, rows = torch.Generator().manual_seed(0), examples("resnet", 4)
+    logits = model(torch.stack([row["pixel_values"] for row in rows])).logits.detach().double()
+    total = 0.0
+    for scores in logits:
+        for score, label in zip(scores, torch.rand(CLASSES, generator=g).round()):
+            target = SMOOTHING / 2 + (1 - SMOOTHING) * label
+            total -= float(target * score.sigmoid().log() + (1 - target) * (-score).sigmoid().log())
+    return total / logits.numel()
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
+def test_the_trainers_smoothing_of_several_labels(door: str, declared: bool, arguments: Any) -> None:
+    """As MixupConfig.label_smoothing; evaluation has the model's own loss, which the Trainer's smoother cannot take."""
+    trainer = several(arguments, door, declared, label_smoothing_factor=SMOOTHING)
+    if door == "callback" and not declared:
+        with pytest.raises(ValueError, match=r"label_smoothing_factor=0.3: .*Set label_smoothing=0.3 in MixupConfig"):
+            trainer.train()
+        return
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(smoothed_by_hand(), rel=1e-5)
+    plain = several(arguments, "trainer", declared)
+    plain.model.load_state_dict(trainer.model.state_dict())
+    assert trainer.evaluate()["eval_loss"] == plain.evaluate()["eval_loss"]
+    assert (trainer.label_smoother is None) == declared
+
+
+@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
+def test_two_smoothings_that_differ(door: str, arguments: Any) -> None:
+    with pytest.raises(ValueError, match=r"label_smoothing_factor=0.3 and MixupConfig.label_smoothing=0.1 differ"):
+        several(arguments, door, True, {"label_smoothing": 0.1}, label_smoothing_factor=SMOOTHING).train()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_the_mixup_configs_smoothing_of_several_labels(door: str, arguments: Any) -> None:
+    trainer = several(arguments, door, True, {"label_smoothing": SMOOTHING})
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(smoothed_by_hand(), rel=1e-5)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.config import MixupConfig
+from hf_mixup.contrastive.gather import refuse_partitioned
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import embeds_of, pair_logits_of, scale_owners
 
@@ -33,6 +34,8 @@ class Head:
 
     def _get(self, *names: str) -> nn.Parameter | None:
         return next((getattr(self._owners[name], name) for name in names if name in self._owners), None)
+
+        refuse_partitioned(self._model_name, self.parameters)
 
     @property
     def bias(self) -> nn.Parameter | None:

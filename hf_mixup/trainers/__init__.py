@@ -79,6 +79,41 @@ def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) ->
             )
 
 
+def take_smoothing(config: MixupConfig, factor: float) -> None:
+    """Smooth mixed labels as the Trainer's `label_smoothing_factor` says.
+
+    Raises:
+        ValueError: if the settings say otherwise.
+
+    >>> from hf_mixup.config import MixupConfig
+    >>> config = MixupConfig("mixup")
+    >>> take_smoothing(config, 0.1)
+    >>> config.label_smoothing
+    0.1
+    """
+    if factor and config.label_smoothing and factor != config.label_smoothing:
+        raise ValueError(
+            f"label_smoothing_factor={factor} and MixupConfig.label_smoothing={config.label_smoothing} differ: give "
+            "one of them"
+        )
+    config.label_smoothing = factor or config.label_smoothing
+
+
+def take_smoothing_of_labels_left(config: MixupConfig, model: Any, factor: float) -> None:
+    """Take the smoothing of a plain Trainer, which leaves labels in the batch only where a sample has several.
+
+    Raises:
+        ValueError: where the Trainer keeps the labels back, so that nobody could mix them.
+    """
+    several = getattr(getattr(model, "config", None), "problem_type", None) == "multi_label_classification"
+    if factor and not several:
+        raise ValueError(
+            f"label_smoothing_factor={factor}: with it the plain Trainer keeps the labels back, so that they cannot be "
+            f"mixed. Set label_smoothing={factor} in MixupConfig and leave it out, or use MixupTrainer"
+        )
+    take_smoothing(config, factor)
+
+
 def refuse_own_loss(config: MixupConfig, trainer: str) -> None:
     """Refuse methods whose loss is more than that of row and partner, where somebody else computes it.
 
