@@ -91,7 +91,11 @@ class MixedBatch:
     def __enter__(self) -> MixedBatch:
         sites_of(self._model).forget()
         if self.rate:
-            self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+            try:
+                self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+            except BaseException:  # Ctrl-C, too: what was armed so far must not mix another batch
+                sites_of(self._model).forget()
+                raise
         self._partners += [site.partner for site in sites_of(self._model).armed if site.partner is not None]
         return self
 
@@ -263,8 +267,10 @@ class LabelBatch(MixedBatch):
         self.items = self._weigh(self.labels)
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
         if num_items_in_batch is None:
-            return mean_of(total, self.items) + auxiliary
-        return mean_of(total + auxiliary * self.items, num_items_in_batch)
+            loss = mean_of(total, self.items) + auxiliary
+        else:
+            loss = mean_of(total + auxiliary * self.items, num_items_in_batch)
+        return self._mixup.watch.follow(loss)
 
     @property
     def weighted(self) -> bool:

@@ -1,29 +1,39 @@
-"""The door for trainers that take callbacks, and what every Trainer door needs from the training loop."""
+"""The callback that mixes, and what every way to mix in a Trainer needs from the training loop."""
 
 from __future__ import annotations
 
 import os
+import warnings
+import weakref
+from functools import wraps
 from typing import Any
 
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
 
 from hf_mixup.arming import Armed
 from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.schedule import Clock
+from hf_mixup.sites.hooks import sites_of
 from hf_mixup.stats import MixStats
 from hf_mixup.trainers import kind_for, refuse_settings, take_smoothing_of_labels_left
-from hf_mixup.trainers.foreign import refuse_foreign_trainer
+from hf_mixup.trainers.running import refuse_trainer, refuse_unused, running_trainer
 from hf_mixup.weights import refuse_renamed
 
 
 class ClockCallback(TrainerCallback):
-    """Keep an engine's clock at the Trainer's optimizer step."""
+    """Keep an engine's clock at the Trainer's optimizer step, and see to it that what is mixed is what trains.
 
-    def __init__(self, mixup: Mixup) -> None:
+    Args:
+        every_step: whether each step of the optimizer has to come from mixed batches.
+    """
+
+    def __init__(self, mixup: Mixup, stats: MixStats | None = None, every_step: bool = True) -> None:
         self.mixup = mixup
+        self.stats = stats or MixStats()
+        self._every_step = every_step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -35,11 +45,33 @@ class ClockCallback(TrainerCallback):
             total_steps=state.max_steps,
             total_epochs=_epochs(args, state, kwargs.get("train_dataloader")),
         )
+        self.mixup.watch.reset()
+        self.stats.mixed = 0
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.mixup.set_step(state.global_step)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        watch = self.mixup.watch
+        if not self.mixup.config.off and (watch.drawn or self._every_step):
+            refuse_unused(_the_trainer(), kwargs["model"], watch)
+        watch.reset()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        sites_of(unwrap(kwargs["model"])).forget()
+        if not self.stats.mixed and not self.mixup.config.off:
+            warnings.warn(
+                f"nothing was mixed in {state.global_step} steps: look at prob={self.mixup.config.prob}, the schedule "
+                "and the batch size",
+                UserWarning,
+                stacklevel=2,
+            )
 
 
 def _epochs(args: TrainingArguments, state: TrainerState, loader: Any) -> float | None:
@@ -50,29 +82,77 @@ def _epochs(args: TrainingArguments, state: TrainerState, loader: Any) -> float 
 
 
 class LogCallback(ClockCallback):
-    """Log what an engine mixed, and save its settings with each checkpoint."""
+    """Let a Trainer log what an engine mixes, save its settings with the model, and name them in the model card."""
 
-    def __init__(self, mixup: Mixup, stats: MixStats | None = None) -> None:
-        super().__init__(mixup)
-        self.stats = stats or MixStats()
+    _joined: weakref.ref[Trainer] | None = None
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            folder = os.path.join(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-            self.mixup.config.save_pretrained(folder)
+    def join(self, trainer: Trainer | None) -> bool:
+        """Take part in a Trainer that is running already; return False, and do nothing, without one, or if it does."""
+        if trainer is None or self in trainer.callback_handler.callbacks:
+            return False
+        trainer.add_callback(self)
+        self._joined = weakref.ref(trainer)
+        loader = trainer.callback_handler.train_dataloader
+        self.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, train_dataloader=loader)
+        self.on_step_begin(trainer.args, trainer.state, trainer.control)
+        return True
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
+    def leave(self) -> None:
+        """Take part no longer in the Trainer that was joined."""
+        trainer = None if self._joined is None else self._joined()
+        if trainer is not None:
+            trainer.remove_callback(self)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if logs is not None and "loss" in logs:
-            found = self.stats.pop()
-            logs.update(found)
-            state.log_history[-1].update(found)
+        if not self.mixup.config.plain:
+            refuse_renamed(kwargs["model"], args, state)
+        super().on_train_begin(args, state, control, **kwargs)
+        tell(_the_trainer(), self.mixup, self.stats)
+
+
+def tell(trainer: Any, mixup: Mixup, stats: MixStats) -> None:
+    """Let a Trainer log what an engine mixes, save its settings with the model, and name them in the model card.
+
+    No callback is asked when a model or its card is saved, and one that adds to the logs comes too late for the
+    trackers before it. So three methods of this trainer do more than those of its class.
+    """
+    told = hasattr(trainer, "_mixing")
+    trainer._mixing = mixup, stats
+    if told:
+        return
+    log, save_model, create_model_card = trainer.log, trainer.save_model, trainer.create_model_card
+
+    @wraps(log)
+    def log_mixing(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs.update(trainer._mixing[1].pop(trainer.accelerator.device, trainer.accelerator.reduce))
+        log(logs, *args, **kwargs)
+
+    @wraps(save_model)
+    def save_with_settings(output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        save_model(output_dir, *args, **kwargs)
+        if trainer.args.should_save:
+            trainer._mixing[0].config.save_pretrained(str(output_dir or trainer.args.output_dir))
+
+    @wraps(create_model_card)
+    def create_card_of_mixing(*args: Any, **kwargs: Any) -> None:
+        create_model_card(*args, **kwargs)
+        if trainer.is_world_process_zero() and os.path.exists(os.path.join(trainer.args.output_dir, "README.md")):
+            from hf_mixup.report.card import add_mixing_section
+
+            add_mixing_section(str(trainer.args.output_dir), trainer._mixing[0].config)
+
+    trainer.log, trainer.save_model = log_mixing, save_with_settings
+    trainer.create_model_card = create_card_of_mixing
+
+
+def _the_trainer() -> Any:
+    trainer = running_trainer()
+    if trainer is None:
+        raise RuntimeError("a callback that mixes is for `train` of a transformers Trainer, and none is running")
+    return trainer
 
 
 class MixupCallback(LogCallback):
@@ -83,13 +163,14 @@ class MixupCallback(LogCallback):
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
         guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
 
-    Arms the model when training begins and disarms it at the end. It knows the Trainer's step, so schedules work, and
-    it saves `mixup_config.json` with each checkpoint. `mixup_lam`, `mixup_rate` and `mixup_accuracy` go to the log
-    history and to callbacks that come after it; `MixupTrainer` sends them to all trackers.
+    Arms the model when training begins and disarms it at the end, or at the first forward pass after an interruption.
+    It knows the Trainer's step, so schedules work. The Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` to
+    all trackers, saves `mixup_config.json` with the model and each checkpoint, and its model card names the method.
 
     Raises:
-        ValueError: in the first training step, if the batch reaches the model without labels, and when training
-            begins, if the settings do not go with a trainer that computes its loss itself.
+        ValueError: when training begins, if the trainer mixes already, has no labels to mix, or is one whose settings
+            do not go with mixing; in the first training step, if the batch reaches the model without labels.
+        RuntimeError: in the first training step, if its gradients come from another loss than the mixed one.
 
     >>> MixupCallback("cutmix").mixup.config.method
     'cutmix'
@@ -112,19 +193,20 @@ class MixupCallback(LogCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        super().on_train_begin(args, state, control, **kwargs)
-        self._looked = False
         self._disarm()  # an earlier run may have been interrupted
+        trainer = _the_trainer()
+        config, kind = self.mixup.config, kind_for(args)
+        if not config.plain:
+            refuse_trainer(trainer, "MixupCallback")
+            self._refuse_others(trainer)
+            if kind is not None:
+                refuse_settings(kind, args, config)
+        super().on_train_begin(args, state, control, **kwargs)
         self.mixup.knows(kwargs.get("processing_class"))
-        kind = kind_for(args)
-        if kind is not None and not self.mixup.config.plain:
-            refuse_settings(kind, args, self.mixup.config)
-        if not self.mixup.config.plain:
-            refuse_foreign_trainer(type(args))
-            refuse_renamed(kwargs["model"], args, state)
-            if kind is None:
-                take_smoothing_of_labels_left(self.mixup.config, unwrap(kwargs["model"]), args.label_smoothing_factor)
-        self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
+        if not config.plain and kind is None:
+            take_smoothing_of_labels_left(config, unwrap(kwargs["model"]), args.label_smoothing_factor)
+        self._looked = False
+        self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind, trainer)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -132,11 +214,28 @@ class MixupCallback(LogCallback):
         if not self._looked and self._armed is not None:
             self._armed.refuse_unlabelled()
         self._looked = True
+        super().on_pre_optimizer_step(args, state, control, **kwargs)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._disarm()
+        super().on_train_end(args, state, control, **kwargs)
+
+    def _refuse_others(self, trainer: Any) -> None:
+        from hf_mixup.collator import MixupCollator
+
+        others = [each for each in trainer.callback_handler.callbacks if isinstance(each, MixupCallback)]
+        if len(others) > 1:
+            raise ValueError(
+                f"{len(others)} MixupCallbacks in one {type(trainer).__name__}: a model is mixed once, so leave all "
+                "but one out ('switch' draws between methods)"
+            )
+        if isinstance(trainer.data_collator, MixupCollator):
+            raise ValueError(
+                f"this {type(trainer).__name__} has a MixupCollator and a MixupCallback: a model is mixed once, so "
+                "leave one out"
+            )
 
     def _disarm(self) -> None:
         if self._armed is not None:

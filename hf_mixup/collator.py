@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
+from hf_mixup.arming import Armed, armed_of, torch_clock
+from hf_mixup.callbacks import LogCallback
 from hf_mixup.config import MixupConfig
-from hf_mixup.engine import Mixup
+from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.targets import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
+from hf_mixup.trainers import kind_for
+from hf_mixup.trainers.running import mixes_itself, owner_of, refuse_trainer, running_trainer
 
 
 class MixupCollator:
@@ -28,10 +34,15 @@ class MixupCollator:
         settings: further `MixupConfig` settings, e.g. `alpha=0.2`.
 
     Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward
-    pass and only in training, so the same collator serves evaluation.
+    pass and only in training, so the same collator serves evaluation. A model is mixed once: a further collator takes
+    the place of what has armed its `model` before.
+
+    A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model and
+    names the method in its model card, as with `MixupCallback`; a loop of another kind does none of these.
 
     Raises:
-        RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator.
+        RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator, and if
+            the Trainer trains another model.
         ValueError: for labels outside the model's classes, or a tokenizer that cannot pad.
 
     >>> from transformers import ResNetConfig, ResNetForImageClassification
@@ -51,8 +62,6 @@ class MixupCollator:
         guide: nn.Module | None = None,
         **settings: Any,
     ) -> None:
-        from hf_mixup.arming import Armed, torch_clock
-
         config = MixupConfig.from_any(mixup)
         if settings:
             config = MixupConfig.from_dict({**config.to_dict(), **settings})
@@ -63,12 +72,14 @@ class MixupCollator:
         self._token_classes: int | None = None
         self._pixels = False
         self._armed: Armed | None = None
+        self._log: LogCallback | None = None
         if not config.plain:
             refuse_without_padding(self.base)
         if model is not None:
             self._owned_by(model)
             self.mixup.clock = torch_clock(self.mixup)
-            self._armed = Armed(self.mixup, model)
+            self._log = LogCallback(self.mixup)
+            self._armed = Armed(self.mixup, model, self._log.stats, meet=self._meet)
 
     @classmethod
     def wrap(cls, collator: Any, mixup: Mixup) -> MixupCollator:
@@ -88,7 +99,9 @@ class MixupCollator:
         """Take the hooks off the model of a plain Trainer, which trains plainly from then on."""
         if self._armed is not None:
             self._armed.remove()
-        self._armed, self.adopted = None, False
+        if self._log is not None:
+            self._log.leave()
+        self._armed, self._log, self.adopted = None, None, False
 
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
@@ -102,9 +115,58 @@ class MixupCollator:
                 "nobody would mix this batch: pass MixupCollator(..., model=model) to a plain Trainer, or the "
                 "collator to MixupTrainer"
             )
+        self._join()
         batch = self.base(features, *args, **kwargs)
         self._check(batch)
         return batch
+
+    def _refuse(self, trainer: Any) -> None:
+        refuse_trainer(trainer, "MixupCollator")
+        if kind_for(trainer.args) is not None:
+            name = owner_of(trainer).__name__
+            raise ValueError(
+                f"{type(trainer).__name__} computes its loss itself, which a MixupCollator cannot mix: use "
+                f"MixupCallback, or class Mixup{name}(MixupTrainerMixin, {name})"
+            )
+
+    def _meet(self, trainer: Any) -> None:
+        """Take part in the Trainer that is about to run the armed model on a batch."""
+        self._refuse(trainer)
+        joins = self._log is not None and self._log.join(trainer)
+        if joins and trainer.data_collator is not self:
+            warnings.warn(
+                f"{type(trainer.model).__name__} is mixed by a MixupCollator that is not the data collator of this "
+                f"{type(trainer).__name__}: call its `remove` to train plainly",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _join(self) -> None:
+        """Take part in the Trainer that is running, if one is; refuse to collate for one that trains another model."""
+        trainer: Any = running_trainer()
+        if trainer is None or self.mixup.config.plain or mixes_itself(trainer):
+            return
+        self._refuse(trainer)
+        model = unwrap(trainer.model)
+        name, way = type(model).__name__, "use MixupCallback or MixupTrainer, which mix whatever model is trained"
+        if self._armed is None:
+            raise RuntimeError(
+                f"nobody would mix this batch: a MixupTrainer had adopted this MixupCollator, or it is a copy. Make "
+                f"another one with model=model for {name}, or {way}"
+            )
+        if self._armed.model is not model:
+            raise RuntimeError(
+                f"nothing would be mixed: the MixupCollator was made for another model than the {name} that "
+                f"{type(trainer).__name__} trains (a second one, a copy, one that model_init made or that PEFT wraps). "
+                f"Make the collator with model=trainer.model, or {way}"
+            )
+        if armed_of(model) is not self._armed:
+            raise RuntimeError(
+                f"nothing would be mixed by this MixupCollator: another one, or a MixupCallback, has armed the {name} "
+                "since. Make the collator and the Trainer anew"
+            )
+        if self._log is not None and get_worker_info() is None:  # else in a copy in another process
+            self._log.join(trainer)
 
     def _check(self, batch: Any) -> None:
         # The last place where labels are surely on the CPU: on a device the test would stall every step.
@@ -128,10 +190,11 @@ class MixupCollator:
         return getattr(self.base, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A dataloader worker that is spawned gets a copy without the models.
+        # A dataloader worker that is spawned gets a copy without the models; it cannot ask who trains.
+        self._join()
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
-        return {**self.__dict__, "_armed": None, "mixup": engine}
+        return {**self.__dict__, "_armed": None, "_log": None, "mixup": engine}
 
 
 def pick_base(base: Any) -> Any:

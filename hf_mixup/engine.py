@@ -27,6 +27,7 @@ from hf_mixup.sites.exchange import check_exchange_once
 from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.rows import spread_rows
 from hf_mixup.sites.towers import is_dual_encoder
+from hf_mixup.stats import Watch
 from hf_mixup.targets import Labels, ProblemType
 
 ITEMS = "num_items_in_batch"
@@ -78,6 +79,7 @@ class Mixup:
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
         self._scale_starts: dict[str, float] = {}
+        self.watch = Watch()
         self.knows(tokenizer)
         self.teacher: Teacher | None = None
         if teacher is not None:
@@ -141,7 +143,11 @@ class Mixup:
             given: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
+
+        Raises:
+            RuntimeError: if the model has learnt since the last draw, but not from the mixed loss, see `Watch`.
         """
+        self.watch.draw(model)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,

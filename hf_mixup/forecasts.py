@@ -51,7 +51,7 @@ class ForecastBatch(MixedBatch):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         if not isinstance(loss, Tensor) or loss.dim():
             raise ValueError(f"{type(self._model).__name__} returned no loss for {FUTURE!r}, so that none can be mixed")
-        return loss
+        return self._mixup.watch.follow(loss)
 
     def accuracy(self) -> None:
         """Return nothing: a forecast is not right or wrong."""

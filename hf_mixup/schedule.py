@@ -22,8 +22,8 @@ class Clock:
         micro: batches drawn within this step.
         total_steps: optimizer steps of the whole run, None if nobody said.
         total_epochs: the same in epochs, where a Trainer counts them.
-        follows_torch: take the key from torch's own generator, for a loop that tells nobody its step. The Trainer
-            saves and restores that generator with each checkpoint, so that a resumed run draws what it would have.
+        follows_torch: take the key from torch's own generator, for a loop that tells nobody its step. Where that
+            generator is saved and restored with each checkpoint, a resumed run draws what it would have.
     """
 
     seed: int = 0

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from hf_mixup.batch import LabelBatch, MixedBatch
-from hf_mixup.callbacks import ClockCallback
+from hf_mixup.arming import disarm
+from hf_mixup.batch import LabelBatch
+from hf_mixup.callbacks import ClockCallback, tell
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
 from hf_mixup.contrastive.cached import refuse_deepspeed
@@ -20,11 +21,13 @@ from hf_mixup.contrastive.gather import in_any
 from hf_mixup.detection.batch import has_boxes
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
+from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import LABEL_KEYS, LABELS, read_labels
+from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS, Labels, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
-from hf_mixup.trainers.foreign import refuse_foreign_trainer, refuse_unmixed_step
+from hf_mixup.trainers.foreign import refuse_foreign_trainer
+from hf_mixup.trainers.running import refuse_data_parallel
 from hf_mixup.unlabelled import count_ignored, refuse_unlabelled
 from hf_mixup.weights import load_renamed
 
@@ -46,7 +49,9 @@ class MixupTrainerMixin(_AnyTrainer):
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
     The mean loss is taken over the whole accumulated batch and all processes, whatever the model's own loss does.
-    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels).
+    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels), saves
+    `mixup_config.json` with the model and each checkpoint, and names the method in the model card. A class in front may
+    build upon the loss that `super().compute_loss(...)` returns, or take `self.mixup(model, inputs)` apart itself.
 
     TRL's `SFTTrainer` and `RewardTrainer` compute their loss and logs themselves, as ever, from mixed outputs
     (`hf_mixup.trainers`). Sentence pairs have `hf_mixup.contrastive.sentences.MixedNegativesRankingLoss`.
@@ -54,7 +59,8 @@ class MixupTrainerMixin(_AnyTrainer):
     Raises:
         ValueError: if the collator and `mixup` disagree, with a `compute_loss_func` or a trainer with another
             `compute_loss` of its own, which know no mixed labels, or with packed sequences.
-        RuntimeError: under DataParallel, or at the first training step of a class that takes another loss.
+        TypeError: for a class that has the Trainer before the mixin.
+        RuntimeError: under DataParallel; in the first training step of a class that trains on another loss.
 
     >>> class MyTrainer(MixupTrainerMixin, Trainer):
     ...     pass
@@ -75,7 +81,7 @@ class MixupTrainerMixin(_AnyTrainer):
         if guide is not None:
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
-        self._drawn: list[MixedBatch] = []  # the batches of this step that were drawn ahead
+        self._masses: Tensor | None = None  # what the labels of this step weigh, see `LabelBatch.masses`
         self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
         self._labelled = False  # whether a label that counts has been seen
         self._kind = kind_for(self.args)
@@ -89,7 +95,22 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.prepare(cast(nn.Module, self.model))
             if self._kind is not None:
                 self._kind.prepare(cast(nn.Module, self.model))
-        self.add_callback(ClockCallback(self.mixup))
+        disarm(cast(nn.Module, self.model))  # a collator or callback of an earlier run
+        self.add_callback(ClockCallback(self.mixup, self.mixup_stats))
+        tell(self, self.mixup, self.mixup_stats)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = cls.__mro__
+        if Trainer in bases and bases.index(Trainer) < bases.index(MixupTrainerMixin):
+            raise TypeError(f"{cls.__name__} would train plainly: put MixupTrainerMixin before Trainer in its bases")
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the Trainer does; however that ends, the model is plain afterwards."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            sites_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
         self,
@@ -108,22 +129,18 @@ class MixupTrainerMixin(_AnyTrainer):
                 result = super().compute_loss(
                     own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
                 )
+            self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
             self.mixup_stats.add(own)
             return result
-        with self._drawn.pop(0) if self._drawn else self.mixup(model, inputs) as mixed:
+        mixed = self.mixup(model, inputs)
+        if isinstance(mixed, LabelBatch):
+            mixed.masses = self._masses
+        with mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)
         loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
-
-    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """Train on a batch as the trainer behind does, if it takes the mixed loss."""
-        drawn = self.mixup.clock.micro
-        loss = super().training_step(model, *args, **kwargs)
-        if not self._plain and self.mixup.clock.micro == drawn:
-            refuse_unmixed_step(self, MixupTrainerMixin)
-        return loss
 
     def prediction_step(
         self,
@@ -181,7 +198,7 @@ class MixupTrainerMixin(_AnyTrainer):
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
         if self._predicts:  # which counts labels as the model's own loss does
             return super()._get_num_items_in_batch(batch_samples, device)
-        self._drawn = []
+        self._masses = None
         own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
@@ -199,20 +216,24 @@ class MixupTrainerMixin(_AnyTrainer):
         if self._sums_over_processes:
             items = self.accelerator.gather(items).sum()
         if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
-            self._draw_ahead(model, batch_samples)
+            self._masses = self._masses_ahead(model, batch_samples, labels)
         return items
 
-    def _draw_ahead(self, model: nn.Module, batches: list[Any]) -> None:
-        """Draw all micro-batches of a step: what the labels of the partners weigh in all of them scales each loss."""
+    def _masses_ahead(self, model: nn.Module, batches: list[Any], labels: list[Labels]) -> Tensor | None:
+        """Return what the labels of the rows and of their partners weigh in all micro-batches of a step.
+
+        None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
+        """
+        counts = any(each.kind == "single_label_classification" for each in labels)
+        differ = self.mixup.class_weights is not None or any(bool((each.values == IGNORED).any()) for each in labels)
+        if not in_any(counts and differ, self.accelerator.device):
+            return None
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
         with self.compute_loss_context_manager():
             drawn = [self.mixup(model, self._prepare_inputs(batch)) for batch in batches]
-        self._drawn = drawn
-        labelled = [each for each in drawn if isinstance(each, LabelBatch)]
-        if labelled and labelled[0].kind == "single_label_classification":
-            whole = self._whole_masses([each.own_masses() for each in labelled])
-            for each in labelled:
-                each.masses = whole
+        self.mixup.set_step(self.state.global_step)
+        self.mixup.watch.drawn = 0  # they have yet to be used
+        return self._whole_masses([each.own_masses() for each in drawn if isinstance(each, LabelBatch)])
 
     def _whole_masses(self, masses: list[Tensor]) -> Tensor:
         """Add the masses of all micro-batches and processes; a batch with fewer sets of labels weighs as its own do."""
@@ -241,18 +262,6 @@ class MixupTrainerMixin(_AnyTrainer):
     def _reads_columns(self) -> bool:
         return isinstance(getattr(self.data_collator, "base", None), PairCollator)
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add what mixing did since the last log to the training logs."""
-        if "loss" in logs:
-            logs.update(self.mixup_stats.pop(self.accelerator.device, self.accelerator.reduce))
-        super().log(logs, *args, **kwargs)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, and `mixup_config.json` beside it."""
-        super().save_model(output_dir, _internal_call)
-        if self.args.should_save:
-            self.mixup.config.save_pretrained(str(output_dir or self.args.output_dir))
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self._loads_renamed(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, *(() if model is None else (model,)))
@@ -264,14 +273,6 @@ class MixupTrainerMixin(_AnyTrainer):
     def _loads_renamed(self, folder: str) -> bool:
         apart = self.is_fsdp_enabled or self.is_deepspeed_enabled  # which keep checkpoints of their own
         return not apart and load_renamed(unwrap(cast(nn.Module, self.model)), folder)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write the Trainer's model card, with the mixing method, its settings and its citation."""
-        super().create_model_card(*args, **kwargs)
-        if self.is_world_process_zero():
-            from hf_mixup.report.card import add_mixing_section
-
-            add_mixing_section(str(self.args.output_dir), self.mixup.config)
 
     def _engine(self, mixup: MixupConfig | str | dict[str, Any] | Mixup | None) -> Mixup:
         carried = self.data_collator.mixup if isinstance(self.data_collator, MixupCollator) else None
@@ -288,11 +289,7 @@ class MixupTrainerMixin(_AnyTrainer):
     def _refuse_what_cannot_mix(self) -> None:
         if self.mixup.config.plain:
             return
-        if self.args.n_gpu > 1:
-            raise RuntimeError(
-                f"{self.args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
-                "partners are drawn: launch with `accelerate launch` or `torchrun`"
-            )
+        refuse_data_parallel(self.args)
         if self._pairs and self.args.train_batch_size * self.args.world_size == 1:
             raise ValueError(
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "

@@ -128,8 +128,8 @@ class PairBatch(MixedBatch):
             )
         rows, head, self._found = self.objective.rows, self._head(outputs), 0.0
         if self._cached is None:
-            return self._part(outputs, rows, head)
-        return self._cached.deferred(rows, lambda some: self._part(outputs, some, head))
+            return self._mixup.watch.follow(self._part(outputs, rows, head))
+        return self._mixup.watch.follow(self._cached.deferred(rows, lambda some: self._part(outputs, some, head)))
 
     def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
         """Return the mean loss of some of the rows scored here, and note what was found for their pictures."""

@@ -23,6 +23,7 @@ from hf_mixup.methods.base import Params
 from hf_mixup.methods.pairs import along_the_arc
 from hf_mixup.sites.hooks import blend_states
 from hf_mixup.stats import MixStats
+from hf_mixup.trainers.running import running_trainer
 
 WAYS = {"mixup": blend_states, "geodesic": along_the_arc}
 
@@ -40,7 +41,8 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
 
     A mixed anchor belongs to both positives, with shares lam and 1 - lam (targets M, or M M^T with both sides mixed,
     divided by their row sums). In evaluation, without gradients, and where nothing is drawn, the loss is that of
-    sentence-transformers. `callback()` gives schedules and logs in its trainer.
+    sentence-transformers. In its trainer the loss follows schedules, logs `mixup_lam` and `mixup_rate`, and saves its
+    settings with the model.
 
     Raises:
         ValueError: for another method, directions that have no mixed target, or a hardness penalty.
@@ -65,11 +67,12 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         super().__init__(model, **settings)  # type: ignore[arg-type]
         self.mixup, self.stats, self.side = Mixup(mixup), MixStats(), side
         self.mixup.clock = torch_clock(self.mixup)
+        self._log = LogCallback(self.mixup, self.stats, every_step=False)  # other losses may take turns
         self._refuse_what_cannot_mix()
 
     def callback(self) -> LogCallback:
-        """Return what tells this loss the trainer's step, logs `mixup_lam` and `mixup_rate`, and saves the settings."""
-        return LogCallback(self.mixup, self.stats)
+        """Return what follows the trainer's steps and logs in them; the loss adds it itself to a trainer that runs."""
+        return self._log
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings that sentence-transformers writes into the model card."""
@@ -81,13 +84,16 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         training = self.model.training and torch.is_grad_enabled()
         if not training or self.mixup.config.off or len(embeddings) < 2:
             return super().compute_loss_from_embeddings(embeddings, labels)
+        self._log.join(running_trainer())
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
         params = self.mixup.draw(self.model, {}, rows)
         rate = float((params.lam < 1).float().mean())
         self.stats.count(float(params.lam.mean()), rate)
-        if not rate and not self._across:
-            return super().compute_loss_from_embeddings(embeddings, labels)
-        return self._mixed_loss(embeddings, params.to(embeddings[0].device))
+        if rate or self._across:
+            loss = self._mixed_loss(embeddings, params.to(embeddings[0].device))
+        else:
+            loss = super().compute_loss_from_embeddings(embeddings, labels)
+        return self.mixup.watch.follow(loss)
 
     def _mixed_loss(self, embeddings: list[Tensor], params: Params) -> Tensor:
         mix, way = (params.partner, params.lam), WAYS[self.mixup.config.method]

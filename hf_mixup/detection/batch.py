@@ -88,7 +88,7 @@ class BoxBatch(MixedBatch):
         found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         if not isinstance(found, Tensor):
             raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
-        return found
+        return self._mixup.watch.follow(found)
 
     def accuracy(self) -> Tensor | None:
         """Return None: boxes have no accuracy."""

@@ -35,6 +35,9 @@ class Site:
         self.weight: Tensor | None = None
         self.mixing: Mixing = blend_states
 
+    def __reduce__(self) -> tuple[type[Site], tuple[()]]:
+        return type(self), ()  # in a copy of the model, or one read back, it does nothing
+
     def arm(self, partner: Tensor, weight: Tensor, mixing: Mixing | None = None) -> Site:
         """Make the next forward pass mix here."""
         self.on, self.calls, self.partner, self.weight = True, 0, partner, weight

@@ -17,6 +17,7 @@ from hf_mixup.trainers.batch import OwnLossBatch
 from hf_mixup.trainers.foreign import of_trl
 from hf_mixup.trainers.fused import FusedBatch
 from hf_mixup.trainers.halves import HalvesBatch
+from hf_mixup.trainers.running import SETTINGS, owner_of, refuse_sentences
 
 if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
@@ -40,15 +41,14 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     Raises:
         ValueError: naming the class and the way out.
     """
-    bases = type(trainer).__mro__
-    owner = next(base for base in bases[bases.index(mixin) + 1 :] if "compute_loss" in vars(base))
+    refuse_sentences(type(trainer))
+    owner = owner_of(trainer, behind=mixin)
     if owner is Trainer or owner.__name__ == of_trl(type(trainer)):  # of TRL, only those that can be mixed come here
         return
-    if owner.__module__.startswith("sentence_transformers."):
-        out = "pass loss=MixedNegativesRankingLoss(model) (hf_mixup.contrastive.sentences) to the plain trainer"
-    else:
-        out = "override compute_loss in a class before MixupTrainerMixin, or write the loop with `Mixup`"
-    raise ValueError(f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: {out}")
+    raise ValueError(
+        f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: leave it out ({SETTINGS}), let a "
+        "class before MixupTrainerMixin change what super().compute_loss(...) returns, or write the loop with `Mixup`"
+    )
 
 
 def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:

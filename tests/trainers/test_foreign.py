@@ -154,7 +154,7 @@ def test_a_training_step_that_takes_another_loss(arguments: Any) -> None:
     for kind, name in ((MixedGenerating, "Generating.training_step"), (Plainly, "Plainly.compute_loss")):
         refused = trainer(kind)
         before = [each.clone() for each in refused.model.parameters()]
-        with pytest.raises(RuntimeError, match=rf"^{name} took a training step without the mixed loss"):
+        with pytest.raises(RuntimeError, match=rf"nothing was mixed.*: {name} trains without"):
             refused.train()
         assert all(torch.equal(one, other) for one, other in zip(before, refused.model.parameters()))
         trainer(kind, prob=0).train()
