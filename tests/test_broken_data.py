@@ -90,6 +90,17 @@ def test_a_column_that_changes_its_kind_late(tmp_path: Path) -> None:
         load_splits(TaskArguments(task=TEXT, dataset=str(path)))
 
 
+def test_a_parquet_file_that_breaks_off_in_the_middle(tmp_path: Path) -> None:
+    """Its list of contents, at the end, is whole."""
+    path = tmp_path / "rows.parquet"
+    Dataset.from_dict({"text": [f"text {row}" for row in range(5000)], "label": [0, 1] * 2500}).to_parquet(str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(len(content) // 2) + content[100 + len(content) // 2 :])
+    with pytest.raises(ValueError, match=r"rows.parquet.* read") as caught:
+        load_splits(TaskArguments(task=TEXT, dataset=str(path)))
+    assert caught.value.__cause__ is not None
+
+
 def test_a_split_without_rows_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(ROWS)
     (tmp_path / "test.csv").write_text("text,label\n")

@@ -132,7 +132,7 @@ def check_media(rows: Dataset, split: str, task: TaskArguments, setting: str, co
     Raises:
         ValueError: naming file, row and column.
     """
-    stored = rows.with_format("arrow")[:][column]
+    stored = rows.select_columns(column).with_format("arrow")[:][column]
     paths, held = (pc.struct_field(stored, name) for name in ("path", "bytes"))
 
     def wrong(found: tuple[str | None, int]) -> str | None:
