@@ -15,7 +15,8 @@ from PIL import Image as Picture
 
 from hf_mixup import cli
 from hf_mixup.tasks.arguments import TaskArguments
-from hf_mixup.tasks.data import load_splits
+from hf_mixup.tasks.checks import check_labels
+from hf_mixup.tasks.data import load_raw, load_splits
 from hf_mixup.tasks.prepare import check_readable, prepare
 from hf_mixup.tasks.text import tokenized
 from hf_mixup.tasks.video import VideoRows, load_video_processor
@@ -88,6 +89,17 @@ def test_a_column_that_changes_its_kind_late(tmp_path: Path) -> None:
         ValueError, match=r"line 10052 \(row 10050\), column 'label': 'many' where the rows before hold"
     ):
         load_splits(TaskArguments(task=TEXT, dataset=str(path)))
+
+
+def test_a_parquet_file_that_breaks_off_in_the_middle(tmp_path: Path) -> None:
+    """Its list of contents, at the end, is whole."""
+    path = tmp_path / "rows.parquet"
+    Dataset.from_dict({"text": [f"text {row}" for row in range(5000)], "label": [0, 1] * 2500}).to_parquet(str(path))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(len(content) // 2) + content[100 + len(content) // 2 :])
+    with pytest.raises(ValueError, match=r"rows.parquet.* read") as caught:
+        load_splits(TaskArguments(task=TEXT, dataset=str(path)))
+    assert caught.value.__cause__ is not None
 
 
 def test_a_split_without_rows_in_a_folder(tmp_path: Path) -> None:
@@ -179,6 +191,16 @@ def test_whole_data_is_let_through(tmp_path: Path) -> None:
     rows: Any = Dataset.from_dict({"image": [noise] * 4, "label": ["x", "y"] * 2}).cast_column("image", Image())
     rows.to_parquet(str(tmp_path / "rows.parquet"))
     assert load_splits(TaskArguments(dataset=str(tmp_path / "rows.parquet"))).label_names == ["x", "y"]
+
+
+def test_a_text_among_numbers_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + "a,10\nb,11\n" * 8 + "c,1O\n" + "a,10\n" * 3)
+    with pytest.warns(UserWarning, match=r"rows.csv, split 'train': .* 19 numbers and 1 other texts, '1O' in row 16"):
+        load_raw_and_check(TaskArguments(task=TEXT, dataset=str(tmp_path / "rows.csv")))
+
+
+def load_raw_and_check(task: TaskArguments) -> None:
+    check_labels(load_raw(task)["train"], "train", task)
 
 
 def test_a_text_without_a_token_is_refused() -> None:

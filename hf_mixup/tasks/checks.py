@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, List, Value
 
 from hf_mixup.tasks.arguments import NUMBERS, TOKENS, TaskArguments
-from hf_mixup.tasks.faults import kind_of, source_of
+from hf_mixup.tasks.faults import is_number, kind_of, source_of
 
 _NUMBERS = ("float", "double", "half", "int", "uint")
 _WITH_POINT = _NUMBERS[:3]
@@ -42,8 +43,23 @@ def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
     if not fits:
         _refuse_first(values, _other_kind(), split, task, f"label column {column!r}")
         raise ValueError(f"label column {column!r} holds {feature}: expected {expected} a row")
+    if dtype in ("string", "large_string"):
+        _warn_of_numbers(values, split, task)
     if task.task == TOKENS:
         _check_lengths(rows[task.text_column][:], values, split, task)
+
+
+def _warn_of_numbers(values: list[str], split: str, task: TaskArguments) -> None:
+    """Tell of numbers among names of classes: a slip of the pen in a CSV file would be a class of its own."""
+    numbers = [is_number(value) for value in values]
+    count = sum(numbers)
+    if 0 < count < len(values):
+        row = numbers.index(count <= len(values) / 2)
+        warnings.warn(
+            f"{source_of(task.dataset, split)}: label column {task.label_column!r} holds {count} numbers and "
+            f"{len(values) - count} other texts, {values[row]!r} in row {row}: all are taken for names of classes",
+            stacklevel=2,
+        )
 
 
 def _refuse_first(values: Iterable[Any], wrong: Wrong, split: str, task: TaskArguments, column: str) -> None:
@@ -132,7 +148,7 @@ def check_media(rows: Dataset, split: str, task: TaskArguments, setting: str, co
     Raises:
         ValueError: naming file, row and column.
     """
-    stored = rows.with_format("arrow")[:][column]
+    stored = rows.select_columns(column).with_format("arrow")[:][column]
     paths, held = (pc.struct_field(stored, name) for name in ("path", "bytes"))
 
     def wrong(found: tuple[str | None, int]) -> str | None:

@@ -155,7 +155,9 @@ def load_raw(task: TaskArguments) -> DatasetDict:
         if isinstance(root, Exception) and is_disk_full(root):
             raise NoSpaceError(f"no space to prepare the data set {task.dataset}: {root}") from error
         fault = first_fault(files)
-        if fault is None and not isinstance(error, (DatasetsError, StopIteration)):
+        if fault is None and (
+            isinstance(error, FileNotFoundError) or not (files or isinstance(error, (DatasetsError, StopIteration)))
+        ):
             raise
         raise ValueError(fault or f"the data set {task.dataset} cannot be read: {root}") from error
     return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})

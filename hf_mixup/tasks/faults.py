@@ -124,14 +124,15 @@ def _odd_cell(header: list[str], table: list[tuple[int, list[str]]]) -> str | No
     for column, name in enumerate(header):
         filled = [(row, line, cells[column]) for row, (line, cells) in enumerate(table) if cells[column : column + 1]]
         filled = [each for each in filled if each[2]]
-        if filled and all(_is_number(cell) for _, _, cell in islice(filled, _LOOKED_AT)):
+        if filled and all(is_number(cell) for _, _, cell in islice(filled, _LOOKED_AT)):
             for row, line, cell in filled:
-                if not _is_number(cell):
+                if not is_number(cell):
                     return f", line {line} (row {row}), column {name!r}: {cell!r} where the rows before hold numbers"
     return None
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a text is a number."""
     try:
         float(cell)
     except ValueError:
