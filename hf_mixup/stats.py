@@ -19,7 +19,8 @@ class MixStats:
         self._reset()
 
     def _reset(self) -> None:
-        self._batches, self._lam, self._rate, self._rated = 0, 0.0, 0.0, 0
+        self._batches, self._rate, self._rated = 0, 0.0, 0
+        self._lam: float | Tensor = 0.0
         self._accuracy: Tensor | None = None
 
     def add(self, mixed: MixedBatch) -> None:
@@ -30,7 +31,7 @@ class MixStats:
             self._rated += 1
             self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
 
-    def count(self, mean_lam: float, rate: float) -> None:
+    def count(self, mean_lam: float | Tensor, rate: float) -> None:
         """Count one batch by its mean lam and the share of its rows that are mixed."""
         self._batches += 1
         self._lam += mean_lam
@@ -46,7 +47,7 @@ class MixStats:
             reduce: adds the sums over processes.
         """
         accuracy = 0.0 if self._accuracy is None else self._accuracy.item()
-        sums = torch.tensor([self._batches, self._lam, self._rate, self._rated, accuracy], device=device)
+        sums = torch.tensor([self._batches, float(self._lam), self._rate, self._rated, accuracy], device=device)
         self._reset()
         batches, lam, rate, rated, accuracy = reduce(sums).tolist()
         if not batches:

@@ -330,8 +330,8 @@ def arm_layer(
         places.append((*_before(model, stack.blocks[0]), True))
     elif 0 in depths and stack.blocks[0].given is not None:
         places.append((*_before(model, stack.blocks[0]), False))
-    for depth in sorted({*depths, params.layer} - {0, None}, key=int):
-        block = stack.blocks[int(depth) - 1]
+    for depth in sorted({each for each in (*depths, params.layer) if each}):
+        block = stack.blocks[depth - 1]
         places.append((sites.after(block.module, BlockSite), block, block.axes, depth == params.layer))
     if stack.decoder is not None:
         places.append((*_before(model, stack.decoder), True))
