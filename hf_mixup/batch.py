@@ -39,7 +39,7 @@ class MixedBatch:
         inputs: what the model is given; no labels, so that it computes no loss of its own.
         lam: float32 [B], weight of the own row's label.
         partner: long [B].
-        mean_lam: mean of lam over the rows.
+        mean_lam: mean of lam over the rows; 0-d on the device where only that knows.
         rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
             alone, or a row is the only one.
         params: everything that was drawn.
@@ -65,9 +65,14 @@ class MixedBatch:
     ) -> None:
         self.inputs, self.labels = inputs, labels
         self._clean = inputs
-        drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        changed = mixup.method.chosen(params).rows_changed(params)
-        self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
+        self.mean_lam: float | Tensor
+        if params.lam.device.type == "cpu":  # as a rule: nobody has to wait for it
+            drawn = params.lam.tolist()
+            changed = mixup.method.chosen(params).rows_changed(params)
+            self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
+        else:  # what a method found on the device is looked at when it is logged
+            changed = len(params.lam) if params.rows is None else len(params.rows)
+            self.mean_lam, self.rate = params.lam.mean(), changed / len(params.lam)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace

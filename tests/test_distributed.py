@@ -28,11 +28,12 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
     ("trainer", "cross_modal", {"loss": "sigmoid"}),
     ("collator", "m2", {}),
+    ("trainer", "geodesic", {"mix_weight": 0.3}),
 ]
 SEQUENCES = ["mixin", "callback"]
 STREAMS = ["trainer", "callback", "collator"]
 # Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
-DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
+DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"], "mix_weight": 0.3}
 # What two processes run; a batch of theirs has half the rows. Each test asks for its case.
 CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,15 +51,26 @@ class PairObjective:
         self._keys = gather_rows(keys)
         self._ids = None if ids is None else gather_rows(ids)
         self._image, self._text = _gathered(image, params), _gathered(text, params)
+        self._lam = gather_rows(params.lam)
         # How pairs are mixed that are scored beside the plain ones: their embeddings, and their targets.
         self._beside: list[tuple[Mix, Mix]] = []
         if isinstance(method, Geodesic) and method.beside:
-            for image, text in (method.arcs(params), method.mixes(params)):
-                self._beside.append((_gathered(image, params), _gathered(text, params)))
-        self._lam = gather_rows(params.lam)
+            self._beside = self._mixed_beside(method, params)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
         self.rows = every[start : start + len(keys)] if config.local_loss else every
+
+    def _mixed_beside(self, method: Geodesic, params: Params) -> list[tuple[Mix, Mix]]:
+        """Return the mixes of embeddings and targets, of all rows; nothing more is exchanged for them.
+
+        Rows of a process that drew another method may be mixed already: they stay as they are.
+        """
+        whole = replace(params, partner=self._image[0], lam=self._lam)
+        arcs, targets = [], []
+        for (partner, before), arc, mix in zip((self._image, self._text), method.arcs(whole), method.mixes(whole)):
+            arcs.append((partner, torch.where(before < 1, 1.0, before if arc is None else arc[1])))
+            targets.append((partner, torch.where(before < 1, before, before if mix is None else mix[1])))
+        return [(arcs[0], arcs[1]), (targets[0], targets[1])]
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return Q for pictures by their numbers [n] against all captions, [n, N]; rows sum to 1."""

@@ -299,6 +299,7 @@ class Method:
             raise ValueError(
                 f"pair_class={cfg.pair_class!r} needs one integer label a row, found {labels.dtype} labels"
             )
+        # The one wait for the device: partners are counted out on the host, and there are labels to count.
         return pair(request.rows, generator=request.rng, mode=mode, labels=labels.cpu(), among=cfg.pair_class)
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
@@ -333,4 +334,4 @@ def _lengths(batch: Batch) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         held = ", ".join(batch) or "nothing"
         raise ValueError(f"pairing='length' needs an attention_mask [B, T] to count by: the batch holds {held}")
-    return mask.long().sum(-1).cpu()
+    return mask.long().sum(-1).cpu()  # the one wait for the device: rows are sorted on the host

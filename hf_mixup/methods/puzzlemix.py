@@ -72,9 +72,9 @@ class PuzzleMix(Method):
         key = self._keys(request.batch, request.rows)[0]
         pixels, partner = request.batch[key], params.partner
         blocks = _draw_blocks(pixels, request.rng)
-        saliency = block_means(gradient_saliency(request, key), blocks).cpu()
-        edges = [each.cpu() for each in edge_differences(pixels, partner, blocks)]
-        shares = least_cost(*mask_costs(saliency, partner, edges[0], edges[1], lam))
+        found = [block_means(gradient_saliency(request, key), blocks), *edge_differences(pixels, partner, blocks)]
+        saliency, down, across = _on_cpu([each.float() for each in found])
+        shares = least_cost(*mask_costs(saliency, partner, down, across, lam))
         shares = torch.where((lam < 1)[:, None, None], shares, 1.0).masked_fill((lam == 0)[:, None, None], 0.0)
         sources = torch.stack([transport(saliency, shares > 0), transport(saliency[partner], shares < 1)], 1)
         true = _mean_share(shares, *pixels.shape[-2:])
@@ -103,6 +103,12 @@ def _draw_blocks(pixels: Tensor, rng: torch.Generator) -> int:
     if not fitting:
         raise ValueError(f"method 'puzzlemix' cuts pictures into 2 x 2 blocks or more, found {list(pixels.shape[-2:])}")
     return fitting[int(torch.randint(len(fitting), (), generator=rng))]
+
+
+def _on_cpu(tensors: list[Tensor]) -> list[Tensor]:
+    """Return tensors of one dtype on the CPU, with one wait for their device: loops that end by themselves follow."""
+    parts = torch.cat([each.flatten() for each in tensors]).cpu().split([each.numel() for each in tensors])
+    return [part.reshape(each.shape) for part, each in zip(parts, tensors)]
 
 
 def _mean_share(shares: Tensor, height: int, width: int) -> Tensor:

@@ -55,7 +55,7 @@ READS = {
     "manifold": f"{_DRAW} layers modules",
     "features": f"{_DRAW} layers modules",
     "sentence": _DRAW,
-    "intra": f"{_LAM} layers modules",  # its partners are tokens of the same row
+    "intra": f"alpha beta lam lam_per {_COIN} layers modules",  # folds lam; its partners are tokens of the same row
     "sftmix": f"{_LAM} mix_weight",  # pairs sure rows with unsure ones
     "cmixup": f"{_LAM} keys correct_lam swap_keys mask bandwidth",  # pairs rows by their labels
     "span_cut": _DRAW,
