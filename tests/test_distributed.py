@@ -22,6 +22,7 @@ from tests.scripts.cases import neighbours, run
 
 Case = tuple[list[Any], dict[str, Any]]
 ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
 SHARDED = ["manifold", "embedding"]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
@@ -37,6 +38,7 @@ DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"], "mix_
 # What two processes run; a batch of theirs has half the rows. Each test asks for its case.
 CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
+    (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
     *((["shard", method], {}) for method in SHARDED),
     *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
@@ -76,6 +78,12 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a case in this process."""
     monkeypatch.setattr(hf_mixup.methods.base, "pair", neighbours)
     return lambda *arguments, **extra: run(tmp_path, *arguments, **extra)
+
+
+def test_class_weights_count_over_both_processes(one: Any, two: Any) -> None:
+    alone = one("train", "trainer", "vit", "mixup", 4, **WEIGHTED)
+    shared = two("train", "trainer", "vit", "mixup", 2, **WEIGHTED)
+    torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("door", "name", "method"), ROWS)

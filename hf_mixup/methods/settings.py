@@ -69,7 +69,7 @@ READS = {
 }
 # Classes that only others derive from, and what a method of one's own reads that derives from them directly.
 _BASES = {
-    "Method": f"{_DRAW} keys",
+    "Method": f"{_DRAW} keys correct_lam",
     "MaskMethod": f"{_DRAW} keys correct_lam",
     "RandomMask": f"{_DRAW} keys correct_lam",
     "SpanMethod": _DRAW,
