@@ -31,11 +31,10 @@ class Head:
                 f"{self._model_name} has no logit_scale or temperature: its similarities cannot be computed from "
                 "embeddings"
             )
+        refuse_partitioned(self._model_name, self.parameters)
 
     def _get(self, *names: str) -> nn.Parameter | None:
         return next((getattr(self._owners[name], name) for name in names if name in self._owners), None)
-
-        refuse_partitioned(self._model_name, self.parameters)
 
     @property
     def bias(self) -> nn.Parameter | None:
