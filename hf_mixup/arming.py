@@ -15,6 +15,7 @@ from torch import nn
 
 from hf_mixup.batch import MixedBatch
 from hf_mixup.contrastive.evaluation import own_inputs
+from hf_mixup.contrastive.gather import in_any, world_size
 from hf_mixup.engine import ITEMS, Mixup, unwrap
 from hf_mixup.forecasts import is_forecast
 from hf_mixup.pairs import PAIR_IDS
@@ -24,6 +25,7 @@ from hf_mixup.stats import MixStats
 from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS
 from hf_mixup.trainers import OwnLossBatch
 from hf_mixup.trainers.fused import FUSED
+from hf_mixup.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
 
 
 class Armed:
@@ -46,6 +48,8 @@ class Armed:
         self._mixed: MixedBatch | None = None
         self._items: Any = None
         self._own_items: Any = None
+        self.ignored: int | None = 0  # labels so far, all of them ignored; None as soon as one counts
+        self._rows_ignored = 0
         mixup.prepare(model)
         if kind is not None:
             kind.prepare(model)
@@ -55,6 +59,12 @@ class Armed:
             self.model.register_forward_pre_hook(before, with_kwargs=True),
             self.model.register_forward_hook(after, with_kwargs=True),
         ]
+
+    def refuse_unlabelled(self) -> None:
+        """Refuse a whole step whose labels are all ignored, in all processes; each of them has to ask."""
+        if not in_any(self.ignored is None, next(self.model.parameters()).device) and self.ignored:
+            refuse_unlabelled(self.ignored)
+        self.ignored = None
 
     def remove(self) -> None:
         """Take the hooks off: the model trains plainly again."""
@@ -81,11 +91,26 @@ class Armed:
                 "MixupConfig instead, or use MixupTrainer"
             )
         self._items = batch.pop(ITEMS, None)
+        self._look_for_labels(batch)
         labels = batch.get(LABELS)
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
             self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
         self._mixed = self.mixup(model, batch).__enter__()
         return (), self._mixed.inputs
+
+    def _look_for_labels(self, batch: dict[str, Any]) -> None:
+        """Refuse labels that are all ignored, once that is no chance; a callback asks at the end of the first step."""
+        if self.ignored is None:
+            return
+        ignored = count_ignored(self.model, batch)
+        if not ignored or (self._items is not None and self._items > 0):
+            self.ignored = None
+            return
+        self.ignored += ignored
+        self._rows_ignored += len(next(batch[key] for key in LABEL_KEYS if batch.get(key) is not None))
+        whole_step = self._items is not None and world_size() == 1
+        if whole_step or self._rows_ignored >= ENOUGH:
+            refuse_unlabelled(self.ignored)
 
     def _before_own_loss(self, kind: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
         if batch.get("margin") is not None:

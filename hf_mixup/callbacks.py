@@ -94,11 +94,13 @@ class MixupCallback(LogCallback):
     ) -> None:
         super().__init__(Mixup(mixup, teacher=teacher, guide=guide))
         self._armed: Armed | None = None
+        self._looked = False  # whether the labels of the first step have been looked at
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
+        self._looked = False
         self._disarm()  # an earlier run may have been interrupted
         self.mixup.knows(kwargs.get("processing_class"))
         kind = kind_for(args)
@@ -110,6 +112,13 @@ class MixupCallback(LogCallback):
             if kind is None:
                 take_smoothing_of_labels_left(self.mixup.config, unwrap(kwargs["model"]), args.label_smoothing_factor)
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self._looked and self._armed is not None:
+            self._armed.refuse_unlabelled()
+        self._looked = True
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

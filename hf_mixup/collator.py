@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup
-from hf_mixup.targets import IGNORED, LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
+from hf_mixup.targets import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
 
 
 class MixupCollator:
@@ -32,8 +32,7 @@ class MixupCollator:
 
     Raises:
         RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator.
-        ValueError: for labels outside the model's classes, a first batch in which none counts, or a tokenizer that
-            cannot pad.
+        ValueError: for labels outside the model's classes, or a tokenizer that cannot pad.
 
     >>> from transformers import ResNetConfig, ResNetForImageClassification
     >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8], depths=[1], embedding_size=8))
@@ -63,7 +62,6 @@ class MixupCollator:
         self._config: Any = None
         self._token_classes: int | None = None
         self._pixels = False
-        self._labelled = False  # whether a label that counts has been seen
         self._armed: Armed | None = None
         if not config.plain:
             refuse_without_padding(self.base)
@@ -123,16 +121,6 @@ class MixupCollator:
             check_labels(labels, self._config.num_labels, "single_label_classification")
         elif labels.dim() == 2 and not self.mixup.config.plain:
             check_labels(labels, self._token_classes, "single_label_classification")
-        self._refuse_unlabelled(labels)
-
-    def _refuse_unlabelled(self, labels: Tensor) -> None:
-        """Refuse labels that are ignored from the first batch on; a rare later batch without labels is no mistake."""
-        self._labelled = self._labelled or bool((labels != IGNORED).any())
-        if not self._labelled and not self.mixup.config.plain:
-            raise ValueError(
-                f"all {labels.numel()} labels of the first batch are {IGNORED}, which is ignored, so that nothing would"
-                " be learnt: check the label column, and whether truncation cuts the labelled tokens off"
-            )
 
     def __getattr__(self, name: str) -> Any:
         if name == "base":  # not set yet: while unpickling

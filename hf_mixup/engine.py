@@ -21,6 +21,7 @@ from hf_mixup.losses import loss_items
 from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.schedule import Clock
+from hf_mixup.sites.adapters import refuse_adapter
 from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
 from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.rows import spread_rows
@@ -109,6 +110,7 @@ class Mixup:
         """
         inner = unwrap(model)
         self.check_teacher(inner)
+        refuse_adapter(inner)
         batch = spread_rows(batch)
         kind = next(kind for kind in KINDS if kind.takes(inner, batch))
         if self.method.for_pairs and kind is not PairBatch:
@@ -231,6 +233,8 @@ class Mixup:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
         inner = unwrap(model)
         self.check_teacher(inner)
+        if not self.config.plain:
+            refuse_adapter(inner)
         self.method.prepare(inner)
         install_auxiliary(inner)
         if is_dual_encoder(inner) and not self.config.plain:

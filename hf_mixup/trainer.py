@@ -13,7 +13,9 @@ from transformers import Trainer
 from hf_mixup.callbacks import ClockCallback
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
+from hf_mixup.contrastive.cached import refuse_deepspeed
 from hf_mixup.contrastive.evaluation import evaluate_pairs, has_own_loss, own_inputs
+from hf_mixup.contrastive.gather import in_any
 from hf_mixup.detection.batch import has_boxes
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.pairs import PairCollator
@@ -22,6 +24,7 @@ from hf_mixup.stats import MixStats
 from hf_mixup.targets import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.trainers.foreign import refuse_foreign_trainer, refuse_unmixed_step
+from hf_mixup.unlabelled import count_ignored, refuse_unlabelled
 from hf_mixup.weights import load_renamed
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ class MixupTrainerMixin(_AnyTrainer):
         if guide is not None:
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
+        self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
+        self._labelled = False  # whether a label that counts has been seen
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
@@ -127,7 +132,11 @@ class MixupTrainerMixin(_AnyTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """Evaluate a batch as the Trainer does; of a dual encoder, keep the embeddings, see `pair_compute_metrics`."""
         if not self._pairs:
-            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            self._predicts = True
+            try:
+                return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+            finally:
+                self._predicts = False
         with self.compute_loss_context_manager():
             loss, embeds, ids = evaluate_pairs(model, unwrap(model), self._prepare_inputs(inputs))
         return (loss, None, None) if prediction_loss_only else (loss, embeds, ids)
@@ -168,12 +177,22 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
+        own_loss = (
+            self._predicts
+            or self._plain
+            or self._kind is not None
+            or (bool(batch_samples) and has_boxes(batch_samples[0]))
+        )
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
         if not self._pairs and self.mixup.tries_loss(model):  # it also learns which labels of a language model count
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
+        if not self._labelled:  # of the whole first step, in all processes
+            ignored = [count_ignored(model, batch) for batch in batch_samples]
+            self._labelled = in_any(not all(ignored), device)
+            if not self._labelled and not self._pairs:
+                refuse_unlabelled(sum(ignored))
         labels = [read_labels(model, batch) for batch in batch_samples]
         items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
@@ -250,6 +269,8 @@ class MixupTrainerMixin(_AnyTrainer):
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "
                 "use as many pairs a batch as you can (chunk_size trains many in little memory)"
             )
+        if self.mixup.config.chunk_size is not None:
+            refuse_deepspeed(cast(nn.Module, self.model), self.is_deepspeed_enabled)
         refuse_foreign_trainer(type(self))
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:

@@ -30,6 +30,7 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("collator", "m2", {}),
 ]
 SEQUENCES = ["mixin", "callback"]
+STREAMS = ["trainer", "callback", "collator"]
 # Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
 DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
 # What two processes run; a batch of theirs has half the rows. Each test asks for its case.
@@ -39,6 +40,8 @@ CASES: list[Case] = [
     *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
     *((["sequences", door, 2], {}) for door in SEQUENCES),
+    *((["boxes", door, 2, dispatch], {}) for door in STREAMS for dispatch in (None, False)),
+    *((["unlabelled", door, rows], {}) for door in STREAMS[:2] for rows in (2, 16)),
 ]
 if find_spec("sentence_transformers"):
     CASES.append((["score", 4], {}))
@@ -119,6 +122,23 @@ def test_token_losses_count_the_targets_of_all(door: str, one: Any, two: Any) ->
     assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-5)
     for name, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_boxes_of_a_stream(door: str, one: Any, two: Any) -> None:
+    """Accelerate hands a stream out in parts and tears its boxes; read by each process for itself they are whole."""
+    assert "accelerator_config={'dispatch_batches': False}" in two("boxes", door, 2, None)["error"]
+    shared = two("boxes", door, 2, False)
+    assert not shared["error"]
+    alone = one("boxes", door, 2, None)
+    assert not alone["error"]
+    assert shared["weights"].keys() == alone["weights"].keys()
+
+
+@pytest.mark.parametrize("door", STREAMS[:2])
+def test_labels_of_the_first_step_are_those_of_all(door: str, two: Any) -> None:
+    assert not two("unlabelled", door, 2)["error"]  # all rows of the first process, in the first step
+    assert "labels of the first batch are -100" in two("unlabelled", door, 16)["error"]
 
 
 def test_gathered_sentences(two: Any) -> None:

@@ -36,12 +36,13 @@ class CachedPass:
         size: rows a chunk.
 
     Raises:
-        ValueError: for a model with batch normalisation in training, whose rows are not independent.
+        ValueError: for a model with batch normalisation in training, whose rows are not independent, or in DeepSpeed.
     """
 
     def __init__(
         self, inner: nn.Module, model: nn.Module, inputs: dict[str, Any], params: Params, size: int, head: Head
     ) -> None:
+        refuse_deepspeed(model)
         _refuse_batch_norm(inner)
         self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, params, head
         rows, self._size = len(params.partner), size
@@ -158,6 +159,23 @@ def _autocast_now(device_type: str) -> Any:
     """Return a maker of the autocast context that holds now; the backward pass runs outside of it."""
     enabled, dtype = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
     return lambda: torch.autocast(device_type, dtype=dtype, enabled=enabled)
+
+
+def refuse_deepspeed(model: nn.Module, enabled: bool = False) -> None:
+    """Refuse DeepSpeed, whose engine wants the only backward pass of a step.
+
+    Args:
+        model: as it is run, with its wrapper.
+        enabled: whether the model is going to be wrapped.
+
+    Raises:
+        ValueError: naming the ways out.
+    """
+    if enabled or any(base.__name__ == "DeepSpeedEngine" for base in type(model).__mro__):
+        raise ValueError(
+            "chunk_size repeats the forward pass inside the backward pass, which DeepSpeed does not allow: train with "
+            "DDP, or leave chunk_size out"
+        )
 
 
 def _refuse_batch_norm(model: nn.Module) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 
 def world_size() -> int:
@@ -36,6 +38,38 @@ def gather_rows(rows: Tensor) -> Tensor:
     if world_size() == 1:
         return rows
     return _Gather.apply(rows.contiguous())
+
+
+def refuse_partitioned(model: str, parameters: Iterable[nn.Parameter]) -> None:
+    """Refuse weights of a loss that DeepSpeed keeps in parts, which are whole only inside the model's forward pass.
+
+    Args:
+        model: its name.
+
+    Raises:
+        ValueError: naming the model and the ways out.
+
+    >>> refuse_partitioned("CLIPModel", [nn.Parameter(torch.ones(()))])
+    """
+    apart = any(hasattr(each, "ds_id") and not each.numel() for each in parameters)
+    if apart or is_deepspeed_zero3_enabled():
+        raise ValueError(
+            f"DeepSpeed ZeRO-3 keeps the temperature of {model} in parts, and the loss of pairs reads it outside of "
+            "the forward pass: use ZeRO-2 or DDP"
+        )
+
+
+def in_any(found: bool, device: torch.device | str) -> bool:
+    """Return whether something was found in any process; all of them have to ask.
+
+    >>> in_any(True, "cpu")
+    True
+    """
+    if world_size() == 1:
+        return found
+    flag = torch.tensor(int(found), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
 
 
 def check_equal_rows(rows: int, device: torch.device) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.config import MixupConfig
+from hf_mixup.contrastive.gather import refuse_partitioned
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import embeds_of, pair_logits_of, scale_owners
 
@@ -29,6 +30,7 @@ class Head:
                 f"{self._model_name} has no logit_scale or temperature: its similarities cannot be computed from "
                 "embeddings"
             )
+        refuse_partitioned(self._model_name, self.parameters)
 
     def _get(self, *names: str) -> nn.Parameter | None:
         return next((getattr(self._owners[name], name) for name in names if name in self._owners), None)

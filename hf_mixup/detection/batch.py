@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.data_loader import DataLoaderDispatcher
+from accelerate.state import GradientState
 from torch import Tensor, nn
 
 from hf_mixup.batch import MixedBatch
+from hf_mixup.contrastive.gather import world_size
 from hf_mixup.errors import did_you_mean
 from hf_mixup.methods.base import Given, Params
 from hf_mixup.methods.mixup import united_boxes
@@ -56,6 +59,7 @@ class BoxBatch(MixedBatch):
         """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.make`."""
         labels = list(batch[LABELS])
         refuse_detector(model, labels, mixup)
+        refuse_scattered()
         if mixup.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
@@ -99,6 +103,20 @@ def has_boxes(batch: Mapping[str, Any]) -> bool:
     """
     labels = batch.get(LABELS)
     return isinstance(labels, (list, tuple)) and len(labels) > 0 and isinstance(labels[0], Mapping)
+
+
+def refuse_scattered() -> None:
+    """Refuse boxes of a stream that one process reads for all: Accelerate hands out parts of each sample's tensors.
+
+    Raises:
+        ValueError: naming the way out.
+    """
+    if world_size() > 1 and isinstance(GradientState().active_dataloader, DataLoaderDispatcher):
+        raise ValueError(
+            "one process reads the stream for all, and hands out the boxes of a sample in parts, to other samples: let "
+            "each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
+            "DataLoaderConfiguration(dispatch_batches=False) in an Accelerator)"
+        )
 
 
 def refuse_detector(model: nn.Module, labels: Boxes, mixup: Mixup) -> None:

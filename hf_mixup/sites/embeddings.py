@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.sites.adapters import learns_prompts
 from hf_mixup.sites.hooks import Site, blend_states, sites_of
 from hf_mixup.sites.rows import seen_tokens, undisturbed, visible_rows
 from hf_mixup.sites.watch import Call, batch_axis, map_tensors, tensors_in, watch, watch_rows
@@ -112,7 +113,9 @@ class IdsSite(Site):
 def tables(model: nn.Module) -> list[nn.Module]:
     """Return the modules that could be tables: those without parts of their own, or adapted by PEFT."""
     adapted = {module.base_layer: module for module in model.modules() if hasattr(module, "base_layer")}
-    leaves = [m for m in model.modules() if isinstance(m, nn.Embedding) or not any(True for _ in m.children())]
+    prompts = learns_prompts(model)
+    modules = [m for m in model.modules() if m not in prompts]
+    leaves = [m for m in modules if isinstance(m, nn.Embedding) or not any(True for _ in m.children())]
     return list(dict.fromkeys(adapted.get(leaf, leaf) for leaf in leaves))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.batch import refuse_packed
 from hf_mixup.engine import unwrap
+from hf_mixup.sites.adapters import refuse_adapter
 from hf_mixup.sites.hooks import Site, sites_of
 from hf_mixup.sites.rows import spread_rows
 from hf_mixup.targets import LABELS
@@ -47,6 +48,7 @@ class FusedBatch(OwnLossBatch):
 
     @classmethod
     def prepare(cls, model: nn.Module) -> None:
+        refuse_adapter(unwrap(model), fused=True)
         _doubled(unwrap(model))
 
     def __enter__(self) -> FusedBatch:

@@ -10,7 +10,8 @@ from transformers import DataCollatorWithPadding, Trainer
 
 from hf_mixup import MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import build, examples
-from tests.trainers.parts import tokenizer
+from tests.doors import DOORS
+from tests.trainers.parts import same, tokenizer
 from tests.trainers.test_others import sequences, t5
 
 
@@ -32,13 +33,48 @@ def test_a_tokenizer_without_padding_is_refused_before_training(arguments: Any) 
     MixupCollator(DataCollatorWithPadding(without_padding(), padding=False), "embedding")
 
 
-@pytest.mark.parametrize("name", ["bert", "t5"])
-def test_labels_that_are_all_ignored(name: str, arguments: Any) -> None:
-    model, rows = (t5(), sequences(8)) if name == "t5" else (build("bert"), examples("bert", 8))
-    for row in rows:
+def ignored(name: str, rows: int, count: int) -> tuple[Any, list[dict[str, Any]]]:
+    """Make a model, and rows of which the first few have labels that are ignored."""
+    model, made = (t5(), sequences(rows)) if name == "t5" else (build("bert"), examples("bert", rows))
+    for row in made[:count]:
         row["labels"] = torch.full_like(row["labels"], -100) if name == "t5" else -100
+    return model, made
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("name", ["bert", "t5"])
+@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
+def test_labels_that_are_all_ignored(door: str, name: str, accumulated: int, arguments: Any) -> None:
+    model, rows = ignored(name, 16, 16)
+    args = arguments(gradient_accumulation_steps=accumulated)
+    trainer = DOORS[door](model, args, MixupConfig("embedding"), train_dataset=rows)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"all \d+ labels of the first batch are -100"):
+        trainer.train()
+    assert same(before, model.state_dict())
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_a_collator_alone_waits_until_it_is_no_chance(name: str, arguments: Any) -> None:
+    model, rows = ignored(name, 120, 120)
+    trainer = DOORS["collator"](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
     with pytest.raises(ValueError, match="labels of the first batch are -100"):
-        MixupTrainer(model, arguments(), mixup="embedding", train_dataset=rows).train()
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+@pytest.mark.parametrize("door", DOORS)
+def test_a_first_step_is_all_its_batches(door: str, name: str, arguments: Any) -> None:
+    model, rows = ignored(name, 8, 4)
+    args = arguments(gradient_accumulation_steps=2, train_sampling_strategy="sequential")
+    DOORS[door](model, args, MixupConfig("embedding"), train_dataset=rows).train()
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_prediction_needs_no_labels(door: str, arguments: Any) -> None:
+    model, rows = ignored("bert", 8, 8)
+    trainer = DOORS[door](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
+    assert trainer.predict(rows).predictions.shape == (8, 4)
 
 
 def test_a_later_batch_without_labels_trains_on(arguments: Any) -> None:
