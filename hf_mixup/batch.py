@@ -94,6 +94,7 @@ class MixedBatch:
         raise NotImplementedError
 
     def __enter__(self) -> MixedBatch:
+        self._mixup.watch.draw(self._model)
         sites_of(self._model).forget()
         if self.rate:
             try:

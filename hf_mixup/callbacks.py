@@ -193,24 +193,25 @@ class MixupCallback(LogCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self._looked = False
         self._disarm()  # an earlier run may have been interrupted
         trainer = _the_trainer()
         config, kind = self.mixup.config, kind_for(args)
         if not config.plain:
             refuse_trainer(trainer, "MixupCallback")
             self._refuse_others(trainer)
-            if kind is not None:
+            if kind is None:
+                take_smoothing_of_labels_left(config, unwrap(kwargs["model"]), args.label_smoothing_factor)
+            else:
                 refuse_settings(kind, args, config)
         super().on_train_begin(args, state, control, **kwargs)
         self.mixup.knows(kwargs.get("processing_class"))
-        if not config.plain and kind is None:
-            take_smoothing_of_labels_left(config, unwrap(kwargs["model"]), args.label_smoothing_factor)
-        self._looked = False
         self._armed = Armed(self.mixup, kwargs["model"], self.stats, kind, trainer)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        super().on_pre_optimizer_step(args, state, control, **kwargs)
         if not self._looked and self._armed is not None:
             self._armed.refuse_unlabelled()
         self._looked = True

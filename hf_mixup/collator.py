@@ -16,7 +16,7 @@ from hf_mixup.callbacks import LogCallback
 from hf_mixup.config import MixupConfig
 from hf_mixup.engine import Mixup, unwrap
 from hf_mixup.targets import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
-from hf_mixup.trainers import kind_for
+from hf_mixup.trainers import kind_for, take_smoothing_of_labels_left
 from hf_mixup.trainers.running import mixes_itself, owner_of, refuse_trainer, running_trainer
 
 
@@ -128,6 +128,7 @@ class MixupCollator:
                 f"{type(trainer).__name__} computes its loss itself, which a MixupCollator cannot mix: use "
                 f"MixupCallback, or class Mixup{name}(MixupTrainerMixin, {name})"
             )
+        take_smoothing_of_labels_left(self.mixup.config, unwrap(trainer.model), trainer.args.label_smoothing_factor)
 
     def _meet(self, trainer: Any) -> None:
         """Take part in the Trainer that is about to run the armed model on a batch."""

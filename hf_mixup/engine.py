@@ -143,9 +143,6 @@ class Mixup:
             given: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
-
-        Raises:
-            RuntimeError: if the model has learnt since the last draw, but not from the mixed loss, see `Watch`.
         """
         self.watch.draw(model)
         rows, prob = len(labels), self.clock.prob(self.config)

@@ -110,6 +110,7 @@ class MixupTrainerMixin(_AnyTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
+            self._masses = None
             sites_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(

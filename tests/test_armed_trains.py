@@ -246,6 +246,37 @@ def test_subclasses_that_build_upon_the_mixed_loss(arguments: Any) -> None:
         Before(build("resnet"), arguments(), mixup="mixup", train_dataset=examples("resnet", 8)).train()
 
 
+@pytest.mark.parametrize("skipped", [True, False])
+def test_a_subclass_that_skips_or_changes_batches_mixes_its_own(skipped: bool, arguments: Any) -> None:
+    """The micro-batches of a step are drawn ahead: each is the one that the subclass hands on."""
+    seen: list[bool] = []
+
+    class Choosing(MixupTrainer):
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if skipped and inputs["labels"][0] % 2:
+                return torch.zeros(())
+            return super().training_step(model, inputs, *args, **kwargs)
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if not skipped:
+                inputs = {**inputs, "pixel_values": inputs["pixel_values"] * 0}
+            expected = inputs["pixel_values"]
+
+            def look(module: Any, given: Any, named: Any) -> None:
+                if module.training:
+                    seen.append(torch.equal(named["pixel_values"], expected))
+
+            handle = model.register_forward_pre_hook(look, with_kwargs=True)
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+            handle.remove()
+            return loss
+
+    args = arguments(gradient_accumulation_steps=2, train_sampling_strategy="sequential")
+    rows = [{**row, "labels": index // 4 % 2} for index, row in enumerate(examples("resnet", 16))]
+    Choosing(build("resnet"), args, mixup=MixupConfig("mixup", lam=1 - 1e-12), train_dataset=rows).train()
+    assert seen == [True] * (2 if skipped else 4)
+
+
 def test_the_mixin_behind_the_trainer_is_refused() -> None:
     with pytest.raises(TypeError, match="put MixupTrainerMixin before Trainer"):
         type("Behind", (Trainer, MixupTrainerMixin), {})
@@ -416,7 +447,7 @@ def test_what_takes_the_labels_away_is_named(arguments: Any) -> None:
     for door in OUTSIDE:
         with pytest.raises(ValueError, match="compute_loss_func takes them away"):
             trainer(door, arguments(), compute_loss_func=lambda outputs, labels, **kwargs: outputs.logits.sum()).train()
-        with pytest.raises(ValueError, match="label_smoothing_factor takes them away: set label_smoothing in Mixup"):
+        with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1.*Set label_smoothing=0\.1 in MixupConfig"):
             trainer(door, arguments(label_smoothing_factor=0.1)).train()
 
 

@@ -26,10 +26,6 @@ def run(door: str, rows: int, arguments: Any, config: MixupConfig | None = None,
 
 @pytest.mark.parametrize("door", DOORS)
 def test_one_sample_a_batch(door: str, arguments: Any) -> None:
-    if door == "collator":  # nobody tells it the size of batches
-        with pytest.warns(UserWarning, match=NOTHING):
-            run(door, 8, arguments, per_device_train_batch_size=1)
-        return
     with pytest.raises(ValueError, match=NOTHING):
         run(door, 8, arguments, per_device_train_batch_size=1)
 
@@ -48,7 +44,7 @@ def test_off_is_nobodys_business(door: str, arguments: Any) -> None:
     run(door, 4, arguments, MixupConfig("mixup", prob=0), per_device_train_batch_size=1)
 
 
-@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
+@pytest.mark.parametrize("door", DOORS)
 def test_what_is_left_of_an_epoch(door: str, arguments: Any) -> None:
     trainer = run(door, 9, arguments, per_device_train_batch_size=4)
     assert [log["mixup_rate"] for log in trainer.state.log_history if "mixup_rate" in log] == [1, 1, 0]

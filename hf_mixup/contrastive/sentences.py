@@ -85,6 +85,7 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         if not training or self.mixup.config.off or len(embeddings) < 2:
             return super().compute_loss_from_embeddings(embeddings, labels)
         self._log.join(running_trainer())
+        self.mixup.watch.draw(self.model)
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
         params = self.mixup.draw(self.model, {}, rows)
         rate = float((params.lam < 1).float().mean())

@@ -140,8 +140,6 @@ def why_unlabelled(trainer: Any) -> str:
         )
     if getattr(trainer, "compute_loss_func", None) is not None:
         return f"compute_loss_func takes them away, and knows no mixed labels: leave it out ({SETTINGS})"
-    if getattr(trainer, "label_smoother", None) is not None:
-        return "label_smoothing_factor takes them away: set label_smoothing in MixupConfig instead, or use MixupTrainer"
     if trainer is not None and owner_of(trainer) is not Trainer:
         return (
             f"{_loss_of(trainer)} keeps them for a loss of its own, which knows no mixed labels: give them to the "
