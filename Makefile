@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+FLOORS := .venv-floors/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint unit bench evidence clean
+.PHONY: help demo test slow floors lint unit bench evidence clean
 # A file's tests stay in one process, which imports and prepares for them once; the longest come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -30,6 +31,11 @@ slow: $(READY) ## the tests that are longer than a minute (every architecture, w
 	$(BIN)/python -m pip install --quiet torchao==0.18.0
 	$(PYTEST) --dist load -m slow
 
+floors: ## the tests of engine and trainers with the lowest releases that pyproject.toml declares, and without the extras
+	@test -x $(FLOORS) || $(PYTHON) -m venv .venv-floors
+	$(FLOORS) -m pip install --quiet --no-compile --editable . $$($(FLOORS) tests/floors.py) pytest
+	$(FLOORS) -m pytest tests/test_engine.py tests/test_trainer.py tests/test_invariants.py tests/test_freed.py tests/test_bad_input.py
+
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +53,4 @@ evidence: $(READY) ## measure every table of the README again: 80 minutes (some 
 	$(BIN)/python recipes/evidence.py
 
 clean: ## remove the virtual environment and caches
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-floors .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from hf_mixup.trainer import MixupTrainerMixin as MixupTrainerMixin
 
 
-_load_module = lazy_modules(__name__, __path__)
+_load_module = lazy_modules(__name__, __path__, __all__)
 
 
 def __getattr__(name: str) -> Any:

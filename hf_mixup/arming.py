@@ -147,9 +147,8 @@ class Armed:
                 + why_unlabelled(trainer)
             )
         self._items = batch.pop(ITEMS, None)
-        self._own_items = None
         self._look_for_labels(batch)
-        labels = batch.get(LABELS)
+        labels, self._own_items = batch.get(LABELS), None
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
             self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
         mixed = self.mixup(model, batch)

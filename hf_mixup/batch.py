@@ -39,7 +39,7 @@ class MixedBatch:
         inputs: what the model is given; no labels, so that it computes no loss of its own.
         lam: float32 [B], weight of the own row's label.
         partner: long [B].
-        mean_lam: mean of lam over the rows.
+        mean_lam: mean of lam over the rows; 0-d on the device where only that knows.
         rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
             alone, or a row is the only one.
         params: everything that was drawn.
@@ -65,9 +65,14 @@ class MixedBatch:
     ) -> None:
         self.inputs, self.labels = inputs, labels
         self._clean = inputs
-        drawn = params.lam.tolist()  # read while the parameters are on the CPU, where nobody has to wait for them
-        changed = mixup.method.chosen(params).rows_changed(params)
-        self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
+        self.mean_lam: float | Tensor
+        if params.lam.device.type == "cpu":  # as a rule: nobody has to wait for it
+            drawn = params.lam.tolist()
+            changed = mixup.method.chosen(params).rows_changed(params)
+            self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
+        else:  # what a method found on the device is looked at when it is logged
+            changed = len(params.lam) if params.rows is None else len(params.rows)
+            self.mean_lam, self.rate = params.lam.mean(), changed / len(params.lam)
         self.params = params.to(labels.device)
         self.lam, self.partner = self.params.lam, self.params.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace
@@ -120,7 +125,7 @@ class MixedBatch:
 
     def _refuse_unmixed(self) -> None:
         for site in sites_of(self._model).armed:
-            if site.calls == 0 and any(site.partner is each for each in self._partners):
+            if site.missed and any(site.partner is each for each in self._partners):
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "
@@ -268,8 +273,10 @@ class LabelBatch(MixedBatch):
         self.items = self._weigh(self.labels)
         auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
         if num_items_in_batch is None:
-            return self._mixup.watch.follow(mean_of(total, self.items) + auxiliary)
-        return self._mixup.watch.follow(mean_of(total + auxiliary * self.items, num_items_in_batch))
+            loss = mean_of(total, self.items) + auxiliary
+        else:
+            loss = mean_of(total + auxiliary * self.items, num_items_in_batch)
+        return self._mixup.watch.follow(loss)
 
     @property
     def weighted(self) -> bool:

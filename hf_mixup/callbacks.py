@@ -92,8 +92,8 @@ class LogCallback(ClockCallback):
             return False
         trainer.add_callback(self)
         self._joined = weakref.ref(trainer)
-        known = {"model": trainer.model, "train_dataloader": trainer.callback_handler.train_dataloader}
-        self.on_train_begin(trainer.args, trainer.state, trainer.control, **known)
+        loader = trainer.callback_handler.train_dataloader
+        self.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, train_dataloader=loader)
         self.on_step_begin(trainer.args, trainer.state, trainer.control)
         return True
 
@@ -215,6 +215,7 @@ class MixupCallback(LogCallback):
         if not self._looked and self._armed is not None:
             self._armed.refuse_unlabelled()
         self._looked = True
+        super().on_pre_optimizer_step(args, state, control, **kwargs)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

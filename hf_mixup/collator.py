@@ -76,10 +76,10 @@ class MixupCollator:
         if not config.plain:
             refuse_without_padding(self.base)
         if model is not None:
+            self._owned_by(model)
             self.mixup.clock = torch_clock(self.mixup)
             self._log = LogCallback(self.mixup)
             self._armed = Armed(self.mixup, model, self._log.stats, meet=self._meet)
-            self._owned_by(model)
 
     @classmethod
     def wrap(cls, collator: Any, mixup: Mixup) -> MixupCollator:

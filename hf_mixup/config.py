@@ -99,7 +99,9 @@ class MixupConfig:
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
     bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
     sampling_rate: int = knob(16000, "between_class: samples a second of the sounds.")
-    mix_weight: float = knob(0.2, "sftmix: weight of the mixed loss beside the plain one.")
+    mix_weight: float | None = knob(
+        None, "sftmix, geodesic: weight of the mixed loss beside the plain one (default: 0.2; geodesic: no plain one)."
+    )
     eta: float = knob(1.0, "regmixup: weight of the mixed loss beside the clean one.")
     sigma: float = knob(0.1, "gaussian: standard deviation of the noise, in units of the inputs or embeddings.")
     attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = knob(
@@ -114,7 +116,7 @@ class MixupConfig:
         None, "adversarial: lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
     )
     clean_weight: float | None = knob(
-        None, "adversarial: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
+        None, "adversarial, ssmix: the clean rows' share of the loss (default: 0.5, freelb 0; at 0 they are not run)."
     )
     interpolated_by: Literal[
         "mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding"

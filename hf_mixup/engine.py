@@ -22,7 +22,8 @@ from hf_mixup.methods import METHODS, Method, Params
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.schedule import Clock
 from hf_mixup.sites.adapters import refuse_adapter
-from hf_mixup.sites.check import check_exchange_once, check_loss_once, loss_is_checked
+from hf_mixup.sites.check import check_loss_once, loss_is_checked
+from hf_mixup.sites.exchange import check_exchange_once
 from hf_mixup.sites.maps import install_auxiliary
 from hf_mixup.sites.rows import spread_rows
 from hf_mixup.sites.towers import is_dual_encoder
@@ -77,8 +78,8 @@ class Mixup:
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
-        self.watch = Watch()
         self._scale_starts: dict[str, float] = {}
+        self.watch = Watch()
         self.knows(tokenizer)
         self.teacher: Teacher | None = None
         if teacher is not None:
@@ -143,8 +144,7 @@ class Mixup:
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
         """
-        if self.config.self_check and not self.method.for_pairs:
-            check_exchange_once(model, self.method, inputs)
+        self.watch.draw(model)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,
@@ -159,6 +159,8 @@ class Mixup:
             boxes=boxes,
         )
         self._refuse_alone(request)
+        if self.config.self_check and not self.config.off and not self.method.for_pairs:
+            check_exchange_once(request, self.method)
         return self.method.draw(request)
 
     def _refuse_alone(self, request: Request) -> None:
@@ -196,12 +198,12 @@ class Mixup:
 
     def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
         """Hold the mixed loss against the model's own at the first batch, unless another is wanted, or no check."""
-        if self.tries_loss(model):
+        if self.tries_loss(model, batch):
             check_loss_once(model, batch)
 
-    def tries_loss(self, model: nn.Module) -> bool:
-        """Whether the loss is still to be held against the model's own."""
-        return self.config.self_check and not self._own_loss and not loss_is_checked(model)
+    def tries_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the loss of such a batch is still to be held against the model's own."""
+        return self.config.self_check and not self._own_loss and not loss_is_checked(model, batch)
 
     @property
     def _own_loss(self) -> bool:

@@ -10,12 +10,13 @@ from types import ModuleType
 from hf_mixup.errors import did_you_mean
 
 
-def lazy_modules(package: str, path: Iterable[str]) -> Callable[[str], ModuleType]:
+def lazy_modules(package: str, path: Iterable[str], also: Iterable[str] = ()) -> Callable[[str], ModuleType]:
     """Return a `__getattr__` for a package: it imports the module of that name.
 
     Args:
         package: the package's `__name__`.
         path: its `__path__`.
+        also: other names of the package, for the error over a wrong one.
 
     >>> import hf_mixup
     >>> lazy_modules("hf_mixup", hf_mixup.__path__)("errors").__name__
@@ -25,7 +26,8 @@ def lazy_modules(package: str, path: Iterable[str]) -> Callable[[str], ModuleTyp
     def load(name: str) -> ModuleType:
         names = module_names(path)
         if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}; {did_you_mean(name, names)}")
+            known = did_you_mean(name, [*names, *also])
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; {known}")
         return import_module(f"{package}.{name}")
 
     return load

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
+from hf_mixup.functional.targets import binary_cross_entropy, weighted
 from hf_mixup.targets import IGNORED, Further, ProblemType, beside, dense_targets, rest_of
 
 
@@ -76,7 +77,7 @@ def mixed_loss_sum(
     targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing, further).to(logits.dtype)
     if kind == "regression":
         return F.mse_loss(logits.reshape(targets.shape), targets, reduction="sum")
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+    return binary_cross_entropy(logits, targets).sum()
 
 
 def weighed_labels(
@@ -198,14 +199,14 @@ def distilled_loss_sum(
     """
     logits = logits.to(taught.dtype)
     if kind == "regression":
-        return (beside(mass, taught) * (logits.reshape(taught.shape) - taught).square()).sum()
+        return weighted(beside(mass, taught), (logits.reshape(taught.shape) - taught).square()).sum()
     softened = logits / temperature
     if kind == "single_label_classification" and not bce:
-        each = torch.xlogy(taught, taught) - torch.where(taught > 0, taught * softened.log_softmax(-1), 0)
+        each = torch.xlogy(taught, taught) - weighted(taught, softened.log_softmax(-1))
     else:
-        own = F.binary_cross_entropy_with_logits(softened, taught, reduction="none")
+        own = binary_cross_entropy(softened, taught)
         each = own + torch.xlogy(taught, taught) + torch.xlogy(1 - taught, 1 - taught)
-    return temperature**2 * (beside(mass, each) * each).sum()
+    return temperature**2 * weighted(beside(mass, each), each).sum()
 
 
 def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights: Tensor | None = None) -> Tensor:

@@ -21,7 +21,8 @@ class MixStats:
         self._reset()
 
     def _reset(self) -> None:
-        self._batches, self._lam, self._rate, self._rated = 0, 0.0, 0.0, 0
+        self._batches, self._rate, self._rated = 0, 0.0, 0
+        self._lam: float | Tensor = 0.0
         self._accuracy: Tensor | None = None
         self._items: Tensor | None = None
 
@@ -37,7 +38,7 @@ class MixStats:
         if items is not None:
             self._items = items.detach().float() if self._items is None else self._items + items.detach()
 
-    def count(self, mean_lam: float, rate: float) -> None:
+    def count(self, mean_lam: float | Tensor, rate: float) -> None:
         """Count one batch by its mean lam and the share of its rows that are mixed."""
         self._batches += 1
         self.mixed += rate
@@ -55,7 +56,7 @@ class MixStats:
         """
         accuracy = 0.0 if self._accuracy is None else self._accuracy.item()
         items = 1.0 if self._items is None else self._items.item()
-        sums = torch.tensor([self._batches, self._lam, self._rate, self._rated, accuracy, items], device=device)
+        sums = torch.tensor([self._batches, float(self._lam), self._rate, self._rated, accuracy, items], device=device)
         self._reset()
         batches, lam, rate, rated, accuracy, items = reduce(sums).tolist()
         if not batches:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
+from hf_mixup.functional.targets import weighted
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Further = tuple[tuple[Tensor, Tensor], ...]
@@ -53,6 +54,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     >>> read_labels(nn.Linear(2, 3), {"labels": torch.tensor([0, 2])}).kind
     'single_label_classification'
     """
+    refuse_transcripts(model)
     values, spans = _values(model, batch)
     if spans:
         return Labels(values, "single_label_classification", None)
@@ -93,6 +95,20 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     if labels.dim() == 0 or len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no rows")
     return labels, spans
+
+
+def refuse_transcripts(model: nn.Module) -> None:
+    """Refuse a model that learns transcripts by CTC: its labels are tokens in order, and belong to no frame.
+
+    Raises:
+        ValueError: naming the model.
+    """
+    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    if any(each.__name__.endswith("ForCTC") for each in type(base).__mro__):
+        raise ValueError(
+            f"{type(base).__name__} learns transcripts by CTC, whose labels belong to no frame of the audio: these are "
+            "not mixed. Train it without mixing, or a model of AutoModelForAudioClassification with it"
+        )
 
 
 def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -159,7 +175,12 @@ def vocabulary_of(model: nn.Module) -> int | None:
     """Return how many tokens a language model scores, None for another head."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)
-    return len(weight) if isinstance(weight, Tensor) and weight.dim() == 2 else None
+    if isinstance(weight, Tensor) and weight.dim() == 2:
+        return len(weight)
+    if not getattr(model, "can_generate", lambda: False)():
+        return None
+    config: Any = getattr(model, "config", None)  # its head does not show itself: a captioner's, say
+    return getattr(getattr(config, "text_config", config), "vocab_size", None)
 
 
 def problem_type(config: Any, labels: Tensor) -> ProblemType:
@@ -175,6 +196,11 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     """
     if not labels.is_floating_point() and labels.dim() == 2 and labels.shape[1] > 1:
         return "single_label_classification"
+    if labels.is_floating_point() and labels.dim() > 2:
+        raise ValueError(
+            f"labels hold {labels.dtype} {list(labels.shape)}, a number for each pixel or place (depth, heatmaps, "
+            "...): these are not mixed. Train such a model without mixing"
+        )
     found = _declared_or_inferred(config, labels)
     shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
     classes = getattr(config, "num_labels", None)
@@ -242,9 +268,9 @@ def dense_targets(
     tensor([[0.5000, 0.2500, 0.2500]])
     """
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    targets = beside(lam, own) * own + beside(rest_of(lam, further), own) * rest
+    targets = weighted(beside(lam, own), own) + weighted(beside(rest_of(lam, further), own), rest)
     for label, weight in further:
-        targets = targets + beside(weight, own) * _dense(label, classes, kind, smoothing)
+        targets = targets + weighted(beside(weight, own), _dense(label, classes, kind, smoothing))
     return targets
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from hf_mixup.arming import disarm
-from hf_mixup.batch import LabelBatch, MixedBatch
+from hf_mixup.batch import LabelBatch
 from hf_mixup.callbacks import ClockCallback, tell
 from hf_mixup.collator import MixupCollator
 from hf_mixup.config import MixupConfig
@@ -24,7 +24,7 @@ from hf_mixup.pairs import PairCollator
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
-from hf_mixup.targets import LABEL_KEYS, LABELS, read_labels
+from hf_mixup.targets import IGNORED, LABEL_KEYS, LABELS, Labels, read_labels
 from hf_mixup.trainers import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.trainers.foreign import refuse_foreign_trainer
 from hf_mixup.trainers.running import refuse_data_parallel
@@ -66,8 +66,6 @@ class MixupTrainerMixin(_AnyTrainer):
     ...     pass
     """
 
-    _predicts = False  # in a step of evaluation
-
     def __init__(
         self,
         *args: Any,
@@ -83,8 +81,9 @@ class MixupTrainerMixin(_AnyTrainer):
         if guide is not None:
             self.mixup.look_through(guide)
         self.mixup_stats = MixStats()
+        self._masses: Tensor | None = None  # what the labels of this step weigh, see `LabelBatch.masses`
+        self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
         self._labelled = False  # whether a label that counts has been seen
-        self._drawn: list[tuple[dict[str, Any], MixedBatch]] = []  # of this step, drawn ahead
         self._kind = kind_for(self.args)
         if self._kind is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
@@ -111,7 +110,7 @@ class MixupTrainerMixin(_AnyTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            self._drawn = []
+            self._masses = None
             sites_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
@@ -134,7 +133,10 @@ class MixupTrainerMixin(_AnyTrainer):
             self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
             self.mixup_stats.add(own)
             return result
-        with self._drawn_ahead(inputs) or self.mixup(model, inputs) as mixed:
+        mixed = self.mixup(model, inputs)
+        if isinstance(mixed, LabelBatch):
+            mixed.masses = self._masses
+        with mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
         self.mixup_stats.add(mixed)
@@ -197,12 +199,13 @@ class MixupTrainerMixin(_AnyTrainer):
         """Count what the summed loss of an accumulated batch is divided by, over all processes."""
         if self._predicts:  # which counts labels as the model's own loss does
             return super()._get_num_items_in_batch(batch_samples, device)
-        self._drawn = []
+        self._masses = None
         own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
-        if not self._pairs and self.mixup.tries_loss(model):  # it also learns which labels of a language model count
+        if not self._pairs and self.mixup.tries_loss(model, batch_samples[0]):
+            # It also learns which labels of a language model count.
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
         if not self._labelled:  # of the whole first step, in all processes
             ignored = [count_ignored(model, batch) for batch in batch_samples]
@@ -214,28 +217,24 @@ class MixupTrainerMixin(_AnyTrainer):
         if self._sums_over_processes:
             items = self.accelerator.gather(items).sum()
         if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
-            self._draw_ahead(model, batch_samples)
+            self._masses = self._masses_ahead(model, batch_samples, labels)
         return items
 
-    def _draw_ahead(self, model: nn.Module, batches: list[Any]) -> None:
-        """Draw all micro-batches of a step: what the labels of the partners weigh in all of them scales each loss."""
-        self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
-        given = [self._prepare_inputs(batch) for batch in batches]
-        with self.compute_loss_context_manager():
-            drawn = [self.mixup(model, inputs) for inputs in given]
-        self._drawn = list(zip(given, drawn))
-        labelled = [each for each in drawn if isinstance(each, LabelBatch)]
-        if labelled and labelled[0].kind == "single_label_classification":
-            whole = self._whole_masses([each.own_masses() for each in labelled])
-            for each in labelled:
-                each.masses = whole
+    def _masses_ahead(self, model: nn.Module, batches: list[Any], labels: list[Labels]) -> Tensor | None:
+        """Return what the labels of the rows and of their partners weigh in all micro-batches of a step.
 
-    def _drawn_ahead(self, inputs: dict[str, Any]) -> MixedBatch | None:
-        """Return what was drawn for these very inputs; a subclass may skip a batch, change it or ask for it twice."""
-        for place, (given, _) in enumerate(self._drawn):
-            if given.keys() == inputs.keys() and all(inputs[key] is value for key, value in given.items()):
-                return self._drawn.pop(place)[1]
-        return None
+        None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
+        """
+        counts = any(each.kind == "single_label_classification" for each in labels)
+        differ = self.mixup.class_weights is not None or any(bool((each.values == IGNORED).any()) for each in labels)
+        if not in_any(counts and differ, self.accelerator.device):
+            return None
+        self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
+        with self.compute_loss_context_manager():
+            drawn = [self.mixup(model, self._prepare_inputs(batch)) for batch in batches]
+        self.mixup.set_step(self.state.global_step)
+        self.mixup.watch.drawn = 0  # they have yet to be used
+        return self._whole_masses([each.own_masses() for each in drawn if isinstance(each, LabelBatch)])
 
     def _whole_masses(self, masses: list[Tensor]) -> Tensor:
         """Add the masses of all micro-batches and processes; a batch with fewer sets of labels weighs as its own do."""

@@ -63,7 +63,7 @@ PAIR_ROWS: dict[str, tuple[dict[str, Any], ...]] = {
         {"prob": 0.5, "prob_per": "row"},
     ),
     "one_sided": ({}, {"side": "text"}, {"side": "text", "text_mix": "aligned"}, {"image_mix": "cut"}),
-    "geodesic": ({}, {"side": "image"}, {"side": "text"}, {"paper_compat": True}),
+    "geodesic": ({}, {"side": "image"}, {"side": "text"}, {"paper_compat": True}, {"mix_weight": 0.1}),
     "m2": ({}, {"lam_per": "row"}),
     "mixgen": ({}, {"lam": 0.5, "prob": 0.5, "prob_per": "row"}),
 }

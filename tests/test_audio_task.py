@@ -172,7 +172,7 @@ def test_a_table_of_files_and_a_folder_of_classes(tmp_path: Path) -> None:
         assert rows.waveform(0).shape == (2400,)
         assert rows[0]["input_values"].shape == (24, 32)
     (tmp_path / "table.csv").write_text("\n".join([*table, "data/train/high/9.wav,high"]))
-    with pytest.raises(ValueError, match=r"row 8: no such sound: .*9.wav: mend audio column 'file' or drop the row"):
+    with pytest.raises(ValueError, match=r"row 8: no such file: .*9.wav: mend audio column 'file' or drop the row"):
         load_splits(small(dataset=str(tmp_path / "table.csv"), audio_column="file", label_column="class"))
     numbers = Dataset.from_dict(
         {"audio": [1.0, 2.0], "label": [0, 1]}, Features(audio=Value("float32"), label=Value("int64"))

@@ -98,6 +98,84 @@ def test_geodesic_by_hand(side: str) -> None:
     torch.testing.assert_close(loss.double(), loops(logits, q), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+@pytest.mark.parametrize("side", ["image", "text", "both"])
+def test_geodesic_beside_the_plain_loss(loss: str, side: str) -> None:
+    """The plain loss and so much of that of the mixed pairs, whatever is mixed; one pass of the model."""
+    model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
+    given = {"partner": PARTNER, "lam": lam}
+    runs = []
+    handle = model.register_forward_hook(lambda *_: runs.append(1))
+    with mixup_of("geodesic", side=side, mix_weight=0.15, loss=loss)(model, batch, **given) as mixed:
+        found = mixed.loss(mixed.forward(model))
+    handle.remove()
+    assert runs == [1]
+    assert torch.equal(mixed.targets, torch.eye(6))
+    with mixup_of("geodesic", side=side, loss=loss)(model, batch, **given) as alone:
+        of_mixed = alone.loss(alone.forward(model))
+    with mixup_of("geodesic", loss=loss)(model, batch, partner=PARTNER, lam=1.0) as none:
+        plain = none.loss(none.forward(model))
+    torch.testing.assert_close(found, plain + 0.15 * of_mixed, rtol=1e-5, atol=1e-5)
+
+
+def published_geodesic(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss of the authors' code: shares are not divided by their sum."""
+    directions = [-(q * s.double().log_softmax(-1)).sum(1) for q, s in ((targets, logits), (targets.T, logits.T))]
+    return ((directions[0] + directions[1]) / 2).mean()
+
+
+@pytest.mark.parametrize(("side", "theirs"), [("image", 0.05), ("text", 0.05), ("both", 0.1)])
+def test_geodesic_with_a_weight_is_what_the_authors_train(side: str, theirs: float) -> None:
+    """I + P on both sides sums to 2 there: half of our weight."""
+    model, batch, lam, flip = build("clip").eval(), batch_of("clip"), 0.3, torch.arange(5, -1, -1)
+    weight = 2 * theirs if side == "both" else theirs
+    config = mixup_of("geodesic", side=side, mix_weight=weight, paper_compat=True, pairing="flip")
+    with config(model, batch, lam=lam) as mixed:
+        loss = mixed.loss(mixed.forward(model))
+    assert torch.equal(mixed.partner, flip)
+    image, text = (F.normalize(each, dim=-1) for each in projections(model, batch))
+    scale, eye = model.logit_scale.exp(), torch.eye(6, dtype=torch.float64)
+
+    def on_the_arc(states: torch.Tensor) -> torch.Tensor:
+        angle = (states * states[flip]).sum(-1, keepdim=True).acos()
+        return ((lam * angle).sin() * states + ((1 - lam) * angle).sin() * states[flip]) / angle.sin()
+
+    expected = published_geodesic(scale * image @ text.T, eye)
+    if side == "both":
+        mix, q = on_the_arc(image) @ on_the_arc(text).T, eye + eye.flip(0)
+    else:
+        mix = on_the_arc(image) @ text.T if side == "image" else image @ on_the_arc(text).T
+        q = lam * eye + (1 - lam) * eye.flip(0)
+    torch.testing.assert_close(
+        loss.double(), expected + theirs * published_geodesic(scale * mix, q), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_batch_left_alone_has_the_plain_loss_of_pairs() -> None:
+    model, batch = build("clip").eval(), batch_of("clip")
+    plain = loops(model(**batch).logits_per_image, torch.eye(6))
+    for method, extra in (("m2", {"m2_weight": 0.5}), ("geodesic", {"mix_weight": 0.5}), ("geodesic", {})):
+        with mixup_of(method, **extra)(model, batch, lam=1.0) as mixed:
+            loss = mixed.loss(mixed.forward(model))
+        assert mixed.rate == 0
+        torch.testing.assert_close(loss.double(), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_m2_is_half_of_the_published_sum_of_both_directions() -> None:
+    model, batch, lam = build("clip").eval(), batch_of("clip"), 0.3
+    with mixup_of("m2", m2_weight=0.02, m2_temperature=0.07)(model, batch, lam=lam) as mixed:
+        loss = mixed.loss(mixed.forward(model))
+    image, text = (F.normalize(each, dim=-1) for each in projections(model, batch))
+    scores, eye = image @ text.T, torch.eye(6)
+    negatives = slerp(image, text, lam)
+    theirs = torch.zeros((), dtype=torch.float64)
+    for own, plain in ((image, scores), (text, scores.T)):
+        logits = (plain * eye + own @ negatives.T * (1 - eye)) / 0.07
+        theirs = theirs + F.cross_entropy(logits.double(), torch.arange(6))
+    expected = published_geodesic(model.logit_scale.exp() * scores, eye.double()) + 0.01 * theirs
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_published_targets_of_geodesic_mixing() -> None:
     """I + P for a reversed batch, whatever lam."""
     model, batch, flip = build("clip").eval(), batch_of("clip"), torch.arange(5, -1, -1)

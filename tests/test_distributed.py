@@ -22,20 +22,23 @@ from tests.scripts.cases import neighbours, run
 
 Case = tuple[list[Any], dict[str, Any]]
 ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
 SHARDED = ["manifold", "embedding"]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
     ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
     ("trainer", "cross_modal", {"loss": "sigmoid"}),
     ("collator", "m2", {}),
+    ("trainer", "geodesic", {"mix_weight": 0.3}),
 ]
 SEQUENCES = ["mixin", "callback"]
 STREAMS = ["trainer", "callback", "collator"]
 # Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
-DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"]}
+DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"], "mix_weight": 0.3}
 # What two processes run; a batch of theirs has half the rows. Each test asks for its case.
 CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
+    (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
     *((["shard", method], {}) for method in SHARDED),
     *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
@@ -75,6 +78,12 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Run a case in this process."""
     monkeypatch.setattr(hf_mixup.methods.base, "pair", neighbours)
     return lambda *arguments, **extra: run(tmp_path, *arguments, **extra)
+
+
+def test_class_weights_count_over_both_processes(one: Any, two: Any) -> None:
+    alone = one("train", "trainer", "vit", "mixup", 4, **WEIGHTED)
+    shared = two("train", "trainer", "vit", "mixup", 2, **WEIGHTED)
+    torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("door", "name", "method"), ROWS)

@@ -20,6 +20,11 @@ from tests.conftest import build, examples
 from tests.detectors import boxed, build_detector
 
 
+def build_yolos() -> Any:
+    pytest.importorskip("PIL", reason="detectors of transformers need Pillow")
+    return build_detector("yolos").train()
+
+
 def boxed_rows() -> list[dict[str, Any]]:
     batch = boxed(8)
     return [{key: batch[key][row] for key in ("pixel_values", "labels")} for row in range(8)]
@@ -47,7 +52,7 @@ CASES: dict[str, Case] = {
         ("clip", {}, {"method": "cross_modal", "text_mix": "two_eot"}),
         ("clip", {}, {"method": "geodesic"}),
     )
-} | {"yolos, mixup": (lambda: build_detector("yolos").train(), boxed_rows, boxes_together, {"method": "mixup"})}
+} | {"yolos, mixup": (build_yolos, boxed_rows, boxes_together, {"method": "mixup"})}
 
 
 def train_by_trainer(model: Any, collate: Any, config: MixupConfig, args: Any, rows: Any) -> None:

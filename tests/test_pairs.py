@@ -480,7 +480,7 @@ def test_broken_data_is_found_before_training(
                      "--id_column", "caption", *flags)  # fmt: skip
 
     gone = [*pictures[:3], {"file_name": "gone.png", "caption": "x"}, *pictures[3:]]
-    assert "split 'train', row 3: no such picture: " in message(gone)
+    assert "split 'train', row 3: no such file: " in message(gone)
     mute = [*pictures[:3], {"file_name": "1.png", "caption": None}, *pictures[3:]]
     assert "'caption' holds None" in message(mute)
     (folder / "7.png").write_bytes((folder / "7.png").read_bytes()[:200])

@@ -162,10 +162,55 @@ def loop_transport(saliency: Tensor, shown: Tensor) -> tuple[list[int], list[lis
                 free.append(held)
         else:
             free.append(block)
-    stable = [int(block) for block in at if block is not None]
-    if sum(cost[b][p] for p, b in enumerate(stable)) >= sum(cost[a][a] for a in range(count)):
-        stable = list(range(count))
-    return stable, cost
+    return [int(block) for block in at if block is not None], cost
+
+
+def published_transport(saliency: Tensor, shown: Tensor) -> list[int | None]:
+    """One row by the rule of the authors' code: n rounds, in which whoever loses a place finds it dearer by 1.
+
+    None for a place that is left empty.
+    """
+    _, cost = loop_transport(saliency, shown)
+    count = len(cost)
+    for _ in range(len(saliency)):
+        wanted = [min(range(count), key=lambda place, a=a: cost[a][place]) for a in range(count)]
+        asked = [[cost[a][place] if wanted[a] == place else 0.0 for a in range(count)] for place in range(count)]
+        best = [min(range(count), key=lambda a, place=place: asked[place][a]) for place in range(count)]
+        won = [best[wanted[a]] == a for a in range(count)]
+        for a in range(count):
+            cost[a][wanted[a]] += not won[a]
+    at: list[int | None] = [None] * count
+    for a in range(count):
+        if won[a]:
+            at[wanted[a]] = a
+    return at
+
+
+@pytest.mark.parametrize("blocks", [2, 4, 8])
+def test_transport_puts_what_the_published_code_does_wherever_something_is_seen(blocks: int) -> None:
+    g, rows = rng(blocks), 8
+    saliency = torch.rand(rows, blocks, blocks, generator=g, dtype=torch.float64) ** 4
+    shown = torch.rand(rows, blocks, blocks, generator=g) < torch.rand(rows, 1, 1, generator=g)
+    found, stayed = transport(saliency, shown), list(range(blocks**2))
+    for row in range(rows):
+        expected = published_transport(saliency[row], shown[row])
+        for place, block in enumerate(expected):
+            assert block in (None, int(found[row, place]))
+            assert block is not None or not shown[row].flatten()[place]
+        assert (found[row].tolist() == stayed) == all(block in (None, place) for place, block in enumerate(expected))
+
+
+def test_no_row_stays_as_it_is_because_the_way_is_dear() -> None:
+    """What nobody sees may have to go far, and costs more than all that is gained; the picture moves all the same."""
+    saliency, shown, dear = torch.rand(20, 8, 8, generator=rng()) ** 3, torch.zeros(20, 8, 8, dtype=torch.bool), 0
+    saliency[:, 0, 0] = 1.0
+    shown[:, 1:6, 1:8] = True
+    found = transport(saliency, shown)
+    for row in range(20):
+        at, cost = loop_transport(saliency[row], shown[row])
+        dear += sum(cost[b][p] for p, b in enumerate(at)) > sum(cost[a][a] for a in range(64))
+        assert found[row].tolist() == at != sorted(at)
+    assert dear > 10
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 4, 6])
@@ -182,9 +227,10 @@ def test_transport_is_the_stable_assignment(blocks: int) -> None:
         assert sorted(expected) == list(range(blocks**2))
         at = linear_sum_assignment(torch.tensor(cost).numpy())
         least = sum(cost[a][b] for a, b in zip(*at, strict=True))
-        gained = sum(cost[a][a] for a in range(blocks**2)) - sum(cost[b][p] for p, b in enumerate(expected))
-        possible = sum(cost[a][a] for a in range(blocks**2)) - least
-        assert -1e-9 <= gained <= possible + 1e-9
+        paid = {place: cost[block][place] for place, block in enumerate(expected)}
+        assert sum(paid.values()) >= least - 1e-9
+        for block, place in itertools.product(range(blocks**2), repeat=2):  # nobody and no place would rather swap
+            assert cost[block][place] >= min(paid[place], paid[expected.index(block)]) - 1e-9
         moved += expected != sorted(expected)
     assert found[1].tolist() == found[2].tolist() == list(range(blocks**2))  # all or nothing is seen
     assert moved or blocks < 4

@@ -14,7 +14,11 @@ import yaml
 from transformers import TrainingArguments
 
 from hf_mixup import MixupConfig
+from hf_mixup.compare.arguments import CompareArguments
+from hf_mixup.compare.variants import parse_variants
+from hf_mixup.config import SharedConfig
 from hf_mixup.tasks import TaskArguments, parse_settings
+from hf_mixup.tasks.arguments import PAIRS
 
 ROOT = Path(__file__).parents[1]
 RECIPES, CONFIGS = ROOT / "recipes", sorted((ROOT / "recipes" / "configs").glob("*.yaml"))
@@ -121,3 +125,15 @@ def test_every_recipe_and_configuration_is_in_the_readme() -> None:
         assert path.name in text
     assert "compare" in yaml.safe_load((RECIPES / "configs/emoji_image.yaml").read_text())
     json.dumps(yaml.safe_load((RECIPES / "configs/emoji_text.yaml").read_text()))  # plain values only
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_settings_of_a_recipe_are_read(path: Path) -> None:
+    """By its own method, and of a comparison by one of the methods."""
+    task, mixup, _ = parse_settings([TaskArguments, MixupConfig, TrainingArguments], [str(path), "--use_cpu"])
+    assert set(mixup.changed) <= mixup.read
+    if "compare" not in yaml.safe_load(path.read_text()):
+        return
+    types = [CompareArguments, TaskArguments, SharedConfig, TrainingArguments]
+    comparison, _, shared, _ = parse_settings(types, [str(path), "--use_cpu"], section="compare")
+    assert parse_variants(comparison.methods, shared, paired=task.task == PAIRS)

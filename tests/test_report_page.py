@@ -57,7 +57,7 @@ def test_the_report_holds_everything(report: Path) -> None:
     page = Read(report)
     for text in (
         *("On test, against none", "On test_shifted, against smoothing", "40 % wrong labels", "minus none"),
-        *("Hardest errors", "hf-mixup compare", "fitted on the validation rows", "torch ", "Seeds 42, 43"),
+        *("Hardest errors", "hf-mixup compare", "fitted to its validation rows", "torch ", "Seeds 42, 43"),
         *("manifold, seed 43:", "RuntimeError: <b>out of memory</b>", "seconds a run"),
     ):
         assert text in page.text

@@ -70,13 +70,13 @@ def zeroed(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-@pytest.mark.parametrize("harm", [cut, lose, emptied, zeroed])
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [(name, harm) for name in FILES for harm in (cut, lose, emptied, zeroed) if (name, harm) != ("config.json", lose)],
+)
 def test_a_broken_checkpoint_is_passed_over(
     killed: Path, name: str, harm: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if (name, harm) == ("config.json", lose):
-        pytest.skip("no part of what training goes on from")
     args = TrainingArguments(str(killed), resume_from_checkpoint="true", use_cpu=True)
     assert checkpoint_to_resume(args) == str(killed / "checkpoint-4")
     assert capsys.readouterr().err == ""

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from hf_mixup import metrics
-from hf_mixup.metrics import pairs
+from hf_mixup.metrics import functional, pairs
 
 KEYS = [
     *("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "mean_recall", "nll", "ece"),
@@ -237,11 +237,11 @@ def test_perfect_and_opposed_sides():
     assert perfect["mean_recall"] == 1
     assert perfect["nll"] == pytest.approx(0, abs=1e-12)
     assert perfect["modality_gap"] == 0
-    assert perfect["temperature"] == pytest.approx(0.05), "separable: the NLL falls to the bound"
+    assert perfect["temperature"] == pytest.approx(1.0), "nothing is gained by more certainty"
     opposed = metrics.retrieval_metrics(eye, -eye)
     assert opposed["alignment"] == pytest.approx(4)
     assert opposed["modality_gap"] == pytest.approx(1)
-    assert opposed["temperature"] == pytest.approx(20)
+    assert opposed["temperature"] > 1.2
     assert metrics.retrieval_metrics([[1.0, 0.0]] * 2, [[-2.0, 0.0]] * 2)["modality_gap"] == 2
 
 
@@ -360,7 +360,8 @@ def test_temperature_of_a_known_scale_is_recovered():
         assert pairs._fit([direction], 4.0 * factor) == pytest.approx(factor, rel=0.05)
 
 
-def test_both_directions_share_the_temperature_that_minimises_their_nll():
+def test_both_directions_share_the_temperature_that_minimises_their_nll(monkeypatch):
+    monkeypatch.setattr(functional, "FOLDS", 2)  # the loops are slow
     images, texts = random_pairs()
     ids = np.arange(60) // 2
     sides = items(images, ids), items(texts, ids)
@@ -368,18 +369,19 @@ def test_both_directions_share_the_temperature_that_minimises_their_nll():
     got = metrics.retrieval_metrics(images, texts, ids, ids, scale=40.0, seed=7)
 
     def half_nll(log_temperature, half):
-        means = []
+        """With half the square of the logarithm of T, which counts as one query does."""
+        means, count = [], len(half) * 2
         for queries, gallery in (sides, sides[::-1]):
             asked = [query for query in queries if query[0] in half]
             rows = loop_direction(asked, gallery, lambda _: math.exp(log_temperature), 40.0)
             means.append(np.mean([nll for _, nll, _ in rows]))
-        return np.mean(means)
+        return np.mean(means) + log_temperature**2 / 2 / count
 
     fitted = [
         math.exp(minimize_scalar(half_nll, args=(half,), bounds=np.log([0.05, 20]), method="bounded").x)
-        for half in (first, second)
+        for half in (first, second, range(30))
     ]
-    assert got["temperature"] == pytest.approx(math.sqrt(fitted[0] * fitted[1]), rel=1e-4)
+    assert got["temperature"] == pytest.approx(fitted[2], rel=1e-4)
     judged = dict.fromkeys(first, fitted[1]) | dict.fromkeys(second, fitted[0])
     expected = loop_scores(images, texts, ids, ids, scale=40.0, temperature_of=judged.get)
     assert got["nll_temperature"] == pytest.approx(expected["nll"], abs=1e-5)
@@ -390,10 +392,10 @@ def test_both_directions_share_the_temperature_that_minimises_their_nll():
 def test_scaling_the_cosine_scales_the_temperature():
     images, texts = random_pairs()
     base, double = (metrics.retrieval_metrics(images, texts, scale=scale) for scale in (10.0, 20.0))
-    assert double["temperature"] == pytest.approx(2 * base["temperature"], rel=1e-4)
-    assert double["nll_temperature"] == pytest.approx(base["nll_temperature"], abs=1e-6)
+    assert double["temperature"] == pytest.approx(2 * base["temperature"], rel=2e-2)
+    assert double["nll_temperature"] == pytest.approx(base["nll_temperature"], abs=1e-3)
     assert metrics.retrieval_metrics(images, texts, scale=10.0) == base
-    assert metrics.retrieval_metrics(images, texts, scale=10.0, seed=1)["temperature"] != base["temperature"]
+    assert metrics.retrieval_metrics(images, texts, scale=10.0, seed=1)["nll_temperature"] != base["nll_temperature"]
 
 
 # Zero-shot ----------------------------------------------------------------------------------------------------------

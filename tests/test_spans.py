@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -138,6 +139,10 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
         own, common = words_of(batch, row), sorted(set(words_of(batch, row)) & set(words_of(batch, other)))
         wanted = round((1 - float(torch.tensor(lam))) * len(own))  # halves to even, as torch does
         cut = [t for t in range(batch["input_ids"].shape[1]) if mixed.params.places[row, t] >= 0]
+        if torch.tensor(lam) == 0:  # the partner in full
+            assert mixed.lam[row] == 0
+            assert all(torch.equal(mixed.inputs[name][row], batch[name][other]) for name in batch if name != "labels")
+            continue
         assert len(cut) == min(wanted, len(common))
         assert not cut or common[common.index(cut[0]) :][: len(cut)] == cut  # one span of the places both have
         assert mixed.params.places[row, cut].tolist() == cut
@@ -145,7 +150,7 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
         for name in ("input_ids", "token_type_ids"):
             for t in range(batch["input_ids"].shape[1]):
                 assert mixed.inputs[name][row, t] == batch[name][other if t in cut else row, t]
-    assert torch.equal(mixed.inputs["attention_mask"], batch["attention_mask"])
+    assert torch.tensor(lam) == 0 or torch.equal(mixed.inputs["attention_mask"], batch["attention_mask"])
 
 
 def test_every_start_of_a_span_is_as_likely() -> None:
@@ -264,7 +269,11 @@ def test_other_kinds_of_labels() -> None:
             share = mixed.lam if labels.dim() == 1 else mixed.lam[:, None]
             targets = share * labels + (1 - share) * labels[mixed.partner]
             score = F.mse_loss if kind == "regression" else F.binary_cross_entropy_with_logits
-            torch.testing.assert_close(found, score(outputs.logits.reshape(targets.shape), targets))
+            *clean, scores = outputs.logits.split(3)
+            expected = score(scores.reshape(targets.shape), targets)
+            if clean:
+                expected = (expected + score(clean[0].reshape(labels.shape), labels)) / 2
+            torch.testing.assert_close(found, expected)
 
 
 # what is refused
@@ -340,7 +349,9 @@ def places_by_hand(saliency: Tensor, words: list[list[int]], partner: list[int],
     values = saliency.double().tolist()
     for row, other in enumerate(partner):
         mine, theirs = words[row], words[other]
-        length = min(max(1, round((1 - lam[row]) * len(mine))), len(mine), len(theirs)) if lam[row] < 1 else 0
+        # As the published code cuts the length of a window, of a lam with few digits.
+        whole = int((1 - Fraction(lam[row]).limit_denominator(1000)) * len(mine))
+        length = min(max(1, whole), len(mine), len(theirs)) if lam[row] < 1 else 0
         if not length:
             continue
         own = best_span([-values[row][t] for t in mine], length)
@@ -402,6 +413,17 @@ ARCHITECTURES: dict[str, Any] = {
 }  # fmt: skip
 
 
+FIRST_BLOCK = {
+    "bert": "bert.encoder.layer.0",
+    "roberta": "roberta.encoder.layer.0",
+    "gpt2": "transformer.h.0",
+    "ctrl": "transformer.h.0",
+    "xlnet": "transformer.layer.0",
+    "bart": "model.encoder.layers.0",
+    "t5": "transformer.encoder.block.0",
+}
+
+
 def inputs_of(name: str) -> dict[str, Tensor]:
     batch = texts([5, 3, 8, 2])
     return {key: value for key, value in batch.items() if key != "token_type_ids" or name == "bert"}
@@ -414,19 +436,19 @@ def test_saliency_is_the_gradient_by_finite_differences(name: str) -> None:
     assert found.shape == batch["input_ids"].shape
     # T5 computes its norms in single precision
     step, relative, absolute = (1e-3, 5e-3, 1e-3) if name == "t5" else (1e-5, 1e-4, 1e-7)
-    table = model.get_input_embeddings()
-    if name in ("bart", "t5"):
-        table = model.get_encoder().embed_tokens
-    shift = torch.zeros(4, batch["input_ids"].shape[1], table.embedding_dim, dtype=torch.float64)
+    shift = torch.zeros(4, batch["input_ids"].shape[1], 16, dtype=torch.float64)
 
-    def add(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return output + (shift.transpose(0, 1) if name == "xlnet" else shift)
+    def add(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> Any:
+        moved = shift.transpose(0, 1) if name == "xlnet" else shift
+        if args:
+            return (args[0] + moved, *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": kwargs["hidden_states"] + moved}
 
     def losses() -> Tensor:
         with torch.no_grad():
             return F.cross_entropy(model(**batch).logits, labels, reduction="none")
 
-    handle = table.register_forward_hook(add)
+    handle = model.get_submodule(FIRST_BLOCK[name]).register_forward_pre_hook(add, with_kwargs=True)
     for place in range(0, shift.shape[1], 3):
         squares = torch.zeros(4, dtype=torch.float64)
         for unit in range(shift.shape[2]):
@@ -457,12 +479,14 @@ def test_ssmix_by_hand(name: str) -> None:
             if places[row, t] >= 0:
                 ids[row, t] = batch["input_ids"][other, places[row, t]]
         shares.append(1 - int((places[row] >= 0).sum()) / len(words[row]))
-    assert torch.equal(mixed.inputs["input_ids"], ids)
+    assert torch.equal(mixed.inputs["input_ids"], torch.cat([batch["input_ids"], ids]))
     assert mixed.lam.tolist() == pytest.approx(shares, abs=1e-7)
     logits, expected = model(**{**batch, "input_ids": ids}).logits.double(), torch.zeros((), dtype=torch.float64)
+    clean = model(**batch).logits.double()
     for row, other in enumerate(partner):
         scores = logits[row].log_softmax(-1)
-        expected -= (shares[row] * scores[labels[row]] + (1 - shares[row]) * scores[labels[other]]) / 4
+        mix = shares[row] * scores[labels[row]] + (1 - shares[row]) * scores[labels[other]]
+        expected -= (mix + clean[row].log_softmax(-1)[labels[row]]) / 2 / 4  # half of the loss is the clean rows'
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -477,7 +501,7 @@ def test_ssmix_mixes_each_sentence_of_a_pair_with_its_like() -> None:
         places = places_by_hand(saliency, words, partner, [float(torch.tensor(0.6))] * 5)
         expected = torch.where(places >= 0, places, expected)
     assert torch.equal(mixed.params.places, expected)
-    assert torch.equal(mixed.inputs["token_type_ids"], types)
+    assert torch.equal(mixed.inputs["token_type_ids"], torch.cat([types, types]))
     counts = torch.tensor([len(words_of(batch, row)) for row in range(5)])
     torch.testing.assert_close(mixed.lam, 1 - (expected >= 0).sum(-1) / counts.clamp(min=1))
 
@@ -505,7 +529,82 @@ def test_ssmix_leaves_rows_that_have_no_other_partner() -> None:
     batch = texts([7, 5, 6])
     mixed = mixed_by("ssmix", batch, lam=0.5, partner=torch.tensor([1, 1, 0]))
     assert (mixed.lam < 1).tolist() == [True, False, True]
-    assert torch.equal(mixed.inputs["input_ids"][1], batch["input_ids"][1])
+    assert torch.equal(mixed.inputs["input_ids"][3 + 1], batch["input_ids"][1])
+
+
+def published_window(length: int, share: float) -> int:
+    """How many tokens the authors' code exchanges of a row with so many, the two ends left out, at 10 or so percent."""
+    return max(int(length * (100 * share / 100.0)), 1)
+
+
+@pytest.mark.parametrize("percent", [5, 10, 20, 50])
+def test_ssmix_exchanges_as_many_tokens_as_the_published_code(percent: int) -> None:
+    counts = [1, 4, 9, 10, 19, 20, 25]
+    mixed = mixed_by(MixupConfig("ssmix", lam=1 - percent / 100), texts(counts), partner=torch.full((7,), 6))
+    exchanged = (mixed.params.places >= 0).sum(-1).tolist()
+    assert exchanged[:-1] == [published_window(count, percent / 100) for count in counts[:-1]]
+    assert exchanged[-1] == 0  # a row that is its own partner
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, None])
+@pytest.mark.parametrize("rows", [1, 4, 5])
+def test_the_clean_rows_have_their_share_of_the_loss(weight: float | None, rows: int) -> None:
+    model, batch, labels = classifier(), texts([5, 3, 8, 2, 6][:rows]), torch.arange(rows) % 4
+    lam = torch.tensor([1.0, 0.5, 0.8, 0.1, 0.6][:rows])
+    with Mixup(MixupConfig("ssmix", clean_weight=weight), tokenizer=TOKENIZER)(
+        model, {**batch, "labels": labels}, lam=lam
+    ) as mixed:
+        outputs = model(**mixed.inputs)
+        found = mixed.loss(outputs)
+    share = 0.5 if weight is None else weight
+    assert len(outputs.logits) == (2 * rows if share and rows > 1 else rows)
+    behind = {key: value[-rows:] for key, value in mixed.inputs.items()}
+    scores, clean = model(**behind).logits.double(), model(**batch).logits.double()
+    both = [F.cross_entropy(scores, each, reduction="none") for each in (labels, labels[mixed.partner])]
+    own = mixed.lam.double()
+    expected = (1 - share) * (own * both[0] + (1 - own) * both[1]) + share * F.cross_entropy(
+        clean, labels, reduction="none"
+    )
+    torch.testing.assert_close(found.double(), expected.mean(), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():  # the row that is left alone has its plain loss
+        torch.testing.assert_close(expected[0], F.cross_entropy(clean, labels, reduction="none")[0])
+    assert 0 <= mixed.rate < 1
+    assert rows == 1 or 0 <= float(mixed.accuracy()) <= 1
+
+
+def test_saliency_falls_back_on_the_table_where_blocks_hold_no_tokens() -> None:
+    """A model whose first block sees a mean of neighbours: the gradient there is of no token alone."""
+
+    class Smeared(nn.Module):
+        main_input_name = "input_ids"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = BertConfig(vocab_size=60, num_labels=4, **SIZES)
+            self.table, self.head = nn.Embedding(60, 16), nn.Linear(16, 4)
+            self.blocks = nn.ModuleList(nn.Linear(16, 16) for _ in range(2))
+
+        def get_input_embeddings(self) -> nn.Module:
+            return self.table
+
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
+            states = self.table(input_ids)
+            states = (states + states.roll(1, 1)) / 2
+            for block in self.blocks:
+                states = block(states).tanh()
+            return {"logits": self.head(states.mean(1))}
+
+    torch.manual_seed(0)
+    model, batch, labels = Smeared().eval(), texts([5, 3]), torch.tensor([0, 1])
+    del batch["token_type_ids"]
+    ids = batch["input_ids"]
+    found = token_saliency(model, batch, labels)
+    embedded = model.table(ids).detach().requires_grad_()
+    handle = model.table.register_forward_hook(lambda module, args, output: embedded)
+    F.cross_entropy(model(ids)["logits"], labels, reduction="sum").backward()
+    handle.remove()
+    assert embedded.grad is not None
+    torch.testing.assert_close(found, embedded.grad.norm(dim=-1))
 
 
 def test_ssmix_leaves_no_trace() -> None:
@@ -539,7 +638,7 @@ def test_ssmix_leaves_no_trace() -> None:
 def test_ssmix_costs_two_passes_for_a_mixed_batch_and_one_for_another() -> None:
     model, batch = build("bert"), {**texts([5, 3, 8, 2]), "labels": torch.tensor([0, 1, 2, 3])}
     mixup = Mixup(MixupConfig("ssmix", prob=0.5, self_check=False))
-    mixup(model, batch)  # finds the table
+    mixup(model, batch)  # finds the first block
     calls = 0
 
     def count(module: nn.Module, args: Any) -> None:
@@ -574,9 +673,9 @@ def test_ssmix_is_the_plain_step_on_the_mixed_rows(how: str) -> None:
         found = mixed.loss(model(**mixed.inputs))
     with low:
         logits = model(**mixed.inputs).logits.float()
-    share = mixed.lam
+    share, (clean, logits) = mixed.lam, logits.chunk(2)
     losses = [F.cross_entropy(logits, each, reduction="none") for each in (labels, labels[mixed.partner])]
-    expected = (share * losses[0] + (1 - share) * losses[1]).mean()
+    expected = (share * losses[0] + (1 - share) * losses[1]).mean() / 2 + F.cross_entropy(clean, labels) / 2
     assert mixed.rate > 0
     torch.testing.assert_close(found, expected)
     for one, other in zip(gradients(model, found), gradients(model, expected), strict=True):

@@ -70,7 +70,7 @@ def test_the_winner_is_a_file_that_train_takes(
     best = min(found["trials"], key=lambda trial: trial["value"])
     assert found["best"] == best["number"]
     assert best["label"] in shown
-    assert "beyond two standard deviations of plain training 1.050 ± 0.071 over 2 seeds" in shown
+    assert "not distinguishable from plain training (1.050) with 2 seeds of it (95 % interval of one more -0.0" in shown
     assert train[:2] == [("none", 42), ("none", 43)]
     assert [label for label, _ in train[2:]] == [trial["label"] for trial in found["trials"]]
 
@@ -188,6 +188,11 @@ def test_a_full_disk_stops_the_sweep(
         (["--layer_sets", "deep"], "layer_sets has 'deep': expected lists of layers such as '[0, 1]'"),
         (["--alphas", "1"], "alphas=[1.0]: expected a low and a high value, 0 < low < high"),
         (["--probs", "0.5", "1.5"], "probs=[0.5, 1.5]: expected a low and a high value, 0 < low < high <= 1"),
+        (["--methods", "mixup", "gaussian"], "method 'gaussian' does not read it (it has none): leave that out, or"),
+        (["--methods", "specmix"], "method 'specmix' does not read it (it has none)"),
+        (["--methods", "mixup", "--lam", "0.5"], "does not read it (something else takes its place)"),
+        (["--methods", "mixup", "--layer_sets", "[0]"], "layer_sets: none of the methods (mixup) reads layers"),
+        (["--methods", "mixup", "cutmix", "--grid", "9"], "grid=9: none of the methods (mixup, cutmix) reads it"),
         (["--trials", "0"], "trials=0: expected a whole number from 1 on"),
         (["--control_seeds", "1"], "control_seeds=1: expected a whole number from 2 on"),
         (["--select_by", "mean_recall"], "select_by='mean_recall' does not score image-classification"),
@@ -244,11 +249,17 @@ def test_pruning_stops_a_run_and_stores_nothing(config: Path, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("values", "best", "text"),
     [
-        ((1.0, 1.1), 0.8, "beyond two standard deviations of plain training 1.050 ± 0.071"),
-        ((1.0, 1.1), 0.95, "within the noise of plain training 1.050 ± 0.071 over 2 seeds: there is no sign"),
+        # mean 1, deviation 0.1, three seeds: t(0.975, 2) = 4.303 times 0.1 times sqrt(4 / 3) is 0.497
+        ((0.9, 1.0, 1.1), 0.49, "0.490, better than plain training (1.000) with 3 seeds of it (95 % interval of one "
+         "more 0.503 to 1.497); the best of many flatters"),
+        ((0.9, 1.0, 1.1), 0.51, "0.510, not distinguishable from plain training (1.000) with 3 seeds of it (95 % "
+         "interval of one more 0.503 to 1.497)"),
+        ((0.9, 1.0, 1.1), 1.26, "1.260, not distinguishable from plain training"),
+        ((0.9, 1.0, 1.1), 1.51, "1.510, worse than plain training (1.000) with 3 seeds"),
+        ((1.0, 1.1), 0.8, "not distinguishable from plain training (1.050) with 2 seeds"),
         ((1.0, None), 0.5, "nothing to compare it with"),
     ],
-)
+)  # fmt: skip
 def test_what_is_said_of_the_winner(values: tuple[Any, Any], best: float, text: str) -> None:
     trial = Trial(0, "mixup:alpha=1.0", MixupConfig(), best, "complete", {"nll": best}, None)
     assert text in Swept(None, MixupConfig(), "nll", [{"nll": value} for value in values], [trial]).said  # type: ignore[arg-type]

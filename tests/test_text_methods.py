@@ -173,6 +173,22 @@ def test_intra_at_a_depth_goes_through_the_blocks_above() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("settings", [{}, {"alpha": 60.0, "beta": 1.5}, {"alpha": 0.3, "lam_per": "row"}], ids=str)
+def test_intra_keeps_the_larger_half_of_each_token(settings: dict[str, Any]) -> None:
+    """As LADA's code folds lam; a lam that is given is taken as it is."""
+    model, batch, found = tagger(), tagged(), []
+    mixup = Mixup(MixupConfig("intra", **settings))
+    for _ in range(40):
+        with mixup(model, batch) as mixed:
+            found.append(mixed.lam)
+    lam = torch.cat(found)
+    assert lam.min() >= 0.5
+    assert lam.max() <= 1
+    assert lam.std() > 0.001
+    with Mixup(MixupConfig("intra", lam=0.2, **settings))(model, batch) as mixed:
+        assert (mixed.lam == torch.tensor(0.2)).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_intra_moves_labelled_tokens_in_one_cycle(seed: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -242,26 +258,29 @@ def sftmix_by_hand(logits: Tensor, labels: Tensor, partner: Tensor, lam: Tensor,
     return total / sum(len(answer) for answer in answers)
 
 
-@pytest.mark.parametrize("dictated", [True, False])
-def test_sftmix_is_a_mixed_loss_beside_the_plain_one(dictated: bool) -> None:
+@pytest.mark.parametrize("name", ["sftmix", "intra"])
+def test_methods_that_choose_the_partners_refuse_one_that_is_given(name: str) -> None:
+    with pytest.raises(ValueError, match=f"method '{name}' .*leave partner"):
+        Mixup(name)(causal(), responses(), partner=torch.tensor([2, 0, 3, 1, 0]))
+
+
+def test_sftmix_is_a_mixed_loss_beside_the_plain_one() -> None:
     model, batch = causal(), responses()
     lam = torch.tensor([0.3, 0.9, 0.5, 0.0, 1.0])
-    partner = torch.tensor([2, 0, 3, 1, 0]) if dictated else None
-    with Mixup(MixupConfig("sftmix", mix_weight=0.7))(model, batch, partner=partner, lam=lam) as mixed:
+    with Mixup(MixupConfig("sftmix", mix_weight=0.7))(model, batch, lam=lam) as mixed:
         outputs = model(**mixed.inputs)
         loss = mixed.loss(outputs)
     logits, labels = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
     torch.testing.assert_close(outputs.logits, logits)
-    if partner is None:
-        means = []
-        for row in range(5):
-            losses = F.cross_entropy(logits[row, :-1], labels[row, 1:], reduction="none", ignore_index=IGNORED)
-            means.append(losses.sum() / (labels[row, 1:] != IGNORED).sum().clamp(min=1))
-        order = torch.stack(means).argsort().tolist()
-        partner = torch.empty(5, dtype=torch.long)
-        for one, other in ((0, 3), (1, 4), (3, 0), (4, 1), (2, 0)):
-            partner[order[one]] = order[other]
-        assert mixed.partner.tolist() == partner.tolist()
+    means = []
+    for row in range(5):
+        losses = F.cross_entropy(logits[row, :-1], labels[row, 1:], reduction="none", ignore_index=IGNORED)
+        means.append(losses.sum() / (labels[row, 1:] != IGNORED).sum().clamp(min=1))
+    order = torch.stack(means).argsort().tolist()
+    partner = torch.empty(5, dtype=torch.long)
+    for one, other in ((0, 3), (1, 4), (3, 0), (4, 1), (2, 0)):
+        partner[order[one]] = order[other]
+    assert mixed.partner.tolist() == partner.tolist()
     expected = sftmix_by_hand(logits, labels, partner, lam.double(), 0.7)
     torch.testing.assert_close(loss, expected)
     for one, other in zip(*(torch.autograd.grad(each, list(model.parameters())) for each in (loss, expected))):

@@ -372,10 +372,10 @@ def test_tags_as_words_as_numbers_and_as_classes_are_read_alike(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("task", "rows", "settings", "message"),
     [
-        ("token-classification", {"text": [["a", "b"]], "label": [["O"]]}, {}, "row 0: 2 words in column 'text' and 1"),
+        ("token-classification", {"text": [["a", "b"]], "label": [["O"]]}, {}, "row 0: column 'text' has 2 words and"),
         ("token-classification", {"text": ["a"], "label": [["O"]]}, {}, "expected a list of words a row"),
         ("token-classification", {"text": [["a"]], "label": ["O"]}, {}, "expected a list of tags a row"),
-        ("token-classification", {"text": [["a"]], "label": [[None]]}, {}, "expected|empty cells"),
+        ("token-classification", {"text": [["a"]], "label": [[None]]}, {}, "has no tag at place 0"),
         ("text-regression", {"text": ["a"], "label": ["high"]}, {}, "expected a number a row"),
         (
             "text-regression",

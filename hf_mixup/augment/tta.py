@@ -137,7 +137,7 @@ class TestTimeAugmentation(nn.Module):
             if average == "probabilities":
                 mean = torch.logaddexp(mean + math.log1p(-1 / count), own - math.log(count))
             else:
-                mean = mean + (own - mean) / count
+                mean = torch.where(own == mean, mean, mean + (own - mean) / count)  # -inf - -inf would be NaN
         return _gathered(mean, average, each_class)
 
     def _logits(self, view: View, inputs: dict[str, Any]) -> Tensor:

@@ -6,20 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from hf_mixup.compare.plan import Run, Setting
 from hf_mixup.compare.store import Finished
 from hf_mixup.compare.training import Failed, Outcomes
-from hf_mixup.metrics import fit_temperature
 from hf_mixup.report import Result
 from hf_mixup.report.results import controls
-from hf_mixup.report.rows import RowSums, class_sums
+from hf_mixup.report.rows import RowSums
 from hf_mixup.report.statistics import Difference, row_differences, seed_differences, with_adjusted
 from hf_mixup.report.verdict import verdict
 from hf_mixup.tasks.prepare import Prepared, finite
+from hf_mixup.tasks.refit import REFITTED, refits, temperature_of
 
-REFITTED = ("ece_temperature", "nll_temperature")
 Differences = dict[str, dict[str, Difference]]  # by method and score
 
 
@@ -37,7 +34,7 @@ class Judged:
     """The runs of one setting, judged.
 
     Args:
-        results: scores of all runs, without their refit where there is none.
+        results: scores of all runs as they were stored.
         temperatures: of each run, fitted on its validation rows; NaN for a run that diverged, absent for tasks without.
         differences: by control and split; p-values are adjusted over all of a control's.
         failed: reasons by method and seed.
@@ -64,28 +61,19 @@ class Judged:
 def judge(setting: Setting, outcomes: Outcomes) -> Judged:
     """Judge the runs of a setting.
 
-    Where the task has classes, one temperature a run is fitted on its validation rows, and the scores after that
-    replace those of the cross-fitted one on all other splits. Pairs keep the cross-fitted one: their temperature
-    depends on how many there are to choose from.
+    Where the task has classes, the scores after a temperature are those of one temperature a run, fitted on its
+    validation rows; on these rows themselves, and for pairs, they are cross-fitted within the split.
     """
     own = {run: outcome for run, outcome in outcomes.items() if run.setting is setting}
     temperatures = {run: _temperature(outcome) for run, outcome in own.items() if refits(setting.prepared)}
-    results = [result for run, outcome in own.items() for result in _results(run, outcome, temperatures)]
+    results = [result for run, outcome in own.items() for result in _results(run, outcome)]
     failed = {(run.variant.label, run.seed): o.reason for run, o in own.items() if isinstance(o, Failed)}
     differences, verdicts = _compared(setting.prepared, own, temperatures, results)
     return Judged(setting, results, temperatures, differences, verdicts, failed)
 
 
-def refits(prepared: Prepared) -> bool:
-    """Whether a temperature is fitted on the validation rows: for tasks with classes."""
-    return prepared.rows is class_sums
-
-
 def _temperature(outcome: Finished | Failed) -> float:
-    if isinstance(outcome, Failed) or not finite(outcome.predictions["validation"][:-1]):
-        return float("nan")
-    logits, labels = outcome.predictions["validation"]
-    return fit_temperature(logits, labels)
+    return float("nan") if isinstance(outcome, Failed) else temperature_of(outcome.predictions["validation"])
 
 
 def _rows(prepared: Prepared, outcome: Finished | Failed, split: str, temperature: float | None) -> RowSums | None:
@@ -97,21 +85,13 @@ def _rows(prepared: Prepared, outcome: Finished | Failed, split: str, temperatur
     return prepared.rows(*outcome.predictions[split], temperature=temperature)
 
 
-def _results(run: Run, outcome: Finished | Failed, temperatures: dict[Run, float]) -> list[Result]:
+def _results(run: Run, outcome: Finished | Failed) -> list[Result]:
     prepared = run.setting.prepared
     common: Result = {"method": run.variant.label, "seed": run.seed, "split": "", "metrics": {}}
     if isinstance(outcome, Failed):
         nothing = dict.fromkeys((*prepared.metrics, *REFITTED, "temperature") if refits(prepared) else prepared.metrics)
         return [{**common, "split": split, "metrics": nothing} for split in prepared.evaluated]
-    found: list[Result] = []
-    for split, metrics in outcome.metrics.items():
-        after: dict[str, float | None] = {}
-        if run in temperatures and split != "validation":
-            rows = _rows(prepared, outcome, split, temperatures[run])
-            after = {name: None if rows is None else float(rows.score(name)) for name in REFITTED}
-            after["temperature"] = temperatures[run] if np.isfinite(temperatures[run]) else None
-        found.append({**common, "split": split, "metrics": {**metrics, **after}})
-    return found
+    return [{**common, "split": split, "metrics": metrics} for split, metrics in outcome.metrics.items()]
 
 
 def _tested(results: list[Result]) -> list[str]:

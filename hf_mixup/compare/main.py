@@ -16,7 +16,7 @@ from hf_mixup.compare.judge import Judged, judge
 from hf_mixup.compare.output import best_of, publish, results_of, write_results
 from hf_mixup.compare.page import Origin, write_report
 from hf_mixup.compare.plan import Plan, make_plan
-from hf_mixup.compare.store import MARKER, Finished
+from hf_mixup.compare.store import MARKER, Finished, remove_dead_parts
 from hf_mixup.compare.training import Failed, Outcomes, train_all
 from hf_mixup.config import MixupConfig
 from hf_mixup.files import check_writable, write_text
@@ -74,6 +74,7 @@ def compare(
         raise ValueError(f"select_by={select_by!r} does not score {task.task}: {', '.join(plan.prepared.metrics)} do")
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / MARKER, json.dumps(asdict(comparison), indent=2) + "\n")
+    remove_dead_parts(output)
     outcomes = train_all(plan, args)
     _refuse_if_all_failed(outcomes)
     judged = [judge(setting, outcomes) for setting in plan.settings]

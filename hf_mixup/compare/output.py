@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_mixup.compare.judge import REFITTED, Judged, refits
+from hf_mixup.compare.judge import Judged
 from hf_mixup.compare.plan import Run
 from hf_mixup.compare.store import PREDICTIONS, Finished, whole_or_nothing
 from hf_mixup.compare.training import Outcomes
@@ -19,6 +19,7 @@ from hf_mixup.files import write_text
 from hf_mixup.report import comparison_table
 from hf_mixup.report.card import add_comparison_section
 from hf_mixup.report.results import direction
+from hf_mixup.tasks.refit import REFITTED, refits
 
 
 def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -65,13 +66,26 @@ def summary(judged: Judged) -> str:
     parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
     if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
-        parts.append("after a temperature was refitted to each run on the validation rows:")
+        parts.append(f"{refit_note(judged)}:")
         parts.append(comparison_table(judged.tested, metrics=(*REFITTED, "temperature")))
     if judged.failed:
         reasons = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
         parts.append("\n".join(reasons))
     lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
     return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+
+
+def refit_note(judged: Judged) -> str:
+    """Return what was done for the scores after a temperature refit; empty where there are none."""
+    if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
+        return ""
+    if refits(judged.setting.prepared) and judged.splits != ["validation"]:
+        return "Refitted: with one temperature a run, fitted to its validation rows"
+    rows = "validation rows, as there is no test split" if refits(judged.setting.prepared) else "rows of a split"
+    return (
+        f"Refitted: cross-fitted within the {rows}: each part of them is scored with the temperature fitted to the "
+        "others (the temperature shown is that of all)"
+    )
 
 
 def pooled(

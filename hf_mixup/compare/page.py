@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 from transformers import TrainingArguments
 
-from hf_mixup.compare.judge import Differences, Judged, refits
-from hf_mixup.compare.output import pooled
+from hf_mixup.compare.judge import Differences, Judged
+from hf_mixup.compare.output import pooled, refit_note
 from hf_mixup.compare.store import Finished
 from hf_mixup.compare.training import Outcomes
 from hf_mixup.metrics import log_probabilities
@@ -40,6 +40,7 @@ from hf_mixup.report.statistics import Difference
 from hf_mixup.report.verdict import judgement, signed
 from hf_mixup.tasks.prepare import finite
 from hf_mixup.tasks.preview import draw_preview
+from hf_mixup.tasks.refit import refits
 
 FIGURES = "figures"
 _PREVIEWS = 4
@@ -49,7 +50,8 @@ _LONG = 220  # characters of a text there
 _READING = (
     "Below the scores stands each method minus a control, with its 95 % interval over test rows and seeds; p is "
     "corrected for the number of comparisons with this control. Better and worse is what both interval and test are "
-    "sure of. The calibration error counts noise as error, the more the fewer the rows."
+    "sure of; elsewhere these seeds do not tell the two apart, which does not make them equal. The calibration error "
+    "counts noise as error, the more the fewer the rows."
 )
 _BARS = "The arrow points to the better values; bars are standard deviations over seeds."
 
@@ -136,15 +138,8 @@ def _means(judged: Judged, split: str, spread: str) -> Table:
     for method in dict.fromkeys(result["method"] for result in judged.tested):
         found = summaries[method, split]
         rows.append([Cell(method), *(Cell(str(found[name]) if name in found else "-") for name in names)])
-    return Table(["method", *map(_title, names)], rows, f"{spread[0].upper()}{spread[1:]}. {_refit_note(judged)}")
-
-
-def _refit_note(judged: Judged) -> str:
-    if refits(judged.setting.prepared):
-        return "Refitted: after dividing the logits by one temperature, fitted on the validation rows of each run."
-    if "ece_temperature" in _present(judged, ("ece_temperature",)):
-        return "Refitted: with one temperature fitted on the other half of the rows."
-    return ""
+    notes = [f"{note[0].upper()}{note[1:]}." for note in (spread, refit_note(judged)) if note]
+    return Table(["method", *map(_title, names)], rows, " ".join(notes))
 
 
 def _title(name: str) -> str:

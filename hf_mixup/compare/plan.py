@@ -15,7 +15,7 @@ from hf_mixup.compare.store import key_of, run_folder
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig
 from hf_mixup.tasks.arguments import NUMBERS, PAIRS, TaskArguments
-from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
+from hf_mixup.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.tasks.quiet import quiet
 
 
@@ -119,6 +119,7 @@ def _name(comparison: CompareArguments, fraction: float, noise: float | None) ->
 def _check_variants(variants: Sequence[Variant], prepared: Prepared) -> None:
     """Refuse a method that does not fit before the first run is trained, not after hours."""
     with quiet():
+        check_readable(prepared)
         model = prepared.build_model()
         for variant in variants:
             check_mixing(prepared, model, variant.mixup)

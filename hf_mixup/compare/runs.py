@@ -29,12 +29,13 @@ from hf_mixup.compare.store import save_run
 from hf_mixup.compare.variants import Variant
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.prepare import Prepared, finite, make_trainer, score
+from hf_mixup.tasks.prepare import Prepared, finite, make_trainer, score_all
 
 # What says where files go, what is logged and how fast data comes has no influence on the result.
 _NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
 _NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")
 _LOGGED = 0.02  # of all steps
+_SCORED = 2  # which scores a run is stored with; runs with others are trained again
 _NOT_METRICS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 
 
@@ -64,6 +65,7 @@ def determinants(prepared: Prepared, task: TaskArguments, variant: Variant, args
         "data": {split: rows._fingerprint for split, rows in splits.items()},
         "checkpoint": _files(task.model),
         "device": args.device.type,
+        "scored": _SCORED,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
 
@@ -119,8 +121,7 @@ def train_run(
     trainer.save_model()
     metrics: dict[str, dict[str, float | None]] = {}
     predictions: dict[str, tuple[np.ndarray, ...]] = {}
-    for split in prepared.evaluated:
-        prefix, found, predictions[split] = score(trainer, prepared, split)
+    for split, (prefix, found, predictions[split]) in score_all(trainer, prepared):
         metrics[split] = _metrics(found, prefix)
     write_card(trainer, task, model_name=name)
     save_run(Path(str(args.output_dir)), metrics, predictions, settings, trainer.state.log_history)

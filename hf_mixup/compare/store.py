@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 MARKER = "compare.json"  # tells a comparison's folder from others
+_PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 
 
@@ -115,10 +116,12 @@ def _is_number(value: Any) -> bool:
 
 @contextmanager
 def whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, which takes the place of `folder` at the end; after an error nothing is left of it."""
+    """Give a folder to fill, which takes the place of `folder` at the end; after an error nothing is left of it.
+
+    A process that is killed leaves its part, which `remove_dead_parts` finds.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    partial.mkdir()
+    partial, lock = _locked_part(folder)
     try:
         yield partial
         if folder.exists():
@@ -126,3 +129,58 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _locked_part(folder: Path) -> tuple[Path, int | None]:
+    """Make a folder for a part, locked as long as this process lives."""
+    while True:
+        partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+        partial.mkdir()
+        lock = _lock(partial)
+        if lock is None or partial.exists():
+            return partial, lock
+        os.close(lock)  # somebody took it for a dead one before it was locked
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder for this process, which the system undoes when it ends in whatever way.
+
+    Returns:
+        What to close; None where folders cannot be locked (on Windows, on some network disks).
+
+    Raises:
+        BlockingIOError: if a living process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return file
+
+
+def remove_dead_parts(output: Path) -> None:
+    """Remove what killed processes left of runs that they had begun; parts of living ones stay.
+
+    Args:
+        output: of a comparison or a sweep.
+    """
+    for partial in [each for folder in (output, output / "runs") for each in folder.glob(".*.part")]:
+        if not _PART.search(partial.name) or not partial.is_dir():
+            continue
+        try:
+            lock = _lock(partial)
+        except (BlockingIOError, FileNotFoundError):  # alive, or ended just now
+            continue
+        if lock is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(lock)

@@ -15,6 +15,7 @@ from hf_mixup.contrastive.keys import caption_keys
 from hf_mixup.contrastive.objective import PairObjective
 from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Given, Params
+from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
 from hf_mixup.methods.pairs import PairMethod
 from hf_mixup.pairs import PAIR_IDS, tower_inputs
@@ -84,7 +85,7 @@ class PairBatch(MixedBatch):
         if self._objective is None:
             check_equal_rows(len(self.labels), self.labels.device)
             method = self._method
-            mixed = method if isinstance(method, PairMethod) else None
+            mixed = method if isinstance(method, PairMethod) and self.rate else None
             self._objective = PairObjective(self._mixup.config, mixed, self.params, self.labels, self.ids)
         return self._objective
 
@@ -144,7 +145,8 @@ class PairBatch(MixedBatch):
     def _head(self, outputs: Any) -> Head | None:
         if self._cached is not None:
             return checked_head(self._model)
-        return checked_head(self._model, outputs) if world_size() > 1 else None
+        beside = isinstance(self._method, Geodesic) and self._method.beside
+        return checked_head(self._model, outputs) if world_size() > 1 or beside else None
 
     def __enter__(self) -> PairBatch:
         self._look_first()
@@ -157,7 +159,7 @@ class PairBatch(MixedBatch):
         if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = look_at_towers(self._model, self.inputs)
             checked_head(self._model, outputs)
-        if self.rate and isinstance(method, PairMethod) and method.enters_model:
+        if self.rate and isinstance(method, PairMethod) and any(method.sides(self.params)):
             check_pairs_once(self._model, method, self.inputs)
 
 

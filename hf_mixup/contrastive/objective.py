@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ from hf_mixup.functional.contrastive import (
     soft_sigmoid_loss,
 )
 from hf_mixup.methods.base import Params
+from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
-from hf_mixup.methods.pairs import PairMethod
+from hf_mixup.methods.pairs import PairMethod, along_the_arc
 from hf_mixup.sites.towers import embeds_of, pair_logits_of
 
 
@@ -50,9 +52,25 @@ class PairObjective:
         self._ids = None if ids is None else gather_rows(ids)
         self._image, self._text = _gathered(image, params), _gathered(text, params)
         self._lam = gather_rows(params.lam)
+        # How pairs are mixed that are scored beside the plain ones: their embeddings, and their targets.
+        self._beside: list[tuple[Mix, Mix]] = []
+        if isinstance(method, Geodesic) and method.beside:
+            self._beside = self._mixed_beside(method, params)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
         self.rows = every[start : start + len(keys)] if config.local_loss else every
+
+    def _mixed_beside(self, method: Geodesic, params: Params) -> list[tuple[Mix, Mix]]:
+        """Return the mixes of embeddings and targets, of all rows; nothing more is exchanged for them.
+
+        Rows of a process that drew another method may be mixed already: they stay as they are.
+        """
+        whole = replace(params, partner=self._image[0], lam=self._lam)
+        arcs, targets = [], []
+        for (partner, before), arc, mix in zip((self._image, self._text), method.arcs(whole), method.mixes(whole)):
+            arcs.append((partner, torch.where(before < 1, 1.0, before if arc is None else arc[1])))
+            targets.append((partner, torch.where(before < 1, before, before if mix is None else mix[1])))
+        return [(arcs[0], arcs[1]), (targets[0], targets[1])]
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return Q for pictures by their numbers [n] against all captions, [n, N]; rows sum to 1."""
@@ -73,17 +91,28 @@ class PairObjective:
             images, texts = (gather_rows(F.normalize(each, dim=-1)) for each in embeds_of(outputs))
             by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
         overlap = self._overlap(rows, self._image, self._text)
-        loss = self._loss(by_image, by_text, overlap, rows, sigmoid)
+        loss = self._loss(by_image, by_text, overlap, rows, (self._image, self._text), sigmoid)
         if isinstance(self._method, M2):
             loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
+        if self._beside and head is not None:
+            loss = loss + (self.config.mix_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
         return loss, _shares(overlap).gather(1, by_image.detach().argmax(-1, keepdim=True))[:, 0]
 
-    def _loss(self, by_image: Tensor, by_text: Tensor, overlap: Tensor, rows: Tensor, sigmoid: bool) -> Tensor:
-        smoothing = self.config.label_smoothing
+    def _loss_beside(self, images: Tensor, texts: Tensor, head: Head, rows: Tensor, sigmoid: bool) -> Tensor:
+        """Return the loss of the pairs that are mixed as embeddings, behind the model."""
+        (image, text), sides = self._beside
+        images, texts = along_the_arc(images, *image), along_the_arc(texts, *text)
+        by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
+        return self._loss(by_image, by_text, self._overlap(rows, *sides), rows, sides, sigmoid)
+
+    def _loss(
+        self, by_image: Tensor, by_text: Tensor, overlap: Tensor, rows: Tensor, sides: tuple[Mix, Mix], sigmoid: bool
+    ) -> Tensor:
+        (image, text), smoothing = sides, self.config.label_smoothing
         if sigmoid:
-            scaled = scaled_overlap(overlap, self._lengths(self._image)[rows], self._lengths(self._text))
+            scaled = scaled_overlap(overlap, self._lengths(image)[rows], self._lengths(text))
             return soft_sigmoid_loss(by_image, scaled, smoothing)
-        other = self._overlap(rows, self._text, self._image)
+        other = self._overlap(rows, text, image)
         return (
             contrastive_cross_entropy(by_image, overlap, smoothing)
             + contrastive_cross_entropy(by_text, other, smoothing)

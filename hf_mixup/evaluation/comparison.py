@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_mixup.compare.judge import REFITTED
 from hf_mixup.compare.store import load_run, run_folder
 from hf_mixup.evaluation.main import RESULTS
 
-_REFITTED = (*REFITTED, "temperature")  # replaced in the results by those of one temperature a run
 _AGAIN = "run the same compare command again"
 Scores = dict[str, Mapping[str, float | None]]
 
@@ -86,8 +84,5 @@ def _same(folder: Path, scores: Scores) -> bool:
     if stored is None or set(stored.metrics) != set(scores):
         return False
     return all(
-        scores[split].get(name) == value
-        for split, metrics in stored.metrics.items()
-        for name, value in metrics.items()
-        if name not in _REFITTED
+        scores[split].get(name) == value for split, metrics in stored.metrics.items() for name, value in metrics.items()
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ._rows import check_partner
+from .targets import binary_cross_entropy, weighted
 
 Mix = tuple[Tensor, Tensor]
 """How one side was mixed: partner, long [N], and lam, [N]."""
@@ -154,7 +154,7 @@ def contrastive_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: 
     shares = targets / targets.sum(-1, keepdim=True).clamp(min=1e-12)
     if label_smoothing:
         shares = (1 - label_smoothing) * shares + label_smoothing / shares.shape[-1]
-    return -(shares * scores).sum(-1).mean()
+    return -weighted(shares, scores).sum(-1).mean()
 
 
 def soft_sigmoid_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -179,7 +179,7 @@ def soft_sigmoid_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 
         raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} must have the same shape")
     logits = _at_least_float32(logits)
     targets = (1 - label_smoothing) * targets.to(logits.dtype) + label_smoothing / targets.shape[-1]
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(logits)
+    return binary_cross_entropy(logits, targets).sum() / len(logits)
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

@@ -107,9 +107,9 @@ def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: s
     """The boxes of `cut_blocks` for given centres; in two axes they are `boxes_at`.
 
     Args:
-        center: long tensor [n] or [B, n].
+        center: long tensor [n] or [B, n], on any device.
         size: length of each of the n axes, of which a side is the n-th root of 1 - lam.
-        lam, style: as in `boxes_at`.
+        lam, style: as in `boxes_at`; on the CPU, where nobody has to wait for it.
 
     Raises:
         ValueError: for another style, or lam outside [0, 1].
@@ -127,6 +127,7 @@ def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: s
         before = after = ((0.5 * ratio).unsqueeze(-1) * length.to(ratio.dtype)).long()
     else:
         raise ValueError(f"style must be 'timm' or 'torchvision', got {style!r}")
+    before, after, length = (each.to(center.device, non_blocking=True) for each in (before, after, length))
     first, behind = (center - before).clamp(min=0), torch.minimum(center + after, length)
     return torch.cat([first, behind], -1)
 

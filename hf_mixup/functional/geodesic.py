@@ -12,8 +12,9 @@ _NEAREST = 1 - 1e-6  # beyond this cosine the angle has too few digits left to d
 def slerp(own: Tensor, other: Tensor, lam: float | Tensor) -> Tensor:
     """Return points on the great circle from `other` (lam = 0) to `own` (lam = 1), of length 1.
 
-    Nearly parallel and nearly opposite vectors, where the arc is not defined well, are blended linearly instead, so
-    that a vector with itself is itself. Computed in float32 at least.
+    Nearly parallel vectors are blended linearly, so that a vector with itself is itself. Between opposite vectors every
+    half circle is as short: one is chosen that depends on nothing but the vectors, and no gradient flows through the
+    choice, so that gradients stay finite. Computed in float32 at least.
 
     Source: Oh et al. 2023, "Geodesic Multi-Modal Mixup for Robust Fine-Tuning", arXiv 2203.03897, equation 2.
 
@@ -27,6 +28,8 @@ def slerp(own: Tensor, other: Tensor, lam: float | Tensor) -> Tensor:
 
     >>> slerp(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.5)
     tensor([[0.7071, 0.7071]])
+    >>> slerp(torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, 0.0]]), 0.5).round()
+    tensor([[-0., 1.]])
     """
     dtype = torch.promote_types(own.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny  # untrained towers give embeddings far below the usual bound
@@ -37,4 +40,20 @@ def slerp(own: Tensor, other: Tensor, lam: float | Tensor) -> Tensor:
     angle = cosine.clamp(-_NEAREST, _NEAREST).acos()
     arc = (share * angle).sin() / angle.sin() * own + ((1 - share) * angle).sin() / angle.sin() * other
     chord = share * own + (1 - share) * other
-    return F.normalize(torch.where(cosine.abs() < _NEAREST, arc, chord), dim=-1)
+    points = torch.where(cosine < _NEAREST, torch.where(cosine > -_NEAREST, arc, _turned(own, other, share)), chord)
+    return F.normalize(points, dim=-1, eps=tiny)
+
+
+def _turned(own: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """Return `own`, turned towards the nearly opposite `other`: by all of the angle between them at a share of 0."""
+    cosine = (own * other).sum(-1, keepdim=True)
+    aside = other - cosine * own
+    length = aside.norm(dim=-1, keepdim=True)
+    with torch.no_grad():
+        # What is left of opposite vectors are rounding errors: they say nothing about the way.
+        told = length > 16 * torch.finfo(own.dtype).eps
+        axis = F.one_hot(own.abs().argmin(-1), own.shape[-1]).to(own.dtype)
+        free = F.normalize(axis - (axis * own).sum(-1, keepdim=True) * own, dim=-1)
+        way = torch.where(told, aside / length.clamp(min=torch.finfo(own.dtype).tiny), free)
+    angle = (1 - share) * torch.atan2(length, cosine)
+    return angle.cos() * own + angle.sin() * way

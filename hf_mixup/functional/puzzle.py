@@ -144,8 +144,9 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
 
     Every block asks for the place where it is worth most: its share of the saliency if it is seen there, less the
     squared distance. A place takes the best of those who ask, the others ask for their next best place, until all have
-    one. That is the paper's masked assignment carried to its end: a stable one, not always the best; a row in which it
-    would be worth less than no move stays as it is.
+    one. The authors' code stops after n rounds, by which all places have a block where something is seen, and leaves
+    the rest of them empty; here blocks that nobody sees fill those, however far they have to go. The assignment is
+    stable, not the cheapest: no block and place would both be better off with each other.
 
     Source: Kim et al. 2020, https://arxiv.org/abs/2009.06962, section 3.4 and algorithm 1.
 
@@ -170,7 +171,7 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
     far = (place[:, None] - place).square().sum(-1) / max(1, blocks - 1) ** 2
     cost = DISTANCE * far - share[..., None] * shown.flatten(1)[:, None]  # [B, block, place]
     order = torch.arange(count, device=share.device).expand(rows, -1)
-    staying, asked = cost.diagonal(dim1=1, dim2=2).sum(-1), cost.argmin(-1)
+    asked = cost.argmin(-1)
     while True:
         price = cost.gather(-1, asked[..., None])[..., 0]
         best = torch.full_like(price, torch.inf).scatter_reduce(1, asked, price, "amin")
@@ -178,7 +179,7 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
         taken = torch.full_like(order, count).scatter_reduce(1, asked, willing, "amin")  # the first of equals
         row, block = (taken.gather(1, asked) != order).nonzero(as_tuple=True)
         if not len(row):
-            return torch.where((price.sum(-1) < staying)[:, None], taken, order)
+            return taken
         cost[row, block, asked[row, block]] = torch.inf
         asked[row, block] = cost[row, block].argmin(-1)
 

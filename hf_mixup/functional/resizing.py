@@ -10,12 +10,14 @@ from ._rows import check_inplace, check_partner, needs_graph
 
 
 def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
-    """Boxes of the image's own shape that cover 1 - lam of it and lie wholly inside, at given spots.
+    """Boxes of the image's own shape that cover 1 - lam of it, around given spots and pushed wholly inside.
 
-    Sides are sqrt(1 - lam) of the image's, rounded to the nearest pixel; where lam is below 1 at least one pixel.
+    Sides are sqrt(1 - lam) of the image's, whole pixels of it; where lam is below 1 at least one pixel.
+
+    Source: Qin et al. 2020, "ResizeMix", https://arxiv.org/abs/2012.11101, as the authors' code places boxes.
 
     Args:
-        spot: where the box lies among the places that it has room for, (y, x) in [0, 1): [2] or [B, 2].
+        spot: what the box lies around, (y, x) in [0, 1) as shares of the image's sides: [2] or [B, 2].
         height, width: image size in pixels.
         lam: share of the image that the row keeps, in [0, 1]; scalar or [B].
 
@@ -25,15 +27,15 @@ def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> 
     Raises:
         ValueError: lam outside [0, 1].
 
-    >>> boxes_inside(torch.tensor([0.0, 0.99]), 8, 10, 0.75)
-    tensor([ 0,  5,  4, 10])
+    >>> boxes_inside(torch.tensor([0.5, 0.9]), 8, 10, 0.75)
+    tensor([ 2,  5,  6, 10])
     """
     lam = torch.as_tensor(lam, dtype=torch.float64)
     if not ((lam >= 0) & (lam <= 1)).all():
         raise ValueError(f"lam must lie in [0, 1], got {lam}")
     size, cut = torch.tensor([height, width]), (1 - lam).unsqueeze(-1)
-    side = (cut.sqrt() * size).round().long().clamp(min=1)
-    start = (spot.double() * (size - side + 1)).long()
+    side = (cut.sqrt() * size + 1e-3).long().clamp(min=1)  # what is added outweighs the rounding of lam
+    start = ((spot.double() * size).long() - side // 2).clamp(min=0).minimum(size - side)
     return torch.cat([start, start + side], -1).where(cut > 0, 0)
 
 
@@ -94,12 +96,14 @@ def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Ten
     else:
         groups = [(slice(row, row + 1), box) for row, box in enumerate(boxes.tolist())]
     groups = [(rows, box) for rows, box in groups if box[2] > box[0] and box[3] > box[1]]
-    small = [
-        _shrink(x if boxes.ndim == 1 else x.index_select(0, partner[rows]), bottom - top, right - left)
-        for rows, (top, left, bottom, right) in groups
-    ]
+    sizes = [(bottom - top, right - left) for _, (top, left, bottom, right) in groups]
+    if len(set(sizes)) == 1:  # one call makes all pictures smaller
+        whole = _shrink(x, *sizes[0])
+        small = [whole.index_select(0, partner[rows]) for rows, _ in groups]
+    else:
+        small = [_shrink(x.index_select(0, partner[rows]), *size) for (rows, _), size in zip(groups, sizes)]
     for (rows, (top, left, bottom, right)), picture in zip(groups, small, strict=True):
-        out[rows, ..., top:bottom, left:right] = picture if boxes.ndim == 2 else picture.index_select(0, partner)
+        out[rows, ..., top:bottom, left:right] = picture
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ._rows import check_partner
 from .blending import blend_formula, weights
@@ -56,6 +57,38 @@ def soft_targets(
     return blend_formula(y, partner.to(y.device), own, other)
 
 
+def weighted(weight: Tensor, loss: Tensor) -> Tensor:
+    """Return weight * loss, where a loss of weight 0 counts nothing even if it is infinite or NaN.
+
+    A head that masks classes with -inf has an infinite loss for each of them, and 0 * inf would be NaN. Finite losses
+    are left as they are, so that the weight keeps its gradient.
+
+    Args:
+        weight: floating-point tensor that broadcasts with `loss`.
+        loss: floating-point tensor.
+
+    >>> weighted(torch.tensor([0.0, 0.5]), torch.tensor([torch.inf, 4.0]))
+    tensor([0., 2.])
+    """
+    return weight * loss.masked_fill((weight == 0) & ~loss.isfinite(), 0.0)
+
+
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of yes or no for each logit, of the shape of the logits.
+
+    As `torch.nn.functional.binary_cross_entropy_with_logits` without its NaN at infinite logits: a class that is masked
+    with -inf costs nothing where it is not wanted.
+
+    Args:
+        logits: floating-point tensor.
+        targets: floating-point tensor of the same shape with values in [0, 1].
+
+    >>> binary_cross_entropy(torch.tensor([0.0, -torch.inf]), torch.tensor([1.0, 0.0])).sum()
+    tensor(0.6931)
+    """
+    return -weighted(targets, F.logsigmoid(logits)) - weighted(1 - targets, F.logsigmoid(-logits))
+
+
 def soft_cross_entropy(
     logits: Tensor, targets: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -90,7 +123,7 @@ def soft_cross_entropy(
     targets = targets.to(dtype)
     if weight is not None:
         targets = targets * weight.to(dtype)
-    loss = -(targets * logits.to(dtype).log_softmax(-1)).sum(-1)
+    loss = -weighted(targets, logits.to(dtype).log_softmax(-1)).sum(-1)
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.sum() / targets.sum()

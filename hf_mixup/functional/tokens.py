@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .targets import IGNORE_INDEX
+from .targets import IGNORE_INDEX, weighted
 
 _SCORES = {"cpu": 2**19}  # scores worked on at once: on a CPU what its cache holds,
 _MANY_SCORES = 2**25  # on an accelerator enough to keep it busy
@@ -47,7 +47,8 @@ def two_target_cross_entropy(
 
     Returns:
         0-d tensor in float32, or float64 if the logits are. Gradients, in the dtype of each, flow to the logits and to
-        the weights, once.
+        the weights, once. A target of weight 0 adds nothing, even if its logit is -inf (a class that is masked); with
+        another weight it makes the sum infinite.
 
     Raises:
         ValueError: the labels' shape or dtype does not fit, a label is (checked on CPU) out of range, class_weights is
@@ -60,7 +61,7 @@ def two_target_cross_entropy(
     """
     _check(logits, (own, other), smoothing, class_weights, chunk)
     losses = _both(logits, own, other, smoothing, class_weights, chunk)
-    return (own_weight * losses[0] + other_weight * losses[1]).sum()
+    return (weighted(own_weight, losses[0]) + weighted(other_weight, losses[1])).sum()
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -96,14 +97,16 @@ def _pair_losses(
     """Return both cross-entropies of each place, [...] and [...]."""
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     weights = None if class_weights is None else class_weights.to(scores)
-    uniform = -(scores if weights is None else scores * weights).mean(-1) if smoothing else 0.0
+    uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1) if smoothing else None
 
     def loss(labels: Tensor) -> Tensor:
         kept = labels != IGNORE_INDEX
         label = labels.where(kept, 0)
         hard = -scores.gather(-1, label.unsqueeze(-1)).squeeze(-1)
-        hard = hard if weights is None else weights[label] * hard
-        return torch.where(kept, (1 - smoothing) * hard + smoothing * uniform, 0.0)
+        hard = hard if weights is None else weighted(weights[label], hard)
+        if uniform is not None:  # with a smoothing of 1 the label itself counts nothing
+            hard = smoothing * uniform + (1 - smoothing) * hard if smoothing < 1 else uniform
+        return torch.where(kept, hard, 0.0)
 
     return loss(own), loss(other)
 
@@ -121,7 +124,8 @@ def _write_gradient(
         label, share = labels.where(kept, 0), share.where(kept, 0)
         smooth += smoothing * share
         pulls.append((label.unsqueeze(-1), ((1 - smoothing) * weights[label] * share).unsqueeze(-1)))
-    found.mul_(sum((pull for _, pull in pulls), (weights.mean() * smooth).unsqueeze(-1)))
+    counted = sum((pull for _, pull in pulls), (weights.mean() * smooth).unsqueeze(-1))
+    found.mul_(counted).masked_fill_(counted == 0, 0.0)  # where nothing counts, NaN and infinite scores do not either
     for label, pull in pulls:
         found.scatter_add_(-1, label, -pull)
     if smoothing:

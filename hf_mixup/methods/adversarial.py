@@ -67,6 +67,7 @@ class Adversarial(Method):
         "@inproceedings{goodfellow2015explaining, title={Explaining and Harnessing Adversarial Examples}, "
         "author={Goodfellow, Ian J. and Shlens, Jonathon and Szegedy, Christian}, booktitle={ICLR}, year={2015}}"
     )
+    exchanges = False
     own_loss = True
     for_pixels = True
 

@@ -8,6 +8,7 @@ from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
 from hf_mixup.methods.base import Params, Request
 from hf_mixup.methods.maps import refuse_other_size
 from hf_mixup.methods.masks import MaskMethod
+from hf_mixup.methods.saliencymix import countable
 from hf_mixup.sites.attention import attention_grid
 
 
@@ -20,7 +21,7 @@ class Attentive(MaskMethod):
     (`attention: rollout`); for convolutional nets it is the last feature map, whose energy stands for the class
     activation map (see `attention_grid`). The paper asks a pretrained model that stays as it is: `guide=`; without one
     it is the model in training itself. That costs one more forward pass for each mixed batch, in evaluation mode and
-    without a graph, and one wait for the device.
+    without a graph, and no wait for the device.
 
     Source: Walawalkar et al. 2020, "Attentive CutMix: An Enhanced Data Augmentation Approach for Deep Learning Based
     Image Classification", arXiv 2003.13048, section 2.
@@ -57,8 +58,9 @@ class Attentive(MaskMethod):
         if bool((params.lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return params
         model, inputs = request.looking(key)
-        scores = attention_grid(model, inputs, pixels, rollout=self.config.attention == "rollout").cpu()
+        scores = countable(attention_grid(model, inputs, pixels, rollout=self.config.attention == "rollout"))
         count = ((1 - params.lam.double()) * scores[0].numel()).round().long()
-        taken = top_cells(scores[params.partner], count)
+        taken = top_cells(scores[params.partner.to(scores.device)], count.to(scores.device, non_blocking=True))
         mask = ~enlarge_cells(taken, *pixels.shape[-2:])
-        return replace(params, lam=mask_lam(mask), mask=mask)
+        rows = None if mask.device.type == "cpu" else (count > 0).nonzero()[:, 0]
+        return replace(params, lam=mask_lam(mask), mask=mask, rows=rows)

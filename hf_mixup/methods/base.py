@@ -184,6 +184,8 @@ class Method:
     for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
     for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
     for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
+    exchanges: ClassVar[bool] = True  # with lam = 0 a row is its partner, as `sites.exchange` tries it
+    keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their places by the method's definition
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
 
     alone: ClassVar[bool] = False  # changes a row by itself, without a partner
@@ -297,6 +299,7 @@ class Method:
             raise ValueError(
                 f"pair_class={cfg.pair_class!r} needs one integer label a row, found {labels.dtype} labels"
             )
+        # The one wait for the device: partners are counted out on the host, and there are labels to count.
         return pair(request.rows, generator=request.rng, mode=mode, labels=labels.cpu(), among=cfg.pair_class)
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
@@ -331,4 +334,4 @@ def _lengths(batch: Batch) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         held = ", ".join(batch) or "nothing"
         raise ValueError(f"pairing='length' needs an attention_mask [B, T] to count by: the batch holds {held}")
-    return mask.long().sum(-1).cpu()
+    return mask.long().sum(-1).cpu()  # the one wait for the device: rows are sorted on the host

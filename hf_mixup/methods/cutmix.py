@@ -29,7 +29,8 @@ class CutMix(Method):
 
     lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `minmax` draws
     the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box is
-    everything.
+    everything. The boxes of the authors' code are those of `box: torchvision`; the default, timm's, may be a pixel
+    longer.
 
     Padding is no content: beside an attention mask [B, T], a mask of pixels or of what was observed of a series, only
     places that are seen of either row count, of the own one outside the box and of the partner's inside it. That takes

@@ -60,4 +60,7 @@ class Embedding(Method):
 def _refuse_without_tokens(batch: Batch) -> None:
     if "input_ids" not in batch:
         held = ", ".join(batch) or "nothing"
-        raise ValueError(f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}")
+        raise ValueError(
+            f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}. Use "
+            "'manifold' for hidden states, or 'mixup' for float inputs alone"
+        )

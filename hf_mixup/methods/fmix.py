@@ -18,9 +18,11 @@ class FMix(RandomMask):
     The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,
     stay the row's own. lam is then set to their share, unless `correct_lam=False`.
 
-    The authors' code reads the real and the imaginary parts of the spectrum as neighbouring real columns, which makes
-    its masks point-symmetric, tosses a coin to round lam up or down, and can soften the edges of a mask; here the
-    spectrum is complex, as in the paper, and masks are as sharp as in its experiments on classification.
+    Fields have all frequencies of the picture, as in the paper. The authors' code
+    (https://github.com/ecs-vlc/FMix) uses the first two rows of its spectrum alone, one as real and one as imaginary
+    part: along the width its fields have a constant and one wave of a single cycle. It also tosses a coin to round lam
+    up or down, weighs labels by the lam that was drawn (`correct_lam=False`), and can soften the edges of a mask, which
+    its experiments on classification do not.
 
     Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047, section 4.
 

@@ -47,6 +47,7 @@ class Gaussian(Method):
         "@inproceedings{chapelle2000vicinal, title={Vicinal Risk Minimization}, author={Chapelle, Olivier and Weston, "
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"
     )
+    exchanges = False
     for_pixels = True
 
     def prepare(self, model: nn.Module) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Batch, Params
 from hf_mixup.methods.cross_modal import CrossModal
 from hf_mixup.methods.pairs import PairMethod, along_the_arc
 
@@ -18,6 +20,13 @@ class Geodesic(PairMethod):
     The targets are the shares of the arc, M R or M R M^T. `paper_compat` takes the published target of the variant on
     both sides, I + P, which is right at lam = 1/2 only. A normalised linear blend (`cross_modal`, latent) runs along
     the same arc at another pace.
+
+    The loss is that of the mixed pairs alone, unless `mix_weight` is set: then it is the plain loss and `mix_weight`
+    times that of the mixed pairs, from one forward pass, `targets` and accuracy being those of the plain pairs. The
+    authors' code (https://github.com/changdaeoh/multimodal-mixup) trains so: it adds 0.05 of V-Mix, 0.05 of L-Mix, 0.05
+    to 0.2 of the variant on both sides and 0.01 of `m2`, each with a lam of its own from Beta(0.5, 0.5) and the partner
+    of `pairing: flip`, all divided by the number of the epoch; here one variant is added, by the same weight
+    throughout. Its target I + P is not divided by its sum, so that 0.1 there is 0.2 here.
 
     Source: Oh et al. 2023, "Geodesic Multi-Modal Mixup for Robust Fine-Tuning", arXiv 2203.03897, section 4.
 
@@ -46,7 +55,28 @@ class Geodesic(PairMethod):
     def text_mix(self) -> str:
         return "late"
 
+    @property
+    def beside(self) -> bool:
+        """Whether the mixed pairs are scored beside the plain ones."""
+        return self.config.mix_weight is not None
+
+    @property
+    def enters_model(self) -> bool:  # type: ignore[override]
+        """Whether anything is mixed inside the forward pass."""
+        return not self.beside and super().enters_model
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        return dict(batch) if self.beside else super().apply(model, batch, params, inplace)
+
     def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
+        return (None, None) if self.beside else self.mixes(params)
+
+    def arcs(self, params: Params) -> tuple[Mix | None, Mix | None]:
+        """Return how embeddings are mixed."""
+        return super().sides(params)
+
+    def mixes(self, params: Params) -> tuple[Mix | None, Mix | None]:
+        """Return how embeddings are mixed, as the targets of the mixed pairs count it."""
         if self.config.paper_compat and self.mixes_image and self.mixes_text:
             params = replace(params, lam=torch.where(params.lam < 1, 0.5, 1.0))
         return super().sides(params)

@@ -48,6 +48,8 @@ class InterpolatedAdversarial(Adversarial):
         "Bengio, Yoshua}, booktitle={AISec}, year={2019}}"
     )
 
+    exchanges = True
+
     def __init__(self, config: Any) -> None:
         from hf_mixup.methods import METHODS
 

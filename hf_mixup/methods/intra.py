@@ -20,16 +20,22 @@ from hf_mixup.sites.layers import arm_layer
 class Intra(Manifold):
     """Blend the hidden state of each labelled token with that of another labelled token of the same row.
 
-    The labelled tokens of a row change places at random; tokens without a label (-100: special tokens, padding, later
-    pieces of a word) stay. By default after the last block, as in the paper. There a shuffled copy of the sentence runs
-    beside it; here the states of the one pass are shuffled, which costs nothing and keeps each token's own context.
+    The labelled tokens of a row change places at random, in one cycle, so that each has another for its partner; tokens
+    without a label (-100: special tokens, padding, later pieces of a word) stay. By default after the last block, as in
+    the authors' code. As there, the states of the one forward pass are blended with one another, and a token never
+    keeps less than half: lam is folded to its larger half, max(lam, 1 - lam), unless it is given. Different from it:
+    there each token draws its partner by itself, which may be the token itself or be drawn twice, and blends with what
+    tokens before it were already blended to; later pieces of a word have its label, and are blended, too; and lam is
+    drawn from Beta(60, 1.5), here `alpha=60, beta=1.5`.
+
     The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
-    `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours.
+    `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours and its mask, the union of both rows'.
 
     Raises:
-        ValueError: for labels other than one a token.
+        ValueError: for labels other than one a token, or a partner that is given.
 
-    Source: Chen et al. 2020, "Local Additivity Based Data Augmentation for Semi-supervised NER", arXiv 2010.01677.
+    Source: Chen et al. 2020, "Local Additivity Based Data Augmentation for Semi-supervised NER", arXiv 2010.01677;
+    https://github.com/SALT-NLP/LADA.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.zoo.batches import tiny
@@ -60,6 +66,8 @@ class Intra(Manifold):
                 f"method 'intra' blends tokens of a row and needs a label for each, found labels {list(labels.shape)}: "
                 "for one label a row use 'manifold'"
             )
+        if request.partner is not None:
+            raise ValueError("method 'intra' blends tokens of a row with each other: leave partner")
         params = super().draw(request)
         places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
         return replace(params, partner=torch.arange(request.rows), places=places)
@@ -67,11 +75,16 @@ class Intra(Manifold):
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         if params.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, params, inplace)
-        arm_layer(model, self._stack(model, batch), params, partial(blend_places, places=params.places))
+        mixing, depths = partial(blend_places, places=params.places), self.depths(model, batch)
+        arm_layer(model, self._stack(model, batch), params, mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         return taken(labels, params)
+
+    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
+        lam = super()._sample_lam(rows, rng)
+        return lam if self.config.lam is not None else torch.maximum(lam, 1 - lam)
 
     def _layers(self, model: nn.Module) -> list[float]:
         return self.config.layers or [-1]

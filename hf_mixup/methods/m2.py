@@ -16,9 +16,12 @@ from hf_mixup.methods.pairs import PairMethod
 class M2(PairMethod):
     """Experimental: beside the plain loss, one whose negatives are blends of each other pair's picture and caption.
 
-    Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own.
+    Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own; it is the
+    mean of both directions, as every loss of pairs here. The code of the authors' experiments takes the sum: its
+    weights of 0.001 to 0.05 are 0.002 to 0.1 here. It also draws lam from Beta(0.5, 0.5) (`alpha: 0.5`), and divides
+    the weight by the number of the epoch, which is not done here.
 
-    Source: m2-Mix of Oh et al. 2023, arXiv 2203.03897, equation 4, as the authors' code computes it.
+    Source: m2-Mix of Oh et al. 2023, arXiv 2203.03897, equation 4; https://github.com/changdaeoh/multimodal-mixup.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.zoo.batches import tiny_pairs
@@ -47,7 +50,7 @@ class M2(PairMethod):
         return dict(batch)
 
     def extra_loss(self, images: Tensor, texts: Tensor, lam: Tensor, rows: Tensor, relevance: Tensor) -> Tensor:
-        """Return the weighted loss against mixed negatives, 0-d.
+        """Return the weighted loss against mixed negatives, the mean of both directions, 0-d.
 
         Args:
             images, texts: embeddings of all processes' rows, [N, D].

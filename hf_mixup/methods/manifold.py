@@ -22,7 +22,12 @@ class Manifold(Method):
     row's own attention mask stays. Default depths at which part of a model goes past the blend (an exchange of two
     rows tells) are left out, with a warning.
 
-    Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239.
+    lam is drawn as Manifold Mixup draws it. The authors' code of MixText folds it to its larger half, which is
+    `host_dominant=True`, of Beta(16, 16) (`alpha=16`), but not in its command for TMix alone; it shows the model no
+    mask. The code of Manifold Mixup takes the binary cross-entropy of a softmax; here the loss is the model's own.
+
+    Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239;
+    https://github.com/SALT-NLP/MixText.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.zoo.batches import tiny
@@ -66,7 +71,7 @@ class Manifold(Method):
         return self.config.layers is None and self.config.modules is None
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, params)
+        return mix_layer(model, self._stack(model, batch), batch, params, self.depths(model, batch))
 
     def _stack(self, model: nn.Module, batch: Batch) -> Stack:
         return stack_of(model, batch, self.config.modules)

@@ -12,12 +12,16 @@ from hf_mixup.sites.attention import patch_of
 
 
 class PatchMix(RandomMask):
-    """Replace random patches of each picture by the partner's: every token is of one picture alone.
+    """Replace random patches of each picture by the partner's, so that a token is of one picture alone.
 
-    `gridmix` whose cells are the patches of the model, as its configuration tells their size: of n patches
-    round(lam * n), drawn at random, stay the row's own. lam is then set to the share of their pixels, unless
-    `correct_lam=False`; pixels beyond the last whole patch go with it. TokenMix mixes tokens so, too, but in
-    rectangles of several patches, and weighs labels by the activations of a teacher; here they are weighed by area.
+    `gridmix` whose cells are the patches of the model, as its configuration tells their size (where a model's patches
+    overlap, those at the edges of a cell see both pictures). Of n patches round(lam * n), drawn at random, stay the
+    row's own. lam is then set to the share of their pixels, unless `correct_lam=False`; pixels beyond the last whole
+    patch go with it.
+
+    The name is ours, the masks are the random ones that TokenMix is compared with in its paper. TokenMix itself takes
+    rectangles of several patches, gives the partner 14 patches more than lam says, and weighs labels by the activations
+    of a teacher; here they are weighed by area.
 
     Raises:
         ValueError: for a model without patches, or pictures smaller than one.

@@ -23,19 +23,22 @@ class ResizeMix(Method):
 
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
     0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is given
-    instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). The box lies wholly inside, anywhere with equal
-    chance; lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were
-    rounded to pixels. The picture is resized bilinearly with antialiasing, a map of labels by the nearest.
+    instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). As in the authors' code, the sides are one draw
+    of the batch (see `lam_per`) and whole pixels, while each row has a place of its own, a pair that shares its lam the
+    same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick out. lam is
+    the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut to pixels.
+    The picture is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code takes the
+    nearest pixel for pictures, too.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
-    2012.11101.
+    2012.11101; https://github.com/JayQine/ResizeMix.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.zoo.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("resizemix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> top, left, bottom, right = mixed.params.boxes.tolist()  # in pictures of 64 x 64 pixels
+    >>> top, left, bottom, right = mixed.params.boxes[0].tolist()  # in pictures of 64 x 64 pixels
     >>> bottom - top, right - left
     (32, 32)
     """
@@ -56,13 +59,12 @@ class ResizeMix(Method):
         params, cfg = super().draw(request), self.config
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
-        one = cfg.lam_per == "batch" and bool((params.lam == params.lam[0]).all())
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
-        # The spot is what rows share, not the box: the coin of `prob` may leave alone the row that they share with.
-        spot, lam = (spot[0], params.lam[0]) if one else (spot[self.shared_with(params.partner)], params.lam)
-        boxes = boxes_inside(spot, height, width, lam)
-        true = box_lam(boxes, height, width).expand(request.rows)
-        return replace(params, lam=true if cfg.correct_lam else params.lam, boxes=boxes)
+        if cfg.lam_per == "pair":
+            # The spot is what rows share, not the box: the coin of `prob` may leave alone the row they share with.
+            spot = spot[self.shared_with(params.partner)]
+        boxes = boxes_inside(spot, height, width, params.lam)
+        return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else params.lam, boxes=boxes)
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
         lam, cfg = super()._draw_lam(request, partner), self.config

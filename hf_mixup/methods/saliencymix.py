@@ -21,7 +21,7 @@ class SaliencyMix(CutMix):
     Sides are sqrt(1 - lam) of the picture's, rounded as `box` says and clipped to the picture. lam is then set to the
     share of pixels that stayed the row's own, unless `correct_lam=False`; a salient pixel near the edge makes a smaller
     box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small Fourier
-    transforms a batch, and one wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
+    transforms a batch, and no wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
     loss, smoothed, which costs a forward and backward pass (of the guide's, if there is one, for the class that it
     finds). The published code takes OpenCV's static fine-grained saliency instead (differences of centre and surround),
     and places one box for the whole batch by the partner of its first row; here each row has the box of its own
@@ -59,12 +59,15 @@ class SaliencyMix(CutMix):
         lam = params.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return replace(params, boxes=torch.zeros(4, dtype=torch.long))
-        center = most_salient(self._saliency(request, key)).cpu()[params.partner]
-        boxes = torch.where((lam < 1)[:, None], boxes_at(center, height, width, lam, cfg.box), 0)
-        boxes = torch.where(
-            (lam == 0)[:, None], torch.tensor([0, 0, height, width]), boxes
-        )  # whatever lies at the edge
-        return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes)
+        found = countable(most_salient(self._saliency(request, key)))
+        partner, device = params.partner.to(found.device), found.device
+        boxes = boxes_at(found[partner], height, width, lam, cfg.box)
+        ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
+        nothing, everything = (each.to(device, non_blocking=True) for each in ends)
+        boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)
+        boxes = torch.where((lam == 0).to(device)[:, None], everything, boxes)
+        rows = None if device.type == "cpu" else (lam < 1).nonzero()[:, 0]
+        return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes, rows=rows)
 
     @property
     def takes_guide(self) -> bool:
@@ -74,6 +77,11 @@ class SaliencyMix(CutMix):
         if self.config.saliency == "spectral":
             return spectral_residual(request.batch[key])
         return smooth_saliency(gradient_saliency(request, key))
+
+
+def countable(found: Tensor) -> Tensor:
+    """Return what a device found, there: it is not waited for, except where it has no float64 to count shares in."""
+    return found.cpu() if found.device.type == "mps" else found
 
 
 def gradient_saliency(request: Request, key: str) -> Tensor:

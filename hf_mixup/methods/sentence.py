@@ -43,6 +43,7 @@ class Sentence(Method):
         "booktitle={COLING}, year={2020}}"
     )
     own_loss = True
+    exchanges = False  # rows are mixed in the loss, behind the model
 
     def draw(self, request: Request) -> Params:
         labels = request.labels

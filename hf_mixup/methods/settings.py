@@ -55,21 +55,21 @@ READS = {
     "manifold": f"{_DRAW} layers modules",
     "features": f"{_DRAW} layers modules",
     "sentence": _DRAW,
-    "intra": f"{_LAM} layers modules",  # its partners are tokens of the same row
+    "intra": f"alpha beta lam lam_per {_COIN} layers modules",  # folds lam; its partners are tokens of the same row
     "sftmix": f"{_LAM} mix_weight",  # pairs sure rows with unsure ones
     "cmixup": f"{_LAM} keys correct_lam swap_keys mask bandwidth",  # pairs rows by their labels
     "span_cut": _DRAW,
-    "ssmix": _DRAW,
+    "ssmix": f"{_DRAW} clean_weight",
     "switch": "switch_methods switch_probs switch_alphas",  # and what its methods read
     "cross_modal": f"{_DRAW} keys image_mix text_mix {_BOX}",
     "one_sided": f"{_DRAW} keys side image_mix text_mix {_BOX}",
-    "geodesic": f"{_DRAW} side paper_compat",
+    "geodesic": f"{_DRAW} side paper_compat mix_weight",
     "m2": f"{_LAM} m2_weight m2_temperature",  # mixes the two sides of one pair
     "mixgen": f"{_DRAW} keys",
 }
 # Classes that only others derive from, and what a method of one's own reads that derives from them directly.
 _BASES = {
-    "Method": f"{_DRAW} keys",
+    "Method": f"{_DRAW} keys correct_lam",
     "MaskMethod": f"{_DRAW} keys correct_lam",
     "RandomMask": f"{_DRAW} keys correct_lam",
     "SpanMethod": _DRAW,

@@ -19,8 +19,8 @@ class SFTMix(Method):
     The rows that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired with
     those it is less sure of, where the paper ranks the whole data set by a model trained before. Responses are laid
     side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term weighs
-    `mix_weight`, per token as the plain one. As the head is linear, logits stand for hidden states; the mixed ones
-    cost the memory of the responses' logits three times more.
+    `mix_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand for
+    hidden states; the mixed ones cost the memory of the responses' logits three times more.
 
     Raises:
         ValueError: for labels other than one a token; `pairing`, `pair_class` or `lam_per="pair"`, which do not go
@@ -48,6 +48,7 @@ class SFTMix(Method):
         "journal={arXiv:2410.05248}, year={2024}}"
     )
     own_loss = True
+    exchanges = False  # rows are mixed in the loss, behind the model
 
     def draw(self, request: Request) -> Params:
         labels, cfg = request.labels, self.config
@@ -60,8 +61,9 @@ class SFTMix(Method):
             raise ValueError(
                 "lam_per='pair': method 'sftmix' pairs rows when the logits are known; use 'batch' or 'row'"
             )
-        params = super().draw(request)
-        return params if request.partner is not None else replace(params, open=True)
+        if request.partner is not None:
+            raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave partner")
+        return replace(super().draw(request), open=True)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         return dict(batch)
@@ -83,7 +85,7 @@ class SFTMix(Method):
             labels[rows, places],
             labels[params.partner[rows], others],
             lam,
-            self.config.mix_weight,
+            0.2 if self.config.mix_weight is None else self.config.mix_weight,
         )
         return [*plain, mixed]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_mixup.methods.base import Params, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.places import taken
-from hf_mixup.methods.spans import SpanMethod, one_a_token, ordinary_tokens, own_share
+from hf_mixup.methods.spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 
 
 class SpanCut(SpanMethod):
@@ -19,8 +19,8 @@ class SpanCut(SpanMethod):
     The span covers round((1 - lam) * tokens) of those places where both rows have an ordinary token, or all of them if
     they are fewer. Special tokens, and the first and the last token of a row, stay and are not counted; where the
     tokenizer is not known, so do tokens that equal those two. lam is then set to the share of the row's ordinary
-    tokens that stayed its own. Token types, boxes and the like go with their tokens. With one label a token, each label
-    goes with its token, and lam is for the log alone.
+    tokens that stayed its own; at a lam of 0 the row is its partner in full. Token types, boxes and the like go with
+    their tokens. With one label a token, each label goes with its token, and lam is for the log alone.
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2,
     carried over to tokens.
@@ -43,13 +43,15 @@ class SpanCut(SpanMethod):
 
     def draw(self, request: Request) -> Params:
         params = super().draw(request)
-        ordinary = ordinary_tokens(request.batch, self.special)
+        ordinary = ordinary_tokens(on_cpu(request.batch), self.special)
         common = ordinary & ordinary[params.partner]
         tokens, room = ordinary.sum(-1), common.sum(-1)
         length = ((1 - params.lam.double()) * tokens).round().long().minimum(room)
         draws = torch.rand(request.rows, generator=request.rng, dtype=torch.float64)[self.shared_with(params.partner)]
         places = same_places(common, (draws * (room - length + 1)).long(), length)
-        return replace(params, lam=own_share(length, tokens), places=places)
+        whole = params.lam == 0
+        places = torch.where(whole[:, None], torch.arange(places.shape[1]), places)
+        return replace(params, lam=own_share(length, tokens).masked_fill(whole, 0.0), places=places)
 
     def other_labels(self, labels: Tensor, params: Params) -> Tensor:
         return taken(labels, params) if one_a_token(labels) else super().other_labels(labels, params)

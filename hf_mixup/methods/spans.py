@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from hf_mixup.config import MixupConfig
 
 
+KEYS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs that say which tokens may be exchanged."""
+
+
 class SpanMethod(Method):
     """A method that exchanges tokens before the model sees them."""
 
@@ -73,13 +77,31 @@ def one_a_token(labels: Tensor) -> bool:
     return not labels.is_floating_point() and labels.dim() == 2 and labels.shape[1] > 1
 
 
+def on_cpu(batch: Batch, **more: Tensor) -> dict[str, Tensor]:
+    """Return what spans are chosen by on the CPU: ids, mask and token types, and more, with one wait for the device.
+
+    Args:
+        more: float32 [B, T].
+
+    >>> list(on_cpu({"input_ids": torch.tensor([[1, 2]]), "pixel_values": torch.rand(1, 3)}, score=torch.rand(1, 2)))
+    ['input_ids', 'score']
+    """
+    ids: Tensor = batch["input_ids"]
+    found = {key: batch[key] for key in KEYS if isinstance(batch.get(key), Tensor)}
+    others = {key: value for key, value in found.items() if value.shape != ids.shape}
+    bits = {key: value.int() for key, value in found.items() if key not in others}
+    bits |= {key: value.view(torch.int32) for key, value in more.items()}
+    moved = dict(zip(bits, torch.stack(list(bits.values())).cpu()))
+    return others | {key: value.view(torch.float32) if key in more else value.long() for key, value in moved.items()}
+
+
 def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
     """Return which tokens may be exchanged, bool [B, T] on the CPU.
 
     Those that the mask shows, but for the first and the last of each row and the special ones.
 
     Args:
-        batch: `input_ids` [B, T], and `attention_mask` [B, T] if there is one.
+        batch: `input_ids` [B, T], and `attention_mask` [B, T] if there is one, see `on_cpu`.
         special: ids of special tokens; None if they are not known, which keeps those that equal the first or the last.
 
     Raises:
@@ -107,7 +129,8 @@ def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
 def exchange(batch: Batch, params: Params) -> dict[str, Any]:
     """Return the batch with the tokens of `params.places` and all that goes with them, out of place.
 
-    That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places.
+    That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places, unless
+    the whole row goes.
 
     Raises:
         ValueError: for parameters without places.
@@ -119,14 +142,18 @@ def exchange(batch: Batch, params: Params) -> dict[str, Any]:
     """
     if params.places is None:
         raise ValueError(f"method {params.method!r} was given parameters without places")
+    tied = (params.places == torch.arange(params.places.shape[1], device=params.places.device)).all(-1, keepdim=True)
+    whole = torch.where(tied, params.places, -1)
     return {
-        key: _taken(value, params.partner, params.places) if _goes_along(key, value, params.places) else value
+        key: _taken(value, params.partner, whole if "mask" in key or "position" in key else params.places)
+        if _has_tokens(value, params.places)
+        else value
         for key, value in batch.items()
     }
 
 
-def _goes_along(key: str, value: Any, places: Tensor) -> bool:
-    if not isinstance(value, Tensor) or value.shape[:2] != places.shape or "mask" in key or "position" in key:
+def _has_tokens(value: Any, places: Tensor) -> bool:
+    if not isinstance(value, Tensor) or value.shape[:2] != places.shape:
         return False
     return not value.is_floating_point() and not value.is_complex()
 

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.methods.base import Batch, Params, Request
-from hf_mixup.methods.spans import SpanMethod, one_a_token, ordinary_tokens, own_share
+from hf_mixup.methods.base import Batch, Params, Request, Term
+from hf_mixup.methods.spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
+from hf_mixup.sites.rows import joined
 from hf_mixup.sites.saliency import token_saliency
 
 
 class SSMix(SpanMethod):
     """Replace the span that matters least for a row's loss by the partner's span, as long, that matters most for its.
 
-    A token's saliency is the norm of the gradient at its word embedding. That costs one more forward and backward pass
-    for each mixed batch, in evaluation mode, through activations and not to the weights. A span has
-    max(1, round((1 - lam) * tokens)) tokens, or as many as both rows have; the paper takes a tenth, `lam=0.9`, and
-    starts from a model fine-tuned without mixing. lam is then set to the share of tokens that stayed the row's own.
-    Where `token_type_ids` tell two sentences apart, each is mixed with its like. Special tokens, and the first and the
-    last of a row, stay and are not counted; where the tokenizer is not known, so do tokens that equal those two. A row
-    that is its own partner stays as it is.
+    The clean rows are trained on, too: the loss is clean_weight * clean + (1 - clean_weight) * mixed, with a
+    `clean_weight` of 0.5 unless another is set, and one forward pass over 2 B rows, the mixed ones behind. Logits and
+    accuracy are of both, and of the mixed ones. At `clean_weight=0` the mixed rows take the place of the clean ones.
+
+    A token's saliency is the norm of the gradient at the output of the embeddings, which is what enters the first block
+    (at the table of words in models where that holds other places than the tokens). That costs one more forward and
+    backward pass for each mixed batch, in evaluation mode (the authors' code has dropout there), through activations
+    and not to the weights, and one wait for the device. A span has max(1, floor((1 - lam) * tokens)) tokens, or as many
+    as both rows have; the paper takes a tenth, `lam=0.9`, and starts from a model fine-tuned without mixing. lam is
+    then set to the share of tokens that stayed the row's own. Where `token_type_ids` tell two sentences apart, each is
+    mixed with its like. Special tokens, and the first and the last of a row, stay and are not counted; where the
+    tokenizer is not known, so do tokens that equal those two. A row that is its own partner stays as it is.
 
     Raises:
         ValueError: for labels of tokens.
 
-    Source: Yoon et al. 2021, "SSMix: Saliency-Based Span Mixup for Text Classification", arXiv 2106.08062, section 2.
+    Source: Yoon et al. 2021, "SSMix: Saliency-Based Span Mixup for Text Classification", arXiv 2106.08062, section 2;
+    https://github.com/clovaai/ssmix.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.zoo.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "ssmix", "lam": 0.9})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.inputs["input_ids"].shape, mixed.lam.shape
-    (torch.Size([4, 10]), torch.Size([4]))
+    >>> mixed.inputs["input_ids"].shape, mixed.lam.shape  # four clean rows, then four mixed ones
+    (torch.Size([8, 10]), torch.Size([4]))
     """
 
     name = "ssmix"
@@ -46,6 +54,8 @@ class SSMix(SpanMethod):
         "@inproceedings{yoon2021ssmix, title={{SSMix}: Saliency-Based Span Mixup for Text Classification}, "
         "author={Yoon, Soyoung and Kim, Gyuwan and Park, Kyumin}, booktitle={Findings of ACL}, year={2021}}"
     )
+
+    keeps = ("token_type_ids",)  # a token goes to a place of its own sentence
 
     def draw(self, request: Request) -> Params:
         drawn = super().draw(request)
@@ -58,12 +68,31 @@ class SSMix(SpanMethod):
         params = replace(drawn, lam=drawn.lam.masked_fill(alone, 1.0))
         if bool((params.lam == 1).all()):  # also by the coin of `prob`
             return params
-        saliency = token_saliency(request.model, request.batch, request.labels).cpu()
-        ordinary = ordinary_tokens(request.batch, self.special)
+        saliency = token_saliency(request.model, request.batch, request.labels)
+        batch = on_cpu(request.batch, saliency=saliency)
+        ordinary = ordinary_tokens(batch, self.special)
         places = torch.full_like(ordinary, -1, dtype=torch.long)
-        for sentence in _sentences(request.batch, ordinary):
-            places = places.maximum(salient_places(saliency, sentence, params.partner, params.lam))
+        for sentence in _sentences(batch, ordinary):
+            places = places.maximum(salient_places(batch["saliency"], sentence, params.partner, params.lam))
         return replace(params, lam=own_share((places >= 0).sum(-1), ordinary.sum(-1)), places=places)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        mixed = super().apply(model, batch, params, inplace)
+        return joined([batch, mixed], batch, len(params.lam)) if self._clean_weight else mixed
+
+    def changed_places(self, params: Params) -> Tensor | None:
+        return len(params.lam) + torch.arange(len(params.lam)) if self._clean_weight else None
+
+    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
+        count, clean = len(labels), self._clean_weight
+        if len(logits) == count:  # without clean rows beside them, or with nothing mixed
+            return super().terms(logits, labels, params)
+        mixed = Term(logits[count:], labels, labels[params.partner], params.lam, 1 - clean)
+        return [mixed, Term(logits[:count], labels, labels, torch.ones_like(params.lam), clean)]
+
+    @property
+    def _clean_weight(self) -> float:
+        return 0.5 if self.config.clean_weight is None else self.config.clean_weight
 
 
 def _sentences(batch: Batch, ordinary: Tensor) -> list[Tensor]:
@@ -71,7 +100,6 @@ def _sentences(batch: Batch, ordinary: Tensor) -> list[Tensor]:
     types = batch.get("token_type_ids")
     if not isinstance(types, Tensor) or types.shape != ordinary.shape:
         return [ordinary]
-    types = types.cpu()
     return [ordinary & (types == each) for each in types.unique()]
 
 
@@ -93,7 +121,7 @@ def salient_places(saliency: Tensor, tokens: Tensor, partner: Tensor, lam: Tenso
             [-1, -1, -1,  3]])
     """
     count = tokens.sum(-1)
-    wanted = ((1 - lam.double()) * count).round().long().clamp(min=1).where(lam < 1, 0)
+    wanted = ((1 - lam.double()) * count + 1e-3).long().clamp(min=1).where(lam < 1, 0)  # lam is rounded to float32
     length = wanted.minimum(count).minimum(count[partner])
     order = tokens.long().argsort(dim=-1, descending=True, stable=True)  # the places of the tokens, in front
     ordered = saliency.double().where(tokens, 0).gather(1, order)

@@ -20,8 +20,16 @@ Binning: TypeAlias = Literal["width", "mass"]
 
 IGNORE_INDEX = -100
 DEFAULT_BINS = 15
-# Wide enough for any usable classifier, and finite: on separable rows the NLL has no minimum, it falls for T -> 0.
-TEMPERATURE_RANGE = (0.05, 20.0)
+# A confidence that lies below an edge of bins by no more than this is on it: float32 has 0.7 as 0.69999999, and a
+# probability that went through logarithms is off by as much.
+EDGE_TOLERANCE = 1e-6
+TEMPERATURE_RANGE = (0.05, 20.0)  # wide enough for any usable classifier
+# Before any row is seen, log T is taken for normal with mean 0 and this deviation. On rows that are all classified
+# correctly the NLL alone has no minimum: it falls for T -> 0, and the first error elsewhere would cost 20 times its
+# margin. 40 such rows of margin 3 now end at 0.5; 200 rows with errors among them move by less than 0.5 %.
+TEMPERATURE_SPREAD = 1.0
+# Parts of a cross-fit. Few rows need most of them for the fit; of many, halves are enough, and a fit takes long.
+FOLDS, FOLDS_OF_MANY, MANY = 10, 2, 2000
 # bfloat16 keeps 8 bits, so a row of such probabilities adds up to 1 only to about 1 %.
 SUM_TOLERANCE = 2e-2
 
@@ -73,6 +81,34 @@ def finite_float64(values: ArrayLike | Any, name: str) -> FloatArray:
     return array
 
 
+def bin_index(confidence: FloatArray, inner_edges: FloatArray, tolerance: float = EDGE_TOLERANCE) -> IntArray:
+    """Return the number of the bin [a, b) that each confidence falls into; the last bin has no upper end.
+
+    Args:
+        confidence: [N].
+        inner_edges: [n_bins - 1], ascending: the edges between the bins.
+        tolerance: a confidence that lies below an edge by no more counts as on it.
+
+    >>> bin_index(np.array([0.1, 0.1 * 3, 1 - 0.3, 1.0]), width_edges(10))
+    array([1, 3, 7, 9])
+    """
+    return np.searchsorted(inner_edges, confidence + tolerance, side="right")
+
+
+def width_edges(n_bins: int) -> FloatArray:
+    """Return the edges between bins of equal width in [0, 1], [n_bins - 1], each the float64 nearest to i / n_bins.
+
+    Raises:
+        ValueError: `n_bins` is less than 1.
+
+    >>> width_edges(4)
+    array([0.25, 0.5 , 0.75])
+    """
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, not {n_bins}")
+    return np.arange(1, n_bins) / n_bins  # not linspace, whose 6 / 10 is 0.6000000000000001
+
+
 def log_probabilities(
     predictions: ArrayLike, references: ArrayLike, *, from_logits: bool = True
 ) -> tuple[FloatArray, IntArray]:
@@ -81,7 +117,8 @@ def log_probabilities(
     Args:
         predictions: [..., C], C >= 2: logits, or probabilities in [0, 1] whose rows add up to 1.
         references: [...] integers in 0..C-1, or -100 for a row to leave out.
-        from_logits: whether `predictions` are logits; a probability of 0 is read as 1e-300.
+        from_logits: whether `predictions` are logits, of which -inf is a class that is masked; a probability of 0 is
+            read as 1e-300.
 
     Raises:
         ValueError: shapes disagree, a value is NaN or infinite, a label is no class, a row is no probability
@@ -93,7 +130,7 @@ def log_probabilities(
     """
     from scipy.special import log_softmax
 
-    scores = finite_float64(predictions, "logits" if from_logits else "probabilities")
+    scores = _logits(predictions) if from_logits else finite_float64(predictions, "probabilities")
     labels = finite_float64(references, "references")
     if scores.ndim != labels.ndim + 1 or scores.shape[:-1] != labels.shape:
         raise ValueError(f"predictions [..., C] and references [...] do not match: {scores.shape} and {labels.shape}")
@@ -110,6 +147,15 @@ def log_probabilities(
         _check_probabilities(scores)
         scores = np.log(np.maximum(scores, 1e-300))
     return log_softmax(scores, axis=1), labels.astype(np.int64)
+
+
+def _logits(predictions: ArrayLike) -> FloatArray:
+    scores = to_float64(predictions, "logits")
+    masked = np.isneginf(scores)
+    if masked.any() and not masked.all(axis=-1).any():  # a row without any class says nothing
+        finite_float64(np.where(masked, 0, scores), "logits")
+        return scores
+    return finite_float64(scores, "logits")
 
 
 def _check_labels(labels: FloatArray, n_classes: int) -> None:
@@ -191,7 +237,8 @@ def reliability_bins(
         n_bins: number of bins, at least 1.
         binning: "width" cuts [0, 1] into equal lengths [a, b), the last one closed; "mass" cuts at quantiles of the
             confidence, so that bins hold equally many rows. Equal confidences always share a bin: the result does
-            not depend on the order of the rows, and a tie can leave other bins empty.
+            not depend on the order of the rows, and a tie can leave other bins empty. A confidence within 1e-6 below
+            an edge of "width" is on it.
 
     Raises:
         ValueError: `n_bins` or `binning` is not one of these, or as `log_probabilities`.
@@ -200,21 +247,16 @@ def reliability_bins(
     >>> bins.counts, bins.accuracy
     (array([0, 0, 1, 2]), array([nan, nan, 1. , 0.5]))
     """
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be at least 1, not {n_bins}")
     log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
     confidence = np.exp(log_probs.max(axis=1))
     correct = log_probs.argmax(axis=1) == labels
     # Not torchmetrics: it works in float32 and gives confidences that round to 1.0 a further bin of their own.
-    fractions = np.linspace(0, 1, n_bins + 1)[1:-1]
     if binning == "width":
-        inner_edges = fractions
-    elif binning == "mass":
-        inner_edges = np.quantile(confidence, fractions)
+        index = bin_index(confidence, width_edges(n_bins))
+    elif binning == "mass":  # these edges are confidences themselves, and differ from the rows' by rounding alone
+        index = bin_index(confidence, np.quantile(confidence, width_edges(n_bins)), tolerance=1e-12)
     else:
         raise ValueError(f"binning must be 'width' or 'mass', not {binning!r}")
-
-    index = np.searchsorted(inner_edges, confidence, side="right")
     counts = np.bincount(index, minlength=n_bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin is the NaN we promise
         mean_confidence = np.bincount(index, weights=confidence, minlength=n_bins) / counts
@@ -250,26 +292,45 @@ def fit_temperature(predictions: ArrayLike, references: ArrayLike, *, from_logit
     """Temperature T in [0.05, 20] that minimises the NLL of softmax(logits / T).
 
     Temperature scaling of Guo et al. (2017). T > 1 softens an overconfident classifier, T < 1 sharpens an
-    underconfident one, as mixup training often yields. The NLL is convex in 1 / T, so the bounded search over log T
-    finds the one minimum. Rows that are all classified correctly (or all wrongly) have none and end at the bound.
+    underconfident one, as mixup training often yields. Few rows do not tell T, and rows that are all classified
+    correctly ask for T -> 0, which ruins the scores of any others. So half the square of log T is added to the summed
+    NLL: where the rows tell nothing T stays 1, and a few hundred rows outweigh it.
 
     Raises:
         ValueError: as `log_probabilities`.
 
-    >>> logits = np.log([[0.75, 0.25]] * 4)  # right 3 times out of 4: calibrated as it is
-    >>> round(fit_temperature(logits * 3, [0, 0, 0, 1]), 3)
+    >>> logits = np.log([[0.75, 0.25]] * 400)  # right 3 times out of 4: calibrated as it is
+    >>> round(fit_temperature(logits * 3, [0, 0, 0, 1] * 100), 1)
     3.0
+    >>> round(fit_temperature([[3.0, 0.0]] * 40, [0] * 40), 1)  # never wrong
+    0.5
     """
+    return _fitted(*log_probabilities(predictions, references, from_logits=from_logits))
+
+
+def _fitted(log_probs: FloatArray, labels: IntArray) -> float:
     from scipy.optimize import minimize_scalar
 
-    log_probs, labels = log_probabilities(predictions, references, from_logits=from_logits)
-    result = minimize_scalar(
-        lambda log_t: _nll(_scaled(log_probs, np.exp(log_t)), labels),
-        bounds=np.log(TEMPERATURE_RANGE),
-        method="bounded",
-        options={"xatol": 1e-6},
-    )
-    return float(np.exp(result.x))
+    possible = np.isfinite(np.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0])
+    log_probs, labels = log_probs[possible], labels[possible]  # no T helps where the label's own class is masked
+    if not len(labels):
+        return 1.0
+
+    def cost(log_t: float) -> float:
+        return _nll(_scaled(log_probs, np.exp(log_t)), labels) + (log_t / TEMPERATURE_SPREAD) ** 2 / 2 / len(labels)
+
+    bounds = np.log(TEMPERATURE_RANGE)
+    return float(np.exp(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x))
+
+
+def folds(count: int, seed: int) -> list[IntArray]:
+    """Return the parts of a cross-fit of so many items, in random order: ten, or two of 2000 items or more.
+
+    >>> [len(part) for part in folds(25, seed=0)], len(folds(5000, seed=0))
+    ([3, 3, 3, 3, 3, 2, 2, 2, 2, 2], 2)
+    """
+    parts = FOLDS if count < MANY else FOLDS_OF_MANY
+    return np.array_split(np.random.default_rng(seed).permutation(count), min(parts, count))
 
 
 def _scaled(log_probs: FloatArray, temperature: float) -> FloatArray:
@@ -279,14 +340,16 @@ def _scaled(log_probs: FloatArray, temperature: float) -> FloatArray:
     return log_softmax(log_probs / temperature, axis=1)
 
 
-def _cross_fitted(log_probs: FloatArray, labels: IntArray, seed: int) -> tuple[FloatArray, float]:
-    """Scale each half of the rows with the temperature of the other half; also the geometric mean of the two."""
-    first, second = np.array_split(np.random.default_rng(seed).permutation(len(labels)), 2)
-    scaled, temperatures = np.empty_like(log_probs), []
-    for fit, judge in ((first, second), (second, first)):
-        temperatures.append(fit_temperature(log_probs[fit], labels[fit]))
-        scaled[judge] = _scaled(log_probs[judge], temperatures[-1])
-    return scaled, float(np.sqrt(np.prod(temperatures)))
+def _cross_fitted(log_probs: FloatArray, labels: IntArray, seed: int) -> FloatArray | None:
+    """Scale each part of the rows with the temperature of all others; None for a single row."""
+    if len(labels) < 2:
+        return None
+    scaled = np.empty_like(log_probs)
+    for part in folds(len(labels), seed):
+        others = np.ones(len(labels), dtype=bool)
+        others[part] = False
+        scaled[part] = _scaled(log_probs[part], _fitted(log_probs[others], labels[others]))
+    return scaled
 
 
 def calibration_metrics(
@@ -304,9 +367,9 @@ def calibration_metrics(
 
     A temperature fitted on the rows it is judged on would flatter the last two, so it comes from elsewhere: given as
     `temperature`; fitted on separate validation rows (`calibration_logits`, in the same form as `predictions`, and
-    `calibration_references`); or else cross-fitted: the rows are split in two halves at random with `seed`, each is
-    scaled with the temperature of the other, both are judged together, and `temperature` reports the geometric mean
-    of the two. A single row cannot be split: the last three are then NaN.
+    `calibration_references`); or else cross-fitted: the rows are split at random with `seed` into ten parts (of 2000
+    rows or more, two), each is scaled with the temperature of all others, and all are judged together. `temperature`
+    is then that of all rows. A single row cannot be split: the last two are then NaN.
 
     Args:
         predictions: [..., C] logits, or probabilities with `from_logits=False`.
@@ -334,11 +397,9 @@ def calibration_metrics(
     if temperature is not None:
         if not (temperature > 0 and np.isfinite(temperature)):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
-        scaled = _scaled(log_probs, temperature)
-    elif len(labels) > 1:
-        scaled, temperature = _cross_fitted(log_probs, labels, seed)
+        scaled: FloatArray | None = _scaled(log_probs, temperature)
     else:
-        scaled, temperature = None, np.nan
+        scaled, temperature = _cross_fitted(log_probs, labels, seed), _fitted(log_probs, labels)
 
     return {
         "accuracy": accuracy(log_probs, labels),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import DEFAULT_BINS, IGNORE_INDEX, to_float64
+from hf_mixup.metrics.functional import DEFAULT_BINS, IGNORE_INDEX, bin_index, to_float64, width_edges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ def language_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     if not np.isfinite(own).all():
         raise ValueError(f"scores hold {np.count_nonzero(~np.isfinite(own))} NaN or infinite values out of {len(own)}")
     nll = -float(own.mean())
-    bins = np.minimum((confidence * DEFAULT_BINS).astype(int), DEFAULT_BINS - 1)
+    bins = bin_index(confidence, width_edges(DEFAULT_BINS))
     rows = scored.any(axis=1)
     return {
         "accuracy": float(right.mean()),

@@ -18,10 +18,14 @@ from hf_mixup.metrics.functional import (
     DEFAULT_BINS,
     IGNORE_INDEX,
     TEMPERATURE_RANGE,
+    TEMPERATURE_SPREAD,
     FloatArray,
     IntArray,
     _check_labels,
+    bin_index,
     finite_float64,
+    folds,
+    width_edges,
 )
 
 if TYPE_CHECKING:
@@ -82,8 +86,9 @@ def retrieval_metrics(
       equal width: how far the probability of the id of the nearest item is from the share of queries for which that
       item is relevant (`r1`). Both are the mean of the two directions.
     - `temperature`, `nll_temperature`, `ece_temperature`: the same after dividing the similarity by one temperature
-      for both directions, in [0.05, 20] (Guo et al., 2017). It is cross-fitted as in `calibration_metrics`, ids being
-      split in halves; NaN where fewer than two ids have both an image and a text.
+      for both directions, in [0.05, 20] (Guo et al., 2017), fitted as in `fit_temperature`. The scores are
+      cross-fitted as in `calibration_metrics`, ids being split into parts, and `temperature` is that of all; NaN where
+      fewer than two ids have both an image and a text.
     - `alignment`: mean squared distance of relevant pairs, in [0, 4]; `uniformity_image`, `uniformity_text`: log of
       the mean of exp(-2 * squared distance) over all pairs of items of that side, in [-8, 0], NaN for a single item.
       Wang and Isola (2020), "Understanding contrastive representation learning", sections 4.1.1 and 4.1.2.
@@ -99,7 +104,7 @@ def retrieval_metrics(
         bias: of SigLIP; a constant for all pairs, which every number here is free of.
         ks: numbers of items looked at, each at least 1.
         n_bins: bins of the calibration errors, at least 1.
-        seed: of the split in halves.
+        seed: of the split into parts.
 
     Raises:
         ValueError: shapes disagree, a value is NaN or infinite, an embedding is zero, ids are of another type or
@@ -130,7 +135,7 @@ def retrieval_metrics(
     recalls = {f"{name}_r{k}": float(np.mean(scan.rank <= k)) for name, scan in zip(("i2t", "t2i"), plain) for k in ks}
     shared = np.unique(image_queries.ids)
     if len(shared) > 1:
-        scaled, temperature = _cross_fitted(directions, shared, scale, seed)
+        scaled, temperature = _cross_fitted(directions, shared, scale, seed), _fit(directions, scale)
         nll_temperature, ece_temperature = _mean_nll(scaled), _mean_ece(scaled, n_bins)
     else:
         temperature = nll_temperature = ece_temperature = float("nan")
@@ -366,20 +371,21 @@ def _slope(queries: _Side, gallery: _Side, scale: float) -> float:
 
 
 def _fit(directions: Sequence[tuple[_Side, _Side]], scale: float) -> float:
-    """Temperature that minimises the NLL of both directions, each query weighing as in their mean.
+    """Temperature that minimises the NLL of both directions, each query weighing as in their mean, and its own cost.
 
     The slope crosses zero there; its sign at the ends of the range tells where it does not cross. A few slopes are
     enough, which matters because each one reads all similarities.
     """
     from scipy.optimize import brentq
 
-    def slope(log_temperature: float) -> float:
-        return -sum(_slope(*direction, scale / np.exp(log_temperature)) for direction in directions)
+    queries = np.mean([len(side.ids) for side, _ in directions])
+
+    def slope(log_t: float) -> float:
+        of_nll = -np.mean([_slope(*direction, scale / np.exp(log_t)) for direction in directions])
+        return float(of_nll + log_t / TEMPERATURE_SPREAD**2 / queries)
 
     low, high = np.log(TEMPERATURE_RANGE)
     at_low, at_high = slope(low), slope(high)
-    if at_low == at_high == 0:  # nothing but relevant items
-        return 1.0
     if at_low >= 0:
         return TEMPERATURE_RANGE[0]
     if at_high <= 0:
@@ -388,25 +394,22 @@ def _fit(directions: Sequence[tuple[_Side, _Side]], scale: float) -> float:
     return float(np.exp(brentq(lambda t: ends[t] if t in ends else slope(t), low, high, xtol=1e-6)))
 
 
-def _cross_fitted(
-    directions: Sequence[tuple[_Side, _Side]], ids: IntArray, scale: float, seed: int
-) -> tuple[list[_Scan], float]:
-    """Scan each half of the queries with the temperature of the other half; also the geometric mean of the two.
+def _cross_fitted(directions: Sequence[tuple[_Side, _Side]], ids: IntArray, scale: float, seed: int) -> list[_Scan]:
+    """Scan each part of the queries with the temperature of all others.
 
-    Halves are made of ids, so that an image is never judged with a temperature that its own texts have set.
+    Parts are made of ids, so that an image is never judged with a temperature that its own texts have set.
     """
-    first, second = np.array_split(np.random.default_rng(seed).permutation(ids), 2)
-    scales, temperatures = [np.empty(len(queries.ids)) for queries, _ in directions], []
-    for fit, judge in ((first, second), (second, first)):
-        half = []
-        for queries, gallery in directions:
-            chosen = np.isin(queries.ids, fit)
-            half.append((_Side(queries.embeds[chosen], queries.ids[chosen]), gallery))
-        temperatures.append(_fit(half, scale))
-        for factors, (queries, _) in zip(scales, directions, strict=True):
-            factors[np.isin(queries.ids, judge)] = scale / temperatures[-1]
-    scans = [_scan(queries, gallery, factors) for (queries, gallery), factors in zip(directions, scales, strict=True)]
-    return scans, float(np.sqrt(np.prod(temperatures)))
+    scales = [np.empty(len(queries.ids)) for queries, _ in directions]
+    for part in folds(len(ids), seed):
+        judged = [np.isin(queries.ids, ids[part]) for queries, _ in directions]
+        others = [
+            (_Side(queries.embeds[~own], queries.ids[~own]), gallery)
+            for own, (queries, gallery) in zip(judged, directions, strict=True)
+        ]
+        temperature = _fit(others, scale)
+        for factors, own in zip(scales, judged, strict=True):
+            factors[own] = scale / temperature
+    return [_scan(queries, gallery, factors) for (queries, gallery), factors in zip(directions, scales, strict=True)]
 
 
 def _mean_nll(scans: Sequence[_Scan]) -> float:
@@ -415,10 +418,10 @@ def _mean_nll(scans: Sequence[_Scan]) -> float:
 
 def _mean_ece(scans: Sequence[_Scan], n_bins: int) -> float:
     """As `expected_calibration_error`, whose classes would have to be written out: here only the first is known."""
-    inner_edges, errors = np.linspace(0, 1, n_bins + 1)[1:-1], []
+    inner_edges, errors = width_edges(n_bins), []
     for scan in scans:
         gap = (scan.rank == 1) - scan.confidence
-        bins = np.searchsorted(inner_edges, scan.confidence, side="right")
+        bins = bin_index(scan.confidence, inner_edges)
         errors.append(np.abs(np.bincount(bins, weights=gap)).sum() / len(gap))
     return float(np.mean(errors))
 

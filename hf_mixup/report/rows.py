@@ -21,9 +21,11 @@ from hf_mixup.metrics.functional import (
     IGNORE_INDEX,
     FloatArray,
     IntArray,
+    bin_index,
     finite_float64,
     log_probabilities,
     to_float64,
+    width_edges,
 )
 
 Totals = Callable[[FloatArray], FloatArray]  # totals [..., K] -> score [...]
@@ -133,8 +135,7 @@ def _judged(log_probs: FloatArray, classes: IntArray, row: IntArray, rows: int) 
 
 def _sums(right: NDArray[Any], confidence: FloatArray, nll: FloatArray, row: IntArray, rows: int) -> FloatArray:
     """Add up items (tokens, say) by row: their number, correct ones, nll, and correct - confidence in each bin."""
-    edges = np.linspace(0, 1, DEFAULT_BINS + 1)[1:-1]
-    bins = np.searchsorted(edges, confidence, side="right")
+    bins = bin_index(confidence, width_edges(DEFAULT_BINS))
     columns = [np.bincount(row, values, minlength=rows) for values in (np.ones(len(row)), right, nll)]
     gaps = np.bincount(row * DEFAULT_BINS + bins, right - confidence, minlength=rows * DEFAULT_BINS)
     return np.concatenate([np.stack(columns, axis=1), gaps.reshape(rows, DEFAULT_BINS)], axis=1)

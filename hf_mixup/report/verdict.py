@@ -3,24 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from typing import Literal
 
 from hf_mixup.report.results import direction
 from hf_mixup.report.statistics import SIGNIFICANT, Difference
 
-REFITTED = "_temperature"
+AFTER = "_temperature"
+MARGIN = 0.01
+"""Scores that are shares, in [0, 1], are called equivalent where the whole interval lies closer to zero than this."""
+Claim = Literal["better", "worse", "equivalent", "perhaps better", "perhaps worse", "not distinguishable"]
 _WORDS = {
     **{"ece": "calibration", "nll": "likelihood", "mean_recall": "recall"},
     **{"f1_entity": "F1 of names", "f1_macro": "F1", "exact_match": "exact matches"},
     **{"mse": "squared error", "mae": "absolute error", "r2": "explained variance", "spearman": "rank correlation"},
 }
+_SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match")
 # Said of each method; the others stand in the tables. Of several that say the same, the first.
 _ASKED = (
     *("ece", "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match"),
     *("mse", "mae", "r2", "spearman"),
 )
-_PERHAPS = {1: "perhaps helps", -1: "perhaps hurts"}
-_UNCLEAR, _SAME = "unclear", "unchanged within noise"
+_ORDER: tuple[Claim, ...] = (
+    *("better", "worse", "perhaps better", "perhaps worse"),
+    *("equivalent", "not distinguishable"),
+)
+
+
+def claim(name: str, difference: Difference) -> Claim:
+    """Return what may be said of a score: the wider its interval, the less.
+
+    - "better", "worse": the 95 % interval excludes zero, and so does the test after correction for all comparisons;
+    - "equivalent": the whole interval lies within `MARGIN` of zero, of more than one seed; for shares alone, as other
+      scores have units of their own;
+    - "perhaps ...": the interval excludes zero, the test does not;
+    - "not distinguishable": all else.
+
+    >>> claim("accuracy", Difference(0.02, 0.01, 0.03, p=0.001, seeds=5, rows=400))
+    'better'
+    >>> claim("accuracy", Difference(0.001, -0.004, 0.006, p=0.7, seeds=5, rows=400))
+    'equivalent'
+    >>> claim("accuracy", Difference(0.001, -0.9, 0.9, p=0.99, seeds=5, rows=400))
+    'not distinguishable'
+    """
+    sure = judgement(name, difference)
+    if sure:
+        return "better" if sure > 0 else "worse"
+    if not difference.known:
+        return "not distinguishable"
+    shares = name.removesuffix(AFTER) in _SHARES
+    if shares and difference.seeds > 1 and max(-difference.low, difference.high) <= MARGIN:
+        return "equivalent"
+    alone = _beyond_zero(name, difference)
+    return {1: "perhaps better", -1: "perhaps worse"}.get(alone, "not distinguishable")  # type: ignore[return-value]
 
 
 def judgement(name: str, difference: Difference) -> int:
@@ -33,7 +67,11 @@ def judgement(name: str, difference: Difference) -> int:
     >>> judgement("nll", Difference(-0.2, -0.3, -0.1, p=0.2, seeds=5, rows=400))  # one of many comparisons
     0
     """
-    if not difference.known or difference.p >= SIGNIFICANT or difference.low <= 0 <= difference.high:
+    return _beyond_zero(name, difference) if difference.known and difference.p < SIGNIFICANT else 0
+
+
+def _beyond_zero(name: str, difference: Difference) -> int:
+    if difference.low <= 0 <= difference.high:
         return 0
     return direction(name) * (1 if difference.low > 0 else -1)
 
@@ -47,7 +85,7 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     >>> better = Difference(-0.1, -0.12, -0.08, p=0.001, seeds=5, rows=400)
     >>> same = Difference(0.002, -0.01, 0.014, p=0.7, seeds=5, rows=400)
     >>> verdict({"accuracy": same, "ece": better})
-    'helps calibration, accuracy unchanged within noise (-0.010 to +0.014; 5 seeds)'
+    'better calibration; not distinguishable with 5 seeds: accuracy (95 % interval -0.010 to +0.014)'
     """
     asked = [name for name in _ASKED if name in differences]
     if not asked:
@@ -55,40 +93,48 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     failed = max(differences[name].failed for name in asked)
     if failed:
         return f"not judged: {failed} of {differences[asked[0]].seeds} seeds failed or diverged, here or in the control"
-    if not any(differences[name].known for name in asked):
+    known = {name: differences[name] for name in asked if differences[name].known}
+    if not known:
         return "not judged: one run a method, and no scores by row to tell its noise from"
-    own = _clauses({name: differences[name] for name in asked if differences[name].known}, spelt=True)
-    refitted = {
-        name: differences[name + REFITTED]
+    text = _clauses(known)
+    after = {
+        name: differences[name + AFTER]
         for name in ("ece", "nll")
-        if name + REFITTED in differences and differences[name + REFITTED].known
+        if name + AFTER in differences and differences[name + AFTER].known
     }
-    after = f"; after a temperature refit {_clauses(refitted)}" if refitted else ""
-    # The interval of what is unchanged stands beside it, and with it how many seeds it speaks of.
-    text, scope = own + after, _scope({name: differences[name] for name in asked if differences[name].known})
-    return f"{text[:-1]}; {scope})" if text.endswith(")") else f"{text} ({scope})"
+    if after:
+        text += f"; after a temperature refit {_clauses(after)}"
+    seeds = next(iter(known.values())).seeds
+    scope = [f"{seeds} seeds"] if seeds > 1 and f"{seeds} seeds" not in text else []
+    told = {_WORDS.get(name, name): difference for name, difference in known.items()}
+    scope += _reservations(told | {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()})
+    return f"{text} ({'; '.join(scope)})" if scope else text
 
 
-def _clauses(differences: Mapping[str, Difference], spelt: bool = False) -> str:
-    told: dict[str, list[str]] = {word: [] for word in ("helps", "hurts", *_PERHAPS.values(), _UNCLEAR, _SAME)}
+def _clauses(differences: Mapping[str, Difference]) -> str:
+    seeds = next(iter(differences.values())).seeds
+    with_ = f"with {seeds} seed{'s' if seeds > 1 else ''}"
+    words: dict[Claim, str] = {
+        "equivalent": f"equivalent within ±{MARGIN:g} {with_}:",
+        "not distinguishable": f"not distinguishable {with_}:",
+    }
+    told: dict[Claim, list[str]] = {}
     for name, difference in differences.items():
-        told[_word(name, difference)].append(name)
+        told.setdefault(claim(name, difference), []).append(name)
     parts = []
-    for word, names in told.items():
-        if names and word in (_UNCLEAR, _SAME):
-            # How much noise there is, of the score that a model is chosen by; the tables have the others.
-            chosen = [name for name in names if name not in ("ece", "nll")] if spelt else []
-            range_ = f" ({_range(differences[chosen[0]], '' if len(names) == 1 else chosen[0])})" if chosen else ""
-            parts.append(f"{_listed(names)} {word}{range_}")
-        elif names:
-            doubt = " (not sure among so many comparisons)" if word in _PERHAPS.values() else ""
-            parts.append(f"{word} {_listed(names)}{doubt}")
-    return ", ".join(parts)
+    for word in sorted(told, key=_ORDER.index):
+        # Where nothing is claimed, the interval tells how much may hide there.
+        shown = [_WORDS.get(name, name) for name in told[word]]
+        if word not in ("better", "worse"):
+            shown = [f"{each} ({_range(differences[name])})" for each, name in zip(shown, told[word], strict=True)]
+        parts.append(f"{words.get(word, word)} {_listed(shown)}")
+        if word.startswith("perhaps"):
+            parts[-1] += ", which is not sure among so many comparisons"
+    return "; ".join(parts)
 
 
-def _range(difference: Difference, name: str) -> str:
-    low, high = (signed(value) for value in (difference.low, difference.high))
-    return f"{_WORDS.get(name, name)} {low} to {high}".strip()
+def _range(difference: Difference) -> str:
+    return f"95 % interval {signed(difference.low)} to {signed(difference.high)}"
 
 
 def signed(value: float) -> str:
@@ -100,29 +146,15 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
-def _word(name: str, difference: Difference) -> str:
-    sure = judgement(name, difference)
-    if sure:
-        return "helps" if sure > 0 else "hurts"
-    alone = judgement(name, replace(difference, p=0.0))  # what the interval says by itself
-    if alone:
-        return _PERHAPS[alone]
-    # Zero lies well inside the interval, or near its end.
-    return _SAME if abs(difference.estimate) <= (difference.high - difference.low) / 4 else _UNCLEAR
-
-
-def _listed(names: Sequence[str]) -> str:
-    words = [_WORDS.get(name, name) for name in names]
+def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _scope(known: Mapping[str, Difference]) -> str:
-    seeds = next(iter(known.values())).seeds
-    if seeds == 1:
-        return "one seed: of this training only"
+def _reservations(known: Mapping[str, Difference]) -> list[str]:
+    """Return what the intervals leave out, of scores by their words: other trainings, or other test rows."""
+    if next(iter(known.values())).seeds == 1:
+        return ["one seed: of this training only"]
     given = [name for name, difference in known.items() if not difference.rows]
     if not given:
-        return f"{seeds} seeds"
-    return f"{seeds} seeds; the test rows taken as given" + (
-        f" for {_listed(given)}" if len(given) < len(known) else ""
-    )
+        return []
+    return ["the test rows taken as given" + (f" for {_listed(given)}" if len(given) < len(known) else "")]

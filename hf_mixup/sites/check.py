@@ -1,8 +1,7 @@
-"""Trying, once, whether a model really mixes rows where a method enters it, and whether the loss is its own."""
+"""Trying, once, whether a model's loss is the one that is mixed, and whether a dual encoder mixes its pairs."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,70 +14,17 @@ from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.inputs import model_inputs
 from hf_mixup.sites.maps import hear_auxiliary, scored_parts
 from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import two_rows, undisturbed, visible_rows
+from hf_mixup.sites.rows import two_rows, undisturbed
 from hf_mixup.sites.towers import Towers, embeds_of, pair_logits_of, towers_of
 from hf_mixup.targets import MOVES, predicts_next, read_labels
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Method, Params
+    from hf_mixup.methods.base import Params
     from hf_mixup.methods.pairs import PairMethod
 
 TOLERANCE = 0.005  # of the difference between the two rows' outputs; a site that does nothing scores 1
 Apply = Callable[["Params"], dict[str, Any]]
 """Parameters of two rows -> the model inputs of the mixed rows, the model armed."""
-
-
-def check_exchange_once(model: nn.Module, method: Method, inputs: Mapping[str, Any]) -> None:
-    """Exchange two rows wherever a method may enter a model, at its first use there: lam = 0 must give the partner's.
-
-    All depths that may be drawn are tried together, so that several processes do the same whatever each has drawn.
-    Costs a forward pass over two rows in evaluation mode, and one more for each depth; random state and every module's
-    mode stay as they were. Of a method's default depths those that are not exact are left out from then on, with a
-    warning.
-
-    Raises:
-        RuntimeError: if the outputs are not those of the exchanged rows: something that reads the row's own ids or mask
-            (positions, a pooled last token) stayed behind.
-    """
-    checked = sites_of(model).checked
-    for each in method.choices():
-        new = [layer for layer in each.depths(model, inputs) if (each.name, layer) not in checked]
-        if not each.enters_model or not new:
-            continue
-        with undisturbed(model):
-            rows = visible_rows(inputs, model)
-            plain = logits_of(model(**rows))
-            errors = {layer: _error_at(model, each, rows, plain, layer) for layer in new}
-        leaks = [layer for layer, error in errors.items() if not error < TOLERANCE]
-        if leaks and (len(leaks) == len(new) or not each.chooses_depths):
-            _refuse_place(model, each, leaks[0], errors[leaks[0]])
-        if leaks:
-            sites_of(model).found["leaks"] = {*sites_of(model).found.get("leaks", ()), *leaks}
-            _warn_of(model, each, leaks, [layer for layer in new if layer not in leaks])
-        checked.update((each.name, layer) for layer in new if layer not in leaks)
-
-
-def _error_at(model: nn.Module, method: Method, rows: dict[str, Any], plain: Tensor, layer: int | None) -> float:
-    return exchange_error(model, rows, plain, lambda params: method.apply(model, rows, params, False), layer)
-
-
-def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any]) -> None:
-    warnings.warn(
-        f"method {method.name!r} mixes in {type(model).__name__} at depths {sorted(exact)} only: at its other default "
-        f"depths, {sorted(leaks)}, part of the model goes past the place where rows are mixed",
-        UserWarning,
-        stacklevel=2,
-    )
-
-
-def _refuse_place(model: nn.Module, method: Method, layer: int | None, error: float) -> None:
-    other = "manifold" if method.name == "embedding" else "embedding"
-    where = "" if layer is None else f" at depth {layer}"
-    raise RuntimeError(
-        f"{type(model).__name__} does not mix rightly with method {method.name!r}{where}: with lam = 0 its outputs "
-        f"miss the partner's by {error:.0%} of the rows' difference. Some part of it goes past the place where "
-        f"rows are mixed. Use another method, e.g. {other!r}" + (", or other layers" if layer is not None else "")
-    )
 
 
 def exchange_error(
@@ -101,50 +47,72 @@ def exchange_error(
     if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
         own = mask[[1, 0]].bool()[..., None]
         found, expected = found * own, expected * own
-    return _missed(model, found, expected)
+    return missed(model, found, expected, expected)
 
 
 def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
-    """Hold the loss that is going to be mixed against the model's own, on two rows, at the first batch.
+    """Hold the loss that is going to be mixed against the model's own, on two rows, at the first batch of a kind.
 
     A model without a loss of its own, or one that does not take these labels, is passed over.
 
     Raises:
-        RuntimeError: if they differ: the model adds or weighs something that mixing would leave out.
+        RuntimeError: if they differ: the model adds or weighs something that mixing would leave out, or its labels are
+            scored in other places than one for each label.
     """
-    if loss_is_checked(model):
+    if loss_is_checked(model, batch):
         return
+    read_labels(model, batch)  # what it refuses, it is to refuse in the batch's own numbers
     rows, config = two_rows(batch), getattr(model, "config", None)
     declared = getattr(config, "problem_type", None)
     with undisturbed(model):
         try:
             hear_auxiliary(model)
             outputs = model(**rows)
-            own, labels = outputs["loss"], read_labels(model, rows)
-            if labels.vocabulary and getattr(config, "is_encoder_decoder", False):
-                outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
-            ours = _mean_loss(model, rows, outputs)
-            if labels.vocabulary and not _close(own, ours):
-                MOVES[model] = not predicts_next(model)
-                ours = _mean_loss(model, rows, outputs)
+            own = outputs["loss"]
         except Exception:  # noqa: BLE001 - whatever a head without such a loss raises; the mixed loss will tell
-            own = ours = torch.tensor(torch.nan)
+            own = None
         finally:
             if config is not None and hasattr(config, "problem_type"):
                 config.problem_type = declared  # transformers writes it when it reads labels
-    if not _close(own, ours):
+        if isinstance(own, Tensor):
+            _compare_loss(model, rows, outputs, own)
+    sites_of(model).checked.add(_loss_key(batch))
+
+
+def loss_is_checked(model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    """Whether `check_loss_once` has passed this model, for batches of these entries."""
+    return _loss_key(batch) in sites_of(model).checked
+
+
+def _loss_key(batch: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
+    return "loss", frozenset(key for key, value in batch.items() if value is not None)
+
+
+def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> None:
+    """Compare a model's own loss on two rows with ours; learn on the way whether a language model moves its labels."""
+    labels = read_labels(model, rows)
+    try:
+        if labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
+        ours = _mean_loss(model, rows, outputs)
+        if labels.vocabulary and not _close(own, ours):
+            MOVES[model] = not predicts_next(model)
+            ours = _mean_loss(model, rows, outputs)
+    except (ValueError, IndexError, RuntimeError) as error:
         MOVES.pop(model, None)
         raise RuntimeError(
-            f"the loss of {type(model).__name__} on two rows is {float(own):.4g}, where the mean cross-entropy (or "
-            f"squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. Use class_weights or "
-            "label_smoothing of MixupConfig for these, or set self_check=False to train on the mixed loss all the same"
+            f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. It cannot be "
+            "mixed: train it without mixing (prob=0)"
+        ) from error
+    if not _close(own, ours):
+        MOVES.pop(model, None)
+        weighed = "Use class_weights or label_smoothing of MixupConfig for these, or set"
+        raise RuntimeError(
+            f"the loss of {type(model).__name__} on two rows is {float(own.mean()):.4g}, where the mean cross-entropy "
+            f"(or squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. "
+            f"{weighed if labels.kind == 'single_label_classification' else 'Set'} self_check=False to train on the "
+            "mixed loss all the same"
         )
-    sites_of(model).checked.add("loss")
-
-
-def loss_is_checked(model: nn.Module) -> bool:
-    """Whether `check_loss_once` has passed this model."""
-    return "loss" in sites_of(model).checked
 
 
 def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tensor:
@@ -158,19 +126,22 @@ def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tenso
 
 
 def _close(own: Tensor, ours: Tensor) -> bool:
-    """Whether two losses are one, or no numbers (as without any label)."""
-    finite = bool(torch.isfinite(own).all() & torch.isfinite(ours))
-    return not finite or abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
+    """Whether two losses are one; without any label both are no number."""
+    if own.numel() != 1:
+        return False
+    if not bool(torch.isfinite(own).all()) or not bool(torch.isfinite(ours)):
+        return bool(own.isnan().all() and ours.isnan())
+    return abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
 
 
-def _missed(model: nn.Module, found: Tensor, expected: Tensor) -> float:
-    """Return how far two rows are from the expected ones, as a share of the difference between those."""
-    missed = (found - expected).abs().max()
+def missed(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
+    """Return how far something is from what is expected, as a share of the difference between two rows."""
+    far = (found - expected).abs().max()
     # Rounding alone must not refuse a model whose two rows happen to score alike.
     low = hasattr(model, "_original_forward") or next(model.parameters()).dtype not in (torch.float32, torch.float64)
     rounding = expected.abs().max() * (0.05 if low else 1e-5)
-    difference = (expected[0] - expected[1]).abs().max()
-    return float((missed - rounding).clamp(min=0) / difference.clamp(min=1e-12))
+    difference = (two[0] - two[1]).abs().max()
+    return float((far - rounding).clamp(min=0) / difference.clamp(min=1e-12))
 
 
 def look_at_towers(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Towers, Mapping[str, Any]]:
@@ -194,7 +165,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
         RuntimeError: if they are not: a part of the tower reads the row's own ids or length.
     """
     checked = sites_of(model).checked
-    key = (method.name, (method.image_mix, method.text_mix, method.config.side))
+    key = (method.name, (method.image_mix, method.text_mix, method.config.side), frozenset(inputs))
     if key in checked:
         return
     rows = _two_pairs(inputs)
@@ -223,10 +194,10 @@ def _check_pair_end(
     sites_of(model).forget()
     image, text = (side and lam == 0 for side in (method.mixes_image, method.mixes_text))
     for name, found, expected in _exchanged(mixed, plain, image, text):
-        missed = _missed(model, found, expected)
-        if not missed < TOLERANCE:
+        far = missed(model, found, expected, expected)
+        if not far < TOLERANCE:
             raise RuntimeError(
-                f"{where}: {name} are not mixed rightly: at lam = {lam:g} what it makes of them is off by {missed:.0%} "
+                f"{where}: {name} are not mixed rightly: at lam = {lam:g} what it makes of them is off by {far:.0%} "
                 "of the rows' difference. Use text_mix='late' and image_mix='blend'"
             )
 

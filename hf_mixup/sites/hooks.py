@@ -47,6 +47,11 @@ class Site:
     def forget(self) -> None:
         self.on, self.partner, self.weight = False, None, None
 
+    @property
+    def missed(self) -> bool:
+        """Whether no pass has come through since it was armed."""
+        return self.calls == 0
+
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Blend what a module returns (a forward hook)."""
         return self._blend_nested(output, module) if self._blends_now() else None
@@ -55,10 +60,7 @@ class Site:
         """Blend the hidden states that a module is given (a forward pre-hook)."""
         if not self._blends_now():
             return None
-        if args:
-            return (self._blend_nested(args[0], module), *args[1:]), kwargs
-        name = next(key for key, value in kwargs.items() if isinstance(value, Tensor) and value.is_floating_point())
-        return args, {**kwargs, name: self._blend_nested(kwargs[name], module)}
+        return change_given(args, kwargs, lambda states: self._blend_nested(states, module))
 
     def _blends_now(self) -> bool:
         if self.on:
@@ -97,6 +99,16 @@ class Site:
                 f"{type(module).__name__} runs several times in one forward pass, and mixing at each of them would be "
                 "wrong. Use method='embedding', or 'mixup' on float inputs."
             )
+
+
+def change_given(
+    args: tuple[Any, ...], kwargs: dict[str, Any], change: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a module is given, with its hidden states changed: the first argument, or the first float by name."""
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = next(key for key, value in kwargs.items() if isinstance(value, Tensor) and value.is_floating_point())
+    return args, {**kwargs, name: change(kwargs[name])}
 
 
 def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, axis: int = 0) -> Tensor:

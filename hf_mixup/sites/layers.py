@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,30 +58,48 @@ class Stack:
 
 
 class BlockSite(Site):
-    """The input or the output of a block, blended at one of its calls."""
+    """The input or the output of a block, blended at one of its calls.
+
+    A compiled model is not to be traced anew for each depth that is drawn, of which there may be more than
+    torch.compile keeps traces of. It blends at all depths that may be drawn, by a weight that is 1 except at the drawn
+    one: a tensor, which no trace depends on. An uncompiled model blends at the drawn depth alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.number, self.once = 0, True
-        self.axes: tuple[int | None, ...] = ()
+        self.here, self.number, self.once = True, 0, True
+        self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
 
-    def take(
-        self, block: Block, axes: tuple[int | None, ...], params: Params, mixing: Mixing | None = None
-    ) -> BlockSite:
-        """Make the next forward pass blend at this call, along these axes."""
+    def start(self, params: Params, mixing: Mixing | None = None) -> BlockSite:
+        """Begin anew for the next forward pass."""
         self.arm(params.partner, params.lam, mixing)
-        self.number, self.once, self.axes = block.number, block.once, axes
+        self.here, self.plan = False, {}
         return self
+
+    def take(self, block: Block, axes: tuple[int | None, ...], weight: Tensor, drawn: bool) -> None:
+        """Make the next forward pass blend at this call, along these axes; only a compiled one if it was not drawn."""
+        self.once = block.once
+        self.plan[0 if block.once else block.number] = weight, axes
+        if drawn:
+            self.here, self.number = True, block.number
+
+    @property
+    def missed(self) -> bool:
+        return self.here and super().missed
+
+    def _blends_now(self) -> bool:
+        return (torch.compiler.is_compiling() or self.here) and super()._blends_now()
 
     def _blend_nested(self, states: Any, module: nn.Module) -> Any:
         number, self.calls = self.calls, self.calls + 1
-        if number != self.number and not self.once:
+        if not torch.compiler.is_compiling() and number != self.number and not self.once:
             return states
-        axes = iter(self.axes)
+        weight, planned = self.plan.get(0 if self.once else number, (None, ()))
+        axes = iter(planned)
 
         def blend(each: Tensor) -> Tensor:
             axis = next(axes, None)
-            return each if axis is None else self.mixing(each, self.partner, self.weight, axis)
+            return each if axis is None else self.mixing(each, self.partner, weight, axis)
 
         return map_tensors(states, blend)
 
@@ -152,6 +170,7 @@ def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
     calls = watch_rows(model, rows, [module for modules in lists.values() for module in modules])
     runs = [run for name, modules in lists.items() if (run := _run(name, modules, calls)) is not None]
     runs = [run for run in runs if run.blocks[0].given is not None] or runs  # tables in a list are no blocks
+    runs = runs or _inner_runs(model, rows, lists)
     if not runs:
         raise ValueError(
             f"{type(model).__name__} has no stack of repeated blocks: mix at its inputs or embeddings, or name modules"
@@ -162,6 +181,18 @@ def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not decoders or not encoders:
         return _first_exact(model, rows, [Stack(tuple(run.blocks), None, droppers) for run in _by_size(runs)])
     return Stack(tuple(_main(encoders).blocks), _main(decoders).blocks[0], droppers)
+
+
+def _inner_runs(model: nn.Module, rows: dict[str, Any], lists: dict[str, list[nn.Module]]) -> list[_Run]:
+    """Return the runs of what ends each block, for blocks that a model runs by `forward`, past all hooks on them.
+
+    What enters the first of them is not what enters the block: there is no depth 0.
+    """
+    ends = {name: [[*module.children()][-1] for module in modules if any(True for _ in module.children())]
+            for name, modules in lists.items()}  # fmt: skip
+    calls = watch_rows(model, rows, [module for modules in ends.values() for module in modules])
+    found = [run for name, modules in ends.items() if (run := _run(name, modules, calls)) is not None]
+    return [replace(run, blocks=[replace(block, given=None) for block in run.blocks]) for run in found]
 
 
 def _run(name: str, modules: list[nn.Module], calls: list[tuple[Call, Call]]) -> _Run | None:
@@ -275,11 +306,18 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
     return sorted(depths)
 
 
-def arm_layer(model: nn.Module, stack: Stack, params: Params, mixing: Mixing | None = None) -> None:
+def arm_layer(
+    model: nn.Module,
+    stack: Stack,
+    params: Params,
+    mixing: Mixing | None = None,
+    depths: Sequence[int | None] = (),
+) -> None:
     """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
 
     Args:
         mixing: how states are mixed, if not row by row with `blend_states`.
+        depths: all that may be drawn, for a compiled model, see `BlockSite`.
 
     Raises:
         ValueError: if the states that enter the first block were not found.
@@ -287,23 +325,31 @@ def arm_layer(model: nn.Module, stack: Stack, params: Params, mixing: Mixing | N
     if params.layer is None:
         raise ValueError(f"method {params.method!r} drew no layer")
     sites = sites_of(model)
+    places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
     if params.layer == 0:
-        sites.arm(_before(model, stack.blocks[0], params, mixing))
-    else:
-        block = stack.blocks[params.layer - 1]
-        sites.arm(sites.after(block.module, BlockSite).take(block, block.axes, params, mixing))
+        places.append((*_before(model, stack.blocks[0]), True))
+    elif 0 in depths and stack.blocks[0].given is not None:
+        places.append((*_before(model, stack.blocks[0]), False))
+    for depth in sorted({each for each in (*depths, params.layer) if each}):
+        block = stack.blocks[depth - 1]
+        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == params.layer))
     if stack.decoder is not None:
-        sites.arm(_before(model, stack.decoder, params, mixing))
+        places.append((*_before(model, stack.decoder), True))
+    for site in dict.fromkeys(site for site, *_ in places):
+        sites.arm(site.start(params, mixing))
+    for site, block, axes, drawn in places:
+        # A tensor for each: a trace also depends on which of its tensors are the same one.
+        site.take(block, axes, params.lam.clone() if drawn else torch.ones_like(params.lam), drawn)
     _keep_layers(sites, stack)
 
 
-def _before(model: nn.Module, block: Block, params: Params, mixing: Mixing | None) -> Site:
+def _before(model: nn.Module, block: Block) -> tuple[BlockSite, Block, tuple[int | None, ...]]:
     if block.given is None:
         raise ValueError(
             f"{type(model).__name__}: what enters its first block ({type(block.module).__name__}) are no hidden states "
             "by row: name other layers"
         )
-    return sites_of(model).before(block.module, BlockSite).take(block, (block.given,), params, mixing)
+    return sites_of(model).before(block.module, BlockSite), block, (block.given,)
 
 
 def _keep_layers(sites: ModelSites, stack: Stack) -> None:

@@ -8,7 +8,7 @@ helps, rows of different length are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hf_mixup.methods.base import Params
 
 Ends = Literal["own", "left", "left, counted", "equal"]
+UNLIKE = (AssertionError, ValueError, IndexError, RuntimeError)
+"""What a model raises that asks more of a row than its length: as many separators, the places of an image, ..."""
 IDS: tuple[Ids, ...] = ("own", "longer")
 
 
@@ -66,7 +68,7 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
             return None
         try:
             plain = logits_of(model(**rows))
-        except (AssertionError, ValueError):  # it asks more of a row than its length: as many separators, ...
+        except UNLIKE:
             return "equal"
         for ids in IDS[:1] if choices else IDS:
             if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
@@ -81,8 +83,13 @@ def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
     return None if mask is None or torch.equal(mask[0], mask[1]) else rows
 
 
-def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params) -> dict[str, Any]:
+def mix_layer(
+    model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params, depths: Sequence[int | None] = ()
+) -> dict[str, Any]:
     """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
+
+    Args:
+        depths: all that may be drawn, see `arm_layer`.
 
     Raises:
         ValueError: for rows of different length in a model that no policy fits.
@@ -93,7 +100,7 @@ def mix_layer(model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: 
     policy: Ends = sites.found[key]
     if policy == "equal":
         refuse_ragged(model, batch)
-    arm_layer(model, stack, params)
+    arm_layer(model, stack, params, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
@@ -107,7 +114,7 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             return "own"
         try:
             plain = logits_of(model(**rows))
-        except (AssertionError, ValueError):
+        except UNLIKE:
             return "equal"
         if plain.dim() > 2:  # one target a token: places meet
             return "own"
@@ -120,6 +127,8 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             sites_of(model).forget()
         if not torch.equal(scores[0], scores[1]):
             return "own"
+        if torch.equal(logits_of(model(**{**rows, "input_ids": _other_end(rows)}))[0], plain[0]):
+            return "own"  # the long row does not see its end either: as with MRA, whose attention is 0 on a CPU
         if rows["attention_mask"].dim() != 2:  # such a mask cannot be moved along
             return "equal"
         if _same(logits_of(model(**padded_left(rows))), plain):

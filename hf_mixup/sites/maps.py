@@ -23,7 +23,8 @@ def scored_parts(model: nn.Module, outputs: Any, labels: Labels) -> list[tuple[T
     """
     logits = logits_of(outputs)
     if not labels.pixels:
-        return [(logits, 1.0)]
+        alone = logits.dim() == labels.values.dim() + 2 and logits.shape[1] == 1  # a place of its own for one label
+        return [(logits[:, 0] if alone else logits, 1.0)]
     parts = [(at_pixels(model, logits, labels.values), 1.0)]
     head = _auxiliary_head(model)
     if head is None:

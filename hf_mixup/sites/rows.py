@@ -35,7 +35,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def two_rows(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first two rows of a batch; one row is doubled."""
     rows = count_rows(inputs)
-    return _pick(inputs, rows, torch.tensor([0, min(1, rows - 1)]))
+    return pick(inputs, rows, torch.tensor([0, min(1, rows - 1)]))
 
 
 def count_rows(inputs: Mapping[str, Any]) -> int:
@@ -139,7 +139,8 @@ def _by_row(value: Any, count: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == count
 
 
-def _pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:
+def pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]:
+    """Return two of a batch's `rows` rows; what goes with none of them stays as it is."""
     return {
         key: value[which.to(value.device)]
         if isinstance(value, Tensor) and value.dim() and len(value) == rows and key not in OF_NO_ROW
@@ -153,23 +154,27 @@ def _pick(inputs: Mapping[str, Any], rows: int, which: Tensor) -> dict[str, Any]
 def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return two rows of equal length with other tokens in each.
 
-    The longest row of the batch, and the same with its tokens replaced by those of the next row, as often as they are
-    needed; what stands at its ends, and equals that, stays: some heads look for such tokens.
+    The longest row of the batch, and the same with its tokens replaced by those of another row, as often as they are
+    needed; what stands at its ends, and equals that, stays: some heads look for such tokens. So do the tokens that the
+    model's configuration names: places that it fills with an image, say.
     """
     ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    which = telling_rows(inputs)
     if not isinstance(ids, Tensor):
-        rows = two_rows(inputs)
+        rows = pick(inputs, count_rows(inputs), which)
         if isinstance(mask, Tensor):
             rows["attention_mask"] = torch.ones_like(rows["attention_mask"])
         return rows
     masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
     count, length = len(ids), ids.shape[-1]
-    first = int(inputs["attention_mask"].flatten(1).sum(-1).argmax()) if masked else 0
-    rows = _pick(inputs, count, torch.tensor([first, first]))
-    others = _pick(inputs, count, torch.tensor([first, (first + 1) % count]))
-    if not len(_inner_places(others, 1, masked)):
-        others = _pick(inputs, count, torch.tensor([first, first]))
-    inner, source = _replaced(others, masked)
+    rows = pick(inputs, count, which[[0, 0]])
+    others = pick(inputs, count, which)
+    fixed = _named_tokens(model, ids)
+    if not len(_inner_places(others, 0, masked, fixed)):
+        fixed = fixed[:0]
+    if not len(_inner_places(others, 1, masked, fixed)):
+        others = pick(inputs, count, which[[0, 0]])
+    inner, source = _replaced(others, masked, fixed)
     for key, value in rows.items():
         if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key or "position" in key:
             continue  # positions belong to the places, whatever token stands there
@@ -181,22 +186,52 @@ def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     return rows
 
 
-def _replaced(rows: Mapping[str, Any], masked: bool) -> tuple[Tensor, Tensor]:
+def telling_rows(inputs: Mapping[str, Any]) -> Tensor:
+    """Return the numbers of two rows to try a model on, long [2]: the longest, and one that differs from it in most.
+
+    >>> telling_rows({"input_ids": torch.tensor([[1, 2], [1, 2], [1, 3]]), "x": torch.rand(3, 2)})
+    tensor([0, 2])
+    """
+    count, mask = count_rows(inputs), inputs.get("attention_mask")
+    counts = isinstance(mask, Tensor) and len(mask) == count and isinstance(inputs.get("input_ids"), Tensor)
+    first = int(mask.flatten(1).sum(-1).argmax()) if counts else 0  # type: ignore[union-attr]
+    differs = torch.zeros(count, dtype=torch.long)
+    for key, value in inputs.items():
+        if isinstance(value, Tensor) and _by_row(value, count) and "mask" not in key:
+            differs += (value != value[first]).reshape(count, -1).any(-1).cpu()
+    following = (first + 1 + torch.arange(max(count - 1, 1))) % count  # of equal ones the next
+    return torch.tensor([first, int(following[differs[following].argmax()])])
+
+
+def _named_tokens(model: nn.Module, ids: Tensor) -> Tensor:
+    """Return the tokens that a model's configuration names: the places of images, ends of text, padding."""
+    config = getattr(model, "config", None)
+    parts = [part for part in (config, getattr(config, "text_config", None)) if part is not None]
+    named = [
+        value
+        for part in parts
+        for key, value in (part if isinstance(part, Mapping) else vars(part)).items()
+        if key.endswith(("_token_id", "_token_index")) and isinstance(value, int)
+    ]
+    return torch.tensor(sorted(set(named)), dtype=ids.dtype, device=ids.device)
+
+
+def _replaced(rows: Mapping[str, Any], masked: bool, fixed: Tensor) -> tuple[Tensor, Tensor]:
     """Return which places of the first row are given other tokens, and the places that those have in the second."""
-    inner = [_inner_places(rows, row, masked) for row in (0, 1)]
+    inner = [_inner_places(rows, row, masked, fixed) for row in (0, 1)]
     if torch.equal(rows["input_ids"][0], rows["input_ids"][1]):
         return inner[0], inner[0].flip(0)  # no other row: the same tokens backwards
     return inner[0], inner[1][torch.arange(len(inner[0]), device=inner[0].device) % len(inner[1])]
 
 
-def _inner_places(rows: Mapping[str, Any], row: int, masked: bool) -> Tensor:
+def _inner_places(rows: Mapping[str, Any], row: int, masked: bool, fixed: Tensor) -> Tensor:
     """Return the places where a row (each of its choices) has a token other than the first, the last and their like."""
     length = rows["input_ids"].shape[-1]
     ids = rows["input_ids"][row].reshape(-1, length)
     mask = rows["attention_mask"][row].reshape(-1, length).bool() if masked else torch.ones_like(ids, dtype=torch.bool)
     places = torch.arange(length, device=ids.device)
     first, last = places.where(mask, length - 1).amin(-1), places.where(mask, 0).amax(-1)
-    ends = torch.cat([ids.gather(1, at[:, None]) for at in (first, last)])
+    ends = torch.cat([fixed, *(ids.gather(1, at[:, None])[:, 0] for at in (first, last))])
     return (mask & ~torch.isin(ids, ends)).all(0).nonzero().flatten()
 
 
@@ -218,8 +253,12 @@ def ragged_rows(inputs: Mapping[str, Any], model: nn.Module, left: bool) -> dict
     places = seen[0].nonzero().flatten()
     if len(places) < 4:
         return None
-    whole, half = len(places), (len(places) + 1) // 2
-    kept = torch.cat([places[: half - 1], places[-1:]])  # the last token may be one that a head looks for
+    fixed = _named_tokens(model, ids)  # the places of an image are as many as before
+    gone_first = _inner_places({**rows, MASK: seen}, 0, True, fixed)[-(len(places) // 2) :]
+    if not len(gone_first):
+        return None
+    kept = places[~torch.isin(places, gone_first)]
+    whole, half = len(places), len(kept)
     at = places[whole - half :] if left else places[:half]
     gone = torch.ones_like(seen[0], dtype=torch.bool)
     gone[at] = False

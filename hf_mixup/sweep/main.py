@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.compare.plan import Run, Setting
 from hf_mixup.compare.runs import determinants, run_args
-from hf_mixup.compare.store import Finished, key_of, load_run, run_folder
+from hf_mixup.compare.store import Finished, key_of, load_run, remove_dead_parts, run_folder
 from hf_mixup.compare.training import Failed, StopRun, train_one
 from hf_mixup.compare.variants import Variant, parse_variants
 from hf_mixup.config import MixupConfig, refuse_unshared
@@ -27,7 +27,7 @@ from hf_mixup.sweep.output import Swept, Trial, write_output
 from hf_mixup.sweep.study import done, next_trial, open_study, suggested
 from hf_mixup.sweep.watch import PruneCallback
 from hf_mixup.tasks.arguments import PAIRS, TaskArguments
-from hf_mixup.tasks.prepare import Prepared, check_mixing, prepare
+from hf_mixup.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.tasks.quiet import quiet
 from hf_mixup.tasks.settings import settings_of
 
@@ -67,6 +67,7 @@ def sweep(
     settings = settings_of(task, mixup, args) | {"sweep": _decisive(arguments)}
     study = open_study(output, metric, {key: value for key, value in settings.items() if key != "output_dir"})
     write_text(output / MARKER, json.dumps(asdict(arguments), indent=2) + "\n")
+    remove_dead_parts(output)
     swept = _Sweep(arguments, Setting("", 1.0, None, task, prepared), mixup, args, metric, study).run()
     write_output(output, swept, args, command, settings)
     return swept
@@ -104,6 +105,7 @@ def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
 def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prepared) -> None:
     """Refuse a method or layers that do not fit before the first run."""
     with quiet():
+        check_readable(prepared)
         model = prepared.build_model()
         for method in arguments.methods or [mixup.method]:
             own = mixup.for_method(method)

@@ -20,6 +20,7 @@ from hf_mixup.report._canvas import INK, PALETTE, drawable, new_figure, save_png
 from hf_mixup.report.environment import hardware, versions
 from hf_mixup.report.page import Cell, Code, Picture, Section, Table, Text, write_page
 from hf_mixup.report.results import direction
+from hf_mixup.report.statistics import LEVEL
 from hf_mixup.tasks.settings import settings_of
 
 Metrics = Mapping[str, float | None]
@@ -62,21 +63,32 @@ class Swept:
         found = np.array([math.nan if value is None else value for value in values])
         return float(found.mean()), float(found.std(ddof=1))
 
+    def expected(self, name: str) -> tuple[float, float]:
+        """The interval that holds one more run of plain training with a probability of 95 %; NaN where one diverged.
+
+        By Student's t, as the deviation itself is known from a few seeds alone.
+        """
+        from scipy import stats
+
+        (mean, deviation), seeds = self.band(name), len(self.controls)
+        reach = stats.t.ppf((1 + LEVEL) / 2, seeds - 1) * deviation * math.sqrt(1 + 1 / seeds)
+        return mean - reach, mean + reach
+
     @property
     def said(self) -> str:
-        """What the best trial means, never surer than the noise."""
-        mean, deviation = self.band(self.metric)
-        gain = direction(self.metric) * ((self.best.value or 0.0) - mean)
-        start = f"{self.best.label} is the best of {len(self.trials)} trials: validation {self.metric} "
-        start += f"{self.best.value:.3f}"
-        noise = f"plain training {mean:.3f} ± {deviation:.3f} over {len(self.controls)} seeds"
-        if not math.isfinite(gain):
-            return f"{start}; {noise}: nothing to compare it with"
-        if gain <= 2 * deviation:
-            return f"{start}, within the noise of {noise}: there is no sign that mixing helps here"
-        return (
-            f"{start}, beyond two standard deviations of {noise}; the best of many flatters: compare it on more seeds"
-        )
+        """What the best trial means, never surer than the noise of plain training."""
+        (mean, _), (low, high) = self.band(self.metric), self.expected(self.metric)
+        value = self.best.value or 0.0
+        start = f"{self.best.label} is the best of {len(self.trials)} trials: validation {self.metric} {value:.3f}"
+        plain = f"plain training ({mean:.3f})"
+        if not math.isfinite(mean):
+            return f"{start}; {plain} with {len(self.controls)} seeds: nothing to compare it with"
+        noise = f"with {len(self.controls)} seeds of it (95 % interval of one more {low:.3f} to {high:.3f})"
+        if low <= value <= high:
+            return f"{start}, not distinguishable from {plain} {noise}"
+        if direction(self.metric) * (value - mean) < 0:
+            return f"{start}, worse than {plain} {noise}"
+        return f"{start}, better than {plain} {noise}; the best of many flatters: compare it on more seeds"
 
 
 def write_output(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Audio, Dataset, DatasetDict, Image, List, Value, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
 
 from hf_mixup.data import load_emoji, load_instruments
 from hf_mixup.errors import did_you_mean
+from hf_mixup.files import NoSpaceError, is_disk_full
 from hf_mixup.pairs import check_caption
 from hf_mixup.tasks import emoji
 from hf_mixup.tasks.arguments import (
@@ -31,6 +33,9 @@ from hf_mixup.tasks.arguments import (
     VIDEO,
     TaskArguments,
 )
+from hf_mixup.tasks.checks import check_labels, check_media, check_texts
+from hf_mixup.tasks.dividing import divided
+from hf_mixup.tasks.faults import check_utf8, data_files, first_fault, source_of
 from hf_mixup.tasks.labels import checked_numbers, encoded_classes, encoded_tags, few_per_class, with_label_noise
 from hf_mixup.tasks.paths import BUILDERS, check_dataset
 
@@ -62,6 +67,7 @@ _BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
 }
 _SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
 _STRINGS = ("string", "large_string")
+_UNREADABLE = (DatasetsError, ValueError, OSError, StopIteration)  # what datasets raises over a broken file
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
 
 
@@ -100,17 +106,17 @@ def load_splits(task: TaskArguments) -> Splits:
         _check_columns(rows, task)
     validation, tests = _split_names(data, task)
     used = dict.fromkeys(name for name in (task.train_split, validation, *tests) if name is not None)
+    for split in used:
+        _check_rows(data[split], split, task)
     # Before any rows are drawn, so that errors count rows as the user does.
     parts = {split: _INPUTS[task.task](data[split], split, task) for split in used}
-    if validation is None:
-        parts[task.train_split], drawn = _divided(parts[task.train_split], task)
-    else:
-        drawn = parts[validation]
-    parts = {"train": parts[task.train_split], "validation": drawn, **{test: parts[test] for test in tests}}
     names: list[str] = []
     if task.task in _LABELS:
         parts, names = _LABELS[task.task](parts, task)
-    train = _at_most(parts.pop("train"), task.max_train_samples)
+    train = parts[task.train_split]
+    train, drawn = divided(train, task) if validation is None else (train, parts[validation])
+    parts = {"validation": drawn, **{test: parts[test] for test in tests}}
+    train = _at_most(train, task.max_train_samples)
     if task.few_shot:
         train = few_per_class(train, task.few_shot, task.few_shot_seed, task, names)
     if task.label_noise:
@@ -119,25 +125,51 @@ def load_splits(task: TaskArguments) -> Splits:
     return Splits(train, parts.pop("validation"), parts, names)
 
 
+def _check_rows(rows: Dataset, split: str, task: TaskArguments) -> None:
+    if not len(rows):
+        raise ValueError(f"{source_of(task.dataset, split)} has no rows: fill it, or name other splits")
+    if task.task in _LABELS:
+        check_labels(rows, split, task)
+
+
 def load_raw(task: TaskArguments) -> DatasetDict:
     """Load the data set as it is.
 
     Raises:
         FileNotFoundError: for a file or folder that is not there.
-        ValueError: for a file of a format that is not read.
+        ValueError: for a file of a format that is not read, or that is broken, naming the place in it.
+        NoSpaceError: if there is no room to prepare it.
     """
     bundled = _BUNDLED_AS.get((task.dataset, task.task))
     if bundled is not None:
         return bundled()
     check_dataset(task.dataset)
+    files = data_files(Path(task.dataset))
+    for file in files:
+        if file.suffix != ".parquet":
+            check_utf8(file)
+    try:
+        data = _load(task)
+    except _UNREADABLE as error:
+        root = error.__cause__ or error
+        if isinstance(root, Exception) and is_disk_full(root):
+            raise NoSpaceError(f"no space to prepare the data set {task.dataset}: {root}") from error
+        fault = first_fault(files)
+        if fault is None and (
+            isinstance(error, FileNotFoundError) or not (files or isinstance(error, (DatasetsError, StopIteration)))
+        ):
+            raise
+        raise ValueError(fault or f"the data set {task.dataset} cannot be read: {root}") from error
+    return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})
+
+
+def _load(task: TaskArguments) -> Any:
     path = Path(task.dataset)
     if path.is_dir():
-        data = _from_folder(path, task)
-    elif path.is_file():
-        data = load_dataset(BUILDERS[path.suffix], data_files=str(path))
-    else:
-        data = load_dataset(task.dataset, task.dataset_config)
-    return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})
+        return _from_folder(path, task)
+    if path.is_file():
+        return load_dataset(BUILDERS[path.suffix], data_files=str(path))
+    return load_dataset(task.dataset, task.dataset_config)
 
 
 def _from_folder(path: Path, task: TaskArguments) -> Any:
@@ -192,30 +224,28 @@ def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, li
     return task.validation_split or ("validation" if "validation" in data else None), tests
 
 
-def _divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
-    if len(train) < 2:
-        raise ValueError(f"split {task.train_split!r} has {len(train)} rows: too few to validate on a part of them")
-    parts = train.train_test_split(test_size=task.validation_share, seed=_SUBSET_SEED)
-    return parts["train"], parts["test"]
-
-
 def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     """Return the rows with pictures decoded as such."""
     column = task.image_column
-    return _with_files(rows, split, task, column, "picture", "image").cast_column(column, Image(mode="RGB"))
+    rows = _with_files(rows, split, task, column, "image")
+    if isinstance(rows.features[column], Image):
+        check_media(rows, split, task, "image", column)
+    return rows.cast_column(column, Image(mode="RGB"))
 
 
 def _sounds(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     """Return the rows with sounds as files, which are decoded where their features are extracted."""
     column = task.audio_column
-    rows = _with_files(rows, split, task, column, "sound", "audio")
+    rows = _with_files(rows, split, task, column, "audio")
     feature: Any = rows.features[column]
     if not isinstance(feature, Audio) and getattr(feature, "dtype", None) not in _STRINGS:
         raise ValueError(f"audio column {column!r} holds {feature}, expected sounds, or texts that name files")
+    if isinstance(feature, Audio):
+        check_media(rows, split, task, "audio", column)
     return rows.cast_column(column, Audio(decode=False))
 
 
-def _with_files(rows: Dataset, split: str, task: TaskArguments, column: str, kind: str, setting: str) -> Dataset:
+def _with_files(rows: Dataset, split: str, task: TaskArguments, column: str, setting: str) -> Dataset:
     """Return the rows; where texts name files, their paths count from the folder of the file that names them."""
     folder, feature = Path(task.dataset), rows.features[column]
     if getattr(feature, "dtype", None) not in _STRINGS:
@@ -224,13 +254,14 @@ def _with_files(rows: Dataset, split: str, task: TaskArguments, column: str, kin
     paths = [value and str(folder / value) for value in rows[column]]
     for row, path in enumerate(paths):
         if not path or not Path(path).is_file():
-            found = f"no such {kind}: {path}" if path else f"it names no {kind}"
-            raise ValueError(f"split {split!r}, row {row}: {found}: mend {setting} column {column!r} or drop the row")
+            found = f"no such file: {path}" if path else "it names no file"
+            source = source_of(task.dataset, split)
+            raise ValueError(f"{source}, row {row}: {found}: mend {setting} column {column!r} or drop the row")
     return rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
 
 
 def _texts(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    _refuse_all_but_texts(rows.features[task.text_column], "text", task.text_column)
+    _check_texts(rows, split, task, "text", task.text_column)
     return rows
 
 
@@ -238,26 +269,28 @@ def _words(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     feature: Any = rows.features[task.text_column]
     if not isinstance(feature, List) or getattr(feature.feature, "dtype", None) not in _STRINGS:
         raise ValueError(f"text column {task.text_column!r} holds {feature}, expected a list of words a row")
+    check_texts(rows, split, task, "text", task.text_column)
     return rows
 
 
 def _written(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     for setting, column in task.columns.items():
-        _refuse_all_but_texts(rows.features[column], setting, column)
-        if None in rows.unique(column):
-            row = rows[column][:].index(None)
-            raise ValueError(f"split {split!r}, row {row}: no text in {setting} column {column!r}; drop the row")
+        _check_texts(rows, split, task, setting, column)
     return rows
 
 
-def _refuse_all_but_texts(feature: Any, setting: str, column: str) -> None:
+def _check_texts(rows: Dataset, split: str, task: TaskArguments, setting: str, column: str) -> None:
+    feature: Any = rows.features[column]
+    if not isinstance(feature, Value) or feature.dtype in _STRINGS:
+        check_texts(rows, split, task, setting, column)
     if getattr(feature, "dtype", None) not in _STRINGS:
         raise ValueError(f"{setting} column {column!r} holds {feature}, expected texts")
 
 
 def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    source = source_of(task.dataset, split)
     for row, caption in enumerate(rows[task.caption_column]):
-        check_caption(caption, f"split {split!r}, row {row}", task.caption_column)
+        check_caption(caption, f"{source}, row {row}", task.caption_column)
     return _pictures(rows, split, task)
 
 

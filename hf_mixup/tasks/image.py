@@ -99,7 +99,9 @@ class PixelRows(KeptRows):
             picture = row.pop(self.image_column) or {}
             columns = {"file": picture.get("path"), **row}
             known = {name: value for name, value in columns.items() if isinstance(value, (int, str))}
-            as_picture(picture if any(picture.values()) else None, f"the row {known}")
+            as_picture(
+                picture if any(picture.values()) else None, f"image column {self.image_column!r}, the row {known}"
+            )
 
 
 class ImageRows(PixelRows):

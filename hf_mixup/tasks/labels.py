@@ -20,10 +20,10 @@ def encoded_classes(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dic
         ValueError: for labels that are no classes, or classes that the training split lacks.
     """
     column = task.label_column
-    feature: Any = parts["train"].features[column]
+    feature: Any = parts[task.train_split].features[column]
     if not isinstance(feature, (ClassLabel, Value)) or feature.dtype.startswith(("float", "double")):
         raise ValueError(f"label column {column!r} holds {feature}: expected one class a row")
-    names = _names(feature, set(parts["train"].unique(column)), column)
+    names = _names(feature, set(parts[task.train_split].unique(column)), column)
 
     def encoded(rows: Dataset, split: str) -> Dataset:
         numbers = _numbers(rows.features[column], set(rows.unique(column)), split, names)
@@ -50,7 +50,7 @@ def encoded_tags(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[s
                     f"split {split!r}, row {row}: {len(words or ())} words in column {task.text_column!r} and "
                     f"{len(tags or ())} tags in column {column!r}: give each word its tag"
                 )
-    names = _names(_item(parts["train"].features[column]), _tags_of(parts["train"], column), column)
+    names = _names(_item(parts[task.train_split].features[column]), _tags_of(parts[task.train_split], column), column)
 
     def encoded(rows: Dataset, split: str) -> Dataset:
         numbers = _numbers(_item(rows.features[column]), _tags_of(rows, column), split, names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hf_mixup.engine import Mixup
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.data import load_splits
 from hf_mixup.tasks.prepared import PREPARE, Prepared
+from hf_mixup.tasks.refit import refits, refitted, temperature_of
 from hf_mixup.trainer import MixupTrainer
 
 
@@ -28,6 +30,18 @@ def prepare(task: TaskArguments) -> Prepared:
     (['test', 'validation'], 3)
     """
     return PREPARE[task.task](task, load_splits(task))
+
+
+def check_readable(prepared: Prepared) -> None:
+    """Read the first row of every split, and with it all that are kept in memory, before a model is built.
+
+    A broken file in a test split would be found only after the training.
+
+    Raises:
+        ValueError: for a file that cannot be read.
+    """
+    for rows in (prepared.train, *prepared.evaluated.values()):
+        rows[0]
 
 
 def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig) -> None:
@@ -96,8 +110,25 @@ def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArgum
     return Trainer(**common) if mixup.plain and not prepared.paired else MixupTrainer(**common, mixup=mixup)
 
 
-def score(trainer: Trainer, prepared: Prepared, split: str) -> tuple[str, dict[str, float], tuple[np.ndarray, ...]]:
+Scored = tuple[str, dict[str, float], tuple[np.ndarray, ...]]
+
+
+def score_all(trainer: Trainer, prepared: Prepared) -> Iterator[tuple[str, Scored]]:
+    """Evaluate and log each split, see `score`: the validation rows first, whose temperature the others are given."""
+    temperature = None
+    for split in sorted(prepared.evaluated, key=lambda name: name != "validation"):
+        scored = score(trainer, prepared, split, temperature)
+        if split == "validation" and refits(prepared):
+            temperature = temperature_of(scored[2])
+        yield split, scored
+
+
+def score(trainer: Trainer, prepared: Prepared, split: str, temperature: float | None = None) -> Scored:
     """Evaluate and log one split.
+
+    Args:
+        temperature: that of the validation rows, for scores after it on other rows; where it is None they are
+            cross-fitted within the split.
 
     Returns:
         The prefix of its scores ("eval" for the validation rows, as cards and trackers look for it), the scores under
@@ -119,8 +150,11 @@ def score(trainer: Trainer, prepared: Prepared, split: str) -> tuple[str, dict[s
     if finite(kept):
         more = prepared.more_metrics(trainer.model, prepared.evaluated[split], kept)
         scores.update({f"{prefix}_{name}": value for name, value in more.items()})
+    found = (*kept, np.asarray(output.label_ids))
+    if temperature is not None:
+        scores.update({f"{prefix}_{name}": value for name, value in refitted(found, temperature).items()})
     trainer.log(scores)
-    return prefix, scores, (*kept, np.asarray(output.label_ids))
+    return prefix, scores, found
 
 
 def finite(predictions: Any) -> bool:

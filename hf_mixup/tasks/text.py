@@ -100,6 +100,9 @@ def _text_model(auto_class: Any, task: TaskArguments, label_names: list[str], to
 def tokenized(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` (a class or a number each), not yet padded.
 
+    Raises:
+        ValueError: for a text without a token, as an empty one is to some tokenizers.
+
     >>> task = TaskArguments(task="text-classification")
     >>> tokenized(Dataset.from_dict({"text": ["a cat"], "label": [1]}), load_tokenizer(task), task)[0]
     {'input_ids': [101, 1037, 4937, 102], 'token_type_ids': [0, 0, 0, 0], 'attention_mask': [1, 1, 1, 1], 'labels': 1}
@@ -107,6 +110,9 @@ def tokenized(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
         encoded = tokenizer(batch[task.text_column], truncation=True, max_length=task.max_length)
+        if [] in encoded["input_ids"]:
+            text = batch[task.text_column][encoded["input_ids"].index([])]
+            raise ValueError(f"text column {task.text_column!r} holds {text!r}, which has no token: drop such rows")
         return {**encoded, "labels": batch[task.label_column]}
 
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)

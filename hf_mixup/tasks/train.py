@@ -12,7 +12,7 @@ from hf_mixup.report import Result, comparison_table
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.card import write_card
 from hf_mixup.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
-from hf_mixup.tasks.prepare import check_mixing, make_trainer, prepare, score
+from hf_mixup.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score_all
 from hf_mixup.tasks.saved import save_task
 
 
@@ -29,20 +29,24 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         _train(task, mixup, args, checkpoint)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_way_on(output)) from None
+    except NoSpaceError:  # elsewhere, where the data is prepared
+        raise
     except Exception as error:
         if is_full(error, output):
-            raise NoSpaceError(f"no space to store the run in {output}: {error}; {_way_on(output)}") from error
+            told = f"no space to store the run in {output}: {error}; make room, and {_way_on(output)}"
+            raise NoSpaceError(told) from error
         raise
 
 
 def _way_on(output: Path) -> str:
     if not checkpoints_in(output):
-        return "no checkpoint is written yet (--save_steps says how often one is)"
+        return "start again: no checkpoint is written yet (--save_steps says how often one is)"
     return "go on from the last whole checkpoint with --resume_from_checkpoint true"
 
 
 def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None) -> None:
     prepared = prepare(task)
+    check_readable(prepared)
     set_seed(args.seed)  # the new weights are part of what the seed decides
     model = prepared.build_model()
     check_mixing(prepared, model, mixup)
@@ -51,8 +55,7 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
     results: list[Result] = []
-    for split in prepared.evaluated:
-        prefix, metrics, _ = score(trainer, prepared, split)
+    for split, (prefix, metrics, _) in score_all(trainer, prepared):
         trainer.save_metrics(prefix, metrics)
         short = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
         results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForVideoClassification, PreTrainedModel, ViTImageProcessor
 
 from hf_mixup.data import load_emoji
+from hf_mixup.pairs import as_picture
 from hf_mixup.tasks.arguments import TaskArguments
 from hf_mixup.tasks.kept import KeptRows
 from hf_mixup.tasks.models import classifier
@@ -127,6 +128,9 @@ class VideoRows(KeptRows):
         rows: clips as lists of pictures, as `load_splits` returns them.
         processor: of single pictures.
 
+    Raises:
+        ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.
+
     >>> from hf_mixup.tasks.data import load_splits
     >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16, max_train_samples=4)
     >>> rows = VideoRows(load_splits(task).train, load_video_processor(task), task)
@@ -145,10 +149,20 @@ class VideoRows(KeptRows):
         return {"pixel_values": self._pixels(index), "labels": self.labels[index]}
 
     def _processed(self, start: int, stop: int) -> Tensor:
-        clips = self.rows[start:stop][self.video_column]
+        try:
+            clips = self.rows[start:stop][self.video_column]
+        except (OSError, SyntaxError):  # Pillow calls a broken PNG a SyntaxError
+            self._name_the_broken_frame(start, stop)
+            raise
         frames = [frame for place, clip in enumerate(clips) for frame in self._spread(clip, start + place)]
         pixels = self.processor(frames, return_tensors="pt")["pixel_values"]
         return pixels.reshape(len(clips), self.frames, *pixels.shape[-3:])
+
+    def _name_the_broken_frame(self, start: int, stop: int) -> None:
+        undecoded = self.rows.cast_column(self.video_column, List(Image(decode=False)))
+        for row in range(start, min(stop, len(self))):
+            for place, frame in enumerate(undecoded[row][self.video_column] or ()):
+                as_picture(frame, f"row {row}: frame {place} in column {self.video_column!r}")
 
     def _spread(self, clip: Sequence[Any] | None, row: int) -> list[Any]:
         if not clip:

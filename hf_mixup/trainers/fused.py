@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.batch import refuse_packed
 from hf_mixup.engine import unwrap
+from hf_mixup.functional.targets import weighted
 from hf_mixup.sites.adapters import refuse_adapter
 from hf_mixup.sites.hooks import Site, sites_of
 from hf_mixup.sites.rows import spread_rows
@@ -72,7 +73,7 @@ class FusedBatch(OwnLossBatch):
     def _blended(self, values: Tensor) -> Tensor:
         own, others = values.chunk(2)
         lam = self.lam[:, None]
-        return lam * own + (1 - lam) * others
+        return weighted(lam, own) + weighted(1 - lam, others)
 
 
 class Doubled(Site):

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from hf_mixup import Mixup
+from hf_mixup import Mixup, MixupConfig
 from tests.conftest import batch_of, build
 
 ROWS, STEPS = 8, 3
@@ -26,7 +26,10 @@ def shard(folder: str, method: str) -> dict[str, Any]:
         for block in model.bert.encoder.layer:
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
-    optimizer, mixup = torch.optim.SGD(model.parameters(), lr=0.1), Mixup({"method": method, "layers": [1]})
+    optimizer, mixup = (
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        Mixup(MixupConfig("manifold", layers=[1]).for_method(method)),
+    )
     mixup.prepare(model)
     each = ROWS // processes
     mine = slice(rank * each, (rank + 1) * each)

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup import MixupConfig
+from hf_mixup.config import SharedConfig
 from tests.conftest import build, examples
 from tests.doors import DOORS
 
@@ -25,7 +25,7 @@ def train(folder: str, door: str, name: str, method: str, rows: int, **extra: An
         logging_steps=1,
         disable_tqdm=True,
     )
-    config = MixupConfig(method, lam=0.3, layers=[1], **extra)
+    config = SharedConfig("manifold", lam=0.3, layers=[1]).for_method(method, **extra)
     trainer = DOORS[door](build(name), args, config, train_dataset=examples(name, 24))
     trainer.train()
     if not trainer.is_world_process_zero():
