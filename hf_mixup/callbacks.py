@@ -215,7 +215,6 @@ class MixupCallback(LogCallback):
         if not self._looked and self._armed is not None:
             self._armed.refuse_unlabelled()
         self._looked = True
-        super().on_pre_optimizer_step(args, state, control, **kwargs)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -144,7 +144,6 @@ class Mixup:
             kind: the problem type of the labels.
             boxes: whether the rows have boxes in their place.
         """
-        self.watch.draw(model)
         rows, prob = len(labels), self.clock.prob(self.config)
         request = Request(
             model=model,

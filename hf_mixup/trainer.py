@@ -233,7 +233,6 @@ class MixupTrainerMixin(_AnyTrainer):
         with self.compute_loss_context_manager():
             drawn = [self.mixup(model, self._prepare_inputs(batch)) for batch in batches]
         self.mixup.set_step(self.state.global_step)
-        self.mixup.watch.drawn = 0  # they have yet to be used
         return self._whole_masses([each.own_masses() for each in drawn if isinstance(each, LabelBatch)])
 
     def _whole_masses(self, masses: list[Tensor]) -> Tensor:
