@@ -22,6 +22,11 @@ class MixStats:
         self._batches, self._lam, self._rate, self._rated = 0, 0.0, 0.0, 0
         self._accuracy: Tensor | None = None
 
+    @property
+    def batches(self) -> int:
+        """How many batches have been counted since the last log."""
+        return self._batches
+
     def add(self, mixed: MixedBatch) -> None:
         """Count one batch whose loss has been taken."""
         self.count(mixed.mean_lam, mixed.rate)

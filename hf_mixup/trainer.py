@@ -117,9 +117,9 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Train on a batch as the trainer behind does, if it takes the mixed loss."""
-        drawn = self.mixup.clock.micro
+        mixed = self.mixup_stats.batches
         loss = super().training_step(model, *args, **kwargs)
-        if not self._plain and self.mixup.clock.micro == drawn:
+        if not self._plain and self.mixup_stats.batches == mixed:
             refuse_unmixed_step(self, MixupTrainerMixin)
         return loss
 
