@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
+from hf_mixup.config import SharedConfig
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.doors import DOORS
@@ -275,7 +276,7 @@ def climb(model: Any, batch: dict[str, Tensor], attack: str, eps: float, steps: 
 def test_the_loss_is_that_of_clean_and_moved_rows(name: str, attack: Any) -> None:
     model, batch, mean = build(name).eval(), batch_of(name, lengths=True), 0.4
     config = {"attack": attack, "epsilon": 0.3, "attack_steps": 2, "attack_step_size": 0.2, "clean_weight": mean}
-    with Mixup({"method": "adversarial", **config})(model, batch) as mixed:
+    with Mixup(shared({"method": "adversarial", **config}))(model, batch) as mixed:
         outputs = model(**mixed.inputs)
     assert mixed.rate == 1
     done = attack or ("fgm" if name == "bert" else "fgsm")
@@ -579,11 +580,11 @@ def test_interpolated_by_other_methods(by: str) -> None:
     adversary = {**batch, "pixel_values": climb(model, batch, "fgsm", 0.2, 1, 0.2, 0)[-1]}
     settings = {"layers": [1], "draw_seed": 5}
     config = {"method": "interpolated_adversarial", "interpolated_by": by, "epsilon": 0.2, **settings}
-    with Mixup(config)(model, batch) as mixed:
+    with Mixup(shared(config))(model, batch) as mixed:
         outputs = model(**mixed.inputs)
     losses = []
     for each in (batch, adversary):
-        with Mixup({"method": by, **settings})(model, each) as alone:
+        with Mixup(shared({"method": by, **settings}))(model, each) as alone:
             losses.append(alone.loss(model(**alone.inputs)))
         assert torch.equal(alone.lam, mixed.lam)
     torch.testing.assert_close(mixed.loss(outputs), sum(losses) / 2)
@@ -612,7 +613,7 @@ def test_interpolated_takes_partner_and_lam_and_refuses_what_does_not_fit() -> N
 # --- both, as they are trained
 
 
-@pytest.mark.parametrize("off", [{"epsilon": 0.0}, {"prob": 0.0}, {"alpha": 0.0}])
+@pytest.mark.parametrize("off", [{"epsilon": 0.0}, {"prob": 0.0}])
 @pytest.mark.parametrize("name", ["resnet", "bert"])
 def test_off_is_the_plain_trainer(name: str, off: dict[str, float], arguments: Any) -> None:
     plain, model = build(name), build(name)
@@ -626,6 +627,11 @@ def test_off_is_the_plain_trainer(name: str, off: dict[str, float], arguments: A
 
 METHODS = [("adversarial", "vit", "pgd"), ("adversarial", "bert", "freelb"), ("interpolated_adversarial", "vit", None)]
 TEXT = ("interpolated_adversarial", "bert", None)
+
+
+def shared(settings: dict[str, Any]) -> MixupConfig:
+    """Return the configuration of a method with those of the settings that it reads."""
+    return SharedConfig(**settings).for_method(settings["method"])
 
 
 def by_tokens(method: str, name: str) -> dict[str, Any]:
@@ -643,7 +649,8 @@ def test_doors_train_to_the_same_weights(method: str, name: str, attack: Any, do
     for each in ("trainer", door):
         model = build(name)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
-        trainer = DOORS[each](model, args, MixupConfig(**config), train_dataset=examples(name, 4))
+        own = SharedConfig(**config).for_method(method)
+        trainer = DOORS[each](model, args, own, train_dataset=examples(name, 4))
         trainer.train()
         made.append((model.state_dict(), trainer.state.log_history[-1]["train_loss"]))
         assert trainer.evaluate(examples(name, 4))["eval_loss"] == pytest.approx(
@@ -662,10 +669,12 @@ def test_micro_batches_take_their_share_of_all_labels(method: str, name: str, at
     batch["labels"][1] = -100
     total = 0.0
     for part in (slice(0, 4), slice(4, 6)):
-        with Mixup({**config, "pairing": "flip"})(model, {key: value[part] for key, value in batch.items()}) as mixed:
+        with Mixup(shared({**config, "pairing": "flip"}))(
+            model, {key: value[part] for key, value in batch.items()}
+        ) as mixed:
             total += mixed.loss(model(**mixed.inputs), num_items_in_batch=5)
     partner = torch.tensor([3, 2, 1, 0, 5, 4]) if method.startswith("inter") else None
-    with Mixup(config)(model, batch, partner=partner) as mixed:
+    with Mixup(shared(config))(model, batch, partner=partner) as mixed:
         torch.testing.assert_close(total, mixed.loss(model(**mixed.inputs), num_items_in_batch=5), rtol=1e-4, atol=1e-5)
 
 

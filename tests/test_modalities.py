@@ -577,11 +577,11 @@ def test_specmix_meets_a_lam_that_is_given(lam_per: Any) -> None:
     assert len(masks) == {"batch": 1, "pair": 4, "row": 8}[lam_per] or lam_per == "pair"
 
 
-def test_specmix_tosses_the_coin_and_is_off_with_alpha_0() -> None:
+def test_specmix_tosses_the_coin_and_is_off_with_lam_1() -> None:
     batch = {"input_values": torch.randn(64, 20, 10)}
     params, _ = drawn("specmix", batch, prob=0.5, prob_per="row")
     assert 16 < int((params.lam == 1).sum()) < 48
-    assert (drawn("specmix", batch, alpha=0.0)[0].lam == 1).all()
+    assert (drawn("specmix", batch, lam=1.0)[0].lam == 1).all()
     for settings, message in (({"bands": 0}, "bands=0"), ({"band_width": 1.5}, r"band_width=1.5: .* \[0, 1\]")):
         with pytest.raises(ValueError, match=message):
             MixupConfig("specmix", **settings)

@@ -63,7 +63,7 @@ class TransMix(CutMix):
 
     def draw(self, request: Request) -> Params:
         params = super().draw(request)
-        return replace(params, open=bool((params.lam < 1).any()))
+        return replace(params, open=self.rows_changed(params) > 0)
 
     def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, params, inplace)
