@@ -131,8 +131,8 @@ def _bce_sum(
     total = logits.new_zeros(())
     for labels, weight in weighed:
         target = dense_targets(labels, labels, weight, logits.shape[-1], kind, smoothing).to(logits.dtype)
-        each = F.binary_cross_entropy_with_logits(logits, target, reduction="none").sum(-1)
-        total = total + (label_mass(labels, weight, kind, class_weights) * each).sum()
+        each = binary_cross_entropy(logits, target).sum(-1)
+        total = total + weighted(label_mass(labels, weight, kind, class_weights), each).sum()
     return total
 
 

@@ -129,7 +129,7 @@ def test_geodesic_with_a_weight_is_what_the_authors_train(side: str, theirs: flo
     """I + P on both sides sums to 2 there: half of our weight."""
     model, batch, lam, flip = build("clip").eval(), batch_of("clip"), 0.3, torch.arange(5, -1, -1)
     weight = 2 * theirs if side == "both" else theirs
-    config = mixup_of("geodesic", side=side, mix_weight=weight, paper_compat=True, pairing="flip")
+    config = mixup_of("geodesic", side=side, mix_weight=weight, paper_compat=side == "both", pairing="flip")
     with config(model, batch, lam=lam) as mixed:
         loss = mixed.loss(mixed.forward(model))
     assert torch.equal(mixed.partner, flip)

@@ -429,11 +429,11 @@ def test_lam_is_left_as_drawn_without_the_correction(method: str) -> None:
 
 @pytest.mark.parametrize("method", NEW)
 def test_a_pair_exchanges_one_region_and_rows_draw_their_own(method: str) -> None:
-    pairs = draw(method, 6, (200, 150), lam_per="pair", lam=0.5)
+    pairs = draw(method, 6, (200, 150), lam_per="pair", lam=0.9)
     own, partner = own_masks(pairs, 200, 150), pairs.partner
     assert torch.equal(own, own[partner])
     assert torch.equal(pairs.lam, pairs.lam[partner])
-    for params in (pairs, draw(method, 6, (200, 150), lam_per="row", lam=0.5)):
+    for params in (pairs, draw(method, 6, (200, 150), lam_per="row", lam=0.9)):
         different = {tuple(mask.flatten().tolist()) for mask in own_masks(params, 200, 150)}
         assert len(different) == (3 if params is pairs else 6)
 

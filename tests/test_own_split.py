@@ -75,13 +75,13 @@ def test_no_row_to_spare(tmp_path: Path, counts: dict[str, int]) -> None:
 def test_errors_name_the_split_and_row_of_the_user(tmp_path: Path) -> None:
     """Whichever part the bad row would have been drawn into."""
     nothing = {"text": "x", "label": None}
-    with pytest.raises(ValueError, match="label column 'label' has empty cells"):
+    with pytest.raises(ValueError, match="split 'train', row 10: label column 'label' is empty"):
         loaded(written(tmp_path, [*texts({"a": 5, "b": 5}), nothing]), validation_share=0.9)
     numbers = [{"text": str(i), "label": i / 2} for i in range(20)]
     with pytest.raises(ValueError, match="split 'train', row 7: label column 'label' has no finite number"):
         loaded(written(tmp_path, [*numbers[:7], nothing, *numbers[7:]]), "text-regression", validation_share=0.5)
     words = [{"text": ["a", "b"], "label": ["O", "T"]} for _ in range(9)]
-    with pytest.raises(ValueError, match="split 'train', row 9: 1 words in column 'text' and 2 tags"):
+    with pytest.raises(ValueError, match="split 'train', row 9: column 'text' has 1 words and column 'label' 2 tags"):
         loaded(written(tmp_path, [*words, {"text": ["a"], "label": ["O", "T"]}]), "token-classification")
 
 

@@ -35,7 +35,7 @@ ENGINE = {
 ELSEWHERE = {"local_loss", "max_logit_scale", "chunk_size"}
 # Drawn as every method draws, and then of no use: such settings are refused.
 DRAWN_IN_VAIN = {("intra", "pairing"), ("intra", "pair_class"), ("m2", "pairing"), ("m2", "pair_class")}
-DRAWN_IN_VAIN |= {("sftmix", "pairing"), ("sftmix", "pair_class"), ("cross_modal", "side")}
+DRAWN_IN_VAIN |= {("intra", "host_dominant"), ("sftmix", "pairing"), ("sftmix", "pair_class"), ("cross_modal", "side")}
 CUT = {"image_mix": "cut", "lam_per": "row"}
 # For each setting another value than the default, and what it needs beside it.
 OTHER: dict[str, tuple[Any, Values]] = {

@@ -200,9 +200,10 @@ def test_keys_that_leave_content_behind_are_refused() -> None:
             return {"logits": self.head(image + audio)}
 
     both = {"image": torch.randn(4, 4), "audio": torch.randn(4, 4), "labels": torch.tensor([0, 1, 2, 0])}
-    Mixup("mixup")(Two(), both)
+    model = Two()
+    Mixup("mixup")(model, both)
     with pytest.raises(RuntimeError, match=r"leaves audio as they are and mixes the labels\. Use 'sentence'$"):
-        Mixup(MixupConfig("mixup", keys=["image"]))(Two(), both)
+        Mixup(MixupConfig("mixup", keys=["image"]))(model, both)
 
 
 def test_a_mask_of_pixels_that_a_method_leaves_is_content_left_behind() -> None:

@@ -18,6 +18,9 @@ class GridMix(RandomMask):
     The paper's second loss, over the label of each cell, needs another head and is left out. `patchmix` is the same on
     the patches of a vision transformer.
 
+    Raises:
+        ValueError: for more cells a side than the images have pixels.
+
     Source: Baek, Bang and Shim 2021, "GridMix: Strong regularization through local context mapping", Pattern
     Recognition 109, 107594.
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hf_mixup.methods.base import Method, Params, Request, Term
 
 WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
+DECIDE = ("keys", "swap_keys", "modules", "mask", "interpolated_by")  # settings that say what a method mixes
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 
@@ -85,7 +86,7 @@ def _run_first(trial: Trial, method: Method) -> None:
     try:
         _ = trial.plain
     except RuntimeError:
-        for each in method.choices():
+        for each in method.choices() if trial.of_all is None else ():
             if not each.enters_model:
                 with suppress(RuntimeError):
                     each.apply(trial.model, trial.request.batch, each.draw(trial.request), False)
@@ -101,8 +102,8 @@ def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:
 
 
 def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
-    depths = trial.depths(method)
-    new = [depth for depth in depths if (method.name, depth) not in exact]
+    kind = (method.name, *(str(getattr(method.config, name)) for name in DECIDE))
+    new = [depth for depth in trial.depths(method) if (kind, depth) not in exact]
     if not new:
         return
     misses = {depth: _miss(trial, method, depth) for depth in new}
@@ -113,7 +114,7 @@ def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
         found = sites_of(trial.model).found
         found["leaks"] = {*found.get("leaks", ()), *leaks}
         _warn_of(trial.model, method, leaks, [depth for depth in new if depth not in leaks])
-    exact.update((method.name, depth) for depth in new if depth not in leaks)
+    exact.update((kind, depth) for depth in new if depth not in leaks)
 
 
 def _miss(trial: Trial, method: Method, depth: int | None) -> str | None:
@@ -185,18 +186,31 @@ class Trial:
 
     def _why_not(self, error: Exception) -> str:
         """Return what to say of a batch of which two samples cannot be run."""
-        inputs, name = self.request.batch, type(self.model).__name__
-        count = self.request.rows
-        for key, value in inputs.items():
-            if isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 1 and len(value) > count:
-                return (
-                    f"{key} {list(value.shape)} of the batch for {name} holds the content of all {count} samples in "
-                    "one tensor (patches, or several images a sample), so that no sample can be exchanged for another: "
-                    "such models are not mixed. Train it without mixing (prob=0)"
-                )
+        inputs, name, key = self.request.batch, type(self.model).__name__, self.of_all
+        if key is not None:
+            return (
+                f"{key} {list(inputs[key].shape)} of the batch for {name} holds the content of all {self.request.rows} "
+                "samples in one tensor (patches, or several images a sample), so that no sample can be exchanged for "
+                "another: such models are not mixed. Train it without mixing (prob=0)"
+            )
         return (
             f"{name} cannot be run on two samples of the batch ({', '.join(inputs)}), so that mixing cannot be tried "
             f"on it: {error}. Train it without mixing (prob=0), or set self_check=False at your own risk"
+        )
+
+    @property
+    def of_all(self) -> str | None:
+        """The name of an input that holds the parts of all samples in one row, None where there is none."""
+        return next(
+            (
+                key
+                for key, value in self.request.batch.items()
+                if isinstance(value, Tensor)
+                and value.is_floating_point()
+                and value.dim() > 1
+                and len(value) > self.request.rows
+            ),
+            None,
         )
 
     @property
