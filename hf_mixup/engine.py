@@ -109,10 +109,12 @@ class Mixup:
             inplace: write into the batch's own tensors. Only for batches that nobody else holds.
 
         Raises:
-            ValueError: for a batch without labels, with labels outside the classes, or with nothing to mix.
+            ValueError: for a batch without labels, with labels outside the classes, or with nothing to mix; for a model
+                that a collator or callback mixes already.
             TypeError: for integer tensors where the method blends floats.
         """
         inner = unwrap(model)
+        self._refuse_armed(inner)
         self.check_teacher(inner)
         refuse_adapter(inner)
         batch = spread_rows(batch)
@@ -123,6 +125,18 @@ class Mixup:
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
         return kind.make(self, inner, batch, Given(partner, lam, inplace))
+
+    def _refuse_armed(self, model: nn.Module) -> None:
+        """Refuse a model that something else mixes already."""
+        from hf_mixup.arming import armed_of
+
+        armed = armed_of(model)
+        if armed is not None and armed.mixup is not self:
+            raise ValueError(
+                f"{type(model).__name__} is armed already, by a MixupCollator or MixupCallback with method "
+                f"{armed.mixup.config.method!r}, and would be mixed twice: take that off (`collator.remove()`), or "
+                "leave this out"
+            )
 
     def draw(
         self,

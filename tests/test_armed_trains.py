@@ -350,6 +350,18 @@ def losses(trainer: Trainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
+@pytest.mark.parametrize("name", ["vit", "clip"])
+def test_a_loop_of_ones_own_on_an_armed_model(name: str) -> None:
+    model, batch = build(name), batch_of(name)
+    method = "cross_modal" if name == "clip" else "mixup"
+    collator = MixupCollator(mixup=method, model=model)
+    with pytest.raises(ValueError, match=rf"is armed already, by a MixupCollator .*'{method}'.*collator\.remove\(\)"):
+        Mixup(method)(model, batch)
+    collator.remove()
+    with Mixup(method)(model, batch) as mixed:
+        assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
+
+
 def test_the_same_cell_run_twice(arguments: Any) -> None:
     args = arguments(logging_strategy="steps", logging_steps=1)
     config, rows = MixupConfig("mixup", lam=0.3), examples("resnet", 8)
