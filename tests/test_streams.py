@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -284,6 +285,19 @@ def test_the_trial_leaves_no_trace() -> None:
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_cannot_be_run_by_itself_is_not_tried_and_says_so() -> None:
+    class FlatParameter(nn.Parameter):
+        """As the first FSDP calls what it makes of the weights."""
+
+    model, mixup = Fusion(), Mixup("mixup")
+    model.head.weight = FlatParameter(model.head.weight.detach())
+    with pytest.warns(UserWarning, match="the first version of FSDP, so that mixing cannot be tried"):
+        mixup(model, fused(condition=torch.tensor([0, 3, 1, 2])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixup(model, fused())
 
 
 def test_a_sample_alone_is_not_tried() -> None:

@@ -66,6 +66,8 @@ def check_exchange_once(request: Request, method: Method) -> None:
     kind = frozenset((key, value.dim()) for key, value in inputs.items() if isinstance(value, Tensor))
     trial, known = Trial(request), seen.get(kind)
     if known is None:
+        if _is_flattened(model):
+            return _warn_untried(model, seen)
         _run_first(trial, method)
     if known is None or _tells_more(known, inputs):
         known = Seen(trial.alike)
@@ -74,6 +76,23 @@ def check_exchange_once(request: Request, method: Method) -> None:
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
             _check(Trial(request, each.keeps) if each.keeps else trial, each, known.exact)
+
+
+def _is_flattened(model: nn.Module) -> bool:
+    """Whether the first FSDP of torch holds the weights, without which no part of the model can be run by itself."""
+    return any(type(each).__name__ == "FlatParameter" for each in model.parameters())
+
+
+def _warn_untried(model: nn.Module, seen: dict[Any, Seen]) -> None:
+    if seen:
+        return
+    seen["flattened"] = Seen(set())
+    warnings.warn(
+        f"{type(model).__name__} is wrapped by the first version of FSDP, so that mixing cannot be tried on it before "
+        "the first step: use fsdp_version: 2, or try the method on one device first (hf-mixup check)",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _run_first(trial: Trial, method: Method) -> None:
