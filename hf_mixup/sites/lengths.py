@@ -9,6 +9,7 @@ helps, rows of different length are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,8 +72,10 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
         except UNLIKE:
             return "equal"
         for ids in IDS[:1] if choices else IDS:
-            if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
-                return ids
+            with suppress(RuntimeError):  # where it works on other places than the mask's, no policy fits
+                if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
+                    return ids
+            sites_of(model).forget()
     return "equal"
 
 
