@@ -21,9 +21,10 @@ from hf_mixup.contrastive.evaluation import own_inputs
 from hf_mixup.contrastive.gather import in_any, world_size
 from hf_mixup.engine import ITEMS, Mixup, unwrap
 from hf_mixup.forecasts import is_forecast
+from hf_mixup.losses import mean_of
 from hf_mixup.pairs import PAIR_IDS
 from hf_mixup.schedule import Clock
-from hf_mixup.shares import refuse_other_shares, share_of
+from hf_mixup.shares import refuse_other_shares
 from hf_mixup.sites.hooks import sites_of
 from hf_mixup.sites.towers import is_dual_encoder
 from hf_mixup.stats import MixStats
@@ -203,7 +204,7 @@ class Armed:
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
             own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
-            loss = share_of(loss, own, self._items)
+            loss = mean_of(loss * own, self._items)
         self.stats.add(mixed)
         return with_loss(outputs, loss)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from accelerate.state import GradientState
 from torch import Tensor
 
@@ -61,13 +60,3 @@ def is_part() -> bool:
     """
     accumulates = bool(GradientState._shared_state) and not GradientState().sync_gradients
     return accumulates or world_size() > 1
-
-
-def share_of(loss: Tensor, own: Tensor, items: Tensor | int) -> Tensor:
-    """Return what a micro-batch's mean loss adds to the loss of the whole batch: 0 where nothing counts in either.
-
-    >>> share_of(torch.tensor(2.0), torch.tensor(3), 12)
-    tensor(0.5000)
-    """
-    items = torch.as_tensor(items, device=loss.device)
-    return loss * own / torch.where(items > 0, items, 1)

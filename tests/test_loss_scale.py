@@ -21,7 +21,6 @@ from transformers import (
 import hf_mixup.methods.base
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.losses import mean_of
-from hf_mixup.shares import share_of
 from tests.conftest import CLASSES, build, examples
 from tests.doors import DOORS
 from tests.segmenters import build_segmenter
@@ -281,7 +280,7 @@ def test_nothing_of_nothing_is_nothing() -> None:
     logits = torch.zeros(2, requires_grad=True)
     mean_of((0 * logits).sum(), torch.tensor(0.0)).backward()
     assert torch.equal(logits.grad, torch.zeros(2))  # type: ignore[arg-type]
-    assert share_of(torch.tensor(0.0), torch.tensor(0), torch.tensor(0)) == 0
+    assert mean_of(torch.tensor(0.0) * torch.tensor(0), torch.tensor(0)) == 0
 
 
 def test_evaluation_counts_labels_as_the_plain_trainer_does(arguments: Any) -> None:

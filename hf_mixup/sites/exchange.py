@@ -256,9 +256,8 @@ class Trial:
         from hf_mixup.methods import METHODS
 
         method = METHODS[name](MixupConfig(method=name))
-        request = self.request
         maps = self.labels is not None and self.labels.dim() == 3
-        if (maps and not method.for_pixels) or (request.boxes and not method.for_boxes):
+        if (maps and not method.for_pixels) or (self.request.boxes and not method.for_boxes):
             return False
         try:
             if not method.exchanges:
