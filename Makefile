@@ -34,7 +34,7 @@ slow: $(READY) ## the tests that are longer than a minute (every architecture, w
 floors: ## the tests of engine and trainers with the lowest releases that pyproject.toml declares, and without the extras
 	@test -x $(FLOORS) || $(PYTHON) -m venv .venv-floors
 	$(FLOORS) -m pip install --quiet --no-compile --editable . $$($(FLOORS) tests/floors.py) pytest
-	$(FLOORS) -m pytest tests/test_engine.py tests/test_trainer.py tests/test_invariants.py tests/test_freed.py tests/test_bad_input.py
+	$(FLOORS) -m pytest tests/engine/test_engine.py tests/integrations/test_trainer.py tests/engine/test_invariants.py tests/integrations/test_freed.py tests/engine/test_bad_input.py
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

@@ -9,19 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.lazy import lazy_modules, module_names
+from hf_mixup.utils.lazy import lazy_modules, module_names
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Mixup": "engine",
-    "MixupConfig": "config",
-    "MixupCollator": "collator",
-    "MixupTrainer": "trainer",
-    "MixupTrainerMixin": "trainer",
-    "MixupCallback": "callbacks",
-    "EMACallback": "ema",
-    "PairCollator": "pairs",
+    "Mixup": "engine.mixup",
+    "MixupConfig": "engine.config",
+    "MixupCollator": "integrations.collator",
+    "MixupTrainer": "integrations.trainer",
+    "MixupTrainerMixin": "integrations.trainer",
+    "MixupCallback": "integrations.callback",
+    "EMACallback": "integrations.ema",
+    "PairCollator": "data.pair_collator",
     "register": "methods",
     "load_emoji": "data",
 }
@@ -34,19 +34,18 @@ if TYPE_CHECKING:
     from hf_mixup import functional as functional
     from hf_mixup import methods as methods
     from hf_mixup import metrics as metrics
-    from hf_mixup import report as report
-    from hf_mixup import tasks as tasks
-    from hf_mixup import zoo as zoo
-    from hf_mixup.callbacks import MixupCallback as MixupCallback
-    from hf_mixup.collator import MixupCollator as MixupCollator
-    from hf_mixup.config import MixupConfig as MixupConfig
+    from hf_mixup import plots as plots
+    from hf_mixup import testing as testing
     from hf_mixup.data import load_emoji as load_emoji
-    from hf_mixup.ema import EMACallback as EMACallback
-    from hf_mixup.engine import Mixup as Mixup
+    from hf_mixup.data.pair_collator import PairCollator as PairCollator
+    from hf_mixup.engine.config import MixupConfig as MixupConfig
+    from hf_mixup.engine.mixup import Mixup as Mixup
+    from hf_mixup.integrations.callback import MixupCallback as MixupCallback
+    from hf_mixup.integrations.collator import MixupCollator as MixupCollator
+    from hf_mixup.integrations.ema import EMACallback as EMACallback
+    from hf_mixup.integrations.trainer import MixupTrainer as MixupTrainer
+    from hf_mixup.integrations.trainer import MixupTrainerMixin as MixupTrainerMixin
     from hf_mixup.methods import register as register
-    from hf_mixup.pairs import PairCollator as PairCollator
-    from hf_mixup.trainer import MixupTrainer as MixupTrainer
-    from hf_mixup.trainer import MixupTrainerMixin as MixupTrainerMixin
 
 
 _load_module = lazy_modules(__name__, __path__, __all__)

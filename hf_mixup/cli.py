@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], list[str]]:
-    from hf_mixup.errors import did_you_mean
+    from hf_mixup.utils.suggest import did_you_mean
 
     if not arguments or arguments[0].startswith("-"):
         _top_parser().parse_args(arguments or ["--help"])
@@ -135,10 +135,10 @@ def _help(name: str) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
-    from hf_mixup.compare.arguments import CompareArguments
-    from hf_mixup.config import MixupConfig
-    from hf_mixup.sweep.arguments import SweepArguments
-    from hf_mixup.tasks import TaskArguments
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.compare.arguments import CompareArguments
+    from hf_mixup.experiments.sweep.arguments import SweepArguments
+    from hf_mixup.experiments.tasks import TaskArguments
 
     if name == "preview":
         _add_output(parser)
@@ -150,7 +150,7 @@ def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "sweep":
         groups.insert(0, ("sweep", SweepArguments))
     if name == "evaluate":
-        from hf_mixup.evaluation.arguments import EvaluateArguments
+        from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 
         parser.add_argument("--output_dir", metavar="str", help="Folder for the results [CHECKPOINT/evaluation]")
         groups = [("evaluation", EvaluateArguments), groups[0]]
@@ -208,8 +208,8 @@ def _look_ahead(arguments: Sequence[str], *flags: str) -> None:
 
     Commands do it first: what they need beside takes seconds to load.
     """
-    from hf_mixup.files import read_config
-    from hf_mixup.tasks.paths import check_paths
+    from hf_mixup.experiments.tasks.paths import check_paths
+    from hf_mixup.utils.files import read_config
 
     values, rest = {}, list(arguments)
     if rest and not rest[0].startswith("-"):
@@ -224,24 +224,24 @@ def _look_ahead(arguments: Sequence[str], *flags: str) -> None:
 
 def _train(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
-    from hf_mixup.config import MixupConfig
-    from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], arguments)
-    from hf_mixup.tasks.train import train
+    from hf_mixup.experiments.tasks.train import train
 
     train(task, mixup, args)
 
 
 def _compare(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.compare.arguments import CompareArguments
-    from hf_mixup.config import SharedConfig
-    from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.compare.arguments import CompareArguments
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
     types = [CompareArguments, TaskArguments, SharedConfig, _training_arguments()]
     comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
-    from hf_mixup.compare.main import compare
+    from hf_mixup.experiments.compare.run import compare
 
     compare(comparison, task, mixup, args, command=_again("compare", arguments))
 
@@ -254,11 +254,11 @@ def _again(command: str, arguments: list[str]) -> str:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    from hf_mixup.compare.store import is_comparison
-    from hf_mixup.config import SharedConfig
-    from hf_mixup.evaluation.arguments import EvaluateArguments
-    from hf_mixup.tasks import TaskArguments, parse_settings
-    from hf_mixup.tasks.saved import check_folder
+    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.compare.store import is_comparison
+    from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+    from hf_mixup.experiments.tasks.saved import check_folder
 
     if not arguments or arguments[0].startswith("-"):
         raise ValueError(
@@ -277,25 +277,25 @@ def _evaluate(arguments: list[str]) -> None:
     if not rest or rest[0].startswith("-"):
         folder = Path(checkpoint)
         if several:
-            from hf_mixup.evaluation.comparison import stored_runs
+            from hf_mixup.experiments.evaluate.comparison import stored_runs
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _kept_task(folder, rest)
     types = [EvaluateArguments, TaskArguments, SharedConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
     if several:
-        from hf_mixup.evaluation.runs import evaluate_comparison
+        from hf_mixup.experiments.evaluate.runs import evaluate_comparison
 
         evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
         return
-    from hf_mixup.evaluation.main import evaluate
+    from hf_mixup.experiments.evaluate.run import evaluate
 
     evaluate(checkpoint, evaluation, task, args, own.output_dir)
 
 
 def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
     """Return the task that a folder's model was trained for, which flags may name as well."""
-    from hf_mixup.tasks.saved import saved_task
+    from hf_mixup.experiments.tasks.saved import saved_task
 
     kept, seed = saved_task(folder)
     if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in arguments}:
@@ -309,43 +309,43 @@ def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
 
 def _kept_mixing(folder: Path) -> dict[str, object]:
     """Return how a folder's model was mixed; {} if it was not."""
-    from hf_mixup.config import CONFIG_NAME, MixupConfig
-    from hf_mixup.tasks.settings import settings_of
+    from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
+    from hf_mixup.experiments.tasks.settings import settings_of
 
     return settings_of(MixupConfig.from_pretrained(folder)) if (folder / CONFIG_NAME).is_file() else {}
 
 
 def _sweep(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.config import SharedConfig
-    from hf_mixup.sweep.arguments import SweepArguments
-    from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.sweep.arguments import SweepArguments
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
     types = [SweepArguments, TaskArguments, SharedConfig, _training_arguments()]
     sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
-    from hf_mixup.sweep.main import sweep
+    from hf_mixup.experiments.sweep.run import sweep
 
     sweep(sweeping, task, mixup, args, command=_again("sweep", arguments))
 
 
 def _preview(arguments: list[str]) -> None:
-    from hf_mixup.config import MixupConfig
-    from hf_mixup.tasks import TaskArguments, parse_settings
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
     parser = _Parser(add_help=False, allow_abbrev=False)
     _add_output(parser)
     own, rest = parser.parse_known_args(arguments)
     _look_ahead(rest, "dataset", "model")
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], rest)
-    from hf_mixup.tasks.preview import preview
+    from hf_mixup.experiments.tasks.preview import preview
 
     print(preview(task, mixup, args, own.output))
 
 
 def _playground(arguments: list[str]) -> None:
-    from hf_mixup.config import SharedConfig
-    from hf_mixup.tasks import TaskArguments, parse_settings
-    from hf_mixup.tasks.saved import check_folder
+    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+    from hf_mixup.experiments.tasks.saved import check_folder
 
     parser = _Parser(add_help=False, allow_abbrev=False)
     _add_place(parser)
@@ -359,7 +359,7 @@ def _playground(arguments: list[str]) -> None:
         defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
     types = [TaskArguments, SharedConfig, _training_arguments()]
     task, mixup, args = parse_settings(types, rest, defaults=defaults)
-    from hf_mixup.playground.main import playground
+    from hf_mixup.experiments.playground.run import playground
 
     playground(task, mixup, args, own.model, own.port)
 
@@ -369,7 +369,7 @@ def _methods(arguments: list[str]) -> None:
     _add_tables(parser)
     chosen = parser.parse_args(arguments)
     if chosen.models:
-        from hf_mixup.zoo.table import COMMITTED
+        from hf_mixup.testing.survey.table import COMMITTED
 
         print(COMMITTED.read_text(encoding="utf-8"), end="")
         return
@@ -389,14 +389,14 @@ def _check(arguments: list[str]) -> int:
     parser = _Parser(prog="hf-mixup check", add_help=False, allow_abbrev=False)
     _add_model(parser)
     chosen = parser.parse_args(arguments)
-    from hf_mixup.tasks.saved import check_there
+    from hf_mixup.experiments.tasks.saved import check_there
 
     check_there(chosen.model)
     from hf_mixup.methods import METHODS, unknown
 
     if chosen.method is not None and chosen.method not in METHODS:
         raise ValueError(f"method={chosen.method!r}: {unknown(chosen.method)}")
-    from hf_mixup.zoo.check import EXACT, load, short_reason, try_model
+    from hf_mixup.experiments.check import EXACT, load, short_reason, try_model
 
     family, model = load(chosen.model, chosen.family)
     found = list(try_model(family, model, chosen.method))

@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader
 from transformers import TrainingArguments, default_data_collator, get_scheduler
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.image import ImageRows, load_image_model, load_image_processor
 from hf_mixup.metrics import calibration_metrics
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.checkpoints import checkpoint_to_resume
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.image import ImageRows, load_image_model, load_image_processor
 
 
 def main() -> None:

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from hf_mixup.files import write_text
-from hf_mixup.report.environment import hardware, versions
-from hf_mixup.report.results import aggregate, methods_and_splits
-from hf_mixup.report.robustness import conditions
-from hf_mixup.report.statistics import Difference
-from hf_mixup.report.verdict import judgement
+from hf_mixup.experiments.report.robustness import conditions
+from hf_mixup.experiments.report.statistics import Difference
+from hf_mixup.experiments.report.verdict import judgement
+from hf_mixup.metrics.results import aggregate, methods_and_splits
+from hf_mixup.utils.environment import hardware, versions
+from hf_mixup.utils.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "recipes" / "results"

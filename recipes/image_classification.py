@@ -11,12 +11,12 @@ from __future__ import annotations
 from transformers import TrainingArguments, default_data_collator, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.card import write_card
+from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.image import ImageRows, load_image_model, load_image_processor
 from hf_mixup.metrics import compute_metrics
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.checkpoints import checkpoint_to_resume
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.image import ImageRows, load_image_model, load_image_processor
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 from transformers import DataCollatorForSeq2Seq, TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.card import write_card
+from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.language import load_seq2seq_model, translated
+from hf_mixup.experiments.tasks.text import load_tokenizer
 from hf_mixup.metrics import language_metrics, token_scores
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.checkpoints import checkpoint_to_resume
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.language import load_seq2seq_model, translated
-from hf_mixup.tasks.text import load_tokenizer
 
 
 def main() -> None:

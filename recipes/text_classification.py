@@ -11,12 +11,12 @@ from __future__ import annotations
 from transformers import DataCollatorWithPadding, TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.card import write_card
+from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.text import load_text_model, load_tokenizer, tokenized
 from hf_mixup.metrics import compute_metrics
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.checkpoints import checkpoint_to_resume
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.text import load_text_model, load_tokenizer, tokenized
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from functools import partial
 from transformers import DataCollatorForTokenClassification, TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.card import write_card
+from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.text import load_token_model, load_tokenizer, tagged_tokens
 from hf_mixup.metrics import tag_metrics
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.card import write_card
-from hf_mixup.tasks.checkpoints import checkpoint_to_resume
-from hf_mixup.tasks.data import load_splits
-from hf_mixup.tasks.text import load_token_model, load_tokenizer, tagged_tokens
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_mixup.compare.store import save_run
+from hf_mixup.experiments.compare.store import save_run
+from hf_mixup.experiments.tasks.refit import refitted, temperature_of
 from hf_mixup.metrics import calibration_metrics
-from hf_mixup.tasks.refit import refitted, temperature_of
 
 
 def leave(folder: Path, prepared: Any, label: str, seed: int, settings: Any) -> None:

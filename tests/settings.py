@@ -26,7 +26,7 @@ ROWS: dict[str, Row] = {
     "resizemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"minmax": [0.2, 0.4]}, {"correct_lam": False})),
     "fmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
     "gridmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"grid": 2}, {"correct_lam": False})),
-    "mosaic": Row(()),  # mixes four rows: tests/test_mosaic.py, test_detection.py, test_segmentation.py
+    "mosaic": Row(()),  # mixes four rows: tests/methods/test_mosaic.py, test_detection.py, test_segmentation.py
     "patchmix": Row(("vit",), ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
     "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
     "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
@@ -34,20 +34,20 @@ ROWS: dict[str, Row] = {
     "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
     "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
     "puzzlemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
-    "transmix": Row(()),  # needs attention that the model returns: tests/test_guided_methods.py
-    "regmixup": Row(()),  # gives the model more rows: tests/test_gaussian_regmixup.py
-    "gaussian": Row(()),  # mixes no rows: tests/test_gaussian_regmixup.py
-    "adversarial": Row(()),  # mixes no rows: tests/test_adversarial.py
-    "interpolated_adversarial": Row(()),  # gives the model more rows: tests/test_adversarial.py
-    "between_class": Row(()),  # for sounds: tests/test_sounds.py
-    "specmix": Row(()),  # for spectrograms: tests/test_modalities.py
-    "tabular": Row(()),  # for tables: tests/test_modalities.py
+    "transmix": Row(()),  # needs attention that the model returns: tests/methods/test_guided_methods.py
+    "regmixup": Row(()),  # gives the model more rows: tests/methods/test_gaussian_regmixup.py
+    "gaussian": Row(()),  # mixes no rows: tests/methods/test_gaussian_regmixup.py
+    "adversarial": Row(()),  # mixes no rows: tests/methods/test_adversarial.py
+    "interpolated_adversarial": Row(()),  # gives the model more rows: tests/methods/test_adversarial.py
+    "between_class": Row(()),  # for sounds: tests/methods/test_sounds.py
+    "specmix": Row(()),  # for spectrograms: tests/methods/test_modalities.py
+    "tabular": Row(()),  # for tables: tests/methods/test_modalities.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py
     "span_cut": Row(TEXT, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
     "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "row"})),
-    "cmixup": Row(()),  # for regression: tests/test_cmixup.py
+    "cmixup": Row(()),  # for regression: tests/methods/test_cmixup.py
     "switch": Row(IMAGE, ({}, {"switch_methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
 }
 

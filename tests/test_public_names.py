@@ -22,14 +22,15 @@ from typing import Any
 import pytest
 
 import hf_mixup
-from hf_mixup import functional, losses
-from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.config import MixupConfig
-from hf_mixup.contrastive.sentences import MixedNegativesRankingLoss
-from hf_mixup.evaluation.arguments import EvaluateArguments
+from hf_mixup import functional
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.sweep.arguments import SweepArguments
+from hf_mixup.experiments.tasks import TaskArguments
+from hf_mixup.integrations.sentence_transformers import MixedNegativesRankingLoss
 from hf_mixup.methods import METHODS
-from hf_mixup.sweep.arguments import SweepArguments
-from hf_mixup.tasks import TaskArguments
+from hf_mixup.models import losses
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = (MixupConfig, TaskArguments, CompareArguments, SweepArguments, EvaluateArguments)
@@ -40,7 +41,7 @@ LOSSES = (
 )
 SPECIAL = ("__init__", "__post_init__", "__call__")
 # What is named nowhere else and is in every user's hands: the batch of `with Mixup(...)(model, batch) as mixed`.
-HELD = ("hf_mixup.batch.MixedBatch",)
+HELD = ("hf_mixup.engine.labelled.MixedBatch",)
 
 
 def modules() -> list[str]:

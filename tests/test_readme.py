@@ -13,7 +13,7 @@ import yaml
 
 from hf_mixup import __version__, cli
 from hf_mixup.cli import main
-from hf_mixup.compare.variants import parse_variants
+from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -61,12 +61,12 @@ def test_every_recipe_and_configuration_has_its_place_in_the_table() -> None:
 def stopped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Commands read their settings and check them, and stop before any work; what they would have begun with."""
     begun: list[tuple[Any, ...]] = []
-    work = ["tasks.train.train", "compare.main.compare", "sweep.main.sweep", "tasks.preview.preview"]
-    for function in (*work, "evaluation.main.evaluate", "playground.main.playground"):
-        monkeypatch.setattr(f"hf_mixup.{function}", lambda *given, **named: begun.append(given))
+    work = ["tasks.train.train", "compare.run.compare", "sweep.run.sweep", "tasks.preview.preview"]
+    for function in (*work, "evaluate.run.evaluate", "playground.run.playground"):
+        monkeypatch.setattr(f"hf_mixup.experiments.{function}", lambda *given, **named: begun.append(given))
     for checked in ("tasks.saved.check_folder", "tasks.saved.check_there", "tasks.paths.check_there"):
-        monkeypatch.setattr(f"hf_mixup.{checked}", lambda *given: None)
-    monkeypatch.setattr("hf_mixup.tasks.saved.saved_task", lambda *given: ({}, 0))
+        monkeypatch.setattr(f"hf_mixup.experiments.{checked}", lambda *given: None)
+    monkeypatch.setattr("hf_mixup.experiments.tasks.saved.saved_task", lambda *given: ({}, 0))
     monkeypatch.chdir(ROOT)
     return begun
 
@@ -76,7 +76,7 @@ def run(command: str) -> int:
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
     if len(words) == 1:
         return 0 if words[0] in cli._COMMANDS else 2
-    if words[0] == "check":  # trying the model is for tests/test_zoo.py
+    if words[0] == "check":  # trying the model is for tests/testing/test_zoo.py
         cli._add_model(parser := cli._Parser(allow_abbrev=False))
         parser.parse_args(words[1:])
         return 0

@@ -14,11 +14,11 @@ import yaml
 from transformers import TrainingArguments
 
 from hf_mixup import MixupConfig
-from hf_mixup.compare.arguments import CompareArguments
-from hf_mixup.compare.variants import parse_variants
-from hf_mixup.config import SharedConfig
-from hf_mixup.tasks import TaskArguments, parse_settings
-from hf_mixup.tasks.arguments import PAIRS
+from hf_mixup.engine.config import SharedConfig
+from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.experiments.tasks.arguments import PAIRS
 
 ROOT = Path(__file__).parents[1]
 RECIPES, CONFIGS = ROOT / "recipes", sorted((ROOT / "recipes" / "configs").glob("*.yaml"))

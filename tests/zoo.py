@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import model_type_to_module_name
 
-from hf_mixup.sites.towers import embeds_pairs
+from hf_mixup.models.dual_encoder import embeds_pairs
 
 MAPPINGS = (
     "MODEL_MAPPING_NAMES",

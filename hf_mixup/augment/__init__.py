@@ -9,7 +9,7 @@ torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples sou
 ``audio``); all are imported on first use, as is `hf_mixup.augment.tta`, which averages a model's scores over views.
 """
 
-from hf_mixup.lazy import lazy_modules
+from hf_mixup.utils.lazy import lazy_modules
 
 from .base import Transform
 from .color import ColorJitter, JitterParams

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from hf_mixup.errors import did_you_mean
+from hf_mixup.utils.suggest import did_you_mean
 
 Names = str | tuple[str, ...] | None
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from hf_mixup.losses import loss_items, mixed_loss_sum
-from hf_mixup.sites.inputs import model_inputs
-from hf_mixup.sites.outputs import logits_of
-from hf_mixup.sites.rows import pad_of
-from hf_mixup.targets import LABELS, Labels, read_labels
+from hf_mixup.models.inputs import model_inputs
+from hf_mixup.models.labels import LABELS, Labels, read_labels
+from hf_mixup.models.losses import loss_items, mixed_loss_sum
+from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.probe import pad_of
 
 from .pixels import functional
 
@@ -295,7 +295,7 @@ def head(length: int) -> View:
     Raises:
         ValueError: for a length below 2.
 
-    >>> from hf_mixup.zoo.build import build
+    >>> from hf_mixup.testing.build import build
     >>> model = build("sequence-classification", "bert")
     >>> head(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
     [[2, 10, 3]]
@@ -312,7 +312,7 @@ def tail(length: int) -> View:
     Raises:
         ValueError: for a length below 2.
 
-    >>> from hf_mixup.zoo.build import build
+    >>> from hf_mixup.testing.build import build
     >>> model = build("sequence-classification", "bert")
     >>> tail(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
     [[2, 12, 3]]

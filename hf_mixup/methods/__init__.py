@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from typing import TypeVar
 
-from hf_mixup.errors import did_you_mean
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.attentive import Attentive
 from hf_mixup.methods.base import Method as Method
@@ -42,6 +41,7 @@ from hf_mixup.methods.ssmix import SSMix
 from hf_mixup.methods.switch import Switch
 from hf_mixup.methods.tabular import Tabular
 from hf_mixup.methods.transmix import TransMix
+from hf_mixup.utils.suggest import did_you_mean
 
 METHODS: dict[str, type[Method]] = {
     "mixup": InputMixup,

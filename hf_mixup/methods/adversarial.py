@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
-from hf_mixup.losses import mixed_loss_sum
 from hf_mixup.methods.base import Batch, Method, Params, Request, Term
-from hf_mixup.sites.attack import Space, scored, space_of, with_points
-from hf_mixup.sites.inputs import float_keys
-from hf_mixup.sites.maps import at_pixels
-from hf_mixup.sites.noise import IDS, install_noise
-from hf_mixup.sites.rows import joined, rows_of
+from hf_mixup.models.attack_space import Space, scored, space_of, with_points
+from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.losses import mixed_loss_sum
+from hf_mixup.models.noise import IDS, install_noise
+from hf_mixup.models.probe import joined, rows_of
+from hf_mixup.models.segmentation import at_pixels
 
 NORMS: dict[str, Literal["linf", "l2"]] = {"fgsm": "linf", "fgm": "l2", "pgd": "linf", "pgd_l2": "l2", "freelb": "l2"}
 REACH = {"linf": 0.1, "l2": 1.0}
@@ -48,7 +48,7 @@ class Adversarial(Method):
     normalised to variance 1); Zhu et al. 2019, "FreeLB", arXiv 1909.11764, algorithm 1 (0).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> settings = {"method": "adversarial", "attack": "fgsm", "epsilon": 8 / 255}
     >>> with Mixup(settings)(model, batch) as mixed:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
+from hf_mixup.methods._masks import MaskMethod
+from hf_mixup.methods._segmentation import refuse_other_size
 from hf_mixup.methods.base import Params, Request
-from hf_mixup.methods.maps import refuse_other_size
-from hf_mixup.methods.masks import MaskMethod
 from hf_mixup.methods.saliencymix import countable
-from hf_mixup.sites.attention import attention_grid
+from hf_mixup.models.attention import attention_grid
 
 
 class Attentive(MaskMethod):
@@ -27,7 +27,7 @@ class Attentive(MaskMethod):
     Image Classification", arXiv 2003.13048, section 2.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "attentive", "lam": 0.75})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hf_mixup.functional import pair, pair_by_length, sample_lam
 
 if TYPE_CHECKING:
-    from hf_mixup.config import MixupConfig
-    from hf_mixup.targets import Further, ProblemType
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.models.labels import Further, ProblemType
 
 Batch = Mapping[str, Any]
 
@@ -163,7 +163,7 @@ class Method:
     A subclass says where it blends (`apply`) and adds to the draw what it needs beyond partner and lam. The class
     attributes fill the generated table of methods.
 
-    >>> from hf_mixup.config import MixupConfig
+    >>> from hf_mixup.engine.config import MixupConfig
     >>> class Brighten(Method):
     ...     name = "brighten"
     ...     def apply(self, model, batch, params, inplace):

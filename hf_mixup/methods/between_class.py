@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hf_mixup.functional.loudness import heard_weights, loudness
 from hf_mixup.methods.base import Batch, Method, Params
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.sites.axes import seen_of
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.models.axes import seen_of
+from hf_mixup.models.inputs import float_keys
 
 
 class BetweenClass(Method):
@@ -24,7 +24,7 @@ class BetweenClass(Method):
     Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound Recognition", arXiv 1711.10282.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("audio-classification", "wav2vec2")
     >>> with Mixup({"method": "between_class", "sampling_rate": 16000})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

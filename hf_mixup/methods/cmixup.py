@@ -10,11 +10,11 @@ from hf_mixup.functional import pair_by_label_distance
 from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.tabular import draw_swaps, swap_and_blend
-from hf_mixup.sites.embeddings import install_tables
-from hf_mixup.sites.lengths import mix_embeddings
+from hf_mixup.models.embeddings import install_tables
+from hf_mixup.models.padding import mix_embeddings
 
 if TYPE_CHECKING:
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.engine.config import MixupConfig
 
 
 class CMixup(Method):

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
+from hf_mixup.methods._masks import by_content
+from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.masks import by_content
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.sites.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
-from hf_mixup.sites.inputs import float_keys, nothing_to_blend, picture_keys
-from hf_mixup.sites.rows import count_rows
+from hf_mixup.models.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
+from hf_mixup.models.inputs import float_keys, nothing_to_blend, picture_keys
+from hf_mixup.models.probe import count_rows
 
 
 class CutMix(Method):
@@ -42,7 +42,7 @@ class CutMix(Method):
     section 3 (spatial, temporal and spatio-temporal).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("cutmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

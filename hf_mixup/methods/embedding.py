@@ -8,8 +8,8 @@ from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.methods.mixup import blend_floats
-from hf_mixup.sites.embeddings import install_tables, refuse_no_table
-from hf_mixup.sites.lengths import mix_embeddings
+from hf_mixup.models.embeddings import install_tables, refuse_no_table
+from hf_mixup.models.padding import mix_embeddings
 
 
 class Embedding(Method):
@@ -23,7 +23,7 @@ class Embedding(Method):
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("embedding")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

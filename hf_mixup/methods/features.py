@@ -16,7 +16,7 @@ class Features(Manifold):
     Source: the special case of Manifold Mixup (Verma et al. 2019, arXiv 1806.05236) with a single eligible layer.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("features")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

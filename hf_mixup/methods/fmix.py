@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from hf_mixup.functional.masks import keep_highest, low_frequency_noise
+from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
-from hf_mixup.methods.masks import RandomMask
 
 DECAY = 3.0
 """How fast the amplitude falls with the frequency, from the paper."""
@@ -27,7 +27,7 @@ class FMix(RandomMask):
     Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047, section 4.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("fmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.axes import IDS, seen_of
-from hf_mixup.sites.inputs import float_keys
-from hf_mixup.sites.noise import arm_noise, install_noise, noisy
+from hf_mixup.models.axes import IDS, seen_of
+from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.noise import arm_noise, install_noise, noisy
 
 
 class Gaussian(Method):
@@ -30,7 +30,7 @@ class Gaussian(Method):
     additive noise in back-propagation training", IEEE Transactions on Neural Networks 3(1), for networks.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "gaussian", "sigma": 0.1})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
+from hf_mixup.methods._pairs import PairMethod, along_the_arc
 from hf_mixup.methods.base import Batch, Params
 from hf_mixup.methods.cross_modal import CrossModal
-from hf_mixup.methods.pairs import PairMethod, along_the_arc
 
 
 class Geodesic(PairMethod):
@@ -31,7 +31,7 @@ class Geodesic(PairMethod):
     Source: Oh et al. 2023, "Geodesic Multi-Modal Mixup for Robust Fine-Tuning", arXiv 2203.03897, section 4.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> from hf_mixup.testing.batches import tiny_pairs
     >>> model, batch = tiny_pairs()
     >>> partner = torch.tensor([1, 0, 3, 2])
     >>> with Mixup({"method": "geodesic", "side": "image"})(model, batch, partner, lam=0.75) as mixed:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import enlarge_cells, keep_highest
+from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
-from hf_mixup.methods.masks import RandomMask
 
 
 class GridMix(RandomMask):
@@ -25,7 +25,7 @@ class GridMix(RandomMask):
     Recognition 109, 107594.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "gridmix", "grid": 2})(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.noise import IDS
-from hf_mixup.sites.rows import joined, rows_of
+from hf_mixup.models.noise import IDS
+from hf_mixup.models.probe import joined, rows_of
 
 
 class InterpolatedAdversarial(Adversarial):
@@ -29,7 +29,7 @@ class InterpolatedAdversarial(Adversarial):
     Too Much Accuracy", arXiv 1906.06784 (there mixup or manifold mixup, and pgd).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> settings = {"method": "interpolated_adversarial", "attack": "fgsm", "epsilon": 8 / 255}
     >>> with Mixup(settings)(model, batch) as mixed:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.targets import IGNORE_INDEX
+from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, Params, Request
 from hf_mixup.methods.manifold import Manifold
-from hf_mixup.methods.places import taken
-from hf_mixup.sites.hooks import blend_places
-from hf_mixup.sites.layers import arm_layer
+from hf_mixup.models.blocks import arm_layer
+from hf_mixup.models.hooks import blend_places
 
 
 class Intra(Manifold):
@@ -38,7 +38,7 @@ class Intra(Manifold):
     https://github.com/SALT-NLP/LADA.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("token-classification", "bert")
     >>> with Mixup("intra")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import contrastive_cross_entropy, slerp
+from hf_mixup.methods._pairs import PairMethod
 from hf_mixup.methods.base import Batch, Params
 from hf_mixup.methods.cross_modal import CrossModal
-from hf_mixup.methods.pairs import PairMethod
 
 
 class M2(PairMethod):
@@ -24,7 +24,7 @@ class M2(PairMethod):
     Source: m2-Mix of Oh et al. 2023, arXiv 2203.03897, equation 4; https://github.com/changdaeoh/multimodal-mixup.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> from hf_mixup.testing.batches import tiny_pairs
     >>> model, batch = tiny_pairs()
     >>> with Mixup({"method": "m2", "m2_weight": 0.5})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

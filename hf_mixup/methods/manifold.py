@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.sites.hooks import sites_of
-from hf_mixup.sites.layers import Stack, install_blocks, resolve_depths, stack_of
-from hf_mixup.sites.lengths import mix_layer
+from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
+from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.padding import mix_layer
 
 
 class Manifold(Method):
@@ -30,7 +30,7 @@ class Manifold(Method):
     https://github.com/SALT-NLP/MixText.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "manifold", "layers": [0, 1]})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
+from hf_mixup.methods._pairs import PairMethod, blend_pictures
 from hf_mixup.methods.base import Batch, Params
-from hf_mixup.methods.pairs import PairMethod, blend_pictures
-from hf_mixup.sites.captions import TokenRules, join_captions, most_tokens
+from hf_mixup.models.captions import TokenRules, join_captions, most_tokens
 
 
 class MixGen(PairMethod):
@@ -26,7 +26,7 @@ class MixGen(PairMethod):
 
     >>> from types import SimpleNamespace
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> from hf_mixup.testing.batches import tiny_pairs
     >>> model, batch = tiny_pairs()
     >>> tokenizer = SimpleNamespace(all_special_ids=[1, 2, 3], pad_token_id=1)  # stands for your processor
     >>> with Mixup("mixgen", tokenizer=tokenizer)(model, batch, lam=0.5) as mixed:

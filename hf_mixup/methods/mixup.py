@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Method, Params
-from hf_mixup.sites.axes import OBSERVED
-from hf_mixup.sites.embeddings import unite
-from hf_mixup.sites.inputs import float_keys, is_blendable
+from hf_mixup.models.axes import OBSERVED
+from hf_mixup.models.embeddings import unite
+from hf_mixup.models.inputs import float_keys, is_blendable
 
 
 class InputMixup(Method):
@@ -25,7 +25,7 @@ class InputMixup(Method):
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("mixup")(model, batch, partner=torch.tensor([1, 0, 3, 2]), lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

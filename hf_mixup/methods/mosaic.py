@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
+from hf_mixup.methods._segmentation import is_map, refuse_other_size
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.methods.maps import is_map, refuse_other_size
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.models.inputs import float_keys
 
 if TYPE_CHECKING:
-    from hf_mixup.targets import Further
+    from hf_mixup.models.labels import Further
 
 LEAST_SHARE, LEAST_PIXELS = 0.1, 2
 """What must be left of a box that a part cuts: this share of its area, and this many pixels each way."""
@@ -40,7 +40,7 @@ class Mosaic(Method):
     CNNs", arXiv 1811.09030, section 3; Bochkovskiy et al. 2020, "YOLOv4", arXiv 2004.10934, section 3.4.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "mosaic", "alpha": 0.3})(model, batch, lam=0.25) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

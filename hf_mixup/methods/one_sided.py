@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hf_mixup.methods.pairs import PairMethod
+from hf_mixup.methods._pairs import PairMethod
 
 
 class OneSided(PairMethod):
@@ -18,7 +18,7 @@ class OneSided(PairMethod):
 
     >>> import torch
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny_pairs
+    >>> from hf_mixup.testing.batches import tiny_pairs
     >>> model, batch = tiny_pairs()
     >>> partner = torch.tensor([1, 0, 3, 2])
     >>> with Mixup({"method": "one_sided", "side": "text"})(model, batch, partner, lam=0.75) as mixed:

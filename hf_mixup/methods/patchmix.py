@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import keep_highest
+from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
-from hf_mixup.methods.masks import RandomMask
-from hf_mixup.sites.attention import patch_of
+from hf_mixup.models.attention import patch_of
 
 
 class PatchMix(RandomMask):
@@ -30,7 +30,7 @@ class PatchMix(RandomMask):
     2207.08409, section 3.2.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("patchmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

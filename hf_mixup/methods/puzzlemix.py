@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.puzzle import block_means, edge_differences, least_cost, mask_costs, puzzle, transport
 from hf_mixup.methods.base import Batch, Method, Params, Request
 from hf_mixup.methods.saliencymix import gradient_saliency
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.models.inputs import float_keys
 
 BLOCKS = (2, 4, 8, 16)
 """Along each side of a picture, one of them drawn for each batch."""
@@ -43,7 +43,7 @@ class PuzzleMix(Method):
     2009.06962, section 3.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("puzzlemix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

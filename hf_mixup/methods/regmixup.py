@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request, Term
 from hf_mixup.methods.mixup import blend_inputs
-from hf_mixup.sites.rows import joined, rows_of
+from hf_mixup.models.probe import joined, rows_of
 
 
 class RegMixup(Method):
@@ -29,7 +29,7 @@ class RegMixup(Method):
     Robustness", arXiv 2206.14502 (there alpha = 10 or 20, so that lam is near 1/2, and eta = 1).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "regmixup", "alpha": 10.0, "eta": 1.0})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

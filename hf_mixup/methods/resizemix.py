@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam
 from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resized
+from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Method, Params, Request
-from hf_mixup.methods.maps import is_map, own_pixels, refuse_other_size
-from hf_mixup.sites.inputs import float_keys
+from hf_mixup.models.inputs import float_keys
 
 SIDES = (0.1, 0.8)
 """Range of the box's sides as shares of the image's, from the paper."""
@@ -34,7 +34,7 @@ class ResizeMix(Method):
     2012.11101; https://github.com/JayQine/ResizeMix.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("resizemix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from hf_mixup.functional import box_lam, boxes_at
 from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral_residual
+from hf_mixup.methods._segmentation import refuse_other_size
 from hf_mixup.methods.base import Method, Params, Request
 from hf_mixup.methods.cutmix import CutMix
-from hf_mixup.methods.maps import refuse_other_size
-from hf_mixup.sites.saliency import input_saliency
+from hf_mixup.models.saliency import input_saliency
 
 
 class SaliencyMix(CutMix):
@@ -31,7 +31,7 @@ class SaliencyMix(CutMix):
     arXiv 2006.01791, section 3.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("saliencymix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

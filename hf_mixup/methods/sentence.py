@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Method, Params, Request, Term
-from hf_mixup.sites.hooks import blend_states
+from hf_mixup.models.hooks import blend_states
 
 
 class Sentence(Method):
@@ -24,7 +24,7 @@ class Sentence(Method):
     et al. 2020, "Mixup-Transformer", arXiv 2010.02394.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("sentence")(model, batch) as mixed:
     ...     outputs = model(**mixed.inputs)  # of the rows as they are

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from hf_mixup.config import SWITCHED
+from hf_mixup.engine.config import SWITCHED
 from hf_mixup.methods import METHODS
+from hf_mixup.methods._pairs import PairMethod
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.base import Method
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.gaussian import Gaussian
 from hf_mixup.methods.interpolated_adversarial import InterpolatedAdversarial
-from hf_mixup.methods.pairs import PairMethod
 from hf_mixup.methods.switch import Switch
 
 Values = Mapping[str, Any]

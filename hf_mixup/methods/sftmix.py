@@ -30,7 +30,7 @@ class SFTMix(Method):
     (there alpha = 0.5, mix_weight = 0.2).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("causal-lm", "llama")
     >>> with Mixup({"method": "sftmix", "alpha": 0.5, "mix_weight": 0.2})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
+from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Params, Request
 from hf_mixup.methods.cutmix import CutMix
-from hf_mixup.methods.places import taken
-from hf_mixup.methods.spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 
 
 class SpanCut(SpanMethod):
@@ -26,7 +26,7 @@ class SpanCut(SpanMethod):
     carried over to tokens.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("span_cut")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

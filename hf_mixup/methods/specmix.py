@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import inside_bands, mask_lam
+from hf_mixup.methods._masks import MaskMethod, by_content
 from hf_mixup.methods.base import Batch, Params, Request
-from hf_mixup.methods.masks import MaskMethod, by_content
-from hf_mixup.sites.axes import SERIES, axes_of, refuse_different_sizes, seen_of
-from hf_mixup.sites.inputs import float_keys, nothing_to_blend
+from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, seen_of
+from hf_mixup.models.inputs import float_keys, nothing_to_blend
 
 
 class SpecMix(MaskMethod):
@@ -33,7 +33,7 @@ class SpecMix(MaskMethod):
     Features", arXiv 2108.03020, section 2.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("audio-classification", "audio-spectrogram-transformer")
     >>> with Mixup({"method": "specmix", "bands": 1})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

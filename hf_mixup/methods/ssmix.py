@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 from hf_mixup.methods.base import Batch, Params, Request, Term
-from hf_mixup.methods.spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
-from hf_mixup.sites.rows import joined
-from hf_mixup.sites.saliency import token_saliency
+from hf_mixup.models.probe import joined
+from hf_mixup.models.saliency import token_saliency
 
 
 class SSMix(SpanMethod):
@@ -38,7 +38,7 @@ class SSMix(SpanMethod):
     https://github.com/clovaai/ssmix.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "ssmix", "lam": 0.9})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_mixup.config import SWITCHED, MixupConfig
+from hf_mixup.engine.config import SWITCHED, MixupConfig
 from hf_mixup.methods.base import Method, Params, Request
 
 
@@ -21,7 +21,7 @@ class Switch(Method):
     Source: the mixup/CutMix switch of timm and of DeiT (Touvron et al. 2021, arXiv 2012.12877, table 9).
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> settings = {"method": "switch", "switch_methods": ["mixup", "fmix"], "switch_alphas": [0.2, 1.0]}
     >>> with Mixup(settings)(model, batch) as mixed:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from hf_mixup.functional.masks import swap_columns
 from hf_mixup.methods.base import Batch, Params, Request
 from hf_mixup.methods.mixup import InputMixup, blend_inputs
-from hf_mixup.sites.inputs import is_blendable, is_named_as_input
+from hf_mixup.models.inputs import is_blendable, is_named_as_input
 
 if TYPE_CHECKING:
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.engine.config import MixupConfig
 
 
 class Tabular(InputMixup):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Params, Request
 from hf_mixup.methods.cutmix import CutMix
-from hf_mixup.sites.attention import class_attention, patch_of
-from hf_mixup.sites.hooks import Site, sites_of
+from hf_mixup.models.attention import class_attention, patch_of
+from hf_mixup.models.hooks import Site, sites_of
 
 
 class TransMix(CutMix):
@@ -32,7 +32,7 @@ class TransMix(CutMix):
     Source: Chen et al. 2021, "TransMix: Attend to Mix for Vision Transformers", arXiv 2111.09833, section 3.2.
 
     >>> from hf_mixup import Mixup
-    >>> from hf_mixup.zoo.batches import tiny
+    >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
     >>> model.set_attn_implementation("eager")
     >>> with Mixup("transmix")(model, batch, lam=0.75) as mixed:

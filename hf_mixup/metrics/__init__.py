@@ -20,7 +20,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.errors import did_you_mean
 from hf_mixup.metrics.detection import detection_scores, ood_metrics
 from hf_mixup.metrics.functional import (
     ReliabilityBins,
@@ -40,6 +39,7 @@ from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero
 from hf_mixup.metrics.tags import entities, tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
 from hf_mixup.metrics.trainer import compute_metrics
+from hf_mixup.utils.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from evaluate import EvaluationModule

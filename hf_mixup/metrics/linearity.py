@@ -14,7 +14,7 @@ from hf_mixup.metrics.levels import area_under_curve
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hf_mixup.config import MixupConfig
+    from hf_mixup.engine.config import MixupConfig
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def linearity(
     >>> found.probabilities.shape, bool(found.deviation[0].any())  # the ends are on the line
     ((5, 4, 3), False)
     """
-    from hf_mixup.config import MixupConfig
-    from hf_mixup.engine import unwrap
-    from hf_mixup.sites.rows import undisturbed
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.engine.mixup import unwrap
+    from hf_mixup.models.probe import undisturbed
 
     if steps < 3:
         raise ValueError(f"steps={steps}: expected at least 3, as two ends are always a straight line")
@@ -137,8 +137,8 @@ def _scores_at(
     model: nn.Module, batch: Mapping[str, Any], config: MixupConfig, partner: Tensor | None, lam: float
 ) -> tuple[FloatArray, IntArray, IntArray]:
     """Return the probabilities [N, C] of blends at one lam, and the labels of the rows and of their partners."""
-    from hf_mixup.engine import Mixup
-    from hf_mixup.sites.outputs import logits_of
+    from hf_mixup.engine.mixup import Mixup
+    from hf_mixup.models.outputs import logits_of
 
     with Mixup(config)(model, batch, partner=partner, lam=lam) as mixed:
         logits = logits_of(mixed.forward(model))

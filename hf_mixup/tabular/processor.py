@@ -120,7 +120,7 @@ class TabularProcessor(FeatureExtractionMixin):
     @staticmethod
     def _column(columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
         if name not in columns:
-            from hf_mixup.errors import did_you_mean
+            from hf_mixup.utils.suggest import did_you_mean
 
             raise ValueError(f"the table has no column {name!r}: {did_you_mean(name, list(columns))}")
         return columns[name]

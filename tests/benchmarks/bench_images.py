@@ -30,7 +30,7 @@ from hf_mixup import MixupConfig
 from hf_mixup.functional.saliency import spectral_residual
 from hf_mixup.methods import METHODS, puzzlemix
 from hf_mixup.methods.base import Request
-from hf_mixup.targets import dense_targets
+from hf_mixup.models.labels import dense_targets
 
 CLASSES = 100
 Run = Callable[[], object]

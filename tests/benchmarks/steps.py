@@ -21,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import Trainer, TrainingArguments
 
 from hf_mixup import Mixup, MixupTrainer
-from hf_mixup.files import write_text
-from hf_mixup.report.environment import hardware, versions
+from hf_mixup.utils.environment import hardware, versions
+from hf_mixup.utils.files import write_text
 
 Batch = dict[str, Any]
 Row = dict[str, Any]

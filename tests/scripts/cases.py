@@ -15,11 +15,11 @@ import torch
 import torch.distributed as dist
 
 import hf_mixup.methods.base
+from tests.integrations.processes import score, train_sequences
 from tests.scripts import leave
 from tests.scripts.shard import shard
 from tests.scripts.stream import boxes, unlabelled
 from tests.scripts.train import train
-from tests.trainers.processes import score, train_sequences
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
 PROGRAMS |= {"boxes": boxes, "unlabelled": unlabelled}

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup.config import SharedConfig
+from hf_mixup.engine.config import SharedConfig
 from tests.conftest import build, examples
 from tests.doors import DOORS
 

@@ -1,0 +1,1 @@
+"""The shared pipeline behind every entry point: draw, apply, forward, loss."""

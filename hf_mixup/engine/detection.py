@@ -1,0 +1,192 @@
+"""The mixed batch of an object detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.data_loader import DataLoaderDispatcher
+from accelerate.state import GradientState
+from torch import Tensor, nn
+
+from hf_mixup.engine.all_gather import world_size
+from hf_mixup.engine.labelled import MixedBatch
+from hf_mixup.methods.base import Given, Params
+from hf_mixup.methods.mixup import united_boxes
+from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.labels import LABELS
+from hf_mixup.models.probe import two_rows, undisturbed
+from hf_mixup.utils.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from hf_mixup.engine.mixup import Mixup
+
+Boxes = list[dict[str, Tensor]]
+
+
+class BoxBatch(MixedBatch):
+    """A mixed batch of pictures with boxes, for DETR and its kin; used as `MixedBatch` is.
+
+    A mixed picture has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
+    those of all four, weighing 1. The model is given them (some need boxes in training to draw queries from) and
+    computes its own loss, with weights.
+
+    Attributes:
+        labels: the batch's own, a list of one dict a row.
+        targets: those of the mixed rows: `class_labels` [N], `boxes` [N, 4], `weights` [N].
+
+    Source: Zhang et al. 2019, "Bag of Freebies for Training Object Detection Neural Networks", arXiv 1902.04103,
+    section 3.1 (there lam ~ Beta(1.5, 1.5)).
+    """
+
+    def __init__(
+        self, mixup: Mixup, model: nn.Module, inputs: dict[str, Any], labels: Boxes, params: Params, inplace: bool
+    ) -> None:
+        method, size = mixup.method.chosen(params), inputs["pixel_values"].shape[-2:]
+        mixes = bool((params.lam < 1).any())
+        boxes: Any = method.mixed_boxes(labels, params, *size) if mixes else labels  # while these are on the CPU
+        super().__init__(mixup, model, inputs, inputs["pixel_values"], params, inplace)
+        self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the labels are boxes."""
+        return has_boxes(batch)
+
+    @classmethod
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> BoxBatch:
+        """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.make`."""
+        labels = list(batch[LABELS])
+        refuse_detector(model, labels, mixup)
+        refuse_scattered()
+        if mixup.config.self_check:
+            check_box_loss_once(model, batch)
+        inputs = {key: value for key, value in batch.items() if key != LABELS}
+        params = mixup.draw(model, inputs, torch.zeros(len(labels)), given, boxes=True)
+        return cls(mixup, model, inputs, labels, params, given.inplace)
+
+    @property
+    def targets(self) -> Any:
+        """The boxes of each mixed row, with their weights."""
+        return self.boxes
+
+    def __enter__(self) -> BoxBatch:
+        super().__enter__()
+        self.inputs = {**self.inputs, LABELS: self.boxes}
+        if self.rate:
+            _weigh(self._model)
+        return self
+
+    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Return the loss that the model computed, a 0-d tensor: a mean over this batch's boxes.
+
+        Args:
+            outputs: what the model returned inside the context.
+            num_items_in_batch: without meaning here: these losses are means of a batch, in any Trainer.
+        """
+        found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
+        return self._mixup.watch.follow(found)
+
+    def accuracy(self) -> Tensor | None:
+        """Return None: boxes have no accuracy."""
+        return None
+
+
+def has_boxes(batch: Mapping[str, Any]) -> bool:
+    """Whether the labels of a batch are those of object detection, one dict a row.
+
+    >>> has_boxes({"labels": [{"class_labels": [0], "boxes": [[0.5, 0.5, 1.0, 1.0]]}]})
+    True
+    """
+    labels = batch.get(LABELS)
+    return isinstance(labels, (list, tuple)) and len(labels) > 0 and isinstance(labels[0], Mapping)
+
+
+def refuse_scattered() -> None:
+    """Refuse boxes of a stream that one process reads for all: Accelerate hands out parts of each sample's tensors.
+
+    Raises:
+        ValueError: naming the way out.
+    """
+    if world_size() > 1 and isinstance(GradientState().active_dataloader, DataLoaderDispatcher):
+        raise ValueError(
+            "one process reads the stream for all, and hands out the boxes of a sample in parts, to other samples: let "
+            "each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
+            "DataLoaderConfiguration(dispatch_batches=False) in an Accelerator)"
+        )
+
+
+def refuse_detector(model: nn.Module, labels: Boxes, mixup: Mixup) -> None:
+    """Refuse detectors whose loss takes no weights, settings that change a loss, and methods that know no boxes.
+
+    Raises:
+        ValueError: naming the model, the setting or the method.
+    """
+    from hf_mixup.engine.detection_loss import WEIGHTED
+    from hf_mixup.methods import METHODS
+
+    base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    name, config = type(base).__name__, mixup.config
+    own = getattr(model, "loss_function", None)
+    if "ForObjectDetection" not in name or own not in WEIGHTED or not {"class_labels", "boxes"} <= set(labels[0]):
+        raise ValueError(
+            f"{name} learns boxes by a loss that takes no weights ({getattr(own, '__name__', own)}): boxes are mixed "
+            "for DETR, Conditional, Deformable, DAB-, LW-, RF- and RT-DETR, Table Transformer and YOLOS, whose labels "
+            f"are dicts with class_labels and boxes; found {', '.join(labels[0])}"
+        )
+    settings = {
+        "loss": config.loss != "auto",
+        "class_weights": config.class_weights is not None,
+        "label_smoothing": bool(config.label_smoothing),
+        "distill_weight": bool(config.distill_weight),
+    }
+    found = next((setting for setting, given in settings.items() if given), None)
+    if found is not None:
+        raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
+    for each in mixup.method.choices():
+        if not each.for_boxes:
+            names = [method for method, kind in METHODS.items() if kind.for_boxes]
+            raise ValueError(f"method {each.name!r} does not mix boxes: {did_you_mean(each.name, names)}")
+
+
+def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Hold the loss with weights, all 1, against the model's own on two rows, at the first batch.
+
+    Raises:
+        RuntimeError: if they differ.
+    """
+    checked = sites_of(model).checked
+    if "boxes" in checked:
+        return
+    rows = two_rows(batch)
+    with undisturbed(model):
+        own = model(**rows)["loss"]
+        _weigh(model)
+        ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
+    if not abs(float(own) - float(ours)) <= 1e-3 * abs(float(own)) + 1e-4:
+        raise RuntimeError(
+            f"the loss of {type(model).__name__} on two rows is {float(own):.6g}, and {float(ours):.6g} with weights "
+            "that are all 1: this release of transformers computes it otherwise. Train it without mixing"
+        )
+    checked.add("boxes")
+
+
+def _weigh(model: Any) -> None:
+    """Give the model's loss weights until it is disarmed."""
+    from hf_mixup.engine.detection_loss import WEIGHTED
+
+    base = getattr(model, "get_base_model", lambda: model)()
+    given = vars(base).get("_loss_function")
+
+    def put_back() -> None:
+        if given is None:
+            vars(base).pop("_loss_function", None)
+        else:
+            base.loss_function = given
+
+    weighted = WEIGHTED[base.loss_function]
+    base.loss_function = weighted
+    sites_of(model).at_disarm.append(put_back)

@@ -1,0 +1,405 @@
+"""Trying, once, whether a method mixes all content of a sample in a model: by the exchange of two samples.
+
+With lam = 0 a sample must have its partner's outputs and its partner's loss, with lam = 1 its own. Where part of a
+sample stays behind (a text beside blended pixels, the ids that a head reads), the labels would be mixed and the content
+would not: that is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.engine.self_check import TOLERANCE, missed
+from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.losses import loss_items, mixed_loss_sum
+from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.probe import count_rows, pick, telling_rows, undisturbed, visible_rows
+from hf_mixup.models.segmentation import at_pixels
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Method, Params, Request, Term
+
+WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
+DECIDE = ("keys", "swap_keys", "modules", "mask", "interpolated_by")  # settings that say what a method mixes
+LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
+
+
+@dataclass
+class Seen:
+    """What is known of batches with one set of inputs.
+
+    Args:
+        alike: inputs in which the two samples that were tried did not differ, so that nothing was shown of them.
+        looks: in how many more batches these are looked at.
+        exact: methods and depths that have passed.
+    """
+
+    alike: set[str]
+    looks: int = LOOKS
+    exact: set[Any] = field(default_factory=set)
+
+
+def check_exchange_once(request: Request, method: Method) -> None:
+    """Exchange two samples of a batch, at the first batch with these inputs: by every method that may be drawn.
+
+    All depths that may be drawn are tried together, so that several processes do the same whatever each has drawn.
+    Costs a forward pass over two samples in evaluation mode, and one more for each method or depth; random state and
+    every module's mode stay as they were. Of a method's default depths those that are not exact are left out from then
+    on, with a warning.
+
+    Raises:
+        RuntimeError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind and
+            the methods that are exact; or if the model cannot be run on two samples of the batch.
+    """
+    model, inputs = request.model, request.batch
+    if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
+        return  # a sample alone is mixed with nothing; embeddings that are compared have no model to go through
+    seen: dict[Any, Seen] = sites_of(model).found.setdefault("exchanged", {})
+    kind = frozenset((key, value.dim()) for key, value in inputs.items() if isinstance(value, Tensor))
+    trial, known = Trial(request), seen.get(kind)
+    if known is None:
+        if _is_flattened(model):
+            return _warn_untried(model, seen)
+        _run_first(trial, method)
+    if known is None or _tells_more(known, inputs):
+        known = Seen(trial.alike)
+        if len(known.alike) < len(trial.content):  # else the samples are all alike, and show nothing
+            seen[kind] = known
+    for each in method.choices() if kind in seen else ():
+        if each.exchanges:
+            _check(Trial(request, each.keeps) if each.keeps else trial, each, known.exact)
+
+
+def _is_flattened(model: nn.Module) -> bool:
+    """Whether the first FSDP of torch holds the weights, without which no part of the model can be run by itself."""
+    return any(type(each).__name__ == "FlatParameter" for each in model.parameters())
+
+
+def _warn_untried(model: nn.Module, seen: dict[Any, Seen]) -> None:
+    if seen:
+        return
+    seen["flattened"] = Seen(set())
+    warnings.warn(
+        f"{type(model).__name__} is wrapped by the first version of FSDP, so that mixing cannot be tried on it before "
+        "the first step: use fsdp_version: 2, or try the method on one device first (hf-mixup check)",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _run_first(trial: Trial, method: Method) -> None:
+    """Run the model plainly before anything looks into it: what it cannot take is to be said in plain words.
+
+    Raises:
+        RuntimeError: if it cannot be run.
+        ValueError, TypeError: what a method says of the batch itself, which is nearer to the point.
+    """
+    try:
+        _ = trial.plain
+    except RuntimeError:
+        for each in method.choices() if trial.of_all is None else ():
+            if not each.enters_model:
+                with suppress(RuntimeError):
+                    each.apply(trial.model, trial.request.batch, each.draw(trial.request), False)
+        raise
+
+
+def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:
+    """Whether samples differ now in an input that was alike when they were tried."""
+    if not known.alike or not known.looks:
+        return False
+    known.looks -= 1
+    return any(bool((inputs[key] != inputs[key][:1]).any()) for key in known.alike)
+
+
+def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
+    kind = (method.name, *(str(getattr(method.config, name)) for name in DECIDE))
+    new = [depth for depth in trial.depths(method) if (kind, depth) not in exact]
+    if not new:
+        return
+    misses = {depth: _miss(trial, method, depth) for depth in new}
+    leaks = [depth for depth, miss in misses.items() if miss is not None]
+    if leaks and (len(leaks) == len(new) or not method.chooses_depths):
+        _refuse(trial, method, leaks[0], misses[leaks[0]])
+    if leaks:
+        found = sites_of(trial.model).found
+        found["leaks"] = {*found.get("leaks", ()), *leaks}
+        _warn_of(trial.model, method, leaks, [depth for depth in new if depth not in leaks])
+    exact.update((kind, depth) for depth in new if depth not in leaks)
+
+
+def _miss(trial: Trial, method: Method, depth: int | None) -> str | None:
+    try:
+        return trial.miss(method, depth)
+    except (ValueError, TypeError):  # the method refuses the samples: it is to do so of the batch, in its numbers
+        request = trial.request
+        method.apply(request.model, request.batch, method.draw(request).to(trial.device), False)
+        sites_of(request.model).forget()
+        raise
+
+
+def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any]) -> None:
+    warnings.warn(
+        f"method {method.name!r} mixes in {type(model).__name__} at depths {sorted(exact)} only: at its other default "
+        f"depths, {sorted(leaks)}, part of the model goes past the place where rows are mixed",
+        UserWarning,
+        stacklevel=2,
+    )
+
+
+def _refuse(trial: Trial, method: Method, depth: int | None, miss: str | None) -> None:
+    where = "" if depth is None else f" at depth {depth}"
+    others = [name for name in WAYS_OUT if name != method.name and trial.would_pass(name)]
+    out = f"Use {' or '.join(map(repr, others))}" if others else "Train it without mixing (prob=0)"
+    out += ", or other layers" if depth is not None and not method.chooses_depths else ""
+    raise RuntimeError(
+        f"{type(trial.model).__name__} does not mix rightly with method {method.name!r}{where}: {miss}. {out}"
+    )
+
+
+class Trial:
+    """Two samples of a batch, what a model makes of them, and what it makes of them exchanged.
+
+    Args:
+        request: the batch to take them from.
+        keeps: inputs in which they are not to differ.
+    """
+
+    def __init__(self, request: Request, keeps: tuple[str, ...] = ()) -> None:
+        self.request, self.model, self._keeps = request, request.model, keeps
+
+    @cached_property
+    def rows(self) -> dict[str, Any]:
+        """The two samples, with other content in each."""
+        rows = visible_rows(self.request.batch, self.model)
+        return {**rows, **{key: rows[key][[0, 0]] for key in self._keeps if key in rows}}
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """Their labels; None where the batch has not one for each sample."""
+        labels = self.request.labels
+        if len(labels) != count_rows(self.request.batch) or self.request.boxes:
+            return None
+        return labels[telling_rows(self.request.batch).to(labels.device)]
+
+    @cached_property
+    def plain(self) -> Any:
+        """The model's outputs for the two samples as they are.
+
+        Raises:
+            RuntimeError: if it cannot be run on them alone.
+        """
+        try:
+            with undisturbed(self.model):
+                return self.model(**self.rows)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError) as error:
+            raise RuntimeError(self._why_not(error)) from error
+
+    def _why_not(self, error: Exception) -> str:
+        """Return what to say of a batch of which two samples cannot be run."""
+        inputs, name, key = self.request.batch, type(self.model).__name__, self.of_all
+        if key is not None:
+            return (
+                f"{key} {list(inputs[key].shape)} of the batch for {name} holds the content of all {self.request.rows} "
+                "samples in one tensor (patches, or several images a sample), so that no sample can be exchanged for "
+                "another: such models are not mixed. Train it without mixing (prob=0)"
+            )
+        return (
+            f"{name} cannot be run on two samples of the batch ({', '.join(inputs)}), so that mixing cannot be tried "
+            f"on it: {error}. Train it without mixing (prob=0), or set self_check=False at your own risk"
+        )
+
+    @property
+    def of_all(self) -> str | None:
+        """The name of an input that holds the parts of all samples in one row, None where there is none."""
+        return next(
+            (
+                key
+                for key, value in self.request.batch.items()
+                if isinstance(value, Tensor)
+                and value.is_floating_point()
+                and value.dim() > 1
+                and len(value) > self.request.rows
+            ),
+            None,
+        )
+
+    @property
+    def alike(self) -> set[str]:
+        """The inputs in which the two samples do not differ."""
+        return {key for key in self.content if torch.equal(self.rows[key][0], self.rows[key][1])}
+
+    @property
+    def content(self) -> list[str]:
+        """The inputs that hold something of each sample; of masks the mixed ones are the method's affair."""
+        return [
+            key
+            for key, value in self.rows.items()
+            if isinstance(value, Tensor) and value.dim() and len(value) == 2 and "mask" not in key
+        ]
+
+    def depths(self, method: Method) -> list[int | None]:
+        """Return the depths at which a method may enter the model; [None] for one that has none."""
+        return (method.depths(self.model, self.request.batch) if method.enters_model else []) or [None]
+
+    def would_pass(self, name: str) -> bool:
+        """Whether another method, at its defaults, is exact at a depth at least."""
+        from hf_mixup.engine.config import MixupConfig
+        from hf_mixup.methods import METHODS
+
+        method = METHODS[name](MixupConfig(method=name))
+        maps = self.labels is not None and self.labels.dim() == 3
+        if (maps and not method.for_pixels) or (self.request.boxes and not method.for_boxes):
+            return False
+        try:
+            if not method.exchanges:
+                return method.draw(self.request) is not None
+            return any(self.miss(method, depth) is None for depth in self.depths(method))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError):
+            return False  # it refuses such a batch
+
+    def miss(self, method: Method, depth: int | None) -> str | None:
+        """Return what is wrong with the first sample where it is the second one in full, None if it is right."""
+        inside = method.enters_model and bool(method.depths(self.model, self.request.batch))
+        with undisturbed(self.model):
+            params, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
+            if inputs is None:
+                return "it leaves all inputs as they are and mixes the labels"
+            outputs = self.model(**inputs)
+            sites_of(self.model).forget()
+            error = self._error(outputs)
+            if error < TOLERANCE:
+                return self._wrong_loss(method, params, outputs)
+        by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
+        kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
+        return by + (kept or ", for part of the model goes past the place where samples are mixed")
+
+    def _entered(self, method: Method, depth: int | None) -> tuple[Params, dict[str, Any], list[str]]:
+        """Return the parameters, and the inputs of a model that is armed to exchange."""
+        from hf_mixup.methods.base import Params
+
+        params = Params("exchange", torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), layer=depth).to(self.device)
+        return params, method.apply(self.model, self.rows, params, False), []
+
+    def _given(self, method: Method) -> tuple[Params, dict[str, Any] | None, list[str]]:
+        """Return the parameters, the inputs with all that a method changes exchanged whole, and those that it leaves.
+
+        A method may not reach lam = 0 (a span of tokens, a mosaic). What it changes at all has to be the whole content.
+        """
+        params = self._drawn(method)
+        mixed = method.apply(self.model, self.rows, params, False)
+        sites_of(self.model).forget()
+        places = method.changed_places(params)
+        first = 0 if places is None else int(places[0])
+        changed = [key for key, value in self.rows.items() if _differs(value, mixed.get(key), first)]
+        stayed = [key for key in self.content if key not in changed and key not in self.alike]
+        if not changed:
+            return params, None, stayed
+        return params, {**self.rows, **{key: self.rows[key][[1, 1]] for key in changed}}, stayed
+
+    def _drawn(self, method: Method) -> Params:
+        labels = self.request.labels[:2] if self.labels is None else self.labels
+        asked = replace(
+            self.request,
+            batch=self.rows,
+            labels=labels,
+            prob=1.0,
+            rng=torch.Generator().manual_seed(0),
+            partner=torch.tensor([1, 0]),
+            lam=torch.tensor([0.0, 1.0]),
+        )
+        with torch.enable_grad():  # some look at the gradient before they cut
+            return method.draw(asked).to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batch lies."""
+        return next(value for value in self.request.batch.values() if isinstance(value, Tensor)).device
+
+    def _error(self, outputs: Any) -> float:
+        """Return how far the first sample's outputs are from the second one's; the second's must have stayed."""
+        plain = _scores(self.plain)
+        if not plain:  # a model that forecasts: the loss is what it says of a sample
+            return self._loss_error(outputs)
+        errors = []
+        for name, expected in plain.items():
+            found = _scores(outputs).get(name)
+            if found is None or found.shape != expected.shape:
+                return float("inf")
+            found, expected = (self._visible(each.double()) for each in (found, expected))
+            errors.append(missed(self.model, found, expected[[1, 1]], expected))
+        return max(errors)
+
+    def _visible(self, scores: Tensor) -> Tensor:
+        """Return scores with 0 in the places of padding, if there is one for each token."""
+        mask = self.rows.get("attention_mask")
+        if scores.dim() == 3 and isinstance(mask, Tensor) and mask.shape == scores.shape[:2]:
+            return scores * mask.bool()[..., None]
+        return scores
+
+    def _loss_error(self, outputs: Any) -> float:
+        one, two = (
+            self.model(**pick(self.rows, 2, torch.tensor(which)))["loss"].double() for which in ([0, 0], [1, 1])
+        )
+        return missed(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
+
+    def _wrong_loss(self, method: Method, params: Params, outputs: Any) -> str | None:
+        """Return what is wrong with the loss of labels that are the second sample's in full, None if nothing is."""
+        labels, kind = self.labels, self.request.kind
+        exchanged = torch.equal(params.lam.cpu(), torch.tensor([0.0, 1.0])) and not params.open
+        if labels is None or method.own_loss or not exchanged or not _scores(self.plain) or not labels.numel():
+            return None
+        logits, plain = (self._placed(logits_of(each)) for each in (outputs, self.plain))
+        if logits.shape[:-1] != labels.shape and kind == "single_label_classification":
+            return None  # the loss itself will say that these do not fit
+        found = sum(term.share * _sum(term, kind) for term in method.terms(logits, labels, params))
+        each = [
+            mixed_loss_sum(plain[row], labels[row], labels[row], plain.new_ones(2, dtype=torch.float32), kind)
+            for row in ([0, 0], [1, 1])
+        ]
+        of = loss_items(labels[[1, 1]], kind).clamp(min=1)
+        miss = missed(self.model, torch.as_tensor(found).double() / of, each[1].double() / of, torch.stack(each) / of)
+        if miss < TOLERANCE:
+            return None
+        return (
+            f"with lam = 0 its loss misses the partner's by {miss:.0%} of the difference between the samples, for its "
+            "labels do not become the partner's"
+        )
+
+    def _placed(self, logits: Tensor) -> Tensor:
+        labels = self.labels
+        maps = labels is not None and labels.dim() == 3 and not labels.is_floating_point()
+        return at_pixels(self.model, logits, labels) if maps else logits  # type: ignore[arg-type]
+
+
+def _sum(term: Term, kind: Any) -> Tensor:
+    return mixed_loss_sum(term.logits, term.labels, term.others, term.lam, kind, further=term.further)
+
+
+def _scores(outputs: Any) -> dict[str, Tensor]:
+    """Return what a model says of each sample, by name; nothing for one that only forecasts."""
+    try:
+        found = {"logits": logits_of(outputs)}
+    except ValueError:
+        if isinstance(outputs, Mapping) and isinstance(outputs.get("loss"), Tensor):
+            return {}
+        raise
+    boxes = outputs.get("pred_boxes") if isinstance(outputs, Mapping) else None
+    return {**found, "boxes": boxes} if isinstance(boxes, Tensor) else found
+
+
+def _differs(before: Any, after: Any, first: int) -> bool:
+    """Whether a method changed the first sample's part of an input; where it lies in what was made of it."""
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor) or before is after or not before.dim():
+        return False
+    if len(before) != 2 or len(after) <= first:
+        return False
+    return after[first].shape != before[0].shape or not torch.equal(after[first].to(before.dtype), before[0])

@@ -1,0 +1,85 @@
+"""Mixed batches of series that are forecast: past and future are blended alike, the loss is the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from hf_mixup.engine.labelled import MixedBatch
+from hf_mixup.methods.base import Given
+from hf_mixup.models.labels import LABEL_KEYS
+
+if TYPE_CHECKING:
+    from hf_mixup.engine.mixup import Mixup
+
+FUTURE = "future_values"
+
+
+class ForecastBatch(MixedBatch):
+    """A mixed batch of a model that forecasts `future_values`.
+
+    The future is an input of such a model, mixed as the others are, and the model's loss on the mixed series (a
+    likelihood, or a squared error) is the mixed loss.
+    """
+
+    @classmethod
+    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the batch has a future to forecast, and no labels."""
+        return is_forecast(batch)
+
+    @classmethod
+    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> ForecastBatch:
+        """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.make`."""
+        refuse_forecast(mixup, model)
+        inputs, future = dict(batch), batch[FUTURE]
+        params = mixup.draw(model, inputs, future.flatten(1), given)
+        return cls(mixup, model, inputs, future, params, given.inplace)
+
+    @property
+    def targets(self) -> Tensor:
+        """The mixed future, in the shape of `future_values`."""
+        return self.inputs[FUTURE]
+
+    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Return the model's mean loss on the mixed series, 0-d.
+
+        Raises:
+            ValueError: if it computed none.
+        """
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise ValueError(f"{type(self._model).__name__} returned no loss for {FUTURE!r}, so that none can be mixed")
+        return self._mixup.watch.follow(loss)
+
+    def accuracy(self) -> None:
+        """Return nothing: a forecast is not right or wrong."""
+
+
+def is_forecast(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch has a future to forecast, and no labels.
+
+    >>> is_forecast({"past_values": None, "future_values": Tensor(2, 3)})
+    True
+    """
+    return isinstance(batch.get(FUTURE), Tensor) and all(batch.get(key) is None for key in LABEL_KEYS)
+
+
+def refuse_forecast(mixup: Mixup, model: nn.Module) -> None:
+    """Refuse methods and settings that do not go with a model's own loss on past and future blended alike.
+
+    Raises:
+        ValueError: naming the way out.
+    """
+    config, name = mixup.config, type(model).__name__
+    if any(not method.for_forecasts for method in mixup.method.choices()):
+        raise ValueError(
+            f"method {config.method!r} does not mix forecasts, and the batch for {name} has {FUTURE} instead of "
+            "labels: past and future have to be mixed alike, as 'mixup', 'cmixup' and 'tabular' do"
+        )
+    own_loss = config.loss == "auto" and config.class_weights is None and not config.label_smoothing
+    if not own_loss or mixup.teacher is not None:
+        raise ValueError(
+            f"{name} forecasts, and its own loss is taken: leave out loss, class_weights, label_smoothing and a teacher"
+        )

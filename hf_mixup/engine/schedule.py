@@ -1,0 +1,93 @@
+"""Which batch this is: the key of its draws, and how far training has come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from hf_mixup.engine.config import MixupConfig
+
+
+@dataclass
+class Clock:
+    """Where training stands: the source of every draw's key.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer steps done.
+        micro: batches drawn within this step.
+        total_steps: optimizer steps of the whole run, None if nobody said.
+        total_epochs: the same in epochs, where a Trainer counts them.
+        follows_torch: take the key from torch's own generator, for a loop that tells nobody its step. Where that
+            generator is saved and restored with each checkpoint, a resumed run draws what it would have.
+    """
+
+    seed: int = 0
+    step: int = 0
+    micro: int = 0
+    total_steps: int | None = None
+    total_epochs: float | None = None
+    follows_torch: bool = False
+
+    def tick(self) -> torch.Generator:
+        """Return the generator of the next batch: the same for the same seed, process, step and micro-step.
+
+        >>> first, again = Clock(seed=1).tick(), Clock(seed=1).tick()
+        >>> bool(torch.rand(1, generator=first) == torch.rand(1, generator=again))
+        True
+        """
+        key = [self.seed, process_index(), self.step, self.micro]
+        if self.follows_torch:
+            key = [self.seed, process_index(), int(torch.randint(2**62, ()))]
+        self.micro += 1
+        digest = blake2b(repr(key).encode(), digest_size=8).digest()  # near keys give unrelated seeds
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+    def prob(self, config: MixupConfig) -> float:
+        """Return the chance to mix now: the configured one, through warm-up and the unmixed end.
+
+        Raises:
+            ValueError: if there is a schedule and nobody said how long training is.
+        """
+        if not config.scheduled:
+            return config.prob
+        if self.total_steps is None:
+            raise ValueError(
+                "the schedule (prob_warmup, off_ratio, off_epochs) needs the length of training: use MixupTrainer, add "
+                "MixupCallback to your Trainer, or pass Mixup(config, total_steps=...) and call set_step"
+            )
+        done = self.step / max(self.total_steps, 1)
+        left = 1 - done - 1e-9  # a share that ends on a step's boundary must not be missed for rounding
+        if left < config.off_ratio or (config.off_epochs and self._epochs(config) * left < config.off_epochs):
+            return 0.0
+        return config.prob * min(1.0, done / config.prob_warmup) if config.prob_warmup else config.prob
+
+    def _epochs(self, config: MixupConfig) -> float:
+        if self.total_epochs is None:
+            raise ValueError(
+                f"off_epochs={config.off_epochs} needs a Trainer that counts epochs, of a data set with a length: use "
+                "off_ratio instead"
+            )
+        if config.off_epochs >= self.total_epochs:
+            raise ValueError(
+                f"off_epochs={config.off_epochs} leaves nothing to mix in: training has {self.total_epochs:g} epochs"
+            )
+        return self.total_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"step": self.step, "micro": self.micro}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where a saved run stopped."""
+        self.step, self.micro = state["step"], state["micro"]
+
+
+def process_index() -> int:
+    """Return the rank of this process, 0 where there is only one."""
+    distributed = torch.distributed
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0

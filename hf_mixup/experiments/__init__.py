@@ -1,0 +1,1 @@
+"""The command line's work: train, compare, sweep, evaluate, playground."""

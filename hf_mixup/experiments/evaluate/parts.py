@@ -1,0 +1,234 @@
+"""Every part of an evaluation: made, or read back, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from hf_mixup.augment.tta import TestTimeAugmentation
+from hf_mixup.experiments.evaluate.arguments import CALIBRATION, NOISE, OOD, EvaluateArguments
+from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, noise_shares
+from hf_mixup.experiments.evaluate.disturbances import Disturbance, disturbances, strange_rows
+from hf_mixup.experiments.evaluate.pictures import Memory
+from hf_mixup.experiments.evaluate.rows import Scorer
+from hf_mixup.experiments.evaluate.store import Arrays, Finished, Scores
+from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.metrics import calibration_metrics, cell_scores, fit_temperature, ood_metrics
+from hf_mixup.metrics.results import Measured
+
+LABEL_NOISE = "label_noise"
+_BAR = "{l_bar}{bar}| {n:.1f}/{total} UNIT [{elapsed}<{remaining}]{postfix}"
+
+
+def progress_bar(total: int, unit: str) -> Any:
+    """Return a bar over so many parts of one model, or over so many models."""
+    return tqdm(total=total, bar_format=_BAR.replace("UNIT", unit))
+
+
+@dataclass
+class Subject:
+    """The model and what it is scored with."""
+
+    checkpoint: str
+    task: TaskArguments
+    prepared: Prepared
+    scorer: Scorer
+    finished: Finished
+    label: tuple[str, int]
+    seed: int
+    memory: Memory | None = None
+
+    @property
+    def tests(self) -> list[str]:
+        return list(self.prepared.splits.tests)
+
+    def data(self, split: str) -> str:
+        """Return what tells the rows of a split from others."""
+        return self.prepared.splits.evaluated[split]._fingerprint
+
+
+class Parts:
+    """All parts of an evaluation of one model, one after the other.
+
+    Args:
+        bar: one over several models, of which this is the next (default: one over the parts of this).
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        evaluation: EvaluateArguments,
+        views: list[Any],
+        baseline: list[Measured] | None,
+        bar: Any = None,
+    ) -> None:
+        self.subject, self.evaluation, self.views = subject, evaluation, views
+        prepared, task, seed = subject.prepared, subject.task, subject.seed
+        self.cells = disturbances(evaluation, prepared, task, seed, subject.memory)
+        outside = OOD in evaluation.suite
+        self.strange = strange_rows(evaluation, prepared, task, seed, subject.memory) if outside else {}
+        self.noise_runs = noise_shares(
+            (evaluation.noise_runs or ()) if NOISE in evaluation.suite else (), subject.checkpoint
+        )
+        self.baseline = baseline
+        _check_baseline(baseline, self.cells, subject.tests)
+        tests = len(subject.tests)
+        self.total = 1 + tests * (1 + len(self.cells) + (len(views) > 1) + len(self.noise_runs)) + len(self.strange)
+        self.done = 0
+        self.bar = progress_bar(self.total, "parts") if bar is None else bar
+        self.start, self.share = self.bar.n, 1 if bar is None else 1 / self.total
+        subject.scorer.show = self._show
+
+    def run(self) -> tuple[list[Measured], dict[str, Any]]:
+        """Return the results, and the logits that pictures are drawn of."""
+        subject = self.subject
+        validation = self._logits("validation", subject.prepared.evaluated["validation"])
+        temperature = fit_temperature(validation["logits"], validation["labels"])
+        clean = {split: self._logits(split, subject.prepared.evaluated[split]) for split in subject.tests}
+        results = [self._clean(split, clean[split], temperature) for split in subject.tests]
+        for split in subject.tests:
+            if len(self.views) > 1:
+                results.append(self._views(split))
+            results += [self._cell(split, cell, temperature) for cell in self.cells]
+            results += self._label_noise(split)
+        outside = {name: self._strange(name, rows) for name, rows in self.strange.items()}
+        for name, logits in outside.items():
+            first = subject.tests[0]
+            metrics = ood_metrics(clean[first]["logits"], logits)
+            results.append(self._result(f"{first} against {name}", metrics, suite=OOD, of=first, family=name))
+        _summarise(results, self.baseline)
+        arrays = {"temperature": temperature, "clean": clean, "outside": outside}
+        return [_finite(result) for result in results], arrays
+
+    def _show(self, share: float) -> None:
+        self._move(self.done + min(share, 0.99))
+
+    def _part(self, name: str, get: Callable[[], Any]) -> Any:
+        self.bar.set_postfix_str(name, refresh=False)
+        found = get()
+        self.done += 1
+        self._move(self.done)
+        return found
+
+    def _move(self, done: float) -> None:
+        ahead = self.start + self.share * done - self.bar.n
+        self.bar.update(max(ahead, 0))  # some parts run over their rows twice
+
+    def _logits(self, name: str, rows: Any) -> Arrays:
+        finished, scorer = self.subject.finished, self.subject.scorer
+        found = self._part(name, lambda: finished.arrays(name, lambda: scorer(rows), data=self.subject.data(name)))
+        if not np.isfinite(found["logits"]).all():
+            raise ValueError(f"the model's scores of {name!r} are not finite: it has diverged, or takes other inputs")
+        return found
+
+    def _result(self, split: str, metrics: Mapping[str, float], **about: Any) -> Measured:
+        method, seed = self.subject.label
+        return {"method": method, "seed": seed, "split": split, "metrics": dict(metrics), **about}  # type: ignore[typeddict-item]
+
+    def _clean(self, split: str, found: Arrays, temperature: float) -> Measured:
+        metrics = calibration_metrics(found["logits"], found["labels"], temperature=temperature)
+        return self._result(split, metrics, suite=CALIBRATION, of=split)
+
+    def _cell(self, split: str, cell: Disturbance, temperature: float) -> Measured:
+        def make() -> Scores:
+            found = self.subject.scorer(cell.rows(split), cell.change)
+            return cell_scores(found["logits"], found["labels"], temperature)
+
+        name = f"{split}, {cell.family} {cell.level:g}"
+        settings: dict[str, Any] = {"at": [cell.suite, cell.level, temperature, cell.settings]}
+        settings["data"] = self.subject.data(split)
+        if cell.change is not None:
+            settings["batch"] = [self.subject.scorer.batch_size]  # pgd draws its starts by batch
+        metrics = self._part(name, lambda: self.subject.finished.scores(name, make, **settings))
+        about = {"suite": cell.suite, "of": split, "family": cell.family, "level": cell.level}
+        return self._result(name, metrics, **about)
+
+    def _views(self, split: str) -> Measured:
+        subject, average = self.subject, self.evaluation.tta_average
+        rows = subject.prepared.evaluated[split]
+
+        def make() -> Scores:
+            predictor = TestTimeAugmentation(subject.scorer.model, self.views, average)
+            found = subject.scorer(rows, model=predictor)
+            ratio = subject.scorer.seconds(rows, predictor) / subject.scorer.seconds(rows)
+            return {**cell_scores(found["logits"], found["labels"]), "tta_cost": ratio}
+
+        name = f"{split}, tta"
+        settings = {"views": self.evaluation.tta, "average": average, "data": subject.data(split)}
+        metrics = self._part(name, lambda: subject.finished.scores(name, make, **settings))
+        return self._result(name, metrics, suite="tta", of=split, family=" ".join(self.evaluation.tta or ()))
+
+    def _label_noise(self, split: str) -> list[Measured]:
+        """Score the models that were trained on other shares of wrong labels; several of one share are averaged."""
+        subject, by_share = self.subject, dict[float, list[Scores]]()
+        for run, share in self.noise_runs.items():
+
+            def make(run: str = run) -> Scores:
+                model = load_model(run, subject.task.task).to(subject.scorer.device)
+                found = subject.scorer(subject.prepared.evaluated[split], model=model)
+                return cell_scores(found["logits"], found["labels"])
+
+            name, of = f"{split}, {LABEL_NOISE} {share:g}", [files_of(run) or run, subject.data(split)]
+            found = self._part(name, lambda: subject.finished.scores(name, make, of=of))  # noqa: B023 - used at once
+            by_share.setdefault(share, []).append(found)
+        return [
+            self._result(
+                f"{split}, {LABEL_NOISE} {share:g}",
+                {name: float(np.mean([each[name] for each in found])) for name in found[0]},
+                **{"suite": LABEL_NOISE, "of": split, "family": LABEL_NOISE, "level": share},
+            )
+            for share, found in sorted(by_share.items())
+        ]
+
+    def _strange(self, name: str, rows: Any) -> np.ndarray:
+        finished, scorer = self.subject.finished, self.subject.scorer
+        # The rows of another data set, or the test rows that strange ones are made of.
+        data = getattr(getattr(rows, "rows", rows), "_fingerprint", self.subject.data(self.subject.tests[0]))
+        found = self._part(name, lambda: finished.arrays(f"ood {name}", lambda: scorer(rows), data=data))
+        return found["logits"]
+
+
+def _check_baseline(baseline: list[Measured] | None, cells: list[Disturbance], tests: list[str]) -> None:
+    """Refuse a baseline that lacks what is compared, before hours are spent on it.
+
+    Raises:
+        ValueError: naming the first disturbance that it lacks.
+    """
+    if baseline is None:
+        return
+    known = {(each["suite"], each["of"], each.get("family"), each.get("level")) for each in baseline}
+    suites = {suite for suite, *_ in known}
+    if not suites & {cell.suite for cell in cells}:
+        raise ValueError(f"the baseline does not fit: of the suites it has {', '.join(sorted(suites))} alone")
+    for split in tests:
+        for cell in cells:
+            if cell.suite in suites and (cell.suite, split, cell.family, cell.level) not in known:
+                raise ValueError(f"the baseline does not fit: it lacks {cell.family!r} at {cell.level:g} of {split!r}")
+
+
+def _summarise(results: list[Measured], baseline: list[Measured] | None) -> None:
+    """Add the means over levels to the scores of each split."""
+    for suite in BY_LEVEL:
+        for split, summary in level_summaries(results, suite, baseline).items():
+            scores = next(each for each in results if each["split"] == split)
+            numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
+            scores["metrics"] = {**scores["metrics"], **{_named(suite, name): value for name, value in numbers.items()}}
+
+
+def _named(suite: str, score: str) -> str:
+    return score if score.endswith("mce") and suite == "corruption" else f"{suite}_{score}"
+
+
+def _finite(result: Measured) -> Measured:
+    """Replace what is not finite by None, as JSON has no other word for it."""
+    metrics = {
+        name: value if value is not None and math.isfinite(value) else None for name, value in result["metrics"].items()
+    }
+    return {**result, "metrics": metrics}

@@ -1,0 +1,197 @@
+"""Pictures as a model sees them, from 0 to 255, corrupted, noisy, or made strange."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+
+from hf_mixup.experiments.tasks.augmentation import pixel_scale
+from hf_mixup.experiments.tasks.kept import MOST_KEPT
+
+Picture = NDArray[np.uint8]
+Change = Callable[[Picture, np.random.SeedSequence], Picture]
+"""(picture [H, W, 3], what draws follow from) -> another one of that shape."""
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise"),
+    *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness"),
+    *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+)
+"""The 15 of ImageNet-C: noise, blur, weather, digital."""
+MORE_CORRUPTIONS = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+_SMALLEST = 32  # pixels a side, for the library
+_OWN_SEED = ("impulse_noise", "glass_blur")  # they do not draw from numpy's global generator
+_BEYOND = 0.05  # of [0, 1]: what resizing may overshoot
+_GRID = 4  # pieces a side
+
+
+class Memory:
+    """Pictures that are made once for several models, as long as there is room; the others are made anew each time.
+
+    Args:
+        room: in bytes.
+
+    >>> memory = Memory(room=3)
+    >>> [int(memory("first", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    [1, 1]
+    >>> [int(memory("second", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    [1, 2]
+    """
+
+    def __init__(self, room: int = MOST_KEPT) -> None:
+        self.room, self.kept = room, dict[Hashable, Picture]()
+
+    def __call__(self, key: Hashable, make: Callable[[], Picture]) -> Picture:
+        """Return the picture of a key, kept or made."""
+        if key in self.kept:
+            return self.kept[key]
+        made = make()
+        if made.nbytes <= self.room:
+            self.room -= made.nbytes
+            self.kept[key] = made
+        return made
+
+
+class ChangedPictures(Dataset):
+    """Rows whose pictures are changed as the model sees them: after the processor, its scale undone and put back.
+
+    What is drawn depends on the seed, the name of the change and the row alone.
+
+    Args:
+        rows: of `pixel_values` [3, H, W], as `tasks.image.ImageRows`.
+        processor: its `image_mean` and `image_std` tell the scale.
+        change: see `Change`.
+        entropy: whole numbers, different for every change.
+        memory: where changed pictures are kept for the next model that is scored on them.
+
+    Raises:
+        ValueError: (at the first use) where undoing the scale does not give pictures.
+    """
+
+    def __init__(
+        self, rows: Any, processor: Any, change: Change, entropy: tuple[int, ...], memory: Memory | None = None
+    ) -> None:
+        self.rows, self.change, self.entropy, self.memory = rows, change, entropy, memory
+        self.mean, self.std = pixel_scale(processor)
+        self.name = type(processor).__name__
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        if self.memory is None:
+            made = self._changed(row, index)
+        else:
+            made = self.memory((self.rows, self.entropy, index), lambda: self._changed(row, index))
+        pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
+        return {**row, "pixel_values": (pixels - self.mean) / self.std}
+
+    def _changed(self, row: dict[str, Any], index: int) -> Picture:
+        seen = row["pixel_values"] * self.std + self.mean
+        if seen.min() < -_BEYOND or seen.max() > 1 + _BEYOND:
+            raise ValueError(
+                f"image_mean and image_std of {self.name} do not lead back to pictures from 0 to 1, but to "
+                f"[{seen.min():.2f}, {seen.max():.2f}]: pictures cannot be changed as they are seen"
+            )
+        picture = (seen.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        return self.change(picture, np.random.SeedSequence((*self.entropy, index)))
+
+
+def corruption(name: str, severity: int) -> Change:
+    """Return a corruption of ImageNet-C by the package `imagecorruptions-imaug`, with the paper's severities.
+
+    These were made for pictures of 224 pixels and hit small ones harder. Pictures below 32 pixels a side are enlarged
+    for it and shrunk again.
+
+    Args:
+        name: one of `CORRUPTIONS` or `MORE_CORRUPTIONS`.
+        severity: 1 to 5.
+
+    Source: Hendrycks and Dietterich 2019, arXiv 1903.12261, section 3 and appendix B.
+
+    >>> changed = corruption("contrast", severity=5)
+    >>> grey = np.arange(0, 250, 50, dtype=np.uint8)[:, None, None].repeat(5, axis=1).repeat(3, axis=2)
+    >>> made = changed(grey, np.random.SeedSequence(0))
+    >>> made.shape, bool(np.ptp(made) < np.ptp(grey))
+    ((5, 5, 3), True)
+    """
+
+    def changed(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+        from imagecorruptions import corrupt
+
+        seed = int(draws.generate_state(1)[0])
+        settings = {"seed": seed} if name in _OWN_SEED else {}
+        height, width = picture.shape[:2]
+        factor = max(1, _SMALLEST / min(height, width))
+        larger = _resized(picture, (round(factor * width), round(factor * height)))
+        with _seeded(seed), contextlib.redirect_stdout(io.StringIO()):  # the library prints what it rounds
+            made = corrupt(larger, severity=severity, corruption_name=name, **settings)
+        return _resized(made, (width, height))
+
+    return changed
+
+
+def gaussian_noise(sigma: float) -> Change:
+    """Return noise of a standard deviation in units of [0, 1], cut off at black and white."""
+
+    def changed(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+        noise = np.random.default_rng(draws).normal(scale=255 * sigma, size=picture.shape)
+        return (picture + noise).round().clip(0, 255).astype(np.uint8)
+
+    return changed
+
+
+def shuffled_patches(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+    """Cut the picture into four times four pieces and change their places: its colours and edges, but no object.
+
+    What does not divide by four is left at the right and bottom as it was.
+
+    >>> picture = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
+    >>> sorted(shuffled_patches(picture, np.random.SeedSequence(0))[..., 0].ravel()) == list(range(64))
+    True
+    """
+    height, width = (side // _GRID for side in picture.shape[:2])
+    if not height or not width:
+        raise ValueError(f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels has no {_GRID} x {_GRID} pieces")
+    order = np.random.default_rng(draws).permutation(_GRID**2)
+    made = picture.copy()
+    for place, origin in enumerate(order.tolist()):
+        (y, x), (v, u) = divmod(place, _GRID), divmod(origin, _GRID)
+        piece = picture[v * height : (v + 1) * height, u * width : (u + 1) * width]
+        made[y * height : (y + 1) * height, x * width : (x + 1) * width] = piece
+    return made
+
+
+def gaussian_pixels(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+    """Draw each value anew, around grey with a standard deviation of a quarter of the range."""
+    return np.random.default_rng(draws).normal(127.5, 63.75, picture.shape).round().clip(0, 255).astype(np.uint8)
+
+
+STRANGE: dict[str, Change] = {"shuffled_patches": shuffled_patches, "gaussian_pixels": gaussian_pixels}
+"""Pictures of no class, made of the test pictures."""
+
+
+def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    if picture.shape[1::-1] == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Let numpy's global generator start from a seed; afterwards it is as it was."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

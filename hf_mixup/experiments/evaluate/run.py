@@ -1,0 +1,197 @@
+"""All parts of an evaluation, then results, pictures and the model card."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import TrainingArguments
+
+import hf_mixup
+from hf_mixup.augment.tta import View
+from hf_mixup.experiments.evaluate.arguments import OOD, EvaluateArguments
+from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, of_checkpoint, relabelled, run_label
+from hf_mixup.experiments.evaluate.disturbances import checked_suites
+from hf_mixup.experiments.evaluate.parts import Parts, Subject
+from hf_mixup.experiments.evaluate.rows import Scorer
+from hf_mixup.experiments.evaluate.store import Finished
+from hf_mixup.experiments.evaluate.views import parse_views
+from hf_mixup.experiments.report.evaluation import (
+    BY_LEVEL,
+    add_evaluation_section,
+    draw_evaluation,
+    evaluation_tables,
+)
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.data import Splits, load_splits
+from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
+from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.metrics.results import Measured
+from hf_mixup.utils.files import check_writable, write_text
+from hf_mixup.utils.quiet import quiet
+
+RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
+
+
+def evaluate(
+    checkpoint: str,
+    evaluation: EvaluateArguments,
+    task: TaskArguments,
+    args: TrainingArguments,
+    output: Path | None = None,
+) -> list[Measured]:
+    """Score a saved classifier on every test split, as the suites have it.
+
+    Writes `results.json`, `tables.md` and PNG pictures into the output folder, and a section into the model card of a
+    checkpoint on disk. Each finished part is kept in `finished/`, so that an evaluation goes on where it was stopped.
+
+    Args:
+        checkpoint: a folder with a model, or its name on the Hub.
+        task: its data; what it says of a model is left aside.
+        args: batch size, device, workers and seed count.
+        output: default: `evaluation` in the checkpoint's folder.
+
+    Raises:
+        ValueError: for settings, data, a checkpoint or an output folder that do not fit.
+        FileNotFoundError, ImportError: for a model, data or an optional package that is missing.
+        KeyboardInterrupt: after Ctrl-C, saying how much is done.
+
+    >>> import contextlib, io, tempfile
+    >>> from hf_mixup.experiments.tasks.prepare import prepare
+    >>> small = {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8], "depths": [1]}
+    >>> task = TaskArguments(image_size=32, model_type="resnet", config_overrides=small, max_eval_samples=20)
+    >>> data, folder = prepare(task), tempfile.mkdtemp()
+    >>> _ = data.build_model().save_pretrained(folder), data.processing_class.save_pretrained(folder)
+    >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True)
+    >>> with contextlib.redirect_stdout(io.StringIO()):  # the tables
+    ...     results = evaluate(folder, EvaluateArguments(write_card=False), task, args)
+    >>> [each["split"] for each in results]
+    ['test', 'test_shifted']
+    """
+    evaluation, views, baseline = checked(evaluation, task, args)
+    for folder in (checkpoint, *(evaluation.noise_runs or ())):
+        check_folder(folder)
+    output = output_folder(output, checkpoint)
+    with quiet():
+        prepared = prepared_for(checkpoint, task, tested_splits(task))
+        subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
+        parts = Parts(subject, evaluation, views, baseline)
+        try:
+            results, arrays = parts.run()
+        except KeyboardInterrupt:
+            message = f"{parts.done} of {parts.total} parts are finished and kept; the same command goes on from there"
+            raise KeyboardInterrupt(message) from None
+        finally:
+            parts.bar.close()
+    pictures = draw_evaluation(results, arrays, output)
+    for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
+        if output / f"{name}.png" not in pictures:
+            (output / f"{name}.png").unlink(missing_ok=True)
+    tables = evaluation_tables(results)
+    write_text(output / TABLES, tables)
+    write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
+    print(tables)
+    if evaluation.write_card and Path(checkpoint).is_dir():
+        add_evaluation_section(Path(checkpoint), results, pictures, task.task, task.dataset)
+        print(f"model card: {Path(checkpoint) / 'README.md'}")
+    print(f"results and pictures: {output}")
+    return results
+
+
+def checked(
+    evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments
+) -> tuple[EvaluateArguments, list[View], list[Measured] | None]:
+    """Return the arguments with their suites in order, the views and the baseline; refuse what cannot be done.
+
+    Raises:
+        ValueError, FileNotFoundError, ImportError: before anything is loaded.
+    """
+    evaluation = checked_suites(evaluation, task)
+    views = parse_views(evaluation.tta or (), task.task)
+    if args.world_size > 1:
+        raise ValueError("evaluate runs in one process: start it without a launcher")
+    baseline = _baseline(evaluation.baseline)
+    if find_spec("matplotlib") is None:
+        raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+    return evaluation, views, baseline
+
+
+def output_folder(output: Path | None, checkpoint: str) -> Path:
+    """Return where results go, by default `evaluation` in the folder that is evaluated.
+
+    Raises:
+        ValueError: for one that cannot be written, or a folder with something else in it.
+    """
+    if output is None:
+        if not Path(checkpoint).is_dir():
+            raise ValueError(f"{checkpoint} is no folder to leave results in: name one with --output_dir")
+        output = Path(checkpoint) / "evaluation"
+    check_writable(output)
+    ours = {PARTS, RESULTS}
+    if output.is_dir() and any(output.iterdir()) and not ours & {each.name for each in output.iterdir()}:
+        raise ValueError(f"output_dir: {output} is not empty and holds no evaluation: name another with --output_dir")
+    return output
+
+
+def _baseline(path: str | None) -> list[Measured] | None:
+    """Read the results of another model.
+
+    Raises:
+        FileNotFoundError, ValueError: if there are none.
+    """
+    if path is None:
+        return None
+    file = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"baseline: no such results of an evaluation: {file}")
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+        if not any(each.get("suite") in BY_LEVEL for each in results):
+            raise ValueError("no disturbed rows")
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"baseline: {file} holds no evaluation with curves to compare with: {error}") from error
+    return list(results)
+
+
+def tested_splits(task: TaskArguments) -> Splits:
+    """Load the rows to score.
+
+    Raises:
+        ValueError, FileNotFoundError: as `load_splits`, or there are too few rows.
+    """
+    splits = load_splits(task)
+    if not splits.tests:
+        raise ValueError("the data set has no split to test on: name some with --test_splits")
+    if len(splits.validation) < 2:
+        raise ValueError(
+            "a temperature cannot be fitted on one validation row: give more, or a larger validation_share"
+        )
+    for split, rows in splits.tests.items():
+        if not len(rows):
+            raise ValueError(f"split {split!r} has no rows: leave it out of --test_splits")
+    return splits
+
+
+def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepared:
+    """Return the rows as the saved model takes them, their classes numbered as its own."""
+    return PREPARE[task.task](of_checkpoint(task, checkpoint), relabelled(splits, checkpoint, task.label_column))
+
+
+def subject_of(
+    checkpoint: str, task: TaskArguments, prepared: Prepared, args: TrainingArguments, parts: Path
+) -> Subject:
+    """Load the model and join it with the rows it is scored on; finished parts are kept in a folder."""
+    model = load_model(checkpoint, task.task).to(args.device)
+    scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
+    determinants = {
+        "checkpoint": files_of(checkpoint) or checkpoint,
+        "inputs": [task.task, task.image_size, task.max_length, task.image_column, task.text_column, task.label_column],
+        "seed": args.seed,
+        "device": args.device.type,
+        "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
+    }
+    own, finished = of_checkpoint(task, checkpoint), Finished(parts, determinants)
+    return Subject(checkpoint, own, prepared, scorer, finished, run_label(checkpoint), args.seed)

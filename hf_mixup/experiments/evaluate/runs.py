@@ -1,0 +1,146 @@
+"""All runs of a comparison, evaluated alike, then tables and pictures over methods and seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.evaluate.comparison import StoredRun, stored_runs
+from hf_mixup.experiments.evaluate.parts import Parts, progress_bar
+from hf_mixup.experiments.evaluate.pictures import Memory
+from hf_mixup.experiments.evaluate.run import (
+    PARTS,
+    RESULTS,
+    TABLES,
+    checked,
+    output_folder,
+    prepared_for,
+    subject_of,
+    tested_splits,
+)
+from hf_mixup.experiments.report.robustness import differences_of, draw_runs, runs_tables
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.data import Splits
+from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.metrics.results import Measured
+from hf_mixup.utils.files import is_disk_full, write_text
+from hf_mixup.utils.quiet import quiet
+
+DIFFERENCES = "differences.json"
+
+
+def evaluate_comparison(
+    comparison: Path,
+    evaluation: EvaluateArguments,
+    task: TaskArguments,
+    args: TrainingArguments,
+    output: Path | None = None,
+) -> list[Measured]:
+    """Score every run that the results of a comparison name, one after the other, as `evaluate` scores one model.
+
+    All are scored on the same rows, and disturbed pictures are made once, as far as they fit into 2 GB. A run that
+    fails is reported, and the others go on. Each finished part is kept in `finished/`, in a folder a run.
+
+    Writes `results.json` with the rows of all runs, `tables.md`, `differences.json` with the paired differences to
+    the controls, and pictures with one line a method.
+
+    Args:
+        comparison: a folder that `hf-mixup compare` left.
+        task: its data; what it says of a model is left aside.
+        output: default: `evaluation` in the comparison's folder.
+
+    Raises:
+        ValueError: for settings, data, a comparison or an output folder that do not fit.
+        FileNotFoundError, ImportError: for data or an optional package that is missing.
+        RuntimeError: if every run failed.
+        OSError: if there is no space left.
+        KeyboardInterrupt: after Ctrl-C, saying how much is done.
+    """
+    if evaluation.noise_runs:
+        raise ValueError("noise_runs belongs to one model: name the folder of a run, not that of a comparison")
+    evaluation, views, baseline = checked(evaluation, task, args)
+    runs = stored_runs(comparison)
+    output = output_folder(output, str(comparison))
+    with quiet():
+        scored = _Runs(evaluation, views, baseline, task, args, output / PARTS, tested_splits(task))
+        results = scored.all(runs)
+    tables, differences = runs_tables(results), differences_of(results)
+    draw_runs(results, output)
+    write_text(output / TABLES, tables)
+    write_text(output / DIFFERENCES, json.dumps(differences, indent=2) + "\n")
+    write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
+    print(tables)
+    print(f"results and pictures: {output}")
+    return results
+
+
+class _Runs:
+    """The runs, one after the other, under one progress bar, on rows that are prepared once."""
+
+    def __init__(
+        self,
+        evaluation: EvaluateArguments,
+        views: list[Any],
+        baseline: list[Measured] | None,
+        task: TaskArguments,
+        args: TrainingArguments,
+        parts: Path,
+        splits: Splits,
+    ) -> None:
+        self.evaluation, self.views, self.baseline = evaluation, views, baseline
+        self.task, self.args, self.parts, self.splits = task, args, parts, splits
+        self.prepared: Prepared | None = None
+        self.memory = Memory()
+
+    def all(self, runs: Sequence[StoredRun]) -> list[Measured]:
+        """Return the rows of all runs; those of a run that failed without scores, and with the reason."""
+        found: list[list[Measured] | str] = []
+        self.bar = progress_bar(len(runs), "runs")
+        try:
+            for number, run in enumerate(runs):
+                self.bar.set_description_str(f"{run.label}, seed {run.seed}")
+                found.append(self._one(run))
+                if isinstance(found[-1], str):
+                    self.bar.write(f"{run.label}, seed {run.seed} failed: {found[-1]}", file=self.bar.fp)
+                self.bar.update(number + 1 - self.bar.n)
+        except KeyboardInterrupt:
+            message = f"{len(found)} of {len(runs)} runs are evaluated, and finished parts are kept; "
+            raise KeyboardInterrupt(f"{message}the same command goes on from there") from None
+        finally:
+            self.bar.close()
+        whole = next((each for each in found if not isinstance(each, str)), None)
+        if whole is None:
+            raise RuntimeError(f"all {len(runs)} runs failed, the first one with: {found[0]}")
+        return [row for run, each in zip(runs, found, strict=True)
+                for row in (_without(run, each, whole) if isinstance(each, str) else each)]  # fmt: skip
+
+    def _one(self, run: StoredRun) -> list[Measured] | str:
+        """Return the rows of a run, or why it has none."""
+        if run.folder is None:
+            return run.reason
+        checkpoint = str(run.folder)
+        try:
+            check_folder(checkpoint)
+            if self.prepared is None:  # all runs of a comparison take the same rows
+                self.prepared = prepared_for(checkpoint, self.task, self.splits)
+            subject = subject_of(checkpoint, self.task, self.prepared, self.args, self.parts / run.folder.name)
+            own = replace(subject, label=(run.label, run.seed), memory=self.memory)
+            parts = Parts(own, self.evaluation, self.views, self.baseline, self.bar)
+            return parts.run()[0]
+        except Exception as error:  # whatever a run dies of, the others go on
+            if is_disk_full(error):
+                raise
+            return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _without(run: StoredRun, reason: str, whole: Sequence[Measured]) -> list[Measured]:
+    """Return the rows that a run would have, as those of another one, without scores."""
+    own: Any = {"method": run.label, "seed": run.seed, "error": reason}
+    return [{**row, **own, "metrics": dict.fromkeys(row["metrics"])} for row in whole]

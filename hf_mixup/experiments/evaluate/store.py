@@ -1,0 +1,66 @@
+"""Finished parts of an evaluation on disk: each whole or not at all, found again by what determines it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mixup.experiments.compare.store import key_of
+from hf_mixup.utils.files import write_text
+
+Arrays = dict[str, np.ndarray]
+Scores = dict[str, Any]
+
+
+class Finished:
+    """Parts of one evaluation, computed once.
+
+    Args:
+        folder: where they are kept.
+        determinants: what all parts depend on; each part adds its own name and settings.
+    """
+
+    def __init__(self, folder: Path, determinants: Mapping[str, Any]) -> None:
+        self.folder, self.determinants = folder, determinants
+
+    def arrays(self, name: str, make: Callable[[], Arrays], **settings: Any) -> Arrays:
+        """Return the arrays of a part, read back or made."""
+        path = self._path(name, settings).with_suffix(".npz")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            made = make()
+        buffer = io.BytesIO()
+        np.savez(buffer, **made)  # type: ignore[arg-type]
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            partial.write_bytes(buffer.getbuffer())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return made
+
+    def scores(self, name: str, make: Callable[[], Scores], **settings: Any) -> Scores:
+        """Return the scores of a part, read back or made."""
+        path = self._path(name, settings).with_suffix(".json")
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            made = make()
+        write_text(path, json.dumps(made) + "\n")
+        return made
+
+    def _path(self, name: str, settings: Mapping[str, Any]) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = key_of({**self.determinants, "name": name, "settings": settings})
+        return self.folder / f"{re.sub('[^A-Za-z0-9_]+', '-', name)}-{key}.part"

@@ -1,0 +1,101 @@
+"""From settings to a running page."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from importlib.util import find_spec
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.evaluate.checkpoint import load_model, of_checkpoint, relabelled
+from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.show import VIEWS
+from hf_mixup.experiments.playground.stage import Stage, fitting_methods
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.prepare import check_mixing
+from hf_mixup.experiments.tasks.prepared import PREPARE
+from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.utils.quiet import quiet
+
+_ROWS = 100  # to choose from
+_UNTRAINED = (
+    "These are predictions of the model **before training**: name a trained one with `--model`, such as the folder "
+    "that `hf-mixup train` left."
+)
+
+
+def playground(
+    task: TaskArguments,
+    mixup: MixupConfig,
+    args: TrainingArguments,
+    checkpoint: str | None = None,
+    port: int | None = None,
+) -> None:
+    """Serve a page on this machine to mix two validation rows by hand, until Ctrl-C.
+
+    Args:
+        checkpoint: folder of a trained model, or its name on the Hub; without it, predictions are those of the model
+            that training would start from.
+        port: of 127.0.0.1; by default the first free one from 7860 on.
+
+    Raises:
+        ImportError: if gradio or matplotlib is not installed.
+        OSError: for a port that is taken, or a checkpoint that cannot be loaded.
+        ValueError: for a task that has no playground, or settings, data or a model that do not fit.
+    """
+    _refuse(task, checkpoint, port)
+    from hf_mixup.experiments.playground.app import build, launch
+
+    launch(build(make_page(task, mixup, args, checkpoint)), port)
+
+
+def make_page(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None = None) -> Page:
+    """Load data and model, try which methods fit, and return what the page is made of; see `playground`."""
+    set_seed(args.seed)
+    splits = load_splits(task)
+    if checkpoint is not None:
+        splits, task = relabelled(splits, checkpoint, task.label_column), of_checkpoint(task, checkpoint)
+    prepared = PREPARE[task.task](task, splits)
+    model = prepared.build_model() if checkpoint is None else load_model(checkpoint, task.task).requires_grad_()
+    view = VIEWS[task.task](prepared, task)
+    stage = Stage(view.rows, prepared.collator, model, mixup, prepared.processing_class)
+    rows = torch.randperm(len(view.rows), generator=torch.Generator().manual_seed(args.seed))[:_ROWS].tolist()
+    if len(rows) < 2:
+        raise ValueError(f"two rows are mixed, and the validation split has {len(rows)}: give it more")
+    own = rows[0]
+    first = own, next((row for row in rows if view.label(row) != view.label(own)), rows[1])
+    with quiet():
+        fits = fitting_methods(stage, *first, lambda config: check_mixing(prepared, model, config))
+    if fits[mixup.method]:
+        those = ", ".join(name for name, reason in fits.items() if not reason)
+        raise ValueError(f"{fits[mixup.method]} These methods mix such rows: {those or 'none'}")
+    methods = sorted((name for name, reason in fits.items() if not reason), key=lambda name: name != mixup.method)
+    named = type(model).__name__ + ("" if checkpoint is None else f" of `{checkpoint}`")
+    heading = f"{task.task}, data set `{task.dataset}`, {named}. The rows are validation rows."
+    return Page(stage, view, sorted(rows, key=view.choice), first, methods, heading, "" if checkpoint else _UNTRAINED)
+
+
+def _refuse(task: TaskArguments, checkpoint: str | None, port: int | None) -> None:
+    if task.task not in VIEWS:
+        raise ValueError(f"task={task.task!r} has no playground, only {', '.join(VIEWS)} do")
+    for package in ("gradio", "matplotlib"):
+        if find_spec(package) is None:
+            raise ImportError(
+                f'the playground needs {package}, which is not installed: pip install "hf-mixup[playground]"'
+            )
+    if checkpoint is not None:
+        check_folder(checkpoint)
+    if port is not None:
+        _refuse_port(port)
+
+
+def _refuse_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port={port}: expected a number from 1 to 65535")
+    with closing(socket.socket()) as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise OSError(f"port {port} is taken: name another, or leave --port out for the first free one")

@@ -1,0 +1,169 @@
+"""What the page shows of rows and of their mixture, as HTML: pictures, tokens or sounds."""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hf_mixup.experiments.playground.charts import OWN, PARTNER
+from hf_mixup.experiments.playground.stage import Mixed
+from hf_mixup.experiments.report.page import embedded
+from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TaskArguments
+from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.experiments.tasks.preview import tokens_of, unnormalised
+from hf_mixup.methods import METHODS
+
+LEAST = 0.005  # share of a label that is named
+_BEGINNING = 60  # characters of a text in a list
+
+
+class View(ABC):
+    """How the rows of one modality are shown.
+
+    Args:
+        prepared: the task, whose validation rows are shown.
+    """
+
+    def __init__(self, prepared: Prepared, task: TaskArguments) -> None:
+        self.prepared, self.task = prepared, task
+        self.rows = prepared.evaluated["validation"]
+        self.names = prepared.splits.label_names
+
+    def label(self, index: int) -> str:
+        """Name the class of a row."""
+        return self.names[int(self.rows[index]["labels"])]
+
+    def choice(self, index: int) -> str:
+        """Name a row in a list."""
+        return f"{self.label(index)} · row {index}"
+
+    @abstractmethod
+    def row(self, index: int, colour: str = OWN) -> str:
+        """Show one row as the model is given it, in a colour where it has none."""
+
+    @abstractmethod
+    def mixed(self, mixed: Mixed, lam: float) -> str:
+        """Show the mixed row; where it is blended inside the model, both rows beside each other."""
+
+
+class Pictures(View):
+    """Pictures, as the image processor leaves them."""
+
+    def row(self, index: int, colour: str = OWN) -> str:
+        return self._picture(self.rows[index]["pixel_values"], self.label(index))
+
+    def mixed(self, mixed: Mixed, lam: float) -> str:
+        if not mixed.inside:
+            return self._picture(mixed.inputs["pixel_values"], f"Mixed by {mixed.method}, lam {lam:.2f}")
+        own, partner = mixed.clean["pixel_values"]
+        return _beside(self._picture(own, "Own row"), self._picture(partner, "Partner"), lam)
+
+    def _picture(self, pixels: Tensor, text: str) -> str:
+        from PIL import Image
+
+        values = unnormalised(pixels, self.prepared.processing_class).permute(1, 2, 0).numpy()
+        written = io.BytesIO()
+        Image.fromarray((values * 255).round().astype(np.uint8)).save(written, format="PNG")
+        return _picture(written.getvalue(), text)
+
+
+class Texts(View):
+    """Texts, token by token."""
+
+    def choice(self, index: int) -> str:
+        text = " ".join(str(self.prepared.splits.validation[index][self.task.text_column]).split())
+        return f"{self.label(index)} · {text[:_BEGINNING]}{'…' if len(text) > _BEGINNING else ''}"
+
+    def row(self, index: int, colour: str = OWN) -> str:
+        batch = self.prepared.collator([self.rows[index]])
+        return _tokens(tokens_of(batch, 0, self.prepared.processing_class), colour)
+
+    def mixed(self, mixed: Mixed, lam: float) -> str:
+        tokenizer = self.prepared.processing_class
+        own, partner = (tokens_of(mixed.clean, row, tokenizer) for row in (0, 1))
+        if mixed.inside:
+            return _beside(_tokens(own, OWN, lam), _tokens(partner, PARTNER, 1 - lam), lam)
+        tokens = tokens_of({key: value[None] for key, value in mixed.inputs.items()}, 0, tokenizer)
+        kept = mixed.inputs["input_ids"] == mixed.clean["input_ids"][0]
+        return _tokens(tokens, [OWN if each else PARTNER for each in kept.tolist()])
+
+
+class Sounds(View):
+    """Sounds to hear, over what the model is given."""
+
+    def row(self, index: int, colour: str = OWN) -> str:
+        rate = self.prepared.processing_class.sampling_rate
+        return _heard(self.rows.waveform(index), rate) + self._drawn(
+            self._features(self.rows[index]), self.label(index)
+        )
+
+    def mixed(self, mixed: Mixed, lam: float) -> str:
+        if mixed.inside:
+            own, partner = (self._features({k: v[row] for k, v in mixed.clean.items()}) for row in (0, 1))
+            return _beside(self._drawn(own, "Own row"), self._drawn(partner, "Partner"), lam)
+        features = self._features(mixed.inputs)
+        heard = _heard(features, self.prepared.processing_class.sampling_rate) if features.ndim == 1 else ""
+        return heard + self._drawn(features, f"Mixed by {mixed.method}")
+
+    def _features(self, row: Any) -> np.ndarray:
+        return row[self.prepared.processing_class.model_input_names[0]].float().numpy()
+
+    def _drawn(self, features: np.ndarray, text: str) -> str:
+        from hf_mixup.plots import sound_grid
+
+        with TemporaryDirectory() as folder:
+            rate = self.prepared.processing_class.sampling_rate
+            path = sound_grid([features], [text], Path(folder, "sound.png"), rate=rate, columns=1)
+            return _picture(path.read_bytes(), text, "chart")
+
+
+VIEWS: dict[str, type[View]] = {IMAGE: Pictures, TEXT: Texts, AUDIO: Sounds}
+
+
+def said(mixed: Mixed, method: str, names: Sequence[str]) -> str:
+    """Say in a line what is mixed with what weight, and where, as HTML."""
+    order = dict.fromkeys([*mixed.clean["labels"].tolist(), *range(len(names))])  # the own row's class, the partner's
+    label = " + ".join(f"{share:.2f} {names[each]}" for each in order if (share := float(mixed.target[each])) > LEAST)
+    by = f"{METHODS[mixed.method].title}: " if mixed.method != method else ""
+    blends = METHODS[mixed.method].blends.replace("`", "")
+    where = blends if mixed.layer is None else f"hidden states at depth {mixed.layer}"
+    inside = ", inside the model: the rows stand beside each other" if mixed.inside else ""
+    return f"<p><b>{escape(label)}</b><br>{escape(f'{by}{where}{inside}')}</p>"
+
+
+def _picture(data: bytes, text: str, kind: str = "picture") -> str:
+    return f'<img alt="{escape(text)}" class="{kind}" src="{embedded(data)}">'
+
+
+def _beside(own: str, partner: str, lam: float) -> str:
+    sides = ((partner, f"partner, {1 - lam:.2f}"), (own, f"own row, {lam:.2f}"))
+    return f'<div class="beside">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
+
+
+def _tokens(tokens: Sequence[str], colours: str | Sequence[str] = OWN, weight: float = 0.6) -> str:
+    """Show tokens, each tinted by its colour as strongly as its weight in [0, 1] says."""
+    each = [colours] * len(tokens) if isinstance(colours, str) else colours
+    percent = round(6 + 34 * weight)
+    chips = (
+        f'<span class="token" style="background: color-mix(in srgb, {colour} {percent}%, transparent)">'
+        f"{escape(token)}</span>"
+        for token, colour in zip(tokens, each)
+    )
+    return f'<div class="tokens">{" ".join(chips)}</div>'
+
+
+def _heard(wave: np.ndarray, rate: int) -> str:
+    import soundfile
+
+    written = io.BytesIO()
+    loudest = float(np.abs(wave).max()) or 1.0  # a feature extractor may have scaled it
+    soundfile.write(written, 0.9 * wave / loudest, rate, format="WAV")
+    return f'<audio controls src="{embedded(written.getvalue(), "audio/wav")}"></audio>'

@@ -1,0 +1,162 @@
+"""Two rows of a task, mixed by the engine as training mixes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.mixup import Mixup
+from hf_mixup.functional import sample_lam
+from hf_mixup.methods import METHODS
+from hf_mixup.models.labels import ProblemType, dense_targets
+from hf_mixup.models.outputs import logits_of
+
+POINTS = 21
+_OWN, _SWAPPED = 0, torch.tensor([1, 0])
+_KIND: ProblemType = "single_label_classification"
+_IN_THE_LOSS = ("sentence",)  # blends what comes out of the model, and no input shows it
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What the engine made of a row and its partner.
+
+    Attributes:
+        clean: the batch of both rows, the own one first, with their labels.
+        inputs: what the model is given in place of the own row, without the axis of the batch.
+        inside: whether the rows are blended inside the model, so that `inputs` do not show it.
+        method: the method at work, which `switch` draws.
+        layer: the block after which hidden states are blended, 0 for what enters the first; None elsewhere.
+        target: soft label, float32 [C].
+        probabilities: the model's prediction, float32 [C].
+    """
+
+    clean: dict[str, Any]
+    inputs: dict[str, Tensor]
+    inside: bool
+    method: str
+    layer: int | None
+    target: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class Way:
+    """Soft labels and predictions along lam, [P], from the partner at 0 to the own row at 1: float32 [P, C] each."""
+
+    lam: Tensor
+    targets: Tensor
+    probabilities: Tensor
+
+
+class Stage:
+    """Rows of a classification task and a model, to mix two of them at will.
+
+    Args:
+        rows: what a model takes, with `labels`, by number.
+        collator: makes a batch of a list of rows.
+        model: classifier; it is set to evaluation mode, so that dropout does not blur what mixing does.
+        config: settings of the methods; those of when to mix (prob, the schedule) are left aside.
+        tokenizer: for methods that read which tokens are special.
+
+    >>> from transformers import ResNetConfig, ResNetForImageClassification, default_data_collator
+    >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8, 8], depths=[1, 1],
+    ...     embedding_size=8, layer_type="basic"))
+    >>> rows = [{"pixel_values": torch.full((3, 32, 32), float(n)), "labels": n} for n in range(3)]
+    >>> mixed = Stage(rows, default_data_collator, model, MixupConfig()).mix(2, 0, "mixup", lam=0.25)
+    >>> float(mixed.inputs["pixel_values"][0, 0, 0]), mixed.target.tolist()
+    (0.5, [0.75, 0.0, 0.25])
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        collator: Callable[[list[Any]], Any],
+        model: nn.Module,
+        config: MixupConfig,
+        tokenizer: Any = None,
+    ) -> None:
+        self.rows, self.collator, self.model, self.tokenizer = rows, collator, model.eval(), tokenizer
+        always = replace(config, lam=None, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+        self.config = replace(always, alpha=config.alpha or 1.0)
+        self._engines: dict[str, Mixup] = {}
+        self._lock = Lock()  # a model is armed for one batch at a time, and a page asks from several threads
+        self.way = lru_cache(maxsize=64)(self._way)
+
+    def mix(self, own: int, partner: int, method: str, lam: float, draw: int = 0) -> Mixed:
+        """Mix row `own` with row `partner`.
+
+        Args:
+            lam: weight of the own row in [0, 1].
+            draw: number of the draw that says all else: boxes, masks, the block. One draw gives one way along lam.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: if the method does not fit, as the engine says it.
+        """
+        with self._lock, torch.no_grad():
+            engine = self._engine(method)
+            engine.set_step(draw)
+            clean = dict(self.collator([self.rows[own], self.rows[partner]]))
+            with engine(self.model, clean, partner=_SWAPPED, lam=lam) as mixed:
+                outputs = self.model(**mixed.inputs)
+                mixed.loss(outputs)  # some weigh labels only now
+            at_work = engine.method.chosen(mixed.params)
+            # What the loss compares, for a method may blend the logits or run the mixed rows behind others.
+            term = at_work.terms(logits_of(outputs), mixed.labels, mixed.params)[0]
+            smoothing, classes = engine.config.label_smoothing, term.logits.shape[-1]
+            target = dense_targets(term.labels, term.others, term.lam, classes, _KIND, smoothing, term.further)
+        places = mixed.changed_places
+        place = _OWN if places is None or not len(places) else int(places[_OWN])
+        return Mixed(
+            clean=clean,
+            inputs={key: value[place] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
+            inside=at_work.enters_model or at_work.name in _IN_THE_LOSS,
+            method=at_work.name,
+            layer=mixed.params.layer,
+            target=target[_OWN],
+            probabilities=term.logits[_OWN].float().softmax(-1),
+        )
+
+    def _way(self, own: int, partner: int, method: str, draw: int = 0) -> Way:
+        """Return what becomes of the labels and the prediction at lam = 0, 0.05, ..., 1; see `mix`."""
+        steps = torch.linspace(0, 1, POINTS)
+        made = [self.mix(own, partner, method, lam, draw) for lam in steps.tolist()]
+        targets = torch.stack([each.target for each in made])
+        return Way(steps, targets, torch.stack([each.probabilities for each in made]))
+
+    def draw_lam(self, alpha: float, draw: int) -> float:
+        """Draw lam as training would, with another alpha."""
+        beta = alpha if self.config.beta is None else self.config.beta
+        rng = torch.Generator().manual_seed(draw)
+        return float(sample_lam((alpha, beta), generator=rng, host_dominant=self.config.host_dominant))
+
+    def _engine(self, method: str) -> Mixup:
+        if method not in self._engines:
+            config = self.config.for_method(method)
+            self._engines[method] = Mixup(config, tokenizer=self.tokenizer)
+            self._engines[method].prepare(self.model)
+        return self._engines[method]
+
+
+def fitting_methods(stage: Stage, own: int, partner: int, check: Callable[[MixupConfig], None]) -> dict[str, str]:
+    """Return for each method of the registry "" if it mixes these rows, or why it does not.
+
+    Args:
+        check: refuses (ValueError) settings that training would refuse.
+    """
+    found = {}
+    for method in METHODS:
+        try:
+            check(stage.config.for_method(method))
+            stage.mix(own, partner, method, 0.5)
+            found[method] = ""
+        except (ValueError, TypeError, RuntimeError) as error:
+            found[method] = str(error)
+    return found

@@ -1,0 +1,174 @@
+"""Evaluated runs of several methods and seeds as tables, paired differences and pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
+from hf_mixup.experiments.report.statistics import Difference, seed_differences, with_adjusted
+from hf_mixup.experiments.report.verdict import verdict
+from hf_mixup.metrics.detection import SCORES
+from hf_mixup.metrics.results import DEFAULT_METRICS, Measured, Result, controls
+from hf_mixup.plots.charts import metric_bars
+from hf_mixup.plots.levels import level_curves
+from hf_mixup.plots.table import comparison_table
+
+METRICS = (*DEFAULT_METRICS, "nll_temperature", "ece_temperature", *(f"auroc_{score}" for score in SCORES))
+"""Scores that are compared."""
+_TITLES = {
+    "calibration": "Rows as they are",
+    "tta": "Averaged over views",
+    **{suite: title for suite, (title, _) in BY_LEVEL.items()},
+    "ood": "Rows of another kind",
+}
+Group = tuple[str, str]  # suite and split
+
+
+def conditions(results: Sequence[Measured]) -> dict[Group, list[Result]]:
+    """Return the scores of each run by what was done to the rows, means over families and levels; attacks by name.
+
+    A mean is None where a run has no scores. What is averaged is the `split` of the rows: "test", "test, corruption",
+    "test, adversarial pgd", "test against shuffled_patches".
+
+    >>> cells = [{"method": "mixup", "seed": 0, "split": f"test, hiss {level}", "suite": "noise", "of": "test",
+    ...           "family": "hiss", "level": level, "metrics": {"accuracy": 1 - level}} for level in (0.25, 0.75)]
+    >>> conditions(cells)["noise", "test"]
+    [{'method': 'mixup', 'seed': 0, 'split': 'test, noise', 'metrics': {'accuracy': 0.5}}]
+    """
+    cells: dict[Group, dict[tuple[str, int, str], list[Measured]]] = {}
+    for each in results:
+        run = each["method"], each["seed"], _name(each)
+        cells.setdefault((each["suite"], each["of"]), {}).setdefault(run, []).append(each)
+    return {
+        group: [
+            {"method": method, "seed": seed, "split": name, "metrics": _means(many)}
+            for (method, seed, name), many in runs.items()
+        ]
+        for group, runs in cells.items()
+    }
+
+
+def _name(row: Measured) -> str:
+    if row["suite"] not in BY_LEVEL:
+        return row["split"]
+    return f"{row['of']}, {row['suite']}" + (f" {row['family']}" if row["suite"] == "adversarial" else "")
+
+
+def _means(rows: Sequence[Measured]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name in METRICS:
+        values = [row["metrics"][name] for row in rows if name in row["metrics"]]
+        known = [value for value in values if value is not None]
+        if values:
+            found[name] = float(np.mean(known)) if len(known) == len(values) else None
+    return found
+
+
+def _compared(results: Sequence[Measured]) -> Iterator[tuple[Group, str, dict[str, dict[str, Difference]]]]:
+    """Yield for each suite and split, and each control, the differences by condition and method.
+
+    p-values are adjusted over the methods, conditions and scores of one suite and split: each is a question of its own.
+    """
+    for group, rows in conditions(results).items():
+        known = controls(row["method"] for row in rows)
+        methods = list(dict.fromkeys(row["method"] for row in rows))
+        for control in known:
+            # The other control is judged against plain training only.
+            judged = [method for method in methods if method not in known[: known.index(control) + 1]]
+            names = dict.fromkeys(row["split"] for row in rows)
+            found = {f"{name}\n{method}": _paired(rows, name, method, control) for name in names for method in judged}
+            yield group, control, with_adjusted(found)
+
+
+def _paired(rows: Sequence[Result], name: str, method: str, control: str) -> dict[str, Difference]:
+    own, its = ([row for row in rows if row["split"] == name and row["method"] == each] for each in (method, control))
+    return {
+        metric: seed_differences([row["metrics"][metric] for row in own], [row["metrics"][metric] for row in its])
+        for metric in own[0]["metrics"]
+    }
+
+
+def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return the differences to the controls, paired by seed: one row a method, control, condition and score.
+
+    `p` is adjusted over the methods, conditions and scores of one suite and split; what is not known is None.
+    """
+    found = []
+    for _, control, differences in _compared(results):
+        for key, scores in differences.items():
+            name, _, method = key.partition("\n")
+            for metric, difference in scores.items():
+                named = {"method": method, "control": control, "split": name, "metric": metric}
+                found.append(named | difference.numbers())
+    return found
+
+
+def runs_tables(results: Sequence[Measured]) -> str:
+    """Return means and deviations over seeds as Markdown tables, below them each method against the first control."""
+    said: dict[Group, list[str]] = {}
+    first = controls(row["method"] for row in results)[:1]
+    for group, control, differences in _compared(results):
+        for key, scores in differences.items():
+            name, _, method = key.partition("\n")
+            if "accuracy" in scores and [control] == first:
+                said.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
+    parts = []
+    for group, rows in conditions(results).items():
+        suite, of = group
+        text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, *group), metrics=METRICS)}"
+        parts.append(text + ("\n\n" + "\n".join(said[group]) if group in said else ""))
+    reasons = {(row["method"], row["seed"]): row["error"] for row in results if "error" in row}
+    if reasons:
+        parts.append("\n".join(f"- {method}, seed {seed} failed: {why}" for (method, seed), why in reasons.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _short(rows: Sequence[Result], suite: str, of: str) -> list[Result]:
+    """Return the rows without the names of their suite and split, which stand above the table."""
+    return [{**row, "split": re.sub(f"^{re.escape(of)}(, {suite}| against)? ?", "", row["split"])} for row in rows]
+
+
+def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:
+    """Draw accuracy and calibration error of each method over the levels, a picture a suite and split, and bars of all.
+
+    What is drawn is the mean over the seeds that were evaluated. Pictures of an earlier evaluation are removed.
+
+    >>> import tempfile
+    >>> clean = {"method": "mixup", "seed": 0, "split": "test", "suite": "calibration", "of": "test",
+    ...          "metrics": {"accuracy": 0.9, "ece": 0.1, "nll": 0.3}}
+    >>> noisy = {**clean, "split": "test, hiss 0.5", "suite": "noise", "family": "hiss", "level": 0.5}
+    >>> [path.name for path in draw_runs([clean, noisy], Path(tempfile.mkdtemp()))]
+    ['scores.png', 'noise-test.png']
+    """
+    means = _over_seeds(results)
+    rows = [row for many in conditions(results).values() for row in many if "accuracy" in row["metrics"]]
+    made = [metric_bars(rows, folder / "scores.png")]
+    for suite, (title, level) in BY_LEVEL.items():
+        of_method = {method: level_summaries(many, suite) for method, many in means.items()}
+        for split in next(iter(of_method.values())):
+            path = folder / f"{suite}-{re.sub('[^A-Za-z0-9_]+', '-', split)}.png"
+            summaries = {method: found[split] for method, found in of_method.items()}
+            scale = 255 if suite == "adversarial" else 1
+            made.append(level_curves(summaries, path, title=f"{title}, {split}", level=level, scale=scale))
+    for suite in BY_LEVEL:
+        for path in folder.glob(f"{suite}-*.png"):
+            if path not in made:
+                path.unlink()
+    return made
+
+
+def _over_seeds(results: Sequence[Measured]) -> dict[str, list[Measured]]:
+    """Return the mean rows of each method that has any."""
+    cells: dict[str, dict[str, list[Measured]]] = {}
+    for row in results:
+        if "error" not in row:
+            cells.setdefault(row["method"], {}).setdefault(row["split"], []).append(row)
+    return {
+        method: [{**many[0], "metrics": _means(many)} for many in by_split.values()]
+        for method, by_split in cells.items()
+    }

@@ -1,0 +1,70 @@
+"""What to try."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hf_mixup.experiments.compare.arguments import SelectBy
+from hf_mixup.utils.files import parse_text
+from hf_mixup.utils.values import check_whole, convert, convert_fields
+
+
+@dataclass
+class SweepArguments:
+    """Methods and ranges to try, and how many trials; in a configuration file, the mapping `sweep:`.
+
+    Raises:
+        ValueError: for a range or a number that is none, or layers that are not readable.
+
+    >>> SweepArguments(alphas=[2.0, 0.1])
+    Traceback (most recent call last):
+    ...
+    ValueError: alphas=[2.0, 0.1]: expected a low and a high value, 0 < low < high
+    """
+
+    methods: list[str] | None = field(default=None, metadata={"help": "Mixing methods to try [the method]"})
+    alphas: list[float] = field(
+        default_factory=lambda: [0.1, 4.0], metadata={"help": "Lowest and highest alpha, tried evenly by log [0.1 4.0]"}
+    )
+    probs: list[float] | None = field(default=None, metadata={"help": "Lowest and highest prob [prob, not varied]"})
+    layer_sets: list[str] | None = field(
+        default=None,
+        metadata={"help": "Sets of layers to try, where a method mixes hidden states: '[0, 1]' '[2]' [layers]"},
+    )
+    trials: int = field(default=20, metadata={"help": "Runs, those that were given up early among them"})
+    control_seeds: int = field(default=3, metadata={"help": "Runs of plain training, whose spread is the noise band"})
+    prune: bool = field(default=True, metadata={"help": "Give up a run that is worse than the median so far"})
+    select_by: SelectBy | None = field(
+        default=None,
+        metadata={"help": "Validation metric that decides (default: nll, or mse for regression)."},
+    )
+
+    def __post_init__(self) -> None:
+        convert_fields(self)
+        _check_range("alphas", self.alphas, "0 < low < high", lambda low, high: 0 < low < high)
+        if self.probs is not None:
+            _check_range("probs", self.probs, "0 < low < high <= 1", lambda low, high: 0 < low < high <= 1)
+        check_whole("trials", self.trials)
+        check_whole("control_seeds", self.control_seeds, low=2)
+        self.depths  # noqa: B018 - read once, so that a wrong one is refused before anything else
+
+    @property
+    def depths(self) -> list[list[float]]:
+        """The sets of layers, as `MixupConfig.layers` takes them."""
+        return [_layers(text) for text in self.layer_sets or ()]
+
+
+def _check_range(name: str, values: list[float], expected: str, fits: object) -> None:
+    if len(values) != 2 or not callable(fits) or not fits(*values):
+        raise ValueError(f"{name}={values}: expected a low and a high value, {expected}")
+
+
+def _layers(text: str) -> list[float]:
+    try:
+        layers = parse_text(text)
+        convert("layers", layers, list[float])
+    except ValueError:
+        layers = None
+    if not isinstance(layers, list) or not layers:
+        raise ValueError(f"layer_sets has {text!r}: expected lists of layers such as '[0, 1]'")
+    return layers

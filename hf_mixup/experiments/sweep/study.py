@@ -1,0 +1,98 @@
+"""The trials on disk: an Optuna journal that is continued after an interrupt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.sweep.arguments import SweepArguments
+from hf_mixup.metrics.results import direction
+
+JOURNAL = "study.log"
+SETTINGS = "settings"
+_FIRST = 5  # trials drawn at random before the sampler learns from them, and before one is given up
+
+
+def open_study(output: Path, metric: str, settings: Mapping[str, Any]) -> Any:
+    """Open the study in a folder, or begin one.
+
+    Trials that were running when the sweep was interrupted are tried again.
+
+    Raises:
+        ImportError: without Optuna.
+        ValueError: if the journal is corrupt, or was begun with other settings.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ModuleNotFoundError as error:
+        raise ImportError('a sweep needs Optuna, which is not installed: pip install "hf-mixup[sweep]"') from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = output / JOURNAL
+    _mend(path)
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        study = optuna.create_study(
+            storage=storage,
+            study_name="sweep",
+            direction="maximize" if direction(metric) > 0 else "minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST),
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get(SETTINGS)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(
+            f"{path} is corrupt ({error}): delete it; finished runs are kept in {output / 'runs'} and found again"
+        ) from error
+    text = json.dumps(settings, sort_keys=True, default=str)
+    if known is not None and known != text:
+        raise ValueError(f"{path} was begun with other settings: go on with those, or name another --output_dir")
+    if known is None:
+        study.set_user_attr(SETTINGS, text)
+    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.set_user_attr(f"interrupted {trial.number}", True)
+        if trial.params:
+            study.enqueue_trial(trial.params)
+    return study
+
+
+def _mend(path: Path) -> None:
+    """Cut off the last line where the process was killed while it wrote it."""
+    content = path.read_bytes() if path.exists() else b""
+    if not content.endswith(b"\n") and content:
+        path.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def done(study: Any) -> list[Any]:
+    """Return the trials that ended: those that were interrupted do not count."""
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished() and f"interrupted {trial.number}" not in study.user_attrs
+    ]
+
+
+def next_trial(study: Any, seed: int) -> Any:
+    """Return the next trial to run; what it tries follows from the seed and the trials before, interrupted or not."""
+    import optuna
+
+    number = len(done(study))
+    study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=_FIRST)
+    return study.ask()
+
+
+def suggested(trial: Any, arguments: SweepArguments, base: MixupConfig) -> tuple[str, MixupConfig]:
+    """Return what a trial tries, as a method of `compare` writes it and as a configuration."""
+    methods = arguments.methods or [base.method]
+    settings: dict[str, Any] = {"alpha": round(trial.suggest_float("alpha", *arguments.alphas, log=True), 4)}
+    method = trial.suggest_categorical("method", methods)
+    if arguments.probs is not None:
+        settings["prob"] = round(trial.suggest_float("prob", *arguments.probs), 4)
+    if arguments.depths and "layers" in base.for_method(method).known:
+        settings["layers"] = json.loads(trial.suggest_categorical("layers", [json.dumps(d) for d in arguments.depths]))
+    label = ":".join([method, *(f"{name}={json.dumps(value)}" for name, value in settings.items())])
+    return label.replace(" ", ""), base.for_method(method, **settings)

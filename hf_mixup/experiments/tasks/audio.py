@@ -1,0 +1,203 @@
+"""Sounds: feature extractor, model, and rows of features that are extracted once."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from dataclasses import replace
+from math import gcd
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset as Rows
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import (
+    FEATURE_EXTRACTOR_MAPPING,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedModel,
+    default_data_collator,
+)
+
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.kept import MOST_KEPT
+from hf_mixup.experiments.tasks.models import classifier, new_config
+
+_CHUNK = 64  # rows extracted at a time
+
+
+def load_feature_extractor(task: TaskArguments) -> Any:
+    """Return the checkpoint's feature extractor, or that of a new model's architecture.
+
+    That of a new model hears `task.audio_rate` samples a second and shares settings with the model: those of
+    `config_overrides` that it knows, too, such as `num_mel_bins` and `max_length` of an AST.
+
+    Raises:
+        ValueError: if the task names no model, one that takes no sounds, or an `audio_rate` beside a checkpoint.
+        OSError: for a checkpoint that has none.
+
+    >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000)
+    >>> load_feature_extractor(task).sampling_rate
+    8000
+    """
+    if task.model is not None:
+        if task.audio_rate is not None:
+            raise ValueError(f"audio_rate is for a new model: {task.model} has a rate of its own")
+        extractor = AutoFeatureExtractor.from_pretrained(task.model)
+        if not hasattr(extractor, "sampling_rate"):
+            raise ValueError(f"model={task.model!r} takes no sounds: its feature extractor has no sampling_rate")
+        return extractor
+    if task.model_type is None:
+        raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
+    kind: Any = FEATURE_EXTRACTOR_MAPPING.get(type(new_config(replace(task, config_overrides=None))), None)
+    if kind is None or "sampling_rate" not in inspect.signature(kind).parameters:
+        raise ValueError(f"model_type={task.model_type!r} takes no sounds: audio-spectrogram-transformer and hubert do")
+    known = inspect.signature(kind).parameters
+    shared = {name: value for name, value in task.overrides.items() if name in known}
+    if task.audio_rate is not None:
+        shared["sampling_rate"] = task.audio_rate
+    if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where a sound ends
+        shared["return_attention_mask"] = True
+    return kind(**shared)
+
+
+def load_audio_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+    """Return a classifier of sounds with one output a label; see `tasks.models.classifier`.
+
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
+    >>> load_audio_model(TaskArguments(task="audio-classification", **settings), ["flute", "horn"]).config.id2label
+    {0: 'flute', 1: 'horn'}
+    """
+    return classifier(AutoModelForAudioClassification, task, label_names)
+
+
+def decoded(sound: Any, rate: int, where: str) -> np.ndarray:
+    """Return a sound as float32 [T], one channel, `rate` samples a second.
+
+    Args:
+        sound: a mapping with the `bytes` of a file or its `path`, as `datasets.Audio(decode=False)` gives them.
+        where: what errors call the row.
+
+    Raises:
+        ValueError: for a sound that is missing, empty or cannot be read.
+        ImportError: if soundfile is not installed.
+
+    >>> from hf_mixup.data import load_instruments
+    >>> decoded(load_instruments()["train"][0]["audio"], 16000, "row 0").shape  # half a second
+    (8000,)
+    """
+    try:
+        import soundfile
+    except ImportError as error:
+        raise ImportError(
+            'reading sounds needs soundfile, which is not installed: pip install "hf-mixup[audio]"'
+        ) from error
+    if not isinstance(sound, dict) or not (sound.get("bytes") or sound.get("path")):
+        raise ValueError(f"{where}: no sound, found {type(sound).__name__}")
+    file = io.BytesIO(sound["bytes"]) if sound.get("bytes") else sound["path"]
+    try:
+        values, own_rate = soundfile.read(file, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{where}: the sound {sound.get('path') or ''} cannot be read: {error}") from error
+    if not len(values):
+        raise ValueError(f"{where}: the sound {sound.get('path') or ''} is empty")
+    return resampled(values.mean(axis=1), own_rate, rate)
+
+
+def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
+    """Return a sound [T] at another rate.
+
+    >>> resampled(np.zeros(441, dtype=np.float32), 44100, 8000).shape
+    (80,)
+    """
+    if own_rate == rate:
+        return values
+    from scipy.signal import resample_poly
+
+    common = gcd(own_rate, rate)
+    return resample_poly(values, rate // common, own_rate // common).astype(np.float32)
+
+
+class AudioRows(Dataset):
+    """Rows of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
+
+    Decoding and extraction happen once, at the first use. Beyond 2 GB of features, or with `task.cache_images=False`,
+    each row is extracted anew. Sounds longer than `task.max_seconds` are cut.
+
+    Args:
+        rows: sounds, as `load_splits` returns them.
+
+    Raises:
+        ValueError: (at the first use) for a sound that cannot be read, naming its row.
+
+    >>> from hf_mixup.experiments.tasks.data import load_splits
+    >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000, max_train_samples=4)
+    >>> rows = AudioRows(load_splits(task).train, load_feature_extractor(task), task)
+    >>> rows[0]["input_values"].shape
+    torch.Size([4000])
+    """
+
+    def __init__(self, rows: Rows, extractor: Any, task: TaskArguments) -> None:
+        self.rows, self.extractor, self.keep = rows, extractor, task.cache_images
+        self.audio_column, self.max_seconds = task.audio_column, task.max_seconds
+        self.labels: list[int] = list(rows[task.label_column])
+        self._kept: list[dict[str, Tensor]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self._features(index), "labels": self.labels[index]}
+
+    def waveform(self, index: int) -> np.ndarray:
+        """Return one sound as the extractor hears it, float32 [T]."""
+        return self._waveforms(index, index + 1)[0]
+
+    def _features(self, index: int) -> dict[str, Tensor]:
+        if self._kept is not None:
+            return self._kept[index]
+        features = self._extracted(index, index + 1)[0]
+        self.keep = self.keep and len(self) * sum(value.nbytes for value in features.values()) <= MOST_KEPT
+        if self.keep:
+            starts = range(0, len(self), _CHUNK)
+            self._kept = [each for start in starts for each in self._extracted(start, start + _CHUNK)]
+        return features
+
+    def _waveforms(self, start: int, stop: int) -> list[np.ndarray]:
+        rate = self.extractor.sampling_rate
+        sounds = self.rows[start:stop][self.audio_column]
+        heard = [decoded(sound, rate, f"row {start + place}") for place, sound in enumerate(sounds)]
+        return [sound[: round(self.max_seconds * rate)] for sound in heard]
+
+    def _extracted(self, start: int, stop: int) -> list[dict[str, Tensor]]:
+        made = []
+        for sound in self._waveforms(start, stop):  # one by one, so that none is padded to the length of another
+            features = self.extractor(sound, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+            made.append({name: value[0] for name, value in features.items()})
+        return made
+
+
+class AudioCollator:
+    """Make a batch of `AudioRows`; sounds of different length are padded as the extractor pads them.
+
+    >>> from transformers import Wav2Vec2FeatureExtractor
+    >>> collator = AudioCollator(Wav2Vec2FeatureExtractor(return_attention_mask=True))
+    >>> rows = [{"input_values": torch.ones(length), "labels": 0} for length in (2, 3)]
+    >>> collator(rows)["attention_mask"].tolist()
+    [[1, 1, 0], [1, 1, 1]]
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the batch, with `labels`."""
+        features = [{name: value for name, value in row.items() if name != "labels"} for row in rows]
+        key = self.extractor.model_input_names[0]
+        if len({row[key].shape for row in features}) == 1:
+            return default_data_collator(rows)
+        padded = self.extractor.pad(features, padding=True, return_tensors="pt")
+        return {**padded, "labels": torch.tensor([row["labels"] for row in rows])}

@@ -1,0 +1,93 @@
+"""What is done to single training pictures ahead of mixing, by torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from hf_mixup.utils.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AUGMENTATIONS = ("randaugment", "trivialaugment", "autoaugment", "augmix", "erasing")
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Refuse unknown names.
+
+    Raises:
+        ValueError: naming the nearest one.
+
+    >>> check_augmentations(["randaugmet"])
+    Traceback (most recent call last):
+    ...
+    ValueError: augment has 'randaugmet', which is not known: did you mean 'randaugment'? Valid: ...
+    """
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"augment has {name!r}, which is not known: {did_you_mean(name, AUGMENTATIONS)}")
+
+
+class Augmentation:
+    """Random changes of one processed picture, with torchvision's defaults, from torch's global generator.
+
+    Colours are changed as they are seen, from 0 to 1: the processor's scale is undone before and put back after.
+    Erasing comes last and fills with the mean colour, a zero behind normalisation.
+
+    Args:
+        names: of `AUGMENTATIONS`, done in their order there. "randaugment" is Cubuk et al. 2019, arXiv 1909.13719,
+            "trivialaugment" Müller and Hutter 2021, arXiv 2103.10158, "autoaugment" Cubuk et al. 2018, arXiv
+            1805.09501, "augmix" Hendrycks et al. 2019, arXiv 1912.02781, "erasing" Zhong et al. 2017, arXiv 1708.04896
+            (a quarter of the pictures).
+        processor: the checkpoint's image processor; its `image_mean` and `image_std` tell the scale.
+
+    >>> import torch
+    >>> from transformers import ViTImageProcessor
+    >>> augmentation = Augmentation(["trivialaugment"], ViTImageProcessor())
+    >>> augmentation(torch.zeros(3, 8, 8)).shape
+    torch.Size([3, 8, 8])
+    """
+
+    def __init__(self, names: Sequence[str], processor: Any) -> None:
+        from torchvision.transforms import v2
+
+        check_augmentations(names)
+        made: dict[str, Callable[[], Any]] = {
+            "randaugment": v2.RandAugment,
+            "trivialaugment": v2.TrivialAugmentWide,
+            "autoaugment": v2.AutoAugment,
+            "augmix": v2.AugMix,
+            "erasing": partial(v2.RandomErasing, p=0.25),
+        }
+        chosen = {name: made[name]() for name in AUGMENTATIONS if name in names}
+        self._erase = chosen.pop("erasing", None)
+        self._change = list(chosen.values())
+        self._mean, self._std = pixel_scale(processor)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return another picture [3, H, W] in the processor's scale."""
+        if self._change:
+            seen = (pixels * self._std + self._mean).clamp(0, 1)
+            for change in self._change:
+                seen = change(seen)
+            pixels = (seen - self._mean) / self._std
+        return pixels if self._erase is None else self._erase(pixels)
+
+
+def pixel_scale(processor: Any) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation [3, 1, 1] that lead from processed pixels back to pictures from 0 to 1.
+
+    >>> from transformers import ViTImageProcessor
+    >>> [values.flatten().tolist() for values in pixel_scale(ViTImageProcessor())]
+    [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+    """
+    import torch
+
+    normalises = getattr(processor, "do_normalize", True)
+    mean, std = (
+        torch.tensor((getattr(processor, name, None) if normalises else None) or [default] * 3)[:, None, None]
+        for name, default in (("image_mean", 0.0), ("image_std", 1.0))
+    )
+    return mean, std

@@ -1,0 +1,166 @@
+"""Rows that miss what a task needs: told with file, row and column, before any model is loaded."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, List, Value
+
+from hf_mixup.experiments.tasks.arguments import NUMBERS, TOKENS, TaskArguments
+from hf_mixup.experiments.tasks.faults import is_number, kind_of, source_of
+
+_NUMBERS = ("float", "double", "half", "int", "uint")
+_WITH_POINT = _NUMBERS[:3]
+Wrong = Callable[[Any], str | None]
+"""A value of a column -> what is wrong with it, None if nothing is."""
+
+
+def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
+    """Refuse a row without the label that the task needs, and a column that holds anything else.
+
+    Raises:
+        ValueError: naming file, row and column.
+    """
+    column = task.label_column
+    feature: Any = rows.features[column]
+    dtype = str(getattr(feature, "dtype", ""))
+    if task.task == TOKENS:
+        wrong, expected = _no_tags, "a list of tags"
+        fits = isinstance(feature, List) and isinstance(feature.feature, (ClassLabel, Value))
+    elif task.task in NUMBERS:
+        wrong, expected = _no_number, "a number"
+        fits = not isinstance(feature, ClassLabel) and dtype.startswith(_NUMBERS)
+    else:
+        wrong, expected = (_no_name if isinstance(feature, ClassLabel) else _no_class), "one class"
+        fits = isinstance(feature, (ClassLabel, Value)) and not dtype.startswith(_WITH_POINT)
+    values = rows[column][:]
+    _refuse_first(values, wrong, split, task, f"label column {column!r}")
+    if not fits:
+        _refuse_first(values, _other_kind(), split, task, f"label column {column!r}")
+        raise ValueError(f"label column {column!r} holds {feature}: expected {expected} a row")
+    if dtype in ("string", "large_string"):
+        _warn_of_numbers(values, split, task)
+    if task.task == TOKENS:
+        _check_lengths(rows[task.text_column][:], values, split, task)
+
+
+def _warn_of_numbers(values: list[str], split: str, task: TaskArguments) -> None:
+    """Tell of numbers among names of classes: a slip of the pen in a CSV file would be a class of its own."""
+    numbers = [is_number(value) for value in values]
+    count = sum(numbers)
+    if 0 < count < len(values):
+        row = numbers.index(count <= len(values) / 2)
+        warnings.warn(
+            f"{source_of(task.dataset, split)}: label column {task.label_column!r} holds {count} numbers and "
+            f"{len(values) - count} other texts, {values[row]!r} in row {row}: all are taken for names of classes",
+            stacklevel=2,
+        )
+
+
+def _refuse_first(values: Iterable[Any], wrong: Wrong, split: str, task: TaskArguments, column: str) -> None:
+    for row, value in enumerate(values):
+        found = wrong(value)
+        if found is not None:
+            raise ValueError(f"{source_of(task.dataset, split)}, row {row}: {column} {found}")
+
+
+def _no_class(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "is empty: give the row a class or drop it"
+    return None
+
+
+def _no_name(value: Any) -> str | None:
+    if value is not None and value < 0:
+        return f"is {value}, which stands for no label: drop such rows, or leave the split out of test_splits"
+    return _no_class(value)
+
+
+def _no_number(value: Any) -> str | None:
+    try:
+        finite = value is not None and math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return f"holds {value!r}: expected a number a row"
+    return None if finite else f"has no finite number, found {value}: mend or drop the row"
+
+
+def _no_tags(value: Any) -> str | None:
+    if value is None:
+        return "is empty: give the row a list of tags or drop it"
+    if isinstance(value, list) and None in value:
+        return f"has no tag at place {value.index(None)}: give each word its tag"
+    return None
+
+
+def _other_kind() -> Wrong:
+    """Return what finds a value of another kind than the first one."""
+    first: list[Any] = []
+
+    def wrong(value: Any) -> str | None:
+        first.append(value) if not first else None
+        if kind_of(value) == kind_of(first[0]):
+            return None
+        return f"holds {value!r}, {kind_of(value)}, where the first row holds {first[0]!r}, {kind_of(first[0])}"
+
+    return wrong
+
+
+def _check_lengths(words: list[Any], tags: list[Any], split: str, task: TaskArguments) -> None:
+    def wrong(pair: tuple[Any, Any]) -> str | None:
+        found, own = pair
+        if len(found or ()) == len(own):
+            return None
+        return (
+            f"{task.text_column!r} has {len(found or ())} words and column {task.label_column!r} {len(own)} tags: give "
+            "each word its tag"
+        )
+
+    _refuse_first(zip(words, tags, strict=True), wrong, split, task, "column")
+
+
+def check_texts(rows: Dataset, split: str, task: TaskArguments, setting: str, column: str) -> None:
+    """Refuse a row without a text (or, in lists of words, without a word in some place).
+
+    Raises:
+        ValueError: naming file, row and column.
+    """
+
+    def wrong(value: Any) -> str | None:
+        if value is None or value == []:
+            return f"{setting} column {column!r}; drop the row"
+        if not isinstance(value, (str, list)):
+            return f"{setting} column {column!r}, found {value!r}; mend or drop the row"
+        if isinstance(value, list) and None in value:
+            return f"{setting} column {column!r} at place {value.index(None)}; mend or drop the row"
+        return None
+
+    _refuse_first(rows[column][:], wrong, split, task, "no text in")
+
+
+def check_media(rows: Dataset, split: str, task: TaskArguments, setting: str, column: str) -> None:
+    """Refuse a row without a file of an image or audio column, or whose file is not there or empty.
+
+    Raises:
+        ValueError: naming file, row and column.
+    """
+    stored = rows.select_columns(column).with_format("arrow")[:][column]
+    paths, held = (pc.struct_field(stored, name) for name in ("path", "bytes"))
+
+    def wrong(found: tuple[str | None, int]) -> str | None:
+        path, size = found
+        if size or (path and "://" in path):  # a file within an archive, or elsewhere
+            return None
+        if not path:
+            return f"is empty: name {setting} files there or drop the row"
+        if not Path(path).is_file():
+            return f"names {path}, and there is no such file: mend it or drop the row"
+        return None if Path(path).stat().st_size else f"names {path}, and that file is empty: mend it or drop the row"
+
+    sizes = pc.fill_null(pc.binary_length(held), 0)
+    found = zip(paths.to_pylist(), sizes.to_pylist(), strict=True)
+    _refuse_first(found, wrong, split, task, f"{setting} column {column!r}")

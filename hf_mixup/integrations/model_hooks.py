@@ -1,0 +1,227 @@
+"""Mixing inside somebody else's training loop, through hooks on the whole model.
+
+This is how a collator or a callback reaches a plain Trainer: before the forward pass the labels are taken out and the
+batch is mixed, after it the loss of the mixed batch is put into the output. Only while `model.training`. A model is
+armed once: whoever comes later takes the place of who was there, and a copy of the model is not armed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from hf_mixup.data.pair_collator import PAIR_IDS
+from hf_mixup.engine.all_gather import in_any, world_size
+from hf_mixup.engine.contrastive_eval import own_inputs
+from hf_mixup.engine.forecasting import is_forecast
+from hf_mixup.engine.labelled import MixedBatch
+from hf_mixup.engine.mixup import ITEMS, Mixup, unwrap
+from hf_mixup.engine.schedule import Clock
+from hf_mixup.engine.shares import refuse_other_shares
+from hf_mixup.engine.stats import MixStats
+from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
+from hf_mixup.integrations.trl import OwnLossBatch
+from hf_mixup.models.dual_encoder import is_dual_encoder
+from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.labels import IGNORED, LABEL_KEYS, LABELS
+from hf_mixup.models.losses import mean_of
+from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
+
+
+class Hook:
+    """A hook of an armed model. It knows who armed the model, and a copy of it does nothing.
+
+    So a copy of an armed model (`copy.deepcopy`, `torch.save`, a process that is spawned) trains plainly.
+    """
+
+    def __init__(self, armed: Armed | None = None, call: Callable[..., Any] | None = None) -> None:
+        self.armed, self._call = armed, call
+
+    @torch.compiler.disable  # drawing is plain Python; a compiled model is traced from its own forward on
+    def __call__(self, *given: Any) -> Any:
+        return None if self._call is None else self._call(*given)
+
+    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
+        return Hook, ()
+
+
+def armed_of(model: nn.Module) -> Armed | None:
+    """Return what has armed a model, if anything has.
+
+    >>> armed_of(nn.Linear(1, 1)) is None
+    True
+    """
+    hooks = unwrap(model)._forward_pre_hooks.values()
+    return next((hook.armed for hook in hooks if isinstance(hook, Hook) and hook.armed is not None), None)
+
+
+def disarm(model: nn.Module) -> None:
+    """Take the hooks off a model, whoever has armed it."""
+    armed = armed_of(model)
+    if armed is not None:
+        armed.remove()
+
+
+class Armed:
+    """A model whose training forward passes mix their batch, until `remove` is called or it is armed anew.
+
+    Args:
+        kind: the kind of batch for a trainer that computes its loss itself; None puts the mixed loss into the outputs.
+        trainer: the Trainer for whose `train` alone the model is armed: when that has ended, by an exception or Ctrl-C
+            as well, the next forward pass takes the hooks off.
+        meet: called before each mixed forward pass with the Trainer that makes it, if one does.
+    """
+
+    def __init__(
+        self,
+        mixup: Mixup,
+        model: nn.Module,
+        stats: MixStats | None = None,
+        kind: type[OwnLossBatch] | None = None,
+        trainer: Trainer | None = None,
+        meet: Callable[[Trainer], None] | None = None,
+    ) -> None:
+        self.mixup, self.model, self.stats, self._kind = mixup, unwrap(model), stats or MixStats(), kind
+        refuse_sentences(type(self.model))
+        if self.mixup.config.chunk_size is not None:
+            raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
+        self._only_in = trainer is not None
+        self._trainer = None if trainer is None else weakref.ref(trainer)  # the last that trained
+        self._meet = meet
+        self._mixed: MixedBatch | None = None
+        self._items: Any = None
+        self._own_items: Any = None
+        self.ignored: int | None = 0  # labels so far, all of them ignored; None as soon as one counts
+        self._rows_ignored = 0
+        mixup.prepare(model)
+        if kind is not None:
+            kind.prepare(model)
+        disarm(self.model)  # what armed it before, as the same cell of a notebook that is run again
+        self._handles = [
+            self.model.register_forward_pre_hook(Hook(self, self._before), with_kwargs=True),
+            self.model.register_forward_hook(Hook(self, self._after), with_kwargs=True, always_call=True),
+        ]
+
+    def refuse_unlabelled(self) -> None:
+        """Refuse a whole step whose labels are all ignored, in all processes; each of them has to ask."""
+        if not in_any(self.ignored is None, next(self.model.parameters()).device) and self.ignored:
+            refuse_unlabelled(self.ignored)
+        self.ignored = None
+
+    def remove(self) -> None:
+        """Take the hooks off: the model trains plainly again."""
+        self._forget()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _forget(self) -> None:
+        """Let go of the last batch."""
+        self._mixed = None
+        sites_of(self.model).forget()
+
+    def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        trainer = running_trainer()
+        ended = self._trainer is not None and (trainer is None or trainer is not self._trainer())
+        if ended and self._only_in:
+            return self.remove()
+        if ended or self._mixed is not None:  # a run, or a forward pass, was interrupted
+            self._forget()
+        batch = self._named(args, kwargs)
+        if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
+            return ((), own_inputs(model, batch)) if PAIR_IDS in batch else None
+        self._trainer = None if trainer is None else weakref.ref(trainer)
+        if trainer is not None and self._meet is not None:
+            self._meet(trainer)
+        if self._kind is not None:
+            return self._before_own_loss(self._kind, batch)
+        unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
+        if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
+            raise ValueError(
+                f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
+                + why_unlabelled(trainer)
+            )
+        self._items = batch.pop(ITEMS, None)
+        self._look_for_labels(batch)
+        labels, self._own_items = batch.get(LABELS), None
+        if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
+            self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
+        mixed = self.mixup(model, batch)
+        refuse_other_shares(mixed, labels, self._items)
+        return (), self._entered(mixed).inputs
+
+    def _look_for_labels(self, batch: dict[str, Any]) -> None:
+        """Refuse labels that are all ignored, once that is no chance; a callback asks at the end of the first step."""
+        if self.ignored is None:
+            return
+        ignored = count_ignored(self.model, batch)
+        if not ignored or (self._items is not None and self._items > 0):
+            self.ignored = None
+            return
+        self.ignored += ignored
+        self._rows_ignored += len(next(batch[key] for key in LABEL_KEYS if batch.get(key) is not None))
+        whole_step = self._items is not None and world_size() == 1
+        if whole_step or self._rows_ignored >= ENOUGH:
+            refuse_unlabelled(self.ignored)
+
+    def _before_own_loss(self, kind: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
+        if batch.get("margin") is not None:
+            raise ValueError(
+                "the batch has a 'margin', which hooks on the model cannot mix: use class "
+                "MixupRewardTrainer(MixupTrainerMixin, RewardTrainer)"
+            )
+        return (), {**batch, **self._entered(kind.draw(self.mixup, self.model, batch)).inputs}
+
+    def _entered(self, mixed: MixedBatch) -> MixedBatch:
+        try:
+            mixed.__enter__()
+            self._mixed = mixed
+        except BaseException:  # Ctrl-C, too
+            self._forget()
+            raise
+        return mixed
+
+    def _after(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> Any:
+        mixed, self._mixed = self._mixed, None
+        if mixed is None:
+            return None
+        if outputs is None:  # the forward pass has failed
+            return self._forget()
+        mixed.__exit__(None, None, None)
+        if isinstance(mixed, OwnLossBatch):
+            self.stats.add(mixed)
+            outputs = mixed.read(outputs)
+            for each in outputs.values():  # of which the trainer makes its loss
+                if isinstance(each, torch.Tensor):
+                    self.mixup.watch.follow(each)
+            return outputs
+        loss = mixed.loss(outputs)
+        if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
+            own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
+            loss = mean_of(loss * own, self._items)
+        self.stats.add(mixed)
+        return with_loss(outputs, loss)
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        if not args:
+            return dict(kwargs)
+        names = list(inspect.signature(self.model.forward).parameters)
+        return {**dict(zip(names, args)), **kwargs}
+
+
+def with_loss(outputs: Any, loss: torch.Tensor) -> Any:
+    """Return a model's outputs with a loss in front, where its own would stand."""
+    if isinstance(outputs, Mapping):
+        return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
+    return (loss, *outputs)
+
+
+def torch_clock(mixup: Mixup) -> Clock:
+    """Return a clock for a loop that tells nobody its step: keys come from torch's generator."""
+    return Clock(seed=mixup.config.draw_seed or 0, follows_torch=True)

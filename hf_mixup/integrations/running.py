@@ -1,0 +1,144 @@
+"""The Trainer that runs: who it is, whether it can be mixed from outside, and whether it trains on what was mixed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import Trainer
+
+from hf_mixup.integrations.foreign import refuse_foreign_trainer
+
+if TYPE_CHECKING:
+    from hf_mixup.engine.stats import Watch
+
+TRAINING = ("train", "_inner_training_loop")  # some packages put a function of their own in place of the first
+SETTINGS = "class weights, label smoothing and BCE are settings of MixupConfig"
+
+
+def running_trainer() -> Trainer | None:
+    """Return the Trainer whose `train` is running now, None where there is none.
+
+    A collator, a callback and a hook are not told who trains, so it is looked for among their callers. (A forked worker
+    of a data loader has the callers of its parent, too; a spawned one has not.)
+    """
+    frame = sys._getframe(0)
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name in TRAINING and isinstance(frame.f_locals.get("self"), Trainer):
+            return frame.f_locals["self"]
+    return None
+
+
+def mixes_itself(trainer: Any) -> bool:
+    """Whether a trainer has MixupTrainerMixin among its bases."""
+    return hasattr(trainer, "mixup_stats")
+
+
+def owner_of(trainer: Any, method: str = "compute_loss", behind: type | None = None) -> type:
+    """Return the class that a trainer has a method from, or would have it from behind one of its bases."""
+    bases = type(trainer).__mro__
+    return next(base for base in bases[0 if behind is None else bases.index(behind) + 1 :] if method in vars(base))
+
+
+def refuse_trainer(trainer: Any, entry: str) -> None:
+    """Refuse a trainer that cannot be mixed through the model, because it mixes already or has no labels to mix.
+
+    Args:
+        entry: what mixes, "MixupCallback" or "MixupCollator".
+
+    Raises:
+        ValueError: naming the trainer and the way out.
+        RuntimeError: under DataParallel.
+    """
+    if mixes_itself(trainer):
+        raise ValueError(f"{type(trainer).__name__} mixes by itself: leave the {entry} out, or use a plain Trainer")
+    refuse_data_parallel(trainer.args)
+    for each in (type(trainer), type(trainer.args)):
+        refuse_foreign_trainer(each)
+    refuse_sentences(type(trainer))
+
+
+def refuse_data_parallel(args: Any) -> None:
+    """Refuse several GPUs in one process.
+
+    Raises:
+        RuntimeError: naming the way out.
+    """
+    if args.n_gpu > 1:
+        raise RuntimeError(
+            f"{args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
+            "partners are drawn: launch with `accelerate launch` or `torchrun`"
+        )
+
+
+def refuse_sentences(kind: type) -> None:
+    """Refuse a class of sentence-transformers, a trainer or a model: its losses are objects of their own.
+
+    Raises:
+        ValueError: naming the class and the way out.
+
+    >>> refuse_sentences(nn.Linear)
+    """
+    name = next((base.__name__ for base in kind.__mro__ if base.__module__.startswith("sentence_transformers.")), None)
+    if name is not None:
+        raise ValueError(
+            f"{name} takes a loss that knows no mixed labels: pass loss=MixedNegativesRankingLoss(model) "
+            "(hf_mixup.integrations.sentence_transformers) to a plain SentenceTransformerTrainer; its other losses are "
+            "not mixed"
+        )
+
+
+def refuse_unused(trainer: Any, model: nn.Module, watch: Watch) -> None:
+    """Refuse a step of the optimizer that has its gradients from something else than mixed losses.
+
+    Raises:
+        RuntimeError: naming what computes the loss, and the way out.
+    """
+    if not any(each.grad is not None for each in model.parameters()):
+        return  # a step that the trainer has skipped
+    if not watch.drawn:
+        way = (
+            "trains without the loss of MixupTrainer. Build upon what super().compute_loss(...) returns, or take "
+            "mixed.inputs and mixed.targets of `with self.mixup(model, inputs) as mixed`"
+            if mixes_itself(trainer)
+            else "passes over the hooks of the model. Call model(**inputs), not model.forward or a part of the model"
+        )
+        raise RuntimeError(
+            f"nothing was mixed in this step, and yet {type(model).__name__} has gradients: {_loss_of(trainer)} {way}"
+        )
+    if watch.unused:
+        way = (
+            "Build upon the loss that super().compute_loss(...) returns"
+            if mixes_itself(trainer)
+            else "Give the labels to the model and use the loss in its outputs (outputs.loss)"
+        )
+        raise RuntimeError(
+            f"no gradient reached the loss of the mixed batch: {_loss_of(trainer)} trains on another one, with blended "
+            f"inputs and labels that are not mixed. {way} ({SETTINGS}), or write the loop with `Mixup`"
+        )
+
+
+def _loss_of(trainer: Any) -> str:
+    """Return the name of what a trainer has its loss from."""
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        return "compute_loss_func"
+    if "compute_loss" in vars(trainer):
+        return f"the compute_loss that was put into this {type(trainer).__name__}"
+    step, loss = owner_of(trainer, "training_step"), owner_of(trainer)
+    ours = loss.__module__.startswith("hf_mixup.")
+    own_step = step is not Trainer and step is not loss and (ours or issubclass(step, loss))
+    return f"{step.__name__}.training_step" if own_step else f"{loss.__name__}.compute_loss"
+
+
+def why_unlabelled(trainer: Any) -> str:
+    """Return why a batch may have come to an armed model without labels, and the way out."""
+    if getattr(trainer, "compute_loss_func", None) is not None:
+        return f"compute_loss_func takes them away, and knows no mixed labels: leave it out ({SETTINGS})"
+    if trainer is not None and owner_of(trainer) is not Trainer:
+        return (
+            f"{_loss_of(trainer)} keeps them for a loss of its own, which knows no mixed labels: give them to the "
+            f"model and use outputs.loss ({SETTINGS}), or write the loop with `Mixup`"
+        )
+    return "Put them into the batch as 'labels', or train without mixing"

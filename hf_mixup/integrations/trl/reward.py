@@ -1,0 +1,59 @@
+"""Pairs of texts in the two halves of a batch, as reward models are trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.engine.mixup import unwrap
+from hf_mixup.functional.contrastive import mix_rows
+from hf_mixup.integrations.trl.batch import OwnLossBatch
+from hf_mixup.methods.base import Params
+from hf_mixup.models.probe import count_rows, spread_rows
+
+if TYPE_CHECKING:
+    from hf_mixup.engine.mixup import Mixup
+
+
+class HalvesBatch(OwnLossBatch):
+    """A batch [2B] of chosen texts followed by the rejected ones; both halves are mixed with the same partner and lam.
+
+    A blend of chosen texts is still the better one beside the same blend of rejected texts, so that the label
+    "chosen" stays and only the inputs (and a `margin`) mix: the case of one class in Zhang et al. 2018, arXiv
+    1710.09412, equation 1.
+
+    Raises:
+        ValueError: for an odd number of rows.
+    """
+
+    @classmethod
+    def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
+        batch = spread_rows(batch)
+        inner, rows = unwrap(model), count_rows(batch)
+        if rows % 2:
+            raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
+        labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
+        params = mixup.draw(inner, dict(batch), labels[: rows // 2])
+        return cls(mixup, inner, dict(batch), labels, _for_both(params), inplace=False)
+
+    def seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch with the margins mixed as the texts are."""
+        margin = inputs.get("margin")
+        if margin is None:
+            return inputs
+        return {**inputs, "margin": mix_rows(margin, (self.partner[: len(margin)], self.lam[: len(margin)]))}
+
+
+def _for_both(params: Params) -> Params:
+    """Return the parameters of one half [B] for both, [2B]."""
+    partner, boxes = params.partner, params.boxes
+    return replace(
+        params,
+        partner=torch.cat([partner, partner + len(partner)]),
+        lam=params.lam.repeat(2),
+        boxes=boxes if boxes is None or boxes.dim() == 1 else boxes.repeat(2, 1),
+    )

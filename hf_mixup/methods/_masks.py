@@ -1,0 +1,79 @@
+"""What methods share that mix pictures, or spectrograms, by a mask of places."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional.masks import mask_lam, paste, seen_lam
+from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
+from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.mixup import united_mask
+from hf_mixup.models.inputs import float_keys
+
+
+class MaskMethod(Method):
+    """A method that takes the partner's content outside a mask that it draws, of pictures unless a subclass says so."""
+
+    for_pixels = True
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        if params.mask is None:
+            raise ValueError(f"method {params.method!r} was given parameters without a mask")
+        mixed = {**batch, **united_mask(batch, params)}
+        for key in self._keys(batch, len(params.partner)):
+            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
+        return mixed
+
+    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
+
+    def _keys(self, batch: Batch, rows: int) -> list[str]:
+        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+
+
+class RandomMask(MaskMethod):
+    """A method whose mask comes from noise.
+
+    A subclass draws fields of noise (`draw_fields`), and says which mask follows from a field and a share to keep
+    (`masks_of`). Rows that share a lam share the field; the share is each row's own, for the coin of `prob` may leave
+    some of them alone. lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`.
+    """
+
+    def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
+        """Draw noise for `count` masks, [count, ...]."""
+        raise NotImplementedError
+
+    def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
+        """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
+        raise NotImplementedError
+
+    def draw(self, request: Request) -> Params:
+        params, cfg = super().draw(request), self.config
+        lam = params.lam
+        height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
+        refuse_other_size(request, [height, width], self.name)
+        if cfg.lam_per == "batch":
+            fields = self.draw_fields(1, height, width, request)
+            lam = lam[:1] if bool((lam == lam[0]).all()) else lam
+        else:
+            fields = self.draw_fields(request.rows, height, width, request)[self.shared_with(params.partner)]
+        mask = self.masks_of(fields, lam, height, width, request)
+        true = mask_lam(mask).expand(request.rows)
+        return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
+
+
+def by_content(params: Params, kept: Tensor, seen: Tensor, correct: bool) -> tuple[Params, Tensor]:
+    """Return the parameters with the shares of what is seen as lam, and which rows would show nothing.
+
+    Args:
+        kept: where a row stays its own, bool [1 or B, ...].
+        seen: where rows have content, bool [B, ...].
+        correct: whether lam follows; else only rows that would show nothing get lam = 1.
+    """
+    lam = seen_lam(kept.to(seen.device), seen, params.partner.to(seen.device)).cpu()
+    nothing = lam.isnan()
+    return replace(params, lam=torch.where(nothing, 1.0, lam if correct else params.lam)), nothing

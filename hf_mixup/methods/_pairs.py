@@ -1,0 +1,123 @@
+"""What the methods for image-text pairs share: which sides they mix, and what becomes of the targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional import slerp
+from hf_mixup.functional.contrastive import Mix
+from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.mixup import blend_inputs
+from hf_mixup.models.caption_tokens import arm_tokens
+from hf_mixup.models.dual_encoder import towers_of
+from hf_mixup.models.hooks import Mixing, blend_states, sites_of
+
+
+class PairMethod(Method):
+    """A method for dual encoders.
+
+    A subclass says with `mixes_image` and `mixes_text` which sides of the targets are mixed, and with `late` how the
+    embeddings are, if it mixes them.
+    """
+
+    for_pairs = True
+    default_side: ClassVar[str] = "both"
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self._cutmix = CutMix(config.for_method("cutmix", loss="auto"))  # whose loss is for labels
+
+    @property
+    def mixes_image(self) -> bool:
+        """Whether the pictures are mixed."""
+        return (self.config.side or self.default_side) in ("both", "image")
+
+    @property
+    def mixes_text(self) -> bool:
+        """Whether the captions are mixed."""
+        return (self.config.side or self.default_side) in ("both", "text")
+
+    @property
+    def image_mix(self) -> str:
+        """How pictures are mixed: "blend", "cut" or "latent"."""
+        return self.config.image_mix
+
+    @property
+    def text_mix(self) -> str:
+        """How captions are mixed: "late", "two_eot" or "aligned"."""
+        return self.config.text_mix
+
+    late: Mixing = staticmethod(blend_states)  # how embeddings are mixed, before they are normalised
+
+    @property
+    def enters_model(self) -> bool:  # type: ignore[override]
+        """Whether anything is mixed inside the forward pass."""
+        return self.mixes_text or (self.mixes_image and self.image_mix == "latent")
+
+    def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
+        """Return how pictures and captions are mixed, as the targets count it."""
+        mix = (params.partner, params.lam)
+        return (mix if self.mixes_image else None), (mix if self.mixes_text else None)
+
+    def draw(self, request: Request) -> Params:
+        if self.mixes_image and self.image_mix == "cut":
+            return replace(self._cutmix.draw(request), method=self.name)
+        return super().draw(request)
+
+    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+        inputs = dict(batch)
+        if self.mixes_image:
+            inputs = self._mix_images(model, inputs, params, inplace)
+        if not self.mixes_text:
+            return inputs
+        if self.text_mix != "late":
+            return arm_tokens(model, inputs, params, self.text_mix)
+        self._arm_late(model, towers_of(model).text, params)
+        return inputs
+
+    def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
+        """Return the box of pictures at an end of lam: all of them, or nothing."""
+        axes = self._cutmix.count_axes(model, batch) if self.image_mix == "cut" else 2
+        return torch.tensor([0] * axes + [2**30 * everything] * axes)
+
+    def _mix_images(self, model: nn.Module, inputs: dict[str, Any], params: Params, inplace: bool) -> dict[str, Any]:
+        if self.image_mix == "latent":
+            self._arm_late(model, towers_of(model).image, params)
+            return inputs
+        if self.image_mix == "cut":
+            return self._cutmix.apply(model, inputs, params, inplace)
+        return blend_pictures(inputs, params, self.name, self.config.keys, inplace)
+
+    def _arm_late(self, model: nn.Module, module: nn.Module, params: Params) -> None:
+        sites = sites_of(model)
+        sites.arm(sites.after(module).arm(params.partner, params.lam, type(self).late))
+
+
+def blend_pictures(
+    inputs: dict[str, Any], params: Params, method: str, keys: list[str] | None, inplace: bool
+) -> dict[str, Any]:
+    """Return the inputs with every picture, sound or film blended with its partner's.
+
+    Raises:
+        ValueError: for pictures of different shape in one batch, flattened into patches.
+    """
+    shapes = inputs.get("spatial_shapes")
+    if shapes is not None and not torch.equal(shapes, shapes[params.partner]):
+        raise ValueError(
+            "the pictures of this batch have different spatial_shapes, and their patches cannot be blended: let the "
+            "processor resize them to one size, or set image_mix='latent'"
+        )
+    return blend_inputs(inputs, params, method, keys, inplace)
+
+
+def along_the_arc(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:
+    """Mix embeddings [B, D] (or [B, D, 1, 1]) along great circles; their length is lost."""
+    if partner is None or weight is None or len(states) != len(partner):
+        raise RuntimeError(f"{len(states)} embeddings, but partners for {0 if partner is None else len(partner)} rows")
+    flat = states.flatten(1)
+    return slerp(flat, flat.index_select(0, partner), weight).to(states.dtype).reshape(states.shape)

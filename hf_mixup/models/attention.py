@@ -1,0 +1,195 @@
+"""Where a model looks: the attention of its last layer, or the energy of its last feature map, on the grid of patches.
+
+Nothing here names an architecture: what the outputs look like decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.models.probe import undisturbed
+
+MOST_EXTRA = 16
+"""Tokens beside the patches, where the size of a patch is known: the class, one to distil from, registers."""
+
+MOST_GUESSED = 2
+"""Tokens beside the patches, where it is not: with more, other tokens than patches could pass for them."""
+
+
+def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, rollout: bool = False) -> Tensor:
+    """Return how much a model attends to each cell of its grid, by one more forward pass in evaluation mode.
+
+    Attention where the model has it over the patches of the whole picture, see `class_attention`; there the pass runs
+    with attn_implementation="eager", which alone returns attention, and the model has its own again afterwards
+    (data2vec-vision settles that when it is loaded, and has to be loaded so). Else the energy of the last feature map
+    that is a grid: its mean square over the channels. That stands for the class activation map, which needs to know the
+    classifier. No graph, no statistics, no random numbers are left of it.
+
+    Args:
+        batch: the model inputs, without labels.
+        pixels: the pictures among them, [B, C, H, W].
+        rollout: follow attention through all layers instead of the last alone, see `class_attention`.
+
+    Returns:
+        float32 [B, h, w], not negative.
+
+    Raises:
+        ValueError: if the model returns neither.
+
+    >>> from transformers import ViTConfig, ViTForImageClassification
+    >>> model = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=1, intermediate_size=8))
+    >>> pixels = torch.rand(3, 3, 16, 16)
+    >>> attention_grid(model, {"pixel_values": pixels}, pixels).shape
+    torch.Size([3, 2, 2])
+    """
+    with undisturbed(model), eager_attention(model):
+        try:
+            outputs = model(**batch, output_attentions=True, output_hidden_states=True)
+        except (TypeError, ValueError):  # some models have no attention and refuse to be asked
+            outputs = model(**batch, output_hidden_states=True)
+    found = class_attention(outputs, pixels, patch_of(model), rollout)
+    if found is None:
+        found = _energy(outputs, pixels, patch_of(model))
+    if found is None:
+        held = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise ValueError(
+            f"{type(model).__name__} returns neither attention nor features on a grid of more than one cell for "
+            f"pictures {list(pixels.shape[-2:])} (it returns {held}): give it larger pictures, or use "
+            "method='saliencymix', which needs none"
+        )
+    return found
+
+
+@contextmanager
+def eager_attention(model: nn.Module) -> Iterator[None]:
+    """Let a transformers model compute attention so that it can be returned; what it had is put back."""
+    held: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in held if hasattr(config, "_attn_implementation_internal")}
+    before = [(config, config._attn_implementation_internal) for config in configs.values()]
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = "eager"
+        yield
+    finally:
+        for config, own in before:
+            config._attn_implementation_internal = own
+
+
+def patch_of(model: nn.Module) -> tuple[int, int] | None:
+    """Return height and width of a patch as the model's configuration says, None where it does not.
+
+    >>> patch_of(nn.Identity()) is None
+    True
+    """
+    config: Any = getattr(model, "config", None)
+    for part in (config, getattr(config, "vision_config", None)):
+        patch = getattr(part, "patch_size", None)
+        if isinstance(patch, int):
+            return patch, patch
+        if isinstance(patch, (list, tuple)) and len(patch) == 2 and all(isinstance(side, int) for side in patch):
+            return patch[0], patch[1]
+    return None
+
+
+def class_attention(
+    outputs: Any, pixels: Tensor, patch: tuple[int, int] | None, rollout: bool = False
+) -> Tensor | None:
+    """Return the attention that the class token pays to each patch in the last layer, averaged over the heads.
+
+    Without a token beside the patches: what a patch is paid by all of them on average.
+
+    Source of the rollout: Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928,
+    section 3: the product of all layers' attention, half of it replaced by the identity for the residual connection.
+
+    Args:
+        outputs: what a model returned, with `attentions`, [B, heads, T, T] each; of the T tokens the patches come last.
+        pixels: the pictures, [B, C, H, W].
+        patch: height and width of a patch, None to go by the shape of the picture.
+        rollout: follow attention through all layers.
+
+    Returns:
+        float32 [B, h, w]; None where there is no attention among the patches of the whole picture.
+
+    >>> outputs = {"attentions": (torch.full((1, 2, 7, 7), 1 / 7),)}
+    >>> class_attention(outputs, torch.zeros(1, 3, 16, 24), patch=(8, 8)).shape
+    torch.Size([1, 2, 3])
+    """
+    layers = outputs.get("attentions") if isinstance(outputs, Mapping) else None
+    last = layers[-1] if layers else None
+    if not isinstance(last, Tensor) or last.dim() != 4 or last.shape[-1] != last.shape[-2] or len(last) != len(pixels):
+        return None
+    grid = grid_of(last.shape[-1], pixels, patch)
+    if grid is None:
+        return None
+    cells = grid[0] * grid[1]
+    extra = last.shape[-1] - cells
+    mean = last.detach().float().mean(1)
+    if rollout and layers:
+        mean = _rolled_out([layer.detach().float().mean(1) for layer in layers if isinstance(layer, Tensor)], mean)
+    return (mean[:, 0, extra:] if extra else mean.mean(1)).reshape(-1, *grid)
+
+
+def _rolled_out(layers: list[Tensor], last: Tensor) -> Tensor:
+    """Return what each token has of each token of the input, [B, T, T]; layers over other tokens are no part of it."""
+    whole = torch.eye(last.shape[-1], device=last.device).expand_as(last)
+    for layer in layers:
+        if layer.shape == last.shape:
+            whole = (layer @ whole + whole) / 2
+    return whole
+
+
+def grid_of(
+    tokens: int, pixels: Tensor, patch: tuple[int, int] | None, guessed: int = MOST_GUESSED
+) -> tuple[int, int] | None:
+    """Return rows and columns of the patches among so many tokens, None where none fit.
+
+    Args:
+        tokens: patches and others, of which there are at most 16.
+        pixels: the pictures, [B, C, H, W].
+        patch: height and width of a patch; None for a grid as long and wide as the picture, and `guessed` others.
+
+    >>> pictures = torch.zeros(1, 3, 224, 224)
+    >>> grid_of(201, pictures, (16, 16)), grid_of(198, pictures, None), grid_of(300, pictures, (16, 16))
+    ((14, 14), (14, 14), None)
+    """
+    height, width = pixels.shape[-2:]
+    if patch is not None:
+        rows, columns = height // patch[0], width // patch[1]
+        return (rows, columns) if rows * columns > 1 and 0 <= tokens - rows * columns <= MOST_EXTRA else None
+    for cells in range(tokens, max(1, tokens - guessed - 1), -1):
+        rows = round((cells * height / width) ** 0.5)
+        if rows and cells % rows == 0 and rows * width == cells // rows * height:
+            return rows, cells // rows
+    return None
+
+
+def _energy(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
+    """Return the mean square over the channels of the last hidden states on a grid of several cells, [B, h, w]."""
+    if not isinstance(outputs, Mapping):
+        return None
+    states = [*(outputs.get("hidden_states") or ()), *(outputs.get("reshaped_hidden_states") or ())]
+    for state in reversed(states):
+        if not isinstance(state, Tensor) or len(state) != len(pixels):
+            continue
+        if state.dim() == 4:
+            for grid, channels in ((state.shape[-2:], 1), (state.shape[1:3], -1)):
+                if _like(grid, pixels):
+                    return state.float().square().mean(channels)
+        if state.dim() == 3:
+            found = grid_of(state.shape[1], pixels, patch) if patch is not None else None
+            found = found or grid_of(state.shape[1], pixels, None, guessed=0)
+            if found is not None:
+                return state[:, -found[0] * found[1] :].float().square().mean(-1).reshape(-1, *found)
+    return None
+
+
+def _like(grid: torch.Size, pixels: Tensor) -> bool:
+    """Whether a grid of several cells is as long and wide as the picture, up to a cell by rounding."""
+    height, width = pixels.shape[-2:]
+    return grid.numel() > 1 and abs(grid[0] * width - grid[1] * height) <= max(height, width)

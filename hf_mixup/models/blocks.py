@@ -1,0 +1,359 @@
+"""Blending the hidden states between a model's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.engine.self_check import TOLERANCE, exchange_error
+from hf_mixup.models.hooks import Mixing, ModelSites, Site, sites_of
+from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_rows
+from hf_mixup.utils.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Params
+
+TRIED = 3  # stacks of blocks, where a model has several
+
+
+@dataclass(frozen=True)
+class Block:
+    """One call of a block in a forward pass.
+
+    Args:
+        module: the block.
+        number: which of its calls in the pass; some models run one block over and over.
+        once: whether there is no other.
+        given: the axis of the rows in the hidden states it is given, None if they were not found.
+        axes: the axis of the rows in each tensor that it returns, None for those without rows and for attention maps.
+    """
+
+    module: nn.Module
+    number: int
+    once: bool
+    given: int | None
+    axes: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The blocks that all rows pass, in the order of their calls.
+
+    Args:
+        blocks: those of the model, or of its encoder.
+        decoder: the first block of a decoder that runs beside the encoder; its input is blended, too.
+        droppers: parts of the model that leave out layers at random.
+    """
+
+    blocks: tuple[Block, ...]
+    decoder: Block | None = None
+    droppers: tuple[Any, ...] = ()
+
+
+class BlockSite(Site):
+    """The input or the output of a block, blended at one of its calls.
+
+    A compiled model is not to be traced anew for each depth that is drawn, of which there may be more than
+    torch.compile keeps traces of. It blends at all depths that may be drawn, by a weight that is 1 except at the drawn
+    one: a tensor, which no trace depends on. An uncompiled model blends at the drawn depth alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here, self.number, self.once = True, 0, True
+        self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
+
+    def start(self, params: Params, mixing: Mixing | None = None) -> BlockSite:
+        """Begin anew for the next forward pass."""
+        self.arm(params.partner, params.lam, mixing)
+        self.here, self.plan = False, {}
+        return self
+
+    def take(self, block: Block, axes: tuple[int | None, ...], weight: Tensor, drawn: bool) -> None:
+        """Make the next forward pass blend at this call, along these axes; only a compiled one if it was not drawn."""
+        self.once = block.once
+        self.plan[0 if block.once else block.number] = weight, axes
+        if drawn:
+            self.here, self.number = True, block.number
+
+    @property
+    def missed(self) -> bool:
+        return self.here and super().missed
+
+    def _blends_now(self) -> bool:
+        return (torch.compiler.is_compiling() or self.here) and super()._blends_now()
+
+    def _blend_nested(self, states: Any, module: nn.Module) -> Any:
+        number, self.calls = self.calls, self.calls + 1
+        if not torch.compiler.is_compiling() and number != self.number and not self.once:
+            return states
+        weight, planned = self.plan.get(0 if self.once else number, (None, ()))
+        axes = iter(planned)
+
+        def blend(each: Tensor) -> Tensor:
+            axis = next(axes, None)
+            return each if axis is None else self.mixing(each, self.partner, weight, axis)
+
+        return map_tensors(states, blend)
+
+
+def candidates(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Return the lists of modules that are no part of another such list, by path; lists of lists are joined."""
+    lists: dict[str, list[nn.Module]] = {}
+    for name, module in model.named_modules():
+        nested = any(name.startswith(outer + ".") for outer in lists)
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and not nested and any(True for _ in module.parameters()):
+            lists[name] = _flat(module)
+    return lists
+
+
+def _flat(modules: nn.Module) -> list[nn.Module]:
+    """Return the children of a list; those that are lists themselves, which nobody calls, give theirs."""
+    flat: list[nn.Module] = []
+    for module in modules.children():
+        flat += _flat(module) if isinstance(module, nn.ModuleList) else [module]
+    return flat
+
+
+def install_blocks(model: nn.Module) -> None:
+    """Put the hooks on every module that could be a block, before the model is compiled."""
+    for modules in candidates(model).values():
+        for module in modules:
+            sites_of(model).after(module, BlockSite)
+        if modules:
+            sites_of(model).before(modules[0], BlockSite)
+
+
+def stack_of(model: nn.Module, inputs: Mapping[str, Any], paths: Sequence[str] | None = None) -> Stack:
+    """Return the stack of blocks, found by running two rows of the batch at first use.
+
+    Args:
+        paths: modules to take as the blocks instead, as `model.named_modules()` calls them.
+
+    Raises:
+        ValueError: if there is none, or a path leads nowhere.
+    """
+    found = sites_of(model).found
+    key = f"stack {', '.join(sorted(inputs))}; {', '.join(paths or ())}"
+    if key not in found:
+        with undisturbed(model):
+            rows = visible_rows(inputs, model)
+            found[key] = _named(model, rows, paths) if paths else _find(model, rows)
+    return found[key]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The calls of one list's modules."""
+
+    name: str
+    blocks: list[Block]
+    first: int
+    last: int
+    size: int
+
+    def alternates_with(self, other: _Run) -> bool:
+        """Whether both lists hold parts of the same blocks."""
+        beside = self.name.rpartition(".")[0] == other.name.rpartition(".")[0]
+        return beside and len(self.blocks) == len(other.blocks) and self.first < other.last and other.first < self.last
+
+
+def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
+    lists = candidates(model)
+    calls = watch_rows(model, rows, [module for modules in lists.values() for module in modules])
+    runs = [run for name, modules in lists.items() if (run := _run(name, modules, calls)) is not None]
+    runs = [run for run in runs if run.blocks[0].given is not None] or runs  # tables in a list are no blocks
+    runs = runs or _inner_runs(model, rows, lists)
+    if not runs:
+        raise ValueError(
+            f"{type(model).__name__} has no stack of repeated blocks: mix at its inputs or embeddings, or name modules"
+        )
+    decoders = [run for run in runs if "decoder" in run.name]
+    encoders = [run for run in runs if "decoder" not in run.name]
+    droppers = tuple(each for each in (getattr(model, "config", None), *model.modules()) if _drops_layers(each))
+    if not getattr(getattr(model, "config", None), "is_encoder_decoder", False) or not decoders or not encoders:
+        return _first_exact(model, rows, [Stack(tuple(run.blocks), None, droppers) for run in _by_size(runs)])
+    return Stack(tuple(_main(encoders).blocks), _main(decoders).blocks[0], droppers)
+
+
+def _inner_runs(model: nn.Module, rows: dict[str, Any], lists: dict[str, list[nn.Module]]) -> list[_Run]:
+    """Return the runs of what ends each block, for blocks that a model runs by `forward`, past all hooks on them.
+
+    What enters the first of them is not what enters the block: there is no depth 0.
+    """
+    ends = {name: [[*module.children()][-1] for module in modules if any(True for _ in module.children())]
+            for name, modules in lists.items()}  # fmt: skip
+    calls = watch_rows(model, rows, [module for modules in ends.values() for module in modules])
+    found = [run for name, modules in ends.items() if (run := _run(name, modules, calls)) is not None]
+    return [replace(run, blocks=[replace(block, given=None) for block in run.blocks]) for run in found]
+
+
+def _run(name: str, modules: list[nn.Module], calls: list[tuple[Call, Call]]) -> _Run | None:
+    mine = set(modules)
+    places = [place for place, (both, _) in enumerate(calls) if both.module in mine]
+    blocks = _blocks([calls[place] for place in places])
+    if not blocks:
+        return None
+    return _Run(name, blocks, places[0], places[-1], sum(p.numel() for module in modules for p in module.parameters()))
+
+
+def _main(runs: list[_Run]) -> _Run:
+    """Return the run with most parameters; of lists that hold parts of the same blocks, the one called last."""
+    largest = max(runs, key=lambda run: run.size)
+    return max((run for run in runs if run is largest or run.alternates_with(largest)), key=lambda run: run.last)
+
+
+def _by_size(runs: list[_Run]) -> list[_Run]:
+    """Return the runs that could be the main one, the likeliest first."""
+    rest = list(runs)
+    ordered: list[_Run] = []
+    while rest and len(ordered) < TRIED:
+        ordered.append(_main(rest))
+        rest = [run for run in rest if run is not ordered[-1] and not run.alternates_with(ordered[-1])]
+    return ordered
+
+
+def _first_exact(model: nn.Module, rows: dict[str, Any], stacks: list[Stack]) -> Stack:
+    """Return the first stack that all of a row passes: where several parts see it, only one of them does."""
+    if len(stacks) == 1:
+        return stacks[0]
+    plain = logits_of(model(**rows))
+    for stack in stacks:
+
+        def apply(params: Params, stack: Stack = stack) -> dict[str, Any]:
+            arm_layer(model, stack, params)
+            return rows
+
+        if exchange_error(model, rows, plain, apply, layer=len(stack.blocks)) < TOLERANCE:
+            return stack
+    return stacks[0]
+
+
+def _drops_layers(owner: Any) -> bool:
+    share = getattr(owner, "layerdrop", None)
+    return isinstance(share, float) and share > 0
+
+
+def _named(model: nn.Module, rows: dict[str, Any], paths: Sequence[str]) -> Stack:
+    modules = dict(model.named_modules())
+    for path in paths:
+        if path not in modules:
+            hint = did_you_mean(path, modules)
+            raise ValueError(f"modules names {path!r}, which {type(model).__name__} lacks: {hint}")
+    blocks = _blocks(watch_rows(model, rows, [modules[path] for path in paths]))
+    if len(blocks) < len(set(paths)):
+        raise ValueError(f"modules={list(paths)}: not each of them is called and returns hidden states by row")
+    return Stack(tuple(blocks))
+
+
+def _blocks(calls: list[tuple[Call, Call]]) -> list[Block]:
+    found = [(both, one, _axes(both.output, one.output)) for both, one in calls]
+    found = [each for each in found if any(axis is not None for axis in each[2])]
+    modules = [both.module for both, _, _ in found]
+    return [
+        Block(both.module, both.number, modules.count(both.module) == 1, _axis_given(both, one), axes)
+        for both, one, axes in found
+    ]
+
+
+def _axes(of_two: Any, of_one: Any) -> tuple[int | None, ...]:
+    both, one = list(tensors_in(of_two)), list(tensors_in(of_one))
+    if len(both) != len(one):
+        return ()
+    axes: list[int | None] = []
+    shapes: list[torch.Size] = []  # of what is blended
+    for two, single in zip(both, one):
+        axis = batch_axis(two, single) if two.is_floating_point() and two.dim() > 1 else None
+        if axis is not None and shapes and two.dim() > 3 and two.shape != shapes[0]:
+            axis = None  # an attention map or bias, which belongs to the row's own mask
+        if axis is not None:
+            shapes.append(two.shape)
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _axis_given(both: Call, one: Call) -> int | None:
+    two, single = next(tensors_in(both.given), None), next(tensors_in(one.given), None)
+    if two is None or single is None or not two.is_floating_point():
+        return None
+    return batch_axis(two, single)
+
+
+def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> list[int]:
+    """Turn depths as users write them into counts of this model's blocks, sorted, each once.
+
+    Depth 0 is what enters the first block, depth k what leaves the k-th, -1 what leaves the last. If any value lies
+    strictly between 0 and 1, all are shares of the depth, rounded to the nearest block: [0.5, 1.0] is the middle and
+    the end.
+
+    Raises:
+        ValueError: for a depth the model does not have.
+    """
+    blocks = len(stack.blocks)
+    if any(0 < layer < 1 for layer in layers):
+        return sorted({round(layer * blocks) for layer in layers})
+    depths = {int(layer) if layer >= 0 else blocks + 1 + int(layer) for layer in layers}
+    for depth in depths:
+        if not 0 <= depth <= blocks:
+            raise ValueError(f"layers={list(layers)}: {type(model).__name__} has {blocks} blocks, depths 0 to {blocks}")
+    return sorted(depths)
+
+
+def arm_layer(
+    model: nn.Module,
+    stack: Stack,
+    params: Params,
+    mixing: Mixing | None = None,
+    depths: Sequence[int | None] = (),
+) -> None:
+    """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
+
+    Args:
+        mixing: how states are mixed, if not row by row with `blend_states`.
+        depths: all that may be drawn, for a compiled model, see `BlockSite`.
+
+    Raises:
+        ValueError: if the states that enter the first block were not found.
+    """
+    if params.layer is None:
+        raise ValueError(f"method {params.method!r} drew no layer")
+    sites = sites_of(model)
+    places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
+    if params.layer == 0:
+        places.append((*_before(model, stack.blocks[0]), True))
+    elif 0 in depths and stack.blocks[0].given is not None:
+        places.append((*_before(model, stack.blocks[0]), False))
+    for depth in sorted({each for each in (*depths, params.layer) if each}):
+        block = stack.blocks[depth - 1]
+        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == params.layer))
+    if stack.decoder is not None:
+        places.append((*_before(model, stack.decoder), True))
+    for site in dict.fromkeys(site for site, *_ in places):
+        sites.arm(site.start(params, mixing))
+    for site, block, axes, drawn in places:
+        # A tensor for each: a trace also depends on which of its tensors are the same one.
+        site.take(block, axes, params.lam.clone() if drawn else torch.ones_like(params.lam), drawn)
+    _keep_layers(sites, stack)
+
+
+def _before(model: nn.Module, block: Block) -> tuple[BlockSite, Block, tuple[int | None, ...]]:
+    if block.given is None:
+        raise ValueError(
+            f"{type(model).__name__}: what enters its first block ({type(block.module).__name__}) are no hidden states "
+            "by row: name other layers"
+        )
+    return sites_of(model).before(block.module, BlockSite), block, (block.given,)
+
+
+def _keep_layers(sites: ModelSites, stack: Stack) -> None:
+    """Hold LayerDrop off while a batch is mixed at a layer: a layer that is left out would blend nothing."""
+    for owner in stack.droppers:
+        sites.at_disarm.append(partial(setattr, owner, "layerdrop", owner.layerdrop))
+        owner.layerdrop = 0.0

@@ -1,0 +1,130 @@
+"""What a model is given: raw inputs that can be blended, and what a decoder starts from."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.models.axes import TABLE
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
+from hf_mixup.utils.suggest import did_you_mean
+
+SHAPES = {2: "(sounds [B, T])", 3: "(spectrograms [B, T, F])", 4: "(pictures [B, C, H, W])"}
+
+
+def float_keys(
+    batch: Mapping[str, Any], rows: int, method: str, wanted: list[str] | None = None, dims: int | None = None
+) -> list[str]:
+    """Return the names of the inputs to blend: `wanted`, or every floating-point tensor with `rows` rows.
+
+    Args:
+        dims: required number of dimensions, where the method needs a certain shape.
+
+    Raises:
+        ValueError: if nothing can be blended, naming what the batch holds and the way out.
+        TypeError: if the tensor to blend holds integers.
+
+    >>> float_keys({"pixel_values": torch.zeros(2, 3, 4, 4), "attention_mask": torch.ones(2, 4)}, 2, "mixup")
+    ['pixel_values']
+    """
+    if wanted is not None:
+        missing = [key for key in wanted if key not in batch]
+        if missing:
+            raise ValueError(f"keys names {missing[0]!r}, which the batch lacks: {did_you_mean(missing[0], batch)}")
+        found = list(wanted)
+    else:
+        found = [key for key, value in batch.items() if is_blendable(key, value, rows)]
+    if dims is not None:
+        found = [key for key in found if batch[key].dim() == dims]
+    for key in found:
+        if not torch.is_floating_point(batch[key]):
+            raise TypeError(
+                f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing; if it holds "
+                "categories, swap them with method='tabular', or name in `keys` what is to be mixed instead"
+            )
+    if not found:
+        kind = "" if dims is None else f" of {dims} dimensions {SHAPES[dims]}"
+        raise ValueError(nothing_to_blend(batch, method, kind))
+    return found
+
+
+def picture_keys(keys: list[str]) -> list[str]:
+    """Return the inputs that are pictures or films, or all where none is: what else goes with pictures is not cut.
+
+    >>> picture_keys(["scores", "pixel_values"])
+    ['pixel_values']
+    """
+    return [key for key in keys if key.startswith("pixel")] or keys
+
+
+def is_blendable(key: str, value: Any, rows: int) -> bool:
+    """Whether an entry of a batch is an input that can be blended by row."""
+    if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
+        return False
+    # An integer picture is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
+    return value.is_floating_point() or (is_named_as_input(key) and not value.is_complex())
+
+
+def is_named_as_input(key: str) -> bool:
+    """Whether integers of this name are pixels, numbers or categories rather than ids."""
+    return key.endswith("_values") or "categorical" in key
+
+
+def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> str:
+    """Return what to say of a batch that has no input of a kind."""
+    held = ", ".join(
+        f"{key} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        if isinstance(value, torch.Tensor)
+        else key
+        for key, value in batch.items()
+    )
+    text = " Text is blended inside the model: use method='embedding' or 'manifold'." if "input_ids" in batch else ""
+    table = " Columns of a table are mixed by method='tabular'." if any(key.startswith(TABLE) for key in batch) else ""
+    found = f"method {method!r} found no floating-point input{kind} to mix"
+    return f"{found}. The batch holds: {held or 'nothing'}.{text}{table}"
+
+
+def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+    """Return a batch without its labels, and with the decoder's inputs that an encoder-decoder would make of them.
+
+    Raises:
+        ValueError: if they are missing and the model does not say how it makes them.
+    """
+    inputs = {key: value for key, value in batch.items() if key not in LABEL_KEYS}
+    generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if generates and inputs.get("decoder_input_ids") is None:
+        inputs["decoder_input_ids"] = decoder_inputs(model, batch[LABELS])
+    if generates and takes(model, "use_cache"):
+        inputs["use_cache"] = False  # as these models do where they see labels; one of them is not causal otherwise
+    return inputs
+
+
+def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
+    """Return the tokens that an encoder-decoder feeds to its decoder to predict the labels, both [B, T].
+
+    Raises:
+        ValueError: if the model does not say how it makes them.
+    """
+    base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
+        if hasattr(base, name):
+            return getattr(base, name)(labels)
+    shift = getattr(sys.modules[type(base).__module__], "shift_tokens_right", None)
+    start = getattr(base.config, "decoder_start_token_id", None)
+    if shift is None or start is None:
+        raise ValueError(
+            f"{type(base).__name__} does not say how its decoder's inputs follow from the labels: put "
+            "'decoder_input_ids' into the batch"
+        )
+    return shift(labels, base.config.pad_token_id, start)
+
+
+def takes(model: nn.Module, name: str) -> bool:
+    """Whether the model's forward has an argument of this name."""
+    base = getattr(model, "get_base_model", lambda: model)()  # PEFT passes on whatever it is given
+    return name in inspect.signature(base.forward).parameters

@@ -1,0 +1,138 @@
+"""Noise on what a model is given: on floats right away, on tokens at the output of the table that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hf_mixup.models.axes import IDS, MASK
+from hf_mixup.models.embeddings import Lookup, install_tables, words_of
+from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.trace import map_tensors, tensors_in, watch
+
+
+class NoiseSite(Site):
+    """A table to whose readings noise is added, before they are blended: `weight` holds it, [B, T, H]."""
+
+    first = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.axis, self.once = 0, 0, True
+
+    def take(self, lookup: Lookup, partner: Tensor, noise: Tensor) -> NoiseSite:
+        """Make the next forward pass add this noise to this reading of the table."""
+        self.number, self.axis, self.once = lookup.number, lookup.axis, lookup.once
+        self.arm(partner, noise)
+        return self
+
+    def _blend_nested(self, states: Any, module: nn.Module) -> Any:
+        number, self.calls = self.calls, self.calls + 1
+        if not self.once and number != self.number:
+            return states
+        return map_tensors(states, self._add)
+
+    def _add(self, states: Tensor) -> Tensor:
+        noise = self.weight
+        if noise is None or not states.is_floating_point() or states.dim() != 3:
+            return states  # a scale beside quantised embeddings
+        noise = noise.movedim(0, self.axis)
+        longer = states.shape[1 - self.axis] - noise.shape[1 - self.axis]
+        if longer:  # the model adds padding of its own
+            noise = F.pad(noise, (0, 0, 0, longer) if self.axis == 0 else (0, 0, 0, 0, 0, longer))
+        return (states + noise).to(states.dtype)
+
+
+def install_noise(model: nn.Module) -> None:
+    """Put the hooks on everything that looks like a table, before the model is compiled; a model may have none."""
+    install_tables(model, NoiseSite)
+
+
+def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
+    """Arm the table that reads `input_ids`: the next forward pass adds noise to the tokens that the mask shows.
+
+    Args:
+        partner: long [B], which batch this is (see `MixedBatch`); nothing is exchanged.
+        scale: standard deviation of each row's noise, [B].
+        seed: of the noise, which is drawn where the batch lies.
+
+    Raises:
+        ValueError: for a model without such a table, or a mask that is not that of the tokens.
+    """
+    table, ids, seen = word_table(model, batch), batch[IDS], seen_tokens(batch)
+    deviation = scale.reshape(-1, *(1,) * ids.dim()).expand(*ids.shape, 1)
+    if seen is not None:
+        deviation = deviation * seen[..., None]
+    noise = normal((*ids.shape, table[1]), ids.device, torch.float32, seed) * deviation
+    arm_words(model, table[0], partner, noise)
+
+
+def arm_words(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
+    """Arm a reading of a table: the next forward pass adds noise [B, T, H] (or [B, choices, T, H]) to it."""
+    # The choices of a question are unfolded into rows of their own, side by side.
+    noise = noise.flatten(0, -3)
+    sites_of(model).arm(sites_of(model).after(lookup.module, NoiseSite).take(lookup, partner, noise))
+
+
+def seen_tokens(batch: Mapping[str, Any]) -> Tensor | None:
+    """Return which tokens the mask shows, bool of the shape of the ids; None without a mask.
+
+    Raises:
+        ValueError: for a mask that is not that of the tokens.
+    """
+    ids, mask = batch[IDS], batch.get(MASK)
+    if mask is not None and mask.shape != ids.shape:
+        raise ValueError(f"noise on tokens needs an {MASK} {list(ids.shape)}, found {list(mask.shape)}")
+    return None if mask is None else mask.bool()
+
+
+def word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]:
+    """Return the reading of the batch's own ids, and how wide its vectors are.
+
+    One table only: what is added to words, types and places each would add up to more than was asked for.
+    """
+    found = sites_of(model).found
+    key = f"words of {', '.join(sorted(batch))}"
+    if key not in found:
+        words = words_of(model, batch)
+        if words is None:
+            raise ValueError(
+                f"{type(model).__name__} reads its {IDS} in no table as they are: noise on tokens has no place, use "
+                "method='manifold'"
+            )
+        with undisturbed(model):
+            calls = watch(model, visible_rows(batch, model), [words.module])
+        output = next(tensors_in(next(call.output for call in calls if call.number == words.number)))
+        found[key] = words, output.shape[-1]
+    return found[key]
+
+
+def noisy(values: Tensor, scale: Tensor, seen: Tensor | None, seed: int, inplace: bool = False) -> Tensor:
+    """Return values with normal noise, computed in float32 at least and rounded once.
+
+    Args:
+        values: floats [B, ...].
+        scale: standard deviation of each row's noise, [B]; rows with 0 stay as they are, bit for bit.
+        seen: what is no padding, bool, in a shape that multiplies the values; None for all.
+        seed: of the noise, which is drawn where the values lie.
+
+    >>> noisy(torch.ones(2, 3), torch.tensor([0.0, 1.0]), None, seed=0)[0]
+    tensor([1., 1., 1.])
+    """
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    noise = normal(values.shape, values.device, dtype, seed)
+    noise *= scale.to(dtype).reshape(-1, *(1,) * (values.dim() - 1))
+    if seen is not None:
+        noise *= seen
+    return values.add_(noise) if inplace else (values + noise).to(values.dtype)
+
+
+def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, seed: int) -> Tensor:
+    """Return standard normal numbers from a generator of their own: the same for a seed and a kind of device."""
+    generator = torch.Generator(device).manual_seed(seed)
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype)

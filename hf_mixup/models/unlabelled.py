@@ -1,0 +1,39 @@
+"""Labels that are all ignored: a whole first step of them is a mistake, a batch among others is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from torch import Tensor, nn
+
+from hf_mixup.models.labels import IGNORED, LABEL_KEYS, read_labels
+
+ENOUGH = 100
+"""Samples without a label that are no chance, where nobody says what belongs to a step."""
+
+
+def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
+    """Return how many labels a batch has if all of them are ignored, 0 if one counts or there is none.
+
+    >>> import torch
+    >>> count_ignored(nn.Identity(), {"labels": torch.tensor([-100, -100])})
+    2
+    """
+    given = [value for key in LABEL_KEYS if isinstance(value := batch.get(key), Tensor)]
+    if not given or given[0].is_floating_point():
+        return 0
+    labels = read_labels(model, batch).values
+    return 0 if bool((labels != IGNORED).any()) else labels.numel()
+
+
+def refuse_unlabelled(count: int) -> NoReturn:
+    """Refuse labels that are ignored from the first step on.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(
+        f"all {count} labels of the first batch are {IGNORED}, which is ignored, so that nothing would be learnt: "
+        "check the label column, and whether truncation cuts the labelled tokens off"
+    )

@@ -1,0 +1,90 @@
+"""Attention masks that show each token as much as its row counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.probe import pads_left, ragged_rows, undisturbed, visible_rows
+
+if TYPE_CHECKING:
+    from hf_mixup.methods.base import Params
+
+Form = Literal["all", "causal"]
+FORMS: tuple[Form, ...] = ("all", "causal")
+
+
+def weighted_mask(model: nn.Module, batch: Mapping[str, Any], params: Params) -> dict[str, Tensor]:
+    """Return a mask by which a token of the row counts lam and one of the partner 1 - lam in attention, by its name.
+
+    The logarithm of that weight is added to the scores, so that a token which only a hardly mixed row has is hardly
+    seen; where both rows have a token it counts in full.
+
+    Raises:
+        ValueError: for a model or an attention backend that takes no such mask.
+    """
+    mask = batch.get("attention_mask")
+    if not isinstance(mask, Tensor):
+        return {}  # nothing is padded
+    share = params.lam[:, None]
+    visible = share * mask + (1 - share) * mask[params.partner]
+    return {"attention_mask": additive(visible, _form_of(model, batch), _dtype(model))}
+
+
+def additive(visible: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
+    """Return log(visible) [B, T] for each query, [B, 1, T, T]; where nothing is to be seen, the dtype's least number.
+
+    >>> additive(torch.tensor([[1.0, 0.0]]), "all", torch.float32).exp()
+    tensor([[[[1., 0.],
+              [1., 0.]]]])
+    """
+    least, length = torch.finfo(dtype).min, visible.shape[1]
+    seen = visible.log().clamp(min=least).to(dtype)[:, None, None].expand(-1, 1, length, -1)
+    if form == "all":
+        return seen
+    later = torch.ones(length, length, dtype=torch.bool, device=visible.device).triu(1)
+    return seen.masked_fill(later, least)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+
+
+def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
+    """Find, at first use, which mask of this form gives what the model's own gives, on a long and a short row."""
+    found, name = sites_of(model).found, type(model).__name__
+    backend = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
+    if "flash" in backend:
+        raise ValueError(
+            f"mask='weighted' adds numbers to attention scores, which {backend} of {name} does not take: load the "
+            "model with attn_implementation='sdpa', or leave mask at 'union'"
+        )
+    if "weighted mask" not in found:
+        with undisturbed(model):
+            rows = ragged_rows(batch, model, pads_left(batch)) or visible_rows(batch, model)
+            plain = _seen(logits_of(model(**rows)), rows)
+            forms = [form for form in FORMS if _gives(model, rows, form, plain)]
+        found["weighted mask"] = forms[0] if forms else None
+    if found["weighted mask"] is None:
+        raise ValueError(f"mask='weighted': {name} takes no mask [B, 1, T, T] of numbers: leave mask at 'union'")
+    return found["weighted mask"]
+
+
+def _gives(model: nn.Module, rows: Mapping[str, Any], form: Form, plain: Tensor) -> bool:
+    mask = additive(rows["attention_mask"].float(), form, _dtype(model))
+    try:
+        logits = logits_of(model(**{**rows, "attention_mask": mask}))
+    except Exception:  # noqa: BLE001 - whatever a model raises that expects [B, T]
+        return False
+    return torch.allclose(_seen(logits, rows), plain, rtol=1e-2, atol=1e-3 * float(plain.abs().max()))
+
+
+def _seen(logits: Tensor, rows: Mapping[str, Any]) -> Tensor:
+    """Return logits without those of padding."""
+    mask = rows["attention_mask"]
+    return logits * mask[..., None] if logits.dim() == 3 and logits.shape[:2] == mask.shape else logits

@@ -1,0 +1,137 @@
+"""Accuracy against calibration, and losses over the training, of several methods."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mixup.metrics.results import Result, Summaries, aggregate, methods_and_splits
+from hf_mixup.plots._canvas import INK, MUTED, PALETTE, drawable, new_figure, save_png
+
+_MARKERS = "osD^vPX*"
+
+
+def calibration_plane(
+    results: Sequence[Result], path: str | os.PathLike[str], *, score: str = "accuracy", error: str = "ece"
+) -> Path:
+    """Draw each method as a point of score and calibration error, a panel a split: the lower right is best.
+
+    A ring of the same colour is the method after its temperature refit (`<error>_temperature`), where there is one.
+    Bars are the standard deviation over seeds.
+
+    Args:
+        results: see `Result`.
+        path: PNG file to write.
+
+    Raises:
+        ValueError: as `aggregate`, or no method has both on any split.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> results = [{"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.9, "ece": 0.1}}]
+    >>> calibration_plane(results, Path(tempfile.mkdtemp(), "plane.png")).name
+    'plane.png'
+    """
+    summaries = aggregate(results)
+    methods, splits = methods_and_splits(summaries)
+    splits = [s for s in splits if any(_point(summaries, method, s, score, error) for method in methods)]
+    if not splits:
+        raise ValueError(f"no method has both {score} and {error}")
+    figure = new_figure(3.5 * len(splits), 4.3, constrained=True)
+    for panel, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
+        for index, method in enumerate(methods):
+            _draw_method(panel, summaries, method, split, score, error, index)
+        panel.set_title(drawable(split), fontsize=9.5, fontweight="bold", color=INK, parse_math=False)
+        panel.set_xlabel(f"{drawable(score)} →", fontsize=8.5)
+        panel.set_ylabel(f"← {drawable(error)}", fontsize=8.5)
+        _calm(panel)
+        panel.margins(x=0.12, y=0.12)
+        panel.set_ylim(bottom=0)
+        panel.locator_params(axis="x", nbins=4)
+    _legend(figure, panel)
+    return save_png(figure, path)
+
+
+def training_curves(
+    curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], path: str | os.PathLike[str], *, name: str = "loss"
+) -> Path:
+    """Draw a logged number over the steps: the mean of the seeds, and between their least and largest a band.
+
+    Args:
+        curves: method -> for each seed (step, value) in order.
+        path: PNG file to write.
+        name: of the number.
+
+    Raises:
+        ValueError: no method has a value.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> training_curves({"mixup": [[(1, 2.0), (2, 1.5)]]}, Path(tempfile.mkdtemp(), "curves.png")).name
+    'curves.png'
+    """
+    drawn = {method: [seed for seed in seeds if seed] for method, seeds in curves.items()}
+    drawn = {method: seeds for method, seeds in drawn.items() if seeds}
+    if not drawn:
+        raise ValueError("there is no value to draw")
+    figure = new_figure(7, 3.9, constrained=True)
+    panel = figure.subplots()
+    for index, (method, seeds) in enumerate(drawn.items()):
+        steps = np.unique([step for seed in seeds for step, _ in seed])
+        values = np.stack([np.interp(steps, *np.transpose(seed)) for seed in seeds])
+        colour = PALETTE[index % len(PALETTE)]
+        panel.plot(steps, values.mean(axis=0), color=colour, linewidth=1.6, label=drawable(method))
+        if len(seeds) > 1:
+            panel.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+    panel.set_xlabel("step", fontsize=8.5)
+    panel.set_ylabel(drawable(name), fontsize=8.5)
+    _calm(panel)
+    _legend(figure, panel)
+    return save_png(figure, path)
+
+
+def _point(
+    summaries: Summaries, method: str, split: str, score: str, error: str
+) -> tuple[float, float, float, float] | None:
+    """Return x, y and their deviations (0 for one seed); None where a number is missing or not finite."""
+    found = summaries.get((method, split), {})
+    if score not in found or error not in found:
+        return None
+    x, y = found[score], found[error]
+    if not (math.isfinite(x.mean) and math.isfinite(y.mean)):
+        return None
+    spreads = [each.std if math.isfinite(each.std) else 0.0 for each in (x, y)]
+    return x.mean, y.mean, spreads[0], spreads[1]
+
+
+def _draw_method(panel: Any, summaries: Summaries, method: str, split: str, score: str, error: str, index: int) -> None:
+    before = _point(summaries, method, split, score, error)
+    after = _point(summaries, method, split, score, f"{error}_temperature")
+    style: dict[str, Any] = {"color": PALETTE[index % len(PALETTE)], "marker": _MARKERS[index % len(_MARKERS)]}
+    style |= {"markersize": 7, "linestyle": "none", "capsize": 2, "elinewidth": 0.9}
+    if before is not None:
+        panel.errorbar(before[0], before[1], before[3], before[2], label=drawable(method), **style)
+    if before is not None and after is not None:
+        panel.plot((before[0], after[0]), (before[1], after[1]), color=style["color"], linewidth=0.8, linestyle=":")
+        panel.errorbar(after[0], after[1], after[3], markerfacecolor="white", **style)
+
+
+def _calm(panel: Any) -> None:
+    panel.tick_params(labelsize=7.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(color="#e4e7eb", linewidth=0.7)
+    panel.set_axisbelow(True)
+    for spine in panel.spines.values():
+        spine.set_color(MUTED)
+
+
+def _legend(figure: Any, panel: Any) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,346 @@
+"""Pictures of image-text batches: their target matrix, mixed pairs, and what a caption retrieves.
+
+All are at most seven inches wide and written in large type, so that a telephone can show them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hf_mixup.metrics.functional import FloatArray, finite_float64
+from hf_mixup.plots._canvas import INK, MUTED, PALETTE, new_figure, save_png, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARGIN, _GAP, _LINE = 0.16, 0.14, 0.19  # inches
+_TITLE, _TEXT, _SMALL = 12.0, 10.5, 9.5  # points
+_MATRIX, _CELL = 4.6, 0.56  # inches: longest side of a matrix, largest cell
+_ROW_NAMES, _COLUMN_NAMES = 1.35, 1.05  # inches beside and below a matrix
+_NAME = 15  # characters
+_NUMBERED = 12  # the largest matrix whose values are written out
+_PICTURE, _COLUMNS = 1.9, 3
+_CAPTION, _CAPTION_LINES = 23, 3  # characters and lines under a mixed picture
+_HIT, _MISS = PALETTE[2], "#c4c9d0"
+
+
+def target_matrix(
+    targets: ArrayLike,
+    path: str | os.PathLike[str],
+    row_names: Sequence[str] | None = None,
+    column_names: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Draw the targets of a batch as a heat map: rows are images, columns captions, white 0 and dark blue 1.
+
+    The values stand in the cells where no side has more than 12; names are shortened, and numbers where there are
+    none. Of more than 32 names only every n-th is written.
+
+    Args:
+        targets: [B, B] or any [rows, columns], in [0, 1].
+        path: PNG file to write.
+        row_names: one per row, such as the caption of the image.
+        column_names: one per column.
+        title: a line or two above the matrix.
+
+    Raises:
+        ValueError: the targets are no matrix, one lies outside [0, 1] or is NaN, or there is not one name per row
+            and column.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> target_matrix([[0.7, 0.3], [0.0, 1.0]], Path(tempfile.mkdtemp(), "q.png"), ["apple", "bus"]).name
+    'q.png'
+    """
+    matrix = _matrix(targets)
+    matrix_width, matrix_height = _matrix_size(matrix)
+    width = max(3.6, _ROW_NAMES + matrix_width + 2 * _MARGIN)
+    figure, top = _titled(title, width, _LINE + 0.08 + matrix_height + _COLUMN_NAMES)
+    _heat_map(figure, _ROW_NAMES, top, matrix, row_names, column_names)
+    return save_png(figure, path)
+
+
+def pair_grid(
+    images: Iterable[ArrayLike],
+    captions: Sequence[tuple[str, str]],
+    lam: Sequence[float],
+    path: str | os.PathLike[str],
+    targets: ArrayLike | None = None,
+    *,
+    row_names: Sequence[str] | None = None,
+    column_names: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Path:
+    """Draw mixed pictures, each above its own and its partner's caption and their weights, and their targets below.
+
+    Args:
+        images: [K, 3, H, W] or [K, H, W, 3], also with one grey channel: un-normalised to [0, 1], or uint8.
+        captions: K times (own caption, partner's caption); long ones are shortened to three lines.
+        lam: K weights of the own caption in [0, 1]; the partner's is 1 - lam.
+        path: PNG file to write.
+        targets: [K, B] rows of the target matrix that belong to the pictures, drawn as `target_matrix` does.
+        row_names: K names of these rows; by default the own captions.
+        column_names: B names of the columns; by default the own captions, where B = K.
+        title: a line or two above the pictures.
+
+    Raises:
+        ValueError: there is no image, the numbers of images, captions, weights, rows or names differ, or an image,
+            weight or target is not as above.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> pictures, captions = np.zeros((2, 3, 8, 8)), [("red apple", "fire engine"), ("fire engine", "red apple")]
+    >>> targets = [[0.62, 0.38], [0.3, 0.7]]
+    >>> pair_grid(pictures, captions, [0.62, 0.7], Path(tempfile.mkdtemp(), "pairs.png"), targets).name
+    'pairs.png'
+    """
+    pictures = [_picture(image, "images") for image in images]
+    weights = finite_float64(lam, "lam")
+    count = len(pictures)
+    if not count:
+        raise ValueError("there is no image to draw")
+    if len(captions) != count or weights.shape != (count,):
+        raise ValueError(
+            f"{count} images need as many captions and weights, not {len(captions)} and {len(np.atleast_1d(weights))}"
+        )
+    if (weights < 0).any() or (weights > 1).any():
+        raise ValueError(f"lam must lie in [0, 1], not {weights[(weights < 0) | (weights > 1)][0]:g}")
+    matrix = None if targets is None else _matrix(targets)
+    if matrix is not None:
+        if len(matrix) != count:
+            raise ValueError(f"{count} images need as many rows of targets, not {len(matrix)}")
+        own = [caption for caption, _ in captions]
+        row_names = own if row_names is None else row_names
+        if column_names is None and matrix.shape[1] == count:
+            column_names = own
+
+    texts = [_weighted(weight, *both) for weight, both in zip(weights, captions, strict=True)]
+    columns = min(_COLUMNS, count)
+    picture_height = _PICTURE * max(len(picture) / picture.shape[1] for picture in pictures)
+    row_heights = []
+    for start in range(0, count, columns):
+        longest = max(_lines(own) + _lines(other) for own, other in texts[start : start + columns])
+        row_heights.append(picture_height + 0.1 + _LINE * longest + _GAP)
+    width = columns * (_PICTURE + _GAP) - _GAP + 2 * _MARGIN
+    height = sum(row_heights)
+    if matrix is not None:
+        matrix_width, matrix_height = _matrix_size(matrix)
+        width = max(width, _ROW_NAMES + matrix_width + 2 * _MARGIN)
+        height += 0.06 + _LINE + 0.08 + matrix_height + _COLUMN_NAMES
+
+    figure, top = _titled(title, width, height)
+    first = (width - columns * (_PICTURE + _GAP) + _GAP) / 2
+    for index, (picture, (own_text, other_text)) in enumerate(zip(pictures, texts, strict=True)):
+        row, column = divmod(index, columns)
+        x, y = first + column * (_PICTURE + _GAP), top + sum(row_heights[:row])
+        _show(figure, x, y, _PICTURE, picture_height, picture)
+        y += picture_height + 0.07
+        _write(figure, x, y, own_text, _TEXT, color=PALETTE[0])
+        _write(figure, x, y + _LINE * _lines(own_text), other_text, _TEXT, color=PALETTE[5])
+    if matrix is not None:
+        x, y = max(_ROW_NAMES, (width - matrix_width) / 2), top + sum(row_heights) + 0.06
+        _heat_map(figure, x, y, matrix, row_names, column_names)
+    return save_png(figure, path)
+
+
+def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
+    """Return what stands below a picture: both captions with their weights, or the own one alone."""
+    if lam == 1:
+        return _clipped(own, _CAPTION, _CAPTION_LINES), ""
+    shares = (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}")
+    return _clipped(shares[0], _CAPTION, _CAPTION_LINES), _clipped(shares[1], _CAPTION, _CAPTION_LINES)
+
+
+def retrieval_examples(
+    queries: Sequence[str],
+    retrieved: Sequence[Sequence[ArrayLike]],
+    correct: Sequence[Sequence[bool]],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+) -> Path:
+    """Draw what each caption retrieves, nearest first: correct pictures in a thick green frame and ticked.
+
+    Args:
+        queries: captions, one per row of pictures.
+        retrieved: per caption the pictures found, [3, H, W] or [H, W, 3] each, also with one grey channel, and of any
+            size: un-normalised to [0, 1], or uint8.
+        correct: whether each of them belongs to the caption.
+        path: PNG file to write.
+        title: a line or two above the rows.
+
+    Raises:
+        ValueError: there is no caption, one has no picture, the numbers of captions, pictures and marks differ, or a
+            picture is not as above.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> found = [np.zeros((3, 8, 8)), np.ones((3, 8, 8))]
+    >>> retrieval_examples(["a red apple"], [found], [[True, False]], Path(tempfile.mkdtemp(), "found.png")).name
+    'found.png'
+    """
+    if not len(queries):
+        raise ValueError("there is no caption to draw")
+    if not len(queries) == len(retrieved) == len(correct):
+        raise ValueError(
+            f"{len(queries)} captions need as many rows of pictures and of marks, "
+            f"not {len(retrieved)} and {len(correct)}"
+        )
+    rows = []
+    for query, found, marks in zip(queries, retrieved, correct, strict=True):
+        if not len(found) or len(found) != len(marks):
+            raise ValueError(
+                f"caption {query!r} has {len(found)} pictures and {len(marks)} marks; give as many of each"
+            )
+        rows.append([_picture(image, "retrieved") for image in found])
+
+    columns = max(map(len, rows))
+    side = min(1.6, (6.7 - _GAP * (columns - 1)) / columns)
+    width = max(3.6, columns * (side + _GAP) - _GAP + 2 * _MARGIN)
+    captions = [_clipped(query, int(10.5 * (width - 2 * _MARGIN)), 2) for query in queries]
+    row_heights = [_LINE * _lines(caption) + 0.08 + side + _LINE + 0.06 + 1.6 * _GAP for caption in captions]
+    figure, y = _titled(title, width, sum(row_heights))
+    for caption, pictures, marks, row_height in zip(captions, rows, correct, row_heights, strict=True):
+        _write(figure, _MARGIN, y, caption, _TEXT, fontweight="bold")
+        below = y + _LINE * _lines(caption) + 0.08
+        for rank, (picture, hit) in enumerate(zip(pictures, marks, strict=True), 1):
+            x = _MARGIN + (rank - 1) * (side + _GAP)
+            _show(figure, x, below, side, side, picture, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
+            style = {"color": _HIT, "fontweight": "bold"} if hit else {"color": MUTED}
+            mark = f"{rank} {'✓' if hit else '✗'}"
+            _write(figure, x + side / 2, below + side + 0.06, mark, _TEXT, ha="center", **style)
+        y += row_height
+    return save_png(figure, path)
+
+
+def _titled(title: str | None, width: float, height: float) -> tuple[Figure, float]:
+    """Figure with the title on top and `height` inches below it, and where they begin."""
+    text = _clipped(title or "", int(9 * (width - 2 * _MARGIN)), 2)
+    top = _MARGIN + (0.2 * _lines(text) + 0.1 if text else 0.0)
+    figure = new_figure(width, top + height)
+    if text:
+        _write(figure, width / 2, _MARGIN, text, _TITLE, ha="center", fontweight="bold")
+    return figure, top
+
+
+def _matrix(targets: ArrayLike) -> FloatArray:
+    matrix = finite_float64(targets, "targets")
+    if matrix.ndim != 2 or not matrix.size:
+        raise ValueError(f"targets must be a matrix [images, captions] with at least one of each, not {matrix.shape}")
+    low, high = matrix.min(), matrix.max()
+    if low < -1e-3 or high > 1 + 1e-3:  # a little beyond is rounding
+        raise ValueError(f"targets must lie in [0, 1]; these span [{low:.3g}, {high:.3g}]")
+    return matrix.clip(0, 1)
+
+
+def _matrix_size(matrix: FloatArray) -> tuple[float, float]:
+    rows, columns = matrix.shape
+    return columns * min(_CELL, _MATRIX / columns), rows * min(_CELL, _MATRIX / rows)
+
+
+def _heat_map(
+    figure: Figure,
+    x: float,
+    y: float,
+    matrix: FloatArray,
+    row_names: Sequence[str] | None,
+    column_names: Sequence[str] | None,
+) -> None:
+    """Draw the matrix with its upper left corner a line of text below (x, y), in inches from the top left."""
+    width, height = _matrix_size(matrix)
+    _write(figure, x, y, "rows: images, columns: captions", _SMALL, color=MUTED)
+    axes = figure.add_axes(_box(figure, x, y + _LINE + 0.08, width, height))
+    axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+    for axis, names, count in ((axes.yaxis, row_names, matrix.shape[0]), (axes.xaxis, column_names, matrix.shape[1])):
+        texts = _names(names, count, "row" if axis is axes.yaxis else "column")
+        places = range(0, count, math.ceil(count / 32))
+        axis.set_ticks(places, [texts[place] for place in places])
+        for label in axis.get_ticklabels():
+            label.set(fontsize=_SMALL if count <= 20 else 7, color=INK, parse_math=False)
+    axes.tick_params(length=0, pad=3)
+    for label in axes.xaxis.get_ticklabels():
+        label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
+    for spine in axes.spines.values():
+        spine.set(color=_MISS)
+    if max(matrix.shape) <= _NUMBERED:
+        size = min(12.0, 26 * width / matrix.shape[1])  # four figures fill the narrowest cell
+        for (row, column), value in np.ndenumerate(matrix):
+            colour = "white" if value > 0.55 else INK if value else MUTED
+            text = f"{value:.2f}" if value else "0"
+            axes.text(column, row, text, fontsize=size, color=colour, ha="center", va="center")
+
+
+def _names(names: Sequence[str] | None, count: int, side: str) -> list[str]:
+    if names is None:
+        return [str(index) for index in range(count)]
+    if len(names) != count:
+        raise ValueError(f"{count} {side}s of targets need as many {side}_names, not {len(names)}")
+    return [_clipped(name, _NAME, 1) for name in names]
+
+
+def _clipped(text: str, width: int, lines: int) -> str:
+    """Wrap the text to at most so many lines; the last one ends in … where more was there."""
+    parts = wrapped(" ".join(text.split()), width).splitlines()
+    if len(parts) <= lines:
+        return "\n".join(parts)
+    rest = " ".join(parts[lines - 1 :])
+    return "\n".join([*parts[: lines - 1], rest[: width - 1].rstrip() + "…"])
+
+
+def _lines(text: str) -> int:
+    return text.count("\n") + 1
+
+
+def _box(figure: Figure, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Axes rectangle of a box given in inches from the top left."""
+    across, down = figure.get_size_inches()
+    return x / across, 1 - (y + height) / down, width / across, height / down
+
+
+def _write(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
+    """Write lines of `_LINE` inches whose top left (or top centre) is at (x, y)."""
+    across, down = figure.get_size_inches()
+    style = {"color": INK, "linespacing": _LINE * 72 / size / 1.165, **style}
+    figure.text(x / across, 1 - y / down, text, fontsize=size, va="top", parse_math=False, **style)
+
+
+def _show(
+    figure: Figure,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    picture: FloatArray,
+    *,
+    frame: str | None = None,
+    thickness: float = 0.0,
+) -> None:
+    """Draw a picture centred in a box, undistorted."""
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    across, down = scale * picture.shape[1], scale * picture.shape[0]
+    axes = figure.add_axes(_box(figure, x + (width - across) / 2, y + (height - down) / 2, across, down))
+    axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=frame is not None, color=frame, linewidth=thickness)
+
+
+def _picture(image: ArrayLike | Any, name: str) -> FloatArray:
+    """One image as [H, W, 1 or 3] in [0, 1]."""
+    array: Any = image if hasattr(image, "detach") else np.asarray(image)
+    pixels = finite_float64(array, name) / (255 if "uint8" in str(array.dtype) else 1)
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim != 3 or not pixels.size or pixels.shape[2] not in (1, 3):
+        raise ValueError(f"{name} must be [C, H, W] or [H, W, C] each, with C 1 or 3 and not empty, not {pixels.shape}")
+    low, high = pixels.min(), pixels.max()
+    if low < -1e-3 or high > 1 + 1e-3:  # a little beyond is the rounding of un-normalising
+        raise ValueError(f"{name} must be un-normalised to [0, 1], or uint8; one spans [{low:.3g}, {high:.3g}]")
+    return pixels.clip(0, 1)

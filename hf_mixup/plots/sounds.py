@@ -1,0 +1,136 @@
+"""Panels of sounds, as waveforms over their spectrograms, or as the spectrograms that a model is given."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hf_mixup.metrics.functional import finite_float64
+from hf_mixup.plots._canvas import INK, MUTED, PALETTE, new_figure, save_png, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH, _GAP = 2.5, 0.3  # inches
+_WAVE, _SPECTROGRAM = 0.55, 1.15  # inches of height
+_LINE, _SIZE, _TITLE_SIZE, _CAPTION_WIDTH = 0.165, 8.5, 11.0, 40
+_COLOURS = "magma"
+_QUIETEST = 80.0  # dB below the loudest point of a panel
+
+
+def sound_grid(
+    sounds: Sequence[ArrayLike],
+    captions: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    rate: int | None = None,
+    columns: int = 4,
+    title: str | None = None,
+) -> Path:
+    """Draw sounds in a grid, row by row, each with its caption above.
+
+    Waveforms [T] are drawn over their spectrograms, all to one scale, so that a loud one looks loud. What is [T, M]
+    already (log mel energies, as an AST takes them) is drawn with time from left to right and low pitches below.
+
+    Args:
+        sounds: N arrays, all waveforms or all spectrograms.
+        captions: N texts, such as "0.63 flute + 0.37 harp".
+        path: PNG file to write.
+        rate: samples a second of waveforms; gives their time in seconds.
+        columns: panels a row.
+        title: one line above the grid.
+
+    Raises:
+        ValueError: there is no sound, the captions are not N, shapes or `columns` are others, or a value is not finite.
+        ImportError: matplotlib is not installed.
+
+    >>> import tempfile
+    >>> tone = np.sin(np.arange(4000) / 3)
+    >>> sound_grid([tone, tone / 4], ["loud", "soft"], Path(tempfile.mkdtemp(), "sounds.png"), rate=8000).name
+    'sounds.png'
+    """
+    arrays = _checked(sounds, captions)
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, not {columns}")
+    columns = min(columns, len(arrays))
+    waves = arrays[0].ndim == 1
+    texts = [wrapped(caption, _CAPTION_WIDTH) for caption in captions]
+    lines = max(text.count("\n") + 1 for text in texts)
+    panel = _SPECTROGRAM + (_WAVE if waves else 0)
+    cell = lines * _LINE + 0.08 + panel + _GAP + 0.12
+    rows, top = math.ceil(len(arrays) / columns), 0.4 if title else 0.1
+    width, height = columns * (_WIDTH + _GAP) + _GAP, top + rows * cell
+    figure = new_figure(width, height)
+    loudest = max(float(np.abs(array).max()) for array in arrays) or 1.0
+    for index, (array, text) in enumerate(zip(arrays, texts, strict=True)):
+        row, column = divmod(index, columns)
+        left, upper = _GAP + column * (_WIDTH + _GAP), height - top - row * cell
+        figure.text(left / width, upper / height, text, fontsize=_SIZE, color=INK, va="top", parse_math=False)
+        below = upper - lines * _LINE - 0.08
+
+        def axes(depth: float, size: float, left: float = left, below: float = below) -> Axes:
+            return figure.add_axes((left / width, (below - depth - size) / height, _WIDTH / width, size / height))
+
+        if waves:
+            _wave(axes(0, _WAVE), array, loudest)
+        _spectrogram(axes(panel - _SPECTROGRAM, _SPECTROGRAM), array, rate)
+    if title:
+        figure.text(0.5, 1 - 0.26 / height, wrapped(title, 1000), fontsize=_TITLE_SIZE, color=INK, ha="center",
+                    fontweight="bold", parse_math=False)  # fmt: skip
+    return save_png(figure, path)
+
+
+def _checked(sounds: Sequence[ArrayLike], captions: Sequence[str]) -> list[NDArray[np.float64]]:
+    arrays = [finite_float64(sound, "sounds") for sound in sounds]
+    if not arrays or any(not array.size for array in arrays):
+        raise ValueError("there is no sound to draw")
+    kinds = {array.ndim for array in arrays}
+    if kinds not in ({1}, {2}):
+        raise ValueError(f"sounds must all be [T] or all be [T, M], not of {sorted(kinds)} dimensions")
+    if len(captions) != len(arrays):
+        raise ValueError(f"{len(arrays)} sounds need as many captions, not {len(captions)}")
+    return arrays
+
+
+def _wave(axes: Axes, wave: NDArray[np.float64], loudest: float) -> None:
+    axes.fill_between(np.arange(len(wave)), *_envelope(wave), color=PALETTE[0], linewidth=0.4)
+    axes.set(xlim=(0, len(wave)), ylim=(-1.05 * loudest, 1.05 * loudest))
+    axes.set_axis_off()
+
+
+def _envelope(wave: NDArray[np.float64], span: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lowest and highest value around each sample."""
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(wave, span // 2, mode="edge"), span)
+    return around.min(-1), around.max(-1)
+
+
+def _spectrogram(axes: Axes, sound: NDArray[np.float64], rate: int | None) -> None:
+    decibels = _decibels(sound) if sound.ndim == 1 else sound
+    end = len(sound) / rate if rate and sound.ndim == 1 else len(decibels)
+    low = max(decibels.min(), decibels.max() - _QUIETEST) if sound.ndim == 1 else decibels.min()
+    axes.imshow(
+        decibels.T, origin="lower", aspect="auto", cmap=_COLOURS, vmin=low, vmax=max(decibels.max(), low + 1e-9),
+        extent=(0, end, 0, 1), interpolation="nearest",
+    )  # fmt: skip
+    axes.set_yticks([])
+    axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and sound.ndim == 1 else f"{end} frames"])
+    axes.tick_params(labelsize=7, colors=MUTED, length=2, pad=1)
+    first, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _decibels(wave: NDArray[np.float64], size: int = 256) -> NDArray[np.float64]:
+    """Return the power spectrogram [frames, size / 2 + 1] in dB."""
+    wave = np.pad(wave, (0, max(0, size - len(wave))))
+    windows = np.lib.stride_tricks.sliding_window_view(wave, size)[:: size // 8]
+    power = np.abs(np.fft.rfft(windows * np.hanning(size))) ** 2
+    return 10 * np.log10(np.maximum(power, 1e-12))

@@ -1,0 +1,130 @@
+"""The zoo's table: for each architecture, what can be mixed in it rightly."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from hf_mixup.testing.families import FAMILIES, Family, architectures
+from hf_mixup.testing.survey.survey import COLUMNS, Row, survey
+from hf_mixup.testing.survey.trial import YES
+
+COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
+_MEANING = """
+- inputs, embedding, manifold: where rows are mixed (methods `mixup`, `embedding`, `manifold`). "yes" says that lam = 1 gives
+  the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, at
+  each of its default depths, of which those that are not exact are left out (and named among the remarks).
+- right, left: the same for rows of different length, padded on that side (manifold: lam = 1 and the row with itself).
+- longer: more padding changes nothing. gradients, checkpointing, bf16: training works, with gradient checkpointing and under
+  autocast, too.
+- "refused": an error says why, and nothing is mixed wrongly. Empty: does not concern the architecture.
+"""  # noqa: E501
+
+
+def table(families: Sequence[Family] = FAMILIES) -> str:
+    """Survey families and return what was found as Markdown: the reach of each, then each architecture.
+
+    Takes about half an hour for all of them on two cores.
+    """
+    return render(survey_all(families))
+
+
+def survey_all(families: Sequence[Family] = FAMILIES) -> list[Row]:
+    """Survey all architectures of families, over all cores, with a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import track
+
+    todo = [(family, kind) for family in families for kind in architectures(family)]
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
+        rows = pool.map(survey, *zip(*todo))
+        return list(track(rows, "architectures", total=len(todo), console=Console(stderr=True)))
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+
+
+def render(rows: Iterable[Row]) -> str:
+    """Return rows as Markdown.
+
+    >>> row = Row("causal-lm", "gpt2", "GPT2LMHeadModel", None, {"embedding": "yes", "left": "refused: so"})
+    >>> print(render([row]).partition("## causal-lm")[2])
+    <BLANKLINE>
+    <BLANKLINE>
+    | architecture | class | embedding | left | remarks |
+    |---|---|---|---|---|
+    | gpt2 | GPT2LMHeadModel | yes | refused | left: so |
+    """
+    by_family: dict[Family, list[Row]] = {}
+    for row in rows:
+        by_family.setdefault(row.family, []).append(row)
+    parts = [f"# Architectures\n\n{_release()}", _MEANING.strip(), _reach(by_family)]
+    parts += [f"## {family}\n\n{_family(its)}" for family, its in by_family.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _release() -> str:
+    import transformers
+
+    release = transformers.__version__
+    return f"Tiny models of the architectures of transformers {release}, tried by `python -m hf_mixup.testing.survey`."
+
+
+def release_of(text: str) -> str:
+    """Return the release of transformers that a table was made with, empty if it does not say.
+
+    >>> release_of("of transformers 5.23.0, made")
+    '5.23.0'
+    """
+    found = re.search(r"transformers (\d[\w.]*\w)", text)
+    return found[1] if found else ""
+
+
+def _reach(families: dict[Family, list[Row]]) -> str:
+    lines: list[tuple[str, ...]] = [("family", "in the mapping", "built", *COLUMNS)]
+    for family, rows in families.items():
+        built = [row for row in rows if row.reason is None]
+        lines.append((family, str(len(rows)), str(len(built)), *(_share(built, column) for column in COLUMNS)))
+    return _markdown(lines)
+
+
+def _share(rows: list[Row], column: str) -> str:
+    cells = [row.cells[column] for row in rows if column in row.cells]
+    return f"{sum(cell.startswith(YES) for cell in cells)} of {len(cells)}" if cells else ""
+
+
+def _family(rows: list[Row]) -> str:
+    columns = [column for column in COLUMNS if any(column in row.cells for row in rows)]
+    lines: list[tuple[str, ...]] = [("architecture", "class", *columns, "remarks")]
+    for row in rows:
+        words = [row.cells.get(column, "").partition(":")[0] for column in columns]
+        lines.append((row.model_type, row.name, *words, row.reason or _remarks(row)))
+    return _markdown(lines)
+
+
+def _remarks(row: Row) -> str:
+    reasons: dict[str, list[str]] = {}
+    for column, cell in row.cells.items():
+        if cell != YES:
+            reasons.setdefault(_plain(cell.partition(": ")[2], row.name), []).append(column)
+    return "; ".join(f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items())
+
+
+def _plain(reason: str, name: str) -> str:
+    """Return a reason without what differs from machine to machine, or stands in the line already."""
+    for pattern in (r"^(lam=\d|itself): ", r"\w+(Error|Exception): ", rf"{name}:? ", r" by [\d.e+-]+%", r"[{}']"):
+        reason = re.sub(pattern, "", reason)
+    return reason.partition(". ")[0].replace("|", "/")
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, f"|{'---|' * len(lines[0])}", *rest])

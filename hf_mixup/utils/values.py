@@ -1,0 +1,172 @@
+"""One way to read settings: each value is converted by the type of its field, and checked, wherever it comes from."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hf_mixup.utils.suggest import did_you_mean
+
+_YES, _NO = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
+
+
+def convert_fields(filled: Any) -> None:
+    """Give each field of a dataclass a value of the type that the field is declared with.
+
+    What is obviously meant is converted: numbers and truth values given as text, the scalars of numpy and torch, whole
+    numbers given as 4.0, tuples and arrays for lists, and one value for a list of one. Call it in `__post_init__`.
+
+    Raises:
+        ValueError: for any other value, naming the field, the value and what is expected.
+
+    >>> from hf_mixup import MixupConfig
+    >>> MixupConfig("manifold", alpha="1e-3", layers=1, self_check="false").layers
+    [1.0]
+    >>> MixupConfig(prob=None)
+    Traceback (most recent call last):
+    ...
+    ValueError: prob=None: expected a number
+    """
+    own: Any = type(filled)
+    for name, kind in _types_of(own).items():
+        setattr(filled, name, convert(name, getattr(filled, name), kind))
+
+
+def convert_values(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of some fields of a dataclass, each of the type that its field is declared with.
+
+    Raises:
+        ValueError: for a key that is no field, with the nearest one, or as `convert_fields`.
+    """
+    types = _types_of(kind)
+    for name in values:
+        if name not in types:
+            raise ValueError(f"{name!r} is no setting of {kind.__name__}: {did_you_mean(str(name), types)}")
+    return {name: convert(name, value, types[name]) for name, value in values.items()}
+
+
+@lru_cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """Return a value as a type: `str`, `bool`, `int`, `float`, `Literal`, a list of such, or one of these or None.
+
+    Raises:
+        ValueError: if it is none, naming the field.
+
+    >>> convert("grid", 4.0, int), convert("keys", "pixel_values", list[str] | None), convert("lam", 0, float)
+    (4, ['pixel_values'], 0.0)
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    value = _plain(value)
+    if value is None and NoneType in kinds:
+        return None
+    wanted = [each for each in kinds if each is not NoneType]
+    if len(wanted) > 1:  # a mapping or its text: whoever declares it reads it
+        return value
+    return _one(name, value, wanted[0])
+
+
+def _plain(value: Any) -> Any:
+    """Return a path as text, and arrays and scalars of numpy and torch as lists and numbers."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if hasattr(value, "tolist") and not isinstance(value, type) else value
+
+
+def _one(name: str, value: Any, kind: Any) -> Any:
+    if get_origin(kind) is list:
+        several = list(value) if isinstance(value, (list, tuple)) else [value]
+        return [convert(name, each, *get_args(kind)) for each in several]
+    if get_origin(kind) is Literal:
+        if value in (names := get_args(kind)) and isinstance(value, str):
+            return value
+        raise ValueError(f"{name}={value!r} is not known: {did_you_mean(str(value), names)}")
+    read, expected = _READ[kind]
+    try:
+        return read(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}={value!r}: expected {expected}") from None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError
+    return str(value)
+
+
+def _truth(value: Any) -> bool:
+    word = str(value).lower() if isinstance(value, (bool, int, str)) else ""
+    if word not in (*_YES, *_NO):
+        raise ValueError
+    return word in _YES
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value  # a large one is no float
+    if _number(value) != int(_number(value)):
+        raise ValueError
+    return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdigit() else int(_number(value))
+
+
+_READ: dict[Any, tuple[Any, str]] = {
+    str: (_text, "a text"),
+    bool: (_truth, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_number, "a number"),
+}
+
+
+def check_range(name: str, value: float | None, low: float, high: float = math.inf, closed: bool = False) -> None:
+    """Refuse a number outside [low, high), or [low, high] if closed; None is one that was not given.
+
+    Raises:
+        ValueError: naming the field and the range.
+
+    >>> check_range("prob", 2.0, 0, 1, closed=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: prob=2.0: expected a number in [0, 1]
+    """
+    if value is not None and not (low <= value < high or (closed and value == high)):
+        raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{']' if closed else ')'}")
+
+
+def check_above(name: str, value: float | None, low: float = 0) -> None:
+    """Refuse a number that is not above another; None is one that was not given.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if value is not None and not value > low:
+        raise ValueError(f"{name}={value!r}: expected a number above {low}")
+
+
+def check_whole(name: str, value: int | None, what: str = "number", low: int = 1) -> None:
+    """Refuse a whole number below the lowest; None is one that was not given.
+
+    Raises:
+        ValueError: naming the field.
+
+    >>> check_whole("chunk_size", 0, "number of rows")
+    Traceback (most recent call last):
+    ...
+    ValueError: chunk_size=0: expected a whole number of rows from 1 on
+    """
+    if value is not None and value < low:
+        raise ValueError(f"{name}={value!r}: expected a whole {what} from {low} on")

@@ -1,0 +1,336 @@
+"""Samples with several inputs: all content of a sample is mixed with its labels, or the method is refused."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+
+import hf_mixup
+from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
+from hf_mixup.methods import METHODS
+from hf_mixup.methods.base import Method
+from hf_mixup.testing.batches import tiny
+from tests import streams
+from tests.doors import DOORS
+
+PACKAGE = str(Path(hf_mixup.__file__).parent)
+PARTNER = torch.tensor([1, 0, 0, 1])  # no permutation, so that the mean losses of the two ends differ
+
+
+def own_loss(model: Any, batch: streams.Batch, which: Tensor | None = None) -> float:
+    rows = batch if which is None else {key: streams.rows_at(value, which) for key, value in batch.items()}
+    with torch.no_grad():
+        return float(model(**rows).loss)
+
+
+def mixed_loss(mixup: Mixup, model: Any, batch: streams.Batch, lam: float) -> float:
+    with torch.no_grad(), mixup(model, batch, partner=PARTNER, lam=lam) as mixed:
+        return float(mixed.loss(mixed.forward(model)))
+
+
+def verdict(model: Any, batch: streams.Batch, method: str, ends: dict[float, float]) -> str:
+    """Return "exact", "refused: why", "wrong" (silently) or "crash: where", outside this package."""
+    try:
+        mixup = Mixup(method)
+        found = {lam: mixed_loss(mixup, model, batch, lam) for lam in ends}
+    except Exception as error:  # noqa: BLE001 - what a method raises is the question
+        last = traceback.extract_tb(error.__traceback__)[-1].filename
+        return f"{'refused' if last.startswith(PACKAGE) else 'crash'}: {error}"
+    near = all(abs(found[lam] - ends[lam]) <= 2e-4 * max(1, abs(ends[lam])) for lam in ends)
+    return "exact" if near else f"wrong: {found}, expected {ends}"
+
+
+@pytest.mark.parametrize("build", streams.MODELS, ids=lambda build: build.__name__)
+def test_every_method_mixes_all_of_a_sample_or_says_no(build: Callable[[], tuple[Any, streams.Batch]]) -> None:
+    model, batch = streams.make(build)
+    ends = {1.0: own_loss(model, batch), 0.0: own_loss(model, batch, PARTNER)}
+    found = {method: verdict(model, batch, method, ends) for method in METHODS}
+    assert not {method: each for method, each in found.items() if not each.startswith(("exact", "refused"))}
+    exact = {method for method, each in found.items() if each == "exact"}
+    if build in (streams.layout_page, streams.vilt_two_images, streams.llava):
+        assert {"manifold", "embedding"} <= exact
+        assert "mixup" not in exact
+    if build in (streams.trocr, streams.whisper, streams.blip_captions):
+        assert "manifold" in exact
+
+
+REASONS = {
+    streams.layout_page: r"leaves input_ids, bbox as they are and mixes the labels\. Use 'manifold' or 'embedding'",
+    streams.whisper: r"leaves decoder_input_ids as they are and mixes the labels\. Use 'manifold'",
+    streams.llava: r"leaves input_ids as they are and mixes the labels\. Use 'manifold' or 'embedding'",
+    streams.qwen2_vl: r"pixel_values \[64, 384\] .* holds the content of all 4 samples in one tensor",
+    streams.transcripts: r"learns transcripts by CTC, whose labels belong to no frame",
+    streams.depth: r"\[4, 64, 64\], a number for each pixel",
+    streams.git_captions: r"labels of shape \[2, 8\] do not fit logits of shape \[2, 25, 60\]",
+    streams.vilt_answers: r"loss of ViltForQuestionAnswering on two rows is .*Set self_check=False",
+}
+
+
+@pytest.mark.parametrize("build", REASONS, ids=lambda build: build.__name__)
+def test_a_refusal_names_the_true_reason_and_a_way_out(build: Callable[[], tuple[Any, streams.Batch]]) -> None:
+    model, batch = streams.make(build)
+    with pytest.raises((ValueError, RuntimeError), match=REASONS[build]):
+        Mixup("mixup")(model, batch)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_entry_point_refuses_before_the_first_step(door: str, arguments: Any) -> None:
+    model, batch = streams.make(streams.layout_page)
+    rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trainer = DOORS[door](model, arguments(max_steps=1), MixupConfig("mixup"), train_dataset=rows)
+    with pytest.raises(RuntimeError, match="leaves input_ids, bbox as they are"):
+        trainer.train()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model, _ = streams.make(streams.layout_page)
+    DOORS[door](model, arguments(max_steps=1), MixupConfig("manifold"), train_dataset=rows).train()
+
+
+def test_transcripts_are_refused_when_the_trainer_is_made(arguments: Any) -> None:
+    model, batch = streams.make(streams.transcripts)
+    rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
+    with pytest.raises(ValueError, match="learns transcripts by CTC"):
+        MixupTrainer(model, arguments(), train_dataset=rows, mixup="manifold")
+    with pytest.raises(ValueError, match="learns transcripts by CTC"):
+        MixupCollator(model=model)
+    MixupTrainer(model, arguments(max_steps=1), train_dataset=rows, mixup={"prob": 0.0}).train()  # off is off
+
+
+class Framewise(nn.Module):
+    """CTC under another name, whose labels may be as many as its frames: its loss is then not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.config = nn.Linear(6, 5), SimpleNamespace(num_labels=5)
+
+    def forward(self, input_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        scores = self.head(input_values)
+        if labels is None:
+            return {"logits": scores}
+        size = torch.full((len(scores),), scores.shape[1])
+        return {"loss": F.ctc_loss(scores.log_softmax(-1).transpose(0, 1), labels, size, size), "logits": scores}
+
+
+def test_a_loss_that_is_not_finite_is_not_close_to_one_that_is() -> None:
+    batch = {"input_values": torch.randn(4, 7, 6), "labels": torch.ones(4, 7, dtype=torch.long)}
+    model = Framewise()
+    assert torch.isinf(model(**batch)["loss"])
+    with pytest.raises(RuntimeError, match="the loss of Framewise on two rows is inf"):
+        Mixup("mixup")(model, batch)
+
+
+class Fusion(nn.Module):
+    """Scores an image beside what else there is: words, and a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(num_labels=3)
+        self.seen, self.read, self.asked = nn.Linear(12, 8), nn.Embedding(20, 8), nn.Embedding(6, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        condition: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        state = self.seen(pixel_values.flatten(1))
+        if input_ids is not None:
+            state = state + self.read(input_ids).mean(1)
+        if condition is not None:
+            state = state + self.asked(condition)
+        logits = self.head(state.tanh())
+        return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+def fused(**more: Tensor) -> streams.Batch:
+    return {"pixel_values": torch.randn(4, 3, 2, 2), "labels": torch.tensor([0, 1, 2, 0]), **more}
+
+
+def test_each_set_of_inputs_is_tried() -> None:
+    torch.manual_seed(0)
+    model, mixup = Fusion(), Mixup("mixup")
+    mixup(model, fused())
+    mixup(model, fused())
+    with pytest.raises(RuntimeError, match=r"leaves input_ids as they are and mixes the labels\. Use 'embedding'"):
+        mixup(model, fused(input_ids=torch.randint(0, 20, (4, 5))))
+    with pytest.raises(RuntimeError, match="leaves condition as they are"):
+        mixup(model, fused(condition=torch.tensor([0, 3, 1, 2])))
+    mixup(model, fused())
+    Mixup("embedding")(model, fused(input_ids=torch.randint(0, 20, (4, 5)), condition=torch.tensor([0, 3, 1, 2])))
+
+
+def test_the_two_samples_that_are_tried_differ_in_what_the_batch_holds() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(RuntimeError, match="leaves condition as they are"):
+        Mixup("mixup")(Fusion(), fused(condition=torch.tensor([3, 3, 3, 1])))
+
+
+def test_an_input_that_was_alike_in_the_first_batch_is_looked_at_again() -> None:
+    torch.manual_seed(0)
+    model, mixup = Fusion(), Mixup("mixup")
+    for _ in range(3):  # one prompt for all images: nothing stays behind
+        mixup(model, fused(condition=torch.tensor([3, 3, 3, 3])))
+    with pytest.raises(RuntimeError, match="leaves condition as they are"):
+        mixup(model, fused(condition=torch.tensor([3, 3, 1, 3])))
+
+
+def test_keys_that_leave_content_behind_are_refused() -> None:
+    model, batch = tiny("image-classification", "vit")
+    Mixup(MixupConfig("mixup", keys=["pixel_values"]))(model, batch)
+
+    class Two(nn.Module):
+        config = SimpleNamespace(num_labels=3)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, image: Tensor, audio: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.head(image + audio)}
+
+    both = {"image": torch.randn(4, 4), "audio": torch.randn(4, 4), "labels": torch.tensor([0, 1, 2, 0])}
+    model = Two()
+    Mixup("mixup")(model, both)
+    with pytest.raises(RuntimeError, match=r"leaves audio as they are and mixes the labels\. Use 'sentence'$"):
+        Mixup(MixupConfig("mixup", keys=["image"]))(model, both)
+
+
+def test_a_mask_of_pixels_that_a_method_leaves_is_content_left_behind() -> None:
+    class Masked(nn.Module):
+        config = SimpleNamespace(num_labels=3)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 3)
+
+        def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> dict[str, Tensor]:
+            seen = (pixel_values * pixel_mask[:, None]).sum((2, 3)) / pixel_mask.sum((1, 2))[:, None]
+            return {"logits": self.head(seen)}
+
+    shown = torch.ones(4, 8, 8, dtype=torch.long)
+    shown[1, :, 4:] = shown[2, 4:] = 0
+    batch = {"pixel_values": torch.randn(4, 3, 8, 8), "pixel_mask": shown, "labels": torch.tensor([0, 1, 2, 0])}
+    for method in ("mixup", "cutmix"):
+        Mixup(method)(Masked(), batch)
+    with pytest.raises(RuntimeError, match="does not mix rightly with method 'fmix'"):
+        Mixup("fmix")(Masked(), batch)
+
+
+class Forgetful(Method):
+    """Blends the images and takes the samples' own labels for the partners'."""
+
+    name, title, blends, paper = "forgetful", "Forgetful", "images", "none"
+
+    def apply(self, model: nn.Module, batch: Any, params: Any, inplace: bool) -> dict[str, Any]:
+        lam, pixels = params.lam[:, None, None, None], batch["pixel_values"]
+        return {**batch, "pixel_values": lam * pixels + (1 - lam) * pixels[params.partner]}
+
+    def other_labels(self, labels: Tensor, params: Any) -> Tensor:
+        return labels
+
+
+class Idle(Forgetful):
+    """Mixes the labels of images that stay."""
+
+    name = "idle"
+
+    def apply(self, model: nn.Module, batch: Any, params: Any, inplace: bool) -> dict[str, Any]:
+        return dict(batch)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (Forgetful, "its loss misses the partner's"),
+        (Idle, "leaves all inputs as they are and mixes the labels"),
+    ],
+)
+def test_a_method_of_ones_own_is_tried_on_inputs_and_loss(
+    method: type[Method], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, method.name, method)
+    model, batch = tiny("image-classification", "vit")
+    with pytest.raises(RuntimeError, match=f"{reason}.*Use 'manifold' or 'mixup'"):
+        Mixup(method.name)(model, batch)
+    Mixup(MixupConfig(method.name, self_check=False))(model, batch)  # at the user's own risk
+
+
+@pytest.mark.parametrize("method", ["gaussian", "adversarial"])
+def test_methods_that_mix_no_labels_may_change_a_part_of_a_sample(method: str) -> None:
+    torch.manual_seed(0)
+    model, batch = Fusion(), fused(condition=torch.tensor([0, 3, 1, 2]))
+    with Mixup(MixupConfig(method, prob=1.0))(model, batch) as mixed:
+        assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
+
+
+def test_the_trial_leaves_no_trace() -> None:
+    model, batch = tiny("image-classification", "resnet")
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    Mixup("puzzlemix")(model, batch)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_that_cannot_be_run_by_itself_is_not_tried_and_says_so() -> None:
+    class FlatParameter(nn.Parameter):
+        """As the first FSDP calls what it makes of the weights."""
+
+    model, mixup = Fusion(), Mixup("mixup")
+    model.head.weight = FlatParameter(model.head.weight.detach())
+    with pytest.warns(UserWarning, match="the first version of FSDP, so that mixing cannot be tried"):
+        mixup(model, fused(condition=torch.tensor([0, 3, 1, 2])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixup(model, fused())
+
+
+def test_a_sample_alone_is_not_tried() -> None:
+    torch.manual_seed(0)
+    model, mixup = Fusion(), Mixup("mixup")
+    batch = fused(condition=torch.tensor([0, 3, 1, 2]))
+    mixup(model, {key: value[:1] for key, value in batch.items()})
+    with pytest.raises(RuntimeError, match="leaves condition"):
+        mixup(model, batch)
+
+
+def test_a_refusal_by_the_method_speaks_of_the_batch() -> None:
+    model, batch = tiny("sequence-classification", "bert")
+    with pytest.raises(ValueError, match=r"'mixup' found no floating-point input to mix.*input_ids int64 \[4, 10\]"):
+        Mixup("mixup")(model, batch)
+
+
+def test_an_accumulated_batch_may_end_with_other_inputs(arguments: Callable[..., TrainingArguments]) -> None:
+    """Each kind of batch has its own trial, also where a Trainer counts the labels of several at once."""
+    config = BertConfig(**streams.SMALL, vocab_size=60, num_labels=3)
+    model = BertForSequenceClassification(config)
+    rows = [{"input_ids": torch.randint(5, 60, (6,)), "labels": row % 3} for row in range(8)]
+
+    def collate(samples: list[Any]) -> streams.Batch:
+        ids = torch.stack([sample["input_ids"] for sample in samples])
+        batch = {"input_ids": ids, "labels": torch.tensor([sample["labels"] for sample in samples])}
+        return batch if ids.sum() % 2 else {**batch, "token_type_ids": ids % 2}
+
+    trainer: Trainer = MixupTrainer(
+        model,
+        arguments(max_steps=2, gradient_accumulation_steps=2, per_device_train_batch_size=2),
+        train_dataset=rows,
+        data_collator=collate,
+        mixup="embedding",
+    )
+    trainer.train()

