@@ -18,7 +18,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## what mixing does to a model trained on the bundled pictures, in about three minutes
+demo: $(READY) ## what mixing does to a model trained on the bundled images, in about three minutes
 	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
 
 test: $(READY) ## linters, types, tests and doctests, side by side

@@ -21,9 +21,9 @@ _CHECKPOINT = (
 )
 _COMMANDS = {
     "train": "train one model and leave it, its metrics and its model card in the output folder",
-    "compare": "train with several methods and seeds, and compare them in a table and pictures",
+    "compare": "train with several methods and seeds, and compare them in a table and images",
     "sweep": "try methods, alpha, prob and layers, and leave the best settings as a file for train",
-    "evaluate": "score trained classifiers under shift, corruption, noise and attack: tables, pictures, model card",
+    "evaluate": "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",
     "preview": "draw a grid of mixed samples with their weights and labels",
     "playground": "mix two samples by hand in the browser, and see what a model makes of the way between them",
     "methods": "list the mixing methods, or what can be mixed in each architecture",

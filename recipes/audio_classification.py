@@ -1,4 +1,4 @@
-"""Fine-tune or train a classifier of sounds with mixing.
+"""Fine-tune or train a classifier of audio clips with mixing.
 
 python recipes/audio_classification.py recipes/configs/instruments.yaml --method manifold --alpha 0.4
 accelerate launch --num_processes 2 recipes/audio_classification.py recipes/configs/instruments.yaml
@@ -23,7 +23,7 @@ def main() -> None:
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
     checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
 
-    # Any data set with a column of sounds and one of classes will do; here you would load your own.
+    # Any data set with a column of audio clips and one of classes will do; here you would load your own.
     splits = load_splits(task)
     extractor = load_feature_extractor(task)
     set_seed(args.seed)  # before the model is built, as its new weights are random

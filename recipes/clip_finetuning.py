@@ -1,4 +1,4 @@
-"""Train or fine-tune a dual encoder (CLIP, SigLIP, ...) on pictures with captions, with mixing.
+"""Train or fine-tune a dual encoder (CLIP, SigLIP, ...) on images with captions, with mixing.
 
 python recipes/clip_finetuning.py recipes/configs/emoji_pairs.yaml --method geodesic
 accelerate launch --num_processes 2 recipes/clip_finetuning.py recipes/configs/clip_lora.yaml
@@ -23,13 +23,13 @@ def main() -> None:
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
     checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
 
-    # Any data set with a column of pictures and one of captions will do; here you would load your own.
+    # Any data set with a column of images and one of captions will do; here you would load your own.
     splits = load_splits(task)
     processor = load_pair_processor(task)
     set_seed(args.seed)  # before the model is built, as its new weights are random
     model = load_pair_model(task, processor)  # with LoRA adapters or a frozen tower, if the settings say so
 
-    # Nothing is mixed here: pictures, captions and ids stay as they are until the forward pass.
+    # Nothing is mixed here: images, captions and ids stay as they are until the forward pass.
     train_rows = PairRows(splits.train, processor, task, train=True).spoilt(task.caption_noise, task.image_blank)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
@@ -45,7 +45,7 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
 
-    # Evaluation never mixes. It scores each picture against all captions of the split, not only those of its batch.
+    # Evaluation never mixes. It scores each image against all captions of the split, not only those of its batch.
     for split, rows in splits.tests.items():
         metrics = trainer.evaluate(PairRows(rows, processor, task), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)

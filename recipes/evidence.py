@@ -51,7 +51,7 @@ def calibrated(split: str) -> Columns:
 
 def retrieved(split: str) -> Columns:
     """Return the columns for pairs on a split."""
-    found = {"i2t_r1": "R@1, picture to caption", "t2i_r1": "R@1, caption to picture", "mean_recall": "mean recall"}
+    found = {"i2t_r1": "R@1, image to caption", "t2i_r1": "R@1, caption to image", "mean_recall": "mean recall"}
     return [*((split, metric, heading) for metric, heading in found.items()), *calibrated(split)[1:]]
 
 
@@ -79,18 +79,18 @@ class Compared:
         commands: run in order, in the root of the repository.
         folder: where one of them leaves `results.json` and `differences.json`.
         tables: columns by title.
-        pictures: files in `folder` that the README shows, and what they are called there.
+        images: files in `folder` that the README shows, and what they are called there.
     """
 
     commands: Sequence[str]
     folder: str
     tables: Mapping[str, Columns]
-    pictures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def collected(self) -> dict[str, Any]:
-        """Return the scores and differences that the tables show, and copy the pictures."""
+        """Return the scores and differences that the tables show, and copy the images."""
         folder = ROOT / self.folder
-        for source, name in self.pictures.items():
+        for source, name in self.images.items():
             shutil.copyfile(folder / source, RESULTS / name)
         rows = _read(folder / "results.json")
         if any("suite" in row for row in rows):  # of an evaluation under disturbances, not of a comparison
@@ -142,7 +142,7 @@ PARTS: dict[str, Compared | Cost] = {
             *image.commands,
             f"hf-mixup preview recipes/configs/emoji_image.yaml --method cutmix --output {image.folder}/cutmix.png",
         ],
-        pictures={"figures/reliability.png": "reliability.png", "cutmix.png": "cutmix.png"},
+        images={"figures/reliability.png": "reliability.png", "cutmix.png": "cutmix.png"},
     ),
     "robust": Compared(
         [

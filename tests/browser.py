@@ -34,7 +34,7 @@ def start() -> Iterator[Any]:
 
 
 def check_page(browser: Any, path: Path, width: int, title: str) -> None:
-    """Open a page of a file: no error, nothing loaded from elsewhere, nothing beyond the edge, pictures described."""
+    """Open a page of a file: no error, nothing loaded from elsewhere, nothing beyond the edge, images described."""
     metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width == PHONE}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(path.as_uri())

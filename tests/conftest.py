@@ -128,7 +128,7 @@ def build_clip(dropout: float = 0.0, **settings: Any) -> CLIPModel:
 
 
 def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
-    """Make rows of picture and caption, the captions of different length."""
+    """Make rows of image and caption, the captions of different length."""
     made = []
     for row in range(rows):
         end = 3 + (row * 3) % 7

@@ -107,7 +107,7 @@ def build_detector(kind: str, seed: int = 0, **settings: Any) -> PreTrainedModel
 
 
 def boxed(rows: int = 4, seed: int = 1) -> dict[str, Any]:
-    """Make pictures with two, three, none, one, ... boxes."""
+    """Make images with two, three, none, one, ... boxes."""
     generator = torch.Generator().manual_seed(seed)
     labels: list[dict[str, Tensor]] = []
     for row in range(rows):

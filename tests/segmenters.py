@@ -61,7 +61,7 @@ def build_segmenter(kind: str, seed: int = 0, **settings: Any) -> PreTrainedMode
                 parameter.mul_((2 / parameter[0].numel()) ** 0.5 / parameter.std())
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = None  # true means, of these pictures
+                module.momentum = None  # true means, of these images
         if kind.startswith("mobilevit"):  # whose scores are near 0 otherwise
             model.segmentation_head.classifier.convolution.weight.mul_(50)
         model.train()(torch.randn(8, 3, side_of(kind), side_of(kind)))
@@ -69,12 +69,12 @@ def build_segmenter(kind: str, seed: int = 0, **settings: Any) -> PreTrainedMode
 
 
 def side_of(kind: str) -> int:
-    """Return how large pictures have to be for a model."""
+    """Return how large images have to be for a model."""
     return 64 if kind.startswith("mobile") else 32
 
 
 def maps(rows: int = 5, size: int = 32, seed: int = 1) -> dict[str, Tensor]:
-    """Make pictures and their label maps, of which some pixels are ignored (255)."""
+    """Make images and their label maps, of which some pixels are ignored (255)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, CLASSES, (rows, size, size), generator=generator)
     labels[torch.rand(rows, size, size, generator=generator) < 0.1] = 255

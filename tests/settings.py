@@ -39,7 +39,7 @@ ROWS: dict[str, Row] = {
     "gaussian": Row(()),  # mixes no rows: tests/methods/test_gaussian_regmixup.py
     "adversarial": Row(()),  # mixes no rows: tests/methods/test_adversarial.py
     "interpolated_adversarial": Row(()),  # gives the model more rows: tests/methods/test_adversarial.py
-    "between_class": Row(()),  # for sounds: tests/methods/test_sounds.py
+    "between_class": Row(()),  # for audio clips: tests/methods/test_audio.py
     "specmix": Row(()),  # for spectrograms: tests/methods/test_modalities.py
     "tabular": Row(()),  # for tables: tests/methods/test_modalities.py
     "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),

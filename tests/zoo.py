@@ -119,11 +119,11 @@ def batch(model: PreTrainedModel, rows: int = 4, seed: int = 0) -> dict[str, tor
     for row in range(rows):
         end = length - 1 - row % 4 * 2
         ids[row, 0], ids[row, end], ids[row, end + 1 :], mask[row, end + 1 :] = 58, 59, 1, 0
-    made = {"input_ids": ids, **pictures(model.config.model_type, rows, generator)}
+    made = {"input_ids": ids, **images(model.config.model_type, rows, generator)}
     return made if model.config.model_type == "siglip" else {**made, "attention_mask": mask}
 
 
-def pictures(model_type: str, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def images(model_type: str, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
     """Make what the other side of a dual encoder takes."""
     if model_type == "clap":
         return {

@@ -1,11 +1,11 @@
 """Synchronized augmentation: one random draw a row, applied to everything that the row holds, before collation.
 
-A mirrored picture whose caption still says "left", or a sped-up clip under the old subtitles, teaches a model what is
+A mirrored image whose caption still says "left", or a sped-up clip under the old subtitles, teaches a model what is
 not so. `SynchronizedAugmentation` is a `datasets` transform that draws the parameters of each step once a row and
-applies them to pictures, masks, boxes, captions, sound, frames and timed text alike. Each step separates `draw`
+applies them to images, masks, boxes, captions, audio, frames and timed text alike. Each step separates `draw`
 (random, looks at the whole row) from `apply` (deterministic), so that a draw can be injected, replayed and tested.
 
-torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples sound, librosa stretches it (extra
+torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples audio, librosa stretches it (extra
 ``audio``); all are imported on first use, as is `hf_mixup.augment.tta`, which averages a model's scores over views.
 """
 

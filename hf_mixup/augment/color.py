@@ -31,7 +31,7 @@ class JitterParams:
 
 
 class ColorJitter(Transform[JitterParams]):
-    """Change brightness, contrast, saturation and hue of all pictures of a row alike, unless its words name them.
+    """Change brightness, contrast, saturation and hue of all images of a row alike, unless its words name them.
 
     If a caption, phrase or timed text names a colour, hue and saturation stay; if it says how bright something is
     (dark, white, night), brightness and contrast stay. In doubt they stay: "orange juice" names a colour. Masks never
@@ -42,7 +42,7 @@ class ColorJitter(Transform[JitterParams]):
         hue: drawn uniformly from [-x, x), a share of the colour circle; x in [0, 0.5].
 
     Raises:
-        ValueError: numbers out of range; a picture that is neither RGB nor greyscale.
+        ValueError: numbers out of range; an image that is neither RGB nor greyscale.
 
     >>> sample = Sample({"image": torch.rand(3, 4, 4)}, captions={"caption": "a red ball"})
     >>> params = ColorJitter().draw(sample, torch.Generator().manual_seed(0))
@@ -77,28 +77,28 @@ class ColorJitter(Transform[JitterParams]):
         return JitterParams(brightness, contrast, saturation, hue)
 
     def apply(self, sample: Sample, params: JitterParams) -> Sample:
-        """Change the pictures: brightness first, then contrast, saturation, hue."""
-        if params == JitterParams() or not sample.pictures():
+        """Change the images: brightness first, then contrast, saturation, hue."""
+        if params == JitterParams() or not sample.all_images():
             return sample
-        return sample.map_pictures(lambda picture: _jitter(picture, params), masks=False)
+        return sample.map_images(lambda image: _jitter(image, params), masks=False)
 
 
-def _jitter(picture: Any, params: JitterParams) -> Any:
-    _check_colors(picture)
+def _jitter(image: Any, params: JitterParams) -> Any:
+    _check_colors(image)
     module = functional()
     if params.brightness != 1:
-        picture = module.adjust_brightness(picture, params.brightness)
+        image = module.adjust_brightness(image, params.brightness)
     if params.contrast != 1:
-        picture = module.adjust_contrast(picture, params.contrast)
+        image = module.adjust_contrast(image, params.contrast)
     if params.saturation != 1:
-        picture = module.adjust_saturation(picture, params.saturation)
-    return module.adjust_hue(picture, params.hue) if params.hue else picture
+        image = module.adjust_saturation(image, params.saturation)
+    return module.adjust_hue(image, params.hue) if params.hue else image
 
 
-def _check_colors(picture: Any) -> None:
-    if isinstance(picture, Tensor):
-        fits, found = picture.shape[-3] in (1, 3), f"a tensor with {picture.shape[-3]} channels"
+def _check_colors(image: Any) -> None:
+    if isinstance(image, Tensor):
+        fits, found = image.shape[-3] in (1, 3), f"a tensor with {image.shape[-3]} channels"
     else:
-        fits, found = picture.mode in ("L", "RGB"), f"an image of mode {picture.mode}"
+        fits, found = image.mode in ("L", "RGB"), f"an image of mode {image.mode}"
     if not fits:
         raise ValueError(f'ColorJitter needs RGB or greyscale, found {found}: use image.convert("RGB")')

@@ -17,7 +17,7 @@ class Columns:
     Args:
         image: a PIL image or a tensor [C, H, W], or a list of these (views, frames). Several columns may be named.
         caption: a string, or a list of strings. Several columns may be named.
-        masks: a PIL image or a tensor [..., H, W] of the picture's size, or a list of these.
+        masks: a PIL image or a tensor [..., H, W] of the image's size, or a list of these.
         boxes: [N, 4] as (left, top, right, bottom) in pixels: nested lists, array, tensor or tv_tensors.BoundingBoxes.
         per_box: columns with one entry a box (labels, areas, instance masks): those of boxes cropped away are removed.
         phrases: a list of ``{"text": ..., "box": ...}``: words of the caption, and where they are seen, as a position
@@ -29,7 +29,7 @@ class Columns:
         timed_text: a list of ``{"text": ..., "start": seconds, "end": seconds}``.
 
     Raises:
-        ValueError: names that need one another: a video and its fps, phrases and their caption, boxes and a picture.
+        ValueError: names that need one another: a video and its fps, phrases and their caption, boxes and an image.
 
     >>> Columns(image=("left_eye", "right_eye"), boxes="boxes").names("image")
     ('left_eye', 'right_eye')

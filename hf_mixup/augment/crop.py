@@ -1,4 +1,4 @@
-"""The crop: what lies outside the window leaves the picture, the boxes and the caption."""
+"""The crop: what lies outside the window leaves the image, the boxes and the caption."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ class CropParams:
 
 
 class Crop(Transform[CropParams]):
-    """Crop a row to a random window: pictures and masks, boxes (moved and clipped), and phrases of the caption.
+    """Crop a row to a random window: images and masks, boxes (moved and clipped), and phrases of the caption.
 
     A box of which less than ``min_visible`` is seen is removed, with its entries in the columns ``per_box``; so are the
     phrases that it shows, from the caption together with the comma or "and" that joined them. A window is drawn anew if
     a caption would lose all its phrases, or a phrase would be seen in part of its boxes only, or a phrase that goes is
-    part of one that stays. After ten of these, the picture stays whole: no caption ever gets empty. What the caption
+    part of one that stays. After ten of these, the image stays whole: no caption ever gets empty. What the caption
     names outside of its phrases is not known, and stays; so does "on the left" of what is seen, though it may be in the
-    middle now. Pictures are not resized: the processor does that.
+    middle now. Images are not resized: the processor does that.
 
     Source: the window is drawn as in Szegedy et al., "Going deeper with convolutions", 2014,
     https://arxiv.org/abs/1409.4842, section 6, and torchvision's RandomResizedCrop.
 
     Args:
-        scale: share of the picture's area that stays, drawn uniformly between two numbers in (0, 1].
+        scale: share of the image's area that stays, drawn uniformly between two numbers in (0, 1].
         ratio: width / height of the window, drawn log-uniformly between two numbers above 0.
         min_visible: share of a box's area in [0, 1] that must be seen for it to stay.
 
     Raises:
-        ValueError: numbers out of range; pictures of one row that differ in size.
+        ValueError: numbers out of range; images of one row that differ in size.
 
     >>> dog, cat = torch.tensor([0, 0, 4, 4]), torch.tensor([6, 0, 9, 4])
     >>> phrases = Phrase({}, "a dog", box=dog), Phrase({}, "a cat", box=cat)
@@ -83,8 +83,8 @@ class Crop(Transform[CropParams]):
         self.scale, self.ratio, self.min_visible = scale, ratio, min_visible
 
     def draw(self, sample: Sample, generator: torch.Generator) -> CropParams:
-        """Draw a window that leaves the captions true, or the whole picture if none of ten does."""
-        if not sample.pictures():
+        """Draw a window that leaves the captions true, or the whole image if none of ten does."""
+        if not sample.all_images():
             return CropParams(0, 0, 0, 0)
         height, width = canvas(sample)
         for _ in range(_TRIES):
@@ -127,14 +127,14 @@ class Crop(Transform[CropParams]):
         return (inside > 0) & (inside >= self.min_visible * area(boxes))
 
     def apply(self, sample: Sample, params: CropParams) -> Sample:
-        """Crop to the window. What has no pictures stays."""
-        if not sample.pictures() or params.window == (0, 0, *canvas(sample)):
+        """Crop to the window. What has no images stays."""
+        if not sample.all_images() or params.window == (0, 0, *canvas(sample)):
             return sample
         size = canvas(sample)
         _, gone = self._split(sample, params)
         sample = self._drop_boxes(sample, size, params)
         sample = sample.map_boxes(lambda boxes: crop_boxes(boxes, size, params.window))
-        sample = sample.map_pictures(lambda picture: functional().crop(picture, *params.window), masks=True)
+        sample = sample.map_images(lambda image: functional().crop(image, *params.window), masks=True)
         return sample.map_captions(lambda caption: _drop(caption, gone))
 
     def _drop_boxes(self, sample: Sample, size: tuple[int, int], params: CropParams) -> Sample:

@@ -1,4 +1,4 @@
-"""The mirror: left becomes right in pictures, boxes, masks, stereo sound and words."""
+"""The mirror: left becomes right in images, boxes, masks, stereo audio and words."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class FlipParams:
 
 
 class Flip(Transform[FlipParams]):
-    """Mirror a row with probability p: pixels, masks, boxes, the directions in its words, its two channels of sound.
+    """Mirror a row with probability p: pixels, masks, boxes, the directions in its words, its two channels of audio.
 
-    A row is left as it is where its sound speaks of left or right, which no mirror can turn: where it has both audio
-    and timed text, and the text names a direction. Writing seen in a picture does come out mirrored.
+    A row is left as it is where its audio speaks of left or right, which no mirror can turn: where it has both audio
+    and timed text, and the text names a direction. Writing seen in an image does come out mirrored.
 
     Args:
         p: probability in [0, 1].
@@ -74,8 +74,8 @@ class Flip(Transform[FlipParams]):
         if sample.boxes is not None or sample.phrases:
             size = canvas(sample)
             sample = sample.map_boxes(lambda boxes: flip_boxes(boxes, size))
-        if sample.pictures():
-            sample = sample.map_pictures(lambda picture: functional().horizontal_flip(picture), masks=True)
+        if sample.all_images():
+            sample = sample.map_images(lambda image: functional().horizontal_flip(image), masks=True)
         if self.stereo and sample.images:
             sample = _swap_eyes(sample)
         return self._mirror_words(_swap_channels(sample))

@@ -10,7 +10,7 @@ _GOVERNS = (  # words that say nothing without the phrase behind them
     "(?:next to|close to|in front of|on top of|with|without|in|on|at|of|by|near|beside|behind|under|over|above|below|to"
     "|from|into|onto|around|through|against|along|holding|wearing|carrying|riding)"
 )
-_WHERE = (  # a place in the picture, which goes with what is seen there
+_WHERE = (  # a place in the image, which goes with what is seen there
     r"(?:\s+(?:on|to|at|in)\s+the\s+(?:(?:far|very|top|bottom|upper|lower)[- ])?"
     r"(?:left|right|top|bottom|middle|cent(?:er|re)|front|back|foreground|background)(?:[- ]hand)?"
     r"(?:\s+(?:side|corner))?(?=\s*[,;.!?]|\s*$|\s+(?:and|or|with|in|on|near|next|behind|is|are)\b))?"
@@ -29,7 +29,7 @@ def has_phrase(text: str, phrase: str) -> bool:
 def drop_phrase(text: str, phrase: str) -> str:
     """Take a phrase out of a text, with the comma, "and" or preposition that joined it to the rest.
 
-    A place in the picture behind it ("on the left") goes too. Lists and prepositions come out clean; no grammar is
+    A place in the image behind it ("on the left") goes too. Lists and prepositions come out clean; no grammar is
     known beyond these: without its object, "throws a ball" leaves "throws". An empty string, or punctuation alone, is
     left where there was nothing else.
 

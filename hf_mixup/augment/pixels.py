@@ -1,4 +1,4 @@
-"""Pictures, masks and boxes, by torchvision's v2 functions; torchvision and Pillow are imported on first use."""
+"""Images, masks and boxes, by torchvision's v2 functions; torchvision and Pillow are imported on first use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def functional() -> ModuleType:
     try:
         from torchvision.transforms.v2 import functional as module
     except ImportError as error:
-        raise ImportError('augmenting pictures needs torchvision: pip install "hf-mixup[vision]"') from error
+        raise ImportError('augmenting images needs torchvision: pip install "hf-mixup[vision]"') from error
     return module
 
 
@@ -40,11 +40,11 @@ def _is_pil(value: Any) -> bool:
     return isinstance(value, Image)
 
 
-def check_picture(value: Any) -> str | None:
-    """Say what a value should be instead of what it is, None if it is a picture or several in a tensor.
+def check_image(value: Any) -> str | None:
+    """Say what a value should be instead of what it is, None if it is an image or several in a tensor.
 
     >>> import torch
-    >>> check_picture(torch.zeros(3, 8, 8)) is None, check_picture(torch.zeros(8, 8, 3)) is None
+    >>> check_image(torch.zeros(3, 8, 8)) is None, check_image(torch.zeros(8, 8, 3)) is None
     (True, False)
     """
     if isinstance(value, Tensor):
@@ -62,35 +62,35 @@ def check_mask(value: Any) -> str | None:
     return None if _is_pil(value) else "a PIL image or a tensor [..., H, W] (torch.as_tensor makes one of an array)"
 
 
-def size(picture: Any) -> tuple[int, int]:
+def size(image: Any) -> tuple[int, int]:
     """Return height and width.
 
     >>> import torch
     >>> size(torch.zeros(3, 4, 5))
     (4, 5)
     """
-    if isinstance(picture, Tensor):
-        return int(picture.shape[-2]), int(picture.shape[-1])
-    return picture.height, picture.width
+    if isinstance(image, Tensor):
+        return int(image.shape[-2]), int(image.shape[-1])
+    return image.height, image.width
 
 
 def canvas(sample: Sample) -> tuple[int, int]:
-    """Return the one size (height, width) of all pictures and masks of a row.
+    """Return the one size (height, width) of all images and masks of a row.
 
     Raises:
-        ValueError: there is no picture, or sizes differ.
+        ValueError: there is no image, or sizes differ.
     """
-    sizes = {size(picture) for picture in sample.pictures() + flatten(sample.masks)}
+    sizes = {size(image) for image in sample.all_images() + flatten(sample.masks)}
     if len(sizes) != 1:
-        found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)) or "no picture"
+        found = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)) or "no image"
         raise ValueError(
-            f"masks, boxes and crops need all pictures of a row in one size, found {found}: resize them before"
+            f"masks, boxes and crops need all images of a row in one size, found {found}: resize them before"
         )
     return sizes.pop()
 
 
 def flip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mirror boxes [N, 4] in a picture of a size (height, width).
+    """Mirror boxes [N, 4] in an image of a size (height, width).
 
     >>> import torch
     >>> flip_boxes(torch.tensor([[1, 2, 5, 6]]), (8, 10))

@@ -9,20 +9,20 @@ import numpy as np
 
 from .columns import Columns
 from .phrases import has_phrase
-from .pixels import canvas, check_mask, check_picture, tv_tensors
+from .pixels import canvas, check_image, check_mask, tv_tensors
 from .sample import Sample
 from .values import (
+    audio_like,
     check_caption,
     checked,
     like,
     positive,
+    read_audio,
     read_boxes,
     read_frames,
     read_phrases,
-    read_sound,
     read_timed_text,
     refuse,
-    sound_like,
     write_phrase,
 )
 
@@ -37,7 +37,7 @@ def read_row(row: Mapping[str, Any], columns: Columns) -> Sample:
     Raises:
         ValueError: a column is missing or holds what does not belong there, naming the column, what was found and the
             way out.
-        ImportError: there are pictures, and torchvision or Pillow is not installed.
+        ImportError: there are images, and torchvision or Pillow is not installed.
 
     >>> read_row({"text": "a cat"}, Columns(image=None, caption="text")).all_captions()
     ['a cat']
@@ -46,7 +46,7 @@ def read_row(row: Mapping[str, Any], columns: Columns) -> Sample:
     audio, rate = _read_audio(row, columns)
     boxes = read_boxes(row[columns.boxes], columns.boxes) if columns.boxes else None
     sample = Sample(
-        images={name: checked(row[name], name, check_picture) for name in columns.names("image")},
+        images={name: checked(row[name], name, check_image) for name in columns.names("image")},
         masks={name: checked(row[name], name, check_mask) for name in columns.names("masks")},
         captions={name: checked(row[name], name, check_caption) for name in columns.names("caption")},
         per_box={name: row[name] for name in columns.names("per_box")},
@@ -80,7 +80,7 @@ def write_row(sample: Sample, row: Mapping[str, Any], columns: Columns) -> dict[
     if columns.phrases:
         new[columns.phrases] = [write_phrase(phrase) for phrase in sample.phrases]
     if columns.audio:
-        new[columns.audio] = sound_like(sample, row[columns.audio])
+        new[columns.audio] = audio_like(sample, row[columns.audio])
     if columns.video:
         new[columns.video] = sample.frames
     if columns.timed_text:
@@ -102,7 +102,7 @@ def _read_audio(row: Mapping[str, Any], columns: Columns) -> tuple[np.ndarray | 
         except (TypeError, KeyError, IndexError) as error:
             wanted = '{"array": ..., "sampling_rate": ...} (or an array, and Columns(sampling_rate=...))'
             raise refuse(columns.audio, value, wanted) from error
-    return read_sound(value, columns.audio), rate
+    return read_audio(value, columns.audio), rate
 
 
 def _number(row: Mapping[str, Any], named: str | float | None, what: str) -> float:

@@ -61,7 +61,7 @@ class Sample:
         boxes: [N, 4] as (left, top, right, bottom) in pixels.
         phrases: see `Phrase`.
         audio: array [..., T] at ``sampling_rate`` hertz.
-        frames: a list of pictures, or a tensor [T, C, H, W], at ``fps`` a second.
+        frames: a list of images, or a tensor [T, C, H, W], at ``fps`` a second.
         timed_text: see `Segment`.
 
     >>> Sample(captions={"caption": "a cat"}).texts()
@@ -80,7 +80,7 @@ class Sample:
     fps: float = 0.0
     timed_text: tuple[Segment, ...] = ()
 
-    def pictures(self) -> list[Any]:
+    def all_images(self) -> list[Any]:
         """Return all images and frames; a tensor may hold several."""
         return flatten(self.images) + ([] if self.frames is None else flatten({"": self.frames}))
 
@@ -93,7 +93,7 @@ class Sample:
         spoken = [part.text for part in self.timed_text]
         return self.all_captions() + [phrase.text for phrase in self.phrases] + spoken
 
-    def map_pictures(self, function: Callable[[Any], Any], masks: bool) -> Sample:
+    def map_images(self, function: Callable[[Any], Any], masks: bool) -> Sample:
         """Change every image and frame alike, and the masks too if so wished."""
         return replace(
             self,

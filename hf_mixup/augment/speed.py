@@ -1,4 +1,4 @@
-"""Faster and slower: frames, sound and timed text together, with or without the pitch."""
+"""Faster and slower: frames, audio and timed text together, with or without the pitch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import Transform
 from .keys import choice
 from .sample import Sample
 
-_FINEST = 1000  # the largest denominator of a factor when sound is resampled
+_FINEST = 1000  # the largest denominator of a factor when audio is resampled
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class SpeedParams:
 
 
 class Speed(Transform[SpeedParams]):
-    """Play a row faster or slower: frames and sound are resampled, timed text keeps up. The pitch changes, as on tape.
+    """Play a row faster or slower: frames and audio are resampled, timed text keeps up. The pitch changes, as on tape.
 
     The frame rate and the sampling rate stay as they were, so that twice the speed leaves half the frames and samples.
-    Each new frame is the old one shown at its middle. Sound is resampled by `scipy.signal.resample_poly`.
+    Each new frame is the old one shown at its middle. Audio is resampled by `scipy.signal.resample_poly`.
 
     Source: Ko et al., "Audio Augmentation for Speech Recognition", 2015, section 2.1.
 
@@ -74,16 +74,16 @@ class Speed(Transform[SpeedParams]):
         parts = (replace(part, start=part.start / factor, end=part.end / factor) for part in sample.timed_text)
         return replace(
             sample,
-            audio=None if sample.audio is None else _as_floats(sample.audio, lambda sound: self._sound(sound, factor)),
+            audio=None if sample.audio is None else _as_floats(sample.audio, lambda audio: self._audio(audio, factor)),
             frames=None if sample.frames is None else _frames(sample.frames, factor),
             timed_text=tuple(parts),
         )
 
-    def _sound(self, sound: np.ndarray, factor: float) -> np.ndarray:
+    def _audio(self, audio: np.ndarray, factor: float) -> np.ndarray:
         from scipy.signal import resample_poly
 
         ratio = Fraction(factor).limit_denominator(_FINEST)
-        return resample_poly(sound, ratio.denominator, ratio.numerator, axis=-1)
+        return resample_poly(audio, ratio.denominator, ratio.numerator, axis=-1)
 
 
 class TimeStretch(Speed):
@@ -94,20 +94,20 @@ class TimeStretch(Speed):
 
     Raises:
         ValueError: no factor, or one that is not above 0.001 and below 1000.
-        ImportError: there is sound to stretch, and librosa is not installed.
+        ImportError: there is audio to stretch, and librosa is not installed.
 
     >>> stretch = TimeStretch(factors=[0.8, 1.25])
     >>> stretch.apply(Sample(frames=torch.zeros(10, 3, 2, 2), fps=5), SpeedParams(1.25)).frames.shape
     torch.Size([8, 3, 2, 2])
     """
 
-    def _sound(self, sound: np.ndarray, factor: float) -> np.ndarray:
+    def _audio(self, audio: np.ndarray, factor: float) -> np.ndarray:
         try:
             from librosa.effects import time_stretch
         except ImportError as error:
-            message = 'TimeStretch needs librosa for sound: pip install "hf-mixup[audio]", or use Speed'
+            message = 'TimeStretch needs librosa for audio: pip install "hf-mixup[audio]", or use Speed'
             raise ImportError(message) from error
-        return time_stretch(sound, rate=factor)
+        return time_stretch(audio, rate=factor)
 
 
 def _frames(frames: Any, factor: float) -> Any:
@@ -116,9 +116,9 @@ def _frames(frames: Any, factor: float) -> Any:
     return frames[shown] if isinstance(frames, Tensor) else [frames[position] for position in shown]
 
 
-def _as_floats(sound: np.ndarray, function: Any) -> np.ndarray:
-    """Apply a function of floating-point sound to sound of any type, which is returned."""
-    if sound.dtype.kind == "f":
-        return function(sound).astype(sound.dtype)
-    limits = np.iinfo(sound.dtype)
-    return function(sound.astype(np.float64)).round().clip(limits.min, limits.max).astype(sound.dtype)
+def _as_floats(audio: np.ndarray, function: Any) -> np.ndarray:
+    """Apply a function of floating-point audio to audio of any type, which is returned."""
+    if audio.dtype.kind == "f":
+        return function(audio).astype(audio.dtype)
+    limits = np.iinfo(audio.dtype)
+    return function(audio.astype(np.float64)).round().clip(limits.min, limits.max).astype(audio.dtype)

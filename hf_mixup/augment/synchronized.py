@@ -17,15 +17,15 @@ from .rows import read_row, write_row
 from .sample import Sample
 
 _NOT_ALIGNED = (
-    "synchronized=False draws for each modality on its own, which breaks their alignment: a mirrored picture may keep "
-    '"left" in its caption, and sound may come from other seconds than the frames'
+    "synchronized=False draws for each modality on its own, which breaks their alignment: a mirrored image may keep "
+    '"left" in its caption, and audio may come from other seconds than the frames'
 )
 
 
 class SynchronizedAugmentation:
     """Augment rows such that everything in a row stays true of everything else. For `datasets`' `set_transform`.
 
-    Each step draws its parameters once a row and applies them to pictures, masks, boxes, captions, sound, frames and
+    Each step draws its parameters once a row and applies them to images, masks, boxes, captions, audio, frames and
     timed text. The next step sees what the one before has made. Columns that `columns` does not name pass through.
 
     Draws depend on ``seed``, the epoch if `set_epoch` was called, the process of a distributed run, the DataLoader's
@@ -38,8 +38,8 @@ class SynchronizedAugmentation:
     Args:
         transforms: the steps, in order.
         seed: seed of all draws.
-        columns: which column holds what; by default pictures in ``image`` and captions in ``caption``.
-        synchronized: False lets each modality (pictures, captions, sound, timed text) draw as if it were alone, with a
+        columns: which column holds what; by default images in ``image`` and captions in ``caption``.
+        synchronized: False lets each modality (images, captions, audio, timed text) draw as if it were alone, with a
             warning that this breaks the alignment.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The cut in time: the same seconds of frames, sound and timed text."""
+"""The cut in time: the same seconds of frames, audio and timed text."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TemporalCropParams:
 
 
 class TemporalCrop(Transform[TemporalCropParams]):
-    """Cut the same random seconds out of frames, sound and timed text; times then count from the cut.
+    """Cut the same random seconds out of frames, audio and timed text; times then count from the cut.
 
-    With frames, the cut is a whole number of them, so that sound and frames stay in step: ``seconds`` is rounded to
+    With frames, the cut is a whole number of them, so that audio and frames stay in step: ``seconds`` is rounded to
     that. Words on the edge are kept, with their times clipped. A row that is not longer stays whole. Captions stay.
 
     Args:
@@ -77,7 +77,7 @@ class TemporalCrop(Transform[TemporalCropParams]):
 
 
 def _duration(sample: Sample) -> float:
-    """How many seconds all of frames and sound last; timed text tells only where there is neither."""
+    """How many seconds all of frames and audio last; timed text tells only where there is neither."""
     lengths = []
     if sample.frames is not None:
         lengths.append(len(sample.frames) / sample.fps)

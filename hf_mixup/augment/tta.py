@@ -232,7 +232,7 @@ def dropout_passes(passes: int, seed: int = 0) -> list[View]:
 
 
 def flip() -> View:
-    """Return the view of pictures mirrored left to right.
+    """Return the view of images mirrored left to right.
 
     >>> flip().change(None, {"pixel_values": torch.tensor([[[[1, 2, 3]]]])})["pixel_values"]
     tensor([[[[3, 2, 1]]]])
@@ -241,10 +241,10 @@ def flip() -> View:
 
 
 def five_crops(share: float = 0.875) -> list[View]:
-    """Return views of the four corners and the centre, each resized to the picture's size.
+    """Return views of the four corners and the centre, each resized to the image's size.
 
     Args:
-        share: of the picture's sides that a crop has, in (0, 1]; 1 leaves the picture as it is.
+        share: of the image's sides that a crop has, in (0, 1]; 1 leaves the image as it is.
 
     Raises:
         ValueError: for a share out of range.
@@ -268,7 +268,7 @@ def five_crops(share: float = 0.875) -> list[View]:
 
 
 def scale(factor: float) -> View:
-    """Return the view of pictures resized by a factor above 0, for models that take pictures of any size.
+    """Return the view of images resized by a factor above 0, for models that take images of any size.
 
     Raises:
         ValueError: for a factor out of range.
@@ -325,7 +325,7 @@ def _on_pixels(change: Callable[[Tensor], Tensor]) -> Change:
         pixels = inputs.get(PIXELS)
         if not isinstance(pixels, Tensor) or pixels.dim() != 4 or "pixel_mask" in inputs:
             held = ", ".join(inputs)
-            raise ValueError(f"views of pictures need {PIXELS} [B, C, H, W] without a pixel_mask; the batch has {held}")
+            raise ValueError(f"views of images need {PIXELS} [B, C, H, W] without a pixel_mask; the batch has {held}")
         return {**inputs, PIXELS: change(pixels)}
 
     return changed

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .pixels import check_picture
+from .pixels import check_image
 from .sample import Phrase, Sample, Segment
 
 
@@ -107,7 +107,7 @@ def write_phrase(phrase: Phrase) -> dict[str, Any]:
     return {**phrase.entry, "text": phrase.text, "box": place}
 
 
-def read_sound(value: Any, name: str) -> np.ndarray:
+def read_audio(value: Any, name: str) -> np.ndarray:
     """Read an array of numbers [..., T], which shares its memory with the value where it can."""
     wanted = "an array of numbers [..., T]"
     try:
@@ -127,12 +127,12 @@ def positive(value: Any, what: str) -> float:
 
 
 def read_frames(value: Any, name: str) -> Any:
-    """Read frames: a list of pictures, or a tensor [T, C, H, W]."""
+    """Read frames: a list of images, or a tensor [T, C, H, W]."""
     if isinstance(value, Tensor) and value.ndim != 4:
         raise refuse(name, value, "a tensor [T, C, H, W], or a list of frames,")
     if not isinstance(value, (Tensor, list, tuple)) or len(value) == 0:
         raise refuse(name, value, "a list of frames, or a tensor [T, C, H, W],")
-    return checked(value, name, check_picture)
+    return checked(value, name, check_image)
 
 
 def read_timed_text(value: Any, name: str) -> tuple[Segment, ...]:
@@ -159,8 +159,8 @@ def like(numbers: Tensor, original: Any) -> Any:
     return numbers.numpy() if isinstance(original, np.ndarray) else numbers.tolist()
 
 
-def sound_like(sample: Sample, original: Any) -> Any:
-    """Give the sound of a sample the form of the value that it was read from."""
+def audio_like(sample: Sample, original: Any) -> Any:
+    """Give the audio of a sample the form of the value that it was read from."""
     array: Any = sample.audio
     whole = not isinstance(original, (list, tuple, np.ndarray, Tensor))
     inner = original["array"] if whole else original

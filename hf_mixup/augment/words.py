@@ -1,4 +1,4 @@
-"""Words that a change of the picture makes false: directions in a mirror, colours under a jitter."""
+"""Words that a change of the image makes false: directions in a mirror, colours under a jitter."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ _SHADE = _words(_SHADES, "s|ish|er|est|ly|ened|ness|time")
 
 
 def mirror_words(text: str, skip: Sequence[str] = ()) -> str:
-    """Swap the directions in a text, as a mirror would swap them in the picture that it describes.
+    """Swap the directions in a text, as a mirror would swap them in the image that it describes.
 
     left/right with -most, -ward(s) and -hand(ed), and clockwise/counterclockwise, as whole words in the case they were
     written in: "bright" and "copyright" stay. So does what is no direction: "right away", "all right", "right angle",
@@ -82,7 +82,7 @@ def mirror_words(text: str, skip: Sequence[str] = ()) -> str:
         skip: further phrases that stay as they are, in any case.
 
     Returns:
-        The text of the mirrored picture.
+        The text of the mirrored image.
 
     >>> mirror_words("Bright light on the left: a right-handed man has left his LEFT shoe")
     'Bright light on the right: a left-handed man has left his RIGHT shoe'

@@ -1,6 +1,6 @@
-"""The bundled emoji data set: real colour pictures with captions and categories.
+"""The bundled emoji data set: real colour images with captions and categories.
 
-About 6,300 pictures of 1,900 emoji by four artists, 32 pixels a side, in one file that
+About 6,300 images of 1,900 emoji by four artists, 32 pixels a side, in one file that
 ships with the package: nothing is downloaded. It is small enough to train on a laptop
 and hard enough to tell training methods apart, because train and test hold different
 emoji.
@@ -35,7 +35,7 @@ GROUPS = (
 """The Unicode groups in Unicode order: position ``i`` is label ``i``."""
 
 ARTISTS = ("twemoji", "noto", "fluent", "fxemoji")
-"""Who drew the pictures; the last one is held out of train, validation and test."""
+"""Who drew the images; the last one is held out of train, validation and test."""
 
 _SPLITS = ("train", "validation", "test")
 _SHIFTED = "test_shifted"
@@ -47,13 +47,13 @@ _COLUMNS = {
 
 
 def load_emoji(task: Task = "image") -> datasets.DatasetDict:
-    """Load the bundled emoji pictures, captions and categories.
+    """Load the bundled emoji images, captions and categories.
 
-    Splits are drawn by emoji (70/10/20 within each group), never by picture: no emoji
+    Splits are drawn by emoji (70/10/20 within each group), never by image: no emoji
     of ``validation`` or ``test`` occurs in ``train``. Emoji that differ by gender or
     direction only, or that an artist drew alike, stay together in one split.
 
-    ``test_shifted`` holds every picture of one artist (``"fxemoji"``), of whom the
+    ``test_shifted`` holds every image of one artist (``"fxemoji"``), of whom the
     other splits have none. It measures a change of style, so its emoji were *not* kept
     out of ``train``: most may have been seen there, drawn by others. For emoji as new as
     the artist, keep the unseen ones::
@@ -70,7 +70,7 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
             * ``"image"``: ``image`` (RGB, 32 pixels a side, white behind), ``label``
               (a `ClassLabel` over the nine groups), ``emoji``, ``artist``.
             * ``"text"``: ``text`` (the caption), ``label``, ``emoji``; one row an
-              emoji. Splits are those of the pictures, without ``test_shifted``: a
+              emoji. Splits are those of the images, without ``test_shifted``: a
               caption has no artist.
             * ``"image-text"``: ``image``, ``caption``, ``keywords`` (a list of
               strings), ``emoji``, ``artist``, ``group``.
@@ -82,7 +82,7 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
 
     Raises:
         ValueError: If ``task`` is not one of the three.
-        ImportError: If `datasets` is missing, or Pillow for a task with pictures.
+        ImportError: If `datasets` is missing, or Pillow for a task with images.
 
     Source:
         Twemoji (CC-BY 4.0), Noto Emoji (Apache-2.0), Fluent Emoji (MIT) and FxEmoji
@@ -144,11 +144,11 @@ def _wrong_task(task: object) -> str:
 
 
 def _require_pillow() -> None:
-    """Fail now, with a remedy, rather than at the first picture that is decoded."""
+    """Fail now, with a remedy, rather than at the first image that is decoded."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        raise ImportError('Decoding pictures needs Pillow: pip install "hf-mixup[vision]"') from error
+        raise ImportError('Decoding images needs Pillow: pip install "hf-mixup[vision]"') from error
 
 
 def _import_datasets() -> Any:
@@ -161,7 +161,7 @@ def _import_datasets() -> Any:
 
 
 def _read_table(name: str = "emoji.parquet") -> pa.Table:
-    """Return a bundled file as it is, one row a picture or sound."""
+    """Return a bundled file as it is, one row an image or audio."""
     import pyarrow.parquet as pq
 
     # Through bytes, so that it also works from a package that is not a plain folder.

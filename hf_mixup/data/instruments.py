@@ -41,8 +41,9 @@ _COLUMNS = ("audio", "label", "key", "recording", "source")
 def load_instruments() -> datasets.DatasetDict:
     """Load the bundled notes of instruments, each with the instrument's name as its class.
 
-    The notes of ``train``, ``validation`` and ``test`` are played from the recordings of one sound bank, hard and soft.
-    Splits are drawn by recording: two notes that were made from one (a sound bank has a recording for every few keys)
+    The notes of ``train``, ``validation`` and ``test`` are played from the recordings of one audio bank, hard and soft.
+    Splits are drawn by recording: two notes that were made from one (an audio clip bank has a recording for every few
+        keys)
     stay together. ``test_shifted`` holds notes that other people recorded of other instruments.
 
     Returns:
@@ -55,7 +56,7 @@ def load_instruments() -> datasets.DatasetDict:
         ImportError: If `datasets` is missing.
 
     Source:
-        The FluidR3 sound bank (MIT) and the samples of tonejs-instruments (CC BY 3.0). Credits and licences:
+        The FluidR3 audio bank (MIT) and the samples of tonejs-instruments (CC BY 3.0). Credits and licences:
         ``LICENSES.md`` beside this module.
 
     Example:

@@ -1,4 +1,4 @@
-"""Rows of picture (or sound) and caption -> batches for dual encoders such as CLIP, SigLIP and CLAP."""
+"""Rows of image (or audio) and caption -> batches for dual encoders such as CLIP, SigLIP and CLAP."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Padding = Literal["longest", "max_length"]
 
 
 class PairCollator:
-    """Collate rows of picture and caption into a batch that a dual encoder trains on.
+    """Collate rows of image and caption into a batch that a dual encoder trains on.
 
     Args:
-        processor: a processor with an image processor (or a feature extractor for sound) and a tokenizer.
-        image: column with the pictures: PIL images, arrays [C, H, W] or [H, W, C], or paths. Pictures that are
-            processed already stand in the columns the image processor would fill (`pixel_values`). For sound the
+        processor: a processor with an image processor (or a feature extractor for audio) and a tokenizer.
+        image: column with the images: PIL images, arrays [C, H, W] or [H, W, C], or paths. Images that are
+            processed already stand in the columns the image processor would fill (`pixel_values`). For audio the
             column ("audio" by default) holds waveforms [T], or mappings of `array` and `sampling_rate`.
         caption: column with the captions. Of a list of captions one is picked anew each time, from torch's global
             generator, as torchvision's transforms draw.
         ids: column that tells which rows belong together: whole numbers or texts, equal where the caption of one row
-            fits the picture of the other. They become `pair_ids`; texts are hashed to 63 bits.
+            fits the image of the other. They become `pair_ids`; texts are hashed to 63 bits.
         max_length: longer captions are cut to this many tokens (default: what the tokenizer says, if it does).
         padding: "longest" pads to the longest caption of a batch, "max_length" all batches alike. The default is
             "max_length" where the text tower reads the padding, that is, for SigLIP, whose towers pool the last
@@ -41,7 +41,7 @@ class PairCollator:
 
     Raises:
         TypeError: for a processor of one modality.
-        ValueError: for a row without a caption or a readable picture, naming the row; for a column no row has.
+        ValueError: for a row without a caption or a readable image, naming the row; for a column no row has.
 
     A Trainer drops the columns that a model does not take before it collates: set `remove_unused_columns=False`.
 
@@ -52,8 +52,8 @@ class PairCollator:
     >>> words.pre_tokenizer = pre_tokenizers.Whitespace()
     >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")
     >>> collator = PairCollator(CLIPProcessor(ViTImageProcessor(size={"height": 8, "width": 8}), tokenizer))
-    >>> picture = np.zeros((3, 16, 16), dtype="uint8")
-    >>> batch = collator([{"image": picture, "caption": "a cat"}, {"image": picture, "caption": "cat"}])
+    >>> image = np.zeros((3, 16, 16), dtype="uint8")
+    >>> batch = collator([{"image": image, "caption": "a cat"}, {"image": image, "caption": "cat"}])
     >>> batch["pixel_values"].shape, batch["input_ids"].tolist()
     (torch.Size([2, 3, 8, 8]), [[2, 3], [3, 0]])
     """
@@ -69,10 +69,10 @@ class PairCollator:
     ) -> None:
         self.processor, self.caption, self.ids = processor, caption, ids
         self.tokenizer = _part(processor, "tokenizer")
-        pictures = getattr(processor, "image_processor", None)
-        self.features: Any = pictures or _part(processor, "feature_extractor")
-        self.is_sound = pictures is None
-        self.image = image or ("audio" if self.is_sound else "image")
+        images = getattr(processor, "image_processor", None)
+        self.features: Any = images or _part(processor, "feature_extractor")
+        self.is_audio = images is None
+        self.image = image or ("audio" if self.is_audio else "image")
         self.max_length = max_length or _sane(self.tokenizer.model_max_length)
         self.padding: str = padding or _padding(processor)
         if self.tokenizer.pad_token_id is None:
@@ -104,26 +104,26 @@ class PairCollator:
         if self._processed in rows[0]:
             names = [name for name in self.features.model_input_names if name in rows[0]]
             return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in names}
-        if self.is_sound:
-            return self._sounds(rows)
-        pictures = [as_picture(row.get(self.image), self._name(row, index)) for index, row in enumerate(rows)]
-        return dict(self.features(pictures, return_tensors="pt"))
+        if self.is_audio:
+            return self._audios(rows)
+        images = [as_image(row.get(self.image), self._name(row, index)) for index, row in enumerate(rows)]
+        return dict(self.features(images, return_tensors="pt"))
 
-    def _sounds(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    def _audios(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         wanted = self.features.sampling_rate
         waves = []
         for index, row in enumerate(rows):
-            sound, rate, name = row.get(self.image), wanted, self._name(row, index)
-            if isinstance(sound, Mapping):
-                rate, sound = sound.get("sampling_rate", wanted), sound.get("array")
-            if sound is None or np.ndim(sound) != 1 or not np.size(sound):
+            audio, rate, name = row.get(self.image), wanted, self._name(row, index)
+            if isinstance(audio, Mapping):
+                rate, audio = audio.get("sampling_rate", wanted), audio.get("array")
+            if audio is None or np.ndim(audio) != 1 or not np.size(audio):
                 raise ValueError(f"{name}: column {self.image!r} holds no waveform [T]: leave the row out or mend it")
             if rate != wanted:
                 raise ValueError(
                     f"{name}: a sampling rate of {rate}, and the model takes {wanted}: "
                     f"rows.cast_column({self.image!r}, datasets.Audio({wanted}))"
                 )
-            waves.append(np.asarray(sound))
+            waves.append(np.asarray(audio))
         return dict(self.features(waves, sampling_rate=wanted, return_tensors="pt"))
 
     def _caption(self, row: Mapping[str, Any], name: str) -> str:
@@ -173,8 +173,8 @@ def tower_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in batch.items() if key not in (PAIR_IDS, RETURN_LOSS)}
 
 
-def as_picture(value: Any, name: str) -> Any:
-    """Return a picture that an image processor takes: RGB if a PIL image, a path or undecoded bytes; arrays as is.
+def as_image(value: Any, name: str) -> Any:
+    """Return an image that an image processor takes: RGB if a PIL image, a path or undecoded bytes; arrays as is.
 
     Args:
         name: how an error calls the row.
@@ -183,7 +183,7 @@ def as_picture(value: Any, name: str) -> Any:
         ValueError: if there is none or it cannot be read.
 
     >>> from PIL import Image
-    >>> as_picture(Image.new("L", (2, 2)), "row 0").mode
+    >>> as_image(Image.new("L", (2, 2)), "row 0").mode
     'RGB'
     """
     from PIL import Image
@@ -198,7 +198,7 @@ def as_picture(value: Any, name: str) -> Any:
         if isinstance(value, Image.Image):
             return value.convert("RGB")  # reads the whole file
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a SyntaxError
-        raise ValueError(f"{name}: the picture cannot be read ({error}): mend the file or leave the row out") from error
+        raise ValueError(f"{name}: the image cannot be read ({error}): mend the file or leave the row out") from error
     found = "None" if value is None else type(value).__name__
     raise ValueError(f"{name}: expected a PIL image, an array or a path, found {found}: leave the row out or mend it")
 
@@ -233,7 +233,7 @@ def _part(processor: Any, name: str) -> Any:
     part = getattr(processor, name, None)
     if part is None:
         raise TypeError(
-            f"{type(processor).__name__} has no {name}: pass a processor of pictures (or sound) and text, as "
+            f"{type(processor).__name__} has no {name}: pass a processor of images (or audio) and text, as "
             "AutoProcessor.from_pretrained gives for CLIP"
         )
     return part

@@ -81,8 +81,8 @@ class MixupConfig:
         None, "CutMix: cut along time, along space (or frequency), or both; by default as befits the input."
     )
     time_axis: int | None = knob(None, "CutMix: the axis of the input that is time, e.g. 1 in [B, T, F].")
-    correct_lam: bool = knob(True, "Pictures cut and pasted: set lam to the true share of the row's own pixels.")
-    grid: int = knob(4, "gridmix: cells along each side of the picture.")
+    correct_lam: bool = knob(True, "Images cut and pasted: set lam to the true share of the row's own pixels.")
+    grid: int = knob(4, "gridmix: cells along each side of the image.")
     saliency: Literal["spectral", "gradient"] = knob(
         "spectral", "saliencymix: what stands out by its spectrum, or what moves the loss (one more pass)."
     )
@@ -98,7 +98,7 @@ class MixupConfig:
     switch_probs: list[float] | None = knob(None, "switch: their probabilities (default: equal).")
     switch_alphas: list[float] | None = knob(None, "switch: their alphas (default: `alpha` for each).")
     bandwidth: float = knob(1.0, "cmixup: standard deviation of the Gaussian over distances of labels, in their units.")
-    sampling_rate: int = knob(16000, "between_class: samples a second of the sounds.")
+    sampling_rate: int = knob(16000, "between_class: samples a second of the audio clips.")
     mix_weight: float | None = knob(
         None, "sftmix, geodesic: weight of the mixed loss beside the plain one (default: 0.2; geodesic: no plain one)."
     )
@@ -125,7 +125,7 @@ class MixupConfig:
         None, "Pairs: which side geodesic (default both) or one_sided (default image) mixes."
     )
     image_mix: Literal["blend", "cut", "latent"] = knob(
-        "blend", "Pairs: mix pictures by blending pixels, by cut and paste, or as embeddings."
+        "blend", "Pairs: mix images by blending pixels, by cut and paste, or as embeddings."
     )
     text_mix: Literal["late", "two_eot", "aligned"] = knob(
         "late", "Pairs: mix captions as embeddings (late), or their tokens with two pooled ends or aligned."

@@ -17,7 +17,7 @@ from hf_mixup.engine.self_check import check_pairs_once, look_at_towers
 from hf_mixup.engine.similarity_head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.methods import METHODS
 from hf_mixup.methods._pairs import PairMethod
-from hf_mixup.methods.base import Given, Params
+from hf_mixup.methods.base import Draw, Given
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
 from hf_mixup.models.captions import most_tokens
@@ -43,10 +43,10 @@ class PairBatch(MixedBatch):
         inputs: dict[str, Any],
         keys: Tensor,
         ids: Tensor | None,
-        params: Params,
+        draw: Draw,
         inplace: bool,
     ) -> None:
-        super().__init__(mixup, model, inputs, keys, params, inplace)
+        super().__init__(mixup, model, inputs, keys, draw, inplace)
         self.ids = ids
         self._objective: PairObjective | None = None
         self._cached: CachedPass | None = None
@@ -75,9 +75,9 @@ class PairBatch(MixedBatch):
             raise ValueError("class_weights: a contrastive loss has no classes to weigh: leave them out")
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
-        params = mixup.draw(model, inputs, keys, given)
+        draw = mixup.draw(model, inputs, keys, given)
         mixup.hold_temperature(model)
-        return cls(mixup, model, inputs, keys, ids, params, given.inplace)
+        return cls(mixup, model, inputs, keys, ids, draw, given.inplace)
 
     @property
     def objective(self) -> PairObjective:
@@ -86,12 +86,12 @@ class PairBatch(MixedBatch):
             check_equal_rows(len(self.labels), self.labels.device)
             method = self._method
             mixed = method if isinstance(method, PairMethod) and self.rate else None
-            self._objective = PairObjective(self._mixup.config, mixed, self.params, self.labels, self.ids)
+            self._objective = PairObjective(self._mixup.config, mixed, self.draw, self.labels, self.ids)
         return self._objective
 
     @property
     def targets(self) -> Tensor:
-        """Q, float32 [B, N]: how much each picture belongs to each caption of all processes; rows sum to 1."""
+        """Q, float32 [B, N]: how much each image belongs to each caption of all processes; rows sum to 1."""
         return self.objective.targets(self.objective.rows)
 
     def forward(self, model: nn.Module) -> Any:
@@ -99,7 +99,7 @@ class PairBatch(MixedBatch):
         if self._chunk is None:
             return super().forward(model)
         head = checked_head(self._model)
-        self._cached = CachedPass(self._model, model, self.inputs, self.params, self._chunk, head)
+        self._cached = CachedPass(self._model, model, self.inputs, self.draw, self._chunk, head)
         return self._cached.outputs
 
     @property
@@ -132,14 +132,14 @@ class PairBatch(MixedBatch):
         return self._mixup.watch.follow(self._cached.deferred(rows, lambda some: self._part(outputs, some, head)))
 
     def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
-        """Return the mean loss of some of the rows scored here, and note what was found for their pictures."""
+        """Return the mean loss of some of the rows scored here, and note what was found for their images."""
         sigmoid = uses_sigmoid(self._model, self._mixup.config)
         loss, found = self.objective.score(outputs, head, rows, sigmoid)
         self._found += found.sum() / len(self.objective.rows)
         return loss
 
     def accuracy(self) -> Tensor | None:
-        """Return the share of the targets' mass on the caption found for each picture, 0-d; None before the loss."""
+        """Return the share of the targets' mass on the caption found for each image, 0-d; None before the loss."""
         return self._found if isinstance(self._found, Tensor) else None
 
     def _head(self, outputs: Any) -> Head | None:
@@ -159,7 +159,7 @@ class PairBatch(MixedBatch):
         if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = look_at_towers(self._model, self.inputs)
             checked_head(self._model, outputs)
-        if self.rate and isinstance(method, PairMethod) and any(method.sides(self.params)):
+        if self.rate and isinstance(method, PairMethod) and any(method.sides(self.draw)):
             check_pairs_once(self._model, method, self.inputs)
 
 

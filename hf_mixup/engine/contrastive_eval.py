@@ -49,7 +49,7 @@ def evaluate_pairs(model: nn.Module, inner: nn.Module, batch: Mapping[str, Any])
     loss = outputs.get("loss")
     if loss is None:
         loss = soft_info_nce(by_image, torch.eye(len(by_image), device=by_image.device), by_text)
-    if texts.dim() != 2:  # embeddings of a text that depend on the picture cannot be compared over a split
+    if texts.dim() != 2:  # embeddings of a text that depend on the image cannot be compared over a split
         return loss, None, None
     head, ids = Head(inner), batch.get(PAIR_IDS)
     scale = head.scales()[0].reshape(()).to(images.dtype)

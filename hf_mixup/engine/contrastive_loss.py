@@ -21,7 +21,7 @@ from hf_mixup.functional.contrastive import (
     soft_sigmoid_loss,
 )
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Draw
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
 from hf_mixup.models.dual_encoder import embeds_of, pair_logits_of
@@ -44,28 +44,28 @@ class PairObjective:
     """
 
     def __init__(
-        self, config: MixupConfig, method: PairMethod | None, params: Params, keys: Tensor, ids: Tensor | None
+        self, config: MixupConfig, method: PairMethod | None, draw: Draw, keys: Tensor, ids: Tensor | None
     ) -> None:
         self.config, self._method = config, method
-        image, text = (None, None) if method is None else method.sides(params)
+        image, text = (None, None) if method is None else method.sides(draw)
         self._keys = gather_rows(keys)
         self._ids = None if ids is None else gather_rows(ids)
-        self._image, self._text = _gathered(image, params), _gathered(text, params)
-        self._lam = gather_rows(params.lam)
+        self._image, self._text = _gathered(image, draw), _gathered(text, draw)
+        self._lam = gather_rows(draw.lam)
         # How pairs are mixed that are scored beside the plain ones: their embeddings, and their targets.
         self._beside: list[tuple[Mix, Mix]] = []
         if isinstance(method, Geodesic) and method.beside:
-            self._beside = self._mixed_beside(method, params)
+            self._beside = self._mixed_beside(method, draw)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
         self.rows = every[start : start + len(keys)] if config.local_loss else every
 
-    def _mixed_beside(self, method: Geodesic, params: Params) -> list[tuple[Mix, Mix]]:
+    def _mixed_beside(self, method: Geodesic, draw: Draw) -> list[tuple[Mix, Mix]]:
         """Return the mixes of embeddings and targets, of all rows; nothing more is exchanged for them.
 
         Rows of a process that drew another method may be mixed already: they stay as they are.
         """
-        whole = replace(params, partner=self._image[0], lam=self._lam)
+        whole = replace(draw, partner=self._image[0], lam=self._lam)
         arcs, targets = [], []
         for (partner, before), arc, mix in zip((self._image, self._text), method.arcs(whole), method.mixes(whole)):
             arcs.append((partner, torch.where(before < 1, 1.0, before if arc is None else arc[1])))
@@ -73,13 +73,13 @@ class PairObjective:
         return [(arcs[0], arcs[1]), (targets[0], targets[1])]
 
     def targets(self, rows: Tensor) -> Tensor:
-        """Return Q for pictures by their numbers [n] against all captions, [n, N]; rows sum to 1."""
+        """Return Q for images by their numbers [n] against all captions, [n, N]; rows sum to 1."""
         return _shares(self._overlap(rows, self._image, self._text))
 
     def score(
         self, outputs: Mapping[str, Any], head: Head | None, rows: Tensor, sigmoid: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return the mean loss of the rows [n], 0-d, and the targets' mass on the caption found for each picture, [n].
+        """Return the mean loss of the rows [n], 0-d, and the targets' mass on the caption found for each image, [n].
 
         Args:
             head: computes similarities from the embeddings of all processes; None takes the model's own, of one.
@@ -148,7 +148,7 @@ def _shares(overlap: Tensor) -> Tensor:
     return overlap / overlap.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
-def _gathered(mix: Mix | None, params: Params) -> Mix:
+def _gathered(mix: Mix | None, draw: Draw) -> Mix:
     """Return the mix of all processes' rows; a process's partners are its own rows. None is one with lam = 1."""
-    partner, lam = mix or (params.partner, torch.ones_like(params.lam))
+    partner, lam = mix or (draw.partner, torch.ones_like(draw.lam))
     return gather_rows(partner + first_row(len(partner))), gather_rows(lam)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.labelled import MixedBatch
-from hf_mixup.methods.base import Given, Params
+from hf_mixup.methods.base import Draw, Given
 from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.labels import LABELS
@@ -26,9 +26,9 @@ Boxes = list[dict[str, Tensor]]
 
 
 class BoxBatch(MixedBatch):
-    """A mixed batch of pictures with boxes, for DETR and its kin; used as `MixedBatch` is.
+    """A mixed batch of images with boxes, for DETR and its kin; used as `MixedBatch` is.
 
-    A mixed picture has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
+    A mixed image has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
     those of all four, weighing 1. The model is given them (some need boxes in training to draw queries from) and
     computes its own loss, with weights.
 
@@ -41,12 +41,12 @@ class BoxBatch(MixedBatch):
     """
 
     def __init__(
-        self, mixup: Mixup, model: nn.Module, inputs: dict[str, Any], labels: Boxes, params: Params, inplace: bool
+        self, mixup: Mixup, model: nn.Module, inputs: dict[str, Any], labels: Boxes, draw: Draw, inplace: bool
     ) -> None:
-        method, size = mixup.method.chosen(params), inputs["pixel_values"].shape[-2:]
-        mixes = bool((params.lam < 1).any())
-        boxes: Any = method.mixed_boxes(labels, params, *size) if mixes else labels  # while these are on the CPU
-        super().__init__(mixup, model, inputs, inputs["pixel_values"], params, inplace)
+        method, size = mixup.method.chosen(draw), inputs["pixel_values"].shape[-2:]
+        mixes = bool((draw.lam < 1).any())
+        boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
+        super().__init__(mixup, model, inputs, inputs["pixel_values"], draw, inplace)
         self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
 
     @classmethod
@@ -63,8 +63,8 @@ class BoxBatch(MixedBatch):
         if mixup.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
-        params = mixup.draw(model, inputs, torch.zeros(len(labels)), given, boxes=True)
-        return cls(mixup, model, inputs, labels, params, given.inplace)
+        draw = mixup.draw(model, inputs, torch.zeros(len(labels)), given, boxes=True)
+        return cls(mixup, model, inputs, labels, draw, given.inplace)
 
     @property
     def targets(self) -> Any:

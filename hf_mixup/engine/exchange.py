@@ -25,7 +25,7 @@ from hf_mixup.models.probe import count_rows, pick, telling_rows, undisturbed, v
 from hf_mixup.models.segmentation import at_pixels
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Method, Params, Request, Term
+    from hf_mixup.methods.base import Draw, Method, Request, Term
 
 WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
 DECIDE = ("keys", "swap_keys", "modules", "mask", "interpolated_by")  # settings that say what a method mixes
@@ -270,42 +270,42 @@ class Trial:
         """Return what is wrong with the first sample where it is the second one in full, None if it is right."""
         inside = method.enters_model and bool(method.depths(self.model, self.request.batch))
         with undisturbed(self.model):
-            params, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
+            draw, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
             if inputs is None:
                 return "it leaves all inputs as they are and mixes the labels"
             outputs = self.model(**inputs)
             sites_of(self.model).forget()
             error = self._error(outputs)
             if error < TOLERANCE:
-                return self._wrong_loss(method, params, outputs)
+                return self._wrong_loss(method, draw, outputs)
         by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
         return by + (kept or ", for part of the model goes past the place where samples are mixed")
 
-    def _entered(self, method: Method, depth: int | None) -> tuple[Params, dict[str, Any], list[str]]:
+    def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
         """Return the parameters, and the inputs of a model that is armed to exchange."""
-        from hf_mixup.methods.base import Params
+        from hf_mixup.methods.base import Draw
 
-        params = Params("exchange", torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), layer=depth).to(self.device)
-        return params, method.apply(self.model, self.rows, params, False), []
+        draw = Draw("exchange", torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), layer=depth).to(self.device)
+        return draw, method.apply(self.model, self.rows, draw, False), []
 
-    def _given(self, method: Method) -> tuple[Params, dict[str, Any] | None, list[str]]:
+    def _given(self, method: Method) -> tuple[Draw, dict[str, Any] | None, list[str]]:
         """Return the parameters, the inputs with all that a method changes exchanged whole, and those that it leaves.
 
         A method may not reach lam = 0 (a span of tokens, a mosaic). What it changes at all has to be the whole content.
         """
-        params = self._drawn(method)
-        mixed = method.apply(self.model, self.rows, params, False)
+        draw = self._drawn(method)
+        mixed = method.apply(self.model, self.rows, draw, False)
         sites_of(self.model).forget()
-        places = method.changed_places(params)
+        places = method.changed_places(draw)
         first = 0 if places is None else int(places[0])
         changed = [key for key, value in self.rows.items() if _differs(value, mixed.get(key), first)]
         stayed = [key for key in self.content if key not in changed and key not in self.alike]
         if not changed:
-            return params, None, stayed
-        return params, {**self.rows, **{key: self.rows[key][[1, 1]] for key in changed}}, stayed
+            return draw, None, stayed
+        return draw, {**self.rows, **{key: self.rows[key][[1, 1]] for key in changed}}, stayed
 
-    def _drawn(self, method: Method) -> Params:
+    def _drawn(self, method: Method) -> Draw:
         labels = self.request.labels[:2] if self.labels is None else self.labels
         asked = replace(
             self.request,
@@ -351,16 +351,16 @@ class Trial:
         )
         return missed(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
 
-    def _wrong_loss(self, method: Method, params: Params, outputs: Any) -> str | None:
+    def _wrong_loss(self, method: Method, draw: Draw, outputs: Any) -> str | None:
         """Return what is wrong with the loss of labels that are the second sample's in full, None if nothing is."""
         labels, kind = self.labels, self.request.kind
-        exchanged = torch.equal(params.lam.cpu(), torch.tensor([0.0, 1.0])) and not params.open
+        exchanged = torch.equal(draw.lam.cpu(), torch.tensor([0.0, 1.0])) and not draw.open
         if labels is None or method.own_loss or not exchanged or not _scores(self.plain) or not labels.numel():
             return None
         logits, plain = (self._placed(logits_of(each)) for each in (outputs, self.plain))
         if logits.shape[:-1] != labels.shape and kind == "single_label_classification":
             return None  # the loss itself will say that these do not fit
-        found = sum(term.share * _sum(term, kind) for term in method.terms(logits, labels, params))
+        found = sum(term.share * _sum(term, kind) for term in method.terms(logits, labels, draw))
         each = [
             mixed_loss_sum(plain[row], labels[row], labels[row], plain.new_ones(2, dtype=torch.float32), kind)
             for row in ([0, 0], [1, 1])

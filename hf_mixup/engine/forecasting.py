@@ -34,8 +34,8 @@ class ForecastBatch(MixedBatch):
         """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.make`."""
         refuse_forecast(mixup, model)
         inputs, future = dict(batch), batch[FUTURE]
-        params = mixup.draw(model, inputs, future.flatten(1), given)
-        return cls(mixup, model, inputs, future, params, given.inplace)
+        draw = mixup.draw(model, inputs, future.flatten(1), given)
+        return cls(mixup, model, inputs, future, draw, given.inplace)
 
     @property
     def targets(self) -> Tensor:

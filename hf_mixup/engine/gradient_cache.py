@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hf_mixup.engine.similarity_head import Head
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Draw
 from hf_mixup.models.caption_tokens import RowSite
 from hf_mixup.models.dual_encoder import towers_of
 from hf_mixup.models.hooks import Mixing, Site, sites_of
@@ -40,23 +40,23 @@ class CachedPass:
     """
 
     def __init__(
-        self, inner: nn.Module, model: nn.Module, inputs: dict[str, Any], params: Params, size: int, head: Head
+        self, inner: nn.Module, model: nn.Module, inputs: dict[str, Any], draw: Draw, size: int, head: Head
     ) -> None:
         refuse_deepspeed(model)
         _refuse_batch_norm(inner)
-        self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, params, head
-        rows, self._size = len(params.partner), size
+        self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, draw, head
+        rows, self._size = len(draw.partner), size
         self._chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         towers, sites = towers_of(inner), sites_of(inner)
         self._captures: tuple[Site, Site] = (sites.after(towers.image), sites.after(towers.text))
         self._row_sites = [each for each in sites.armed if isinstance(each, RowSite)]
         late: list[Mixing | None] = [capture.mixing if capture.on else None for capture in self._captures]
-        self._autocast = _autocast_now(params.partner.device.type)
+        self._autocast = _autocast_now(draw.partner.device.type)
         self._random: list[_RandomState] = []
         with torch.no_grad():
             parts = []
             for chunk in self._chunks:
-                self._random.append(_RandomState(params.partner))
+                self._random.append(_RandomState(draw.partner))
                 parts.append(self._encode(chunk))
         self._leaves = [torch.cat(side).requires_grad_() for side in zip(*parts)]
         self._embeds = [self._mixed(leaf, mixing) for leaf, mixing in zip(self._leaves, late)]

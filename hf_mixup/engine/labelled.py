@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods import Method, Params
+from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Given, Term
 from hf_mixup.models.hooks import sites_of
@@ -42,7 +42,7 @@ class MixedBatch:
         mean_lam: mean of lam over the rows; 0-d on the device where only that knows.
         rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
             alone, or a row is the only one.
-        params: everything that was drawn.
+        draw: everything that was drawn.
         labels: the batch's own labels, untouched.
 
     >>> from hf_mixup import Mixup
@@ -60,21 +60,21 @@ class MixedBatch:
         model: nn.Module,
         inputs: dict[str, Any],
         labels: Tensor,
-        params: Params,
+        draw: Draw,
         inplace: bool,
     ) -> None:
         self.inputs, self.labels = inputs, labels
         self._clean = inputs
         self.mean_lam: float | Tensor
-        if params.lam.device.type == "cpu":  # as a rule: nobody has to wait for it
-            drawn = params.lam.tolist()
-            changed = mixup.method.chosen(params).rows_changed(params)
+        if draw.lam.device.type == "cpu":  # as a rule: nobody has to wait for it
+            drawn = draw.lam.tolist()
+            changed = mixup.method.chosen(draw).rows_changed(draw)
             self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
         else:  # what a method found on the device is looked at when it is logged
-            changed = len(params.lam) if params.rows is None else len(params.rows)
-            self.mean_lam, self.rate = params.lam.mean(), changed / len(params.lam)
-        self.params = params.to(labels.device)
-        self.lam, self.partner = self.params.lam, self.params.partner
+            changed = len(draw.lam) if draw.rows is None else len(draw.rows)
+            self.mean_lam, self.rate = draw.lam.mean(), changed / len(draw.lam)
+        self.draw = draw.to(labels.device)
+        self.lam, self.partner = self.draw.lam, self.draw.partner
         self._mixup, self._model, self._inplace = mixup, model, inplace
         self._partners = [self.partner]  # by which sites that were armed for this batch are known
         self._logits: Tensor | None = None
@@ -98,7 +98,7 @@ class MixedBatch:
         sites_of(self._model).forget()
         if self.rate:
             try:
-                self.inputs = self._method.apply(self._model, self.inputs, self.params, self._inplace)
+                self.inputs = self._method.apply(self._model, self.inputs, self.draw, self._inplace)
             except BaseException:  # Ctrl-C, too: what was armed so far must not mix another batch
                 sites_of(self._model).forget()
                 raise
@@ -107,12 +107,12 @@ class MixedBatch:
 
     @property
     def _method(self) -> Method:
-        return self._mixup.method.chosen(self.params)
+        return self._mixup.method.chosen(self.draw)
 
     @property
     def changed_places(self) -> Tensor | None:
-        """Where `inputs` hold the rows `params.rows`, of a method that runs them behind the clean ones; else None."""
-        return self._method.changed_places(self.params) if self.rate else None
+        """Where `inputs` hold the rows `draw.rows`, of a method that runs them behind the clean ones; else None."""
+        return self._method.changed_places(self.draw) if self.rate else None
 
     def forward(self, model: nn.Module) -> Any:
         """Run the model (wrapped or not) on the mixed inputs."""
@@ -127,7 +127,7 @@ class MixedBatch:
         for site in sites_of(self._model).armed:
             if site.missed and any(site.partner is each for each in self._partners):
                 raise RuntimeError(
-                    f"{type(self._model).__name__} did not pass the place where method {self.params.method!r} mixes. "
+                    f"{type(self._model).__name__} did not pass the place where method {self.draw.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "
                     "`Mixup.prepare(model)`, or mix a first batch, before it is run unmixed"
                 )
@@ -163,11 +163,11 @@ class LabelBatch(MixedBatch):
         model: nn.Module,
         inputs: dict[str, Any],
         labels: Labels,
-        params: Params,
+        draw: Draw,
         inplace: bool,
     ) -> None:
-        self.permuted = _permutes(params)  # while the parameters are on the CPU
-        super().__init__(mixup, model, inputs, labels.values, params, inplace)
+        self.permuted = _permutes(draw)  # while the parameters are on the CPU
+        super().__init__(mixup, model, inputs, labels.values, draw, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
         self.masses: Tensor | None = None
@@ -199,8 +199,8 @@ class LabelBatch(MixedBatch):
         inputs = model_inputs(model, batch, labels)
         if labels.pixels:
             refuse_for_maps(mixup.method, model)
-        params = mixup.draw(model, inputs, labels.values, given, labels.kind)
-        return cls(mixup, model, inputs, labels, params, given.inplace)
+        draw = mixup.draw(model, inputs, labels.values, given, labels.kind)
+        return cls(mixup, model, inputs, labels, draw, given.inplace)
 
     @property
     def classes(self) -> int:
@@ -215,18 +215,18 @@ class LabelBatch(MixedBatch):
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
         smoothing = self._mixup.config.label_smoothing
-        further = self._method.further_labels(self.labels, self.params)
+        further = self._method.further_labels(self.labels, self.draw)
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
 
     @property
     def others(self) -> Tensor:
         """The labels that each row's own are mixed with."""
-        return self._method.other_labels(self.labels, self.params)
+        return self._method.other_labels(self.labels, self.draw)
 
     @property
     def label_lam(self) -> Tensor:
         """The weight of each own label, [B] or one for each of a row's labels."""
-        return self._method.label_lam(self.labels, self.params)
+        return self._method.label_lam(self.labels, self.draw)
 
     def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of the mixed batch, a 0-d tensor.
@@ -246,13 +246,13 @@ class LabelBatch(MixedBatch):
         self._logits = parts[0][0]
         if weights is not None:
             weights = weights.to(self._logits.device)
-        if self.params.open:
-            self.params = self._method.settle(self._logits, self.labels, self.params)
-            self.partner, self.lam = self.params.partner, self.params.lam
+        if self.draw.open:
+            self.draw = self._method.settle(self._logits, self.labels, self.draw)
+            self.partner, self.lam = self.draw.partner, self.draw.lam
         total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
         balance = self._balance()
         for number, (logits, share) in enumerate(parts):
-            terms = self._method.terms(logits, self.labels, self.params)
+            terms = self._method.terms(logits, self.labels, self.draw)
             if number == 0:
                 self._scored = terms[0]
             if number == 0 and taught:
@@ -285,7 +285,7 @@ class LabelBatch(MixedBatch):
 
     def own_masses(self) -> Tensor:
         """Return what the rows' own labels, those of the partners and any further ones weigh, floats [2 + K]."""
-        further = [labels for labels, _ in self._method.further_labels(self.labels, self.params)]
+        further = [labels for labels, _ in self._method.further_labels(self.labels, self.draw)]
         return torch.stack([self._weigh(each).float() for each in (self.labels, self.others, *further)])
 
     def _weigh(self, labels: Tensor) -> Tensor:
@@ -320,7 +320,7 @@ class LabelBatch(MixedBatch):
                 "needs the same classes and places"
             )
         total = scores.new_zeros((), dtype=torch.float32)
-        for term, taught in zip(terms, method.terms(scores, self.labels, self.params)):
+        for term, taught in zip(terms, method.terms(scores, self.labels, self.draw)):
             weighed = weighed_labels(term.labels, term.others, term.lam, term.further, balance)
             own, *rest = (label_mass(label, weight, self.kind, class_weights) for label, weight in weighed)
             mass = own + sum(rest)
@@ -349,9 +349,9 @@ class LabelBatch(MixedBatch):
         return found / mass.clamp(min=1e-12)
 
 
-def _permutes(params: Params) -> bool:
+def _permutes(draw: Draw) -> bool:
     """Whether each row is partner once, so that the partners' labels are those of the batch."""
-    partners = [params.partner, *(() if params.further is None else params.further.unbind(1))]
+    partners = [draw.partner, *(() if draw.further is None else draw.further.unbind(1))]
     return all(len(set(each.tolist())) == len(each) for each in partners)
 
 

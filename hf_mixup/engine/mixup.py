@@ -1,4 +1,4 @@
-"""The straight line: draw -> apply -> forward -> loss. All doors walk it."""
+"""The straight line: draw -> apply -> forward -> loss. All entry points walk it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
 from hf_mixup.engine.similarity_head import hold_temperature
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
-from hf_mixup.methods import METHODS, Method, Params
+from hf_mixup.methods import METHODS, Draw, Method
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
@@ -35,15 +35,15 @@ KINDS: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, Label
 
 
 class Mixup:
-    """Mix batches in a hand-written loop; the engine behind the other doors.
+    """Mix batches in a hand-written loop; the engine behind the other entry points.
 
     Args:
         config: a `MixupConfig`, a method's name, or a mapping of settings.
         total_steps: optimizer steps of the whole run; needed only for a schedule, with `set_step`.
         tokenizer: tokenizer (or the processor that has it), for methods that read captions.
         teacher: a model whose scores are distilled into the one that is trained, see `distill_weight`.
-        guide: a pretrained transformers model that methods which look at pictures (attentive, puzzlemix, saliencymix by
-            gradient) ask where to look, instead of the model in training. It takes the same pictures and stays as it
+        guide: a pretrained transformers model that methods which look at images (attentive, puzzlemix, saliencymix by
+            gradient) ask where to look, instead of the model in training. It takes the same images and stays as it
             is: never trained, never saved; it is moved to their device.
 
     Calling it gives a context that holds one mixed batch. It mixes whatever `model.training` says, so call it in
@@ -146,7 +146,7 @@ class Mixup:
         given: Given = Given(),  # noqa: B008 - frozen
         kind: ProblemType = "single_label_classification",
         boxes: bool = False,
-    ) -> Params:
+    ) -> Draw:
         """Draw how a batch is mixed, without mixing it: for a batch of another kind than these.
 
         Before the first draw the method is tried on the model, see `check_exchange_once`.
@@ -231,7 +231,7 @@ class Mixup:
             self.config.distill_weight = 0.5
 
     def look_through(self, guide: nn.Module) -> None:
-        """Ask another model than the one in training where to look in the pictures.
+        """Ask another model than the one in training where to look in the images.
 
         Raises:
             ValueError: if the method asks no model.

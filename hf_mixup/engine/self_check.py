@@ -20,10 +20,10 @@ from hf_mixup.models.segmentation import hear_auxiliary, scored_parts
 
 if TYPE_CHECKING:
     from hf_mixup.methods._pairs import PairMethod
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 TOLERANCE = 0.005  # of the difference between the two rows' outputs; a site that does nothing scores 1
-Apply = Callable[["Params"], dict[str, Any]]
+Apply = Callable[["Draw"], dict[str, Any]]
 """Parameters of two rows -> the model inputs of the mixed rows, the model armed."""
 
 
@@ -36,10 +36,10 @@ def exchange_error(
         plain: the outputs of the rows as they are.
         apply: mixes the rows. Where they differ in length, only the partner's own tokens are compared.
     """
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
-    params = Params("exchange", torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
-    found, expected = logits_of(model(**apply(params))).double(), plain.double()[[1, 0]]
+    draw = Draw("exchange", torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
+    found, expected = logits_of(model(**apply(draw))).double(), plain.double()[[1, 0]]
     sites_of(model).forget()
     if found.shape != expected.shape:
         return float("inf")
@@ -181,14 +181,14 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
 def _check_pair_end(
     model: nn.Module, method: PairMethod, rows: dict[str, Any], plain: Mapping[str, Any], lam: float
 ) -> None:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
     device = rows["input_ids"].device
     boxes = method.box_at_end(model, rows, everything=lam == 0)
-    params = Params(method.name, torch.tensor([1, 0]), torch.full((2,), lam), boxes=boxes).to(device)
+    draw = Draw(method.name, torch.tensor([1, 0]), torch.full((2,), lam), boxes=boxes).to(device)
     where = f"{type(model).__name__}, {method.name!r} with image_mix={method.image_mix!r}, text_mix={method.text_mix!r}"
     try:
-        mixed = model(**method.apply(model, rows, params, inplace=False))
+        mixed = model(**method.apply(model, rows, draw, inplace=False))
     except (TypeError, IndexError, RuntimeError) as error:
         raise RuntimeError(f"{where}: its towers do not take that: {error}. Use text_mix='late'") from error
     sites_of(model).forget()
@@ -205,15 +205,13 @@ def _check_pair_end(
 def _exchanged(
     mixed: Mapping[str, Any], plain: Mapping[str, Any], image: bool, text: bool
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield what was found and what is expected of two rows whose pictures, captions or both were exchanged."""
+    """Yield what was found and what is expected of two rows whose images, captions or both were exchanged."""
     if embeds_of(plain)[1].dim() == 2:
-        for name, found, own, swapped in zip(
-            ("pictures", "captions"), embeds_of(mixed), embeds_of(plain), (image, text)
-        ):
+        for name, found, own, swapped in zip(("images", "captions"), embeds_of(mixed), embeds_of(plain), (image, text)):
             found, own = (F.normalize(each.double(), dim=-1, eps=1e-100) for each in (found, own))
             yield name, found, own[[1, 0]] if swapped else own
         return
-    # A text whose embedding depends on the picture: only the similarities can be compared.
+    # A text whose embedding depends on the image: only the similarities can be compared.
     found, own = (pair_logits_of(each)[0].double() for each in (mixed, plain))
     own = own[[1, 0]] if image else own
     yield "pairs", found, own[:, [1, 0]] if text else own

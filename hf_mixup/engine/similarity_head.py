@@ -59,7 +59,7 @@ class Head:
         return [getattr(owner, name) for name, owner in self._owners.items()]
 
     def scales(self) -> tuple[Tensor, Tensor]:
-        """Return the factors of cosine similarity by picture and by text; they differ in CLAP only."""
+        """Return the factors of cosine similarity by image and by text; they differ in CLAP only."""
         if self._inverse is not None:
             return 1 / self._inverse, 1 / self._inverse
         return self._exp(self._by_image), self._exp(self._by_text)
@@ -70,7 +70,7 @@ class Head:
         return (parameter if self._limit is None else parameter.clamp(0.0, self._limit)).exp()
 
     def logits(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return similarities by picture [n, M] and by text [M, n] of normalised embeddings [n, D] and [M, D]."""
+        """Return similarities by image [n, M] and by text [M, n] of normalised embeddings [n, D] and [M, D]."""
         by_image, by_text = self.scales()
         bias = 0.0 if self.bias is None else self.bias
         cosines = images @ texts.mT

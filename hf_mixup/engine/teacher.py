@@ -24,7 +24,7 @@ class Teacher:
             inputs. It is put into evaluation mode, and goes to the student's device at its first batch.
 
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; that both models see
-    the same mixed picture: Beyer et al. 2021, "Knowledge distillation: A good teacher is patient and consistent",
+    the same mixed image: Beyer et al. 2021, "Knowledge distillation: A good teacher is patient and consistent",
     arXiv 2106.05237.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Targets and losses of mixed image-text pairs: which caption belongs to which picture, and how much."""
+"""Targets and losses of mixed image-text pairs: which caption belongs to which image, and how much."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def relevance_of(*keys: Tensor | None) -> Tensor:
     """Return which rows belong together: 1.0 where any of the keys agree, [N, N] float32.
 
     Args:
-        keys: integer tensors [N], e.g. of captions and of picture ids; None is passed over.
+        keys: integer tensors [N], e.g. of captions and of image ids; None is passed over.
 
     Raises:
         ValueError: there is no key at all.
@@ -115,7 +115,7 @@ def soft_info_nce(
     one direction twice; this one takes both.
 
     Args:
-        logits_per_image: [N, N], row a picture, column a caption: scaled similarities.
+        logits_per_image: [N, N], row an image, column a caption: scaled similarities.
         targets: [N, N], not negative; each direction divides by its own row sums. A row without mass adds nothing.
         logits_per_text: [N, N], the other direction; by default the transpose (CLAP scales the two apart).
         label_smoothing: share in [0, 1) of each row spread over all columns.

@@ -54,9 +54,9 @@ def cut_blocks(
     minmax: tuple[float, float] | None = None,
     style: str = "timm",
 ) -> Tensor:
-    """Draw boxes in any number of axes: a stretch of a sound, a block of a film. In two axes they are `cut_boxes`.
+    """Draw boxes in any number of axes: a stretch of audio, a block of a video. In two axes they are `cut_boxes`.
 
-    Source: Yun et al., "VideoMix", 2020, https://arxiv.org/abs/2012.03457, section 3, for films.
+    Source: Yun et al., "VideoMix", 2020, https://arxiv.org/abs/2012.03457, section 3, for videos.
 
     Args:
         size: length of each axis.

@@ -1,4 +1,4 @@
-"""How loud sounds are to the ear, and mixing them so that lam is heard."""
+"""How loud audio clips are to the ear, and mixing them so that lam is heard."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor
 QUIETEST = -80.0  # dB; silence counts as this
 
 
-def loudness(sounds: Tensor, sampling_rate: int) -> Tensor:
-    """Return the loudest moment of each sound in A-weighted decibels (of the sum of a window's power spectrum).
+def loudness(waveforms: Tensor, sampling_rate: int) -> Tensor:
+    """Return the loudest moment of each audio in A-weighted decibels (of the sum of a window's power spectrum).
 
     Windows (Hann) last about an eighth of a second, a power of two in samples, and overlap by half.
 
-    Source: IEC 61672 for the weighting; Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound
+    Source: IEC 61672 for the weighting; Tokozume et al. 2018, "Learning from Between-class Examples for Deep Audio
     Recognition", https://arxiv.org/abs/1711.10282, section 3.2 and appendix.
 
     Args:
-        sounds: waveforms [B, T], floating-point.
+        audio clips: waveforms [B, T], floating-point.
         sampling_rate: samples a second, above 0.
 
     Returns:
@@ -31,12 +31,12 @@ def loudness(sounds: Tensor, sampling_rate: int) -> Tensor:
     >>> [round(float(level), 1) for level in (levels[0] - levels[1], levels[2])]
     [20.0, -80.0]
     """
-    if sounds.dim() != 2:
-        raise ValueError(f"sounds must have shape [B, T], got {list(sounds.shape)}")
+    if waveforms.dim() != 2:
+        raise ValueError(f"audio clips must have shape [B, T], got {list(waveforms.shape)}")
     if sampling_rate <= 0:
         raise ValueError(f"sampling_rate must be above 0, got {sampling_rate}")
     size = 2 ** max(1, round(float(torch.tensor(sampling_rate / 8).log2())))
-    wide = sounds.float()
+    wide = waveforms.float()
     wide = torch.nn.functional.pad(wide, (0, max(0, size - wide.shape[1])))
     window = torch.hann_window(size, device=wide.device)
     power = torch.stft(wide, size, size // 2, window=window, center=False, return_complex=True).abs().square()
@@ -59,17 +59,17 @@ def a_weighting(frequencies: Tensor) -> Tensor:
 
 
 def heard_weights(levels: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factors of each sound and of its partner by which the own one is heard as lam of the mix.
+    """Return the factors of each audio and of its partner by which the own one is heard as lam of the mix.
 
     With p = 1 / (1 + 10^((G_i - G_j) / 20) (1 - lam) / lam) they are p and 1 - p, divided by sqrt(p^2 + (1 - p)^2), for
-    the energy of two unrelated sounds adds up.
+    the energy of two unrelated audio clips adds up.
 
     Source: Tokozume et al. 2018, https://arxiv.org/abs/1711.10282, equations 2 and 3.
 
     Args:
         levels: loudness in dB [B].
         partner: long [B].
-        lam: share of the own sound as it is heard, in [0, 1], [B].
+        lam: share of the own audio as it is heard, in [0, 1], [B].
 
     Returns:
         Two float32 tensors [B].

@@ -1,4 +1,4 @@
-"""Four pictures round a centre: the row's own in one corner, those of three others in the rest."""
+"""Four images round a centre: the row's own in one corner, those of three others in the rest."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def quadrant_shares(center: Tensor, height: int, width: int) -> Tensor:
 
 
 def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Put four pictures round a centre: the row's own top left, its partners' top right, bottom left and bottom right.
+    """Put four images round a centre: the row's own top left, its partners' top right, bottom left and bottom right.
 
-    A pixel of a quadrant stays at its place, unless `shift` moves the picture under its quadrant.
+    A pixel of a quadrant stays at its place, unless `shift` moves the image under its quadrant.
 
     Source: Takahashi, Matsubara and Uehara 2018, "Data Augmentation using Random Image Cropping and Patching for Deep
     CNNs", https://arxiv.org/abs/1811.09030 (RICAP); as mosaic of detectors: Bochkovskiy et al. 2020, "YOLOv4",
@@ -55,13 +55,13 @@ def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = N
         center: long (y, x) of the corner that all four touch, 0 <= y <= H and 0 <= x <= W: [2] for the whole batch or
             [B, 2]; (H, W) leaves the row as it is, (0, 0) gives the third partner.
         shift: how many pixels further (down, right) the content of each quadrant is read than it is put, long [4, 2]
-            or [B, 4, 2]; it must not lead out of the picture.
+            or [B, 4, 2]; it must not lead out of the image.
 
     Returns:
         New tensor like x, in the same memory format.
 
     Raises:
-        ValueError: an argument has the wrong shape; on the CPU also: a centre outside the picture, or a shift that
+        ValueError: an argument has the wrong shape; on the CPU also: a centre outside the image, or a shift that
             leads out of it.
         IndexError: a partner is negative or not less than B.
 
@@ -132,10 +132,10 @@ def _mosaic_by_slices(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor
 def _check_inside(boxes: Tensor, shift: Tensor, height: int, width: int) -> None:
     filled = ((boxes[..., 2:] > boxes[..., :2]).all(-1))[..., None]
     if not ((boxes >= 0) & (boxes <= torch.tensor([height, width, height, width]))).all():
-        raise ValueError(f"center lies outside the picture of {height} x {width} pixels")
+        raise ValueError(f"center lies outside the image of {height} x {width} pixels")
     start, end = boxes[..., :2] + shift, boxes[..., 2:] + shift
     if not (((start >= 0) & (end <= torch.tensor([height, width]))) | ~filled).all():
-        raise ValueError(f"shift leads out of the picture of {height} x {width} pixels")
+        raise ValueError(f"shift leads out of the image of {height} x {width} pixels")
 
 
 def _window(box: list[int], by: list[int] | tuple[int, int]) -> tuple[Any, ...]:

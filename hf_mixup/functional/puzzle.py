@@ -1,4 +1,4 @@
-"""Puzzle Mix: which blocks of two pictures to keep, and where to move what would be lost."""
+"""Puzzle Mix: which blocks of two images to keep, and where to move what would be lost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SMOOTH, FIT, PRIOR = 1.2, 0.5, 0.2
 """Weights of like labels in neighbours, of like pixels across an edge between blocks, and of lam: the authors' code."""
 
 DISTANCE = 0.8
-"""What a move over the whole picture costs, in units of all its saliency: the authors' code."""
+"""What a move over the whole image costs, in units of all its saliency: the authors' code."""
 
 CELL = 4
 """Pixels that are averaged before those on either side of an edge are compared."""
 
 SHARES = (0.0, 0.5, 1.0)
-"""What a block can keep of the own picture."""
+"""What a block can keep of the own image."""
 
 ROUNDS = 20
 """Of messages between blocks: on 16 x 16 blocks within 0.2 % of the least cost, as alpha-beta swaps are (measured)."""
@@ -38,7 +38,7 @@ def block_means(values: Tensor, blocks: int) -> Tensor:
 
 
 def edge_differences(x: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
-    """Return how unlike the pixels on either side of an edge are, for each choice of picture on either side.
+    """Return how unlike the pixels on either side of an edge are, for each choice of image on either side.
 
     Args:
         x: floats [B, C, H, W]; they are scaled by the range of the whole batch, as if it were [0, 1].
@@ -48,7 +48,7 @@ def edge_differences(x: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, T
     Returns:
         For edges between a block and the one below [B, 2, 2, n - 1, n], and the one to the right [B, 2, 2, n, n - 1]:
         mean absolute difference of cells of about 4 x 4 pixels, first index for the upper or left block and second
-        for the other: 0 for the partner's picture, 1 for the own.
+        for the other: 0 for the partner's image, 1 for the own.
     """
     height, width = x.shape[-2] // blocks, x.shape[-1] // blocks
     fine = max(1, min(height, width) // CELL)  # cells along the side of a block
@@ -56,14 +56,14 @@ def edge_differences(x: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, T
     least, most = torch.aminmax(wide)
     cells = F.adaptive_avg_pool2d(wide[..., : blocks * height, : blocks * width], blocks * fine)
     cells = (cells - least) / (most - least).clamp(min=torch.finfo(cells.dtype).tiny)
-    pictures = (cells[partner.to(x.device)], cells)
+    images = (cells[partner.to(x.device)], cells)
 
     def differences(one: Tensor, other: Tensor) -> Tensor:
         edge = (one[:, :, fine - 1 : -1 : fine] - other[:, :, fine::fine]).abs().mean(1)
         return edge.unflatten(-1, (blocks, fine)).mean(-1)
 
-    down = [[differences(one, other) for other in pictures] for one in pictures]
-    across = [[differences(one.mT, other.mT).mT for other in pictures] for one in pictures]
+    down = [[differences(one, other) for other in images] for one in images]
+    across = [[differences(one.mT, other.mT).mT for other in images] for one in images]
     return tuple(torch.stack([torch.stack(row, 1) for row in each], 1) for each in (down, across))  # type: ignore[return-value]
 
 
@@ -79,7 +79,7 @@ def mask_costs(
         saliency: of the blocks, not negative, [B, n, n].
         partner: long [B].
         down, across: as `edge_differences` returns them.
-        lam: share of the own picture to expect, [B].
+        lam: share of the own image to expect, [B].
 
     Returns:
         Cost of each of the three `SHARES` in each block [B, 3, n, n], and of a unit of squared difference between the
@@ -87,16 +87,16 @@ def mask_costs(
     """
     blocks = saliency.shape[-1]
     share = saliency / saliency.sum((-2, -1), keepdim=True).clamp(min=torch.finfo(saliency.dtype).tiny)
-    own, other = share[partner].clone(), share.clone()  # what is lost where the own picture is kept, or the partner's
+    own, other = share[partner].clone(), share.clone()  # what is lost where the own image is kept, or the partner's
     smooth = SMOOTH / blocks / 16
     down, across = smooth * FIT * down, smooth * FIT * across
     for fit, first, second in (
         (down, (..., slice(None, -1), slice(None)), (..., slice(1, None), slice(None))),
         (across, (..., slice(None, -1)), (..., slice(1, None))),
     ):
-        for side, picture in ((other, 0), (own, 1)):
-            side[first] += fit[:, picture].mean(1)
-            side[second] += fit[:, :, picture].mean(1)
+        for side, image in ((other, 0), (own, 1)):
+            side[first] += fit[:, image].mean(1)
+            side[second] += fit[:, :, image].mean(1)
     joints = [smooth + (fit[:, 1, 0] + fit[:, 0, 1] - fit[:, 1, 1] - fit[:, 0, 0]) / 2 for fit in (down, across)]
     kept, lam = torch.tensor(SHARES)[:, None, None], lam.double()[:, None]
     likely = torch.cat([(1 - lam) ** 2, 2 * lam * (1 - lam), lam**2], -1)  # two tosses of a coin that shows lam
@@ -105,7 +105,7 @@ def mask_costs(
 
 
 def least_cost(costs: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Return the mask of (nearly) the least cost: the share of the own picture in each block, [B, n, n].
+    """Return the mask of (nearly) the least cost: the share of the own image in each block, [B, n, n].
 
     Blocks tell their neighbours, all at once and `ROUNDS` times, what each share would cost them: min-sum belief
     propagation, damped by half, where the authors' code swaps labels by graph cuts. Exact on a single row of blocks,
@@ -152,7 +152,7 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
 
     Args:
         saliency: of the blocks, not negative, [B, n, n].
-        shown: bool [B, n, n], where something of this picture is seen.
+        shown: bool [B, n, n], where something of this image is seen.
 
     Returns:
         Long [B, n * n], a permutation for each row: at each place the block that goes there, both counted in reading
@@ -199,13 +199,13 @@ def spread_blocks(shares: Tensor, height: int, width: int) -> Tensor:
 
 
 def puzzle(x: Tensor, partner: Tensor, shares: Tensor, sources: Tensor) -> Tensor:
-    """Mix pictures by blocks that may have moved: shares * moved own + (1 - shares) * moved partner's.
+    """Mix images by blocks that may have moved: shares * moved own + (1 - shares) * moved partner's.
 
     Args:
         x: floats [B, C, H, W].
         partner: long [B] with values in [0, B).
-        shares: of the own picture in each block, in [0, 1], [B, n, n].
-        sources: at each place the block that is put there, of the own picture and of the partner's, long
+        shares: of the own image in each block, in [0, 1], [B, n, n].
+        sources: at each place the block that is put there, of the own image and of the partner's, long
             [B, 2, n * n]. Pixels beyond the last whole block stay at their places.
 
     Returns:

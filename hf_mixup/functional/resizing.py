@@ -1,4 +1,4 @@
-"""Paste a whole picture, made smaller, into a box of another."""
+"""Paste a whole image, made smaller, into a box of another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> 
 
 
 def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Tensor:
-    """Resize the partner's whole picture into the box and paste it over the row's own pixels: ResizeMix.
+    """Resize the partner's whole image into the box and paste it over the row's own pixels: ResizeMix.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels",
     https://arxiv.org/abs/2012.11101.
@@ -88,7 +88,7 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
 
 
 def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
-    """Write into `out`, which may be x: all pictures are made smaller before the first is written."""
+    """Write into `out`, which may be x: all images are made smaller before the first is written."""
     if bool(((partner < 0) | (partner >= len(x))).any()):
         raise IndexError(f"partner {partner.tolist()} is outside [0, {len(x)})")
     if boxes.ndim == 1:
@@ -97,13 +97,13 @@ def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Ten
         groups = [(slice(row, row + 1), box) for row, box in enumerate(boxes.tolist())]
     groups = [(rows, box) for rows, box in groups if box[2] > box[0] and box[3] > box[1]]
     sizes = [(bottom - top, right - left) for _, (top, left, bottom, right) in groups]
-    if len(set(sizes)) == 1:  # one call makes all pictures smaller
+    if len(set(sizes)) == 1:  # one call makes all images smaller
         whole = _shrink(x, *sizes[0])
         small = [whole.index_select(0, partner[rows]) for rows, _ in groups]
     else:
         small = [_shrink(x.index_select(0, partner[rows]), *size) for (rows, _), size in zip(groups, sizes)]
-    for (rows, (top, left, bottom, right)), picture in zip(groups, small, strict=True):
-        out[rows, ..., top:bottom, left:right] = picture
+    for (rows, (top, left, bottom, right)), image in zip(groups, small, strict=True):
+        out[rows, ..., top:bottom, left:right] = image
     return out
 
 
@@ -158,13 +158,13 @@ def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     in_rows, down = _resize_matrix(top, bottom, x.shape[-2], dtype)
     in_columns, across = _resize_matrix(left, right, x.shape[-1], dtype)
-    with torch.autocast(x.device.type, enabled=False):  # it would make the products less precise than the pictures
-        picture = x.index_select(0, partner).to(dtype)
-        picture = torch.einsum("bij,b...jw->b...iw", down, picture)
-        picture = torch.einsum("bij,b...hj->b...hi", across, picture)
+    with torch.autocast(x.device.type, enabled=False):  # it would make the products less precise than the images
+        image = x.index_select(0, partner).to(dtype)
+        image = torch.einsum("bij,b...jw->b...iw", down, image)
+        image = torch.einsum("bij,b...hj->b...hi", across, image)
     inside = in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
     inside = inside.reshape(len(boxes), *[1] * (x.ndim - 3), *x.shape[-2:])
-    mixed = torch.where(inside, picture.to(x.dtype), x)
+    mixed = torch.where(inside, image.to(x.dtype), x)
     # The products come out contiguous, and `where` may then follow them rather than x.
     return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
 

@@ -1,4 +1,4 @@
-"""Where a picture draws the eye, from its spectrum alone."""
+"""Where an image draws the eye, from its spectrum alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LONGEST = 64
-"""Pixels of the longer side that a picture is shrunk to: the scale at which the spectrum tells objects from texture."""
+"""Pixels of the longer side that an image is shrunk to: the scale at which the spectrum tells objects from texture."""
 
 
 def spectral_residual(x: Tensor) -> Tensor:
@@ -15,8 +15,8 @@ def spectral_residual(x: Tensor) -> Tensor:
 
     The mean over the channels, shrunk to at most 64 pixels a side, is transformed; the log amplitude less its mean over
     3 x 3 frequencies goes back with the phase it had. The square is smoothed by a Gaussian whose deviation is 2.5 of 64
-    pixels, zero beyond the edges, and stretched to the picture's size. Adding a constant to the picture, or multiplying
-    it, changes nothing (up to rounding), so that normalised pictures can be given as they are.
+    pixels, zero beyond the edges, and stretched to the image's size. Adding a constant to the image, or multiplying
+    it, changes nothing (up to rounding), so that normalised images can be given as they are.
 
     Source: Hou and Zhang 2007, "Saliency Detection: A Spectral Residual Approach", CVPR, section 2.
 
@@ -24,7 +24,7 @@ def spectral_residual(x: Tensor) -> Tensor:
         x: floats [B, C, H, W] of any range; computed in float32 (float64 if x is), without a graph.
 
     Returns:
-        Floats [B, H, W] on the same device, not negative; all 0 for a picture of one colour.
+        Floats [B, H, W] on the same device, not negative; all 0 for an image of one colour.
 
     Raises:
         ValueError: x is not floating point of four dimensions.
@@ -44,10 +44,10 @@ def spectral_residual(x: Tensor) -> Tensor:
         small = small - small.mean((-2, -1), keepdim=True)
         spectrum = torch.fft.fft2(small)
         amplitude = spectrum.abs()
-        # Frequencies that a picture all but lacks would stand out by their rounding alone: they count as this much.
+        # Frequencies that an image all but lacks would stand out by their rounding alone: they count as this much.
         floor = torch.maximum(1e-3 * amplitude.mean((-2, -1), keepdim=True), 4 * kind.eps * total).clamp(min=kind.tiny)
         log = amplitude.clamp(min=floor).log()
-        # The sum of the picture is no part of its contrast: it counts as the frequencies beside it do.
+        # The sum of the image is no part of its contrast: it counts as the frequencies beside it do.
         log[..., 0, 0] = (log[..., 1 % log.shape[-2], 0] + log[..., 0, 1 % log.shape[-1]]) / 2
         mean = F.avg_pool2d(F.pad(log, (1, 1, 1, 1), mode="circular"), 3, stride=1)
         spectrum = torch.where(amplitude > floor, spectrum / amplitude.clamp(min=floor) * (log - mean).exp(), 0)

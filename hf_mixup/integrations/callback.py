@@ -161,7 +161,7 @@ class MixupCallback(LogCallback):
     Args:
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
-        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
+        guide: a pretrained model that is asked where to look in the images, see `Mixup`.
 
     Arms the model when training begins and disarms it at the end, or at the first forward pass after an interruption.
     It knows the Trainer's step, so schedules work. The Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` to

@@ -24,13 +24,14 @@ class MixupCollator:
     """Collate rows as before and bring mixing to the model that trains on them.
 
     Args:
-        base: the collator to wrap, a tokenizer or feature extractor to pad with, or a processor of pictures (or sounds)
-            and captions, which collates as `PairCollator` does; by default the collator that transformers would pick.
+        base: the collator to wrap, a tokenizer or feature extractor to pad with, or a processor of images (or audio
+            clips) and captions, which collates as `PairCollator` does; by default the collator that transformers would
+            pick.
         mixup: a `MixupConfig`, a method's name, or a mapping of settings.
         model: the model of a *plain* Trainer: its training forward passes mix from now on. `MixupTrainer` needs no
             `model`; it adopts the collator.
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
-        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
+        guide: a pretrained model that is asked where to look in the images, see `Mixup`.
         settings: further `MixupConfig` settings, e.g. `alpha=0.2`.
 
     Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward

@@ -176,7 +176,7 @@ class Armed:
                 "the batch has a 'margin', which hooks on the model cannot mix: use class "
                 "MixupRewardTrainer(MixupTrainerMixin, RewardTrainer)"
             )
-        return (), {**batch, **self._entered(kind.draw(self.mixup, self.model, batch)).inputs}
+        return (), {**batch, **self._entered(kind.from_batch(self.mixup, self.model, batch)).inputs}
 
     def _entered(self, mixed: MixedBatch) -> MixedBatch:
         try:

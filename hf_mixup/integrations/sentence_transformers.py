@@ -22,7 +22,7 @@ from hf_mixup.integrations.callback import LogCallback
 from hf_mixup.integrations.model_hooks import torch_clock
 from hf_mixup.integrations.running import running_trainer
 from hf_mixup.methods._pairs import along_the_arc
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Draw
 from hf_mixup.models.hooks import blend_states
 
 WAYS = {"mixup": blend_states, "geodesic": along_the_arc}
@@ -87,17 +87,17 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         self._log.join(running_trainer())
         self.mixup.watch.draw(self.model)
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
-        params = self.mixup.draw(self.model, {}, rows)
-        rate = float((params.lam < 1).float().mean())
-        self.stats.count(float(params.lam.mean()), rate)
+        draw = self.mixup.draw(self.model, {}, rows)
+        rate = float((draw.lam < 1).float().mean())
+        self.stats.count(float(draw.lam.mean()), rate)
         if rate or self._across:
-            loss = self._mixed_loss(embeddings, params.to(embeddings[0].device))
+            loss = self._mixed_loss(embeddings, draw.to(embeddings[0].device))
         else:
             loss = super().compute_loss_from_embeddings(embeddings, labels)
         return self.mixup.watch.follow(loss)
 
-    def _mixed_loss(self, embeddings: list[Tensor], params: Params) -> Tensor:
-        mix, way = (params.partner, params.lam), WAYS[self.mixup.config.method]
+    def _mixed_loss(self, embeddings: list[Tensor], draw: Draw) -> Tensor:
+        mix, way = (draw.partner, draw.lam), WAYS[self.mixup.config.method]
         anchors, positives = (
             way(each, *mix) if self.side in ("both", side) else each
             for each, side in zip(embeddings, ("anchor", "positive"))

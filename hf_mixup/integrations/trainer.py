@@ -44,7 +44,7 @@ class MixupTrainerMixin(_AnyTrainer):
         mixup: a `MixupConfig`, a method's name, or a mapping of settings; by default that of the data collator, if it
             is a `MixupCollator`, else "mixup".
         teacher: a model whose scores are distilled, see `distill_weight` in `MixupConfig`.
-        guide: a pretrained model that is asked where to look in the pictures, see `Mixup`.
+        guide: a pretrained model that is asked where to look in the images, see `Mixup`.
         args, kwargs: as the Trainer takes them.
 
     Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
@@ -126,7 +126,7 @@ class MixupTrainerMixin(_AnyTrainer):
             with self._smoother_for(model, inputs):
                 return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
         if self._kind is not None:  # the trainer behind computes the loss, and its logs, from what the model returns
-            own = self._kind.draw(self.mixup, model, inputs)
+            own = self._kind.from_batch(self.mixup, model, inputs)
             with own:
                 result = super().compute_loss(
                     own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
@@ -251,7 +251,7 @@ class MixupTrainerMixin(_AnyTrainer):
         return bool(self.args.average_tokens_across_devices and self.args.world_size > 1)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
-        """Leave the columns of pictures and captions that a `PairCollator` is going to read."""
+        """Leave the columns of images and captions that a `PairCollator` is going to read."""
         return dataset if self._reads_columns else super()._remove_unused_columns(dataset, description)
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:

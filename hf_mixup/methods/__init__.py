@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.attentive import Attentive
+from hf_mixup.methods.base import Draw as Draw
 from hf_mixup.methods.base import Method as Method
-from hf_mixup.methods.base import Params as Params
 from hf_mixup.methods.between_class import BetweenClass
 from hf_mixup.methods.cmixup import CMixup
 from hf_mixup.methods.cross_modal import CrossModal
@@ -122,7 +122,7 @@ def register(method: Kind) -> Kind:
     if missing:
         raise TypeError(f"{method.__name__} lacks {', '.join(missing)}: texts that tables and model cards show")
     if method.apply is Method.apply:
-        raise TypeError(f"{method.__name__} lacks apply(model, batch, params, inplace), which returns the mixed inputs")
+        raise TypeError(f"{method.__name__} lacks apply(model, batch, draw, inplace), which returns the mixed inputs")
     known = METHODS.get(name)
     again = known is not None and (known.__module__, known.__qualname__) == (method.__module__, method.__qualname__)
     if name in CONTROLS or (known is not None and not again):

@@ -1,4 +1,4 @@
-"""What methods share that mix pictures, or spectrograms, by a mask of places."""
+"""What methods share that mix images, or spectrograms, by a mask of places."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.masks import mask_lam, paste, seen_lam
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.inputs import float_keys
 
 
 class MaskMethod(Method):
-    """A method that takes the partner's content outside a mask that it draws, of pictures unless a subclass says so."""
+    """A method that takes the partner's content outside a mask that it draws, of images unless a subclass says so."""
 
     for_pixels = True
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.mask is None:
-            raise ValueError(f"method {params.method!r} was given parameters without a mask")
-        mixed = {**batch, **united_mask(batch, params)}
-        for key in self._keys(batch, len(params.partner)):
-            mixed[key] = paste(batch[key], params.partner, params.mask, inplace=inplace)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.mask is None:
+            raise ValueError(f"method {draw.method!r} was given parameters without a mask")
+        mixed = {**batch, **united_mask(batch, draw)}
+        for key in self._keys(batch, len(draw.partner)):
+            mixed[key] = paste(batch[key], draw.partner, draw.mask, inplace=inplace)
         return mixed
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        return own_pixels(labels, draw) if is_map(labels) else super().label_lam(labels, draw)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)
@@ -51,22 +51,22 @@ class RandomMask(MaskMethod):
         """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
         raise NotImplementedError
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = super().draw(request), self.config
-        lam = params.lam
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = super().draw(request), self.config
+        lam = draw.lam
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         if cfg.lam_per == "batch":
             fields = self.draw_fields(1, height, width, request)
             lam = lam[:1] if bool((lam == lam[0]).all()) else lam
         else:
-            fields = self.draw_fields(request.rows, height, width, request)[self.shared_with(params.partner)]
+            fields = self.draw_fields(request.rows, height, width, request)[self.shared_with(draw.partner)]
         mask = self.masks_of(fields, lam, height, width, request)
         true = mask_lam(mask).expand(request.rows)
-        return replace(params, lam=true if cfg.correct_lam else params.lam, mask=mask)
+        return replace(draw, lam=true if cfg.correct_lam else draw.lam, mask=mask)
 
 
-def by_content(params: Params, kept: Tensor, seen: Tensor, correct: bool) -> tuple[Params, Tensor]:
+def by_content(draw: Draw, kept: Tensor, seen: Tensor, correct: bool) -> tuple[Draw, Tensor]:
     """Return the parameters with the shares of what is seen as lam, and which rows would show nothing.
 
     Args:
@@ -74,6 +74,6 @@ def by_content(params: Params, kept: Tensor, seen: Tensor, correct: bool) -> tup
         seen: where rows have content, bool [B, ...].
         correct: whether lam follows; else only rows that would show nothing get lam = 1.
     """
-    lam = seen_lam(kept.to(seen.device), seen, params.partner.to(seen.device)).cpu()
+    lam = seen_lam(kept.to(seen.device), seen, draw.partner.to(seen.device)).cpu()
     nothing = lam.isnan()
-    return replace(params, lam=torch.where(nothing, 1.0, lam if correct else params.lam)), nothing
+    return replace(draw, lam=torch.where(nothing, 1.0, lam if correct else draw.lam)), nothing

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import slerp
 from hf_mixup.functional.contrastive import Mix
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.models.caption_tokens import arm_tokens
@@ -34,7 +34,7 @@ class PairMethod(Method):
 
     @property
     def mixes_image(self) -> bool:
-        """Whether the pictures are mixed."""
+        """Whether the images are mixed."""
         return (self.config.side or self.default_side) in ("both", "image")
 
     @property
@@ -44,7 +44,7 @@ class PairMethod(Method):
 
     @property
     def image_mix(self) -> str:
-        """How pictures are mixed: "blend", "cut" or "latent"."""
+        """How images are mixed: "blend", "cut" or "latent"."""
         return self.config.image_mix
 
     @property
@@ -59,60 +59,60 @@ class PairMethod(Method):
         """Whether anything is mixed inside the forward pass."""
         return self.mixes_text or (self.mixes_image and self.image_mix == "latent")
 
-    def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
-        """Return how pictures and captions are mixed, as the targets count it."""
-        mix = (params.partner, params.lam)
+    def sides(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
+        """Return how images and captions are mixed, as the targets count it."""
+        mix = (draw.partner, draw.lam)
         return (mix if self.mixes_image else None), (mix if self.mixes_text else None)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         if self.mixes_image and self.image_mix == "cut":
             return replace(self._cutmix.draw(request), method=self.name)
         return super().draw(request)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         inputs = dict(batch)
         if self.mixes_image:
-            inputs = self._mix_images(model, inputs, params, inplace)
+            inputs = self._mix_images(model, inputs, draw, inplace)
         if not self.mixes_text:
             return inputs
         if self.text_mix != "late":
-            return arm_tokens(model, inputs, params, self.text_mix)
-        self._arm_late(model, towers_of(model).text, params)
+            return arm_tokens(model, inputs, draw, self.text_mix)
+        self._arm_late(model, towers_of(model).text, draw)
         return inputs
 
     def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
-        """Return the box of pictures at an end of lam: all of them, or nothing."""
+        """Return the box of images at an end of lam: all of them, or nothing."""
         axes = self._cutmix.count_axes(model, batch) if self.image_mix == "cut" else 2
         return torch.tensor([0] * axes + [2**30 * everything] * axes)
 
-    def _mix_images(self, model: nn.Module, inputs: dict[str, Any], params: Params, inplace: bool) -> dict[str, Any]:
+    def _mix_images(self, model: nn.Module, inputs: dict[str, Any], draw: Draw, inplace: bool) -> dict[str, Any]:
         if self.image_mix == "latent":
-            self._arm_late(model, towers_of(model).image, params)
+            self._arm_late(model, towers_of(model).image, draw)
             return inputs
         if self.image_mix == "cut":
-            return self._cutmix.apply(model, inputs, params, inplace)
-        return blend_pictures(inputs, params, self.name, self.config.keys, inplace)
+            return self._cutmix.apply(model, inputs, draw, inplace)
+        return blend_images(inputs, draw, self.name, self.config.keys, inplace)
 
-    def _arm_late(self, model: nn.Module, module: nn.Module, params: Params) -> None:
+    def _arm_late(self, model: nn.Module, module: nn.Module, draw: Draw) -> None:
         sites = sites_of(model)
-        sites.arm(sites.after(module).arm(params.partner, params.lam, type(self).late))
+        sites.arm(sites.after(module).arm(draw.partner, draw.lam, type(self).late))
 
 
-def blend_pictures(
-    inputs: dict[str, Any], params: Params, method: str, keys: list[str] | None, inplace: bool
+def blend_images(
+    inputs: dict[str, Any], draw: Draw, method: str, keys: list[str] | None, inplace: bool
 ) -> dict[str, Any]:
-    """Return the inputs with every picture, sound or film blended with its partner's.
+    """Return the inputs with every image, audio or video blended with its partner's.
 
     Raises:
-        ValueError: for pictures of different shape in one batch, flattened into patches.
+        ValueError: for images of different shape in one batch, flattened into patches.
     """
     shapes = inputs.get("spatial_shapes")
-    if shapes is not None and not torch.equal(shapes, shapes[params.partner]):
+    if shapes is not None and not torch.equal(shapes, shapes[draw.partner]):
         raise ValueError(
-            "the pictures of this batch have different spatial_shapes, and their patches cannot be blended: let the "
+            "the images of this batch have different spatial_shapes, and their patches cannot be blended: let the "
             "processor resize them to one size, or set image_mix='latent'"
         )
-    return blend_inputs(inputs, params, method, keys, inplace)
+    return blend_inputs(inputs, draw, method, keys, inplace)
 
 
 def along_the_arc(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Method, Params, Request
+from hf_mixup.methods.base import Draw, Method, Request
 
 
 def is_map(labels: Tensor) -> bool:
@@ -16,7 +16,7 @@ def is_map(labels: Tensor) -> bool:
 
 
 def refuse_other_size(request: Request, size: Sequence[int], method: str) -> None:
-    """Refuse label maps that are not of the pictures' size, which a cut could not follow.
+    """Refuse label maps that are not of the images' size, which a cut could not follow.
 
     Raises:
         ValueError: naming both sizes.
@@ -24,24 +24,24 @@ def refuse_other_size(request: Request, size: Sequence[int], method: str) -> Non
     found = request.labels.shape[-2:]
     if is_map(request.labels) and list(found) != list(size):
         raise ValueError(
-            f"labels of {found[0]} x {found[1]} pixels and pictures of {size[0]} x {size[1]}: method {method!r} cuts "
-            "both at the same places; resize the label maps (nearest) to the pictures' size, or use 'mixup'"
+            f"labels of {found[0]} x {found[1]} pixels and images of {size[0]} x {size[1]}: method {method!r} cuts "
+            "both at the same places; resize the label maps (nearest) to the images' size, or use 'mixup'"
         )
 
 
-def own_pixels(labels: Tensor, params: Params) -> Tensor:
+def own_pixels(labels: Tensor, draw: Draw) -> Tensor:
     """Return 1 where a pixel stayed the row's own and 0 where it is the partner's, float32 [B, H, W] or [1, H, W].
 
-    >>> params = Params("cutmix", torch.tensor([1, 0]), torch.ones(2), boxes=torch.tensor([0, 0, 1, 2]))
-    >>> own_pixels(torch.zeros(2, 2, 2), params)
+    >>> draw = Draw("cutmix", torch.tensor([1, 0]), torch.ones(2), boxes=torch.tensor([0, 0, 1, 2]))
+    >>> own_pixels(torch.zeros(2, 2, 2), draw)
     tensor([[[0., 0.],
              [1., 1.]]])
     """
-    if params.mask is not None:
-        return params.mask.float()
-    if params.boxes is None:
-        return params.lam.new_ones(1, *labels.shape[-2:])
-    top, left, bottom, right = params.boxes.reshape(-1, 1, 1, 4).unbind(-1)
+    if draw.mask is not None:
+        return draw.mask.float()
+    if draw.boxes is None:
+        return draw.lam.new_ones(1, *labels.shape[-2:])
+    top, left, bottom, right = draw.boxes.reshape(-1, 1, 1, 4).unbind(-1)
     row = torch.arange(labels.shape[-2], device=labels.device)[:, None]
     column = torch.arange(labels.shape[-1], device=labels.device)
     inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)

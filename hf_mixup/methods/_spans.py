@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.captions import TokenRules
 from hf_mixup.models.labels import LABELS, read_labels
 
@@ -31,12 +31,12 @@ class SpanMethod(Method):
     def knows(self, tokenizer: Any) -> None:
         self.special = TokenRules.of(tokenizer).special
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         _refuse_other_tasks(request, self.name)
         return super().draw(request)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return exchange(batch, params)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return exchange(batch, draw)
 
 
 def _refuse_other_tasks(request: Request, method: str) -> None:
@@ -126,8 +126,8 @@ def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
     return visible & ~fixed & (places > first) & (places < last)
 
 
-def exchange(batch: Batch, params: Params) -> dict[str, Any]:
-    """Return the batch with the tokens of `params.places` and all that goes with them, out of place.
+def exchange(batch: Batch, draw: Draw) -> dict[str, Any]:
+    """Return the batch with the tokens of `draw.places` and all that goes with them, out of place.
 
     That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places, unless
     the whole row goes.
@@ -135,18 +135,18 @@ def exchange(batch: Batch, params: Params) -> dict[str, Any]:
     Raises:
         ValueError: for parameters without places.
 
-    >>> params = Params("span_cut", torch.tensor([1, 0]), torch.ones(2), places=torch.tensor([[-1, 1], [-1, -1]]))
-    >>> exchange({"input_ids": torch.tensor([[1, 2], [3, 4]])}, params)["input_ids"]
+    >>> draw = Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), places=torch.tensor([[-1, 1], [-1, -1]]))
+    >>> exchange({"input_ids": torch.tensor([[1, 2], [3, 4]])}, draw)["input_ids"]
     tensor([[1, 4],
             [3, 4]])
     """
-    if params.places is None:
-        raise ValueError(f"method {params.method!r} was given parameters without places")
-    tied = (params.places == torch.arange(params.places.shape[1], device=params.places.device)).all(-1, keepdim=True)
-    whole = torch.where(tied, params.places, -1)
+    if draw.places is None:
+        raise ValueError(f"method {draw.method!r} was given parameters without places")
+    tied = (draw.places == torch.arange(draw.places.shape[1], device=draw.places.device)).all(-1, keepdim=True)
+    whole = torch.where(tied, draw.places, -1)
     return {
-        key: _taken(value, params.partner, whole if "mask" in key or "position" in key else params.places)
-        if _has_tokens(value, params.places)
+        key: _taken(value, draw.partner, whole if "mask" in key or "position" in key else draw.places)
+        if _has_tokens(value, draw.places)
         else value
         for key, value in batch.items()
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
-from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
 from hf_mixup.models.attack_space import Space, scored, space_of, with_points
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.losses import mixed_loss_sum
@@ -28,7 +28,7 @@ class Adversarial(Method):
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
     stays as it is, and so do the labels. `fgsm` (one step of the gradient's sign) and `pgd` (`attack_steps` such steps
     from a random start) reach `epsilon` in each value; `fgm` (one step along the gradient) and `pgd_l2` reach it in the
-    L2 norm of the whole row. Units are those of what the model is given: an epsilon of 8/255 of a picture is 0.063 for
+    L2 norm of the whole row. Units are those of what the model is given: an epsilon of 8/255 of an image is 0.063 for
     pixels normalised by 0.5, and a table of embeddings often has entries as small as 0.02. `attack_range` holds values
     within those of real inputs. `freelb` takes the K = `attack_steps` points of the ascent from a random start, all of
     them, the loss being their mean. The loss is clean_weight * clean + (1 - clean_weight) * adversarial.
@@ -74,7 +74,7 @@ class Adversarial(Method):
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         if request.partner is not None or request.lam is not None:
             raise ValueError(f"method {self.name!r} mixes no rows: leave partner and lam")
         tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
@@ -82,19 +82,19 @@ class Adversarial(Method):
         if self.config.off:
             chosen = torch.zeros_like(chosen)
         rows = chosen.nonzero()[:, 0]
-        params = Params(self.name, torch.arange(request.rows), torch.ones(request.rows), rows=rows)
-        return self._attacked(request, params, rows)
+        draw = Draw(self.name, torch.arange(request.rows), torch.ones(request.rows), rows=rows)
+        return self._attacked(request, draw, rows)
 
-    def _attacked(self, request: Request, params: Params, rows: Tensor) -> Params:
+    def _attacked(self, request: Request, draw: Draw, rows: Tensor) -> Draw:
         """Return the parameters with the points to which the attack moves these rows."""
         seed = int(torch.randint(2**62, (), generator=request.rng))
         if not len(rows):
-            return params
+            return draw
         where = rows.to(request.labels.device)
         batch = rows_of(request.batch, where, request.rows)
         labels = request.labels if len(rows) == request.rows else request.labels[where]
         points = self._find(request, batch, labels, seed)
-        return replace(params, seed=seed, points=points)
+        return replace(draw, seed=seed, points=points)
 
     def _find(self, request: Request, batch: Batch, labels: Tensor, seed: int) -> dict[str, Tensor]:
         model, cfg = request.model, self.config
@@ -128,41 +128,41 @@ class Adversarial(Method):
         found = climb(space.x, loss_of, eps, cfg.attack_steps, size, norm, start, low, high, space.mask)
         return found if attack == "freelb" else found[None]
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.points is None:
-            return self._clean(model, batch, params)
-        count, kept = len(params.lam), self._kept(params)
-        parts = [rows_of(self._clean(model, batch, params), kept, count)] if len(kept) else []
-        parts += [self._moved(model, batch, floats, params) for floats in self._floats(params)]
-        return self._shifted(model, joined(parts, batch, count), params, params.partner)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.points is None:
+            return self._clean(model, batch, draw)
+        count, kept = len(draw.lam), self._kept(draw)
+        parts = [rows_of(self._clean(model, batch, draw), kept, count)] if len(kept) else []
+        parts += [self._moved(model, batch, floats, draw) for floats in self._floats(draw)]
+        return self._shifted(model, joined(parts, batch, count), draw, draw.partner)
 
-    def _clean(self, model: nn.Module, batch: Batch, params: Params) -> dict[str, Any]:
+    def _clean(self, model: nn.Module, batch: Batch, draw: Draw) -> dict[str, Any]:
         """Return the batch as it is trained on without an attack."""
         return dict(batch)
 
-    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], params: Params) -> dict[str, Any]:
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: Draw) -> dict[str, Any]:
         """Return the attacked rows, with moved floats in place of their own."""
-        return {**rows_of(batch, self._run(params), len(params.lam)), **floats}
+        return {**rows_of(batch, self._run(draw), len(draw.lam)), **floats}
 
-    def _floats(self, params: Params) -> list[dict[str, Tensor]]:
+    def _floats(self, draw: Draw) -> list[dict[str, Tensor]]:
         """Return the moved float inputs, for each of the K points."""
-        floats = {key: value for key, value in (params.points or {}).items() if key != IDS}
-        return [{key: value[copy] for key, value in floats.items()} for copy in range(self._copies(params))]
+        floats = {key: value for key, value in (draw.points or {}).items() if key != IDS}
+        return [{key: value[copy] for key, value in floats.items()} for copy in range(self._copies(draw))]
 
-    def _shifted(self, model: nn.Module, inputs: dict[str, Any], params: Params, partner: Tensor) -> dict[str, Any]:
+    def _shifted(self, model: nn.Module, inputs: dict[str, Any], draw: Draw, partner: Tensor) -> dict[str, Any]:
         """Arm the table of words with the shifts of the tokens, if there are any; clean rows have none."""
-        shifts = (params.points or {}).get(IDS)
+        shifts = (draw.points or {}).get(IDS)
         if shifts is None:
             return inputs
-        clean = shifts.new_zeros(len(self._kept(params)), *shifts.shape[2:])
+        clean = shifts.new_zeros(len(self._kept(draw)), *shifts.shape[2:])
         return with_points(model, inputs, {IDS: torch.cat([clean, shifts.flatten(0, 1)])}, partner)
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
-        rows, clean = params.rows, self._clean_weight
-        if rows is None or params.points is None:
-            return super().terms(logits, labels, params)
-        others, lam = self.other_labels(labels, params), self.label_lam(labels, params)
-        kept, copies, left = len(self._kept(params)), self._copies(params), _left(rows, len(labels))
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+        rows, clean = draw.rows, self._clean_weight
+        if rows is None or draw.points is None:
+            return super().terms(logits, labels, draw)
+        others, lam = self.other_labels(labels, draw), self.label_lam(labels, draw)
+        kept, copies, left = len(self._kept(draw)), self._copies(draw), _left(rows, len(labels))
         own, moved = logits[:kept], logits[kept:]
         if len(moved) > copies * len(rows):
             moved = moved.unflatten(0, (copies, len(labels)))[:, rows].flatten(0, 1)
@@ -178,29 +178,29 @@ class Adversarial(Method):
             terms.append(term(own if kept == len(left) else own[left], left, 1.0))
         return terms
 
-    def changed_places(self, params: Params) -> Tensor | None:
-        if params.rows is None or params.points is None:
+    def changed_places(self, draw: Draw) -> Tensor | None:
+        if draw.rows is None or draw.points is None:
             return None
-        order = params.rows if len(self._run(params)) > len(params.rows) else torch.arange(len(params.rows))
-        return len(self._kept(params)) + order
+        order = draw.rows if len(self._run(draw)) > len(draw.rows) else torch.arange(len(draw.rows))
+        return len(self._kept(draw)) + order
 
     @property
     def _clean_weight(self) -> float:
         weight = self.config.clean_weight
         return weight if weight is not None else 0.0 if self.config.attack == "freelb" else 0.5
 
-    def _kept(self, params: Params) -> Tensor:
+    def _kept(self, draw: Draw) -> Tensor:
         """Return the rows that are run as they are, long: all, or where clean ones do not count, those left alone."""
-        whole = torch.arange(len(params.lam), device=params.lam.device)
-        return whole if self._clean_weight or params.rows is None else _left(params.rows, len(whole))
+        whole = torch.arange(len(draw.lam), device=draw.lam.device)
+        return whole if self._clean_weight or draw.rows is None else _left(draw.rows, len(whole))
 
-    def _run(self, params: Params) -> Tensor:
+    def _run(self, draw: Draw) -> Tensor:
         """Return the rows that are run at each of their points, long: those that are attacked."""
-        return torch.arange(len(params.lam)) if params.rows is None else params.rows
+        return torch.arange(len(draw.lam)) if draw.rows is None else draw.rows
 
-    def _copies(self, params: Params) -> int:
+    def _copies(self, draw: Draw) -> int:
         """Return how many points each row has."""
-        return len(next(iter((params.points or {}).values())))
+        return len(next(iter((draw.points or {}).values())))
 
 
 def _left(rows: Tensor, count: int) -> Tensor:

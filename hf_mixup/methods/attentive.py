@@ -7,13 +7,13 @@ from dataclasses import replace
 from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
 from hf_mixup.methods._masks import MaskMethod
 from hf_mixup.methods._segmentation import refuse_other_size
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Draw, Request
 from hf_mixup.methods.saliencymix import countable
 from hf_mixup.models.attention import attention_grid
 
 
 class Attentive(MaskMethod):
-    """Replace the cells of each picture where the model attends to its partner most by the partner's pixels there.
+    """Replace the cells of each image where the model attends to its partner most by the partner's pixels there.
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
     stayed the row's own. The paper takes the best 6 of 7 x 7, `lam=0.8776`. The grid is that of the patches, with the
@@ -31,7 +31,7 @@ class Attentive(MaskMethod):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "attentive", "lam": 0.75})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.mask.shape, mixed.lam
+    >>> mixed.draw.mask.shape, mixed.lam
     (torch.Size([4, 64, 64]), tensor([0.7500, 0.7500, 0.7500, 0.7500]))
     """
 
@@ -49,18 +49,18 @@ class Attentive(MaskMethod):
     def takes_guide(self) -> bool:
         return True
 
-    def draw(self, request: Request) -> Params:
-        params = super().draw(request)
+    def draw(self, request: Request) -> Draw:
+        draw = super().draw(request)
         key = self._keys(request.batch, request.rows)[0]
         pixels = request.batch[key]
         height, width = pixels.shape[-2:]
         refuse_other_size(request, [height, width], self.name)
-        if bool((params.lam == 1).all()):  # by the coin of `prob`: nothing to look for
-            return params
+        if bool((draw.lam == 1).all()):  # by the coin of `prob`: nothing to look for
+            return draw
         model, inputs = request.looking(key)
         scores = countable(attention_grid(model, inputs, pixels, rollout=self.config.attention == "rollout"))
-        count = ((1 - params.lam.double()) * scores[0].numel()).round().long()
-        taken = top_cells(scores[params.partner.to(scores.device)], count.to(scores.device, non_blocking=True))
+        count = ((1 - draw.lam.double()) * scores[0].numel()).round().long()
+        taken = top_cells(scores[draw.partner.to(scores.device)], count.to(scores.device, non_blocking=True))
         mask = ~enlarge_cells(taken, *pixels.shape[-2:])
         rows = None if mask.device.type == "cpu" else (count > 0).nonzero()[:, 0]
-        return replace(params, lam=mask_lam(mask), mask=mask, rows=rows)
+        return replace(draw, lam=mask_lam(mask), mask=mask, rows=rows)

@@ -19,7 +19,7 @@ Batch = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Params:
+class Draw:
     """Everything random about one mixed batch, drawn once and then only applied.
 
     Args:
@@ -29,22 +29,22 @@ class Params:
         boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
             [B, 2n].
         layer: depth of a hidden-layer blend, in blocks.
-        mask: where a picture stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
+        mask: where an image stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
             do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
-        sources: at each place the block that is put there, of the own picture and of the partner's, long [B, 2, n * n].
+        sources: at each place the block that is put there, of the own image and of the partner's, long [B, 2, n * n].
         places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
         rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
         seed: of noise that is drawn where the batch lies.
         further: rows that are mixed in beside the partner, long [B, K], of a method that mixes more than two.
         shares: weight of each of them in the targets, float32 [B, K], taken from what lam leaves the partner.
-        center: pixel (y, x) that four pictures meet at, long [2] or [B, 2].
+        center: pixel (y, x) that four images meet at, long [2] or [B, 2].
         shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see `mosaic`.
         points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
         open: whether the partners are chosen only when the logits are known, see `Method.settle`.
         choice: which of the methods of a switch has drawn them, by its position.
 
-    >>> params = Params("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
-    >>> params.lam, params.boxes is None
+    >>> draw = Draw("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
+    >>> draw.lam, draw.boxes is None
     (tensor([0.7000, 0.7000]), True)
     """
 
@@ -66,7 +66,7 @@ class Params:
     open: bool = False
     choice: int = 0
 
-    def to(self, device: torch.device) -> Params:
+    def to(self, device: torch.device) -> Draw:
         """Return the same parameters on a device."""
         if self.partner.device == device:
             return self
@@ -103,7 +103,7 @@ class Request:
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
         boxes: whether the labels are boxes, which `labels` do not hold.
         kind: the problem type of the labels.
-        guide: another model that is asked where to look in the pictures; None to ask the model in training.
+        guide: another model that is asked where to look in the images; None to ask the model in training.
 
     >>> pixels, rng = torch.rand(4, 3, 8, 8), torch.Generator().manual_seed(0)
     >>> Request(nn.Identity(), {"pixel_values": pixels}, torch.tensor([0, 1, 2, 1]), prob=1.0, rng=rng).rows
@@ -127,7 +127,7 @@ class Request:
         return len(self.labels)
 
     def looking(self, key: str) -> tuple[nn.Module, Batch]:
-        """Return the model that is asked where to look, and its inputs: the guide is shown the pictures alone."""
+        """Return the model that is asked where to look, and its inputs: the guide is shown the images alone."""
         if self.guide is None:
             return self.model, self.batch
         own = next(self.guide.parameters())
@@ -166,10 +166,10 @@ class Method:
     >>> from hf_mixup.engine.config import MixupConfig
     >>> class Brighten(Method):
     ...     name = "brighten"
-    ...     def apply(self, model, batch, params, inplace):
-    ...         return {**batch, "pixel_values": batch["pixel_values"] + 1 - params.lam[:, None, None, None]}
-    >>> params = Params("brighten", partner=torch.tensor([1, 0]), lam=torch.tensor([1.0, 0.8]))
-    >>> mixed = Brighten(MixupConfig()).apply(nn.Identity(), {"pixel_values": torch.zeros(2, 3, 4, 4)}, params, False)
+    ...     def apply(self, model, batch, draw, inplace):
+    ...         return {**batch, "pixel_values": batch["pixel_values"] + 1 - draw.lam[:, None, None, None]}
+    >>> draw = Draw("brighten", partner=torch.tensor([1, 0]), lam=torch.tensor([1.0, 0.8]))
+    >>> mixed = Brighten(MixupConfig()).apply(nn.Identity(), {"pixel_values": torch.zeros(2, 3, 4, 4)}, draw, False)
     >>> mixed["pixel_values"].mean((1, 2, 3))
     tensor([0.0000, 0.2000])
     """
@@ -193,11 +193,11 @@ class Method:
     def __init__(self, config: MixupConfig) -> None:
         self.config = config
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         """Draw who is blended with whom and how much, except for what the caller dictates."""
         partner = request.partner if request.partner is not None else self._draw_partner(request)
         lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
-        return Params(self.name, partner, lam)
+        return Draw(self.name, partner, lam)
 
     def prepare(self, model: nn.Module) -> None:
         """Install whatever hooks the method needs, before the model is compiled."""
@@ -223,11 +223,11 @@ class Method:
         """Whether the depths are the method's own choice, of which some may be left out."""
         return False
 
-    def chosen(self, params: Params) -> Method:
+    def chosen(self, draw: Draw) -> Method:
         """Return the method that these parameters are for: itself, unless it delegates."""
         return self
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it.
 
         Raises:
@@ -235,53 +235,53 @@ class Method:
         """
         raise NotImplementedError
 
-    def rows_changed(self, params: Params) -> int:
+    def rows_changed(self, draw: Draw) -> int:
         """Return how many rows are mixed; none is with itself as its partner. For parameters on the CPU."""
-        if params.rows is not None:
-            return len(params.rows)
-        mixed = params.lam < 1
+        if draw.rows is not None:
+            return len(draw.rows)
+        mixed = draw.lam < 1
         if not self.alone:
-            mixed &= params.partner != torch.arange(len(params.partner))
+            mixed &= draw.partner != torch.arange(len(draw.partner))
         return int(mixed.sum())
 
-    def changed_places(self, params: Params) -> Tensor | None:
-        """Return where the mixed inputs hold the rows that `params.rows` names; None where all are in their places."""
+    def changed_places(self, draw: Draw) -> Tensor | None:
+        """Return where the mixed inputs hold the rows that `draw.rows` names; None where all are in their places."""
         return None
 
-    def settle(self, logits: Tensor, labels: Tensor, params: Params) -> Params:
+    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """Return the parameters with their partners, of a method that chooses them by the logits."""
         raise NotImplementedError
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
         """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
-        others, lam = self.other_labels(labels, params), self.label_lam(labels, params)
-        return [Term(logits, labels, others, lam, further=self.further_labels(labels, params))]
+        others, lam = self.other_labels(labels, draw), self.label_lam(labels, draw)
+        return [Term(logits, labels, others, lam, further=self.further_labels(labels, draw))]
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
-        return labels[params.partner]
+        return labels[draw.partner]
 
     def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+        self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
     ) -> list[dict[str, Tensor]]:
-        """Return the boxes of the mixed pictures, with their `weights`, of a method that has a rule for boxes.
+        """Return the boxes of the mixed images, with their `weights`, of a method that has a rule for boxes.
 
         Args:
             labels: `class_labels` [N] and `boxes` [N, 4] of each row.
-            params: on the CPU.
-            height, width: of the pictures, in pixels.
+            draw: on the CPU.
+            height, width: of the images, in pixels.
         """
         raise NotImplementedError
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
-        return params.lam
+        return draw.lam
 
-    def further_labels(self, labels: Tensor, params: Params) -> Further:
+    def further_labels(self, labels: Tensor, draw: Draw) -> Further:
         """Return the labels of rows that are mixed in beside the partner, and their weights."""
-        if params.further is None or params.shares is None:
+        if draw.further is None or draw.shares is None:
             return ()
-        return tuple((labels[rows], share) for rows, share in zip(params.further.unbind(1), params.shares.unbind(1)))
+        return tuple((labels[rows], share) for rows, share in zip(draw.further.unbind(1), draw.shares.unbind(1)))
 
     def _draw_partner(self, request: Request) -> Tensor:
         cfg = self.config
@@ -329,7 +329,7 @@ class Method:
 
 
 def _lengths(batch: Batch) -> Tensor:
-    """Return how many tokens (or samples of sound) the mask shows of each row, long [B] on the CPU."""
+    """Return how many tokens (or samples of audio) the mask shows of each row, long [B] on the CPU."""
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2:
         held = ", ".join(batch) or "nothing"

@@ -1,4 +1,4 @@
-"""Between-class learning: sounds mixed by how loud they are heard."""
+"""Between-class learning: audio clips mixed by how loud they are heard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mixup.functional.loudness import heard_weights, loudness
-from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.methods.base import Batch, Draw, Method
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.axes import seen_of
 from hf_mixup.models.inputs import float_keys
@@ -16,12 +16,12 @@ from hf_mixup.models.inputs import float_keys
 class BetweenClass(Method):
     """Mix two waveforms so that each is heard by its share, however loud they were recorded.
 
-    The factors follow the A-weighted loudness of both sounds, and the sum is scaled to the energy of one: lam is the
-    share that is heard, not that of the samples. At both ends the sounds are exact. Masks are united where both sounds
-    have a share, and padding is not listened to. For waveforms `[B, T]` at `sampling_rate` samples a second, before
-    they are made spectrograms.
+    The factors follow the A-weighted loudness of both audio clips, and the sum is scaled to the energy of one: lam is
+    the share that is heard, not that of the samples. At both ends the audio clips are exact. Masks are united where
+    both audio clips have a share, and padding is not listened to. For waveforms `[B, T]` at `sampling_rate` samples a
+    second, before they are made spectrograms.
 
-    Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Sound Recognition", arXiv 1711.10282.
+    Source: Tokozume et al. 2018, "Learning from Between-class Examples for Deep Audio Recognition", arXiv 1711.10282.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
@@ -33,21 +33,21 @@ class BetweenClass(Method):
     """
 
     name = "between_class"
-    title = "Between-class mixing of sounds"
+    title = "Between-class mixing of audio clips"
     blends = "waveforms `[B, T]` (`input_values`), by loudness"
     paper = "arXiv:1711.10282"
     citation = (
-        "@inproceedings{tokozume2018learning, title={Learning from Between-class Examples for Deep Sound Recognition}, "
+        "@inproceedings{tokozume2018learning, title={Learning from Between-class Examples for Deep Audio Recognition}, "
         "author={Tokozume, Yuji and Ushiku, Yoshitaka and Harada, Tatsuya}, booktitle={ICLR}, year={2018}}"
     )
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        mixed = {**batch, **united_mask(batch, params)}
-        for key in float_keys(batch, len(params.partner), self.name, self.config.keys, dims=2):
-            sounds: Tensor = batch[key]
-            seen = seen_of(batch, sounds)
-            heard = sounds.detach() if seen is None else sounds.detach().masked_fill(~seen, 0)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        mixed = {**batch, **united_mask(batch, draw)}
+        for key in float_keys(batch, len(draw.partner), self.name, self.config.keys, dims=2):
+            waveforms: Tensor = batch[key]
+            seen = seen_of(batch, waveforms)
+            heard = waveforms.detach() if seen is None else waveforms.detach().masked_fill(~seen, 0)
             levels = loudness(heard, self.config.sampling_rate)
-            own, other = heard_weights(levels, params.partner, params.lam)
-            mixed[key] = (own[:, None] * sounds + other[:, None] * sounds[params.partner]).to(sounds.dtype)
+            own, other = heard_weights(levels, draw.partner, draw.lam)
+            mixed[key] = (own[:, None] * waveforms + other[:, None] * waveforms[draw.partner]).to(waveforms.dtype)
         return mixed

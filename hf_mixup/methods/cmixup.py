@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_label_distance
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.tabular import draw_swaps, swap_and_blend
 from hf_mixup.models.embeddings import install_tables
@@ -58,9 +58,9 @@ class CMixup(Method):
         if config.lam_per == "pair":
             raise ValueError("lam_per='pair': with method 'cmixup' rows may share a partner; use 'batch' or 'row'")
 
-    def draw(self, request: Request) -> Params:
-        params = super().draw(request)
-        return params if _has_tokens(request.batch) else draw_swaps(params, request, self.config, self.shared_with)
+    def draw(self, request: Request) -> Draw:
+        draw = super().draw(request)
+        return draw if _has_tokens(request.batch) else draw_swaps(draw, request, self.config, self.shared_with)
 
     def prepare(self, model: nn.Module) -> None:
         install_tables(model)
@@ -68,10 +68,10 @@ class CMixup(Method):
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         return [None] if _has_tokens(batch) else []  # float inputs are blended before the model
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)
-        return swap_and_blend(batch, params, self.name, self.config, inplace)
+            return mix_embeddings(model, blend_floats(batch, draw), draw, self.config.mask)
+        return swap_and_blend(batch, draw, self.name, self.config, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:
         labels = request.labels

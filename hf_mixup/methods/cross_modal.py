@@ -6,9 +6,9 @@ from hf_mixup.methods._pairs import PairMethod
 
 
 class CrossModal(PairMethod):
-    """Mix both sides of each pair with the same partner and lam; a mixed picture belongs to what it shares.
+    """Mix both sides of each pair with the same partner and lam; a mixed image belongs to what it shares.
 
-    Pictures (`image_mix`) are blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are
+    Images (`image_mix`) are blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are
     blended as embeddings before those are normalised (late), or as tokens (two_eot, aligned). The targets are the
     overlaps M R M^T of the mixes, each direction divided by its own sums.
 

@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
 from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
-from hf_mixup.models.inputs import float_keys, nothing_to_blend, picture_keys
+from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
 from hf_mixup.models.probe import count_rows
 
 
 class CutMix(Method):
-    """Replace a box of each input by the partner's content there: of pictures, films, sounds and series.
+    """Replace a box of each input by the partner's content there: of images, videos, audio clips and series.
 
-    A box of a picture; the same box in all frames of a film; a box in time and frequency of a spectrogram; a stretch of
-    a waveform or of a series. `cut_along` says otherwise: "time" takes whole frames of a film and all frequencies for a
-    while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told by
-    the attention mask or by the model's configuration, else by `time_axis`.
+    A box of an image; the same box in all frames of a video; a box in time and frequency of a spectrogram; a stretch of
+    a waveform or of a series. `cut_along` says otherwise: "time" takes whole frames of a video and all frequencies for
+    a while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told
+    by the attention mask or by the model's configuration, else by `time_axis`.
 
     lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `minmax` draws
     the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box is
@@ -38,7 +38,7 @@ class CutMix(Method):
     what they are for. A row that would show nothing of either keeps its own.
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2;
-    for films Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,
+    for videos Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,
     section 3 (spatial, temporal and spatio-temporal).
 
     >>> from hf_mixup import Mixup
@@ -46,14 +46,14 @@ class CutMix(Method):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("cutmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> top, left, bottom, right = mixed.params.boxes.tolist()  # in pictures of 64 x 64 pixels
+    >>> top, left, bottom, right = mixed.draw.boxes.tolist()  # in images of 64 x 64 pixels
     >>> float(mixed.lam[0]) == 1 - (bottom - top) * (right - left) / 64**2
     True
     """
 
     name = "cutmix"
     title = "CutMix"
-    blends = "a box of pictures and films, a stretch of sounds, spectrograms and series, cut and pasted"
+    blends = "a box of images and videos, a stretch of audio clips, spectrograms and series, cut and pasted"
     paper = "arXiv:1905.04899"
     citation = (
         "@inproceedings{yun2019cutmix, title={CutMix: Regularization Strategy to Train Strong Classifiers with "
@@ -62,31 +62,31 @@ class CutMix(Method):
     )
     for_pixels = True
 
-    only_pictures: ClassVar[bool] = False  # a subclass that knows nothing of time
+    only_images: ClassVar[bool] = False  # a subclass that knows nothing of time
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = super().draw(request), self.config
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = super().draw(request), self.config
         key, axes = next(iter(self._axes(request.model, request.batch, request.rows).items()))
         value: Tensor = request.batch[key]
         size = [value.shape[axis] for axis in axes]
         refuse_other_size(request, size[-2:], self.name)
-        boxes = self._draw_boxes(params, size, request.rng)
-        params = replace(params, boxes=boxes)
+        boxes = self._draw_boxes(draw, size, request.rng)
+        draw = replace(draw, boxes=boxes)
         seen = seen_of(request.batch, value, self._time(request.model, request.batch, key))
         by_box = cfg.correct_lam or cfg.minmax is not None
         if seen is not None:
             inside = inside_boxes(boxes.to(value.device), size)
             shape = [value.shape[axis] if axis in axes else 1 for axis in range(1, value.dim())]
-            params, nothing = by_content(params, ~inside.reshape(len(inside), *shape), seen, by_box)
-            return replace(params, boxes=torch.where(nothing[:, None], 0, boxes)) if bool(nothing.any()) else params
-        return replace(params, lam=box_lam(boxes, *size).expand(request.rows)) if by_box else params
+            draw, nothing = by_content(draw, ~inside.reshape(len(inside), *shape), seen, by_box)
+            return replace(draw, boxes=torch.where(nothing[:, None], 0, boxes)) if bool(nothing.any()) else draw
+        return replace(draw, lam=box_lam(boxes, *size).expand(request.rows)) if by_box else draw
 
-    def _draw_boxes(self, params: Params, size: Sequence[int], rng: torch.Generator) -> Tensor:
+    def _draw_boxes(self, draw: Draw, size: Sequence[int], rng: torch.Generator) -> Tensor:
         """Draw one box [2n] where the whole batch shares a lam, so that the same region is swapped everywhere.
 
         Else one for each row, [B, 2n], the same within a pair that shares its lam; empty where lam is 1.
         """
-        cfg, lam = self.config, params.lam
+        cfg, lam = self.config, draw.lam
         minmax = None if cfg.minmax is None else (cfg.minmax[0], cfg.minmax[1])
         nothing = torch.zeros(2 * len(size), dtype=torch.long)
         everything = torch.tensor([*(0 for _ in size), *size])
@@ -96,7 +96,7 @@ class CutMix(Method):
             return torch.where((share == 0)[..., None], everything, boxes)
 
         if cfg.lam_per != "batch":
-            first = self.shared_with(params.partner)
+            first = self.shared_with(draw.partner)
             # The coin of `prob` may have left alone the row whose box its pair shares.
             shared = lam.scatter_reduce(0, first, lam, "amin")
             boxes = drawn(shared)[first]
@@ -109,37 +109,37 @@ class CutMix(Method):
         boxes = drawn(lowest).expand(len(lam), 2 * len(size)) if one_lam else drawn(lam)
         return torch.where((lam < 1)[:, None], boxes, 0)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.boxes is None:
-            raise ValueError(f"method {params.method!r} was given parameters without boxes")
-        mixed = {**batch, **united_mask(batch, params)}
-        for key, axes in self._axes(model, batch, len(params.partner)).items():
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.boxes is None:
+            raise ValueError(f"method {draw.method!r} was given parameters without boxes")
+        mixed = {**batch, **united_mask(batch, draw)}
+        for key, axes in self._axes(model, batch, len(draw.partner)).items():
             mask = own_mask(batch, batch[key])
             if mask is not None:
                 places = [axis - 1 for axis in axes] if mask[0] == PIXELS else axes
-                mixed[mask[0]] = cut(mask[1], params.partner, params.boxes, axes=places)
-            mixed[key] = cut(batch[key], params.partner, params.boxes, inplace=inplace, axes=axes)
+                mixed[mask[0]] = cut(mask[1], draw.partner, draw.boxes, axes=places)
+            mixed[key] = cut(batch[key], draw.partner, draw.boxes, inplace=inplace, axes=axes)
         return mixed
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        return own_pixels(labels, draw) if is_map(labels) else super().label_lam(labels, draw)
 
     def _axes(self, model: nn.Module, batch: Batch, rows: int) -> dict[str, tuple[int, ...]]:
-        """Return what is cut, and along which axes: pictures and films if there are any, else sounds and series.
+        """Return what is cut, and along which axes: images and videos if there are any, else audio clips and series.
 
         Raises:
             ValueError: if there is nothing, or inputs of different size.
         """
         cfg = self.config
-        if self.only_pictures:
+        if self.only_images:
             return dict.fromkeys(float_keys(batch, rows, self.name, cfg.keys, dims=4), (2, 3))
         axes = {
             key: axes_to_cut(key, batch[key], found, cfg.cut_along)
-            for key in picture_keys(float_keys(batch, rows, self.name, cfg.keys))
+            for key in image_keys(float_keys(batch, rows, self.name, cfg.keys))
             if (found := axes_of(key, batch[key], batch, model, cfg.time_axis)) is not None
         }
         if not axes:
-            kinds = " that is a picture [B, C, H, W], a film [B, T, C, H, W], a sound or a series"
+            kinds = " that is an image [B, C, H, W], a video [B, T, C, H, W], an audio clip or a series"
             raise ValueError(nothing_to_blend(batch, self.name, kinds))
         refuse_different_sizes({key: [batch[key].shape[axis] for axis in found] for key, found in axes.items()})
         return axes
@@ -149,5 +149,5 @@ class CutMix(Method):
         return len(next(iter(self._axes(model, batch, count_rows(batch)).values())))
 
     def _time(self, model: nn.Module, batch: Batch, key: str) -> int | None:
-        found = None if self.only_pictures else axes_of(key, batch[key], batch, model, self.config.time_axis)
+        found = None if self.only_images else axes_of(key, batch[key], batch, model, self.config.time_axis)
         return None if found is None else found.time

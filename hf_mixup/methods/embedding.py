@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.models.embeddings import install_tables, refuse_no_table
 from hf_mixup.models.padding import mix_embeddings
@@ -45,7 +45,7 @@ class Embedding(Method):
         if not install_tables(model):
             refuse_no_table(model)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         _refuse_without_tokens(request.batch)
         return super().draw(request)
 
@@ -53,8 +53,8 @@ class Embedding(Method):
         _refuse_without_tokens(batch)
         return super().depths(model, batch)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, params), params, self.config.mask)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return mix_embeddings(model, blend_floats(batch, draw), draw, self.config.mask)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

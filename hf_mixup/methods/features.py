@@ -20,7 +20,7 @@ class Features(Manifold):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("features")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.layer == model.config.num_hidden_layers
+    >>> mixed.draw.layer == model.config.num_hidden_layers
     True
     """
 

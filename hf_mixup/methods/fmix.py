@@ -13,12 +13,12 @@ DECAY = 3.0
 
 
 class FMix(RandomMask):
-    """Replace blots of each picture, of any shape, by the partner's pixels.
+    """Replace blots of each image, of any shape, by the partner's pixels.
 
     The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,
     stay the row's own. lam is then set to their share, unless `correct_lam=False`.
 
-    Fields have all frequencies of the picture, as in the paper. The authors' code
+    Fields have all frequencies of the image, as in the paper. The authors' code
     (https://github.com/ecs-vlc/FMix) uses the first two rows of its spectrum alone, one as real and one as imaginary
     part: along the width its fields have a constant and one wave of a single cycle. It also tosses a coin to round lam
     up or down, weighs labels by the lam that was drawn (`correct_lam=False`), and can soften the edges of a mask, which
@@ -31,7 +31,7 @@ class FMix(RandomMask):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("fmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.mask.float().mean()  # of the pixels are the row's own
+    >>> mixed.draw.mask.float().mean()  # of the pixels are the row's own
     tensor(0.7500)
     """
 

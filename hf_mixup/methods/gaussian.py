@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.axes import IDS, seen_of
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.noise import arm_noise, install_noise, noisy
@@ -17,7 +17,8 @@ from hf_mixup.models.noise import arm_noise, install_noise, noisy
 class Gaussian(Method):
     """Add normal noise of standard deviation `sigma` to every float input, or to the embeddings of tokens.
 
-    In the units of what the model is given: of normalised pixels, of a sound's samples; a table of embeddings often
+    In the units of what the model is given: of normalised pixels, of an audio clip's samples; a table of embeddings
+        often
     has entries as small as 0.02. Padding stays as it is, and so do the labels: lam is 1, each row its own partner.
     `prob` and `prob_per` say which rows are changed, `keys` names float inputs to change instead. A sigma of 0 adds
     nothing.
@@ -53,25 +54,25 @@ class Gaussian(Method):
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         if request.partner is not None or request.lam is not None:
             raise ValueError("method 'gaussian' mixes no rows: leave partner and lam")
         tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
         noised = (tosses < request.prob).expand(request.rows)
         if self.config.off or self.config.sigma == 0:
             noised = torch.zeros_like(noised)
-        params = Params(self.name, torch.arange(request.rows), torch.ones(request.rows))
+        draw = Draw(self.name, torch.arange(request.rows), torch.ones(request.rows))
         seed = int(torch.randint(2**62, (), generator=request.rng))
-        return replace(params, rows=noised.nonzero()[:, 0], seed=seed)
+        return replace(draw, rows=noised.nonzero()[:, 0], seed=seed)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        scale = torch.zeros_like(params.lam)
-        scale[params.rows] = self.config.sigma
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        scale = torch.zeros_like(draw.lam)
+        scale[draw.rows] = self.config.sigma
         if IDS in batch and self.config.keys is None:
-            arm_noise(model, batch, params.partner, scale, params.seed)
+            arm_noise(model, batch, draw.partner, scale, draw.seed)
             return dict(batch)
         changed = dict(batch)
         for number, key in enumerate(float_keys(batch, len(scale), self.name, self.config.keys)):
             seen = seen_of(batch, batch[key])
-            changed[key] = noisy(batch[key], scale, seen, params.seed + number, inplace)
+            changed[key] = noisy(batch[key], scale, seen, draw.seed + number, inplace)
         return changed

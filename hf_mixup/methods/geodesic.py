@@ -10,12 +10,12 @@ from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
-from hf_mixup.methods.base import Batch, Params
+from hf_mixup.methods.base import Batch, Draw
 from hf_mixup.methods.cross_modal import CrossModal
 
 
 class Geodesic(PairMethod):
-    """Mix the joint embeddings along great circles: pictures (`side: image`, V-Mix), captions (`text`, L-Mix) or both.
+    """Mix the joint embeddings along great circles: images (`side: image`, V-Mix), captions (`text`, L-Mix) or both.
 
     The targets are the shares of the arc, M R or M R M^T. `paper_compat` takes the published target of the variant on
     both sides, I + P, which is right at lam = 1/2 only. A normalised linear blend (`cross_modal`, latent) runs along
@@ -65,18 +65,18 @@ class Geodesic(PairMethod):
         """Whether anything is mixed inside the forward pass."""
         return not self.beside and super().enters_model
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return dict(batch) if self.beside else super().apply(model, batch, params, inplace)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return dict(batch) if self.beside else super().apply(model, batch, draw, inplace)
 
-    def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
-        return (None, None) if self.beside else self.mixes(params)
+    def sides(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
+        return (None, None) if self.beside else self.mixes(draw)
 
-    def arcs(self, params: Params) -> tuple[Mix | None, Mix | None]:
+    def arcs(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
         """Return how embeddings are mixed."""
-        return super().sides(params)
+        return super().sides(draw)
 
-    def mixes(self, params: Params) -> tuple[Mix | None, Mix | None]:
+    def mixes(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
         """Return how embeddings are mixed, as the targets of the mixed pairs count it."""
         if self.config.paper_compat and self.mixes_image and self.mixes_text:
-            params = replace(params, lam=torch.where(params.lam < 1, 0.5, 1.0))
-        return super().sides(params)
+            draw = replace(draw, lam=torch.where(draw.lam < 1, 0.5, 1.0))
+        return super().sides(draw)

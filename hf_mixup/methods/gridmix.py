@@ -11,10 +11,10 @@ from hf_mixup.methods.base import Request
 
 
 class GridMix(RandomMask):
-    """Replace random cells of a grid over each picture by the partner's: CutMix in many small places.
+    """Replace random cells of a grid over each image by the partner's: CutMix in many small places.
 
     Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share
-    of their pixels, unless `correct_lam=False`; where the grid does not divide the picture, cells differ by a pixel.
+    of their pixels, unless `correct_lam=False`; where the grid does not divide the image, cells differ by a pixel.
     The paper's second loss, over the label of each cell, needs another head and is left out. `patchmix` is the same on
     the patches of a vision transformer.
 
@@ -29,7 +29,7 @@ class GridMix(RandomMask):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "gridmix", "grid": 2})(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.mask[0, ::32, ::32].sum()  # of 2 x 2 cells are the row's own
+    >>> mixed.draw.mask[0, ::32, ::32].sum()  # of 2 x 2 cells are the row's own
     tensor(3)
     """
 

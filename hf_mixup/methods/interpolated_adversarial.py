@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.adversarial import Adversarial
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.noise import IDS
 from hf_mixup.models.probe import joined, rows_of
 
@@ -78,44 +78,44 @@ class InterpolatedAdversarial(Adversarial):
         super().prepare(model)
         self.inner.prepare(model)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         self._refuse(request.batch)
-        params = self.inner.draw(request)
-        rows, whole = (params.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
+        draw = self.inner.draw(request)
+        rows, whole = (draw.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
         unmoved = self.config.epsilon == 0 or not len(rows)
         # A row that is left alone may still be the partner of one that is not.
-        return self._attacked(request, replace(params, method=self.name, rows=rows), whole[:0] if unmoved else whole)
+        return self._attacked(request, replace(draw, method=self.name, rows=rows), whole[:0] if unmoved else whole)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.points is None or not self.enters_model:
-            return super().apply(model, batch, params, inplace)
-        clean = [dict(batch)] if len(self._kept(params)) else []
-        parts = [*clean, *({**batch, **floats} for floats in self._floats(params))]
-        count, times = len(params.lam), len(parts)
-        partner = torch.cat([params.partner + count * part for part in range(times)])
-        repeated = replace(params, partner=partner, lam=params.lam.repeat(times))
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.points is None or not self.enters_model:
+            return super().apply(model, batch, draw, inplace)
+        clean = [dict(batch)] if len(self._kept(draw)) else []
+        parts = [*clean, *({**batch, **floats} for floats in self._floats(draw))]
+        count, times = len(draw.lam), len(parts)
+        partner = torch.cat([draw.partner + count * part for part in range(times)])
+        repeated = replace(draw, partner=partner, lam=draw.lam.repeat(times))
         inputs = self.inner.apply(model, joined(parts, batch, count), repeated, False)
-        return self._shifted(model, inputs, params, partner)
+        return self._shifted(model, inputs, draw, partner)
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
-        return self.inner.other_labels(labels, params)
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+        return self.inner.other_labels(labels, draw)
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        return self.inner.label_lam(labels, params)
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        return self.inner.label_lam(labels, draw)
 
-    def _clean(self, model: nn.Module, batch: Batch, params: Params) -> dict[str, Any]:
-        return self.inner.apply(model, batch, params, False)
+    def _clean(self, model: nn.Module, batch: Batch, draw: Draw) -> dict[str, Any]:
+        return self.inner.apply(model, batch, draw, False)
 
-    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], params: Params) -> dict[str, Any]:
-        mixed = self.inner.apply(model, {**batch, **floats}, params, False)
-        return rows_of(mixed, self._run(params), len(params.lam))
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: Draw) -> dict[str, Any]:
+        mixed = self.inner.apply(model, {**batch, **floats}, draw, False)
+        return rows_of(mixed, self._run(draw), len(draw.lam))
 
-    def _kept(self, params: Params) -> Tensor:
-        kept, whole = super()._kept(params), torch.arange(len(params.lam), device=params.lam.device)
+    def _kept(self, draw: Draw) -> Tensor:
+        kept, whole = super()._kept(draw), torch.arange(len(draw.lam), device=draw.lam.device)
         return whole if self.enters_model and len(kept) else kept
 
-    def _run(self, params: Params) -> Tensor:
-        return torch.arange(len(params.lam)) if self.enters_model else super()._run(params)
+    def _run(self, draw: Draw) -> Tensor:
+        return torch.arange(len(draw.lam)) if self.enters_model else super()._run(draw)
 
     def _refuse(self, batch: Batch) -> None:
         tokens, by = IDS in batch and self.config.keys is None, self.config.interpolated_by

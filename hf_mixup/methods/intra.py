@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.manifold import Manifold
 from hf_mixup.models.blocks import arm_layer
 from hf_mixup.models.hooks import blend_places
@@ -42,7 +42,7 @@ class Intra(Manifold):
     >>> model, batch = tiny("token-classification", "bert")
     >>> with Mixup("intra")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.places.shape  # for each token the one that it is blended with
+    >>> mixed.draw.places.shape  # for each token the one that it is blended with
     torch.Size([4, 10])
     """
 
@@ -59,7 +59,7 @@ class Intra(Manifold):
     own_loss = True
     for_pixels = False
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         labels = request.labels
         if labels.dim() != 2 or labels.is_floating_point():
             raise ValueError(
@@ -68,19 +68,19 @@ class Intra(Manifold):
             )
         if request.partner is not None:
             raise ValueError("method 'intra' blends tokens of a row with each other: leave partner")
-        params = super().draw(request)
+        draw = super().draw(request)
         places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
-        return replace(params, partner=torch.arange(request.rows), places=places)
+        return replace(draw, partner=torch.arange(request.rows), places=places)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
-            return super().apply(model, batch, params, inplace)
-        mixing, depths = partial(blend_places, places=params.places), self.depths(model, batch)
-        arm_layer(model, self._stack(model, batch), params, mixing, depths)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
+            return super().apply(model, batch, draw, inplace)
+        mixing, depths = partial(blend_places, places=draw.places), self.depths(model, batch)
+        arm_layer(model, self._stack(model, batch), draw, mixing, depths)
         return dict(batch)
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
-        return taken(labels, params)
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+        return taken(labels, draw)
 
     def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
         lam = super()._sample_lam(rows, rng)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import contrastive_cross_entropy, slerp
 from hf_mixup.methods._pairs import PairMethod
-from hf_mixup.methods.base import Batch, Params
+from hf_mixup.methods.base import Batch, Draw
 from hf_mixup.methods.cross_modal import CrossModal
 
 
 class M2(PairMethod):
-    """Experimental: beside the plain loss, one whose negatives are blends of each other pair's picture and caption.
+    """Experimental: beside the plain loss, one whose negatives are blends of each other pair's image and caption.
 
     Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own; it is the
     mean of both directions, as every loss of pairs here. The code of the authors' experiments takes the sum: its
@@ -34,7 +34,7 @@ class M2(PairMethod):
 
     name = "m2"
     title = "m2-Mix (experimental)"
-    blends = "negatives only: the picture and the caption of each other pair, along a great circle"
+    blends = "negatives only: the image and the caption of each other pair, along a great circle"
     paper = "arXiv:2203.03897"
     citation = CrossModal.citation
 
@@ -46,7 +46,7 @@ class M2(PairMethod):
     def mixes_text(self) -> bool:
         return False
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return dict(batch)
 
     def extra_loss(self, images: Tensor, texts: Tensor, lam: Tensor, rows: Tensor, relevance: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class M2(PairMethod):
 
         Args:
             images, texts: embeddings of all processes' rows, [N, D].
-            lam: share of the picture in each mixed negative, [N].
+            lam: share of the image in each mixed negative, [N].
             rows: numbers of those that are scored here, long [n].
             relevance: [n, N], 1 for pairs that are no negatives of each other.
         """

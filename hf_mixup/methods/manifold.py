@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
 from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.padding import mix_layer
@@ -34,7 +34,7 @@ class Manifold(Method):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "manifold", "layers": [0, 1]})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.layer in (0, 1)
+    >>> mixed.draw.layer in (0, 1)
     True
     """
 
@@ -53,7 +53,7 @@ class Manifold(Method):
     def prepare(self, model: nn.Module) -> None:
         install_blocks(model)
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         depths = self.depths(request.model, request.batch)
         drawn = int(torch.randint(len(depths), (), generator=request.rng))
         return replace(super().draw(request), layer=depths[drawn])
@@ -70,8 +70,8 @@ class Manifold(Method):
     def chooses_depths(self) -> bool:
         return self.config.layers is None and self.config.modules is None
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, params, self.depths(model, batch))
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return mix_layer(model, self._stack(model, batch), batch, draw, self.depths(model, batch))
 
     def _stack(self, model: nn.Module, batch: Batch) -> Stack:
         return stack_of(model, batch, self.config.modules)

@@ -7,13 +7,13 @@ from typing import Any
 from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
-from hf_mixup.methods._pairs import PairMethod, blend_pictures
-from hf_mixup.methods.base import Batch, Params
+from hf_mixup.methods._pairs import PairMethod, blend_images
+from hf_mixup.methods.base import Batch, Draw
 from hf_mixup.models.captions import TokenRules, join_captions, most_tokens
 
 
 class MixGen(PairMethod):
-    """Blend the pictures and join the captions: a new pair that shows and says both; targets stay hard.
+    """Blend the images and join the captions: a new pair that shows and says both; targets stay hard.
 
     The captions are joined as tokens, within the budget of the text tower: where both do not fit, each keeps at least
     half. Partners are always the batch's own, unmixed pairs. The paper takes lam = 0.5 for a quarter of the rows:
@@ -37,7 +37,7 @@ class MixGen(PairMethod):
 
     name = "mixgen"
     title = "MixGen"
-    blends = "the pictures of image-text pairs, while their captions are joined"
+    blends = "the images of image-text pairs, while their captions are joined"
     paper = "arXiv:2206.08358"
     citation = (
         "@inproceedings{hao2023mixgen, title={MixGen: A New Multi-Modal Data Augmentation}, author={Hao, Xiaoshuai and "
@@ -65,15 +65,15 @@ class MixGen(PairMethod):
     def knows(self, tokenizer: Any) -> None:
         self.rules = TokenRules.of(tokenizer)
 
-    def sides(self, params: Params) -> tuple[Mix | None, Mix | None]:
+    def sides(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
         return None, None
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if self.rules is None:
             raise ValueError(
                 "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
         budget = most_tokens(model) or batch["input_ids"].shape[1]
-        inputs = blend_pictures(dict(batch), params, self.name, self.config.keys, inplace)
-        return {**inputs, **join_captions(batch, params.partner, params.lam < 1, self.rules, budget)}
+        inputs = blend_images(dict(batch), draw, self.name, self.config.keys, inplace)
+        return {**inputs, **join_captions(batch, draw.partner, draw.lam < 1, self.rules, budget)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.methods.base import Batch, Method, Params
+from hf_mixup.methods.base import Batch, Draw, Method
 from hf_mixup.models.axes import OBSERVED
 from hf_mixup.models.embeddings import unite
 from hf_mixup.models.inputs import float_keys, is_blendable
@@ -18,7 +18,8 @@ from hf_mixup.models.inputs import float_keys, is_blendable
 class InputMixup(Method):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
-    Sounds of different length: their masks are united, so that what is heard of either is seen. Of series that were not
+    Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
+        were not
     observed throughout, the blend counts as observed where both rows were. Where `future_values` are to be forecast,
     past and future are blended alike, and the loss is the model's own on the blend.
 
@@ -46,47 +47,47 @@ class InputMixup(Method):
 
     for_forecasts = True
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return blend_inputs(batch, params, self.name, self.config.keys, inplace)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return blend_inputs(batch, draw, self.name, self.config.keys, inplace)
 
     def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+        self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
     ) -> list[dict[str, Tensor]]:
         """Return the boxes of both rows, weighing lam and 1 - lam; at the ends, and of a row with itself, its own."""
-        drawn = zip(params.partner.tolist(), params.lam.tolist())
+        drawn = zip(draw.partner.tolist(), draw.lam.tolist())
         return [
             united_boxes(labels[row], labels[other], 1.0 if other == row else lam)
             for row, (other, lam) in enumerate(drawn)
         ]
 
 
-def blend_inputs(batch: Batch, params: Params, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
-    """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of sounds united."""
-    masks = {**united_mask(batch, params), **observed_mask(batch, params), **shown_mask(batch, params)}
+def blend_inputs(batch: Batch, draw: Draw, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
+    """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of audio united."""
+    masks = {**united_mask(batch, draw), **observed_mask(batch, draw), **shown_mask(batch, draw)}
     mixed = {**batch, **masks}
-    for key in float_keys(batch, len(params.partner), method, keys):
-        mixed[key] = blend(batch[key], params.partner, params.lam, inplace=inplace)
+    for key in float_keys(batch, len(draw.partner), method, keys):
+        mixed[key] = blend(batch[key], draw.partner, draw.lam, inplace=inplace)
     return mixed
 
 
-def united_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
-    """Return the mask of mixed sounds (or series), by its name: what is heard of either row; nothing beside tokens.
+def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Return the mask of mixed audio clips (or series), by its name: what is heard of either row; none beside tokens.
 
     A row without a share (lam = 0 or 1) adds nothing, so that both ends are exact for any lengths.
     """
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
-    return {"attention_mask": unite(mask, mask[params.partner], params.lam)[0]}
+    return {"attention_mask": unite(mask, mask[draw.partner], draw.lam)[0]}
 
 
-def shown_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
-    """Return the mask of mixed pictures, by its name: what is no padding of either row that has a share."""
+def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Return the mask of mixed images, by its name: what is no padding of either row that has a share."""
     mask = batch.get("pixel_mask")
     if not isinstance(mask, Tensor):
         return {}
-    share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-    own, other = mask.bool() & (share > 0), mask[params.partner].bool() & (share < 1)
+    share = draw.lam.reshape(-1, *(1,) * (mask.dim() - 1))
+    own, other = mask.bool() & (share > 0), mask[draw.partner].bool() & (share < 1)
     return {"pixel_mask": (own | other).to(mask.dtype)}
 
 
@@ -103,20 +104,20 @@ def united_boxes(own: Mapping[str, Tensor], other: Mapping[str, Tensor], lam: fl
     return {**union, "weights": torch.cat(shares)}
 
 
-def observed_mask(batch: Batch, params: Params) -> dict[str, Tensor]:
+def observed_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
     """Return the masks of mixed series, by their names: a blend is known where both rows were observed.
 
     A row without a share (lam = 0 or 1) takes nothing away.
     """
     masks = {key: mask for key in OBSERVED if isinstance(mask := batch.get(key), Tensor)}
     for key, mask in masks.items():
-        share = params.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-        own, other = mask.bool() | (share == 0), mask[params.partner].bool() | (share == 1)
+        share = draw.lam.reshape(-1, *(1,) * (mask.dim() - 1))
+        own, other = mask.bool() | (share == 0), mask[draw.partner].bool() | (share == 1)
         masks[key] = (own & other).to(mask.dtype)
     return masks
 
 
-def blend_floats(batch: Batch, params: Params) -> dict[str, Any]:
-    """Return the inputs with those floats blended that go with tokens: pictures, waveforms; often there are none."""
-    keys = [key for key, value in batch.items() if is_blendable(key, value, len(params.partner))]
-    return {**batch, **{key: blend(batch[key], params.partner, params.lam) for key in keys}}
+def blend_floats(batch: Batch, draw: Draw) -> dict[str, Any]:
+    """Return the inputs with those floats blended that go with tokens: images, waveforms; often there are none."""
+    keys = [key for key, value in batch.items() if is_blendable(key, value, len(draw.partner))]
+    return {**batch, **{key: blend(batch[key], draw.partner, draw.lam) for key in keys}}

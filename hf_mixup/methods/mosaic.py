@@ -1,4 +1,4 @@
-"""Mosaic: parts of four pictures round a centre, with their labels, boxes or label maps."""
+"""Mosaic: parts of four images round a centre, with their labels, boxes or label maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
 from hf_mixup.methods._segmentation import is_map, refuse_other_size
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.inputs import float_keys
 
 if TYPE_CHECKING:
@@ -22,18 +22,18 @@ LEAST_SHARE, LEAST_PIXELS = 0.1, 2
 
 
 class Mosaic(Method):
-    """Put parts of four pictures round a random centre; the label of each counts as much as its part covers.
+    """Put parts of four images round a random centre; the label of each counts as much as its part covers.
 
     Top left lies the row's own, bottom right its partner's, in between those of two further rows, drawn at random
     whatever `pairing` says; with fewer than four rows some may be the same, and a row alone stays as it is. Both sides
-    of the own part are drawn, as shares of the picture's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam that
-    is given instead sets both to its root. Each part is cut out of its picture anywhere with equal chance, and keeps
+    of the own part are drawn, as shares of the image's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam that
+    is given instead sets both to its root. Each part is cut out of its image anywhere with equal chance, and keeps
     its size. lam is always the share of the own part; the others' shares are theirs, so that the targets sum to 1.
 
     Boxes move with their parts and are cut at their edges; of what is cut, less than a tenth of a box, or less than two
     pixels of a side, is dropped, in one wait for the device. Each has weight 1. The labels of pixels move likewise.
 
-    This is RICAP, where it was made for classification, under the name that detectors gave it; there the pictures are
+    This is RICAP, where it was made for classification, under the name that detectors gave it; there the images are
     also made smaller.
 
     Source: Takahashi, Matsubara and Uehara 2018, "Data Augmentation using Random Image Cropping and Patching for Deep
@@ -44,13 +44,13 @@ class Mosaic(Method):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup({"method": "mosaic", "alpha": 0.3})(model, batch, lam=0.25) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.center.tolist(), mixed.params.shares[0].tolist()  # all four parts are alike here
+    >>> mixed.draw.center.tolist(), mixed.draw.shares[0].tolist()  # all four parts are alike here
     ([32, 32], [0.25, 0.25])
     """
 
     name = "mosaic"
     title = "Mosaic (RICAP)"
-    blends = "image inputs `[B, C, H, W]`: parts of four pictures, with their boxes or label maps"
+    blends = "image inputs `[B, C, H, W]`: parts of four images, with their boxes or label maps"
     paper = "arXiv:1811.09030"
     citation = (
         "@inproceedings{takahashi2018ricap, title={{RICAP}: Random Image Cropping and Patching Data Augmentation for "
@@ -61,27 +61,27 @@ class Mosaic(Method):
     for_pixels = True
     own_loss = True  # four labels a row
 
-    def draw(self, request: Request) -> Params:
-        params, rows, rng = super().draw(request), request.rows, request.rng
-        alone = params.partner == torch.arange(rows)  # nobody to be put beside
-        params = replace(params, lam=params.lam.masked_fill(alone, 1.0))
+    def draw(self, request: Request) -> Draw:
+        draw, rows, rng = super().draw(request), request.rows, request.rng
+        alone = draw.partner == torch.arange(rows)  # nobody to be put beside
+        draw = replace(draw, lam=draw.lam.masked_fill(alone, 1.0))
         size = request.batch[self._keys(request.batch, rows)[0]].shape[-2:]
         if not request.boxes:
             refuse_other_size(request, size, self.name)
         further = torch.stack([self._pair(request, "random") for _ in range(2)], 1)
-        shared = self.shared_with(params.partner)
+        shared = self.shared_with(draw.partner)
         if request.lam is not None or self.config.lam is not None:
-            sides = params.lam.sqrt()[:, None].expand(-1, 2)
+            sides = draw.lam.sqrt()[:, None].expand(-1, 2)
         else:
-            across = torch.where(params.lam < 1, self._sample_lam(rows, rng)[shared], 1.0)
-            sides = torch.stack([params.lam, across], 1)
+            across = torch.where(draw.lam < 1, self._sample_lam(rows, rng)[shared], 1.0)
+            sides = torch.stack([draw.lam, across], 1)
         spot = torch.rand(rows, 4, 2, generator=rng, dtype=torch.float64)[shared]
         if bool((sides == sides[0]).all()) and self.config.lam_per == "batch":
             sides, spot = sides[0], spot[0]
         center = (sides.double() * torch.tensor(size)).round().long()
         shares = quadrant_shares(center, *size).expand(rows, 4)
         return replace(
-            params,
+            draw,
             lam=shares[:, 0],
             further=further,
             shares=shares[:, 1:3],
@@ -89,19 +89,19 @@ class Mosaic(Method):
             shift=_shift(center, spot, *size),
         )
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            new = _put(batch[key], params)
+        for key in self._keys(batch, len(draw.partner)):
+            new = _put(batch[key], draw)
             mixed[key] = batch[key].copy_(new) if inplace else new
         if isinstance(batch.get("pixel_mask"), Tensor):
-            mixed["pixel_mask"] = _put(batch["pixel_mask"], params)
+            mixed["pixel_mask"] = _put(batch["pixel_mask"], draw)
         return mixed
 
     def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], params: Params, height: int, width: int
+        self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
     ) -> list[dict[str, Tensor]]:
-        sources, center, shift = _layout(params)
+        sources, center, shift = _layout(draw)
         quarters = quadrants(center, height, width).expand(len(sources), 4, 4).tolist()
         shifts, made = shift.expand(len(sources), 4, 2).tolist(), []
         for row, others in enumerate(sources.tolist()):
@@ -113,15 +113,15 @@ class Mosaic(Method):
             made.append({**union, "weights": torch.ones_like(union["boxes"][:, 0])})
         return made
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
-        return _put(labels, params) if is_map(labels) else super().other_labels(labels, params)
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+        return _put(labels, draw) if is_map(labels) else super().other_labels(labels, draw)
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
         """Return 0 for label maps: the row's own pixels are in the mosaic of the maps, too."""
-        return torch.zeros_like(params.lam) if is_map(labels) else super().label_lam(labels, params)
+        return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
 
-    def further_labels(self, labels: Tensor, params: Params) -> Further:
-        return () if is_map(labels) else super().further_labels(labels, params)
+    def further_labels(self, labels: Tensor, draw: Draw) -> Further:
+        return () if is_map(labels) else super().further_labels(labels, draw)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)
@@ -137,10 +137,10 @@ def _shift(center: Tensor, spot: Tensor, height: int, width: int) -> Tensor:
 def moved_boxes(
     labels: Mapping[str, Tensor], quarter: Sequence[int], shift: Sequence[int], height: int, width: int
 ) -> dict[str, Tensor]:
-    """Return the boxes of a picture whose crop fills a part of another, without those of which too little is left.
+    """Return the boxes of an image whose crop fills a part of another, without those of which too little is left.
 
     Args:
-        labels: `class_labels` [N] and `boxes` [N, 4] (center x, center y, width, height) in shares of the picture.
+        labels: `class_labels` [N] and `boxes` [N, 4] (center x, center y, width, height) in shares of the image.
         quarter: (top, left, bottom, right) in pixels.
         shift: how many pixels further (down, right) the crop is read than it is put.
 
@@ -167,12 +167,12 @@ def moved_boxes(
     return {"class_labels": labels["class_labels"][kept], "boxes": moved[kept]}
 
 
-def _layout(params: Params) -> tuple[Tensor, Tensor, Tensor]:
+def _layout(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows of the other three parts [B, 3], the centre, and the shifts."""
-    if params.further is None or params.center is None or params.shift is None:
-        raise ValueError(f"method {params.method!r} was given parameters without further rows, a centre and shifts")
-    return torch.cat([params.further, params.partner[:, None]], 1), params.center, params.shift
+    if draw.further is None or draw.center is None or draw.shift is None:
+        raise ValueError(f"method {draw.method!r} was given parameters without further rows, a centre and shifts")
+    return torch.cat([draw.further, draw.partner[:, None]], 1), draw.center, draw.shift
 
 
-def _put(x: Tensor, params: Params) -> Tensor:
-    return mosaic(x, *_layout(params))
+def _put(x: Tensor, draw: Draw) -> Tensor:
+    return mosaic(x, *_layout(draw))

@@ -6,9 +6,9 @@ from hf_mixup.methods._pairs import PairMethod
 
 
 class OneSided(PairMethod):
-    """Mix only the pictures (`side: image`, the default) or only the captions; targets M R.
+    """Mix only the images (`side: image`, the default) or only the captions; targets M R.
 
-    A mixed picture belongs to both captions, with shares lam and 1 - lam.
+    A mixed image belongs to both captions, with shares lam and 1 - lam.
 
     Raises:
         ValueError: for `side: both`.
@@ -29,7 +29,7 @@ class OneSided(PairMethod):
 
     name = "one_sided"
     title = "One-sided mixup of pairs"
-    blends = "the pictures or the captions of image-text pairs"
+    blends = "the images or the captions of image-text pairs"
     paper = "arXiv:2010.08887"
     citation = (
         "@inproceedings{lee2021imix, title={i-Mix: A Domain-Agnostic Strategy for Contrastive Representation "

@@ -12,10 +12,10 @@ from hf_mixup.models.attention import patch_of
 
 
 class PatchMix(RandomMask):
-    """Replace random patches of each picture by the partner's, so that a token is of one picture alone.
+    """Replace random patches of each image by the partner's, so that a token is of one image alone.
 
     `gridmix` whose cells are the patches of the model, as its configuration tells their size (where a model's patches
-    overlap, those at the edges of a cell see both pictures). Of n patches round(lam * n), drawn at random, stay the
+    overlap, those at the edges of a cell see both images). Of n patches round(lam * n), drawn at random, stay the
     row's own. lam is then set to the share of their pixels, unless `correct_lam=False`; pixels beyond the last whole
     patch go with it.
 
@@ -24,7 +24,7 @@ class PatchMix(RandomMask):
     of a teacher; here they are weighed by area.
 
     Raises:
-        ValueError: for a model without patches, or pictures smaller than one.
+        ValueError: for a model without patches, or images smaller than one.
 
     Source: Liu et al. 2022, "TokenMix: Rethinking Image Mixing for Data Augmentation in Vision Transformers", arXiv
     2207.08409, section 3.2.
@@ -34,7 +34,7 @@ class PatchMix(RandomMask):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("patchmix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> patches = mixed.params.mask[0].unfold(0, 8, 8).unfold(1, 8, 8).float().mean((-2, -1))
+    >>> patches = mixed.draw.mask[0].unfold(0, 8, 8).unfold(1, 8, 8).float().mean((-2, -1))
     >>> patches.unique(), patches.mean()  # each is the row's own or its partner's
     (tensor([0., 1.]), tensor(0.7500))
     """
@@ -52,7 +52,7 @@ class PatchMix(RandomMask):
     def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
         down, across = _patch(request)
         if height < down or width < across:
-            raise ValueError(f"pictures of {height} x {width} pixels hold no patch of {down} x {across}")
+            raise ValueError(f"images of {height} x {width} pixels hold no patch of {down} x {across}")
         return torch.rand(count, height // down, width // across, generator=request.rng)
 
     def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:

@@ -1,4 +1,4 @@
-"""Puzzle Mix: blocks of two pictures, chosen and moved so that what matters of either is seen."""
+"""Puzzle Mix: blocks of two images, chosen and moved so that what matters of either is seen."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.puzzle import block_means, edge_differences, least_cost, mask_costs, puzzle, transport
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.saliencymix import gradient_saliency
 from hf_mixup.models.inputs import float_keys
 
 BLOCKS = (2, 4, 8, 16)
-"""Along each side of a picture, one of them drawn for each batch."""
+"""Along each side of an image, one of them drawn for each batch."""
 
 
 class PuzzleMix(Method):
@@ -22,7 +22,7 @@ class PuzzleMix(Method):
 
     A block's saliency is the gradient of the loss at its pixels. The mask costs the saliency that it hides, unlike
     shares and unlike pixels on either side of an edge, and a prior that expects lam; then salient blocks of either
-    picture move to where it is seen. lam is set to the mean share of the row's own content, unless `correct_lam=False`.
+    image move to where it is seen. lam is set to the mean share of the row's own content, unless `correct_lam=False`.
     Costs one more forward and backward pass for each mixed batch (of the guide's, if there is one, for the class that
     it finds), in evaluation mode, through activations and not to the weights, and one wait for the device; mask and
     moves are worked out on the CPU, for the whole batch at once.
@@ -37,7 +37,7 @@ class PuzzleMix(Method):
     block follow the mask and do not move. A row that is its own partner stays as it is.
 
     Raises:
-        ValueError: for pictures smaller than 2 x 2 pixels.
+        ValueError: for images smaller than 2 x 2 pixels.
 
     Source: Kim, Choo and Song 2020, "Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup", arXiv
     2009.06962, section 3.
@@ -47,7 +47,7 @@ class PuzzleMix(Method):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("puzzlemix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.mask.shape  # the own share of each block
+    >>> mixed.draw.mask.shape  # the own share of each block
     torch.Size([4, 4, 4])
     """
 
@@ -64,13 +64,13 @@ class PuzzleMix(Method):
     def takes_guide(self) -> bool:
         return True
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = super().draw(request), self.config
-        lam = params.lam.masked_fill(params.partner == torch.arange(request.rows), 1.0)
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = super().draw(request), self.config
+        lam = draw.lam.masked_fill(draw.partner == torch.arange(request.rows), 1.0)
         if bool((lam == 1).all()):  # also by the coin of `prob`: nothing to look for
-            return replace(params, lam=lam)
+            return replace(draw, lam=lam)
         key = self._keys(request.batch, request.rows)[0]
-        pixels, partner = request.batch[key], params.partner
+        pixels, partner = request.batch[key], draw.partner
         blocks = _draw_blocks(pixels, request.rng)
         found = [block_means(gradient_saliency(request, key), blocks), *edge_differences(pixels, partner, blocks)]
         saliency, down, across = _on_cpu([each.float() for each in found])
@@ -78,14 +78,14 @@ class PuzzleMix(Method):
         shares = torch.where((lam < 1)[:, None, None], shares, 1.0).masked_fill((lam == 0)[:, None, None], 0.0)
         sources = torch.stack([transport(saliency, shares > 0), transport(saliency[partner], shares < 1)], 1)
         true = _mean_share(shares, *pixels.shape[-2:])
-        return replace(params, lam=true if cfg.correct_lam else lam, mask=shares, sources=sources)
+        return replace(draw, lam=true if cfg.correct_lam else lam, mask=shares, sources=sources)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.mask is None or params.sources is None:
-            raise ValueError(f"method {params.method!r} was given parameters without a mask and sources")
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.mask is None or draw.sources is None:
+            raise ValueError(f"method {draw.method!r} was given parameters without a mask and sources")
         mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            new = puzzle(batch[key], params.partner, params.mask, params.sources)
+        for key in self._keys(batch, len(draw.partner)):
+            new = puzzle(batch[key], draw.partner, draw.mask, draw.sources)
             mixed[key] = batch[key].copy_(new) if inplace else new
         return mixed
 
@@ -97,11 +97,11 @@ def _draw_blocks(pixels: Tensor, rng: torch.Generator) -> int:
     """Draw how many blocks lie along a side, of those that have a pixel at least.
 
     Raises:
-        ValueError: the pictures are too small to be cut.
+        ValueError: the images are too small to be cut.
     """
     fitting = [blocks for blocks in BLOCKS if blocks <= min(pixels.shape[-2:])]
     if not fitting:
-        raise ValueError(f"method 'puzzlemix' cuts pictures into 2 x 2 blocks or more, found {list(pixels.shape[-2:])}")
+        raise ValueError(f"method 'puzzlemix' cuts images into 2 x 2 blocks or more, found {list(pixels.shape[-2:])}")
     return fitting[int(torch.randint(len(fitting), (), generator=rng))]
 
 

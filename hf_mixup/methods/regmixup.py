@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.models.probe import joined, rows_of
 
@@ -49,28 +49,28 @@ class RegMixup(Method):
     own_loss = True
     for_pixels = True
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         if "input_ids" in request.batch:
             raise ValueError(
                 "method 'regmixup' mixes float inputs, and the batch has input_ids: tokens are mixed by "
                 "method='embedding'"
             )
-        params = super().draw(request)
-        others = params.partner != torch.arange(request.rows)  # a row that has no partner is there already
-        return replace(params, rows=((params.lam < 1) & others).nonzero()[:, 0])
+        draw = super().draw(request)
+        others = draw.partner != torch.arange(request.rows)  # a row that has no partner is there already
+        return replace(draw, rows=((draw.lam < 1) & others).nonzero()[:, 0])
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        mixed = blend_inputs(batch, params, self.name, self.config.keys, inplace=False)
-        count = len(params.lam)
-        return joined([batch, mixed if params.rows is None else rows_of(mixed, params.rows, count)], batch, count)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        mixed = blend_inputs(batch, draw, self.name, self.config.keys, inplace=False)
+        count = len(draw.lam)
+        return joined([batch, mixed if draw.rows is None else rows_of(mixed, draw.rows, count)], batch, count)
 
-    def changed_places(self, params: Params) -> Tensor | None:
-        return None if params.rows is None else len(params.lam) + torch.arange(len(params.rows))
+    def changed_places(self, draw: Draw) -> Tensor | None:
+        return None if draw.rows is None else len(draw.lam) + torch.arange(len(draw.rows))
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
-        rows, count = params.rows, len(labels)
-        clean = Term(logits[:count], labels, labels, torch.ones_like(params.lam))
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+        rows, count = draw.rows, len(labels)
+        clean = Term(logits[:count], labels, labels, torch.ones_like(draw.lam))
         if rows is None or not len(rows):
             return [clean]
-        others, lam = self.other_labels(labels, params)[rows], self.label_lam(labels, params)[rows]
+        others, lam = self.other_labels(labels, draw)[rows], self.label_lam(labels, draw)[rows]
         return [Term(logits[count:], labels[rows], others, lam, self.config.eta), clean]

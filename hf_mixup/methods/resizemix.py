@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_mixup.functional import box_lam
 from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resized
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.base import Batch, Method, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.inputs import float_keys
 
 SIDES = (0.1, 0.8)
@@ -19,7 +19,7 @@ SIDES = (0.1, 0.8)
 
 
 class ResizeMix(Method):
-    """Paste the partner's whole picture, made smaller, into a box of each picture: no part of an object is cut off.
+    """Paste the partner's whole image, made smaller, into a box of each image: no part of an object is cut off.
 
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
     0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is given
@@ -27,8 +27,8 @@ class ResizeMix(Method):
     of the batch (see `lam_per`) and whole pixels, while each row has a place of its own, a pair that shares its lam the
     same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick out. lam is
     the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut to pixels.
-    The picture is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code takes the
-    nearest pixel for pictures, too.
+    The image is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code takes the
+    nearest pixel for images, too.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
     2012.11101; https://github.com/JayQine/ResizeMix.
@@ -38,14 +38,14 @@ class ResizeMix(Method):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("resizemix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> top, left, bottom, right = mixed.params.boxes[0].tolist()  # in pictures of 64 x 64 pixels
+    >>> top, left, bottom, right = mixed.draw.boxes[0].tolist()  # in images of 64 x 64 pixels
     >>> bottom - top, right - left
     (32, 32)
     """
 
     name = "resizemix"
     title = "ResizeMix"
-    blends = "image inputs `[B, C, H, W]`: the partner's whole picture in a box"
+    blends = "image inputs `[B, C, H, W]`: the partner's whole image in a box"
     paper = "arXiv:2012.11101"
     citation = (
         "@article{qin2020resizemix, title={ResizeMix: Mixing Data with Preserved Object Information and True Labels}, "
@@ -55,16 +55,16 @@ class ResizeMix(Method):
 
     for_pixels = True
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = super().draw(request), self.config
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = super().draw(request), self.config
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
         if cfg.lam_per == "pair":
             # The spot is what rows share, not the box: the coin of `prob` may leave alone the row they share with.
-            spot = spot[self.shared_with(params.partner)]
-        boxes = boxes_inside(spot, height, width, params.lam)
-        return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else params.lam, boxes=boxes)
+            spot = spot[self.shared_with(draw.partner)]
+        boxes = boxes_inside(spot, height, width, draw.lam)
+        return replace(draw, lam=box_lam(boxes, height, width) if cfg.correct_lam else draw.lam, boxes=boxes)
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
         lam, cfg = super()._draw_lam(request, partner), self.config
@@ -74,21 +74,21 @@ class ResizeMix(Method):
         side = low + (high - low) * (1 - lam)
         return torch.where(lam < 1, 1 - side.square(), 1.0)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        if params.boxes is None:
-            raise ValueError(f"method {params.method!r} was given parameters without boxes")
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        if draw.boxes is None:
+            raise ValueError(f"method {draw.method!r} was given parameters without boxes")
         mixed = dict(batch)
-        for key in self._keys(batch, len(params.partner)):
-            mixed[key] = paste_resized(batch[key], params.partner, params.boxes, inplace=inplace)
+        for key in self._keys(batch, len(draw.partner)):
+            mixed[key] = paste_resized(batch[key], draw.partner, draw.boxes, inplace=inplace)
         return mixed
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
-        if not is_map(labels) or params.boxes is None:
-            return super().other_labels(labels, params)
-        return paste_nearest(labels, params.partner, params.boxes)
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+        if not is_map(labels) or draw.boxes is None:
+            return super().other_labels(labels, draw)
+        return paste_nearest(labels, draw.partner, draw.boxes)
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        return own_pixels(labels, params) if is_map(labels) else super().label_lam(labels, params)
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        return own_pixels(labels, draw) if is_map(labels) else super().label_lam(labels, draw)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.config.keys, dims=4)

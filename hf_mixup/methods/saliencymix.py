@@ -10,15 +10,15 @@ from torch import Tensor
 from hf_mixup.functional import box_lam, boxes_at
 from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral_residual
 from hf_mixup.methods._segmentation import refuse_other_size
-from hf_mixup.methods.base import Method, Params, Request
+from hf_mixup.methods.base import Draw, Method, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.models.saliency import input_saliency
 
 
 class SaliencyMix(CutMix):
-    """Replace a box of each picture by the partner's pixels there, the box lying around the partner's most salient one.
+    """Replace a box of each image by the partner's pixels there, the box lying around the partner's most salient one.
 
-    Sides are sqrt(1 - lam) of the picture's, rounded as `box` says and clipped to the picture. lam is then set to the
+    Sides are sqrt(1 - lam) of the image's, rounded as `box` says and clipped to the image. lam is then set to the
     share of pixels that stayed the row's own, unless `correct_lam=False`; a salient pixel near the edge makes a smaller
     box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small Fourier
     transforms a batch, and no wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
@@ -35,7 +35,7 @@ class SaliencyMix(CutMix):
     >>> model, batch = tiny("image-classification", "vit")
     >>> with Mixup("saliencymix")(model, batch, lam=0.75) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.boxes.shape  # one for each row, around the partner's most salient pixel
+    >>> mixed.draw.boxes.shape  # one for each row, around the partner's most salient pixel
     torch.Size([4, 4])
     """
 
@@ -49,25 +49,25 @@ class SaliencyMix(CutMix):
         "Chung, TaeChoong and Bae, Sung-Ho}, booktitle={ICLR}, year={2021}}"
     )
 
-    only_pictures = True
+    only_images = True
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = Method.draw(self, request), self.config
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = Method.draw(self, request), self.config
         key = next(iter(self._axes(request.model, request.batch, request.rows)))
         height, width = request.batch[key].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
-        lam = params.lam
+        lam = draw.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
-            return replace(params, boxes=torch.zeros(4, dtype=torch.long))
+            return replace(draw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
-        partner, device = params.partner.to(found.device), found.device
+        partner, device = draw.partner.to(found.device), found.device
         boxes = boxes_at(found[partner], height, width, lam, cfg.box)
         ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
         nothing, everything = (each.to(device, non_blocking=True) for each in ends)
         boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)
         boxes = torch.where((lam == 0).to(device)[:, None], everything, boxes)
         rows = None if device.type == "cpu" else (lam < 1).nonzero()[:, 0]
-        return replace(params, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes, rows=rows)
+        return replace(draw, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes, rows=rows)
 
     @property
     def takes_guide(self) -> bool:

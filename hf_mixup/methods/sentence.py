@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
 from hf_mixup.models.hooks import blend_states
 
 
@@ -45,7 +45,7 @@ class Sentence(Method):
     own_loss = True
     exchanges = False  # rows are mixed in the loss, behind the model
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         labels = request.labels
         if labels.dim() > 1 and not labels.is_floating_point():
             raise ValueError(
@@ -54,9 +54,9 @@ class Sentence(Method):
             )
         return super().draw(request)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return dict(batch)
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
-        blended = blend_states(logits, params.partner, params.lam)
-        return [Term(blended, labels, labels[params.partner], params.lam)]
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+        blended = blend_states(logits, draw.partner, draw.lam)
+        return [Term(blended, labels, labels[draw.partner], draw.lam)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
 from hf_mixup.functional.targets import IGNORE_INDEX
-from hf_mixup.methods.base import Batch, Method, Params, Request, Term
+from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
 
 
 class SFTMix(Method):
@@ -50,7 +50,7 @@ class SFTMix(Method):
     own_loss = True
     exchanges = False  # rows are mixed in the loss, behind the model
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         labels, cfg = request.labels, self.config
         if labels.dim() != 2 or labels.is_floating_point():
             raise ValueError(
@@ -65,35 +65,35 @@ class SFTMix(Method):
             raise ValueError("method 'sftmix' pairs sure rows with unsure ones: leave partner")
         return replace(super().draw(request), open=True)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return dict(batch)
 
-    def settle(self, logits: Tensor, labels: Tensor, params: Params) -> Params:
+    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
         with torch.no_grad():
             losses, counts = token_losses(logits, labels).sum(-1), (labels != IGNORE_INDEX).sum(-1)
             partner = pair_by_confidence(-losses / counts.clamp(min=1))
-        return replace(params, partner=partner, open=False)
+        return replace(draw, partner=partner, open=False)
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
-        plain = super().terms(logits, labels, params)
-        left_alone = (params.lam == 1)[:, None]  # by the coin of `prob`
-        rows, places, others = side_by_side(labels, params.partner, left_alone)
-        own, other, lam = logits[rows, places], logits[params.partner[rows], others], params.lam[rows]
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+        plain = super().terms(logits, labels, draw)
+        left_alone = (draw.lam == 1)[:, None]  # by the coin of `prob`
+        rows, places, others = side_by_side(labels, draw.partner, left_alone)
+        own, other, lam = logits[rows, places], logits[draw.partner[rows], others], draw.lam[rows]
         share = lam.to(logits.dtype)[:, None]
         mixed = Term(
             share * own + (1 - share) * other,
             labels[rows, places],
-            labels[params.partner[rows], others],
+            labels[draw.partner[rows], others],
             lam,
             0.2 if self.config.mix_weight is None else self.config.mix_weight,
         )
         return [*plain, mixed]
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
         return labels
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        return torch.ones_like(params.lam)
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        return torch.ones_like(draw.lam)
 
 
 def side_by_side(labels: Tensor, partner: Tensor, left_alone: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Draw, Request
 from hf_mixup.methods.cutmix import CutMix
 
 
@@ -41,25 +41,25 @@ class SpanCut(SpanMethod):
     paper = "arXiv:1905.04899"
     citation = CutMix.citation
 
-    def draw(self, request: Request) -> Params:
-        params = super().draw(request)
+    def draw(self, request: Request) -> Draw:
+        draw = super().draw(request)
         ordinary = ordinary_tokens(on_cpu(request.batch), self.special)
-        common = ordinary & ordinary[params.partner]
+        common = ordinary & ordinary[draw.partner]
         tokens, room = ordinary.sum(-1), common.sum(-1)
-        length = ((1 - params.lam.double()) * tokens).round().long().minimum(room)
-        draws = torch.rand(request.rows, generator=request.rng, dtype=torch.float64)[self.shared_with(params.partner)]
+        length = ((1 - draw.lam.double()) * tokens).round().long().minimum(room)
+        draws = torch.rand(request.rows, generator=request.rng, dtype=torch.float64)[self.shared_with(draw.partner)]
         places = same_places(common, (draws * (room - length + 1)).long(), length)
-        whole = params.lam == 0
+        whole = draw.lam == 0
         places = torch.where(whole[:, None], torch.arange(places.shape[1]), places)
-        return replace(params, lam=own_share(length, tokens).masked_fill(whole, 0.0), places=places)
+        return replace(draw, lam=own_share(length, tokens).masked_fill(whole, 0.0), places=places)
 
-    def other_labels(self, labels: Tensor, params: Params) -> Tensor:
-        return taken(labels, params) if one_a_token(labels) else super().other_labels(labels, params)
+    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+        return taken(labels, draw) if one_a_token(labels) else super().other_labels(labels, draw)
 
-    def label_lam(self, labels: Tensor, params: Params) -> Tensor:
-        if params.places is None or not one_a_token(labels):
-            return super().label_lam(labels, params)
-        return (params.places < 0).float()
+    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+        if draw.places is None or not one_a_token(labels):
+            return super().label_lam(labels, draw)
+        return (draw.places < 0).float()
 
 
 def same_places(common: Tensor, start: Tensor, length: Tensor) -> Tensor:

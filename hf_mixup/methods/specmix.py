@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hf_mixup.functional.masks import inside_bands, mask_lam
 from hf_mixup.methods._masks import MaskMethod, by_content
-from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, seen_of
 from hf_mixup.models.inputs import float_keys, nothing_to_blend
 
@@ -37,7 +37,7 @@ class SpecMix(MaskMethod):
     >>> model, batch = tiny("audio-classification", "audio-spectrogram-transformer")
     >>> with Mixup({"method": "specmix", "bands": 1})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> bool(mixed.lam[0] == mixed.params.mask.float().mean())  # [1, T, F], where spectrograms stay the row's own
+    >>> bool(mixed.lam[0] == mixed.draw.mask.float().mean())  # [1, T, F], where spectrograms stay the row's own
     True
     """
 
@@ -52,33 +52,33 @@ class SpecMix(MaskMethod):
     )
     for_pixels = False
 
-    def draw(self, request: Request) -> Params:
-        params, cfg = super().draw(request), self.config
+    def draw(self, request: Request) -> Draw:
+        draw, cfg = super().draw(request), self.config
         key = self._keys(request.batch, request.rows)[0]
         values: Tensor = request.batch[key]
         given = cfg.lam is not None or request.lam is not None
         height, width = values.shape[-2:]
-        mask = self._draw_mask(params, given, height, width, request.rng)
+        mask = self._draw_mask(draw, given, height, width, request.rng)
         correct = cfg.correct_lam or not given
         axes = axes_of(key, values, request.batch, request.model, cfg.time_axis)
         seen = seen_of(request.batch, values, axes.time if axes else None)
         if seen is None:
             true = mask_lam(mask).expand(request.rows)
-            return replace(params, lam=true if correct else params.lam, mask=mask)
+            return replace(draw, lam=true if correct else draw.lam, mask=mask)
         kept = mask.reshape(len(mask), *(1,) * (values.dim() - 3), *mask.shape[1:])
-        params, nothing = by_content(params, kept, seen, correct)
-        return replace(params, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
+        draw, nothing = by_content(draw, kept, seen, correct)
+        return replace(draw, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
 
-    def _draw_mask(self, params: Params, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
+    def _draw_mask(self, draw: Draw, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
         """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
-        cfg, lam = self.config, params.lam
+        cfg, lam = self.config, draw.lam
         if cfg.bands > min(height, width):
             raise ValueError(
                 f"bands={cfg.bands}: spectrograms of {height} x {width} have no room for so many along each axis; use "
                 f"{min(height, width)} or fewer"
             )
         one = cfg.lam_per == "batch"
-        rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(params.partner)
+        rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(draw.partner)
         spots = torch.rand(len(rows), 2, cfg.bands, generator=rng, dtype=torch.float64)[rows]
         kinds = torch.randint(1, (cfg.bands + 1) ** 2, (len(rows),), generator=rng)[rows]
         down, across = kinds // (cfg.bands + 1), kinds % (cfg.bands + 1)

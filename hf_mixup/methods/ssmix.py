@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
-from hf_mixup.methods.base import Batch, Params, Request, Term
+from hf_mixup.methods.base import Batch, Draw, Request, Term
 from hf_mixup.models.probe import joined
 from hf_mixup.models.saliency import token_saliency
 
@@ -57,7 +57,7 @@ class SSMix(SpanMethod):
 
     keeps = ("token_type_ids",)  # a token goes to a place of its own sentence
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         drawn = super().draw(request)
         if one_a_token(request.labels):
             raise ValueError(
@@ -65,30 +65,30 @@ class SSMix(SpanMethod):
                 f"{list(request.labels.shape)}: for labels of tokens use 'span_cut'"
             )
         alone = drawn.partner == torch.arange(request.rows)  # its own salient span again would be no mix
-        params = replace(drawn, lam=drawn.lam.masked_fill(alone, 1.0))
-        if bool((params.lam == 1).all()):  # also by the coin of `prob`
-            return params
+        draw = replace(drawn, lam=drawn.lam.masked_fill(alone, 1.0))
+        if bool((draw.lam == 1).all()):  # also by the coin of `prob`
+            return draw
         saliency = token_saliency(request.model, request.batch, request.labels)
         batch = on_cpu(request.batch, saliency=saliency)
         ordinary = ordinary_tokens(batch, self.special)
         places = torch.full_like(ordinary, -1, dtype=torch.long)
         for sentence in _sentences(batch, ordinary):
-            places = places.maximum(salient_places(batch["saliency"], sentence, params.partner, params.lam))
-        return replace(params, lam=own_share((places >= 0).sum(-1), ordinary.sum(-1)), places=places)
+            places = places.maximum(salient_places(batch["saliency"], sentence, draw.partner, draw.lam))
+        return replace(draw, lam=own_share((places >= 0).sum(-1), ordinary.sum(-1)), places=places)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        mixed = super().apply(model, batch, params, inplace)
-        return joined([batch, mixed], batch, len(params.lam)) if self._clean_weight else mixed
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        mixed = super().apply(model, batch, draw, inplace)
+        return joined([batch, mixed], batch, len(draw.lam)) if self._clean_weight else mixed
 
-    def changed_places(self, params: Params) -> Tensor | None:
-        return len(params.lam) + torch.arange(len(params.lam)) if self._clean_weight else None
+    def changed_places(self, draw: Draw) -> Tensor | None:
+        return len(draw.lam) + torch.arange(len(draw.lam)) if self._clean_weight else None
 
-    def terms(self, logits: Tensor, labels: Tensor, params: Params) -> list[Term]:
+    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
         count, clean = len(labels), self._clean_weight
         if len(logits) == count:  # without clean rows beside them, or with nothing mixed
-            return super().terms(logits, labels, params)
-        mixed = Term(logits[count:], labels, labels[params.partner], params.lam, 1 - clean)
-        return [mixed, Term(logits[:count], labels, labels, torch.ones_like(params.lam), clean)]
+            return super().terms(logits, labels, draw)
+        mixed = Term(logits[count:], labels, labels[draw.partner], draw.lam, 1 - clean)
+        return [mixed, Term(logits[:count], labels, labels, torch.ones_like(draw.lam), clean)]
 
     @property
     def _clean_weight(self) -> float:

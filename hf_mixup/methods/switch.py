@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_mixup.engine.config import SWITCHED, MixupConfig
-from hf_mixup.methods.base import Method, Params, Request
+from hf_mixup.methods.base import Draw, Method, Request
 
 
 class Switch(Method):
@@ -26,7 +26,7 @@ class Switch(Method):
     >>> settings = {"method": "switch", "switch_methods": ["mixup", "fmix"], "switch_alphas": [0.2, 1.0]}
     >>> with Mixup(settings)(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.method in ("mixup", "fmix")
+    >>> mixed.draw.method in ("mixup", "fmix")
     True
     """
 
@@ -47,7 +47,7 @@ class Switch(Method):
         if len({method.for_pairs for method in self.methods}) > 1:
             raise ValueError(f"switch_methods={list(names)}: methods for pairs and others do not go together")
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         index = int(torch.multinomial(self.probs, 1, generator=request.rng))
         return replace(self.methods[index].draw(request), choice=index)
 
@@ -71,8 +71,8 @@ class Switch(Method):
     def takes_guide(self) -> bool:
         return any(method.takes_guide for method in self.methods)
 
-    def chosen(self, params: Params) -> Method:
-        return self.methods[params.choice]
+    def chosen(self, draw: Draw) -> Method:
+        return self.methods[draw.choice]
 
 
 def own_config(config: MixupConfig, name: str, alpha: float) -> MixupConfig:

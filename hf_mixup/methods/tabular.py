@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.masks import swap_columns
-from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.mixup import InputMixup, blend_inputs
 from hf_mixup.models.inputs import is_blendable, is_named_as_input
 
@@ -40,7 +40,7 @@ class Tabular(InputMixup):
     >>> table = {"numerical_values": torch.rand(4, 3), "categorical_values": torch.randint(5, (4, 2))}
     >>> with Mixup("tabular")(model, {**table, "labels": torch.tensor([0, 1, 0, 1])}) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.params.mask.shape  # which categories stay the row's own
+    >>> mixed.draw.mask.shape  # which categories stay the row's own
     torch.Size([4, 2])
     """
 
@@ -56,12 +56,12 @@ class Tabular(InputMixup):
     for_pixels = False
     for_boxes = False
 
-    def draw(self, request: Request) -> Params:
+    def draw(self, request: Request) -> Draw:
         refuse_unnamed(request.batch, request.rows, self.config)
         return draw_swaps(super().draw(request), request, self.config, self.shared_with)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        return swap_and_blend(batch, params, self.name, self.config, inplace)
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return swap_and_blend(batch, draw, self.name, self.config, inplace)
 
 
 def keys_to_swap(batch: Batch, rows: int, config: MixupConfig) -> list[str]:
@@ -100,32 +100,32 @@ def refuse_unnamed(batch: Batch, rows: int, config: MixupConfig) -> None:
             )
 
 
-def draw_swaps(params: Params, request: Request, config: MixupConfig, shared_with: Any) -> Params:
+def draw_swaps(draw: Draw, request: Request, config: MixupConfig, shared_with: Any) -> Draw:
     """Draw which columns stay the row's own; lam is their share if nothing is blended beside them."""
     keys = keys_to_swap(request.batch, request.rows, config)
     if not keys:
-        return params
+        return draw
     columns = sum(request.batch[key].shape[1] for key in keys)
     draws = torch.rand(request.rows, columns, generator=request.rng)
     if config.lam_per == "pair":
-        draws = draws[shared_with(params.partner)]
-    own = draws < params.lam[:, None]
+        draws = draws[shared_with(draw.partner)]
+    own = draws < draw.lam[:, None]
     all_swapped = not _to_blend(request.batch, request.rows, keys, config)
-    lam = own.double().mean(1).float() if all_swapped and config.correct_lam else params.lam
-    return replace(params, lam=lam, mask=own)
+    lam = own.double().mean(1).float() if all_swapped and config.correct_lam else draw.lam
+    return replace(draw, lam=lam, mask=own)
 
 
-def swap_and_blend(batch: Batch, params: Params, method: str, config: MixupConfig, inplace: bool) -> dict[str, Any]:
+def swap_and_blend(batch: Batch, draw: Draw, method: str, config: MixupConfig, inplace: bool) -> dict[str, Any]:
     """Return the inputs with columns swapped where the parameters say so, and the other floats blended."""
-    if params.mask is None:
-        return blend_inputs(batch, params, method, config.keys, inplace)
-    keys, rows = keys_to_swap(batch, len(params.partner), config), len(params.partner)
+    if draw.mask is None:
+        return blend_inputs(batch, draw, method, config.keys, inplace)
+    keys, rows = keys_to_swap(batch, len(draw.partner), config), len(draw.partner)
     widths = [batch[key].shape[1] for key in keys]
     mixed = dict(batch)
     if _to_blend(batch, rows, keys, config):
-        mixed = {**batch, **blend_inputs(_without(batch, keys), params, method, config.keys, inplace)}
-    for key, own in zip(keys, params.mask.split(widths, 1), strict=True):
-        mixed[key] = swap_columns(batch[key], params.partner, own)
+        mixed = {**batch, **blend_inputs(_without(batch, keys), draw, method, config.keys, inplace)}
+    for key, own in zip(keys, draw.mask.split(widths, 1), strict=True):
+        mixed[key] = swap_columns(batch[key], draw.partner, own)
     return mixed
 
 

@@ -1,4 +1,4 @@
-"""TransMix: CutMix whose labels follow the attention that the model pays to either part of the mixed picture."""
+"""TransMix: CutMix whose labels follow the attention that the model pays to either part of the mixed image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Params, Request
+from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.models.attention import class_attention, patch_of
 from hf_mixup.models.hooks import Site, sites_of
@@ -20,7 +20,7 @@ class TransMix(CutMix):
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
     that the class token pays to patches that did, in the last layer of this very forward pass, averaged over heads.
-    A patch counts for the picture that its centre is of (in the authors' code, its top left pixel). No gradient flows
+    A patch counts for the image that its centre is of (in the authors' code, its top left pixel). No gradient flows
     through the weight, and no further pass is needed; but the model has to return attention: load it with
     attn_implementation="eager", whose attention takes more memory than the fused ones. `lam` of the batch is the share
     of pixels until the loss is taken. The mean of the two is the authors' code
@@ -50,7 +50,7 @@ class TransMix(CutMix):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    only_pictures = True
+    only_images = True
     for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
@@ -61,24 +61,24 @@ class TransMix(CutMix):
     def prepare(self, model: nn.Module) -> None:
         sites_of(model).after(model, Attention)
 
-    def draw(self, request: Request) -> Params:
-        params = super().draw(request)
-        return replace(params, open=self.rows_changed(params) > 0)
+    def draw(self, request: Request) -> Draw:
+        draw = super().draw(request)
+        return replace(draw, open=self.rows_changed(draw) > 0)
 
-    def apply(self, model: nn.Module, batch: Batch, params: Params, inplace: bool) -> dict[str, Any]:
-        mixed = super().apply(model, batch, params, inplace)
-        pixels = mixed[next(iter(self._axes(model, batch, len(params.partner))))]
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        mixed = super().apply(model, batch, draw, inplace)
+        pixels = mixed[next(iter(self._axes(model, batch, len(draw.partner))))]
         site = sites_of(model).after(model, Attention)
-        site.watch(params, pixels, patch_of(model))
+        site.watch(draw, pixels, patch_of(model))
         sites_of(model).arm(site)
         self.attention = site
         return {**mixed, "output_attentions": True}
 
-    def settle(self, logits: Tensor, labels: Tensor, params: Params) -> Params:
+    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
         """Return the parameters with the weights of the labels, of which the draw knew the area alone."""
-        if self.attention is None or self.attention.own is None or params.boxes is None:
+        if self.attention is None or self.attention.own is None or draw.boxes is None:
             raise RuntimeError("method 'transmix' has seen no forward pass of the mixed batch before its loss")
-        return replace(params, lam=(params.lam + self.attention.own) / 2, open=False)
+        return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
 
 class Attention(Site):
@@ -95,11 +95,11 @@ class Attention(Site):
         self.pixels: Tensor | None = None
         self.patch: tuple[int, int] | None = None
 
-    def watch(self, params: Params, pixels: Tensor, patch: tuple[int, int] | None) -> None:
+    def watch(self, draw: Draw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
-        self.arm(params.partner, params.lam)
-        shape = torch.empty_like(pixels, device="meta")  # no pictures are kept
-        self.own, self.boxes, self.pixels, self.patch = None, params.boxes, shape, patch
+        self.arm(draw.partner, draw.lam)
+        shape = torch.empty_like(pixels, device="meta")  # no images are kept
+        self.own, self.boxes, self.pixels, self.patch = None, draw.boxes, shape, patch
 
     def forget(self) -> None:
         super().forget()
@@ -113,7 +113,7 @@ class Attention(Site):
         if paid is None:
             held = ", ".join(output) if isinstance(output, Mapping) else type(output).__name__
             raise RuntimeError(
-                f"{type(module).__name__} returned no attention between the patches of the whole picture (it returned "
+                f"{type(module).__name__} returned no attention between the patches of the whole image (it returned "
                 f"{held}): load it with attn_implementation='eager'; for models without such attention use 'cutmix'"
             )
         self.own = own_attention(paid, self.boxes, *self.pixels.shape[-2:])
@@ -125,7 +125,7 @@ def own_attention(paid: Tensor, boxes: Tensor, height: int, width: int) -> Tenso
     Args:
         paid: attention to each patch, float32 [B, h, w].
         boxes: (top, left, bottom, right) in pixels, long [4] or [B, 4].
-        height, width: of the picture; a patch is in the box if its centre is.
+        height, width: of the image; a patch is in the box if its centre is.
 
     >>> paid = torch.tensor([[[0.1, 0.2], [0.3, 0.2]]])
     >>> own_attention(paid, torch.tensor([0, 0, 4, 2]), 4, 4)

@@ -1,6 +1,6 @@
 """Retrieval, calibration and geometry of a dual encoder from the embeddings of its two sides, in float64 numpy.
 
-"Image" and "text" name the two sides; any other pair of modalities, such as sound and caption, is scored alike. The
+"Image" and "text" name the two sides; any other pair of modalities, such as audio and caption, is scored alike. The
 similarities are computed 32 MB at a time: those of 30,000 images with 30,000 texts would fill 7 GB.
 
 scipy is imported inside the functions, to keep the import of the package cheap.
@@ -69,10 +69,10 @@ def retrieval_metrics(
     """Score how well images find their texts and texts their images, and how the two sides lie on the sphere.
 
     Row i of the images belongs to row i of the texts, unless ids say otherwise: then a text is relevant for an image
-    where their ids are equal, so that a picture may have several captions and a caption several pictures. Rows of one
+    where their ids are equal, so that an image may have several captions and a caption several images. Rows of one
     side that share id and embedding (up to the rounding of a float32 model) are one item and count once, as query and
-    in the gallery: a dataset with a row per caption may repeat its pictures, and one with a row per picture its
-    captions. Different captions of one picture all stay. An item whose id the other side lacks is no query, but stays
+    in the gallery: a dataset with a row per caption may repeat its images, and one with a row per image its
+    captions. Different captions of one image all stay. An item whose id the other side lacks is no query, but stays
     in the gallery to be confused with.
 
     The similarity is scale * cosine + bias, its softmax over the gallery the probability of each item, and that of

@@ -24,7 +24,7 @@ MOST_GUESSED = 2
 def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, rollout: bool = False) -> Tensor:
     """Return how much a model attends to each cell of its grid, by one more forward pass in evaluation mode.
 
-    Attention where the model has it over the patches of the whole picture, see `class_attention`; there the pass runs
+    Attention where the model has it over the patches of the whole image, see `class_attention`; there the pass runs
     with attn_implementation="eager", which alone returns attention, and the model has its own again afterwards
     (data2vec-vision settles that when it is loaded, and has to be loaded so). Else the energy of the last feature map
     that is a grid: its mean square over the channels. That stands for the class activation map, which needs to know the
@@ -32,7 +32,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
 
     Args:
         batch: the model inputs, without labels.
-        pixels: the pictures among them, [B, C, H, W].
+        pixels: the images among them, [B, C, H, W].
         rollout: follow attention through all layers instead of the last alone, see `class_attention`.
 
     Returns:
@@ -60,7 +60,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
         held = ", ".join(outputs) if isinstance(outputs, Mapping) else type(outputs).__name__
         raise ValueError(
             f"{type(model).__name__} returns neither attention nor features on a grid of more than one cell for "
-            f"pictures {list(pixels.shape[-2:])} (it returns {held}): give it larger pictures, or use "
+            f"images {list(pixels.shape[-2:])} (it returns {held}): give it larger images, or use "
             "method='saliencymix', which needs none"
         )
     return found
@@ -109,12 +109,12 @@ def class_attention(
 
     Args:
         outputs: what a model returned, with `attentions`, [B, heads, T, T] each; of the T tokens the patches come last.
-        pixels: the pictures, [B, C, H, W].
-        patch: height and width of a patch, None to go by the shape of the picture.
+        pixels: the images, [B, C, H, W].
+        patch: height and width of a patch, None to go by the shape of the image.
         rollout: follow attention through all layers.
 
     Returns:
-        float32 [B, h, w]; None where there is no attention among the patches of the whole picture.
+        float32 [B, h, w]; None where there is no attention among the patches of the whole image.
 
     >>> outputs = {"attentions": (torch.full((1, 2, 7, 7), 1 / 7),)}
     >>> class_attention(outputs, torch.zeros(1, 3, 16, 24), patch=(8, 8)).shape
@@ -151,11 +151,11 @@ def grid_of(
 
     Args:
         tokens: patches and others, of which there are at most 16.
-        pixels: the pictures, [B, C, H, W].
-        patch: height and width of a patch; None for a grid as long and wide as the picture, and `guessed` others.
+        pixels: the images, [B, C, H, W].
+        patch: height and width of a patch; None for a grid as long and wide as the image, and `guessed` others.
 
-    >>> pictures = torch.zeros(1, 3, 224, 224)
-    >>> grid_of(201, pictures, (16, 16)), grid_of(198, pictures, None), grid_of(300, pictures, (16, 16))
+    >>> images = torch.zeros(1, 3, 224, 224)
+    >>> grid_of(201, images, (16, 16)), grid_of(198, images, None), grid_of(300, images, (16, 16))
     ((14, 14), (14, 14), None)
     """
     height, width = pixels.shape[-2:]
@@ -190,6 +190,6 @@ def _energy(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None) -> Tens
 
 
 def _like(grid: torch.Size, pixels: Tensor) -> bool:
-    """Whether a grid of several cells is as long and wide as the picture, up to a cell by rounding."""
+    """Whether a grid of several cells is as long and wide as the image, up to a cell by rounding."""
     height, width = pixels.shape[-2:]
     return grid.numel() > 1 and abs(grid[0] * width - grid[1] * height) <= max(height, width)

@@ -24,7 +24,7 @@ class Axes:
 
     Args:
         time: that of time, None where there is none or it is not known.
-        space: height and width of a picture or film, the frequencies of a spectrogram.
+        space: height and width of an image or video, the frequencies of a spectrogram.
         pair: the last two of a spectrogram, whichever of them is time; empty elsewhere.
     """
 
@@ -36,9 +36,9 @@ class Axes:
 def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module, time_axis: int | None) -> Axes | None:
     """Find the axes of a float input, by its name and number of dimensions.
 
-    Sounds [B, T] or [B, 1, T]; spectrograms [B, T, F], [B, F, T] or with a channel before these; series `past_*` [B, T]
-    or [B, T, C]; pictures `pixel_*` [B, C, H, W]; films [B, T, C, H, W]. In a spectrogram time is where the mask [B, T]
-    has its length, or else not where the model's configuration has its number of frequencies.
+    Audio clips [B, T] or [B, 1, T]; spectrograms [B, T, F], [B, F, T] or with a channel before these; series `past_*`
+    [B, T] or [B, T, C]; images `pixel_*` [B, C, H, W]; videos [B, T, C, H, W]. In a spectrogram time is where the mask
+    [B, T] has its length, or else not where the model's configuration has its number of frequencies.
 
     Args:
         time_axis: that of time, if the user says so.
@@ -51,23 +51,23 @@ def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module,
 
     >>> axes_of("pixel_values", Tensor(2, 8, 3, 4, 4), {}, nn.Identity(), None)
     Axes(time=1, space=(3, 4), pair=())
-    >>> sounds = {"input_features": Tensor(2, 80, 30), "attention_mask": Tensor(2, 30)}
-    >>> axes_of("input_features", sounds["input_features"], sounds, nn.Identity(), None)
+    >>> clips = {"input_features": Tensor(2, 80, 30), "attention_mask": Tensor(2, 30)}
+    >>> axes_of("input_features", clips["input_features"], clips, nn.Identity(), None)
     Axes(time=2, space=(1,), pair=(1, 2))
     """
-    dims, picture = value.dim(), key.startswith("pixel")
+    dims, image = value.dim(), key.startswith("pixel")
     if key.startswith(TABLE):
         return None
     if dims == 5:
         found = Axes(_among(key, value, time_axis, (1, 2)) or 1, (3, 4))
-    elif picture:
+    elif image:
         return Axes(None, (2, 3)) if dims == 4 else None
     elif dims == 2 or (dims == 3 and key.startswith(SERIES)):
         found = Axes(_among(key, value, time_axis, (1,)) or 1)
     elif dims in (3, 4):
         pair = (dims - 2, dims - 1)
         single = [axis for axis in pair if value.shape[axis] == 1]
-        if len(single) == 1:  # one channel of a sound
+        if len(single) == 1:  # one channel of an audio clip
             length = pair[0] if pair[1] in single else pair[1]
             return Axes(_among(key, value, time_axis, (length,)) or length)
         time = _among(key, value, time_axis, pair) or _time_of(value, batch, model, pair)
@@ -107,8 +107,8 @@ def axes_to_cut(key: str, value: Tensor, axes: Axes, along: Along | None) -> tup
     """Return the axes that a box is drawn in, in order.
 
     Args:
-        along: as `MixupConfig.cut_along`: None is height and width of pictures and films, time and frequency of
-            spectrograms, and time of sounds and series.
+        along: as `MixupConfig.cut_along`: None is height and width of images and videos, time and frequency of
+            spectrograms, and time of audio clips and series.
 
     Raises:
         ValueError: for an input without such axes, or one whose axis of time is not known.
@@ -148,7 +148,7 @@ def refuse_different_sizes(sizes: Mapping[str, list[int]]) -> None:
 def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -> Tensor | None:
     """Return where a float input is no padding, in a shape that multiplies it; None where no mask tells.
 
-    Masks of sounds and series are [B, T], beside values [B, T], [B, T, F] or [B, F, T]; those of pictures [B, H, W];
+    Masks of audio clips and series are [B, T], beside values [B, T], [B, T, F] or [B, F, T]; those of images [B, H, W];
     those of what was observed of a series have its own shape.
 
     Args:
@@ -169,7 +169,7 @@ def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -
 
 
 def own_mask(batch: Mapping[str, Any], values: Tensor) -> tuple[str, Tensor] | None:
-    """Return name and mask of an input whose mask has its own places, as pictures and observed series have."""
+    """Return name and mask of an input whose mask has its own places, as images and observed series have."""
     pixels = batch.get(PIXELS)
     if isinstance(pixels, Tensor) and values.dim() == 4 and pixels.shape[1:] == values.shape[2:]:
         return PIXELS, pixels

@@ -18,7 +18,7 @@ from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, wat
 from hf_mixup.utils.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 TRIED = 3  # stacks of blocks, where a model has several
 
@@ -70,9 +70,9 @@ class BlockSite(Site):
         self.here, self.number, self.once = True, 0, True
         self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
 
-    def start(self, params: Params, mixing: Mixing | None = None) -> BlockSite:
+    def start(self, draw: Draw, mixing: Mixing | None = None) -> BlockSite:
         """Begin anew for the next forward pass."""
-        self.arm(params.partner, params.lam, mixing)
+        self.arm(draw.partner, draw.lam, mixing)
         self.here, self.plan = False, {}
         return self
 
@@ -227,8 +227,8 @@ def _first_exact(model: nn.Module, rows: dict[str, Any], stacks: list[Stack]) ->
     plain = logits_of(model(**rows))
     for stack in stacks:
 
-        def apply(params: Params, stack: Stack = stack) -> dict[str, Any]:
-            arm_layer(model, stack, params)
+        def apply(draw: Draw, stack: Stack = stack) -> dict[str, Any]:
+            arm_layer(model, stack, draw)
             return rows
 
         if exchange_error(model, rows, plain, apply, layer=len(stack.blocks)) < TOLERANCE:
@@ -309,7 +309,7 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
 def arm_layer(
     model: nn.Module,
     stack: Stack,
-    params: Params,
+    draw: Draw,
     mixing: Mixing | None = None,
     depths: Sequence[int | None] = (),
 ) -> None:
@@ -322,24 +322,24 @@ def arm_layer(
     Raises:
         ValueError: if the states that enter the first block were not found.
     """
-    if params.layer is None:
-        raise ValueError(f"method {params.method!r} drew no layer")
+    if draw.layer is None:
+        raise ValueError(f"method {draw.method!r} drew no layer")
     sites = sites_of(model)
     places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
-    if params.layer == 0:
+    if draw.layer == 0:
         places.append((*_before(model, stack.blocks[0]), True))
     elif 0 in depths and stack.blocks[0].given is not None:
         places.append((*_before(model, stack.blocks[0]), False))
-    for depth in sorted({each for each in (*depths, params.layer) if each}):
+    for depth in sorted({each for each in (*depths, draw.layer) if each}):
         block = stack.blocks[depth - 1]
-        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == params.layer))
+        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == draw.layer))
     if stack.decoder is not None:
         places.append((*_before(model, stack.decoder), True))
     for site in dict.fromkeys(site for site, *_ in places):
-        sites.arm(site.start(params, mixing))
+        sites.arm(site.start(draw, mixing))
     for site, block, axes, drawn in places:
         # A tensor for each: a trace also depends on which of its tensors are the same one.
-        site.take(block, axes, params.lam.clone() if drawn else torch.ones_like(params.lam), drawn)
+        site.take(block, axes, draw.lam.clone() if drawn else torch.ones_like(draw.lam), drawn)
     _keep_layers(sites, stack)
 
 

@@ -13,7 +13,7 @@ from hf_mixup.models.embeddings import unite
 from hf_mixup.models.hooks import Site, sites_of
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 RowMixing = Callable[..., Tensor]
 """(module, its output, *state) -> mixed output, row by row."""
@@ -31,9 +31,9 @@ class RowSite(Site):
         self._state: tuple[Tensor, ...] = ()
         self._row_mixing: RowMixing | None = None
 
-    def arm_rows(self, params: Params, mixing: RowMixing, *state: Tensor) -> RowSite:
+    def arm_rows(self, draw: Draw, mixing: RowMixing, *state: Tensor) -> RowSite:
         """Make the next forward pass mix here; each tensor of the state has a row for each row of the batch."""
-        self.arm(params.partner, params.lam)
+        self.arm(draw.partner, draw.lam)
         self._row_mixing, self._whole, self._state = mixing, state, state
         return self
 
@@ -48,7 +48,7 @@ class RowSite(Site):
         return self._row_mixing(module, output, *self._state)
 
 
-def arm_tokens(model: nn.Module, batch: Mapping[str, Any], params: Params, how: str) -> dict[str, Any]:
+def arm_tokens(model: nn.Module, batch: Mapping[str, Any], draw: Draw, how: str) -> dict[str, Any]:
     """Arm the text tower to mix tokens; return the inputs with the ids and mask that go with it.
 
     Args:
@@ -67,20 +67,18 @@ def arm_tokens(model: nn.Module, batch: Mapping[str, Any], params: Params, how: 
     if mask is not None and mask.dim() != 2:
         raise ValueError(f"text_mix={how!r} needs an attention_mask [B, T], found {list(mask.shape)}")
     arm = _arm_two_eot if how == "two_eot" else _arm_aligned
-    return {**batch, **arm(model, towers, ids, mask, params)}
+    return {**batch, **arm(model, towers, ids, mask, draw)}
 
 
-def _arm_two_eot(
-    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, params: Params
-) -> dict[str, Tensor]:
+def _arm_two_eot(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
     ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
     visible = _visible(ids, mask, ends)
-    united, weight = unite(visible, visible[params.partner], params.lam)
-    sites, other = sites_of(model), ids[params.partner]
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(params, _blend_tokens, other, weight))
+    united, weight = unite(visible, visible[draw.partner], draw.lam)
+    sites, other = sites_of(model), ids[draw.partner]
+    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_tokens, other, weight))
     if ends is not None:
-        state = (ends, ends[params.partner], params.lam)
-        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(params, _blend_ends, *state))
+        state = (ends, ends[draw.partner], draw.lam)
+        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(draw, _blend_ends, *state))
     return {} if mask is None else {"attention_mask": united.to(mask.dtype)}
 
 
@@ -96,11 +94,9 @@ def _blend_ends(module: nn.Module, output: Tensor, own_end: Tensor, other_end: T
     return output.index_put((rows, own_end), blend)
 
 
-def _arm_aligned(
-    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, params: Params
-) -> dict[str, Tensor]:
+def _arm_aligned(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
     _refuse_attention(model)
-    length, partner, lam = ids.shape[1], params.partner, params.lam[:, None]
+    length, partner, lam = ids.shape[1], draw.partner, draw.lam[:, None]
     own_ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
     visible = _visible(ids, mask, own_ends).float()
     ends = torch.zeros_like(partner) if own_ends is None else own_ends
@@ -117,7 +113,7 @@ def _arm_aligned(
     )
     state = (ids, own_from, own_share, ids[partner], other_from, other_share)
     sites = sites_of(model)
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(params, _blend_aligned, *state))
+    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_aligned, *state))
     dtype = next(model.parameters()).dtype
     inputs = {"attention_mask": _log_mask(mass, towers.ragged, dtype)}
     if own_ends is not None:

@@ -76,7 +76,7 @@ def scale_owners(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def embeds_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return the embeddings of pictures (or sounds, or films) [B, D] and of texts [B, D].
+    """Return the embeddings of images (or audio clips, or videos) [B, D] and of texts [B, D].
 
     Raises:
         ValueError: if the outputs hold none.
@@ -88,7 +88,7 @@ def embeds_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def pair_logits_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return the similarities as the model scales them, by picture [B, B] and by text [B, B].
+    """Return the similarities as the model scales them, by image [B, B] and by text [B, B].
 
     Raises:
         ValueError: if the outputs hold none.

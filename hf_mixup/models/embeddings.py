@@ -16,7 +16,7 @@ from hf_mixup.models.probe import seen_tokens, undisturbed, visible_rows
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_rows
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 Ids = Literal["own", "longer"]
 DECODER = "decoder_input_ids"
@@ -221,7 +221,7 @@ def _source(index: Tensor, rows: Mapping[str, Any]) -> tuple[str, int | None]:
     return (alike or ["input_ids"])[0], None
 
 
-def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params, ids: Ids = "own") -> dict[str, Any]:
+def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], draw: Draw, ids: Ids = "own") -> dict[str, Any]:
     """Arm the tables; return the inputs with the mask of the mixed rows.
 
     Args:
@@ -231,20 +231,20 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], params: Params, i
         ValueError: for a mask that is neither [B, T] nor [B, 1, T, T].
     """
     lookups, sites = lookups_of(model, batch), sites_of(model)
-    inputs, weights = _united(batch, params)
+    inputs, weights = _united(batch, draw)
     if ids == "longer":
-        inputs["input_ids"] = _longer(batch, params)
+        inputs["input_ids"] = _longer(batch, draw)
     for lookup in lookups:
-        weight = weights.get(lookup.key, params.lam) if lookup.tokens else params.lam
-        site = sites.after(lookup.module, TableSite).take(lookup, params.partner, weight)
+        weight = weights.get(lookup.key, draw.lam) if lookup.tokens else draw.lam
+        site = sites.after(lookup.module, TableSite).take(lookup, draw.partner, weight)
         sites.arm(site)
         changed = inputs.get(lookup.key) is not batch.get(lookup.key)
         if changed and lookup.shift is not None:
-            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], params.partner, params.lam))
+            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], draw.partner, draw.lam))
     return inputs
 
 
-def _united(batch: Mapping[str, Any], params: Params) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _united(batch: Mapping[str, Any], draw: Draw) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the inputs with united masks, and the weights of the row's own tokens by the input they belong to."""
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
@@ -256,20 +256,20 @@ def _united(batch: Mapping[str, Any], params: Params) -> tuple[dict[str, Any], d
                 f"method 'embedding' needs an {mask_key} [B, T] or [B, 1, T, T] for {key} {list(batch[key].shape)}, "
                 f"found {list(mask.shape)}"
             )
-        inputs[mask_key], weights[key] = unite(seen, seen[params.partner], params.lam)
+        inputs[mask_key], weights[key] = unite(seen, seen[draw.partner], draw.lam)
         if mask.dim() == 4:
-            inputs[mask_key] = _united_map(mask, params)
+            inputs[mask_key] = _united_map(mask, draw)
     ids, positions = batch.get("input_ids"), batch.get(POSITIONS)
     if isinstance(ids, Tensor) and isinstance(positions, Tensor) and positions.shape == ids.shape and ids.dim() == 2:
         # Those of the row that has more tokens: the tokens of both lie at them.
-        inputs[POSITIONS] = _longer(batch, params, POSITIONS)
-        weights[POSITIONS] = weights.get("input_ids", params.lam)
+        inputs[POSITIONS] = _longer(batch, draw, POSITIONS)
+        weights[POSITIONS] = weights.get("input_ids", draw.lam)
     return inputs, weights
 
 
-def _united_map(mask: Tensor, params: Params) -> Tensor:
+def _united_map(mask: Tensor, draw: Draw) -> Tensor:
     """Return what each token of the mixed rows may see, [B, 1, T, T]: what it may in either row that has a share."""
-    lam, other = params.lam.reshape(-1, 1, 1, 1), mask[params.partner]
+    lam, other = draw.lam.reshape(-1, 1, 1, 1), mask[draw.partner]
     either = torch.where(lam < 1, other, mask).maximum(torch.where(lam > 0, mask, other))
     return either.to(mask.dtype)
 
@@ -286,9 +286,9 @@ def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Te
     return (own | other).to(own_mask.dtype), weight
 
 
-def _longer(batch: Mapping[str, Any], params: Params, key: str = "input_ids") -> Tensor:
+def _longer(batch: Mapping[str, Any], draw: Draw, key: str = "input_ids") -> Tensor:
     """Return for each row the ids (or positions) of the longer row that has a share in it, [B, T]."""
-    values, seen, partner, lam = batch[key], seen_tokens(batch), params.partner, params.lam
+    values, seen, partner, lam = batch[key], seen_tokens(batch), draw.partner, draw.lam
     lengths = torch.zeros_like(partner) if seen is None else seen.sum(-1)
     other = (lam == 0) | ((lam < 1) & (lengths[partner] > lengths))
     if key == "input_ids":

@@ -116,7 +116,7 @@ def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, 
 
     Args:
         states: floats with the rows along `axis`, [B, ...] as a rule. Where a row was unfolded into k (the choices of a
-            question, the frames of a film), B * k with those of a row side by side.
+            question, the frames of a video), B * k with those of a row side by side.
         partner: long [B].
         weight: float32 share of the own row in [0, 1], [B], or [B, T] one for each token.
 

@@ -14,7 +14,7 @@ from hf_mixup.models.axes import TABLE
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
 from hf_mixup.utils.suggest import did_you_mean
 
-SHAPES = {2: "(sounds [B, T])", 3: "(spectrograms [B, T, F])", 4: "(pictures [B, C, H, W])"}
+SHAPES = {2: "(audio clips [B, T])", 3: "(spectrograms [B, T, F])", 4: "(images [B, C, H, W])"}
 
 
 def float_keys(
@@ -53,10 +53,10 @@ def float_keys(
     return found
 
 
-def picture_keys(keys: list[str]) -> list[str]:
-    """Return the inputs that are pictures or films, or all where none is: what else goes with pictures is not cut.
+def image_keys(keys: list[str]) -> list[str]:
+    """Return the inputs that are images or videos, or all where none is: what else goes with images is not cut.
 
-    >>> picture_keys(["scores", "pixel_values"])
+    >>> image_keys(["scores", "pixel_values"])
     ['pixel_values']
     """
     return [key for key in keys if key.startswith("pixel")] or keys
@@ -66,7 +66,7 @@ def is_blendable(key: str, value: Any, rows: int) -> bool:
     """Whether an entry of a batch is an input that can be blended by row."""
     if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
         return False
-    # An integer picture is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
+    # An integer image is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
     return value.is_floating_point() or (is_named_as_input(key) and not value.is_complex())
 
 

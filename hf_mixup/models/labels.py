@@ -134,7 +134,7 @@ def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
 
 
 def segments(model: nn.Module) -> bool:
-    """Whether a model scores each pixel of a picture, as its name says."""
+    """Whether a model scores each pixel of an image, as its name says."""
     base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
     return "ForSemanticSegmentation" in type(base).__name__ and getattr(base, "config", None) is not None
 

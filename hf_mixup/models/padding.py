@@ -26,7 +26,7 @@ from hf_mixup.models.probe import pads_left, ragged_rows, seen_tokens, two_rows,
 from hf_mixup.models.weighted_mask import weighted_mask
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 Ends = Literal["own", "left", "left, counted", "equal"]
 UNLIKE = (AssertionError, ValueError, IndexError, RuntimeError)
@@ -35,7 +35,7 @@ IDS: tuple[Ids, ...] = ("own", "longer")
 
 
 def mix_embeddings(
-    model: nn.Module, batch: Mapping[str, Any], params: Params, mask: Literal["union", "weighted"] = "union"
+    model: nn.Module, batch: Mapping[str, Any], draw: Draw, mask: Literal["union", "weighted"] = "union"
 ) -> dict[str, Any]:
     """Arm the token tables by the policy that fits the model; return the inputs of the mixed rows.
 
@@ -45,7 +45,7 @@ def mix_embeddings(
     Raises:
         ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
     """
-    weighted = weighted_mask(model, batch, params) if mask == "weighted" else {}
+    weighted = weighted_mask(model, batch, draw) if mask == "weighted" else {}
     sites, key = sites_of(model), f"ids of {', '.join(sorted(batch))}"
     if key not in sites.found:
         # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
@@ -57,7 +57,7 @@ def mix_embeddings(
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
         refuse_ragged(model, batch)
-    return {**arm_embeddings(model, batch, params, "longer" if policy == "longer" else "own"), **weighted}
+    return {**arm_embeddings(model, batch, draw, "longer" if policy == "longer" else "own"), **weighted}
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:
@@ -87,7 +87,7 @@ def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def mix_layer(
-    model: nn.Module, stack: Stack, batch: Mapping[str, Any], params: Params, depths: Sequence[int | None] = ()
+    model: nn.Module, stack: Stack, batch: Mapping[str, Any], draw: Draw, depths: Sequence[int | None] = ()
 ) -> dict[str, Any]:
     """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
 
@@ -103,13 +103,13 @@ def mix_layer(
     policy: Ends = sites.found[key]
     if policy == "equal":
         refuse_ragged(model, batch)
-    arm_layer(model, stack, params, depths=depths)
+    arm_layer(model, stack, draw, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
 def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> Ends:
     """Find out whether a short row, blended with a long one after the last block, is blind to the latter's end."""
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
     with undisturbed(model):
         rows = ragged_rows(batch, model, pads_left(batch))
@@ -124,8 +124,8 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
         scores = []
         for ids in (rows["input_ids"], _other_end(rows)):
             half, device = torch.full((2,), 0.5), plain.device
-            params = Params("ends", torch.tensor([1, 0]), half, layer=len(stack.blocks)).to(device)
-            arm_layer(model, stack, params)
+            draw = Draw("ends", torch.tensor([1, 0]), half, layer=len(stack.blocks)).to(device)
+            arm_layer(model, stack, draw)
             scores.append(logits_of(model(**{**rows, "input_ids": ids}))[1])
             sites_of(model).forget()
         if not torch.equal(scores[0], scores[1]):

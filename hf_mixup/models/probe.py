@@ -182,7 +182,7 @@ def visible_rows(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
         if value.shape[axis] == length and not value.is_floating_point():
             value[1].index_copy_(axis - 1, inner, others[key][1].index_select(axis - 1, source))
         else:
-            rows[key] = others[key]  # pictures, decoder inputs
+            rows[key] = others[key]  # images, decoder inputs
     return rows
 
 

@@ -13,13 +13,13 @@ from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import pads_left, ragged_rows, undisturbed, visible_rows
 
 if TYPE_CHECKING:
-    from hf_mixup.methods.base import Params
+    from hf_mixup.methods.base import Draw
 
 Form = Literal["all", "causal"]
 FORMS: tuple[Form, ...] = ("all", "causal")
 
 
-def weighted_mask(model: nn.Module, batch: Mapping[str, Any], params: Params) -> dict[str, Tensor]:
+def weighted_mask(model: nn.Module, batch: Mapping[str, Any], draw: Draw) -> dict[str, Tensor]:
     """Return a mask by which a token of the row counts lam and one of the partner 1 - lam in attention, by its name.
 
     The logarithm of that weight is added to the scores, so that a token which only a hardly mixed row has is hardly
@@ -31,8 +31,8 @@ def weighted_mask(model: nn.Module, batch: Mapping[str, Any], params: Params) ->
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor):
         return {}  # nothing is padded
-    share = params.lam[:, None]
-    visible = share * mask + (1 - share) * mask[params.partner]
+    share = draw.lam[:, None]
+    visible = share * mask + (1 - share) * mask[draw.partner]
     return {"attention_mask": additive(visible, _form_of(model, batch), _dtype(model))}
 
 

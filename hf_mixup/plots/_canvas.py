@@ -1,4 +1,4 @@
-"""What all pictures share: a figure without global state, an atomic PNG writer, safe text and the colours."""
+"""What all images share: a figure without global state, an atomic PNG writer, safe text and the colours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _matplotlib(module: str) -> Any:
         # A matplotlib that is there but lacks one of its own dependencies must show that error instead.
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
-        raise ImportError('pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"') from error
+        raise ImportError('images need matplotlib, which is not installed: pip install "hf-mixup[plots]"') from error
 
 
 def new_figure(width: float, height: float, *, constrained: bool = False) -> Figure:
@@ -58,11 +58,11 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
     >>> save_png(new_figure(1, 1), "plot.pdf")
     Traceback (most recent call last):
-    ValueError: pictures are PNG files: 'plot.pdf' does not end in .png
+    ValueError: images are PNG files: 'plot.pdf' does not end in .png
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"pictures are PNG files: {path.name!r} does not end in .png")
+        raise ValueError(f"images are PNG files: {path.name!r} does not end in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because os.replace is atomic only within one file system.
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")

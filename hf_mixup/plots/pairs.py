@@ -1,4 +1,4 @@
-"""Pictures of image-text batches: their target matrix, mixed pairs, and what a caption retrieves.
+"""Images of image-text batches: their target matrix, mixed pairs, and what a caption retrieves.
 
 All are at most seven inches wide and written in large type, so that a telephone can show them.
 """
@@ -26,8 +26,8 @@ _MATRIX, _CELL = 4.6, 0.56  # inches: longest side of a matrix, largest cell
 _ROW_NAMES, _COLUMN_NAMES = 1.35, 1.05  # inches beside and below a matrix
 _NAME = 15  # characters
 _NUMBERED = 12  # the largest matrix whose values are written out
-_PICTURE, _COLUMNS = 1.9, 3
-_CAPTION, _CAPTION_LINES = 23, 3  # characters and lines under a mixed picture
+_IMAGE, _COLUMNS = 1.9, 3
+_CAPTION, _CAPTION_LINES = 23, 3  # characters and lines under a mixed image
 _HIT, _MISS = PALETTE[2], "#c4c9d0"
 
 
@@ -78,17 +78,17 @@ def pair_grid(
     column_names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Path:
-    """Draw mixed pictures, each above its own and its partner's caption and their weights, and their targets below.
+    """Draw mixed images, each above its own and its partner's caption and their weights, and their targets below.
 
     Args:
         images: [K, 3, H, W] or [K, H, W, 3], also with one grey channel: un-normalised to [0, 1], or uint8.
         captions: K times (own caption, partner's caption); long ones are shortened to three lines.
         lam: K weights of the own caption in [0, 1]; the partner's is 1 - lam.
         path: PNG file to write.
-        targets: [K, B] rows of the target matrix that belong to the pictures, drawn as `target_matrix` does.
+        targets: [K, B] rows of the target matrix that belong to the images, drawn as `target_matrix` does.
         row_names: K names of these rows; by default the own captions.
         column_names: B names of the columns; by default the own captions, where B = K.
-        title: a line or two above the pictures.
+        title: a line or two above the images.
 
     Raises:
         ValueError: there is no image, the numbers of images, captions, weights, rows or names differ, or an image,
@@ -96,14 +96,14 @@ def pair_grid(
         ImportError: matplotlib is not installed.
 
     >>> import tempfile
-    >>> pictures, captions = np.zeros((2, 3, 8, 8)), [("red apple", "fire engine"), ("fire engine", "red apple")]
+    >>> images, captions = np.zeros((2, 3, 8, 8)), [("red apple", "fire engine"), ("fire engine", "red apple")]
     >>> targets = [[0.62, 0.38], [0.3, 0.7]]
-    >>> pair_grid(pictures, captions, [0.62, 0.7], Path(tempfile.mkdtemp(), "pairs.png"), targets).name
+    >>> pair_grid(images, captions, [0.62, 0.7], Path(tempfile.mkdtemp(), "pairs.png"), targets).name
     'pairs.png'
     """
-    pictures = [_picture(image, "images") for image in images]
+    arrays = [_image(image, "images") for image in images]
     weights = finite_float64(lam, "lam")
-    count = len(pictures)
+    count = len(arrays)
     if not count:
         raise ValueError("there is no image to draw")
     if len(captions) != count or weights.shape != (count,):
@@ -123,12 +123,12 @@ def pair_grid(
 
     texts = [_weighted(weight, *both) for weight, both in zip(weights, captions, strict=True)]
     columns = min(_COLUMNS, count)
-    picture_height = _PICTURE * max(len(picture) / picture.shape[1] for picture in pictures)
+    image_height = _IMAGE * max(len(array) / array.shape[1] for array in arrays)
     row_heights = []
     for start in range(0, count, columns):
         longest = max(_lines(own) + _lines(other) for own, other in texts[start : start + columns])
-        row_heights.append(picture_height + 0.1 + _LINE * longest + _GAP)
-    width = columns * (_PICTURE + _GAP) - _GAP + 2 * _MARGIN
+        row_heights.append(image_height + 0.1 + _LINE * longest + _GAP)
+    width = columns * (_IMAGE + _GAP) - _GAP + 2 * _MARGIN
     height = sum(row_heights)
     if matrix is not None:
         matrix_width, matrix_height = _matrix_size(matrix)
@@ -136,12 +136,12 @@ def pair_grid(
         height += 0.06 + _LINE + 0.08 + matrix_height + _COLUMN_NAMES
 
     figure, top = _titled(title, width, height)
-    first = (width - columns * (_PICTURE + _GAP) + _GAP) / 2
-    for index, (picture, (own_text, other_text)) in enumerate(zip(pictures, texts, strict=True)):
+    first = (width - columns * (_IMAGE + _GAP) + _GAP) / 2
+    for index, (array, (own_text, other_text)) in enumerate(zip(arrays, texts, strict=True)):
         row, column = divmod(index, columns)
-        x, y = first + column * (_PICTURE + _GAP), top + sum(row_heights[:row])
-        _show(figure, x, y, _PICTURE, picture_height, picture)
-        y += picture_height + 0.07
+        x, y = first + column * (_IMAGE + _GAP), top + sum(row_heights[:row])
+        _show(figure, x, y, _IMAGE, image_height, array)
+        y += image_height + 0.07
         _write(figure, x, y, own_text, _TEXT, color=PALETTE[0])
         _write(figure, x, y + _LINE * _lines(own_text), other_text, _TEXT, color=PALETTE[5])
     if matrix is not None:
@@ -151,7 +151,7 @@ def pair_grid(
 
 
 def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
-    """Return what stands below a picture: both captions with their weights, or the own one alone."""
+    """Return what stands below an image: both captions with their weights, or the own one alone."""
     if lam == 1:
         return _clipped(own, _CAPTION, _CAPTION_LINES), ""
     shares = (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}")
@@ -166,19 +166,19 @@ def retrieval_examples(
     *,
     title: str | None = None,
 ) -> Path:
-    """Draw what each caption retrieves, nearest first: correct pictures in a thick green frame and ticked.
+    """Draw what each caption retrieves, nearest first: correct images in a thick green frame and ticked.
 
     Args:
-        queries: captions, one per row of pictures.
-        retrieved: per caption the pictures found, [3, H, W] or [H, W, 3] each, also with one grey channel, and of any
+        queries: captions, one per row of images.
+        retrieved: per caption the images found, [3, H, W] or [H, W, 3] each, also with one grey channel, and of any
             size: un-normalised to [0, 1], or uint8.
         correct: whether each of them belongs to the caption.
         path: PNG file to write.
         title: a line or two above the rows.
 
     Raises:
-        ValueError: there is no caption, one has no picture, the numbers of captions, pictures and marks differ, or a
-            picture is not as above.
+        ValueError: there is no caption, one has no image, the numbers of captions, images and marks differ, or a
+            image is not as above.
         ImportError: matplotlib is not installed.
 
     >>> import tempfile
@@ -190,16 +190,13 @@ def retrieval_examples(
         raise ValueError("there is no caption to draw")
     if not len(queries) == len(retrieved) == len(correct):
         raise ValueError(
-            f"{len(queries)} captions need as many rows of pictures and of marks, "
-            f"not {len(retrieved)} and {len(correct)}"
+            f"{len(queries)} captions need as many rows of images and of marks, not {len(retrieved)} and {len(correct)}"
         )
     rows = []
     for query, found, marks in zip(queries, retrieved, correct, strict=True):
         if not len(found) or len(found) != len(marks):
-            raise ValueError(
-                f"caption {query!r} has {len(found)} pictures and {len(marks)} marks; give as many of each"
-            )
-        rows.append([_picture(image, "retrieved") for image in found])
+            raise ValueError(f"caption {query!r} has {len(found)} images and {len(marks)} marks; give as many of each")
+        rows.append([_image(image, "retrieved") for image in found])
 
     columns = max(map(len, rows))
     side = min(1.6, (6.7 - _GAP * (columns - 1)) / columns)
@@ -207,12 +204,12 @@ def retrieval_examples(
     captions = [_clipped(query, int(10.5 * (width - 2 * _MARGIN)), 2) for query in queries]
     row_heights = [_LINE * _lines(caption) + 0.08 + side + _LINE + 0.06 + 1.6 * _GAP for caption in captions]
     figure, y = _titled(title, width, sum(row_heights))
-    for caption, pictures, marks, row_height in zip(captions, rows, correct, row_heights, strict=True):
+    for caption, found, marks, row_height in zip(captions, rows, correct, row_heights, strict=True):
         _write(figure, _MARGIN, y, caption, _TEXT, fontweight="bold")
         below = y + _LINE * _lines(caption) + 0.08
-        for rank, (picture, hit) in enumerate(zip(pictures, marks, strict=True), 1):
+        for rank, (image, hit) in enumerate(zip(found, marks, strict=True), 1):
             x = _MARGIN + (rank - 1) * (side + _GAP)
-            _show(figure, x, below, side, side, picture, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
+            _show(figure, x, below, side, side, image, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
             style = {"color": _HIT, "fontweight": "bold"} if hit else {"color": MUTED}
             mark = f"{rank} {'✓' if hit else '✗'}"
             _write(figure, x + side / 2, below + side + 0.06, mark, _TEXT, ha="center", **style)
@@ -317,22 +314,22 @@ def _show(
     y: float,
     width: float,
     height: float,
-    picture: FloatArray,
+    image: FloatArray,
     *,
     frame: str | None = None,
     thickness: float = 0.0,
 ) -> None:
-    """Draw a picture centred in a box, undistorted."""
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    across, down = scale * picture.shape[1], scale * picture.shape[0]
+    """Draw an image centred in a box, undistorted."""
+    scale = min(width / image.shape[1], height / image.shape[0])
+    across, down = scale * image.shape[1], scale * image.shape[0]
     axes = figure.add_axes(_box(figure, x + (width - across) / 2, y + (height - down) / 2, across, down))
-    axes.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, aspect="auto")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=frame is not None, color=frame, linewidth=thickness)
 
 
-def _picture(image: ArrayLike | Any, name: str) -> FloatArray:
+def _image(image: ArrayLike | Any, name: str) -> FloatArray:
     """One image as [H, W, 1 or 3] in [0, 1]."""
     array: Any = image if hasattr(image, "detach") else np.asarray(image)
     pixels = finite_float64(array, name) / (255 if "uint8" in str(array.dtype) else 1)

@@ -22,7 +22,7 @@ _MAX_LINES = 8
 class TextPair(NamedTuple):
     """One mixed row: its own tokens with weight `lam` in [0, 1], and those of its partner with 1 - lam.
 
-    >>> pair = TextPair(["a", "fine", "film"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
+    >>> pair = TextPair(["a", "fine", "video"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
     >>> f"{pair.lam:.0%} {pair.label}, {1 - pair.lam:.0%} {pair.partner_label}"
     '70% positive, 30% negative'
     """
@@ -48,7 +48,7 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
         ImportError: matplotlib is not installed.
 
     >>> import tempfile
-    >>> pair = TextPair(["a", "fine", "film"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
+    >>> pair = TextPair(["a", "fine", "video"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
     >>> text_pairs([pair], Path(tempfile.mkdtemp(), "pairs.png")).name
     'pairs.png'
     """

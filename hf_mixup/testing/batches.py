@@ -36,7 +36,7 @@ def tiny(family: Family, model_type: str, rows: int = 4) -> tuple[PreTrainedMode
 
 
 def tiny_pairs(rows: int = 4) -> tuple[CLIPModel, Batch]:
-    """Return a tiny random CLIP, and pictures [B, 3, 64, 64] with captions [B, 8] for it.
+    """Return a tiny random CLIP, and images [B, 3, 64, 64] with captions [B, 8] for it.
 
     >>> model, batch = tiny_pairs()
     >>> model(**batch).logits_per_image.shape
@@ -120,7 +120,7 @@ def _text(
         batch["attention_mask"] = real.long()
     if "token_type_ids" in takes:
         batch |= _token_types(model, real)
-    if model.config.model_type == "git":  # it takes the pictures' places off the scores
+    if model.config.model_type == "git":  # it takes the images' places off the scores
         size = model.config.vision_config.image_size
         batch["pixel_values"] = torch.randn(rows, 3, size, size, generator=rng)
     if "bbox" in takes:

@@ -63,7 +63,7 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
             given: dict[str, Any] = {"num_labels": CLASSES} if family.endswith("classification") else {}
             if family == "causal-lm" and "is_decoder" in _settings(config):
                 given["is_decoder"] = True
-            if "mask_time_prob" in _settings(config):  # what it hides is drawn anew in each pass, of longer sounds
+            if "mask_time_prob" in _settings(config):  # what it hides is drawn anew in each pass, of longer audio clips
                 given["mask_time_prob"] = 0.0
             config = shrink(config, **given)
             with torch.random.fork_rng(devices=[]):

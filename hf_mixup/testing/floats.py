@@ -1,4 +1,4 @@
-"""Batches of pictures, films, sounds and time series."""
+"""Batches of images, videos, audio clips and time series."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hf_mixup.testing.families import Family
 
 def float_inputs(family: Family, model: Any, rows: int, rng: torch.Generator) -> dict[str, Any]:
     """Make a batch of floats for a model, with the labels of its family."""
-    make = {"image": _pictures, "video": _films, "audio": _sounds, "time": _series}[family.partition("-")[0]]
+    make = {"image": _images, "video": _videos, "audio": _audios, "time": _series}[family.partition("-")[0]]
     inputs = make(model, rows, rng)
     if family.endswith("classification"):
         key = "target_values" if "target_values" in inspect.signature(model.forward).parameters else "labels"
@@ -23,7 +23,7 @@ def float_inputs(family: Family, model: Any, rows: int, rng: torch.Generator) ->
     return {**inputs, "future_values": torch.randn(rows, model.config.horizon_length, generator=rng)}
 
 
-def _pictures(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _images(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     vision = getattr(config, "vision_config", config)
     channels = next((n for n in (getattr(vision, k, None) for k in ("num_channels", "in_channels")) if n), 3)
@@ -43,7 +43,7 @@ def _pictures(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[s
     return {name: torch.randn(rows, channels, height, width, generator=rng)}
 
 
-def _films(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _videos(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     frames = next(n for n in (getattr(config, k, None) for k in ("num_frames", "frames_per_clip")) if n)
     size = next(n for n in (getattr(config, k, None) for k in ("crop_size", "image_size")) if n)
@@ -51,7 +51,7 @@ def _films(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str,
     return {model.main_input_name: torch.randn(rows, frames, 3, height, width, generator=rng)}
 
 
-def _sounds(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _audios(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     shapes = {
         "audio-spectrogram-transformer": lambda: (config.max_length, config.num_mel_bins),

@@ -20,7 +20,7 @@ WIDTHS = ("hidden_sizes", "conv_dim", "embed_dim")  # lists with one number a st
 LISTS = ("image_size", "intermediate_size", "depth", "depths")  # lists of sizes of one kind
 UNSET: Any = ...
 TOKENS = {"pad": 1, "bos": 2, "eos": 3, "decoder_start": 2, "sep": 4, "cls": 5, "mask": 6, "unk": 7, "forced_eos": 3}
-FIRST_WORD, END_OF_WORDS = 10, 60  # ordinary ids; pictures' and sounds' own come after
+FIRST_WORD, END_OF_WORDS = 10, 60  # ordinary ids; images' and audio clips' own come after
 
 _BY_VALUE: dict[Any, str] = {
     VOCABULARY: """vocab_size src_vocab_size tgt_vocab_size vocab_size_per_layer_input audio_vocab_size
@@ -148,12 +148,12 @@ EXTRA: dict[str, dict[str, Any]] = {
 UNFIT = {
     "gemma4_assistant": "drafts for another model, whose hidden states it is given",
     "gemma4_unified_assistant": "drafts for another model, whose hidden states it is given",
-    "lxmert": "chooses among answers to a question about a picture, and finds no span",
-    "musicgen": "predicts codes of sound, several to a place, in as many rows",
-    "musicgen_melody": "predicts codes of sound, several to a place, in as many rows",
+    "lxmert": "chooses among answers to a question about an image, and finds no span",
+    "musicgen": "predicts codes of audio, several to a place, in as many rows",
+    "musicgen_melody": "predicts codes of audio, several to a place, in as many rows",
     "pp_lcnet": "its forward takes no labels",
-    "shieldgemma2": "answers yes or no to a prompt about a picture, and takes no class",
-    "voxtral_realtime": "needs sound in step with its text",
+    "shieldgemma2": "answers yes or no to a prompt about an image, and takes no class",
+    "voxtral_realtime": "needs audio in step with its text",
 }
 # Architectures whose own weights are large enough: with larger ones they magnify rounding as if it were a difference.
 LARGE = ("levit",)

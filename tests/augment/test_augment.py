@@ -68,12 +68,12 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def picture(height: int = 8, width: int = 10, seed: int = 0) -> Tensor:
+def image(height: int = 8, width: int = 10, seed: int = 0) -> Tensor:
     return torch.randint(256, (3, height, width), generator=rng(seed), dtype=torch.uint8)
 
 
 def pil(height: int = 8, width: int = 10, seed: int = 0) -> Image.Image:
-    return Image.fromarray(picture(height, width, seed).permute(1, 2, 0).numpy())
+    return Image.fromarray(image(height, width, seed).permute(1, 2, 0).numpy())
 
 
 def pixels(image: Any) -> Tensor:
@@ -93,7 +93,7 @@ def same(a: Any, b: Any) -> bool:
 
 def full_row() -> dict[str, Any]:
     return {
-        "image": [picture(), picture(seed=1)],
+        "image": [image(), image(seed=1)],
         "caption": "A dog on the left and a bright cat",
         "alternatives": ["a dog and a cat", ""],
         "masks": torch.arange(80).view(8, 10),
@@ -101,7 +101,7 @@ def full_row() -> dict[str, Any]:
         "labels": [7, 9],
         "phrases": [{"text": "a dog", "box": 0, "id": 3}, {"text": "cat", "box": 1, "id": 4}],
         "audio": {"array": np.arange(32.0).reshape(2, 16), "sampling_rate": 8},
-        "video": torch.stack([picture(seed=s) for s in range(8)]),
+        "video": torch.stack([image(seed=s) for s in range(8)]),
         "fps": 4,
         "subtitles": [{"text": "on your right side", "start": 0.25, "end": 1.5}],
     }
@@ -293,7 +293,7 @@ def test_boxes_keep_their_form(boxes: list[list[int]], form: str) -> None:
         "tv": lambda b: tv_tensors.BoundingBoxes(torch.tensor(b).reshape(-1, 4), format="XYXY", canvas_size=(20, 20)),
     }
     value = makers[form](boxes)
-    row = {"image": picture(20, 20), "boxes": value}
+    row = {"image": image(20, 20), "boxes": value}
     columns = Columns(caption=None, boxes="boxes")
     sample = Flip().apply(read_row(row, columns), FLIP)
     new = write_row(sample, row, columns)["boxes"]
@@ -313,7 +313,7 @@ def test_flip_draws_with_its_probability() -> None:
     assert Flip().apply(sample, STAY) is sample
 
 
-def test_flip_spares_rows_whose_sound_names_a_direction() -> None:
+def test_flip_spares_rows_whose_audio_names_a_direction() -> None:
     spoken = Sample(audio=np.zeros(8), sampling_rate=8, timed_text=(Segment({}, "turn left", 0, 1),))
     assert Flip(1.0).draw(spoken, rng()) == STAY
     assert Flip(1.0).draw(replace(spoken, timed_text=(Segment({}, "all right", 0, 1),)), rng()) == FLIP
@@ -321,7 +321,7 @@ def test_flip_spares_rows_whose_sound_names_a_direction() -> None:
 
 
 def test_flip_of_a_stereo_pair_swaps_the_eyes() -> None:
-    a, b = picture(), picture(seed=1)
+    a, b = image(), image(seed=1)
     columns = Columns(image=("left_eye", "right_eye"), caption=None)
     row = {"left_eye": a, "right_eye": b}
     new = write_row(Flip(stereo=True).apply(read_row(row, columns), FLIP), row, columns)
@@ -342,7 +342,7 @@ def test_flip_moves_boxes_of_phrases_and_swaps_their_words() -> None:
         Phrase({}, "the left dog", box=torch.tensor([0, 0, 4, 4])),
         Phrase({}, "left marks", box=torch.tensor([6, 0, 8, 2])),
     )
-    sample = Sample({"image": picture()}, captions={"caption": "the left dog has left marks behind"}, phrases=phrases)
+    sample = Sample({"image": image()}, captions={"caption": "the left dog has left marks behind"}, phrases=phrases)
     new = Flip().apply(sample, FLIP)
     assert new.all_captions() == ["the right dog has left marks behind"]
     assert [phrase.text for phrase in new.phrases] == ["the right dog", "left marks"]
@@ -370,7 +370,7 @@ def loop_crop(boxes: list[list[float]], params: CropParams, min_visible: float) 
 @given(st.lists(BOX, max_size=5), st.integers(0, 9), st.integers(0, 9), st.integers(1, 11), st.integers(1, 11))
 def test_crop_boxes_against_a_loop(boxes: list[list[int]], top: int, left: int, height: int, width: int) -> None:
     params = CropParams(top, left, height, width)
-    row = {"image": picture(20, 20), "boxes": boxes, "labels": list(range(len(boxes))), "scores": np.arange(len(boxes))}
+    row = {"image": image(20, 20), "boxes": boxes, "labels": list(range(len(boxes))), "scores": np.arange(len(boxes))}
     columns = Columns(caption=None, boxes="boxes", per_box=("labels", "scores"))
     new = write_row(Crop(min_visible=0.3).apply(read_row(row, columns), params), row, columns)
     keep, moved = loop_crop(boxes, params, 0.3)
@@ -397,12 +397,12 @@ def test_crop_takes_all_along() -> None:
 
 def test_crop_of_pil_images() -> None:
     new = Crop().apply(Sample({"image": pil()}), CropParams(2, 3, 4, 5))
-    assert torch.equal(pixels(new.images["image"]), picture()[:, 2:6, 3:8])
+    assert torch.equal(pixels(new.images["image"]), image()[:, 2:6, 3:8])
 
 
 def grounded(caption: str, phrases: dict[str, list[int]]) -> Sample:
     entries = tuple(Phrase({}, text, box=torch.tensor(box)) for text, box in phrases.items())
-    return Sample({"image": picture(20, 20)}, captions={"caption": caption}, phrases=entries)
+    return Sample({"image": image(20, 20)}, captions={"caption": caption}, phrases=entries)
 
 
 def test_drawn_crops_leave_the_caption_true_and_never_empty() -> None:
@@ -455,9 +455,9 @@ def test_drawn_windows_have_the_asked_size_and_shape() -> None:
     assert all(0.78 < w.width / w.height < 1.27 for w in windows)
 
 
-def test_crop_refuses_pictures_of_different_sizes() -> None:
+def test_crop_refuses_images_of_different_sizes() -> None:
     with pytest.raises(ValueError, match=r"10x8, 12x9: resize"):
-        Crop().draw(Sample({"image": [picture(), picture(9, 12)]}), rng())
+        Crop().draw(Sample({"image": [image(), image(9, 12)]}), rng())
 
 
 # --- colour --------------------------------------------------------------------------------------------------------
@@ -468,13 +468,13 @@ def test_crop_refuses_pictures_of_different_sizes() -> None:
     [("a cat", ""), ("a red cat", "color"), ("a dark room", "shade"), ("a white cat", "both"), ("dark red", "both")],
 )
 def test_jitter_leaves_alone_what_the_words_name(text: str, held: str) -> None:
-    params = ColorJitter().draw(Sample({"image": picture()}, captions={"caption": ["", text]}), rng())
+    params = ColorJitter().draw(Sample({"image": image()}, captions={"caption": ["", text]}), rng())
     assert (params.hue == 0 and params.saturation == 1) == (held in ("color", "both"))
     assert (params.brightness == 1 and params.contrast == 1) == (held in ("shade", "both"))
 
 
 def test_jitter_reads_timed_text_too_and_draws_within_range() -> None:
-    spoken = Sample({"image": picture()}, timed_text=(Segment({}, "a white and blue ship", 0, 1),))
+    spoken = Sample({"image": image()}, timed_text=(Segment({}, "a white and blue ship", 0, 1),))
     assert ColorJitter().draw(spoken, rng()) == JitterParams()
     drawn = [ColorJitter(0.1, 0.2, 1.5, 0.05).draw(Sample(), rng(seed)) for seed in range(200)]
     assert all(0.9 <= p.brightness <= 1.1 and 0.8 <= p.contrast <= 1.2 for p in drawn)
@@ -483,7 +483,7 @@ def test_jitter_reads_timed_text_too_and_draws_within_range() -> None:
 
 
 def test_jitter_is_shared_by_views_and_frames_and_spares_masks() -> None:
-    same = picture()
+    same = image()
     sample = Sample({"image": [same, same]}, masks={"mask": same[0]}, frames=torch.stack([same, same]), fps=1)
     new = ColorJitter().apply(sample, JitterParams(1.3, 0.8, 0.5, 0.1))
     first, second = new.images["image"]
@@ -549,8 +549,8 @@ def test_temporal_crop_reaches_every_start() -> None:
 def test_temporal_crop_leaves_short_rows_whole_and_works_on_one_modality() -> None:
     assert TemporalCrop(10.0).draw(clip(), rng()) == TemporalCropParams()
     assert TemporalCrop(10.0).apply(clip(), TemporalCropParams()).audio is not None
-    sound = Sample(audio=np.zeros((2, 1000)), sampling_rate=100)
-    assert TemporalCrop(2.5).apply(sound, TemporalCrop(2.5).draw(sound, rng())).audio.shape == (2, 250)
+    audio = Sample(audio=np.zeros((2, 1000)), sampling_rate=100)
+    assert TemporalCrop(2.5).apply(audio, TemporalCrop(2.5).draw(audio, rng())).audio.shape == (2, 250)
     words = Sample(timed_text=clip().timed_text)
     cut = TemporalCrop(1.0).apply(words, TemporalCrop(1.0).draw(words, rng()))
     assert sum(part.end - part.start for part in cut.timed_text) == pytest.approx(1.0)
@@ -561,7 +561,7 @@ def test_temporal_crop_leaves_short_rows_whole_and_works_on_one_modality() -> No
     assert len(TemporalCrop(1.0).apply(frames, TemporalCropParams(0.5, 1.0)).frames) == 2
 
 
-def test_sound_a_little_shorter_than_the_frames() -> None:
+def test_audio_a_little_shorter_than_the_frames() -> None:
     sample = replace(clip(), audio=np.zeros(990))
     for seed in range(50):
         params = TemporalCrop(9.0).draw(sample, rng(seed))
@@ -600,12 +600,12 @@ def test_speed_of_whole_numbers_and_the_unchanged() -> None:
     assert {Speed((0.9, 1.1)).draw(sample, rng(seed)).factor for seed in range(20)} == {0.9, 1.1}
 
 
-def test_time_stretch_hands_the_sound_to_librosa(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_stretch_hands_the_audio_to_librosa(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def time_stretch(sound: np.ndarray, rate: float) -> np.ndarray:
+    def time_stretch(audio: np.ndarray, rate: float) -> np.ndarray:
         calls.append(rate)
-        return sound[..., : round(sound.shape[-1] / rate)]
+        return audio[..., : round(audio.shape[-1] / rate)]
 
     effects = types.ModuleType("librosa.effects")
     effects.time_stretch = time_stretch  # type: ignore[attr-defined]
@@ -639,7 +639,7 @@ STEPS = [Flip(), Crop(), ColorJitter(), TemporalCrop(1.0), Speed((0.5, 2.0))]
 
 
 def marked(count: int = 40) -> Dataset:
-    """Pictures whose left half is white, and whose caption says so."""
+    """Images whose left half is white, and whose caption says so."""
     half = np.zeros((4, 6, 3), dtype=np.uint8)
     half[:, :3] = 255
     return Dataset.from_dict(
@@ -822,7 +822,7 @@ class Decoder:
     ],
     ids=["array", "tensor", "list", "mapping", "decoder"],
 )
-def test_sound_keeps_its_form(value: Any) -> None:
+def test_audio_keeps_its_form(value: Any) -> None:
     whole = isinstance(value, (dict, Decoder))
     columns = Columns(image=None, caption=None, audio="audio", sampling_rate=None if whole else 100)
     new = SynchronizedAugmentation([TemporalCrop(1.5), Speed((2.0,))], columns=columns).row({"audio": value})["audio"]
@@ -860,10 +860,10 @@ def bad_rows() -> Iterator[Any]:
     yield case("phrase box", "'cat' is seen in box 2, but there are 2 boxes", phrases=[{"text": "cat", "box": 2}])
     yield case("phrase elsewhere", "'a bird' does not occur in", phrases=[{"text": "a bird", "box": 0}])
     yield case("phrases dict", "column 'phrases' holds dict", phrases={"text": ["cat"], "box": [0]})
-    yield case("sound", "column 'audio' holds ndarray.*sampling_rate", audio=np.zeros(3))
+    yield case("audio", "column 'audio' holds ndarray.*sampling_rate", audio=np.zeros(3))
     yield case("rate", "sampling_rate is int '0'", audio={"array": np.zeros(3), "sampling_rate": 0})
-    yield case("words as sound", "an array of numbers", audio={"array": ["a"], "sampling_rate": 3})
-    yield case("ragged sound", "an array of numbers", audio={"array": [[1], [1, 2]], "sampling_rate": 3})
+    yield case("words as audio", "an array of numbers", audio={"array": ["a"], "sampling_rate": 3})
+    yield case("ragged audio", "an array of numbers", audio={"array": [[1], [1, 2]], "sampling_rate": 3})
     yield case("fps", "fps='fps' is None: it must be a number above 0", fps=None)
     yield case("video", "column 'video' holds Tensor", video=torch.zeros(3, 4, 4))
     yield case("no frames", "column 'video' holds list", video=[])
@@ -882,7 +882,7 @@ def test_bad_rows_are_refused_by_name(changes: dict[str, Any], message: str) -> 
 def test_boxes_of_another_format_are_refused() -> None:
     boxes = tv_tensors.BoundingBoxes(torch.zeros(1, 4), format="XYWH", canvas_size=(8, 10))
     with pytest.raises(ValueError, match=r"XYWH.*convert_bounding_box_format"):
-        read_row({"image": picture(), "boxes": boxes}, Columns(caption=None, boxes="boxes"))
+        read_row({"image": image(), "boxes": boxes}, Columns(caption=None, boxes="boxes"))
 
 
 def test_a_missing_column_names_the_nearest() -> None:
@@ -890,7 +890,7 @@ def test_a_missing_column_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="no column 'captoin': did you mean 'caption'"):
         augment(marked()[:2])
     with pytest.raises(ValueError, match=r"no column 'caption'.*set a kind to None"):
-        SynchronizedAugmentation([Flip()]).row({"image": picture()})
+        SynchronizedAugmentation([Flip()]).row({"image": image()})
 
 
 def test_a_row_is_not_a_batch() -> None:

@@ -150,7 +150,7 @@ def test_probabilities_far_apart_are_averaged_without_underflow() -> None:
     torch.testing.assert_close(found, torch.tensor([[math.log(0.5), math.log(0.5), -500.0]]))
 
 
-# --- views of pictures
+# --- views of images
 
 
 @pytest.mark.parametrize("size", [(7, 12), (16, 16), (1, 5)])
@@ -342,11 +342,11 @@ def test_inputs_that_a_view_cannot_change() -> None:
     model, batch = build("bert").eval(), inputs_of(batch_of("bert"))
     with pytest.raises(ValueError, match="need pixel_values"):
         TestTimeAugmentation(model, [flip()])(**batch)
-    picture = inputs_of(batch_of("resnet"))
+    image = inputs_of(batch_of("resnet"))
     with pytest.raises(ValueError, match="need input_ids"):
-        TestTimeAugmentation(build("resnet").eval(), [head(3)])(**picture)
+        TestTimeAugmentation(build("resnet").eval(), [head(3)])(**image)
     with pytest.raises(ValueError, match="pixel_mask"):
-        TestTimeAugmentation(build("resnet").eval(), [flip()])(**picture, pixel_mask=torch.ones(6, 16, 16))
+        TestTimeAugmentation(build("resnet").eval(), [flip()])(**image, pixel_mask=torch.ones(6, 16, 16))
     with pytest.raises(ValueError, match="no dropout layer"):
         TestTimeAugmentation(model, dropout_passes(1))(**batch)  # built with p = 0
     with pytest.raises(ValueError, match="remove_unused_columns"):

@@ -36,7 +36,7 @@ LAUNCHES = 20  # between two waits for the device, which cost as much as a small
 
 
 def vit(tiny: bool) -> tuple[nn.Module, Batch]:
-    """Return ViT-B/16 and 64 pictures of 224 x 224."""
+    """Return ViT-B/16 and 64 images of 224 x 224."""
     rows, size = (TINY_ROWS, 32) if tiny else (64, 224)
     model = ViTForImageClassification(ViTConfig(**(SHRUNK if tiny else {}), image_size=size, num_labels=1000))
     return model, {"pixel_values": torch.randn(rows, 3, size, size), "labels": torch.randint(1000, (rows,))}
@@ -52,7 +52,7 @@ def bert(tiny: bool) -> tuple[nn.Module, Batch]:
 
 
 def clip(tiny: bool) -> tuple[nn.Module, Batch]:
-    """Return CLIP ViT-B/32 and 128 pairs of a picture of 224 x 224 and 77 tokens."""
+    """Return CLIP ViT-B/32 and 128 pairs of an image of 224 x 224 and 77 tokens."""
     rows, size = (TINY_ROWS, 64) if tiny else (128, 224)
     sizes = SHRUNK if tiny else {}
     config = CLIPConfig(text_config={**sizes, "eos_token_id": 49407}, vision_config={**sizes, "image_size": size})
@@ -68,7 +68,7 @@ def clip(tiny: bool) -> tuple[nn.Module, Batch]:
 
 
 MODELS: dict[str, tuple[Callable[[bool], tuple[nn.Module, Batch]], list[str]]] = {
-    "ViT-B/16 224, 64 pictures": (vit, ["mixup", "cutmix", "manifold"]),
+    "ViT-B/16 224, 64 images": (vit, ["mixup", "cutmix", "manifold"]),
     "BERT-base, 32 x 128 tokens": (bert, ["embedding", "manifold"]),
     "CLIP ViT-B/32, 128 pairs": (clip, ["cross_modal"]),
 }

@@ -4,7 +4,7 @@
 
 Peers: timm, torchvision, kornia and the package `mixup` (in the `dev` extra). Every round runs every contender once on
 the same batch, so that a disturbance hits all of them alike; the table shows the median, over whatever lam each draws,
-its ratio to ours, and the fastest round. All give the mixed pictures and dense targets; methods that look at a model
+its ratio to ours, and the fastest round. All give the mixed images and dense targets; methods that look at a model
 are timed without its passes.
 """
 
@@ -43,9 +43,9 @@ def ours(method: str, x: Tensor, labels: Tensor, **settings: Any) -> Run:
     model = torch.nn.Identity()
 
     def run() -> object:
-        params = mixing.draw(Request(model, batch, labels, 1.0, generator))
-        mixed = mixing.apply(model, batch, params, False)
-        others, lam = mixing.other_labels(labels, params), mixing.label_lam(labels, params)
+        drawn = mixing.draw(Request(model, batch, labels, 1.0, generator))
+        mixed = mixing.apply(model, batch, drawn, False)
+        others, lam = mixing.other_labels(labels, drawn), mixing.label_lam(labels, drawn)
         return mixed, dense_targets(labels, others, lam, CLASSES, "single_label_classification", 0.0)
 
     return run

@@ -49,7 +49,7 @@ Made = tuple[nn.Module, Batch]
 
 
 def emoji() -> Batch:
-    """Return 64 of the bundled pictures [64, 3, 32, 32]."""
+    """Return 64 of the bundled images [64, 3, 32, 32]."""
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     rows = load_emoji("image")["train"].select(range(64))
@@ -137,27 +137,27 @@ def clip() -> Made:
 
 
 MODELS: dict[str, tuple[str, Callable[[], Made]]] = {
-    "pictures": ("ResNet, 64 pictures of 32 x 32", resnet),
-    "patches": ("ViT (eager attention), 64 pictures of 32 x 32", vit),
+    "images": ("ResNet, 64 images of 32 x 32", resnet),
+    "patches": ("ViT (eager attention), 64 images of 32 x 32", vit),
     "texts": ("BERT of MiniLM's size, 16 texts of 32 tokens", bert),
     "numbers": ("BERT of MiniLM's size, regression", bert_of_numbers),
     "tokens": ("BERT of MiniLM's size, labels of tokens", bert_of_tokens),
     "responses": ("Llama of MiniLM's size, 16 texts of 64 tokens", llama),
-    "waveforms": ("wav2vec 2.0, 16 sounds of 1 s", wav2vec2),
+    "waveforms": ("wav2vec 2.0, 16 audio clips of 1 s", wav2vec2),
     "spectrograms": ("AST, 16 spectrograms of 1 s", ast),
     "tables": ("TabularMLP, 256 rows", mlp),
     "pairs": ("CLIP, 64 pairs", clip),
 }
-# Methods for pairs are measured on pairs, others on pictures, but for these.
+# Methods for pairs are measured on pairs, others on images, but for these.
 ELSEWHERE: dict[str, tuple[str, ...]] = {
     "patchmix": ("patches",),
     "attentive": ("patches",),
     "transmix": ("patches",),
-    "gaussian": ("pictures", "texts"),
-    "adversarial": ("pictures", "texts"),
-    "manifold": ("pictures", "texts"),
-    "features": ("pictures", "texts"),
-    "sentence": ("pictures", "texts"),
+    "gaussian": ("images", "texts"),
+    "adversarial": ("images", "texts"),
+    "manifold": ("images", "texts"),
+    "features": ("images", "texts"),
+    "sentence": ("images", "texts"),
     "embedding": ("texts",),
     "span_cut": ("texts",),
     "ssmix": ("texts",),
@@ -168,7 +168,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "specmix": ("spectrograms",),
     "tabular": ("tables",),
 }
-ATTACKS = {"pictures": "pgd", "texts": "freelb"}  # of several steps, beside the one step of the default
+ATTACKS = {"images": "pgd", "texts": "freelb"}  # of several steps, beside the one step of the default
 
 
 WHY = (
@@ -184,7 +184,7 @@ def methods_on(place: str, chosen: Iterable[str]) -> dict[str, Mixup]:
     found = {}
     for name in chosen:
         mixup = Mixup(name, tokenizer=tokenizer())
-        usual = "pairs" if mixup.method.for_pairs else "pictures"
+        usual = "pairs" if mixup.method.for_pairs else "images"
         if place in ELSEWHERE.get(name, (usual,)):
             found[name] = mixup
     if "adversarial" in found:

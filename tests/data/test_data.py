@@ -73,14 +73,14 @@ def test_splits_share_no_caption_and_no_gender_variant(rows):
         assert split_of[plain] == split_of[variant]
 
 
-def test_splits_share_no_picture(rows):
+def test_splits_share_no_image(rows):
     seen = {}
     for row in rows:
         if row["split"] == "test_shifted":
             continue
-        picture = Image.open(io.BytesIO(row["image"]["bytes"]))
-        mirrored = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        key = min(picture.tobytes(), mirrored.tobytes())
+        image = Image.open(io.BytesIO(row["image"]["bytes"]))
+        mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        key = min(image.tobytes(), mirrored.tobytes())
         assert seen.setdefault(key, row["split"]) == row["split"], row["caption"]
 
 
@@ -121,14 +121,14 @@ def test_every_row_is_described(rows):
     assert len({(r["emoji"], r["caption"]) for r in rows}) == len({r["emoji"] for r in rows})
 
 
-def test_pictures_are_small_rgb_on_white(rows):
+def test_images_are_small_rgb_on_white(rows):
     white_corners = 0
     for row in rows:
-        picture = Image.open(io.BytesIO(row["image"]["bytes"]))
-        assert (picture.size, picture.mode) == ((32, 32), "RGB")
-        corners = [picture.getpixel((x, y)) for x in (0, 31) for y in (0, 31)]
+        image = Image.open(io.BytesIO(row["image"]["bytes"]))
+        assert (image.size, image.mode) == ((32, 32), "RGB")
+        corners = [image.getpixel((x, y)) for x in (0, 31) for y in (0, 31)]
         white_corners += any(min(corner) >= 250 for corner in corners)
-        assert len(picture.getcolors(1024)) > 1, f"{row['caption']} is blank"
+        assert len(image.getcolors(1024)) > 1, f"{row['caption']} is blank"
     # Some signs and flags reach into the corners, so this cannot hold for all.
     assert white_corners / len(rows) > 0.9
 

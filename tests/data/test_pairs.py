@@ -1,4 +1,4 @@
-"""Pictures with captions: the collator, the rows, the models, and the way from a file to a scored dual encoder."""
+"""Images with captions: the collator, the rows, the models, and the way from a file to a scored dual encoder."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ def processor(tokenizer: Any) -> CLIPProcessor:
     return CLIPProcessor(ViTImageProcessor(size={"height": 16, "width": 16}), tokenizer)
 
 
-def picture(seed: int = 0, mode: str = "RGB") -> Image.Image:
+def image(seed: int = 0, mode: str = "RGB") -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 255, (20, 24, 3), dtype="uint8")
     return Image.fromarray(pixels).convert(mode)
 
 
 def rows(**changes: Any) -> list[dict[str, Any]]:
     """Two rows, the second with changes."""
-    first = {"image": picture(0), "caption": "a red cat", "key": "k0"}
-    return [first, {"image": picture(1), "caption": "the dog", "key": "k1", **changes}]
+    first = {"image": image(0), "caption": "a red cat", "key": "k0"}
+    return [first, {"image": image(1), "caption": "the dog", "key": "k1", **changes}]
 
 
 # Collator
@@ -90,9 +90,7 @@ def rows(**changes: Any) -> list[dict[str, Any]]:
 
 def test_a_batch_is_what_the_processor_would_make(processor: CLIPProcessor) -> None:
     made = PairCollator(processor, ids="key")(rows())
-    expected = processor(
-        images=[picture(0), picture(1)], text=["a red cat", "the dog"], padding=True, return_tensors="pt"
-    )
+    expected = processor(images=[image(0), image(1)], text=["a red cat", "the dog"], padding=True, return_tensors="pt")
     assert set(made) == {"pixel_values", "input_ids", "attention_mask", "return_loss", "pair_ids"}
     for name in ("pixel_values", "input_ids", "attention_mask"):
         assert torch.equal(made[name], expected[name])
@@ -100,13 +98,13 @@ def test_a_batch_is_what_the_processor_would_make(processor: CLIPProcessor) -> N
     assert made["pair_ids"].tolist() == [text_id("k0"), text_id("k1")]
 
 
-def test_pictures_come_in_many_shapes(processor: CLIPProcessor, tmp_path: Path) -> None:
-    picture().save(tmp_path / "p.png")
+def test_images_come_in_many_shapes(processor: CLIPProcessor, tmp_path: Path) -> None:
+    image().save(tmp_path / "p.png")
     encoded = (tmp_path / "p.png").read_bytes()
     same = [
-        picture(),
-        np.asarray(picture()),
-        torch.as_tensor(np.array(picture())).permute(2, 0, 1),
+        image(),
+        np.asarray(image()),
+        torch.as_tensor(np.array(image())).permute(2, 0, 1),
         str(tmp_path / "p.png"),
         tmp_path / "p.png",
         {"bytes": encoded, "path": None},
@@ -116,14 +114,14 @@ def test_pictures_come_in_many_shapes(processor: CLIPProcessor, tmp_path: Path) 
     pixels = [collator([{"image": each, "caption": "cat"}])["pixel_values"] for each in same]
     assert all(torch.equal(pixels[0], other) for other in pixels[1:])
     for mode in ("L", "RGBA", "P", "CMYK"):
-        assert collator([{"image": picture(mode=mode), "caption": "cat"}])["pixel_values"].shape == (1, 3, 16, 16)
+        assert collator([{"image": image(mode=mode), "caption": "cat"}])["pixel_values"].shape == (1, 3, 16, 16)
     done = collator([{"pixel_values": pixels[0][0], "caption": "cat"}, {"pixel_values": pixels[0][0], "caption": "a"}])
     assert torch.equal(done["pixel_values"], pixels[0].expand(2, -1, -1, -1))
 
 
 def test_one_of_several_captions_is_picked_from_torchs_generator(processor: CLIPProcessor) -> None:
     collator = PairCollator(processor, caption="captions")
-    row = [{"image": picture(), "captions": ["cat", "dog", "red"]}]
+    row = [{"image": image(), "captions": ["cat", "dog", "red"]}]
     torch.manual_seed(0)
     seen = [collator(row)["input_ids"].tolist() for _ in range(20)]
     torch.manual_seed(0)
@@ -161,7 +159,7 @@ def test_works_in_spawned_workers(processor: CLIPProcessor) -> None:
     assert torch.equal(batch["pixel_values"], collator(rows())["pixel_values"])
 
 
-def test_sounds(tokenizer: Any) -> None:
+def test_audio(tokenizer: Any) -> None:
     from transformers import ClapFeatureExtractor, ClapProcessor
 
     extractor = ClapFeatureExtractor(sampling_rate=8000, max_length_s=1, truncation="rand_trunc", frequency_max=4000)
@@ -186,7 +184,7 @@ def test_sounds(tokenizer: Any) -> None:
         ({"caption": 3}, "column 'caption' holds 3"),
         ({"image": None}, "expected a PIL image, an array or a path, found None"),
         ({"image": 3.0}, "found float"),
-        ({"image": "nowhere.png"}, r"file 'nowhere.png'\): the picture cannot be read .*No such file"),
+        ({"image": "nowhere.png"}, r"file 'nowhere.png'\): the image cannot be read .*No such file"),
     ],
 )
 def test_a_bad_row_is_named(processor: CLIPProcessor, change: dict[str, Any], message: str) -> None:
@@ -197,10 +195,10 @@ def test_a_bad_row_is_named(processor: CLIPProcessor, change: dict[str, Any], me
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif"])
 def test_a_truncated_file_is_named(processor: CLIPProcessor, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"p.{suffix}"
-    picture().save(file)
+    image().save(file)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for value in (str(file), Image.open(file)) if suffix == "png" else (str(file),):
-        with pytest.raises(ValueError, match=rf"row 1 of the batch \(file .*p.{suffix}'\): the picture cannot be read"):
+        with pytest.raises(ValueError, match=rf"row 1 of the batch \(file .*p.{suffix}'\): the image cannot be read"):
             PairCollator(processor)(rows(image=value))
 
 
@@ -214,9 +212,9 @@ def test_a_missing_modality_is_named(processor: CLIPProcessor, tokenizer: Any) -
     with pytest.raises(ValueError, match=r"no row has a column 'image' or 'pixel_values', found \['caption'\].*image="):
         PairCollator(processor)([{"caption": "cat"}])
     with pytest.raises(ValueError, match=r"no row has a column 'caption', found \['image'\].*remove_unused_columns"):
-        PairCollator(processor)([{"image": picture()}])
+        PairCollator(processor)([{"image": image()}])
     for half in (tokenizer, processor.image_processor):
-        with pytest.raises(TypeError, match="has no tokenizer: pass a processor of pictures"):
+        with pytest.raises(TypeError, match="has no tokenizer: pass a processor of images"):
             PairCollator(half)
 
 
@@ -229,7 +227,7 @@ def test_a_tokenizer_that_cannot_pad_is_refused(processor: CLIPProcessor) -> Non
 
 def test_trains_a_dual_encoder(processor: CLIPProcessor, arguments: Any) -> None:
     captions = ("cat", "dog", "red cat", "a")
-    data: Any = [{"image": picture(n), "caption": each, "number": n} for n, each in enumerate(captions)]
+    data: Any = [{"image": image(n), "caption": each, "number": n} for n, each in enumerate(captions)]
     trainer = MixupTrainer(
         tiny_clip(),
         arguments(),
@@ -253,9 +251,11 @@ def tiny_clip() -> CLIPModel:
 
 
 @pytest.mark.parametrize("method", ["cross_modal", "mixgen"])
-def test_a_processor_is_all_that_the_collator_door_needs(method: str, processor: CLIPProcessor, arguments: Any) -> None:
+def test_a_processor_is_all_that_the_collator_entry_point_needs(
+    method: str, processor: CLIPProcessor, arguments: Any
+) -> None:
     """In a plain Trainer, and adopted by MixupTrainer, which leaves the columns of a `datasets.Dataset` alone."""
-    rows = [{"image": picture(n), "caption": each} for n, each in enumerate(("cat", "the dog", "red cat", "a"))]
+    rows = [{"image": image(n), "caption": each} for n, each in enumerate(("cat", "the dog", "red cat", "a"))]
     data = Dataset.from_list(rows)
     ends = []
     for adopted in (False, True):
@@ -283,7 +283,7 @@ def task(**settings: Any) -> TaskArguments:
     return TaskArguments(**{**own, "config_overrides": OVERRIDES, "max_train_samples": 20, **settings})
 
 
-def test_rows_are_what_the_collator_makes_of_the_pictures() -> None:
+def test_rows_are_what_the_collator_makes_of_the_images() -> None:
     own = task()
     data, processor = load_splits(own).train, load_pair_processor(own)
     made = pair_collator(own, processor)([PairRows(data, processor, own)[index] for index in range(5)])
@@ -360,7 +360,7 @@ def test_frozen_towers_and_adapters() -> None:
 
 
 def test_class_embeddings_are_mean_directions_over_templates() -> None:
-    own = task(class_column="group", class_templates=["{}", "a picture of {}"])
+    own = task(class_column="group", class_templates=["{}", "an image of {}"])
     splits, processor = load_splits(own), load_pair_processor(own)
     names, collator, model = class_names(splits, own), pair_collator(own, processor), load_pair_model(own, processor)
     assert names is not None
@@ -368,7 +368,7 @@ def test_class_embeddings_are_mean_directions_over_templates() -> None:
     assert embeds.shape == (9, 8)
     model.eval()
     with torch.no_grad():
-        tokens = processor.tokenizer([names[3], f"a picture of {names[3]}"], padding=True, return_tensors="pt")
+        tokens = processor.tokenizer([names[3], f"an image of {names[3]}"], padding=True, return_tensors="pt")
         single = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).pooler_output
     assert np.allclose(embeds[3], (single / single.norm(dim=-1, keepdim=True)).mean(0), atol=1e-5)
     data = PairRows(splits.validation, processor, own, classes=names)
@@ -436,8 +436,8 @@ def test_train_adapters(config: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[dict[str, str]]:
-    """Write picture files; returns the file name and caption of each."""
+def images(tmp_path: Path) -> list[dict[str, str]]:
+    """Write image files; returns the file name and caption of each."""
     data = load_emoji("image-text")["train"].shuffle(seed=1).select(range(20))
     (tmp_path / "data").mkdir()
     for number, row in enumerate(data):
@@ -446,14 +446,14 @@ def pictures(tmp_path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_folder_with_captions(config: Path, tmp_path: Path, pictures: list[dict[str, str]], kind: str) -> None:
-    data = Dataset.from_list(pictures)
+def test_folder_with_captions(config: Path, tmp_path: Path, images: list[dict[str, str]], kind: str) -> None:
+    data = Dataset.from_list(images)
     data.to_csv(tmp_path / "data" / "metadata.csv") if kind == "csv" else data.to_json(tmp_path / "data/metadata.jsonl")
     assert run("train", config, "--dataset", tmp_path / "data", "--id_column", "caption") == 0
 
 
-def test_table_of_paths_saved_data_and_parquet(config: Path, tmp_path: Path, pictures: list[dict[str, str]]) -> None:
-    Dataset.from_list(pictures).to_csv(tmp_path / "data" / "table.csv")  # paths count from the file
+def test_table_of_paths_saved_data_and_parquet(config: Path, tmp_path: Path, images: list[dict[str, str]]) -> None:
+    Dataset.from_list(images).to_csv(tmp_path / "data" / "table.csv")  # paths count from the file
     named = ("--image_column", "file_name", "--id_column", "caption")
     assert run("train", config, "--dataset", tmp_path / "data" / "table.csv", *named) == 0
     load_emoji("image-text")["train"].select(range(30)).to_parquet(tmp_path / "rows.parquet")
@@ -470,7 +470,7 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 def test_broken_data_is_found_before_training(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pictures: list[dict[str, str]]
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], images: list[dict[str, str]]
 ) -> None:
     folder = tmp_path / "data"
 
@@ -479,14 +479,14 @@ def test_broken_data_is_found_before_training(
         return fails(capsys, "train", config, "--dataset", folder / "table.jsonl", "--image_column", "file_name",
                      "--id_column", "caption", *flags)  # fmt: skip
 
-    gone = [*pictures[:3], {"file_name": "gone.png", "caption": "x"}, *pictures[3:]]
+    gone = [*images[:3], {"file_name": "gone.png", "caption": "x"}, *images[3:]]
     assert "split 'train', row 3: no such file: " in message(gone)
-    mute = [*pictures[:3], {"file_name": "1.png", "caption": None}, *pictures[3:]]
+    mute = [*images[:3], {"file_name": "1.png", "caption": None}, *images[3:]]
     assert "'caption' holds None" in message(mute)
     (folder / "7.png").write_bytes((folder / "7.png").read_bytes()[:200])
-    shown = message(pictures)
+    shown = message(images)
     assert "7.png'" in shown
-    assert "the picture cannot be read" in shown
+    assert "the image cannot be read" in shown
     assert not (tmp_path / "out").exists()
 
 
@@ -497,7 +497,7 @@ def test_broken_data_is_found_before_training(
         (["--image_column", "img"], "no image column 'img'"),
         (["--id_column", "emjoi"], "no id column 'emjoi': did you mean 'emoji'?"),
         (["--class_column", "grp"], "no class column 'grp'"),
-        (["--class_templates", "a picture"], "class_templates has 'a picture': expected one {}"),
+        (["--class_templates", "an image"], "class_templates has 'an image': expected one {}"),
         (["--caption_noise", "2"], "caption_noise=2.0: expected a share in [0, 1]"),
         (["--eval_image_blank", "-1"], "eval_image_blank=-1.0: expected a share"),
         (["--freeze", "both"], "freeze='both' is not known"),

@@ -14,7 +14,7 @@ from transformers import Trainer
 import hf_mixup
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_labels_outside_the_classes(arguments: Any) -> None:
         Mixup("mixup")(build("resnet"), batch)
     rows = examples("resnet", 4)
     rows[1]["labels"] = -3
-    for door in ("trainer", "collator"):
+    for entry_point in ("trainer", "collator"):
         with pytest.raises(ValueError, match="label -3"):
-            DOORS[door](build("resnet"), arguments(), MixupConfig("mixup"), train_dataset=rows).train()
+            ENTRY_POINTS[entry_point](build("resnet"), arguments(), MixupConfig("mixup"), train_dataset=rows).train()
 
 
 def enter(mixed: Any) -> None:
@@ -92,7 +92,7 @@ def test_batches() -> None:
     text = build("bert"), batch_of("bert")
     with pytest.raises(ValueError, match=r"no floating-point.*input_ids int64 \[6, 10\].*use method='embedding'"):
         enter(Mixup("mixup")(*text))
-    with pytest.raises(ValueError, match="that is a picture"):
+    with pytest.raises(ValueError, match="that is an image"):
         enter(Mixup("cutmix")(model, {**batch, "pixel_values": torch.rand(6, 9)}))
     with pytest.raises(ValueError, match="did you mean 'pixel_values'"):
         enter(Mixup({"keys": ["pixel_value"]})(model, batch))

@@ -1,4 +1,4 @@
-"""Object detection: pictures blended, boxes of both with weights, against loops over queries in double precision."""
+"""Object detection: images blended, boxes of both with weights, against loops over queries in double precision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hf_mixup.engine.detection import _weigh
 from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.models.hooks import sites_of
 from tests.detectors import CLASSES, DETECTORS, SIDE, boxed, build_detector
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 PARTNER, LAM = torch.tensor([1, 3, 0, 2]), torch.tensor([0.3, 0.8, 1.0, 0.0])
 COSTS = ("class_cost", "bbox_cost", "giou_cost")
@@ -134,7 +134,7 @@ def test_boxes_of_both_rows_count_by_their_weight(kind: str, family: str) -> Non
     assert torch.equal(mixed.loss(outputs), outputs.loss)
 
 
-def test_mixed_pictures_have_the_boxes_of_both() -> None:
+def test_mixed_images_have_the_boxes_of_both() -> None:
     model, batch = build_detector("detr"), batch_for("detr")
     kept = {key: value.clone() for key, value in batch.items() if key != "labels"}
     with Mixup("mixup")(model, batch, partner=PARTNER, lam=LAM) as mixed:
@@ -194,8 +194,8 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**stacked, "labels": [row["labels"] for row in rows]}
 
 
-@pytest.mark.parametrize(("door", "kind"), [("trainer", "yolos"), ("trainer", "rt_detr"), ("callback", "detr")])
-def test_a_trainer_mixes_boxes_and_evaluates_as_ever(door: str, kind: str, arguments: Any) -> None:
+@pytest.mark.parametrize(("entry_point", "kind"), [("trainer", "yolos"), ("trainer", "rt_detr"), ("callback", "detr")])
+def test_a_trainer_mixes_boxes_and_evaluates_as_ever(entry_point: str, kind: str, arguments: Any) -> None:
     model, held = build_detector(kind), rows_of(batch_for(kind, seed=5))
     before = [parameter.detach().clone() for parameter in model.parameters()]
     args = arguments(
@@ -207,7 +207,7 @@ def test_a_trainer_mixes_boxes_and_evaluates_as_ever(door: str, kind: str, argum
         remove_unused_columns=False,
     )
     settings = {"train_dataset": rows_of(batch_for(kind, 12)), "eval_dataset": held, "data_collator": collate}
-    trainer = DOORS[door](model, args, MixupConfig("mixup", alpha=1.5), **settings)
+    trainer = ENTRY_POINTS[entry_point](model, args, MixupConfig("mixup", alpha=1.5), **settings)
     trainer.train()
     logs = trainer.state.log_history[0]
     assert logs["mixup_rate"] == 1
@@ -218,14 +218,14 @@ def test_a_trainer_mixes_boxes_and_evaluates_as_ever(door: str, kind: str, argum
 
 
 def addressed(rows: int, size: int) -> Tensor:
-    """Make pictures whose pixels say where they are from: row, line and column."""
+    """Make images whose pixels say where they are from: row, line and column."""
     grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (rows, size, size)), indexing="ij"))
     return grid.movedim(0, 1).contiguous()
 
 
 @pytest.mark.parametrize("lam_per", ["batch", "row"])
 def test_a_mosaic_has_what_it_shows_of_each_box(lam_per: str) -> None:
-    """Of boxes on whole pixels, by looking for their pixels: all of four pictures, cut, tiny rests dropped."""
+    """Of boxes on whole pixels, by looking for their pixels: all of four images, cut, tiny rests dropped."""
     model, generator, rows, dropped = build_detector("yolos"), torch.Generator().manual_seed(0), 6, 0
     labels = []
     for _ in range(rows):
@@ -243,7 +243,7 @@ def test_a_mosaic_has_what_it_shows_of_each_box(lam_per: str) -> None:
             own = (source == row).float().mean()
             torch.testing.assert_close(own, mixed.lam[row], rtol=0, atol=1e-6)
             expected = []
-            y0, x0 = mixed.params.center.expand(rows, 2)[row].tolist()
+            y0, x0 = mixed.draw.center.expand(rows, 2)[row].tolist()
             lower, right = torch.arange(SIDE)[:, None] >= y0, torch.arange(SIDE) >= x0
             for corner in ((~lower & ~right), (~lower & right), (lower & ~right), (lower & right)):
                 if not corner.any():

@@ -21,7 +21,7 @@ from transformers import (
 from hf_mixup import EMACallback, Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.integrations.trl import KINDS, refuse_settings
 from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 PARTNER = torch.tensor([3, 4, 5, 0, 2, 1])
 LAM = torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35, 0.6])
@@ -54,7 +54,7 @@ class Spied(nn.Module):
 
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
-def test_both_models_see_the_same_mixed_pictures(method: str, weight: float) -> None:
+def test_both_models_see_the_same_mixed_images(method: str, weight: float) -> None:
     model, teacher, batch = build("vit").eval(), Spied(build("resnet", seed=3).train()), batch_of("vit")
     batch["labels"][1] = -100  # no label: nothing counts of it
     settings = {"distill_weight": weight, "distill_temperature": 3.0, "label_smoothing": 0.2, "self_check": False}
@@ -187,27 +187,31 @@ def test_accumulated_batches_are_one_batch(arguments: Any) -> None:
     assert (found[0] - plain).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("door", ["trainer", "collator", "callback"])
-def test_every_door_asks_the_teacher_in_training_only(door: str, arguments: Any, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "collator", "callback"])
+def test_every_entry_point_asks_the_teacher_in_training_only(
+    entry_point: str, arguments: Any, monkeypatch: Any
+) -> None:
     """The teacher stays as it was (batch statistics, mode) and is in no checkpoint; the run's random state, too."""
     teacher = Spied(build("resnet", seed=3).train())
     before = deepcopy(teacher.state_dict())
-    wanted = {"callback": "MixupCallback", "collator": "MixupCollator"}.get(door)
+    wanted = {"callback": "MixupCallback", "collator": "MixupCollator"}.get(entry_point)
     if wanted is not None:
-        import tests.doors as doors
+        import tests.entry_points as entry_points
 
-        kind = getattr(doors, wanted)
-        monkeypatch.setattr(doors, wanted, lambda *a, **k: kind(*a, **k, teacher=teacher))
+        kind = getattr(entry_points, wanted)
+        monkeypatch.setattr(entry_points, wanted, lambda *a, **k: kind(*a, **k, teacher=teacher))
     kwargs = {"teacher": teacher} if wanted is None else {}
     args = arguments(save_strategy="epoch", eval_strategy="epoch", label_names=["labels"])
     model, rows = build("resnet"), examples("resnet", 8)
-    trainer = DOORS[door](model, args, MixupConfig("cutmix"), train_dataset=rows, eval_dataset=rows, **kwargs)
+    trainer = ENTRY_POINTS[entry_point](
+        model, args, MixupConfig("cutmix"), train_dataset=rows, eval_dataset=rows, **kwargs
+    )
     trainer.train()
     assert len(teacher.seen) == 2  # two steps; none in evaluation
     assert not teacher.training
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
     checkpoint = Path(args.output_dir) / "checkpoint-2"
-    if door != "collator":  # which saves no settings
+    if entry_point != "collator":  # which saves no settings
         assert MixupConfig.from_pretrained(checkpoint).distill_weight == 0.5
     fresh = type(model).from_pretrained(checkpoint)
     assert set(fresh.state_dict()) == set(build("resnet").state_dict())

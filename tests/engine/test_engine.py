@@ -27,7 +27,7 @@ def logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tens
 
 def scored(mixup: Mixup, mixed: Any, outputs: Any) -> torch.Tensor:
     """Return the logits that the loss scores: a method may blend them only there."""
-    return mixup.method.chosen(mixed.params).terms(outputs.logits, mixed.labels, mixed.params)[0].logits
+    return mixup.method.chosen(mixed.draw).terms(outputs.logits, mixed.labels, mixed.draw)[0].logits
 
 
 def test_every_method_has_a_row() -> None:
@@ -45,8 +45,8 @@ def test_ends(method: str, name: str, extra: dict[str, Any]) -> None:
         with mixup(model, batch, partner=who, lam=lam) as mixed:
             found = scored(mixup, mixed, model(**mixed.inputs))
         if method == "resizemix" and who is own:
-            continue  # a picture in a box of itself is another picture
-        if lam == 0 and (mixed.params.boxes is not None or mixed.params.places is not None):
+            continue  # an image in a box of itself is another image
+        if lam == 0 and (mixed.draw.boxes is not None or mixed.draw.places is not None):
             continue  # the largest box is clipped at the border around its random centre, as its definition says
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logits(model, batch), plain, rtol=0, atol=0)  # nothing stays armed
@@ -99,7 +99,7 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
     expected = model.classifier(model.vit.layernorm(states)[:, 0])
     with Mixup({"method": "manifold", "layers": [depth]})(model, batch, partner=partner, lam=lam) as mixed:
         torch.testing.assert_close(model(**mixed.inputs).logits, expected)
-    assert mixed.params.layer == depth
+    assert mixed.draw.layer == depth
 
 
 @pytest.mark.parametrize(("method", "name"), CASES)
@@ -301,7 +301,7 @@ def test_switch_chooses_by_its_probabilities() -> None:
     chosen = []
     for _ in range(200):
         with mixup(model, batch) as mixed:
-            chosen.append(mixed.params.method)
+            chosen.append(mixed.draw.method)
     assert set(chosen) == {"mixup", "cutmix"}
     assert abs(chosen.count("cutmix") / 200 - 0.8) < 0.1
 
@@ -346,7 +346,7 @@ def test_default_depths_that_leak_are_left_out() -> None:
     for _ in range(8):
         with mixup(model, batch) as mixed:
             mixed.loss(model(**mixed.inputs))
-        depths.add(mixed.params.layer)
+        depths.add(mixed.draw.layer)
     assert depths == {3}
     with pytest.raises(RuntimeError, match="'manifold' at depth 2"):
         Mixup({"method": "manifold", "layers": [2, 3]})(model, batch)

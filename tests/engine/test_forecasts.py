@@ -109,24 +109,24 @@ def test_cmixup_takes_a_near_future() -> None:
         assert mixed.partner.tolist() == [2, 3, 0, 1]
 
 
-@pytest.mark.parametrize("door", ["trainer", "collator"])
-def test_trains_and_evaluates_by_the_doors(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "collator"])
+def test_trains_and_evaluates_by_the_entry_points(entry_point: str, arguments: Any) -> None:
     model, batch = model_and_batch("patchtst", rows=8)
     data = [{key: value[row] for key, value in batch.items()} for row in range(8)]
     args = arguments(max_steps=4, logging_strategy="steps", logging_steps=1, label_names=["future_values"])
-    mixing: dict[str, Any] = {"mixup": MixupConfig("mixup", lam=0.4)} if door == "trainer" else {
+    mixing: dict[str, Any] = {"mixup": MixupConfig("mixup", lam=0.4)} if entry_point == "trainer" else {
         "data_collator": MixupCollator(mixup="mixup", lam=0.4, model=model)
     }  # fmt: skip
-    kind = MixupTrainer if door == "trainer" else Trainer
+    kind = MixupTrainer if entry_point == "trainer" else Trainer
     trainer = kind(model, args, train_dataset=data, eval_dataset=data, **mixing)
     before = {key: value.clone() for key, value in model.named_parameters()}
     trainer.train()
     assert any(not torch.equal(before[key], value) for key, value in model.named_parameters())
     found = trainer.evaluate()["eval_loss"]
-    if door == "collator":
+    if entry_point == "collator":
         trainer.data_collator.remove()
     assert Trainer(model, args, eval_dataset=data).evaluate()["eval_loss"] == found
-    if door == "trainer":
+    if entry_point == "trainer":
         assert trainer.state.log_history[0]["mixup_lam"] == pytest.approx(0.4)
 
 

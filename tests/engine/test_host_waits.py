@@ -20,7 +20,7 @@ from torch import Tensor
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Draw, Request
 from hf_mixup.testing.batches import tiny
 
 READS = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "unique", "numpy")
@@ -86,9 +86,9 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
 def test_a_draw_waits_for_the_device_no_more_than_it_must(method: str, settings: dict[str, Any], expected: int) -> None:
     made, request = request_for(method, settings)
     with waits() as counted:
-        params = made.draw(request)
+        drawn = made.draw(request)
     assert sum(counted.values()) == expected, counted
-    assert (params.lam < 1).any() or method == "ssmix"
+    assert (drawn.lam < 1).any() or method == "ssmix"
 
 
 class Elsewhere(OnDevice):
@@ -105,10 +105,10 @@ def test_shares_that_only_the_device_knows_are_logged_as_others_are() -> None:
         mixup = Mixup(MixupConfig("saliencymix", prob=0.6, prob_per="row"))
         draw, stats = mixup.method.draw, MixStats()
 
-        def as_from_a_device(request: Request, draw: Any = draw) -> Params:
-            params = draw(request)
-            rows = (params.lam < 1).nonzero()[:, 0]
-            return replace(params, lam=params.lam.as_subclass(Elsewhere), rows=rows)
+        def as_from_a_device(request: Request, draw: Any = draw) -> Draw:
+            drawn = draw(request)
+            rows = (drawn.lam < 1).nonzero()[:, 0]
+            return replace(drawn, lam=drawn.lam.as_subclass(Elsewhere), rows=rows)
 
         if elsewhere:
             mixup.method.draw = as_from_a_device  # type: ignore[method-assign]

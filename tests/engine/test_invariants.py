@@ -1,4 +1,4 @@
-"""The ten invariants of the design, through every door, on image and text."""
+"""The ten invariants of the design, through every entry point, on image and text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import hf_mixup.methods.base
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.engine.schedule import Clock
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.settings import CASES
 
 FAMILIES = [("cutmix", "resnet"), ("mixup", "vit"), ("manifold", "bert"), ("embedding", "bert")]
@@ -52,8 +52,8 @@ def neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
 # 1. Integer labels stay in the batch.
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_labels_stay_integers(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_labels_stay_integers(entry_point: str, arguments: Any) -> None:
     seen: list[torch.dtype] = []
 
     class Spy(TrainerCallback):
@@ -61,7 +61,7 @@ def test_labels_stay_integers(door: str, arguments: Any) -> None:
             seen.append(next(iter(kwargs["train_dataloader"]))["labels"].dtype)
 
     model = build("bert")
-    trainer = DOORS[door](
+    trainer = ENTRY_POINTS[entry_point](
         model,
         arguments(),
         MixupConfig("manifold"),
@@ -82,12 +82,12 @@ def test_labels_stay_integers(door: str, arguments: Any) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_evaluation_never_mixes(method: str, name: str, door: str, workers: int, arguments: Any) -> None:
+def test_evaluation_never_mixes(method: str, name: str, entry_point: str, workers: int, arguments: Any) -> None:
     model, data = build(name), examples(name, 8)
     args = arguments(dataloader_num_workers=workers, max_steps=1)
-    trainer = DOORS[door](model, args, MixupConfig(method), train_dataset=data, eval_dataset=data)
+    trainer = ENTRY_POINTS[entry_point](model, args, MixupConfig(method), train_dataset=data, eval_dataset=data)
     trainer.train()
     plain = Trainer(model=copy.deepcopy(model), args=arguments(), eval_dataset=data)
     expected = plain.predict(data)
@@ -101,28 +101,30 @@ def test_evaluation_never_mixes(method: str, name: str, door: str, workers: int,
 
 
 @pytest.mark.parametrize("off", [{"alpha": 0.0}, {"prob": 0.0}, {"lam": 1.0}])
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_off_is_the_plain_trainer(method: str, name: str, door: str, off: dict[str, float], arguments: Any) -> None:
-    args = arguments(label_smoothing_factor=0.1 if door == "trainer" else 0.0, gradient_accumulation_steps=2)
+def test_off_is_the_plain_trainer(
+    method: str, name: str, entry_point: str, off: dict[str, float], arguments: Any
+) -> None:
+    args = arguments(label_smoothing_factor=0.1 if entry_point == "trainer" else 0.0, gradient_accumulation_steps=2)
     plain = dropout(build(name))
     Trainer(model=plain, args=args, train_dataset=examples(name, 10)).train()
     model = dropout(build(name))
-    DOORS[door](model, args, MixupConfig(method, **off), train_dataset=examples(name, 10)).train()
+    ENTRY_POINTS[entry_point](model, args, MixupConfig(method, **off), train_dataset=examples(name, 10)).train()
     assert_same(weights(model), weights(plain))
 
 
 # 4. Draw once, apply deterministically.
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_any_number_of_workers_draws_the_same(method: str, name: str, door: str, arguments: Any) -> None:
+def test_any_number_of_workers_draws_the_same(method: str, name: str, entry_point: str, arguments: Any) -> None:
     ends = []
     for workers in (0, 2):
         model = dropout(build(name))
         args = arguments(dataloader_num_workers=workers)
-        DOORS[door](model, args, MixupConfig(method), train_dataset=examples(name, 12)).train()
+        ENTRY_POINTS[entry_point](model, args, MixupConfig(method), train_dataset=examples(name, 12)).train()
         ends.append(weights(model))
     assert_same(ends[1], ends[0])
 
@@ -141,14 +143,14 @@ class Kill(TrainerCallback):
 RESUMABLE = [(method, "resnet" if name == "vit" else name) for method, name in FAMILIES]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), RESUMABLE)
-def test_a_killed_and_resumed_run_ends_the_same(method: str, name: str, door: str, arguments: Any) -> None:
+def test_a_killed_and_resumed_run_ends_the_same(method: str, name: str, entry_point: str, arguments: Any) -> None:
     args = arguments(save_strategy="steps", save_steps=3, num_train_epochs=2, gradient_accumulation_steps=2)
     config, data = MixupConfig(method, lam_per="row"), examples(name, 26)
 
     def trainer(**kwargs: Any) -> Trainer:
-        return DOORS[door](dropout(build(name)), args, config, train_dataset=data, **kwargs)
+        return ENTRY_POINTS[entry_point](dropout(build(name)), args, config, train_dataset=data, **kwargs)
 
     whole = trainer()
     whole.train()
@@ -174,13 +176,13 @@ class Strict(torch.nn.Module):
         return self.inner(pixel_values=pixel_values, labels=labels)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     "extra", [{}, {"class_weights": [0.5, 1.0, 2.0, 4.0]}, {"loss": "bce"}, {"label_smoothing": 0.1}]
 )
 @pytest.mark.usefixtures("neighbours")
-def test_accumulated_micro_batches_equal_one_batch(door: str, extra: dict[str, Any], arguments: Any) -> None:
-    if "class_weights" in extra and door in ("collator", "callback"):
+def test_accumulated_micro_batches_equal_one_batch(entry_point: str, extra: dict[str, Any], arguments: Any) -> None:
+    if "class_weights" in extra and entry_point in ("collator", "callback"):
         pytest.skip("refused, see test_loss_scale.py")
     ends = []
     for rows, steps in ((10, 1), (4, 3)):
@@ -189,7 +191,7 @@ def test_accumulated_micro_batches_equal_one_batch(door: str, extra: dict[str, A
             per_device_train_batch_size=rows, gradient_accumulation_steps=steps, optim="sgd", num_train_epochs=2
         )
         config = MixupConfig("mixup", lam=0.3, **extra)
-        DOORS[door](model, args, config, train_dataset=examples("vit", 10)).train()
+        ENTRY_POINTS[entry_point](model, args, config, train_dataset=examples("vit", 10)).train()
         ends.append(weights(model))
     assert_same(ends[1], ends[0], rtol=1e-5, atol=1e-6)
 
@@ -306,7 +308,7 @@ def test_compiled_models_mix_and_do_not_recompile(method: str, name: str) -> Non
     for step in range(12):
         with mixup(compiled, batch) as mixed:
             found = mixed.loss(compiled(**mixed.inputs))
-        depths.add(mixed.params.layer)
+        depths.add(mixed.draw.layer)
         if step == 8:
             frames = counter.frame_count
         with eager(model, batch) as mixed, torch.compiler.set_stance("force_eager"):
@@ -330,7 +332,7 @@ def test_a_model_compiled_before_it_was_prepared_is_not_left_unmixed_silently() 
     else:
         with (
             torch.compiler.set_stance("force_eager"),
-            Mixup({"method": "manifold", "layers": [mixed.params.layer]})(
+            Mixup({"method": "manifold", "layers": [mixed.draw.layer]})(
                 model, batch, partner=mixed.partner, lam=0.4
             ) as again,
         ):
@@ -338,14 +340,14 @@ def test_a_model_compiled_before_it_was_prepared_is_not_left_unmixed_silently() 
     torch._dynamo.reset()
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), [("manifold", "bert"), ("cutmix", "resnet")])
-def test_torch_compile_of_the_trainer_changes_nothing(method: str, name: str, door: str, arguments: Any) -> None:
+def test_torch_compile_of_the_trainer_changes_nothing(method: str, name: str, entry_point: str, arguments: Any) -> None:
     losses = []
     for compiled in ({}, {"torch_compile": True, "torch_compile_backend": "eager"}):
         torch._dynamo.reset()
         args = arguments(logging_strategy="steps", logging_steps=1, **compiled)
-        trainer = DOORS[door](build(name), args, MixupConfig(method), train_dataset=examples(name, 12))
+        trainer = ENTRY_POINTS[entry_point](build(name), args, MixupConfig(method), train_dataset=examples(name, 12))
         trainer.train()
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     torch._dynamo.reset()
@@ -355,9 +357,9 @@ def test_torch_compile_of_the_trainer_changes_nothing(method: str, name: str, do
 # 7. One forward pass.
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_one_forward_pass_a_step(method: str, name: str, door: str, arguments: Any) -> None:
+def test_one_forward_pass_a_step(method: str, name: str, entry_point: str, arguments: Any) -> None:
     model = build(name)
     passes = {True: 0, False: 0}
 
@@ -366,7 +368,7 @@ def test_one_forward_pass_a_step(method: str, name: str, door: str, arguments: A
 
     model.register_forward_pre_hook(count)
     config = MixupConfig("manifold", layers=[1]).for_method(method)
-    DOORS[door](model, arguments(max_steps=5), config, train_dataset=examples(name, 12)).train()
+    ENTRY_POINTS[entry_point](model, arguments(max_steps=5), config, train_dataset=examples(name, 12)).train()
     assert passes[True] == 5
     # Two rows at first use: the loss is tried, two rows are exchanged, and the places to enter the model are found.
     assert passes[False] in (range(3, 14) if method in ("manifold", "embedding") else [3])
@@ -386,12 +388,12 @@ def test_a_collator_that_nobody_adopted_raises_at_its_first_batch(arguments: Any
 # 10. The user's tensors are not modified.
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
-def test_the_data_set_is_not_touched(method: str, door: str, arguments: Any) -> None:
+def test_the_data_set_is_not_touched(method: str, entry_point: str, arguments: Any) -> None:
     data = examples("resnet", 8)
     before = copy.deepcopy(data)
-    DOORS[door](build("resnet"), arguments(), MixupConfig(method), train_dataset=data).train()
+    ENTRY_POINTS[entry_point](build("resnet"), arguments(), MixupConfig(method), train_dataset=data).train()
     assert all(torch.equal(a["pixel_values"], b["pixel_values"]) for a, b in zip(data, before))
 
 
@@ -408,11 +410,11 @@ def test_batches_that_a_custom_collator_keeps_are_not_touched(arguments: Any) ->
     assert torch.equal(kept["pixel_values"], before)
 
 
-# The doors against each other.
+# The entry points against each other.
 
 
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_all_doors_give_the_same_losses_on_the_same_draws(
+def test_all_entry_points_give_the_same_losses_on_the_same_draws(
     method: str, name: str, arguments: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = [0]
@@ -425,17 +427,17 @@ def test_all_doors_give_the_same_losses_on_the_same_draws(
     data, config, losses, ends = examples(name, 20), MixupConfig(method), {}, {}
     order: list[Any] = []
     args = arguments(logging_strategy="steps", logging_steps=1, optim="sgd", lr_scheduler_type="constant")
-    for door, make in DOORS.items():
+    for entry_point, make in ENTRY_POINTS.items():
         count[0], model = 0, build(name)
         trainer = make(model, args, config, train_dataset=data)
         order = order or list(trainer.get_train_dataloader())
         trainer.train()
-        losses[door] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        ends[door] = weights(model)
+        losses[entry_point] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        ends[entry_point] = weights(model)
     losses["loop"], ends["loop"] = accelerate_loop(build(name), order, config, args, count)
-    for door in losses:
-        assert losses[door] == pytest.approx(losses["trainer"], rel=1e-6), door
-        assert_same(ends[door], ends["trainer"], rtol=1e-6, atol=1e-7)
+    for entry_point in losses:
+        assert losses[entry_point] == pytest.approx(losses["trainer"], rel=1e-6), entry_point
+        assert_same(ends[entry_point], ends["trainer"], rtol=1e-6, atol=1e-7)
 
 
 def accelerate_loop(

@@ -11,7 +11,7 @@ import torch
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 SIGLIP, TIPS = 112.34, 197.0  # pretrained scales above CLIP's cap
 
@@ -44,12 +44,12 @@ def test_a_learnt_scale_is_held_at_the_cap_or_where_it_started(start: float, mov
         assert model.logit_scale.exp().item() == pytest.approx(held, rel=1e-6)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_scale_that_is_kept_stays(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_scale_that_is_kept_stays(entry_point: str, arguments: Any) -> None:
     model = started(TIPS)
     before = model.logit_scale.detach().clone()
     config = MixupConfig("cross_modal", learn_temperature=False)
-    DOORS[door](model, arguments(max_steps=2), config, train_dataset=examples("clip", 8)).train()
+    ENTRY_POINTS[entry_point](model, arguments(max_steps=2), config, train_dataset=examples("clip", 8)).train()
     assert torch.equal(model.logit_scale, before)
 
 

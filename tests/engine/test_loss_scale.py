@@ -22,7 +22,7 @@ import hf_mixup.methods.base
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.models.losses import mean_of
 from tests.conftest import CLASSES, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.segmenters import build_segmenter
 
 ROWS = 8
@@ -133,7 +133,7 @@ def partners(request: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hf_mixup.methods.base, "pair", pair)
 
 
-def trained(door: str, case: str, arguments: Any, rows: int) -> dict[str, Tensor]:
+def trained(entry_point: str, case: str, arguments: Any, rows: int) -> dict[str, Tensor]:
     make_model, make_data, settings, _ = CASES[case]
     model = make_model()
     method = "embedding" if "input_ids" in make_data()[0] else "mixup"
@@ -147,22 +147,24 @@ def trained(door: str, case: str, arguments: Any, rows: int) -> dict[str, Tensor
         learning_rate=0.1,
     )
     config = MixupConfig(method, lam=0.3, **settings)
-    DOORS[door](model, args, config, train_dataset=make_data()).train()
+    ENTRY_POINTS[entry_point](model, args, config, train_dataset=make_data()).train()
     return {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("door", ["trainer", "collator", "callback"])
+@pytest.mark.parametrize("entry_point", ["trainer", "collator", "callback"])
 @pytest.mark.usefixtures("partners")
-def test_micro_batches_equal_the_large_batch_or_are_refused(door: str, case: str, arguments: Any, request: Any) -> None:
+def test_micro_batches_equal_the_large_batch_or_are_refused(
+    entry_point: str, case: str, arguments: Any, request: Any
+) -> None:
     refused = CASES[case][3]
     if case == "tokens" and "not permuted" in request.node.name:
         refused = "numbers of labels that count"
-    if refused and door != "trainer":
+    if refused and entry_point != "trainer":
         with pytest.raises(ValueError, match=rf"{refused}.*use MixupTrainer"):
-            trained(door, case, arguments, ROWS // 2)
+            trained(entry_point, case, arguments, ROWS // 2)
         return
-    whole, parts = (trained(door, case, arguments, rows) for rows in (ROWS, ROWS // 2))
+    whole, parts = (trained(entry_point, case, arguments, rows) for rows in (ROWS, ROWS // 2))
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -232,7 +234,7 @@ def test_further_rows_count_by_their_own_weights() -> None:
     with mixup(model, batch, partner=partner) as mixed:
         outputs = model(**mixed.inputs)
     assert isinstance(mixed, LabelBatch)
-    further, shares = mixed.params.further, mixed.params.shares
+    further, shares = mixed.draw.further, mixed.draw.shares
     assert further is not None
     assert shares is not None
     weight, labels = torch.tensor(WEIGHTS), batch["labels"]
@@ -251,9 +253,9 @@ def _images() -> dict[str, Tensor]:
     return {"pixel_values": torch.stack([row["pixel_values"] for row in rows]), "labels": labels}
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("batch", [4, 8])
-def test_a_step_whose_labels_weigh_nothing_changes_nothing(door: str, batch: int, arguments: Any) -> None:
+def test_a_step_whose_labels_weigh_nothing_changes_nothing(entry_point: str, batch: int, arguments: Any) -> None:
     rows = [{**row, "labels": 0 if number < 4 else 1} for number, row in enumerate(examples("vit", ROWS))]
     rows = rows[:batch]
     model = build("vit")
@@ -261,8 +263,10 @@ def test_a_step_whose_labels_weigh_nothing_changes_nothing(door: str, batch: int
     config = MixupConfig("mixup", class_weights=[0.0, 1.0, 1.0, 1.0])
     logs = {"logging_strategy": "steps", "logging_steps": 1}
     args = arguments(max_steps=1, optim="sgd", train_sampling_strategy="sequential", **logs)
-    trainer = DOORS[door](model, args, config, train_dataset=rows)
-    with pytest.warns(UserWarning, match="no label since the last log counts") if door != "collator" else _quiet():
+    trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=rows)
+    with (
+        pytest.warns(UserWarning, match="no label since the last log counts") if entry_point != "collator" else _quiet()
+    ):
         trainer.train()
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 

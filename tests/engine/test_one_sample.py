@@ -11,42 +11,42 @@ import torch
 
 from hf_mixup import Mixup, MixupConfig
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 NOTHING = r"batches of one sample have no other .*per_device_train_batch_size to 2 or more"
 
 
-def run(door: str, rows: int, arguments: Any, config: MixupConfig | None = None, **settings: Any) -> Any:
+def run(entry_point: str, rows: int, arguments: Any, config: MixupConfig | None = None, **settings: Any) -> Any:
     args = arguments(logging_strategy="steps", logging_steps=1, max_steps=3, **settings)
     data = examples("resnet", rows)
-    trainer = DOORS[door](build("resnet"), args, config or MixupConfig("mixup"), train_dataset=data)
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), args, config or MixupConfig("mixup"), train_dataset=data)
     trainer.train()
     return trainer
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_one_sample_a_batch(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_one_sample_a_batch(entry_point: str, arguments: Any) -> None:
     with pytest.raises(ValueError, match=NOTHING):
-        run(door, 8, arguments, per_device_train_batch_size=1)
+        run(entry_point, 8, arguments, per_device_train_batch_size=1)
 
 
 @pytest.mark.parametrize("method", ["gaussian", "adversarial"])
-@pytest.mark.parametrize("door", DOORS)
-def test_methods_without_partners(door: str, method: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_methods_without_partners(entry_point: str, method: str, arguments: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        trainer = run(door, 4, arguments, MixupConfig(method), per_device_train_batch_size=1)
+        trainer = run(entry_point, 4, arguments, MixupConfig(method), per_device_train_batch_size=1)
     assert [log["mixup_rate"] for log in trainer.state.log_history if "mixup_rate" in log] in ([1, 1, 1], [])
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_off_is_nobodys_business(door: str, arguments: Any) -> None:
-    run(door, 4, arguments, MixupConfig("mixup", prob=0), per_device_train_batch_size=1)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_off_is_nobodys_business(entry_point: str, arguments: Any) -> None:
+    run(entry_point, 4, arguments, MixupConfig("mixup", prob=0), per_device_train_batch_size=1)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_what_is_left_of_an_epoch(door: str, arguments: Any) -> None:
-    trainer = run(door, 9, arguments, per_device_train_batch_size=4)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_what_is_left_of_an_epoch(entry_point: str, arguments: Any) -> None:
+    trainer = run(entry_point, 9, arguments, per_device_train_batch_size=4)
     assert [log["mixup_rate"] for log in trainer.state.log_history if "mixup_rate" in log] == [1, 1, 0]
 
 
@@ -91,12 +91,12 @@ def test_a_loop_of_ones_own_is_warned_once() -> None:
     assert [str(each.message)[:22] for each in heard if "one sample" in str(each.message)] == ["batches of one sample "]
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_trainers_of_trl(door: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_trainers_of_trl(entry_point: str, tmp_path: Any) -> None:
     pytest.importorskip("trl")
     from tests.integrations.test_reward import train as reward
     from tests.integrations.test_sft import train as sft
 
     for train in (sft, reward):
         with pytest.raises(ValueError, match=NOTHING):
-            train(tmp_path, door, MixupConfig("embedding"), per_device_train_batch_size=1)
+            train(tmp_path, entry_point, MixupConfig("embedding"), per_device_train_batch_size=1)

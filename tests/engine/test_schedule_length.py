@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset
 
 from hf_mixup import MixupConfig
 from tests.conftest import build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
 class Stream(IterableDataset):  # type: ignore[type-arg]
@@ -18,17 +18,19 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
         yield from examples("resnet", 8)
 
 
-def rates(door: str, args: Any, data: Any, **settings: Any) -> list[float]:
-    trainer = DOORS[door](build("resnet"), args, MixupConfig("mixup", **settings), train_dataset=data)
+def rates(entry_point: str, args: Any, data: Any, **settings: Any) -> list[float]:
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), args, MixupConfig("mixup", **settings), train_dataset=data)
     trainer.train()
     return [entry["mixup_rate"] for entry in trainer.state.log_history if "mixup_rate" in entry]
 
 
-@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
-def test_the_last_epochs_never_come_without_a_length(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
+def test_the_last_epochs_never_come_without_a_length(entry_point: str, arguments: Any) -> None:
     with pytest.raises(ValueError, match=r"off_epochs=1.0 needs a Trainer that counts epochs, of a data set with"):
-        rates(door, arguments(max_steps=4), Stream(), off_epochs=1)
-    found = rates(door, arguments(max_steps=4, logging_strategy="steps", logging_steps=1), Stream(), off_ratio=0.5)
+        rates(entry_point, arguments(max_steps=4), Stream(), off_epochs=1)
+    found = rates(
+        entry_point, arguments(max_steps=4, logging_strategy="steps", logging_steps=1), Stream(), off_ratio=0.5
+    )
     assert found == [1, 1, 0, 0]
 
 

@@ -15,7 +15,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig
 from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 PARTNER, LAM, SMOOTHING = torch.tensor([3, 4, 5, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35, 0.6]), 0.3
 
@@ -97,7 +97,9 @@ def test_several_labels_a_row_are_smoothed_each_by_itself_and_numbers_are_refuse
         mixed.loss(outputs)
 
 
-def several(arguments: Any, door: str, declared: bool, mixup: dict[str, Any] | None = None, **settings: Any) -> Any:
+def several(
+    arguments: Any, entry_point: str, declared: bool, mixup: dict[str, Any] | None = None, **settings: Any
+) -> Any:
     """Train on several labels a sample, each a choice of its own; the loss of the first step is logged."""
     kind = {"problem_type": "multi_label_classification"} if declared else {}
     model = build("resnet", **kind)
@@ -106,7 +108,7 @@ def several(arguments: Any, door: str, declared: bool, mixup: dict[str, Any] | N
         row["labels"] = torch.rand(CLASSES, generator=g).round()
     args = arguments(max_steps=1, logging_strategy="steps", logging_steps=1, **settings)
     config = MixupConfig("mixup", lam=0.0, pairing="roll", **(mixup or {}))
-    return DOORS[door](model, args, config, train_dataset=rows, eval_dataset=rows)
+    return ENTRY_POINTS[entry_point](model, args, config, train_dataset=rows, eval_dataset=rows)
 
 
 def smoothed_by_hand() -> float:
@@ -122,11 +124,11 @@ def smoothed_by_hand() -> float:
 
 
 @pytest.mark.parametrize("declared", [False, True])
-@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
-def test_the_trainers_smoothing_of_several_labels(door: str, declared: bool, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
+def test_the_trainers_smoothing_of_several_labels(entry_point: str, declared: bool, arguments: Any) -> None:
     """As MixupConfig.label_smoothing; evaluation has the model's own loss, which the Trainer's smoother cannot take."""
-    trainer = several(arguments, door, declared, label_smoothing_factor=SMOOTHING)
-    if door == "callback" and not declared:
+    trainer = several(arguments, entry_point, declared, label_smoothing_factor=SMOOTHING)
+    if entry_point == "callback" and not declared:
         with pytest.raises(ValueError, match=r"label_smoothing_factor=0.3: .*Set label_smoothing=0.3 in MixupConfig"):
             trainer.train()
         return
@@ -138,14 +140,14 @@ def test_the_trainers_smoothing_of_several_labels(door: str, declared: bool, arg
     assert (trainer.label_smoother is None) == declared
 
 
-@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
-def test_two_smoothings_that_differ(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
+def test_two_smoothings_that_differ(entry_point: str, arguments: Any) -> None:
     with pytest.raises(ValueError, match=r"label_smoothing_factor=0.3 and MixupConfig.label_smoothing=0.1 differ"):
-        several(arguments, door, True, {"label_smoothing": 0.1}, label_smoothing_factor=SMOOTHING).train()
+        several(arguments, entry_point, True, {"label_smoothing": 0.1}, label_smoothing_factor=SMOOTHING).train()
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_mixup_configs_smoothing_of_several_labels(door: str, arguments: Any) -> None:
-    trainer = several(arguments, door, True, {"label_smoothing": SMOOTHING})
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_the_mixup_configs_smoothing_of_several_labels(entry_point: str, arguments: Any) -> None:
+    trainer = several(arguments, entry_point, True, {"label_smoothing": SMOOTHING})
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(smoothed_by_hand(), rel=1e-5)

@@ -21,7 +21,7 @@ from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Method
 from hf_mixup.testing.batches import tiny
 from tests import streams
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 PACKAGE = str(Path(hf_mixup.__file__).parent)
 PARTNER = torch.tensor([1, 0, 0, 1])  # no permutation, so that the mean losses of the two ends differ
@@ -83,17 +83,17 @@ def test_a_refusal_names_the_true_reason_and_a_way_out(build: Callable[[], tuple
         Mixup("mixup")(model, batch)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_entry_point_refuses_before_the_first_step(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_every_entry_point_refuses_before_the_first_step(entry_point: str, arguments: Any) -> None:
     model, batch = streams.make(streams.layout_page)
     rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    trainer = DOORS[door](model, arguments(max_steps=1), MixupConfig("mixup"), train_dataset=rows)
+    trainer = ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("mixup"), train_dataset=rows)
     with pytest.raises(RuntimeError, match="leaves input_ids, bbox as they are"):
         trainer.train()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model, _ = streams.make(streams.layout_page)
-    DOORS[door](model, arguments(max_steps=1), MixupConfig("manifold"), train_dataset=rows).train()
+    ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("manifold"), train_dataset=rows).train()
 
 
 def test_transcripts_are_refused_when_the_trainer_is_made(arguments: Any) -> None:
@@ -233,11 +233,11 @@ class Forgetful(Method):
 
     name, title, blends, paper = "forgetful", "Forgetful", "images", "none"
 
-    def apply(self, model: nn.Module, batch: Any, params: Any, inplace: bool) -> dict[str, Any]:
-        lam, pixels = params.lam[:, None, None, None], batch["pixel_values"]
-        return {**batch, "pixel_values": lam * pixels + (1 - lam) * pixels[params.partner]}
+    def apply(self, model: nn.Module, batch: Any, drawn: Any, inplace: bool) -> dict[str, Any]:
+        lam, pixels = drawn.lam[:, None, None, None], batch["pixel_values"]
+        return {**batch, "pixel_values": lam * pixels + (1 - lam) * pixels[drawn.partner]}
 
-    def other_labels(self, labels: Tensor, params: Any) -> Tensor:
+    def other_labels(self, labels: Tensor, drawn: Any) -> Tensor:
         return labels
 
 
@@ -246,7 +246,7 @@ class Idle(Forgetful):
 
     name = "idle"
 
-    def apply(self, model: nn.Module, batch: Any, params: Any, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Any, drawn: Any, inplace: bool) -> dict[str, Any]:
         return dict(batch)
 
 

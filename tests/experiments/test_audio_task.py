@@ -1,4 +1,4 @@
-"""Sounds: the bundled notes, any files of a user's own, and classification with mixing."""
+"""Audio clips: the bundled notes, any files of a user's own, and classification with mixing."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def test_every_split_has_every_instrument(notes: Any) -> None:
 
 
 def test_notes_are_heard_at_their_pitch(notes: Any) -> None:
-    """Of flutes and violins, the period of the key is that of the sound."""
+    """Of flutes and violins, the period of the key is that of the audio."""
     wrong = []
     for split in ("test", "test_shifted"):
         for row in notes[split]:
             if INSTRUMENTS[row["label"]] in ("flute", "violin"):
-                sound, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
-                assert (len(sound), rate) == (4000, RATE)
+                audio, rate = soundfile.read(io.BytesIO(row["audio"]["bytes"]))
+                assert (len(audio), rate) == (4000, RATE)
                 period = RATE / (440 * 2 ** ((row["key"] - 69) / 12))
                 delays = [round(period * turns) for turns in (1, 1.5)]
-                same, between = (np.corrcoef(sound[1500:3500], sound[1500 + d : 3500 + d])[0, 1] for d in delays)
+                same, between = (np.corrcoef(audio[1500:3500], audio[1500 + d : 3500 + d])[0, 1] for d in delays)
                 wrong.append(same < between)
     assert np.mean(wrong) < 0.1  # a source may name an octave otherwise, or a player be late
 
@@ -137,16 +137,16 @@ def test_stereo_files_of_several_kinds_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sound", "message"),
+    ("audio", "message"),
     [
-        (None, "row 3: no sound, found NoneType"),
-        ({"bytes": b"no sound", "path": None}, "row 3: the sound  cannot be read"),
-        ({"bytes": None, "path": "nowhere.wav"}, "row 3: the sound nowhere.wav cannot be read"),
+        (None, "row 3: no audio, found NoneType"),
+        ({"bytes": b"no audio", "path": None}, "row 3: the audio  cannot be read"),
+        ({"bytes": None, "path": "nowhere.wav"}, "row 3: the audio nowhere.wav cannot be read"),
     ],
 )
-def test_broken_sounds_are_named(sound: Any, message: str) -> None:
+def test_broken_audios_are_named(audio: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        decoded(sound, RATE, "row 3")
+        decoded(audio, RATE, "row 3")
 
 
 def test_a_table_of_files_and_a_folder_of_classes(tmp_path: Path) -> None:
@@ -182,22 +182,22 @@ def test_a_table_of_files_and_a_folder_of_classes(tmp_path: Path) -> None:
         load_splits(small(dataset=str(tmp_path / "numbers")))
 
 
-def test_long_sounds_are_cut_and_short_ones_padded_with_their_mask(tmp_path: Path) -> None:
-    sounds = []
+def test_long_audios_are_cut_and_short_ones_padded_with_their_mask(tmp_path: Path) -> None:
+    clips = []
     for number, seconds in enumerate((0.2, 0.5, 3.0)):
         soundfile.write(tmp_path / f"{number}.wav", tone(seconds), RATE)
-        sounds.append({"audio": {"path": str(tmp_path / f"{number}.wav"), "bytes": None}, "label": number})
+        clips.append({"audio": {"path": str(tmp_path / f"{number}.wav"), "bytes": None}, "label": number})
     task = small(model_type="hubert", config_overrides=WAVE, max_seconds=1.0)
     extractor = load_feature_extractor(task)
-    batch = AudioCollator(extractor)(list(AudioRows(_as_rows(sounds), extractor, task)))
+    batch = AudioCollator(extractor)(list(AudioRows(_as_rows(clips), extractor, task)))
     assert batch["input_values"].shape == (3, 8000)
     assert batch["attention_mask"].sum(-1).tolist() == [1600, 4000, 8000]
     assert batch["labels"].tolist() == [0, 1, 2]
     assert not batch["input_values"][0, 1600:].any()
 
 
-def _as_rows(sounds: list[dict[str, Any]]) -> Dataset:
-    return Dataset.from_list(sounds)  # a feature Audio would want torchcodec to encode them
+def _as_rows(clips: list[dict[str, Any]]) -> Dataset:
+    return Dataset.from_list(clips)  # a feature Audio would want torchcodec to encode them
 
 
 def test_features_are_kept_and_the_same_when_they_are_not() -> None:
@@ -214,7 +214,7 @@ def test_features_are_kept_and_the_same_when_they_are_not() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "resnet", "config_overrides": None}, "model_type='resnet' takes no sounds"),
+        ({"model_type": "resnet", "config_overrides": None}, "model_type='resnet' takes no audio clips"),
         ({"model_type": None, "config_overrides": None}, "name a checkpoint"),
         ({"config_overrides": {"mel_bins": 3}}, "has no setting 'mel_bins'"),
     ],
@@ -232,7 +232,7 @@ def test_arguments_are_checked() -> None:
     assert TaskArguments(task="audio-classification").dataset == "instruments"
 
 
-def test_between_class_is_told_the_rate_of_the_sounds() -> None:
+def test_between_class_is_told_the_rate_of_the_audios() -> None:
     prepared = prepare(small(model_type="hubert", config_overrides=WAVE))
     model = prepared.build_model()
     with pytest.raises(ValueError, match=r"sampling_rate=16000: .* 8000 samples a second: set sampling_rate to 8000"):
@@ -254,7 +254,7 @@ def test_train_leaves_a_model_that_a_pipeline_loads(tmp_path: Path) -> None:
     assert {answer["label"] for answer in answers} == set(INSTRUMENTS)
 
 
-def test_compare_on_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_on_audios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--methods", "none,smoothing,mixup", "--max_steps", "1", command="compare") == 0
     table = (tmp_path / "out" / "table.md").read_text()
     assert "test_shifted accuracy" in table
@@ -262,7 +262,7 @@ def test_compare_on_sounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("method", ["mixup", "manifold"])
-def test_preview_of_sounds(method: str, tmp_path: Path) -> None:
+def test_preview_of_audios(method: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     output = tmp_path / "mixed.png"
     assert run(tmp_path, "--method", method, "--output", str(output), command="preview") == 0

@@ -1,4 +1,4 @@
-"""What is done to single training pictures ahead of mixing."""
+"""What is done to single training images ahead of mixing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROCESSOR = ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.25, 
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in (PROCESSOR.image_mean, PROCESSOR.image_std))
 
 
-def picture(seed: int = 0) -> Tensor:
+def image(seed: int = 0) -> Tensor:
     return torch.rand(3, 17, 23, generator=torch.Generator().manual_seed(seed))
 
 
@@ -32,16 +32,16 @@ def test_it_is_torchvisions_on_colours_as_they_are_seen(name: str) -> None:
     ours = Augmentation([name], PROCESSOR)
     for seed in range(12):
         torch.manual_seed(seed)
-        found = ours((picture() - MEAN) / STD) * STD + MEAN
+        found = ours((image() - MEAN) / STD) * STD + MEAN
         torch.manual_seed(seed)
-        torch.testing.assert_close(found, peer(picture()), rtol=0, atol=1e-2 if name == "autoaugment" else 1e-3)
+        torch.testing.assert_close(found, peer(image()), rtol=0, atol=1e-2 if name == "autoaugment" else 1e-3)
 
 
 def test_erasing_fills_with_the_mean() -> None:
     ours, erased = Augmentation(["erasing"], PROCESSOR), 0
     torch.manual_seed(0)
     for seed in range(400):
-        normalised = (picture(seed) - MEAN) / STD
+        normalised = (image(seed) - MEAN) / STD
         found = ours(normalised)
         changed = (found != normalised).any(0)
         erased += bool(changed.any())
@@ -51,9 +51,9 @@ def test_erasing_fills_with_the_mean() -> None:
 
 def test_a_processor_that_does_not_normalise() -> None:
     torch.manual_seed(0)
-    found = Augmentation(["trivialaugment"], ViTImageProcessor(do_normalize=False))(picture())
+    found = Augmentation(["trivialaugment"], ViTImageProcessor(do_normalize=False))(image())
     torch.manual_seed(0)
-    torch.testing.assert_close(found, v2.TrivialAugmentWide()(picture()))
+    torch.testing.assert_close(found, v2.TrivialAugmentWide()(image()))
 
 
 def test_only_training_rows_change() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
-from PIL import Image as Picture
+from PIL import Image as PILImage
 
 from hf_mixup import cli
 from hf_mixup.experiments.tasks.arguments import TaskArguments
@@ -129,7 +129,7 @@ def folder_of(tmp_path: Path, last: str = "", split: str = "train") -> Path:
     lines = []
     for row in range(8):
         noise = np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        Picture.fromarray(noise).save(folder / f"{row}.png")
+        PILImage.fromarray(noise).save(folder / f"{row}.png")
         lines.append(json.dumps({"file_name": f"{row}.png", "label": "xy"[row % 2]}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n" + last)
     return folder
@@ -175,7 +175,7 @@ def test_a_broken_image_is_found_before_the_model_is_built(
 
 
 def test_an_image_that_is_missing_from_a_table(tmp_path: Path) -> None:
-    noise = Picture.fromarray(np.zeros((4, 4, 3), dtype=np.uint8))
+    noise = PILImage.fromarray(np.zeros((4, 4, 3), dtype=np.uint8))
     rows = Dataset.from_dict({"image": [noise, None, noise], "label": ["x", "y", "x"]}).cast_column("image", Image())
     rows.to_parquet(str(tmp_path / "rows.parquet"))
     with pytest.raises(ValueError, match="row 1: image column 'image' is empty"):
@@ -187,7 +187,7 @@ def test_whole_data_is_let_through(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"\xef\xbb\xbf" + ('text,label\n"a, b\nc",é\nü,b\n' * 4).replace("\ntext,label", "").encode())
     assert load_splits(TaskArguments(task=TEXT, dataset=str(path))).label_names == ["b", "é"]
-    noise = Picture.fromarray(np.zeros((4, 4, 3), dtype=np.uint8))
+    noise = PILImage.fromarray(np.zeros((4, 4, 3), dtype=np.uint8))
     rows: Any = Dataset.from_dict({"image": [noise] * 4, "label": ["x", "y"] * 2}).cast_column("image", Image())
     rows.to_parquet(str(tmp_path / "rows.parquet"))
     assert load_splits(TaskArguments(dataset=str(tmp_path / "rows.parquet"))).label_names == ["x", "y"]
@@ -226,10 +226,10 @@ def test_minus_1_is_a_class_unless_names_say_otherwise(tmp_path: Path) -> None:
 
 def test_a_broken_frame_of_a_clip_is_named() -> None:
     frame, broken = io.BytesIO(), {"bytes": b"nonsense", "path": None}
-    Picture.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(frame, "PNG")
+    PILImage.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(frame, "PNG")
     clip = [{"bytes": frame.getvalue(), "path": None}] * 4
     features = Features({"video": List(Image()), "label": Value("int64")})
     rows = Dataset.from_dict({"video": [clip, [*clip[:2], broken]], "label": [0, 1]}, features)
     task = TaskArguments(task="video-classification", model_type="videomae", image_size=4, frames=2)
-    with pytest.raises(ValueError, match="row 1: frame 2 in column 'video': the picture cannot be read"):
+    with pytest.raises(ValueError, match="row 1: frame 2 in column 'video': the image cannot be read"):
         VideoRows(rows, load_video_processor(task), task)[0]

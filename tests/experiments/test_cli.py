@@ -147,7 +147,7 @@ def test_train_resumes_to_the_same_weights(config: Path, tmp_path: Path, where: 
 
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "switch", "regmixup", "adversarial"])
-def test_preview_of_pictures(config: Path, tmp_path: Path, method: str) -> None:
+def test_preview_of_images(config: Path, tmp_path: Path, method: str) -> None:
     output = tmp_path / "mixed.png"
     assert run("preview", config, "--method", method, "--output", output) == 0
     assert output.read_bytes().startswith(b"\x89PNG")
@@ -270,10 +270,10 @@ def test_image_folder(config: Path, tmp_path: Path) -> None:
     rows = load_emoji("image")["train"].shuffle(seed=1).select(range(30))
     names = rows.features["label"].names
     for index, row in enumerate(rows):
-        folder = tmp_path / "pictures" / "train" / names[row["label"]]
+        folder = tmp_path / "images" / "train" / names[row["label"]]
         folder.mkdir(parents=True, exist_ok=True)
         row["image"].save(folder / f"{index}.png")
-    assert run("train", config, "--dataset", tmp_path / "pictures") == 0
+    assert run("train", config, "--dataset", tmp_path / "images") == 0
 
 
 def test_data_saved_to_disk(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_missing_text_package_names_the_remedy(
     assert 'pip install "hf-mixup[text]"' in fails(capsys, "train", text_config)
 
 
-def test_preview_of_nothing_and_into_no_picture(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_of_nothing_and_into_no_image(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "never mixes" in fails(capsys, "preview", config, "--alpha", 0)
     assert "does not end in .png" in fails(capsys, "preview", config, "--output", "p.pdf")
 

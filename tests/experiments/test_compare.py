@@ -49,7 +49,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures out where nobody looks at them: to draw takes longer than to train here."""
+    """Leave the images out where nobody looks at them: to draw takes longer than to train here."""
     monkeypatch.setattr(compare_run, "write_report", lambda output, *rest: output / "report.html")
 
 
@@ -57,7 +57,7 @@ def run(*arguments: object) -> int:
     return cli.main(["compare", *map(str, arguments)])
 
 
-def test_writes_table_pictures_results_and_the_best_model(
+def test_writes_table_images_results_and_the_best_model(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, "--methods", "none,smoothing,mixup:alpha=0.2,cutmix", "--seeds", 2) == 0

@@ -1,4 +1,4 @@
-"""`hf-mixup evaluate`: figures against the model's own, parts that are kept, pictures, cards, and every refusal."""
+"""`hf-mixup evaluate`: figures against the model's own, parts that are kept, images, cards, and every refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 
 from hf_mixup import metrics
 from hf_mixup.data import load_emoji
-from hf_mixup.experiments.evaluate import pictures, texts
+from hf_mixup.experiments.evaluate import images, texts
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.tasks import TaskArguments
 from tests.conftest import TINY_RUN
@@ -29,7 +29,7 @@ QUIET = ("--use_cpu", "--report_to", "none")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture classifier that was trained for two steps, in the folder that `train` left."""
+    """An image classifier that was trained for two steps, in the folder that `train` left."""
     folder = tmp_path_factory.mktemp("trained")
     config = write(folder / "image.yaml", {**IMAGE, "method": "cutmix", "output_dir": str(folder / "model")})
     assert run("train", config) == 0
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw the pictures only in tests of pictures: it takes most of the time of a tiny evaluation."""
+    """Draw the images only in tests of images: it takes most of the time of a tiny evaluation."""
     if "drawn" not in request.keywords:
         monkeypatch.setattr("hf_mixup.experiments.evaluate.run.draw_evaluation", lambda results, arrays, folder: [])
 
@@ -79,11 +79,11 @@ def batch(rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([row["pixel_values"] for row in rows]), torch.tensor([row["labels"] for row in rows])
 
 
-# All suites of pictures ---------------------------------------------------------------------------------------------
+# All suites of images ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.drawn
-def test_all_suites_of_pictures(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_suites_of_images(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ("--suite", "all", "--tta", "flip,crops:0.9", "--corruptions", "contrast", "frost", "--severities", 1, 5)
     results = evaluate(model, *flags, "--noise_levels", 0.2, "--adversarial_eps", "4/255", "--adversarial_steps", 2)
     shown = capsys.readouterr().out
@@ -268,7 +268,7 @@ def test_tags_are_scored_token_by_token(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is not for token-classification" in fails(capsys, "evaluate", tmp_path / "out", "--suite", "noise", *QUIET)
 
 
-# What is done to pictures and texts ---------------------------------------------------------------------------------
+# What is done to images and texts ---------------------------------------------------------------------------------
 
 
 class Plain:
@@ -277,68 +277,66 @@ class Plain:
     do_normalize = False
 
 
-def picture(size: int = 32) -> np.ndarray:
+def image(size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
 SLOW = pytest.param("glass_blur", marks=pytest.mark.slow)  # it is compiled at its first use
-REST = [name for name in (*pictures.CORRUPTIONS, *pictures.MORE_CORRUPTIONS) if name != "glass_blur"]
+REST = [name for name in (*images.CORRUPTIONS, *images.MORE_CORRUPTIONS) if name != "glass_blur"]
 
 
 @pytest.mark.parametrize("name", [SLOW, *REST])
 def test_corruptions_follow_from_their_seed_alone(name: str) -> None:
     pytest.importorskip("imagecorruptions")
-    change, draws = pictures.corruption(name, 3), np.random.SeedSequence
+    change, draws = images.corruption(name, 3), np.random.SeedSequence
     state = np.random.get_state()[1].copy()
-    once, again, other = (change(picture(), draws(seed)) for seed in (0, 0, 1))
+    once, again, other = (change(image(), draws(seed)) for seed in (0, 0, 1))
     assert (np.random.get_state()[1] == state).all(), "numpy's global generator is left as it was"
     assert once.dtype == np.uint8
     assert once.shape == (32, 32, 3)
     assert (once == again).all()
-    assert (once != picture()).any()
+    assert (once != image()).any()
     drawn = name not in (*("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate"),
                          *("jpeg_compression", "gaussian_blur", "saturate"))  # fmt: skip
     assert (once != other).any() == drawn
 
 
-def test_severities_rise_and_small_pictures_are_enlarged() -> None:
+def test_severities_rise_and_small_images_are_enlarged() -> None:
     pytest.importorskip("imagecorruptions")
     smooth = np.asarray(load_emoji("image")["test"][0]["image"])
     for name in ("gaussian_noise", "contrast", "jpeg_compression"):
         changes = [
             float(
-                np.abs(
-                    pictures.corruption(name, level)(smooth, np.random.SeedSequence(0)).astype(float) - smooth
-                ).mean()
+                np.abs(images.corruption(name, level)(smooth, np.random.SeedSequence(0)).astype(float) - smooth).mean()
             )
             for level in (1, 3, 5)
         ]
         assert changes == sorted(changes)
-    assert pictures.corruption("contrast", 1)(picture(12), np.random.SeedSequence(0)).shape == (12, 12, 3)
+    assert images.corruption("contrast", 1)(image(12), np.random.SeedSequence(0)).shape == (12, 12, 3)
 
 
-def test_pictures_are_changed_as_they_are_seen() -> None:
-    seen = torch.from_numpy(picture()).permute(2, 0, 1).float() / 255
+def test_images_are_changed_as_they_are_seen() -> None:
+    seen = torch.from_numpy(image()).permute(2, 0, 1).float() / 255
 
     class Normalised:
         image_mean, image_std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
 
     mean, std = (torch.tensor(values)[:, None, None] for values in (Normalised.image_mean, Normalised.image_std))
     rows = [{"pixel_values": (seen - mean) / std, "labels": 1}]
-    same = pictures.ChangedPictures(rows, Normalised(), lambda found, draws: found, (0,))
+    same = images.ChangedImages(rows, Normalised(), lambda found, draws: found, (0,))
     torch.testing.assert_close(same[0]["pixel_values"], rows[0]["pixel_values"], rtol=0, atol=1e-5)
     assert same[0]["labels"] == 1
     found: list[np.ndarray] = []
-    pictures.ChangedPictures(rows, Normalised(), lambda each, draws: found.append(each) or each, (0,))[0]
-    assert (found[0] == picture()).all()
-    with pytest.raises(ValueError, match="do not lead back to pictures"):
-        pictures.ChangedPictures(rows, Plain(), lambda each, draws: each, (0,))[0]
+    images.ChangedImages(rows, Normalised(), lambda each, draws: found.append(each) or each, (0,))[0]
+    assert (found[0] == image()).all()
+    with pytest.raises(ValueError, match="do not lead back to images"):
+        images.ChangedImages(rows, Plain(), lambda each, draws: each, (0,))[0]
 
 
 def test_rows_draw_apart_and_alike_every_time() -> None:
     rows = [{"pixel_values": torch.full((3, 40, 40), 0.5), "labels": 0}] * 2
     noisy, again, other = (
-        pictures.ChangedPictures(rows, Plain(), pictures.gaussian_noise(0.1), (seed, 7)) for seed in (0, 0, 1)
+        images.ChangedImages(rows, Plain(), images.gaussian_noise(0.1), (seed, 7)) for seed in (0, 0, 1)
     )
     first, second = noisy[0]["pixel_values"], noisy[1]["pixel_values"]
     assert torch.equal(first, again[0]["pixel_values"])
@@ -347,16 +345,16 @@ def test_rows_draw_apart_and_alike_every_time() -> None:
     assert float(first.std()) == pytest.approx(0.1, rel=0.05)
 
 
-def test_strange_pictures() -> None:
-    own, draws = picture(10), np.random.SeedSequence(3)
-    shuffled = pictures.shuffled_patches(own, draws)
+def test_strange_images() -> None:
+    own, draws = image(10), np.random.SeedSequence(3)
+    shuffled = images.shuffled_patches(own, draws)
     assert sorted(shuffled[:8, :8].ravel()) == sorted(own[:8, :8].ravel())
     assert (shuffled[8:] == own[8:]).all()
     blocks = {own[y : y + 2, x : x + 2].tobytes() for y in range(0, 8, 2) for x in range(0, 8, 2)}
     assert {shuffled[y : y + 2, x : x + 2].tobytes() for y in range(0, 8, 2) for x in range(0, 8, 2)} == blocks
     with pytest.raises(ValueError, match="3 x 3 pixels has no 4 x 4 pieces"):
-        pictures.shuffled_patches(picture(3), draws)
-    noise = pictures.gaussian_pixels(picture(64), draws)
+        images.shuffled_patches(image(3), draws)
+    noise = images.gaussian_pixels(image(64), draws)
     assert noise.mean() == pytest.approx(127.5, abs=2)
 
 
@@ -537,7 +535,7 @@ def test_what_compare_left_is_evaluated_with_a_config_or_without(trained: Path, 
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_sounds_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audio_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("soundfile")
     from tests.experiments.test_audio_task import SMALL
 

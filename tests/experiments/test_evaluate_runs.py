@@ -13,7 +13,7 @@ from scipy import stats
 
 pytest.importorskip("matplotlib")
 
-from hf_mixup.experiments.evaluate import pictures
+from hf_mixup.experiments.evaluate import images
 from hf_mixup.experiments.evaluate.comparison import stored_runs
 from hf_mixup.experiments.evaluate.rows import Scorer
 from hf_mixup.experiments.report.robustness import conditions, differences_of, draw_runs, runs_tables
@@ -58,17 +58,17 @@ def own(results: list[dict[str, Any]], method: str, seed: int) -> dict[str, dict
     return {row["split"]: row["metrics"] for row in results if (row["method"], row["seed"]) == (method, seed)}
 
 
-def test_each_run_scores_as_it_does_alone_and_pictures_are_made_once(
+def test_each_run_scores_as_it_does_alone_and_images_are_made_once(
     comparison: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made: list[float] = []
-    noise = pictures.gaussian_noise
+    noise = images.gaussian_noise
 
-    def counted(sigma: float) -> pictures.Change:
+    def counted(sigma: float) -> images.Change:
         change = noise(sigma)
-        return lambda picture, draws: made.append(sigma) or change(picture, draws)  # type: ignore[func-returns-value]
+        return lambda image, draws: made.append(sigma) or change(image, draws)  # type: ignore[func-returns-value]
 
-    monkeypatch.setattr(pictures, "gaussian_noise", counted)
+    monkeypatch.setattr(images, "gaussian_noise", counted)
     assert run("evaluate", comparison, *SUITES, *QUIET) == 0
     assert len(made) == 2 * 12, "both levels of 12 rows, once for all runs"
     shown, results = capsys.readouterr().out, read(comparison / "evaluation")
@@ -159,7 +159,7 @@ def test_what_is_no_whole_comparison_is_refused(
     assert not (comparison / "evaluation").exists()
 
 
-# Tables, differences and pictures, of numbers -----------------------------------------------------------------------
+# Tables, differences and images, of numbers -----------------------------------------------------------------------
 
 
 def measured(gain: float = 0.1) -> list[Any]:
@@ -213,7 +213,7 @@ def test_differences_are_those_of_a_paired_test_adjusted_within_a_suite() -> Non
     assert {row["control"] for row in found} == {"none"}
 
 
-def test_pictures_have_a_line_a_method_and_old_ones_go(tmp_path: Path) -> None:
+def test_images_have_a_line_a_method_and_old_ones_go(tmp_path: Path) -> None:
     for name in ("noise-test.png", "mine.png"):
         (tmp_path / name).write_bytes(b"old")
     failed = [

@@ -56,7 +56,7 @@ def page(config: Path, trained: str) -> Page:
     return page_of(config, "--alpha", "0.3", checkpoint=trained)
 
 
-def pictures(**settings: Any) -> Stage:
+def images(**settings: Any) -> Stage:
     rng = torch.Generator().manual_seed(0)
     rows = [{"pixel_values": torch.rand(3, 16, 16, generator=rng), "labels": n % CLASSES} for n in range(6)]
     return Stage(rows, default_data_collator, build("resnet"), MixupConfig(**settings))
@@ -71,7 +71,7 @@ def scores(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_mixture_is_the_equation() -> None:
-    stage = pictures()
+    stage = images()
     mixed = stage.mix(1, 4, "mixup", 0.3)
     own, partner = (stage.rows[row]["pixel_values"] for row in (1, 4))
     blend = 0.3 * own + 0.7 * partner
@@ -82,7 +82,7 @@ def test_a_mixture_is_the_equation() -> None:
 
 
 def test_pasted_pixels_and_label_agree_and_one_draw_is_one_box() -> None:
-    stage = pictures(method="cutmix")
+    stage = images(method="cutmix")
     own = stage.rows[1]["pixel_values"]
     kept = []
     for lam in (0.2, 0.5, 0.8):
@@ -97,7 +97,7 @@ def test_pasted_pixels_and_label_agree_and_one_draw_is_one_box() -> None:
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "features", "sentence", "regmixup", "switch"])
 def test_the_way_leads_from_the_partner_to_the_own_row(method: str) -> None:
-    stage = pictures(method=method)
+    stage = images(method=method)
     way = stage.way(2, 3, method, 0)
     ends = scores(stage.model, pixel_values=torch.stack([stage.rows[row]["pixel_values"] for row in (3, 2)]))
     torch.testing.assert_close(way.probabilities[[0, -1]], ends, atol=1e-5, rtol=1e-4)
@@ -107,7 +107,7 @@ def test_the_way_leads_from_the_partner_to_the_own_row(method: str) -> None:
 
 
 def test_rows_blended_inside_the_model_are_told_apart() -> None:
-    stage = pictures()
+    stage = images()
     own, partner = (stage.rows[row]["pixel_values"] for row in (2, 3))
     after = stage.mix(2, 3, "sentence", 0.4)
     with torch.no_grad():
@@ -120,11 +120,11 @@ def test_rows_blended_inside_the_model_are_told_apart() -> None:
 
 
 def test_lam_is_drawn_from_the_density_that_is_shown() -> None:
-    stage = pictures(beta=2.0)
+    stage = images(beta=2.0)
     drawn = [stage.draw_lam(0.5, each) for each in range(400)]
     assert kstest(drawn, beta(0.5, 2.0).cdf).pvalue > 1e-3
     assert stage.draw_lam(0.5, 3) == drawn[3]
-    assert min(pictures(host_dominant=True).draw_lam(0.5, each) for each in range(50)) >= 0.5
+    assert min(images(host_dominant=True).draw_lam(0.5, each) for each in range(50)) >= 0.5
 
 
 def test_methods_are_those_of_the_registry_that_mix_such_rows() -> None:
@@ -132,7 +132,7 @@ def test_methods_are_those_of_the_registry_that_mix_such_rows() -> None:
         if config.method == "fmix":
             raise ValueError("not today")
 
-    found = fitting_methods(pictures(), 0, 1, check)
+    found = fitting_methods(images(), 0, 1, check)
     assert list(found) == list(METHODS)
     fits = {name for name, reason in found.items() if not reason}
     assert {"mixup", "cutmix", "mosaic", "manifold", "sentence", "switch"} <= fits
@@ -179,15 +179,15 @@ def test_texts_stand_beside_each_other_or_are_cut(tmp_path: Path) -> None:
     assert len(set(re.findall(r"in srgb, (#\w+)", cut))) == 2  # tokens of both rows
 
 
-def test_sounds_are_drawn_and_heard(tmp_path: Path) -> None:
+def test_audio_are_drawn_and_heard(tmp_path: Path) -> None:
     pytest.importorskip("soundfile")
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     small |= {"conv_dim": [8, 8], "conv_stride": [10, 8], "conv_kernel": [10, 8], "num_feat_extract_layers": 2}
     small |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 8}
     settings = {"task": "audio-classification", "model_type": "hubert", "config_overrides": small, "audio_rate": 4000}
     settings |= {"max_train_samples": 12, "max_eval_samples": 8, "report_to": "none", "use_cpu": True}
-    (tmp_path / "sounds.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    page = page_of(tmp_path / "sounds.yaml")
+    (tmp_path / "audio clips.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    page = page_of(tmp_path / "audio clips.yaml")
     assert "mixup" in page.methods
     for shown in (page.view.row(page.rows[0]), page.look(*page.first, "mixup", 0.5, 0)[0]):
         assert shown.count("data:audio/wav") == shown.count("data:image/png") == 1

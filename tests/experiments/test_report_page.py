@@ -1,4 +1,4 @@
-"""report.html in a real browser: no error, no network, room on a telephone, and pictures that are described."""
+"""report.html in a real browser: no error, no network, room on a telephone, and images that are described."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hf_mixup.experiments.report.page import (
     Cards,
     Cell,
     Code,
-    Picture,
+    Image,
     Point,
     Points,
     Section,
@@ -32,7 +32,7 @@ from tests.fake_runs import leave
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compare pictures in two settings, with two seeds, and one run that fails."""
+    """Compare images in two settings, with two seeds, and one run that fails."""
     folder = tmp_path_factory.mktemp("report")
     settings = {**TINY_RUN, "max_eval_samples": 60, "output_dir": str(folder / "out")}
     comparison = {"methods": ["none", "smoothing", "mixup", "manifold"], "seeds": 2, "noises": [0.0, 0.4]}
@@ -73,9 +73,9 @@ def test_the_report_holds_everything(report: Path) -> None:
         *("manifold, seed 43:", "RuntimeError: <b>out of memory</b>", "seconds a run"),
     ):
         assert text in page.text
-    pictures = [attributes for tag, attributes in page.elements if tag == "img"]
-    assert len(pictures) >= 2 * 5 + 2 + 8  # figures of each setting, mixed samples, hardest errors
-    assert all(picture["alt"] and str(picture["src"]).startswith("data:image/png;base64,") for picture in pictures)
+    images = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert len(images) >= 2 * 5 + 2 + 8  # figures of each setting, mixed samples, hardest errors
+    assert all(image["alt"] and str(image["src"]).startswith("data:image/png;base64,") for image in images)
     for _, attributes in page.elements:
         for name in ("src", "href"):
             assert str(attributes.get(name, "#")).startswith(("data:", "#"))
@@ -85,16 +85,16 @@ def test_the_report_holds_everything(report: Path) -> None:
 
 def test_a_page_escapes_what_it_shows(tmp_path: Path) -> None:
     wicked = '<script>alert("1")</script>'
-    picture = training_curves({"mixup": [[(1, 1.0)]]}, tmp_path / "curves.png")
+    image = training_curves({"mixup": [[(1, 1.0)]]}, tmp_path / "curves.png")
     blocks = [Text(wicked), Code(wicked), Points([Point(wicked, wicked)]), Table([wicked], [[Cell(wicked)]], wicked)]
-    blocks += [Cards([Card(wicked, [wicked])]), Picture(picture, wicked, wicked)]
+    blocks += [Cards([Card(wicked, [wicked])]), Image(image, wicked, wicked)]
     path = write_page(tmp_path / "r.html", wicked, [wicked], [Section(wicked, blocks), Section("empty", [])])
     page = Read(path)
     assert "script" not in {tag for tag, _ in page.elements}
     assert page.text.count(wicked) == 15
     assert "empty" not in page.text
     with pytest.raises(ValueError, match="is no PNG file"):
-        Picture(path, "", "")
+        Image(path, "", "")
 
 
 def test_charts_name_bad_input(tmp_path: Path) -> None:

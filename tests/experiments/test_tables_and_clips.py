@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
@@ -190,11 +190,11 @@ def test_tables_of_scikit_learn(name: str, rows: int) -> None:
 
 def test_clips_move_as_their_class_says() -> None:
     """The middle of what is drawn, its size, and, of a bar, its direction."""
-    picture = np.full((32, 32, 3), 255, np.uint8)
-    picture[14:18, 6:26] = 0
-    from PIL import Image as Picture
+    image = np.full((32, 32, 3), 255, np.uint8)
+    image[14:18, 6:26] = 0
+    from PIL import Image
 
-    bar = Picture.fromarray(picture)
+    bar = Image.fromarray(image)
 
     def drawn(x: float, y: float, turn: float, zoom: float) -> tuple[np.ndarray, float, float]:
         ink = 255.0 - np.asarray(_placed(bar, x, y, turn, zoom)).mean(-1)
@@ -213,19 +213,19 @@ def test_clips_move_as_their_class_says() -> None:
 
 
 def test_clips_of_the_splits() -> None:
-    data, pictures = emoji_video(), load_emoji("image")
+    data, images = emoji_video(), load_emoji("image")
     for split, rows in data.items():
         counts = Counter(rows["label"])
         assert set(counts) == set(range(len(MOTIONS)))
         assert max(counts.values()) - min(counts.values()) <= 1
-        assert set(rows["emoji"]) <= set(pictures[split]["emoji"])
+        assert set(rows["emoji"]) <= set(images[split]["emoji"])
 
 
 def test_frames_are_spread_evenly(tmp_path: Path) -> None:
-    from PIL import Image as Picture
+    from PIL import Image
 
     greys = [[0, 10, 20, 30, 40, 50, 60], [90], [5, 6]]
-    clips = [[Picture.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
+    clips = [[Image.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
     features = Features({"video": List(Image()), "label": ClassLabel(names=["a", "b"])})
     rows = Dataset.from_dict({"video": clips, "label": [0, 1, 0]}, features=features)
     DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "clips"))
@@ -236,7 +236,7 @@ def test_frames_are_spread_evenly(tmp_path: Path) -> None:
     assert shown == [[0, 20, 40, 60], [90] * 4, [5, 5, 6, 6]]
     texts = Dataset.from_dict({"video": ["a.mp4"], "label": [0]}, Features(video=Value("string"), label=Value("int64")))
     texts.save_to_disk(str(tmp_path / "texts"))
-    with pytest.raises(ValueError, match="expected a list of pictures a row: decode the videos to frames first"):
+    with pytest.raises(ValueError, match="expected a list of images a row: decode the videos to frames first"):
         load_splits(small("video-classification", dataset=str(tmp_path / "texts")))
 
 
@@ -277,7 +277,7 @@ def test_previews(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "task='tabular-regression' has no preview" in capsys.readouterr().err
 
 
-def test_columns_of_a_table_are_not_cut_as_if_they_were_a_sound() -> None:
+def test_columns_of_a_table_are_not_cut_as_if_they_were_a_audio() -> None:
     model = TabularMLP(TabularConfig(numerical_size=6, num_labels=3))
     batch = {"numerical_values": torch.rand(4, 6), "labels": torch.tensor([0, 1, 2, 0])}
     with pytest.raises(ValueError, match=r"numerical_values float32 \[4, 6\].*method='tabular'"):

@@ -76,21 +76,21 @@ def test_words_are_tagged_with_the_group_of_their_emoji() -> None:
 
 def test_warmth_is_red_minus_blue_of_what_is_drawn() -> None:
     rows = load_splits(TaskArguments(task="text-regression")).tests["test"]
-    pictures = [row for row in load_emoji("image-text")["test"] if row["caption"] == rows["text"][7]]
+    images = [row for row in load_emoji("image-text")["test"] if row["caption"] == rows["text"][7]]
     means = []
-    for picture in pictures:
-        pixels = [picture["image"].getpixel((x, y)) for x in range(32) for y in range(32)]
+    for image in images:
+        pixels = [image["image"].getpixel((x, y)) for x in range(32) for y in range(32)]
         drawn = [(red - blue) / 255 for red, green, blue in pixels if min(red, green, blue) / 255 < 0.97]
         means.append(sum(drawn) / len(drawn))
-    assert len(pictures) > 1
+    assert len(images) > 1
     assert rows["label"][7] == pytest.approx(sum(means) / len(means), abs=1e-6)
 
 
 def test_texts_to_write_are_those_of_the_emoji() -> None:
-    pictures = load_emoji("image-text").remove_columns("image")
+    images = load_emoji("image-text").remove_columns("image")
     asked, filed = (load_splits(TaskArguments(task=task)) for task in ("causal-lm", "seq2seq"))
     for split in ("validation", "test"):
-        groups = {row["emoji"]: (row["caption"], row["group"]) for row in pictures[split]}
+        groups = {row["emoji"]: (row["caption"], row["group"]) for row in images[split]}
         assert [(row["source"][25:-5], row["target"]) for row in asked.evaluated[split]] == list(groups.values())
         found = [(row["source"], row["target"].rpartition(", ")[0]) for row in filed.evaluated[split]]
         assert found == list(groups.values())
@@ -410,7 +410,7 @@ def test_a_tag_that_training_lacks_is_named(tmp_path: Path) -> None:
 
 
 def flags(task: str, output: Path, **settings: Any) -> list[str]:
-    if task == "text-regression":  # quicker than to look at pictures
+    if task == "text-regression":  # quicker than to look at images
         settings["dataset"] = output.with_name("numbers")
         settings["dataset"].mkdir()
         for split in ("train", "test"):
@@ -502,8 +502,8 @@ def test_a_language_model_must_be_named(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_preview_of_regression_and_of_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "mixed.png"
-    assert cli.main(["preview", *flags("text-regression", tmp_path / "out"), "--output", str(picture)]) == 0
-    assert picture.exists()
-    assert cli.main(["preview", *flags("seq2seq", tmp_path / "out"), "--output", str(picture)]) == 2
+    image = tmp_path / "mixed.png"
+    assert cli.main(["preview", *flags("text-regression", tmp_path / "out"), "--output", str(image)]) == 0
+    assert image.exists()
+    assert cli.main(["preview", *flags("seq2seq", tmp_path / "out"), "--output", str(image)]) == 2
     assert "task='seq2seq' has no preview" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def score(folder: str, rows: int) -> list[torch.Tensor]:
     return [torch.cat(each) / world for each in every]  # as DDP takes the mean
 
 
-def train_sequences(folder: str, door: str, rows: int) -> dict[str, Any] | None:
+def train_sequences(folder: str, entry_point: str, rows: int) -> dict[str, Any] | None:
     args = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=rows,
@@ -45,7 +45,7 @@ def train_sequences(folder: str, door: str, rows: int) -> dict[str, Any] | None:
         average_tokens_across_devices=True,
     )
     config, data = MixupConfig("embedding", lam=0.3), sequences(24)
-    if door == "mixin":
+    if entry_point == "mixin":
         trainer: Trainer = MixupTrainer(t5(), args, mixup=config, train_dataset=data)
     else:
         trainer = Trainer(t5(), args, callbacks=[MixupCallback(config)], train_dataset=data)

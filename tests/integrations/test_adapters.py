@@ -17,7 +17,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig
 from tests.conftest import CLASSES, build
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import QUIET, SMALL
 
 peft = pytest.importorskip("peft")
@@ -95,19 +95,21 @@ def test_the_other_end_is_the_models_own_loss(name: str, task: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "task", "why"), REFUSED)
-@pytest.mark.parametrize("door", DOORS)
-def test_what_cannot_be_mixed_is_refused_by_name(door: str, name: str, task: str, why: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_what_cannot_be_mixed_is_refused_by_name(
+    entry_point: str, name: str, task: str, why: str, arguments: Any
+) -> None:
     batch = batch_for(task)
     rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
     model = adapted(name, task)
     with pytest.raises(ValueError, match=rf"^the adapter .*{why}.*Use LoRA"):
-        DOORS[door](model, arguments(max_steps=1), MixupConfig("embedding"), train_dataset=rows).train()
+        ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("embedding"), train_dataset=rows).train()
     with pytest.raises(ValueError, match=why):
         Mixup("manifold")(model, batch)
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_prompts_before_a_fused_head(door: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_prompts_before_a_fused_head(entry_point: str, tmp_path: Any) -> None:
     trl = pytest.importorskip("trl")
     from tests.integrations.test_sft import MixupCallback, MixupSFTTrainer, data, tiny, tokenizer
 
@@ -116,7 +118,7 @@ def test_prompts_before_a_fused_head(door: str, tmp_path: Any) -> None:
     shared["peft_config"] = CONFIGS["prefix"]("CAUSAL_LM")
 
     def train() -> None:
-        if door == "mixin":
+        if entry_point == "mixin":
             MixupSFTTrainer(tiny(LlamaForCausalLM), mixup="embedding", **shared)
         else:
             trl.SFTTrainer(tiny(LlamaForCausalLM), callbacks=[MixupCallback("embedding")], **shared).train()

@@ -16,16 +16,16 @@ from transformers import Trainer, TrainingArguments
 from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from hf_mixup.integrations.model_hooks import armed_of
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 OUTSIDE = ("collator", "callback")
 
 
-def trained(trainer_class: type[Trainer], door: str, args: TrainingArguments, **settings: Any) -> Trainer:
+def trained(trainer_class: type[Trainer], entry_point: str, args: TrainingArguments, **settings: Any) -> Trainer:
     """Train a class of Trainer through one of the entry points that leave it as it is."""
     model, config = build("resnet"), MixupConfig("mixup", **settings)
     mixing: dict[str, Any] = {"callbacks": [MixupCallback(config)]}
-    if door == "collator":
+    if entry_point == "collator":
         mixing = {"data_collator": MixupCollator(mixup=config, model=model)}
     trainer = trainer_class(model, args, train_dataset=examples("resnet", 12), **mixing)
     trainer.train()
@@ -71,14 +71,14 @@ class PastTheHooks(Trainer):
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("trainer_class", [Getting, Indexing, Popping, Positional, PastTheHooks])
-@pytest.mark.parametrize("door", OUTSIDE)
+@pytest.mark.parametrize("entry_point", OUTSIDE)
 def test_a_loss_that_knows_no_mixed_labels_is_an_error(
-    door: str, trainer_class: type[Trainer], accumulated: int, arguments: Any
+    entry_point: str, trainer_class: type[Trainer], accumulated: int, arguments: Any
 ) -> None:
     args = arguments(gradient_accumulation_steps=accumulated)
     with pytest.raises((RuntimeError, ValueError), match=rf"{trainer_class.__name__}\.compute_loss"):
-        trained(trainer_class, door, args)
-    trained(trainer_class, door, args, prob=0)
+        trained(trainer_class, entry_point, args)
+    trained(trainer_class, entry_point, args, prob=0)
 
 
 def test_the_error_comes_before_any_weight_has_changed(arguments: Any) -> None:
@@ -90,8 +90,8 @@ def test_the_error_comes_before_any_weight_has_changed(arguments: Any) -> None:
     assert all(torch.equal(value, before[name]) for name, value in names.items())
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_labels_of_the_partner_never_lower_the_accuracy_in_silence(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_labels_of_the_partner_never_lower_the_accuracy_in_silence(entry_point: str, arguments: Any) -> None:
     """lam = 0 and pairing "roll" over rows of two classes in turn give each row the other class's input."""
 
     class Ours(nn.Module):
@@ -111,7 +111,7 @@ def test_labels_of_the_partner_never_lower_the_accuracy_in_silence(door: str, ar
         config = MixupConfig("mixup", lam=0.0, pairing="roll", self_check=False)
         shared = {"train_dataset": rows, "eval_dataset": rows, "compute_metrics": accuracy}
         if trainer_class is None:
-            return DOORS[door](Ours(), args, config, **shared)
+            return ENTRY_POINTS[entry_point](Ours(), args, config, **shared)
         return trainer_class(Ours(), args, callbacks=[MixupCallback(config)], **shared)
 
     made = trainer()
@@ -168,15 +168,15 @@ class Skipping(Trainer):
 
 
 @pytest.mark.parametrize("trainer_class", [OnTop, Twice, WithATeacher, Skipping])
-@pytest.mark.parametrize("door", OUTSIDE)
-def test_losses_that_use_the_mixed_one(door: str, trainer_class: type[Trainer], arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", OUTSIDE)
+def test_losses_that_use_the_mixed_one(entry_point: str, trainer_class: type[Trainer], arguments: Any) -> None:
     args = arguments(logging_strategy="steps", logging_steps=1, gradient_accumulation_steps=1)
-    trainer = trained(trainer_class, door, args)
+    trainer = trained(trainer_class, entry_point, args)
     assert trainer.state.global_step == 3
     assert any(entry.get("mixup_rate") == 1 for entry in trainer.state.log_history)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -188,10 +188,10 @@ def test_losses_that_use_the_mixed_one(door: str, trainer_class: type[Trainer], 
     ],
     ids=lambda settings: next(iter(settings)),
 )
-def test_ways_of_training_that_use_the_mixed_loss(door: str, settings: dict[str, Any], arguments: Any) -> None:
+def test_ways_of_training_that_use_the_mixed_loss(entry_point: str, settings: dict[str, Any], arguments: Any) -> None:
     torch._dynamo.reset()
     rows = examples("vit", 8)
-    trainer = DOORS[door](
+    trainer = ENTRY_POINTS[entry_point](
         build("vit"), arguments(**settings), MixupConfig("mixup"), train_dataset=rows, eval_dataset=rows
     )
     assert trainer.train().global_step == 2 // settings.get("gradient_accumulation_steps", 1)
@@ -430,10 +430,12 @@ def test_a_model_that_an_earlier_collator_mixes_is_told(arguments: Any) -> None:
 # All entry points log, save and document alike (see also test_trainer.py).
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_save_model_saves_the_settings(door: str, arguments: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_save_model_saves_the_settings(entry_point: str, arguments: Any, tmp_path: Any) -> None:
     config = MixupConfig("cutmix", alpha=0.7)
-    trainer = DOORS[door](build("resnet"), arguments(max_steps=1), config, train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](
+        build("resnet"), arguments(max_steps=1), config, train_dataset=examples("resnet", 8)
+    )
     trainer.train()
     trainer.save_model(str(tmp_path / "elsewhere"))
     trainer.save_model()
@@ -441,10 +443,10 @@ def test_save_model_saves_the_settings(door: str, arguments: Any, tmp_path: Any)
         assert MixupConfig.from_pretrained(folder) == config
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_run_in_which_nothing_was_mixed_says_so(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_run_in_which_nothing_was_mixed_says_so(entry_point: str, arguments: Any) -> None:
     config = MixupConfig("mixup", prob=1e-9)
-    trainer = DOORS[door](build("resnet"), arguments(), config, train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), arguments(), config, train_dataset=examples("resnet", 8))
     with pytest.warns(UserWarning, match="nothing was mixed in 2 steps"):
         trainer.train()
 
@@ -453,14 +455,18 @@ def test_a_run_in_which_nothing_was_mixed_says_so(door: str, arguments: Any) -> 
 
 
 def test_what_takes_the_labels_away_is_named(arguments: Any) -> None:
-    def trainer(door: str, args: Any, **settings: Any) -> Trainer:
-        return DOORS[door](build("resnet"), args, MixupConfig("mixup"), train_dataset=examples("resnet", 4), **settings)
+    def trainer(entry_point: str, args: Any, **settings: Any) -> Trainer:
+        return ENTRY_POINTS[entry_point](
+            build("resnet"), args, MixupConfig("mixup"), train_dataset=examples("resnet", 4), **settings
+        )
 
-    for door in OUTSIDE:
+    for entry_point in OUTSIDE:
         with pytest.raises(ValueError, match="compute_loss_func takes them away"):
-            trainer(door, arguments(), compute_loss_func=lambda outputs, labels, **kwargs: outputs.logits.sum()).train()
+            trainer(
+                entry_point, arguments(), compute_loss_func=lambda outputs, labels, **kwargs: outputs.logits.sum()
+            ).train()
         with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1.*Set label_smoothing=0\.1 in MixupConfig"):
-            trainer(door, arguments(label_smoothing_factor=0.1)).train()
+            trainer(entry_point, arguments(label_smoothing_factor=0.1)).train()
 
 
 def test_a_compute_loss_that_was_put_into_a_mixup_trainer(arguments: Any) -> None:
@@ -470,12 +476,14 @@ def test_a_compute_loss_that_was_put_into_a_mixup_trainer(arguments: Any) -> Non
         trainer.train()
 
 
-@pytest.mark.parametrize("door", OUTSIDE)
-def test_several_gpus_in_one_process_are_refused(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", OUTSIDE)
+def test_several_gpus_in_one_process_are_refused(entry_point: str, arguments: Any) -> None:
     args = arguments()
     args._n_gpu = 2
     with pytest.raises(RuntimeError, match="accelerate launch"):
-        DOORS[door](build("resnet"), args, MixupConfig("mixup"), train_dataset=examples("resnet", 8)).train()
+        ENTRY_POINTS[entry_point](
+            build("resnet"), args, MixupConfig("mixup"), train_dataset=examples("resnet", 8)
+        ).train()
 
 
 # A loop of one's own.

@@ -1,4 +1,4 @@
-"""What no trainer can learn from is refused at the door, with one error that names it."""
+"""What no trainer can learn from is refused at the entry point, with one error that names it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import DataCollatorWithPadding, Trainer
 
 from hf_mixup import MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import same, tokenizer
 from tests.integrations.test_others import sequences, t5
 
@@ -43,11 +43,11 @@ def ignored(name: str, rows: int, count: int) -> tuple[Any, list[dict[str, Any]]
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("name", ["bert", "t5"])
-@pytest.mark.parametrize("door", ["trainer", "adopted", "callback"])
-def test_labels_that_are_all_ignored(door: str, name: str, accumulated: int, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
+def test_labels_that_are_all_ignored(entry_point: str, name: str, accumulated: int, arguments: Any) -> None:
     model, rows = ignored(name, 16, 16)
     args = arguments(gradient_accumulation_steps=accumulated)
-    trainer = DOORS[door](model, args, MixupConfig("embedding"), train_dataset=rows)
+    trainer = ENTRY_POINTS[entry_point](model, args, MixupConfig("embedding"), train_dataset=rows)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=r"all \d+ labels of the first batch are -100"):
         trainer.train()
@@ -57,23 +57,23 @@ def test_labels_that_are_all_ignored(door: str, name: str, accumulated: int, arg
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_a_collator_alone_waits_until_it_is_no_chance(name: str, arguments: Any) -> None:
     model, rows = ignored(name, 120, 120)
-    trainer = DOORS["collator"](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
+    trainer = ENTRY_POINTS["collator"](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
     with pytest.raises(ValueError, match="labels of the first batch are -100"):
         trainer.train()
 
 
 @pytest.mark.parametrize("name", ["bert", "t5"])
-@pytest.mark.parametrize("door", DOORS)
-def test_a_first_step_is_all_its_batches(door: str, name: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_first_step_is_all_its_batches(entry_point: str, name: str, arguments: Any) -> None:
     model, rows = ignored(name, 8, 4)
     args = arguments(gradient_accumulation_steps=2, train_sampling_strategy="sequential")
-    DOORS[door](model, args, MixupConfig("embedding"), train_dataset=rows).train()
+    ENTRY_POINTS[entry_point](model, args, MixupConfig("embedding"), train_dataset=rows).train()
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_prediction_needs_no_labels(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_prediction_needs_no_labels(entry_point: str, arguments: Any) -> None:
     model, rows = ignored("bert", 8, 8)
-    trainer = DOORS[door](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
+    trainer = ENTRY_POINTS[entry_point](model, arguments(), MixupConfig("embedding"), train_dataset=rows)
     assert trainer.predict(rows).predictions.shape == (8, 4)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
 class DeepSpeedEngine(nn.Module):
@@ -38,14 +38,14 @@ def test_chunks(arguments: Any) -> None:
         trainer._refuse_what_cannot_mix()  # as when it is built
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_temperature_in_parts(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_temperature_in_parts(entry_point: str, arguments: Any) -> None:
     model = build("clip")
     rows, batch = examples("clip", 8), batch_of("clip")
     model.logit_scale = nn.Parameter(torch.empty(0))
     model.logit_scale.ds_id = 3  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match=r"ZeRO-3 keeps the temperature of CLIPModel in parts.*ZeRO-2 or DDP"):
-        DOORS[door](model, arguments(max_steps=1), MixupConfig("cross_modal"), train_dataset=rows).train()
+        ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("cross_modal"), train_dataset=rows).train()
     with pytest.raises(ValueError, match="ZeRO-3 keeps the temperature"), Mixup("cross_modal")(model, batch) as mixed:
         mixed.loss(model(**mixed.inputs))
 

@@ -40,11 +40,11 @@ CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
     (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
     *((["shard", method], {}) for method in SHARDED),
-    *((["train", door, "clip", method, 4], extra) for door, method, extra in PAIRS),
+    *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
-    *((["sequences", door, 2], {}) for door in SEQUENCES),
-    *((["boxes", door, 2, dispatch], {}) for door in STREAMS for dispatch in (None, False)),
-    *((["unlabelled", door, rows], {}) for door in STREAMS[:2] for rows in (2, 16)),
+    *((["sequences", entry_point, 2], {}) for entry_point in SEQUENCES),
+    *((["boxes", entry_point, 2, dispatch], {}) for entry_point in STREAMS for dispatch in (None, False)),
+    *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
 ]
 if find_spec("sentence_transformers"):
     CASES.append((["score", 4], {}))
@@ -86,15 +86,15 @@ def test_class_weights_count_over_both_processes(one: Any, two: Any) -> None:
     torch.testing.assert_close(shared["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("door", "name", "method"), ROWS)
-def test_two_processes_equal_one(door: str, name: str, method: str, one: Any, two: Any) -> None:
-    alone, shared = one("train", door, name, method, 4), two("train", door, name, method, 2)
+@pytest.mark.parametrize(("entry_point", "name", "method"), ROWS)
+def test_two_processes_equal_one(entry_point: str, name: str, method: str, one: Any, two: Any) -> None:
+    alone, shared = one("train", entry_point, name, method, 4), two("train", entry_point, name, method, 2)
     for key, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
     assert len(shared["logs"]) == len(alone["logs"]) > 0
     for mine, theirs in zip(shared["logs"], alone["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-        if door == "trainer":
+        if entry_point == "trainer":
             assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
             assert mine["mixup_rate"] == 1
 
@@ -109,11 +109,16 @@ def test_a_sharded_model_equals_a_whole_one(method: str, one: Any, two: Any) -> 
         torch.testing.assert_close(sharded["weights"][key], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("door", "method", "extra"), PAIRS)
-def test_two_processes_share_their_pairs(door: str, method: str, extra: dict[str, Any], one: Any, two: Any) -> None:
+@pytest.mark.parametrize(("entry_point", "method", "extra"), PAIRS)
+def test_two_processes_share_their_pairs(
+    entry_point: str, method: str, extra: dict[str, Any], one: Any, two: Any
+) -> None:
     """Each process sees the other's rows as negatives, and its gradients reach them."""
     whole = {key: value for key, value in extra.items() if key != "chunk_size"}
-    alone, shared = one("train", door, "clip", method, 8, **whole), two("train", door, "clip", method, 4, **extra)
+    alone, shared = (
+        one("train", entry_point, "clip", method, 8, **whole),
+        two("train", entry_point, "clip", method, 4, **extra),
+    )
     for key, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=2e-6)
     assert len(shared["logs"]) == len(alone["logs"]) > 0
@@ -125,29 +130,29 @@ def test_processes_may_draw_differently(two: Any) -> None:
     assert two("train", "trainer", "clip", "switch", 4, **DRAWN)["logs"]
 
 
-@pytest.mark.parametrize("door", SEQUENCES)
-def test_token_losses_count_the_targets_of_all(door: str, one: Any, two: Any) -> None:
-    alone, shared = one("sequences", door, 4), two("sequences", door, 2)
+@pytest.mark.parametrize("entry_point", SEQUENCES)
+def test_token_losses_count_the_targets_of_all(entry_point: str, one: Any, two: Any) -> None:
+    alone, shared = one("sequences", entry_point, 4), two("sequences", entry_point, 2)
     assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-5)
     for name, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("door", STREAMS)
-def test_boxes_of_a_stream(door: str, one: Any, two: Any) -> None:
+@pytest.mark.parametrize("entry_point", STREAMS)
+def test_boxes_of_a_stream(entry_point: str, one: Any, two: Any) -> None:
     """Accelerate hands a stream out in parts and tears its boxes; read by each process for itself they are whole."""
-    assert "accelerator_config={'dispatch_batches': False}" in two("boxes", door, 2, None)["error"]
-    shared = two("boxes", door, 2, False)
+    assert "accelerator_config={'dispatch_batches': False}" in two("boxes", entry_point, 2, None)["error"]
+    shared = two("boxes", entry_point, 2, False)
     assert not shared["error"]
-    alone = one("boxes", door, 2, None)
+    alone = one("boxes", entry_point, 2, None)
     assert not alone["error"]
     assert shared["weights"].keys() == alone["weights"].keys()
 
 
-@pytest.mark.parametrize("door", STREAMS[:2])
-def test_labels_of_the_first_step_are_those_of_all(door: str, two: Any) -> None:
-    assert not two("unlabelled", door, 2)["error"]  # all rows of the first process, in the first step
-    assert "labels of the first batch are -100" in two("unlabelled", door, 16)["error"]
+@pytest.mark.parametrize("entry_point", STREAMS[:2])
+def test_labels_of_the_first_step_are_those_of_all(entry_point: str, two: Any) -> None:
+    assert not two("unlabelled", entry_point, 2)["error"]  # all rows of the first process, in the first step
+    assert "labels of the first batch are -100" in two("unlabelled", entry_point, 16)["error"]
 
 
 def test_gathered_sentences(two: Any) -> None:

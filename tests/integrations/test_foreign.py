@@ -83,13 +83,13 @@ def test_the_callback_knows_the_trainer_by_its_arguments(tmp_path: Path) -> None
     train(MixupConfig("embedding", prob=0))
 
 
-def sft(tmp: Path, base: Any = None, door: str = "mixin", **settings: Any) -> Any:
+def sft(tmp: Path, base: Any = None, entry_point: str = "mixin", **settings: Any) -> Any:
     args = trl.SFTConfig(str(tmp), **{**QUIET, "max_steps": 1})
     g = torch.Generator().manual_seed(0)
     rows = Dataset.from_list([{"prompt": text(g) + " ", "completion": text(g)} for _ in range(8)])
     shared = {"args": args, "train_dataset": rows, "processing_class": tokenizer(), **settings}
     base = base or trl.SFTTrainer
-    if door == "callback":
+    if entry_point == "callback":
         return base(tiny(LlamaForCausalLM), callbacks=[MixupCallback("embedding")], **shared)
     return type("Joined", (MixupTrainerMixin, base), {})(tiny(LlamaForCausalLM), mixup="embedding", **shared)
 
@@ -109,7 +109,7 @@ def test_a_loss_function_beside_sft(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="compute_loss_func knows no mixed labels"):
         sft(tmp_path, compute_loss_func=loss)
-    trainer = sft(tmp_path, door="callback", compute_loss_func=loss)
+    trainer = sft(tmp_path, entry_point="callback", compute_loss_func=loss)
     before = weights(trainer)
     with pytest.raises(ValueError, match="compute_loss_func"):
         trainer.train()

@@ -18,7 +18,7 @@ from hf_mixup import Mixup, MixupCollator, MixupConfig
 from hf_mixup.integrations.model_hooks import armed_of
 from hf_mixup.models.hooks import sites_of
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 FAMILIES = [("mixup", "resnet"), ("manifold", "bert"), ("embedding", "bert")]
 
@@ -82,14 +82,14 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize(
     ("at", "error"), [(at, KeyboardInterrupt) for at in ("forward", "output", "backward")] + [("output", RuntimeError)]
 )
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(("method", "name"), FAMILIES[:2])
 def test_nothing_stays_of_an_interrupted_step(
-    method: str, name: str, door: str, at: str, error: type[BaseException], arguments: Any
+    method: str, name: str, entry_point: str, at: str, error: type[BaseException], arguments: Any
 ) -> None:
     rows, config = examples(name, 12), MixupConfig(method, lam=0.3)
     model = build(name)
-    trainer = DOORS[door](model, arguments(), config, train_dataset=rows, eval_dataset=examples(name, 6))
+    trainer = ENTRY_POINTS[entry_point](model, arguments(), config, train_dataset=rows, eval_dataset=examples(name, 6))
     with interrupted(model, at, error), pytest.raises(error):
         trainer.train()
     plain = plain_copy(model)
@@ -98,16 +98,18 @@ def test_nothing_stays_of_an_interrupted_step(
     expected = Trainer(plain, arguments(), eval_dataset=examples(name, 6)).evaluate()["eval_loss"]
     assert trainer.evaluate()["eval_loss"] == expected
     assert torch.equal(logits(model, rows=3), logits(plain, rows=3))
-    if door != "collator":
+    if entry_point != "collator":
         assert armed_of(model) is None
     assert not any(site.on or site.partner is not None for site in sites_of(model).armed)
     assert trainer.train().global_step == 3
 
 
-@pytest.mark.parametrize("door", ["collator", "callback"])
-def test_a_part_of_the_model_is_plain_after_an_error(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["collator", "callback"])
+def test_a_part_of_the_model_is_plain_after_an_error(entry_point: str, arguments: Any) -> None:
     model, rows = build("bert"), examples("bert", 8)
-    trainer = DOORS[door](model, arguments(), MixupConfig("manifold", layers=[1], lam=0.3), train_dataset=rows)
+    trainer = ENTRY_POINTS[entry_point](
+        model, arguments(), MixupConfig("manifold", layers=[1], lam=0.3), train_dataset=rows
+    )
     with interrupted(model, "forward", RuntimeError), pytest.raises(RuntimeError, match="stop"):
         trainer.train()
     batch = {key: value for key, value in batch_of("bert", 4).items() if key != "labels"}
@@ -117,7 +119,7 @@ def test_a_part_of_the_model_is_plain_after_an_error(door: str, arguments: Any) 
 
 def test_a_model_whose_callback_was_interrupted_trains_plainly(arguments: Any) -> None:
     rows, model = examples("resnet", 8), build("resnet")
-    trainer = DOORS["callback"](model, arguments(), MixupConfig("mixup"), train_dataset=rows)
+    trainer = ENTRY_POINTS["callback"](model, arguments(), MixupConfig("mixup"), train_dataset=rows)
     with interrupted(model, "forward", KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         trainer.train()
     outputs = model.train()(**batch_of("resnet"))
@@ -127,8 +129,8 @@ def test_a_model_whose_callback_was_interrupted_trains_plainly(arguments: Any) -
 
 
 @pytest.mark.parametrize("interrupt", ["on_step_end", "on_step_begin", "on_evaluate"])
-@pytest.mark.parametrize("door", DOORS)
-def test_an_interruption_between_steps(door: str, interrupt: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_an_interruption_between_steps(entry_point: str, interrupt: str, arguments: Any) -> None:
     class Stop(TrainerCallback):
         stopped = False
 
@@ -140,7 +142,7 @@ def test_an_interruption_between_steps(door: str, interrupt: str, arguments: Any
     setattr(Stop, interrupt, stop)
     model, rows = build("bert"), examples("bert", 8)
     args = arguments(eval_strategy="steps", eval_steps=1)
-    trainer = DOORS[door](
+    trainer = ENTRY_POINTS[entry_point](
         model, args, MixupConfig("embedding"), train_dataset=rows, eval_dataset=rows, callbacks=[Stop()]
     )
     with pytest.raises(KeyboardInterrupt):

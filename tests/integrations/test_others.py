@@ -1,4 +1,4 @@
-"""Seq2SeqTrainer, PEFT, timm's models, Accelerate and Lightning: the same doors on what others built."""
+"""Seq2SeqTrainer, PEFT, timm's models, Accelerate and Lightning: the same entry points on what others built."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupCallback, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import CLASSES, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import QUIET, moved, same, tiny, weights
 
 
@@ -51,34 +51,34 @@ def t5() -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(T5Config(vocab_size=60, decoder_start_token_id=0, **sizes))
 
 
-def seq2seq(tmp: Path, door: str, mixup: Any = None, **settings: Any) -> Any:
+def seq2seq(tmp: Path, entry_point: str, mixup: Any = None, **settings: Any) -> Any:
     args = Seq2SeqTrainingArguments(
         str(tmp), predict_with_generate=True, generation_max_length=5, **{**QUIET, **settings}
     )
     rows = sequences(16, shifted=bool(settings.get("label_smoothing_factor")))
     shared = {"train_dataset": rows, "eval_dataset": sequences(5, seed=1)}
     metrics = {"compute_metrics": lambda found: {"tokens": float(found.predictions.shape[1])}}
-    if door == "mixin":
+    if entry_point == "mixin":
         trainer = MixupSeq2SeqTrainer(t5(), args, mixup=mixup, **shared, **metrics)
     else:
-        callbacks = [MixupCallback(mixup)] if door == "callback" else []
+        callbacks = [MixupCallback(mixup)] if entry_point == "callback" else []
         trainer = Seq2SeqTrainer(t5(), args, callbacks=callbacks, **shared, **metrics)
     trainer.train()
     return trainer
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_seq2seq_off_is_the_plain_trainer(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_seq2seq_off_is_the_plain_trainer(entry_point: str, tmp_path: Path) -> None:
     plain = seq2seq(tmp_path, "plain", gradient_accumulation_steps=2)
-    off = seq2seq(tmp_path, door, MixupConfig("embedding", prob=0), gradient_accumulation_steps=2)
+    off = seq2seq(tmp_path, entry_point, MixupConfig("embedding", prob=0), gradient_accumulation_steps=2)
     assert same(weights(plain), weights(off))
     assert plain.evaluate()["eval_loss"] == off.evaluate()["eval_loss"]
 
 
 @pytest.mark.parametrize("method", ["embedding", "manifold"])
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_seq2seq_mixed_training_and_generation(door: str, method: str, tmp_path: Path) -> None:
-    plain, mixed = seq2seq(tmp_path, "plain"), seq2seq(tmp_path, door, MixupConfig(method, lam=0.6))
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_seq2seq_mixed_training_and_generation(entry_point: str, method: str, tmp_path: Path) -> None:
+    plain, mixed = seq2seq(tmp_path, "plain"), seq2seq(tmp_path, entry_point, MixupConfig(method, lam=0.6))
     assert moved(t5(), mixed)
     assert plain.state.log_history[0]["loss"] != mixed.state.log_history[0]["loss"]
     plain.model.load_state_dict(mixed.model.state_dict())
@@ -89,26 +89,28 @@ def test_seq2seq_mixed_training_and_generation(door: str, method: str, tmp_path:
     assert (both[0] == both[1]).all()
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_token_losses_accumulate_exactly(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_token_losses_accumulate_exactly(entry_point: str, tmp_path: Path) -> None:
     """Targets of different length: a mean of means would differ."""
     config = MixupConfig("embedding", lam=0.0)
-    small = seq2seq(tmp_path, door, config, max_steps=1, gradient_accumulation_steps=4, per_device_train_batch_size=2)
-    large = seq2seq(tmp_path, door, config, max_steps=1, per_device_train_batch_size=8)
+    small = seq2seq(
+        tmp_path, entry_point, config, max_steps=1, gradient_accumulation_steps=4, per_device_train_batch_size=2
+    )
+    large = seq2seq(tmp_path, entry_point, config, max_steps=1, per_device_train_batch_size=8)
     assert small.state.log_history[0]["loss"] == pytest.approx(large.state.log_history[0]["loss"], rel=1e-5)
     assert small.state.log_history[0]["grad_norm"] == pytest.approx(large.state.log_history[0]["grad_norm"], rel=1e-4)
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_smoothing_of_the_trainer_or_its_refusal(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_smoothing_of_the_trainer_or_its_refusal(entry_point: str, tmp_path: Path) -> None:
     """lam = 1 is the plain loss, with the plain Trainer's smoothing; hooks never see the labels that it takes away."""
     nearly = MixupConfig("embedding", lam=1 - 1e-7)
-    if door == "callback":
+    if entry_point == "callback":
         with pytest.raises(ValueError, match="label_smoothing"):
-            seq2seq(tmp_path, door, nearly, label_smoothing_factor=0.1)
+            seq2seq(tmp_path, entry_point, nearly, label_smoothing_factor=0.1)
         return
     plain = seq2seq(tmp_path, "plain", label_smoothing_factor=0.1)
-    mixed = seq2seq(tmp_path, door, nearly, label_smoothing_factor=0.1)
+    mixed = seq2seq(tmp_path, entry_point, nearly, label_smoothing_factor=0.1)
     losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (plain, mixed)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -124,13 +126,17 @@ def lora(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
-@pytest.mark.parametrize("door", ["trainer", "callback", "collator"])
-def test_lora(door: str, name: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "callback", "collator"])
+def test_lora(entry_point: str, name: str, arguments: Any) -> None:
     args = arguments(gradient_checkpointing=True, max_steps=2, logging_strategy="steps", logging_steps=1)
     rows = examples("bert", 8)
     plain = Trainer(lora(name), args, train_dataset=rows, eval_dataset=rows)
-    off = DOORS[door](lora(name), args, MixupConfig("manifold", prob=0), train_dataset=rows, eval_dataset=rows)
-    mixed = DOORS[door](lora(name), args, MixupConfig("manifold", lam=0.6), train_dataset=rows, eval_dataset=rows)
+    off = ENTRY_POINTS[entry_point](
+        lora(name), args, MixupConfig("manifold", prob=0), train_dataset=rows, eval_dataset=rows
+    )
+    mixed = ENTRY_POINTS[entry_point](
+        lora(name), args, MixupConfig("manifold", lam=0.6), train_dataset=rows, eval_dataset=rows
+    )
     for trainer in (plain, off, mixed):
         trainer.train()
     assert same(weights(plain), weights(off))

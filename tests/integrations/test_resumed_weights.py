@@ -57,8 +57,8 @@ def rows_for(name: str, rows: int = 16) -> list[dict[str, Any]]:
         ids = torch.randint(3, 60, (rows, 8), generator=g)
         return [{"input_ids": row, "labels": row} for row in ids]
     if name == "ast":
-        sounds = torch.randn(rows, 24, 16, generator=g)
-        return [{"input_values": sound, "labels": row % 4} for row, sound in enumerate(sounds)]
+        clips = torch.randn(rows, 24, 16, generator=g)
+        return [{"input_values": audio, "labels": row % 4} for row, audio in enumerate(clips)]
     return examples("bert" if name == "bert" else "vit", rows)
 
 

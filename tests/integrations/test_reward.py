@@ -35,24 +35,24 @@ def data(rows: int = 12, margin: bool = False) -> Dataset:
     return Dataset.from_list(made)
 
 
-def train(tmp: Path, door: str, mixup: Any = None, margin: bool = False, **settings: Any) -> Any:
+def train(tmp: Path, entry_point: str, mixup: Any = None, margin: bool = False, **settings: Any) -> Any:
     args = trl.RewardConfig(str(tmp), **{**QUIET, **settings})
     rows = data(margin=margin)
     shared = {"args": args, "train_dataset": rows, "eval_dataset": data(5), "processing_class": tokenizer()}
     model = tiny(LlamaForSequenceClassification, num_labels=1)
-    if door == "mixin":
+    if entry_point == "mixin":
         trainer = MixupRewardTrainer(model, mixup=mixup, **shared)
     else:
-        callbacks = [MixupCallback(mixup)] if door == "callback" else []
+        callbacks = [MixupCallback(mixup)] if entry_point == "callback" else []
         trainer = trl.RewardTrainer(model, callbacks=callbacks, **shared)
     trainer.train()
     return trainer
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_off_is_the_plain_trainer(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_off_is_the_plain_trainer(entry_point: str, tmp_path: Path) -> None:
     plain = train(tmp_path, "plain", gradient_accumulation_steps=2)
-    off = train(tmp_path, door, MixupConfig("embedding", prob=0), gradient_accumulation_steps=2)
+    off = train(tmp_path, entry_point, MixupConfig("embedding", prob=0), gradient_accumulation_steps=2)
     assert same(weights(plain), weights(off))
     assert logged(plain, *LOGGED) == logged(off, *LOGGED)
     plainly, found = plain.evaluate(), off.evaluate()
@@ -61,10 +61,10 @@ def test_off_is_the_plain_trainer(door: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["embedding", "manifold"])
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_mixed_training(door: str, method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_mixed_training(entry_point: str, method: str, tmp_path: Path) -> None:
     plain = train(tmp_path, "plain")
-    mixed = train(tmp_path, door, MixupConfig(method, lam=0.6))
+    mixed = train(tmp_path, entry_point, MixupConfig(method, lam=0.6))
     for step, other in zip(logged(mixed, *LOGGED), logged(plain, *LOGGED)):
         loss, accuracy, margin, low, mean, high, tokens = step
         assert loss != other[0]
@@ -107,11 +107,11 @@ def test_both_halves_are_mixed_alike_and_margins_too(tmp_path: Path) -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_accumulation_is_one_large_batch(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_accumulation_is_one_large_batch(entry_point: str, tmp_path: Path) -> None:
     config = MixupConfig("embedding", lam=0.0)
-    small = train(tmp_path, door, config, max_steps=1, gradient_accumulation_steps=2)
-    large = train(tmp_path, door, config, max_steps=1, per_device_train_batch_size=8)
+    small = train(tmp_path, entry_point, config, max_steps=1, gradient_accumulation_steps=2)
+    large = train(tmp_path, entry_point, config, max_steps=1, per_device_train_batch_size=8)
     assert logged(small, "loss")[0] == pytest.approx(logged(large, "loss")[0], rel=1e-5)
 
 
@@ -122,6 +122,6 @@ def test_what_cannot_mix_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=next(iter(settings))):
             train(tmp_path, "mixin", MixupConfig("embedding", **settings))
     with pytest.raises(ValueError, match="3 rows"):
-        HalvesBatch.draw(
+        HalvesBatch.from_batch(
             Mixup("embedding"), tiny(LlamaForSequenceClassification), {"input_ids": torch.ones(3, 4).long()}
         )

@@ -29,7 +29,7 @@ def data(rows: int = 12) -> Dataset:
     return Dataset.from_list([{"prompt": text(g) + " ", "completion": text(g)} for _ in range(rows)])
 
 
-def train(tmp: Path, door: str, mixup: Any = None, peft: bool = False, **settings: Any) -> Any:
+def train(tmp: Path, entry_point: str, mixup: Any = None, peft: bool = False, **settings: Any) -> Any:
     args = trl.SFTConfig(str(tmp), **{**QUIET, **settings})
     shared = {"args": args, "train_dataset": data(), "eval_dataset": data(5), "processing_class": tokenizer()}
     if peft:
@@ -37,20 +37,20 @@ def train(tmp: Path, door: str, mixup: Any = None, peft: bool = False, **setting
 
         shared["peft_config"] = LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
     model = tiny(LlamaForCausalLM)
-    if door == "mixin":
+    if entry_point == "mixin":
         trainer = MixupSFTTrainer(model, mixup=mixup, **shared)
     else:
-        callbacks = [MixupCallback(mixup)] if door == "callback" else []
+        callbacks = [MixupCallback(mixup)] if entry_point == "callback" else []
         trainer = trl.SFTTrainer(model, callbacks=callbacks, **shared)
     trainer.train()
     return trainer
 
 
 @pytest.mark.parametrize("peft", [False, True])
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_off_is_the_plain_trainer(door: str, peft: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_off_is_the_plain_trainer(entry_point: str, peft: bool, tmp_path: Path) -> None:
     plain = train(tmp_path, "plain", peft=peft, gradient_accumulation_steps=2)
-    off = train(tmp_path, door, MixupConfig("embedding", prob=0), peft, gradient_accumulation_steps=2)
+    off = train(tmp_path, entry_point, MixupConfig("embedding", prob=0), peft, gradient_accumulation_steps=2)
     assert same(weights(plain), weights(off))
     assert logged(plain, *LOGGED) == logged(off, *LOGGED)
     plainly, found = plain.evaluate(), off.evaluate()
@@ -60,10 +60,10 @@ def test_off_is_the_plain_trainer(door: str, peft: bool, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("peft", [False, True])
 @pytest.mark.parametrize("method", ["embedding", "manifold"])
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_mixed_training(door: str, method: str, peft: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_mixed_training(entry_point: str, method: str, peft: bool, tmp_path: Path) -> None:
     plain = train(tmp_path, "plain", peft=peft)
-    mixed = train(tmp_path, door, MixupConfig(method, lam=0.6), peft)
+    mixed = train(tmp_path, entry_point, MixupConfig(method, lam=0.6), peft)
     steps, others = logged(mixed, *LOGGED), logged(plain, *LOGGED)
     for (loss, entropy, accuracy, tokens), other in zip(steps, others):
         assert loss != other[0]
@@ -83,7 +83,7 @@ def test_fused_batch_is_the_blend_of_two_cross_entropies(tmp_path: Path) -> None
     model, batch = trainer.model.train(), next(iter(trainer.get_train_dataloader()))
     kinds = dict(batch)
     mixup = Mixup(MixupConfig("manifold", layers=[1], lam_per="row"))
-    with FusedBatch.draw(mixup, model, kinds) as mixed:
+    with FusedBatch.from_batch(mixup, model, kinds) as mixed:
         out = mixed.standing_for(model)(**kinds, fused_lm_head=True)
     partner, lam = mixed.partner, mixed.lam
     seen = []
@@ -115,18 +115,18 @@ def test_fused_batch_is_the_blend_of_two_cross_entropies(tmp_path: Path) -> None
     assert float(out.loss.detach()) == pytest.approx(float(total / mass), rel=1e-5)
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
-def test_accumulation_is_one_large_batch(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
+def test_accumulation_is_one_large_batch(entry_point: str, tmp_path: Path) -> None:
     """With lam = 0 every row becomes its partner, whoever that is: two micro-batches are then one batch of eight."""
     one = MixupConfig("embedding", lam=0.0)
-    small = train(tmp_path, door, one, max_steps=1, gradient_accumulation_steps=2)
-    large = train(tmp_path, door, one, max_steps=1, per_device_train_batch_size=8)
+    small = train(tmp_path, entry_point, one, max_steps=1, gradient_accumulation_steps=2)
+    large = train(tmp_path, entry_point, one, max_steps=1, per_device_train_batch_size=8)
     assert logged(small, "loss")[0] == pytest.approx(logged(large, "loss")[0], rel=1e-5)
     for name, value in weights(small).items():
         torch.testing.assert_close(value, weights(large)[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("door", ["mixin", "callback"])
+@pytest.mark.parametrize("entry_point", ["mixin", "callback"])
 @pytest.mark.parametrize(
     ("settings", "mixup", "word"),
     [
@@ -140,9 +140,9 @@ def test_accumulation_is_one_large_batch(door: str, tmp_path: Path) -> None:
         ({}, {"class_weights": [1.0, 2.0]}, "class_weights"),
     ],
 )
-def test_what_cannot_mix_is_refused(door: str, settings: Any, mixup: Any, word: str, tmp_path: Path) -> None:
+def test_what_cannot_mix_is_refused(entry_point: str, settings: Any, mixup: Any, word: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=word):
-        train(tmp_path, door, MixupConfig(**{"method": "embedding", **mixup}), **settings)
+        train(tmp_path, entry_point, MixupConfig(**{"method": "embedding", **mixup}), **settings)
 
 
 def test_a_collator_points_to_the_callback(tmp_path: Path) -> None:

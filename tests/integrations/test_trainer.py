@@ -19,7 +19,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
 class Tracker(TrainerCallback):
@@ -32,12 +32,14 @@ class Tracker(TrainerCallback):
         self.logs.append(dict(logs))
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_logs_go_to_trackers_and_history(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_logs_go_to_trackers_and_history(entry_point: str, arguments: Any) -> None:
     tracker = Tracker()
     args = arguments(logging_strategy="steps", logging_steps=2, max_steps=4)
     config = MixupConfig("cutmix", prob=0.5, prob_per="row")
-    trainer = DOORS[door](build("resnet"), args, config, train_dataset=examples("resnet", 16), callbacks=[tracker])
+    trainer = ENTRY_POINTS[entry_point](
+        build("resnet"), args, config, train_dataset=examples("resnet", 16), callbacks=[tracker]
+    )
     trainer.train()
     for logs in (tracker.logs[0], trainer.state.log_history[0]):
         assert 0 <= logs["mixup_lam"] <= 1
@@ -85,20 +87,20 @@ def test_logged_numbers_are_the_means_of_the_batches(arguments: Any) -> None:
     assert logs["mixup_accuracy"] == pytest.approx(float(torch.cat(accuracy).mean()), abs=1e-5)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_settings_are_saved_with_each_checkpoint(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_settings_are_saved_with_each_checkpoint(entry_point: str, arguments: Any) -> None:
     args = arguments(save_strategy="steps", save_steps=1, max_steps=2)
     config = MixupConfig("cutmix", alpha=0.7)
-    trainer = DOORS[door](build("resnet"), args, config, train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), args, config, train_dataset=examples("resnet", 8))
     trainer.train()
     for step in (1, 2):
         assert MixupConfig.from_pretrained(Path(args.output_dir) / f"checkpoint-{step}") == config
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_model_card_names_method_settings_and_citation(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_model_card_names_method_settings_and_citation(entry_point: str, arguments: Any) -> None:
     args, config = arguments(max_steps=1), MixupConfig("cutmix", alpha=0.7)
-    trainer = DOORS[door](build("resnet"), args, config, train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), args, config, train_dataset=examples("resnet", 8))
     for _ in range(2):  # training again does not repeat it either
         trainer.train()
     trainer.save_model()
@@ -133,7 +135,7 @@ def test_a_users_config_is_not_changed(arguments: Any) -> None:
     assert config == MixupConfig("mixup")
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
@@ -142,10 +144,10 @@ def test_a_users_config_is_not_changed(arguments: Any) -> None:
         ({"prob_warmup": 1e-9}, [0, 1, 1, 1]),
     ],
 )
-def test_schedule(door: str, schedule: dict[str, float], expected: list[int], arguments: Any) -> None:
+def test_schedule(entry_point: str, schedule: dict[str, float], expected: list[int], arguments: Any) -> None:
     args = arguments(logging_strategy="steps", logging_steps=1, num_train_epochs=2)
     config = MixupConfig("mixup", **schedule)
-    trainer = DOORS[door](build("resnet"), args, config, train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), args, config, train_dataset=examples("resnet", 8))
     trainer.train()
     assert [e["mixup_rate"] for e in trainer.state.log_history if "mixup_rate" in e] == expected
 
@@ -202,8 +204,8 @@ def test_multi_label_and_regression_train_and_evaluate(arguments: Any) -> None:
 
 
 def test_a_last_batch_of_one_row_trains(arguments: Any) -> None:
-    for door in DOORS.values():
-        trainer = door(build("vit"), arguments(), MixupConfig("mixup"), train_dataset=examples("vit", 5))
+    for entry_point in ENTRY_POINTS.values():
+        trainer = entry_point(build("vit"), arguments(), MixupConfig("mixup"), train_dataset=examples("vit", 5))
         assert trainer.train().global_step == 2
 
 

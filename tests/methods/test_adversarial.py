@@ -30,7 +30,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.engine.config import SharedConfig
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.segmenters import build_segmenter, maps
 
 
@@ -46,7 +46,7 @@ def small_net() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh(), nn.Flatten(), nn.Linear(6 * 4 * 5, 4)).eval()
 
 
-def pictures(rows: int = 5) -> tuple[Tensor, Tensor]:
+def images(rows: int = 5) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(rows, 3, 6, 7, generator=generator), torch.randint(4, (rows,), generator=generator)
 
@@ -69,7 +69,7 @@ def test_one_step_on_a_linear_loss_is_the_closed_form() -> None:
 @pytest.mark.parametrize("kind", ["fgsm", "fgm", "linf", "l2"])
 def test_a_peer_finds_the_same_points(kind: str) -> None:
     foolbox = pytest.importorskip("foolbox", reason="a peer of the dev extra")
-    model, (x, labels) = small_net(), pictures()
+    model, (x, labels) = small_net(), images()
     steps = {"abs_stepsize": 0.05, "steps": 4, "random_start": False}
     attacks: dict[str, Any] = {
         "fgsm": foolbox.attacks.LinfFastGradientAttack(),
@@ -93,7 +93,7 @@ def test_a_peer_finds_the_same_points(kind: str) -> None:
 
 
 def test_the_direction_is_that_of_finite_differences() -> None:
-    model, (x, labels) = small_net().double(), pictures(2)
+    model, (x, labels) = small_net().double(), images(2)
     x = x.double()
     moved = fgm(x, lambda p: F.cross_entropy(model(p), labels, reduction="sum"), 1.0) - x
     gradient = torch.zeros_like(x)
@@ -111,7 +111,7 @@ def test_the_direction_is_that_of_finite_differences() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_points_stay_where_they_may_be_and_the_loss_rises(norm: Any, dtype: torch.dtype) -> None:
-    model, (x, labels) = small_net(), pictures()
+    model, (x, labels) = small_net(), images()
     x[0, 0, 0] = 1.2  # outside the ends already
     x, mask = x.to(dtype), torch.ones(5, 1, 6, 7, dtype=torch.bool)
     mask[2, :, 3:] = False
@@ -163,7 +163,7 @@ def test_the_start_is_uniform_in_the_ball(norm: Any) -> None:
 
 
 def test_points_of_the_ascent_are_those_that_pgd_goes_through() -> None:
-    model, (x, labels) = small_net(), pictures()
+    model, (x, labels) = small_net(), images()
 
     def loss_of(p: Tensor) -> Tensor:
         return F.cross_entropy(model(p), labels, reduction="sum")
@@ -189,7 +189,7 @@ def test_tiny_and_unusable_gradients() -> None:
 
 
 def test_parameters_and_callers_are_left_alone() -> None:
-    model, (x, labels) = small_net(), pictures()
+    model, (x, labels) = small_net(), images()
     x.requires_grad_()
     with torch.no_grad():
         pgd(x, lambda p: F.cross_entropy(model(p), labels, reduction="sum"), 0.1, 2)
@@ -281,7 +281,7 @@ def test_the_loss_is_that_of_clean_and_moved_rows(name: str, attack: Any) -> Non
     assert mixed.rate == 1
     done = attack or ("fgm" if name == "bert" else "fgsm")
     steps, size = (1, 0.3) if done in ("fgsm", "fgm") else (2, 0.2)
-    path = climb(model, batch, done, 0.3, steps, size, mixed.params.seed)
+    path = climb(model, batch, done, 0.3, steps, size, mixed.draw.seed)
     points = path[:2] if done == "freelb" else path[-1:]
     clean = F.cross_entropy(logits(model, batch), batch["labels"])
     moved = sum(F.cross_entropy(logits_at(model, batch, each), batch["labels"]) for each in points) / len(points)
@@ -303,7 +303,7 @@ def test_freelb_has_the_mean_gradient_of_its_points() -> None:
     mixed.loss(outputs).backward()
     found = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
     assert len(outputs.logits) == 18  # no clean rows
-    shifts = mixed.params.points["input_ids"]
+    shifts = mixed.draw.points["input_ids"]
     model.zero_grad()
     for shift in shifts:  # algorithm 1 adds up the gradients
         embeds = model.get_input_embeddings()(batch["input_ids"]) + shift
@@ -326,7 +326,7 @@ def test_rows_left_alone_count_in_full(name: str, attack: Any, weight: float) ->
     for _ in range(4):
         with mixup(model, batch) as mixed:
             outputs = model(**mixed.inputs)
-        rows = mixed.params.rows.tolist()
+        rows = mixed.draw.rows.tolist()
         counts.add(len(rows))
         expected = clean[[row for row in range(5) if row not in rows]].sum() + weight * clean[rows].sum()
         copies = 3 if attack == "freelb" else 1
@@ -455,14 +455,14 @@ def test_embeddings_of_other_heads_move_up_the_models_own_loss(make: Any) -> Non
         gap[eps] = (2 * (mixed.loss(outputs) - own)).item()
     assert gap[1e-2] > 1e-5
     assert gap[2e-2] == pytest.approx(2 * gap[1e-2], rel=0.2)
-    shift = mixed.params.points["input_ids"][0]
+    shift = mixed.draw.points["input_ids"][0]
     torch.testing.assert_close(shift.flatten(1).norm(dim=1), torch.full((6,), 2e-2), rtol=1e-4, atol=0)
     assert (shift[batch["attention_mask"] == 0] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["segformer", "beit"])
 def test_pixels_with_labels(name: str) -> None:
-    """The model's own loss, of clean and of moved pictures; auxiliary heads count in it, not in the attack."""
+    """The model's own loss, of clean and of moved images; auxiliary heads count in it, not in the attack."""
     model, batch = build_segmenter(name), maps(3)
     moved = batch["pixel_values"].clone().requires_grad_()
     labels = batch["labels"].masked_fill(batch["labels"] == 255, -100)
@@ -475,7 +475,7 @@ def test_pixels_with_labels(name: str) -> None:
     assert losses[1] > losses[0]
 
 
-def test_padding_of_sounds_stays_and_several_inputs_move_together() -> None:
+def test_padding_of_audios_stays_and_several_inputs_move_together() -> None:
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     conv = {"conv_dim": (8, 8), "conv_kernel": (10, 4), "conv_stride": (5, 4), "num_feat_extract_layers": 2}
     groups = {"num_conv_pos_embedding_groups": 2, "num_conv_pos_embeddings": 4, "classifier_proj_size": 8}
@@ -555,7 +555,7 @@ def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, 
     for _ in range(3):
         with mixup(model, batch) as mixed:
             outputs = model(**mixed.inputs)
-        adversaries = climb(model, batch, attack, 0.8, steps, size, mixed.params.seed)
+        adversaries = climb(model, batch, attack, 0.8, steps, size, mixed.draw.seed)
         adversaries = adversaries if attack == "freelb" else adversaries[1:]
         total = 0.0
         for row, (partner, lam) in enumerate(zip(mixed.partner.tolist(), mixed.lam.tolist(), strict=True)):
@@ -639,18 +639,20 @@ def by_tokens(method: str, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("method", "name", "attack"), METHODS[1:])
-@pytest.mark.parametrize("door", [door for door in DOORS if door != "trainer"])
-def test_doors_train_to_the_same_weights(method: str, name: str, attack: Any, door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", [entry_point for entry_point in ENTRY_POINTS if entry_point != "trainer"])
+def test_entry_points_train_to_the_same_weights(
+    method: str, name: str, attack: Any, entry_point: str, arguments: Any
+) -> None:
     """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other starts."""
     made = []
     config = {"method": method, "attack": attack, "lam": 0.3, "pairing": "flip", "draw_seed": 0, "epsilon": 0.3}
-    if door == "collator":
+    if entry_point == "collator":
         config["attack"] = "fgm"
-    for each in ("trainer", door):
+    for each in ("trainer", entry_point):
         model = build(name)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
         own = SharedConfig(**config).for_method(method)
-        trainer = DOORS[each](model, args, own, train_dataset=examples(name, 4))
+        trainer = ENTRY_POINTS[each](model, args, own, train_dataset=examples(name, 4))
         trainer.train()
         made.append((model.state_dict(), trainer.state.log_history[-1]["train_loss"]))
         assert trainer.evaluate(examples(name, 4))["eval_loss"] == pytest.approx(
@@ -755,7 +757,7 @@ def test_switch_may_choose_it() -> None:
         with mixup(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         assert torch.isfinite(loss)
-        chosen.add(mixed.params.method)
+        chosen.add(mixed.draw.method)
     assert chosen == set(methods)
 
 

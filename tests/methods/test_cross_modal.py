@@ -1,4 +1,4 @@
-"""Mixing of pairs through the engine and every door: what it computes, and that the invariants hold."""
+"""Mixing of pairs through the engine and every entry point: what it computes, and that the invariants hold."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hf_mixup.engine.caption_ids import caption_keys
 from hf_mixup.functional import slerp
 from hf_mixup.models.captions import TokenRules
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
 from tests.engine.test_invariants import Kill, Killed, assert_same, weights
+from tests.entry_points import ENTRY_POINTS
 from tests.settings import PAIR_CASES, PAIR_ROWS
 
 RULES = TokenRules(special=(0, 58, 59), pad=0)
@@ -202,7 +202,7 @@ def test_one_sided_by_hand(side: str) -> None:
 
 
 def test_mixgen_by_hand() -> None:
-    """Blended pictures, joined captions, hard targets."""
+    """Blended images, joined captions, hard targets."""
     model, batch = build("clip").eval(), batch_of("clip")
     with mixup_of("mixgen")(model, batch, partner=PARTNER, lam=0.4) as mixed:
         loss = mixed.loss(mixed.forward(model))
@@ -352,7 +352,7 @@ def keep_graphs(mixed: Any, model: CLIPModel) -> None:
     from hf_mixup.engine.similarity_head import Head
 
     state = torch.get_rng_state()
-    whole = CachedPass(model, model, mixed.inputs, mixed.params, 3, Head(model))
+    whole = CachedPass(model, model, mixed.inputs, mixed.draw, 3, Head(model))
     torch.set_rng_state(state)
     parts = [whole._encode(chunk) for chunk in whole._chunks]
     embeds = [torch.cat(side) for side in zip(*parts)]
@@ -393,30 +393,30 @@ def test_batch_normalisation_cannot_be_cached() -> None:
         mixed.forward(model)
 
 
-def test_chunks_need_a_door_that_can_run_them(arguments: Any) -> None:
-    for door in ("collator", "callback"):
+def test_chunks_need_a_entry_point_that_can_run_them(arguments: Any) -> None:
+    for entry_point in ("collator", "callback"):
         config, data = MixupConfig("cross_modal", chunk_size=2), examples("clip", 8)
         with pytest.raises(ValueError, match="chunk_size needs MixupTrainer"):
-            DOORS[door](build("clip"), arguments(), config, train_dataset=data).train()
+            ENTRY_POINTS[entry_point](build("clip"), arguments(), config, train_dataset=data).train()
 
 
-# Doors and invariants
+# Entry points and invariants
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("method", PAIR_ROWS)
-def test_every_door_trains(method: str, door: str, arguments: Any) -> None:
-    if method == "mixgen" and door != "trainer":
+def test_every_entry_point_trains(method: str, entry_point: str, arguments: Any) -> None:
+    if method == "mixgen" and entry_point != "trainer":
         pytest.skip("mixgen has to be given a tokenizer, see test_pairs.py")
     model = build("clip")
     before = weights(model)
     kwargs = {"processing_class": processing_class()} if method == "mixgen" else {}
     config = MixupConfig(method)
-    trainer = DOORS[door](model, arguments(logging_strategy="steps", logging_steps=1), config,
+    trainer = ENTRY_POINTS[entry_point](model, arguments(logging_strategy="steps", logging_steps=1), config,
                           train_dataset=examples("clip", 8), **kwargs)  # fmt: skip
     trainer.train()
     assert any(not torch.equal(before[key], value) for key, value in weights(model).items())
-    assert 0 <= trainer.state.log_history[0]["mixup_lam"] <= 1 if door != "collator" else True
+    assert 0 <= trainer.state.log_history[0]["mixup_lam"] <= 1 if entry_point != "collator" else True
 
 
 def processing_class() -> Any:
@@ -429,15 +429,17 @@ def processing_class() -> Any:
 
 
 @pytest.mark.parametrize("off", [{"alpha": 0.0}, {"prob": 0.0}, {"lam": 1.0}])
-@pytest.mark.parametrize("door", DOORS)
-def test_off_is_the_plain_trainer(door: str, off: dict[str, float], arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_off_is_the_plain_trainer(entry_point: str, off: dict[str, float], arguments: Any) -> None:
     ends = []
     for mixes in (False, True):
         model, args = build("clip", dropout=0.2), arguments(gradient_accumulation_steps=2)
         data = examples("clip", 10)
-        if mixes and door in ("trainer", "callback"):
-            kwargs = {"data_collator": collate} if door == "callback" else {}
-            DOORS[door](model, args, MixupConfig("cross_modal", **off), train_dataset=data, **kwargs).train()
+        if mixes and entry_point in ("trainer", "callback"):
+            kwargs = {"data_collator": collate} if entry_point == "callback" else {}
+            ENTRY_POINTS[entry_point](
+                model, args, MixupConfig("cross_modal", **off), train_dataset=data, **kwargs
+            ).train()
         elif mixes:
             from hf_mixup import MixupCollator
 
@@ -480,12 +482,14 @@ def test_any_number_of_workers_draws_the_same(method: str, arguments: Any) -> No
     assert_same(ends[1], ends[0])
 
 
-@pytest.mark.parametrize("door", ["trainer", "callback", "collator"])
-def test_killed_and_resumed_ends_with_the_same_bits(door: str, arguments: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "callback", "collator"])
+def test_killed_and_resumed_ends_with_the_same_bits(entry_point: str, arguments: Any, tmp_path: Any) -> None:
     def run(folder: str, **kwargs: Any) -> Trainer:
         args = arguments(output_dir=str(tmp_path / folder), save_strategy="steps", save_steps=3, num_train_epochs=2)
         config = MixupConfig("cross_modal", text_mix="aligned")
-        return DOORS[door](build("clip", dropout=0.2), args, config, train_dataset=examples("clip", 16), **kwargs)
+        return ENTRY_POINTS[entry_point](
+            build("clip", dropout=0.2), args, config, train_dataset=examples("clip", 16), **kwargs
+        )
 
     whole = run("whole")
     whole.train()
@@ -744,7 +748,7 @@ def test_switch_between_methods_for_pairs() -> None:
         with mixup(model, batch) as mixed:
             outputs = mixed.forward(model)
         assert torch.isfinite(mixed.loss(outputs))
-        chosen.add(mixed.params.method)
+        chosen.add(mixed.draw.method)
     assert chosen == {"cross_modal", "geodesic", "mixgen"}
 
 

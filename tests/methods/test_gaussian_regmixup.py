@@ -28,7 +28,7 @@ from hf_mixup.engine.config import SharedConfig
 from hf_mixup.models.axes import seen_of
 from hf_mixup.models.noise import noisy, normal
 from tests.conftest import CLASSES, batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -68,7 +68,7 @@ def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> 
             outputs = model(**mixed.inputs)
         expected = F.cross_entropy(outputs.logits, batch["labels"], label_smoothing=0.1)
         torch.testing.assert_close(mixed.loss(outputs), expected)
-        rows = mixed.params.rows.tolist()
+        rows = mixed.draw.rows.tolist()
         assert mixed.rate == len(rows) / 5
         for row in range(5):
             same = torch.allclose(outputs.logits[row], plain[row], rtol=1e-5, atol=1e-6)
@@ -91,7 +91,7 @@ def test_noise_on_tokens_equals_adding_it_to_the_table_by_hand(name: str, masked
     with Mixup({"method": "gaussian", "sigma": 0.7})(model, batch) as mixed:
         model.get_input_embeddings().register_forward_hook(lambda module, args, output: read.append(output))
         found = model(**mixed.inputs).logits
-    noise = normal((6, 10, 16), torch.device("cpu"), torch.float32, mixed.params.seed)
+    noise = normal((6, 10, 16), torch.device("cpu"), torch.float32, mixed.draw.seed)
     embeds = model.get_input_embeddings()(batch["input_ids"]).detach().clone()
     for row in range(6):
         for place in range(10):
@@ -127,12 +127,12 @@ def test_noise_on_tokens_reaches_encoder_decoders_and_rows_along_the_second_axis
     for _ in range(4):
         with mixup(model, batch) as mixed:
             changed = ~torch.isclose(model(**mixed.inputs).logits, plain, rtol=1e-4, atol=1e-6).all(-1)
-        assert changed.nonzero()[:, 0].tolist() == mixed.params.rows.tolist()
-        counts.add(len(mixed.params.rows))
+        assert changed.nonzero()[:, 0].tolist() == mixed.draw.rows.tolist()
+        counts.add(len(mixed.draw.rows))
     assert counts & {1, 2, 3, 4, 5}
 
 
-def test_padding_of_sounds_stays_silent() -> None:
+def test_padding_of_audios_stays_silent() -> None:
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     convs = {"conv_dim": [8], "conv_kernel": [10], "conv_stride": [5], "num_feat_extract_layers": 1}
@@ -142,10 +142,10 @@ def test_padding_of_sounds_stays_silent() -> None:
     mask = (torch.arange(400) < torch.tensor([[400], [150]])).long()
     batch = {"input_values": torch.randn(2, 400) * mask, "attention_mask": mask, "labels": torch.tensor([0, 1])}
     with Mixup({"method": "gaussian"})(model, batch) as mixed:
-        sound = mixed.inputs["input_values"]
+        audio = mixed.inputs["input_values"]
         assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
-    assert (sound[1, 150:] == 0).all()
-    assert ((sound != batch["input_values"]) == mask.bool()).all()
+    assert (audio[1, 150:] == 0).all()
+    assert ((audio != batch["input_values"]) == mask.bool()).all()
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_noise_on_the_choices_of_a_question() -> None:
     batch = {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([0, 3, 1])}
     with Mixup({"method": "gaussian", "sigma": 0.5})(model, batch) as mixed:
         outputs = model(**mixed.inputs)
-    noise = normal((12, 6, 16), torch.device("cpu"), torch.float32, mixed.params.seed).reshape(3, 4, 6, 16)
+    noise = normal((12, 6, 16), torch.device("cpu"), torch.float32, mixed.draw.seed).reshape(3, 4, 6, 16)
     embeds = model.get_input_embeddings()(ids) + 0.5 * noise * mask[..., None]
     expected = model(inputs_embeds=embeds, attention_mask=mask).logits
     torch.testing.assert_close(outputs.logits, expected, rtol=1e-4, atol=1e-6)
@@ -317,7 +317,7 @@ def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], row
                 total = total + eta * (1 - lam) * loss(blended, labels[partner])
         counted = max(sum(label != -100 for label in labels), 1e-12)
         torch.testing.assert_close(mixed.loss(outputs), torch.as_tensor(total / counted, dtype=torch.float64))
-        assert len(outputs.logits) == rows + len(mixed.params.rows)
+        assert len(outputs.logits) == rows + len(mixed.draw.rows)
         assert mixed.labels.shape == (rows,)
         assert mixed.targets.shape == (rows, CLASSES)
 
@@ -364,17 +364,17 @@ def test_regmixup_of_other_problem_types(labels: Tensor) -> None:
 
 
 def test_regmixup_carries_what_goes_with_a_row() -> None:
-    """Masks of sounds are united for the mixed half alone; names in a list and flags follow their rows."""
+    """Masks of audio clips are united for the mixed half alone; names in a list and flags follow their rows."""
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
-    sounds = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
-    batch = {"input_values": sounds, "attention_mask": mask, "names": ["a", "b", "c"], "speed": torch.arange(3)}
+    clips = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
+    batch = {"input_values": clips, "attention_mask": mask, "names": ["a", "b", "c"], "speed": torch.arange(3)}
     batch |= {"flag": True, "scale": torch.tensor(2.0), "labels": torch.tensor([0, 1, 0])}
     mixup = Mixup({"method": "regmixup", "self_check": False})
     partner, lam = torch.tensor([1, 0, 1]), torch.tensor([0.5, 1.0, 0.25])
     with mixup(torch.nn.Linear(2, 2), batch, partner=partner, lam=lam) as mixed:
         found = mixed.inputs
-    expected = torch.stack([0.5 * sounds[0] + 0.5 * sounds[1], 0.25 * sounds[2] + 0.75 * sounds[1]])
-    torch.testing.assert_close(found["input_values"], torch.cat([sounds, expected]))
+    expected = torch.stack([0.5 * clips[0] + 0.5 * clips[1], 0.25 * clips[2] + 0.75 * clips[1]])
+    torch.testing.assert_close(found["input_values"], torch.cat([clips, expected]))
     assert found["attention_mask"].tolist() == [*mask.tolist(), [1, 1, 1, 1], [1, 1, 0, 0]]
     assert found["names"] == ["a", "b", "c", "a", "c"]
     assert found["speed"].tolist() == [0, 1, 2, 0, 2]
@@ -396,7 +396,7 @@ def test_regmixup_refuses_tokens() -> None:
         Mixup("regmixup")(build("bert"), batch_of("bert"))
 
 
-# --- both, compiled and through the doors
+# --- both, compiled and through the entry points
 
 
 @pytest.mark.parametrize(("method", "name"), [("gaussian", "bert"), ("gaussian", "resnet"), ("regmixup", "vit")])
@@ -456,15 +456,15 @@ def test_off_is_the_plain_trainer(method: str, off: dict[str, float], arguments:
 
 
 @pytest.mark.parametrize(("method", "name"), PAIRS)
-@pytest.mark.parametrize("door", DOORS)
-def test_doors_train_to_the_same_weights(method: str, name: str, door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_point: str, arguments: Any) -> None:
     """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other noise."""
-    made, sigma = [], 1e-6 if door == "collator" else 0.3
-    for each in ("trainer", door):
+    made, sigma = [], 1e-6 if entry_point == "collator" else 0.3
+    for each in ("trainer", entry_point):
         model, config = build(name), SharedConfig(lam=0.3, pairing="flip", sigma=sigma, draw_seed=0)
         config = config.for_method(method)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
-        trainer = DOORS[each](model, args, config, train_dataset=examples(name, 4))
+        trainer = ENTRY_POINTS[each](model, args, config, train_dataset=examples(name, 4))
         trainer.train()
         made.append((model.state_dict(), SimpleNamespace(**trainer.state.log_history[-1])))
     for key, value in made[0][0].items():
@@ -495,5 +495,5 @@ def test_switch_may_choose_them(methods: list[str]) -> None:
         with mixup(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         assert torch.isfinite(loss)
-        chosen.add(mixed.params.method)
+        chosen.add(mixed.draw.method)
     assert chosen == set(methods)

@@ -16,7 +16,7 @@ from hf_mixup.functional.saliency import most_salient, smooth_saliency
 from hf_mixup.models.attention import attention_grid
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import TINY_RUN, build
-from tests.methods.test_guided_methods import looking, mixed_by, pictures, same_traces, traces
+from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
 
 GUIDED: list[dict[str, Any]] = [
     {"method": "attentive"},
@@ -27,7 +27,7 @@ GUIDED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_input_saliency_is_each_rows_own_gradient(name: str) -> None:
-    model, batch = build(name).double().train(), pictures(4)
+    model, batch = build(name).double().train(), images(4)
     pixels = batch["pixel_values"].double()
     labels = torch.tensor([1, 3, -100, 0])
     before = traces(model)
@@ -55,7 +55,7 @@ def test_input_saliency_is_each_rows_own_gradient(name: str) -> None:
 
 
 def test_input_saliency_takes_other_labels() -> None:
-    model, batch = build("resnet"), pictures(3)
+    model, batch = build("resnet"), images(3)
     several = input_saliency(model, {"pixel_values": batch["pixel_values"]}, "pixel_values", torch.rand(3, 4))
     assert several.shape == (3, 16, 16)
     assert bool((several > 0).any())
@@ -65,7 +65,7 @@ def test_input_saliency_takes_other_labels() -> None:
 
 
 def test_saliencymix_by_gradient_pastes_around_the_peak() -> None:
-    model, batch = build("resnet").train(), pictures(5)
+    model, batch = build("resnet").train(), images(5)
     before = traces(model)
     mixed = mixed_by("saliencymix", batch, model, saliency="gradient", lam=0.75)
     assert same_traces(before, traces(model))
@@ -74,7 +74,7 @@ def test_saliencymix_by_gradient_pastes_around_the_peak() -> None:
     for row, other in enumerate(mixed.partner.tolist()):
         y, x = where[other].tolist()
         expected = [max(0, y - 4), max(0, x - 4), min(16, y + 4), min(16, x + 4)]
-        assert mixed.params.boxes[row].tolist() == expected
+        assert mixed.draw.boxes[row].tolist() == expected
 
 
 def rollout_by_hand(layers: Any, row: int) -> Tensor:
@@ -85,7 +85,7 @@ def rollout_by_hand(layers: Any, row: int) -> Tensor:
 
 
 def test_attention_rolled_out() -> None:
-    model, batch = looking().eval(), pictures(3)
+    model, batch = looking().eval(), images(3)
     pixels = batch["pixel_values"]
     found = attention_grid(model, {"pixel_values": pixels}, pixels, rollout=True)
     layers = model(pixels, output_attentions=True).attentions
@@ -97,32 +97,32 @@ def test_attention_rolled_out() -> None:
     mixed = mixed_by("attentive", batch, model, attention="rollout", lam=0.75)
     for row, other in enumerate(mixed.partner.tolist()):
         cell = int(found[other].flatten().argmax())
-        taken = ~mixed.params.mask[row]
+        taken = ~mixed.draw.mask[row]
         assert taken.nonzero().amin(0).tolist() == [8 * (cell // 2), 8 * (cell % 2)]
         assert int(taken.sum()) == 64
 
 
 @pytest.mark.parametrize("settings", GUIDED)
 def test_a_guide_looks_and_stays_as_it_is(settings: dict[str, Any], arguments: Any) -> None:
-    guide, model, batch = looking(7), build("resnet").train(), pictures(4)
+    guide, model, batch = looking(7), build("resnet").train(), images(4)
     before, seen = traces(guide), []
     handle = model.register_forward_pre_hook(lambda module, args: seen.append(1))
     alone = Mixup(MixupConfig(**{**settings, "lam": 0.75, "self_check": False}), guide=guide)
     for _ in range(3):
         with alone(model, batch) as mixed:
             pass
-        if mixed.params.method == "attentive":
+        if mixed.draw.method == "attentive":
             grid = attention_grid(guide, {"pixel_values": batch["pixel_values"]}, batch["pixel_values"])
             for row, other in enumerate(mixed.partner.tolist()):
                 cell = int(grid[other].flatten().argmax())
-                assert (~mixed.params.mask[row]).nonzero().amin(0).tolist() == [8 * (cell // 2), 8 * (cell % 2)]
-        if mixed.params.method == "saliencymix":
+                assert (~mixed.draw.mask[row]).nonzero().amin(0).tolist() == [8 * (cell // 2), 8 * (cell % 2)]
+        if mixed.draw.method == "saliencymix":
             looked = input_saliency(guide, {"pixel_values": batch["pixel_values"]}, "pixel_values", None)
             y, x = most_salient(smooth_saliency(looked))[mixed.partner[0]].tolist()
-            assert mixed.params.boxes[0].tolist()[:2] == [max(0, y - 4), max(0, x - 4)]
+            assert mixed.draw.boxes[0].tolist()[:2] == [max(0, y - 4), max(0, x - 4)]
     handle.remove()
     assert not seen  # the model in training is not asked
-    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(8).values(), strict=True)]
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*images(8).values(), strict=True)]
     trainer = MixupTrainer(model=model, args=arguments(max_steps=2), train_dataset=rows, mixup=settings, guide=guide)
     trainer.train()
     torch.set_rng_state(before[3])  # the Trainer's own seed
@@ -131,12 +131,12 @@ def test_a_guide_looks_and_stays_as_it_is(settings: dict[str, Any], arguments: A
     assert not any(name.startswith("guide") for name, _ in trainer.model.named_parameters())
 
 
-@pytest.mark.parametrize("door", ["collator", "callback"])
-def test_a_guide_through_the_doors_of_a_plain_trainer(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ["collator", "callback"])
+def test_a_guide_through_the_entry_points_of_a_plain_trainer(entry_point: str, arguments: Any) -> None:
     guide, model, settings, asked = looking(7), build("resnet"), {"method": "attentive", "lam": 0.75}, []
     guide.register_forward_pre_hook(lambda module, args: asked.append(module.training))
-    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(8).values(), strict=True)]
-    if door == "collator":
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*images(8).values(), strict=True)]
+    if entry_point == "collator":
         given: dict[str, Any] = {"data_collator": MixupCollator(mixup=settings, model=model, guide=guide)}
     else:
         given = {"callbacks": [MixupCallback(settings, guide=guide)]}
@@ -154,7 +154,7 @@ def test_a_guide_nobody_asks_is_refused() -> None:
 
 
 def test_a_guide_of_another_precision() -> None:
-    guide, batch = looking(7).bfloat16(), pictures(4)
+    guide, batch = looking(7).bfloat16(), images(4)
     with Mixup(MixupConfig(method="attentive", lam=0.75), guide=guide)(build("resnet"), batch) as mixed:
         assert mixed.lam.tolist() == [0.75] * 4
         assert mixed.inputs["pixel_values"].dtype == torch.float32

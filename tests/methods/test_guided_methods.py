@@ -19,7 +19,7 @@ from hf_mixup.models.attention import attention_grid, grid_of
 from tests.conftest import build
 
 
-def pictures(rows: int = 5, height: int = 16, width: int = 16, seed: int = 0) -> dict[str, Tensor]:
+def images(rows: int = 5, height: int = 16, width: int = 16, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {
         "pixel_values": torch.randn(rows, 3, height, width, generator=generator),
@@ -40,10 +40,10 @@ def own_pixels(mixed: Any, height: int, width: int) -> Tensor:
     for row in range(len(kept)):
         for y in range(height):
             for x in range(width):
-                if mixed.params.mask is not None:
-                    kept[row, y, x] = mixed.params.mask[row, y, x]
+                if mixed.draw.mask is not None:
+                    kept[row, y, x] = mixed.draw.mask[row, y, x]
                 else:
-                    top, left, bottom, right = mixed.params.boxes.expand(len(kept), 4)[row].tolist()
+                    top, left, bottom, right = mixed.draw.boxes.expand(len(kept), 4)[row].tolist()
                     kept[row, y, x] = not (top <= y < bottom and left <= x < right)
     return kept
 
@@ -51,9 +51,9 @@ def own_pixels(mixed: Any, height: int, width: int) -> Tensor:
 # saliency
 
 
-def residual_by_hand(picture: Tensor) -> list[list[float]]:
-    """The square of the spectral residual's picture before smoothing, by sums over all pixels in double precision."""
-    gray = picture.double().mean(0).tolist()
+def residual_by_hand(image: Tensor) -> list[list[float]]:
+    """The square of the spectral residual's image before smoothing, by sums over all pixels in double precision."""
+    gray = image.double().mean(0).tolist()
     height, width = len(gray), len(gray[0])
     mean = sum(map(sum, gray)) / (height * width)
     ys, xs = range(height), range(width)
@@ -80,8 +80,8 @@ def residual_by_hand(picture: Tensor) -> list[list[float]]:
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 12), (2, 9, 5)])
 def test_spectral_residual_by_hand(shape: tuple[int, int, int]) -> None:
-    picture = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    squares, (height, width) = residual_by_hand(picture), shape[1:]
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    squares, (height, width) = residual_by_hand(image), shape[1:]
     deviation = 2.5 / 64 * max(height, width)
     reach = max(1, round(3 * deviation))
     weights = {step: math.exp(-0.5 * (step / deviation) ** 2) for step in range(-reach, reach + 1)}
@@ -93,7 +93,7 @@ def test_spectral_residual_by_hand(shape: tuple[int, int, int]) -> None:
                 for b in weights:
                     if 0 <= y + a < height and 0 <= x + b < width:
                         expected[y, x] += weights[a] * weights[b] / total**2 * squares[y + a][x + b]
-    torch.testing.assert_close(spectral_residual(picture[None])[0], expected)
+    torch.testing.assert_close(spectral_residual(image[None])[0], expected)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (224, 160), (33, 97)])
@@ -103,17 +103,17 @@ def test_an_object_on_a_plain_ground_stands_out(size: tuple[int, int]) -> None:
     for drawn in range(10):
         side = max(4, min(size) // 10)
         y, x = (int(torch.randint(side, end - 2 * side, (), generator=generator)) for end in size)
-        picture = (0.05 if drawn % 2 else 0) * torch.randn(1, 3, height, width, generator=generator)
-        picture[..., y : y + side, x : x + side] += 1
-        found = most_salient(spectral_residual(picture))[0]
+        image = (0.05 if drawn % 2 else 0) * torch.randn(1, 3, height, width, generator=generator)
+        image[..., y : y + side, x : x + side] += 1
+        found = most_salient(spectral_residual(image))[0]
         assert y - side <= found[0] <= y + 2 * side
         assert x - side <= found[1] <= x + 2 * side
-    picture = torch.randn(1, 3, height, width, generator=generator).double()
-    one, other = spectral_residual(torch.cat([picture, 3 * picture + 5]))
+    image = torch.randn(1, 3, height, width, generator=generator).double()
+    one, other = spectral_residual(torch.cat([image, 3 * image + 5]))
     torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
-def test_saliency_takes_what_pictures_may_be() -> None:
+def test_saliency_takes_what_images_may_be() -> None:
     for shade in (0.0, 0.3, -7.1):
         for size in ((9, 9), (224, 224), (50, 64)):
             assert bool((spectral_residual(torch.full((2, 3, *size), shade)) == 0).all())
@@ -133,7 +133,7 @@ def test_saliency_takes_what_pictures_may_be() -> None:
 @pytest.mark.parametrize("size", [(16, 16), (17, 23)])
 def test_saliencymix_pastes_around_the_partners_most_salient_pixel(lam_per: str, size: tuple[int, int]) -> None:
     height, width = size
-    batch = pictures(5, height, width)
+    batch = images(5, height, width)
     mixed = mixed_by("saliencymix", batch, lam_per=lam_per, draw_seed=3)
     x, out, kept = batch["pixel_values"], mixed.inputs["pixel_values"], own_pixels(mixed, height, width)
     where = most_salient(spectral_residual(x))
@@ -143,7 +143,7 @@ def test_saliencymix_pastes_around_the_partners_most_salient_pixel(lam_per: str,
     assert torch.equal(mixed.partner, partner)
     for row, other in enumerate(partner.tolist()):
         (y, x_), share = where[other].tolist(), math.sqrt(1 - float(lam[row]))
-        top, left, bottom, right = mixed.params.boxes[row].tolist()
+        top, left, bottom, right = mixed.draw.boxes[row].tolist()
         sides = int(height * share), int(width * share)
         assert (top, bottom) == (max(0, y - sides[0] // 2), min(height, y + (sides[0] + 1) // 2))
         assert (left, right) == (max(0, x_ - sides[1] // 2), min(width, x_ + (sides[1] + 1) // 2))
@@ -153,7 +153,7 @@ def test_saliencymix_pastes_around_the_partners_most_salient_pixel(lam_per: str,
 
 
 def test_saliencymix_leaves_alone_what_it_should() -> None:
-    batch = pictures(6)
+    batch = images(6)
     before = batch["pixel_values"].clone()
     mixed = mixed_by("saliencymix", batch, lam=torch.tensor([1.0, 0.5, 1.0, 0.0, 1.0, 0.7]))
     assert torch.equal(mixed.inputs["pixel_values"][::2], before[::2])
@@ -164,15 +164,15 @@ def test_saliencymix_leaves_alone_what_it_should() -> None:
     assert untouched.inputs["pixel_values"] is batch["pixel_values"]
     kept = mixed_by("saliencymix", batch, lam=0.3, correct_lam=False)
     assert kept.lam.tolist() == pytest.approx([0.3] * 6)
-    single = mixed_by("saliencymix", pictures(1), lam=0.3)
-    assert torch.equal(single.inputs["pixel_values"], pictures(1)["pixel_values"])
+    single = mixed_by("saliencymix", images(1), lam=0.3)
+    assert torch.equal(single.inputs["pixel_values"], images(1)["pixel_values"])
     written = mixed_by("saliencymix", batch, lam=torch.full((6,), 0.5), inplace=True)
     assert written.inputs["pixel_values"] is batch["pixel_values"]
     assert not torch.equal(batch["pixel_values"], before)
 
 
 def test_half_the_rows_by_the_coin() -> None:
-    batch = pictures(200, 8, 8)
+    batch = images(200, 8, 8)
     mixed = mixed_by("saliencymix", batch, prob=0.5, prob_per="row", lam_per="row", alpha=8.0)
     same = (mixed.inputs["pixel_values"] == batch["pixel_values"]).flatten(1).all(1)
     assert torch.equal(same, mixed.lam == 1)
@@ -211,7 +211,7 @@ def same_traces(one: list[Any], other: list[Any]) -> bool:
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
 def test_looking_leaves_no_trace(name: str) -> None:
-    model, batch = build(name).train(), pictures(4)
+    model, batch = build(name).train(), images(4)
     model.get_submodule(next(path for path, module in model.named_modules() if "layer" in path)).eval()
     before = traces(model)
     looked = attention_grid(model, {"pixel_values": batch["pixel_values"]}, batch["pixel_values"])
@@ -224,7 +224,7 @@ def test_looking_leaves_no_trace(name: str) -> None:
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_class_attention_is_the_softmax_by_hand(implementation: str) -> None:
-    model, batch = build("vit", attn_implementation=implementation).eval(), pictures(3, 16, 16)
+    model, batch = build("vit", attn_implementation=implementation).eval(), images(3, 16, 16)
     model.vit.set_attn_implementation(implementation)
     states: list[Tensor] = []
     layer = [module for name, module in model.named_modules() if type(module).__name__ == "ViTLayer"][-1]
@@ -249,7 +249,7 @@ def test_class_attention_is_the_softmax_by_hand(implementation: str) -> None:
 
 
 def test_energy_of_a_convolutional_net_by_hand() -> None:
-    model, batch = build("resnet").eval(), pictures(3, 40, 24)
+    model, batch = build("resnet").eval(), images(3, 40, 24)
     last = model.resnet(batch["pixel_values"]).last_hidden_state.detach()
     found = attention_grid(model, {"pixel_values": batch["pixel_values"]}, batch["pixel_values"])
     assert found.shape == last[:, 0].shape
@@ -265,7 +265,7 @@ def test_energy_of_a_convolutional_net_by_hand() -> None:
     [
         ("dinov2_with_registers", 64, (8, 8), False),  # tokens of class and registers come first
         ("siglip", 64, (8, 8), True),  # no class token: what all pay
-        ("swin", 64, (8, 8), None),  # attention in windows says nothing of the whole picture
+        ("swin", 64, (8, 8), None),  # attention in windows says nothing of the whole image
         ("hiera", 64, (2, 2), None),  # channels last
         ("levit", 224, (4, 4), None),  # tokens without patches of their size
         ("convnext", 64, (2, 2), None),
@@ -309,7 +309,7 @@ def test_grid_of_patches() -> None:
 @pytest.mark.parametrize("lam_per", ["batch", "row"])
 def test_attentive_pastes_the_most_attended_cells(name: str, lam_per: str) -> None:
     height, width = (16, 16) if name == "vit" else (39, 26)
-    model, batch = build(name).train(), pictures(5, height, width)
+    model, batch = build(name).train(), images(5, height, width)
     x = batch["pixel_values"]
     grid = attention_grid(model, {"pixel_values": x}, x)
     rows, columns = grid.shape[1:]
@@ -331,7 +331,7 @@ def test_attentive_pastes_the_most_attended_cells(name: str, lam_per: str) -> No
 
 
 def test_attentive_leaves_alone_what_it_should() -> None:
-    model, batch = build("vit").train(), pictures(4)
+    model, batch = build("vit").train(), images(4)
     before = batch["pixel_values"].clone()
     seen: list[Any] = []
     handle = model.register_forward_pre_hook(lambda module, args: seen.append(module.training))
@@ -346,9 +346,9 @@ def test_attentive_leaves_alone_what_it_should() -> None:
     assert torch.equal(mixed.inputs["pixel_values"][3], before[mixed.partner[3]])
     assert torch.equal(batch["pixel_values"], before)
     assert all(p.grad is None for p in model.parameters())
-    single = mixed_by("attentive", pictures(1), model, lam=0.3)
-    assert torch.equal(single.inputs["pixel_values"], pictures(1)["pixel_values"])
-    narrow = {**pictures(3), "pixel_values": pictures(3)["pixel_values"].contiguous(memory_format=torch.channels_last)}
+    single = mixed_by("attentive", images(1), model, lam=0.3)
+    assert torch.equal(single.inputs["pixel_values"], images(1)["pixel_values"])
+    narrow = {**images(3), "pixel_values": images(3)["pixel_values"].contiguous(memory_format=torch.channels_last)}
     out = mixed_by("attentive", narrow, model, lam=0.5).inputs["pixel_values"]
     assert out.is_contiguous(memory_format=torch.channels_last)
     halved = {**batch, "pixel_values": before.bfloat16()}
@@ -359,7 +359,7 @@ def test_attentive_leaves_alone_what_it_should() -> None:
 
 
 def test_the_papers_share() -> None:
-    model, batch = build("resnet").eval(), pictures(2, 56, 56)
+    model, batch = build("resnet").eval(), images(2, 56, 56)
     mixed = mixed_by("attentive", batch, model, lam=0.8776)
     cells = attention_grid(model, {"pixel_values": batch["pixel_values"]}, batch["pixel_values"])[0].numel()
     assert cells == 49
@@ -378,7 +378,7 @@ def looking(seed: int = 0) -> Any:
 
 @pytest.mark.parametrize("settings", [{}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"minmax": [0.2, 0.9]}])
 def test_transmix_weighs_labels_by_hand(settings: dict[str, Any]) -> None:
-    model, batch = looking(), pictures(6)
+    model, batch = looking(), images(6)
     mixup = Mixup(MixupConfig(method="transmix", draw_seed=5, self_check=False, **settings))
     with Mixup(MixupConfig(method="cutmix", draw_seed=5, self_check=False, **settings))(model, batch) as cut:
         pixels, area = cut.inputs["pixel_values"], cut.lam
@@ -433,7 +433,7 @@ def test_own_attention_by_hand_and_as_the_authors_count_on_whole_patches() -> No
 
 
 def test_transmix_says_what_it_needs() -> None:
-    batch = pictures(4)
+    batch = images(4)
     fused = build("vit").train()
     fused.set_attn_implementation("sdpa")
     for model in (fused, build("resnet").train()):
@@ -450,20 +450,20 @@ def test_transmix_says_what_it_needs() -> None:
 
 
 def test_transmix_leaves_plain_batches_alone() -> None:
-    model, batch = looking(), pictures(4)
+    model, batch = looking(), images(4)
     mixup = Mixup(MixupConfig(method="transmix", self_check=False))
     with mixup(model, batch, lam=1.0) as plain:
         assert "output_attentions" not in plain.inputs
         loss = plain.loss(model(**plain.inputs))
     torch.testing.assert_close(loss, model(**batch).loss)
     for step in range(3):  # one batch after another, and the model by itself in between
-        with mixup(model, pictures(4 + step, seed=step), lam=0.4) as mixed:
+        with mixup(model, images(4 + step, seed=step), lam=0.4) as mixed:
             mixed.loss(model(**mixed.inputs)).backward()
         assert model(batch["pixel_values"]).attentions is None
 
 
 def test_transmix_in_a_compiled_model() -> None:
-    model, batch = looking(), pictures(4)
+    model, batch = looking(), images(4)
     mixup = Mixup(MixupConfig(method="transmix", self_check=False, draw_seed=1))
     mixup.prepare(model)
     compiled = torch.compile(model, backend="eager")
@@ -477,7 +477,7 @@ def test_transmix_in_a_compiled_model() -> None:
 
 @pytest.mark.parametrize("method", ["saliencymix", "attentive", "transmix"])
 def test_training_with_a_guided_method(method: str, arguments: Any) -> None:
-    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(8).values(), strict=True)]
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*images(8).values(), strict=True)]
     trainer = MixupTrainer(
         model=looking(), args=arguments(max_steps=3), train_dataset=rows, mixup={"method": method, "alpha": 2.0}
     )

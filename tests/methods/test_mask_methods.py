@@ -18,7 +18,7 @@ from hf_mixup.functional import box_lam
 from hf_mixup.functional.masks import enlarge_cells, keep_highest, low_frequency_noise, mask_lam, paste
 from hf_mixup.functional.resizing import boxes_inside, paste_resized
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Draw, Request
 from tests.conftest import batch_of, build
 
 NEW = ["resizemix", "fmix", "gridmix"]
@@ -61,8 +61,8 @@ def loop_paste_resized(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
     return out
 
 
-def draw(method: str, rows: int = 6, size: tuple[int, int] = (12, 9), seed: int = 0, **settings: Any) -> Params:
-    """Draw for random pictures; `partner`, `lam` as a tensor and `prob` go to the request."""
+def draw(method: str, rows: int = 6, size: tuple[int, int] = (12, 9), seed: int = 0, **settings: Any) -> Draw:
+    """Draw for random images; `partner`, `lam` as a tensor and `prob` go to the request."""
     partner, lam = settings.pop("partner", None), settings.pop("dictated", None)
     config = MixupConfig(method=method, **settings)
     batch, labels = {"pixel_values": randn(rows, 3, *size)}, torch.arange(rows)
@@ -70,14 +70,14 @@ def draw(method: str, rows: int = 6, size: tuple[int, int] = (12, 9), seed: int 
     return METHODS[method](config).draw(request)
 
 
-def own_masks(params: Params, height: int, width: int) -> Tensor:
+def own_masks(record: Draw, height: int, width: int) -> Tensor:
     """Which pixels stay the row's own, bool [B, H, W], whether they are drawn as boxes or as masks."""
-    rows = len(params.lam)
-    if params.mask is not None:
-        return params.mask.expand(rows, height, width)
-    assert params.boxes is not None
+    rows = len(record.lam)
+    if record.mask is not None:
+        return record.mask.expand(rows, height, width)
+    assert record.boxes is not None
     masks = torch.ones(rows, height, width, dtype=torch.bool)
-    for mask, (top, left, bottom, right) in zip(masks, params.boxes.expand(rows, 4).tolist(), strict=True):
+    for mask, (top, left, bottom, right) in zip(masks, record.boxes.expand(rows, 4).tolist(), strict=True):
         mask[top:bottom, left:right] = False
     return masks
 
@@ -109,7 +109,7 @@ def test_paste_resized_rounds_once(dtype: torch.dtype) -> None:
     assert mixed.dtype == dtype
     torch.testing.assert_close(mixed.double(), loop_paste_resized(x, partner, boxes), rtol=torch.finfo(dtype).eps,
                                atol=1e-14 if dtype == torch.float64 else 1e-6)  # fmt: skip
-    assert torch.equal(mixed[0], x[1])  # the box is the whole picture
+    assert torch.equal(mixed[0], x[1])  # the box is the whole image
     assert torch.equal(mixed[-1], x[-1])  # the box is empty
 
 
@@ -194,13 +194,13 @@ def test_sides_of_boxes_are_whole_pixels() -> None:
 
 @pytest.mark.parametrize(("minmax", "low", "high"), [(None, 0.1, 0.8), ([0.3, 0.5], 0.3, 0.5)])
 def test_resizemix_draws_uniform_sides(minmax: list[float] | None, low: float, high: float) -> None:
-    params = draw("resizemix", 3000, (200, 400), lam_per="row", minmax=minmax, pairing="roll")
-    assert params.boxes is not None
-    top, left, bottom, right = params.boxes.unbind(-1)
+    record = draw("resizemix", 3000, (200, 400), lam_per="row", minmax=minmax, pairing="roll")
+    assert record.boxes is not None
+    top, left, bottom, right = record.boxes.unbind(-1)
     tall, wide = (bottom - top).double() / 200, (right - left).double() / 400
-    assert (tall - wide).abs().max() <= 1 / 200 + 1e-9  # of the picture's own shape, but for parts of pixels
+    assert (tall - wide).abs().max() <= 1 / 200 + 1e-9  # of the image's own shape, but for parts of pixels
     assert stats.kstest(wide.numpy() + 0.5 / 400, stats.uniform(low, high - low).cdf).pvalue > 1e-3
-    assert torch.equal(params.lam, box_lam(params.boxes, 200, 400))
+    assert torch.equal(record.lam, box_lam(record.boxes, 200, 400))
 
 
 def test_boxes_of_resizemix_touch_an_edge_as_often_as_the_authors_do() -> None:
@@ -224,10 +224,10 @@ def test_boxes_of_resizemix_touch_an_edge_as_often_as_the_authors_do() -> None:
 
 def test_places_of_resizemix_are_shared_by_pairs_alone() -> None:
     for lam_per, shared in (("batch", False), ("row", False), ("pair", True)):
-        params = draw("resizemix", 8, (90, 90), lam_per=lam_per, lam=0.75, pairing="match")
-        assert params.boxes is not None
-        assert torch.equal(params.boxes, params.boxes[params.partner]) == shared
-        assert len(params.boxes.unique(dim=0)) == (4 if shared else 8)
+        record = draw("resizemix", 8, (90, 90), lam_per=lam_per, lam=0.75, pairing="match")
+        assert record.boxes is not None
+        assert torch.equal(record.boxes, record.boxes[record.partner]) == shared
+        assert len(record.boxes.unique(dim=0)) == (4 if shared else 8)
 
 
 def test_resizemix_takes_lam_from_the_caller_and_the_config() -> None:
@@ -263,7 +263,7 @@ def test_low_frequency_noise_is_the_sum_of_its_waves(height: int, width: int, de
         both = 1 if k == 0 or 2 * k == width else 2  # the other half of the spectrum is its mirror image
         if both == 2:
             expected += 2 * (noise[:, j, k, None, None] * amplitude * wave).real
-        else:  # of these columns only the part that a real picture can have counts
+        else:  # of these columns only the part that a real image can have counts
             mirrored = noise[:, (height - j) % height, k].conj()
             expected += ((noise[:, j, k] + mirrored)[:, None, None] / 2 * amplitude * wave).real
     expected /= height * width
@@ -325,24 +325,24 @@ def test_paste_is_a_loop_over_pixels(dtype: torch.dtype) -> None:
 def test_fmix_keeps_the_share_that_was_drawn(lam_per: str, size: tuple[int, int]) -> None:
     pixels, seen = size[0] * size[1], set()
     for seed in range(10):
-        params, asked = (draw("fmix", 7, size, seed, lam_per=lam_per, correct_lam=exact) for exact in (True, False))
-        assert params.mask is not None
+        record, asked = (draw("fmix", 7, size, seed, lam_per=lam_per, correct_lam=exact) for exact in (True, False))
+        assert record.mask is not None
         assert asked.mask is not None
-        assert torch.equal(params.mask, asked.mask)
+        assert torch.equal(record.mask, asked.mask)
         expected = (asked.lam.double() * pixels).round() / pixels
-        assert torch.equal(params.lam, expected.float())
-        assert torch.equal(params.lam, mask_lam(params.mask).expand(7))
-        seen.add(params.mask.shape[0])
+        assert torch.equal(record.lam, expected.float())
+        assert torch.equal(record.lam, mask_lam(record.mask).expand(7))
+        seen.add(record.mask.shape[0])
     assert seen == ({1} if lam_per == "batch" else {7})
 
 
 def test_gridmix_draws_every_cell_as_often() -> None:
-    params = draw("gridmix", 4000, (8, 8), lam_per="row", lam=0.5, pairing="roll")
-    assert params.mask is not None
-    cells = params.mask[:, ::2, ::2]
-    assert torch.equal(params.mask, cells.repeat_interleave(2, 1).repeat_interleave(2, 2))  # 4 x 4 cells of 2 x 2
+    record = draw("gridmix", 4000, (8, 8), lam_per="row", lam=0.5, pairing="roll")
+    assert record.mask is not None
+    cells = record.mask[:, ::2, ::2]
+    assert torch.equal(record.mask, cells.repeat_interleave(2, 1).repeat_interleave(2, 2))  # 4 x 4 cells of 2 x 2
     assert (cells.sum((1, 2)) == 8).all()
-    assert (params.lam == 0.5).all()
+    assert (record.lam == 0.5).all()
     often = cells.float().mean(0)
     assert (often - 0.5).abs().max() < 4 * 0.5 / 4000**0.5
     both = (cells[:, 0, 0] & cells[:, 2, 1]).float().mean()
@@ -351,12 +351,12 @@ def test_gridmix_draws_every_cell_as_often() -> None:
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(9, 14, 4), (7, 7, 7), (10, 10, 3), (5, 5, 1)])
 def test_gridmix_lam_is_the_share_of_pixels(height: int, width: int, grid: int) -> None:
-    params = draw("gridmix", 9, (height, width), lam_per="row", grid=grid)
-    assert params.mask is not None
+    record = draw("gridmix", 9, (height, width), lam_per="row", grid=grid)
+    assert record.mask is not None
     for row in range(9):
-        own = sum(bool(params.mask[row, i, j]) for i in range(height) for j in range(width))
-        assert params.lam[row] == torch.tensor(own / (height * width), dtype=torch.float32)
-        runs = params.mask[row].int()
+        own = sum(bool(record.mask[row, i, j]) for i in range(height) for j in range(width))
+        assert record.lam[row] == torch.tensor(own / (height * width), dtype=torch.float32)
+        runs = record.mask[row].int()
         assert (runs.diff(dim=0) != 0).any(1).sum() <= grid - 1
         assert (runs.diff(dim=1) != 0).any(0).sum() <= grid - 1
 
@@ -369,15 +369,15 @@ def test_patchmix_takes_whole_patches(height: int, width: int, patch: Any) -> No
     cells = (height // down) * (width // across)
     batch, given, seen = {"pixel_values": randn(9, 3, height, width)}, torch.rand(9, generator=rng(5)), set()
     mixing = METHODS["patchmix"](MixupConfig(method="patchmix", lam_per="row"))
-    params = mixing.draw(Request(model, batch, torch.arange(9), 1.0, rng(), lam=given))
-    assert params.mask is not None
+    record = mixing.draw(Request(model, batch, torch.arange(9), 1.0, rng(), lam=given))
+    assert record.mask is not None
     for row in range(9):
         kept = {}
         for i, j in itertools.product(range(height), range(width)):
             cell = (min(i // down, height // down - 1), min(j // across, width // across - 1))
-            assert kept.setdefault(cell, bool(params.mask[row, i, j])) == bool(params.mask[row, i, j])
+            assert kept.setdefault(cell, bool(record.mask[row, i, j])) == bool(record.mask[row, i, j])
         assert sum(kept.values()) == round(float(given[row]) * cells)
-        assert params.lam[row] == params.mask[row].double().mean().float()
+        assert record.lam[row] == record.mask[row].double().mean().float()
         seen.add(tuple(sorted(cell for cell in kept if kept[cell])))
     assert len(seen) > 4 or cells == 1
     with pytest.raises(ValueError, match=r"Identity tells no patch_size.*use 'gridmix'"):
@@ -395,13 +395,13 @@ def test_patchmix_takes_whole_patches(height: int, width: int, patch: Any) -> No
 def test_the_coin_leaves_rows_alone_and_lam_is_true(method: str, lam_per: Any, rows: int) -> None:
     mixed = 0
     for seed in range(12):
-        params = draw(method, rows, (12, 9), seed, lam_per=lam_per, prob=0.5, prob_per="row", lam=0.5)
-        own = own_masks(params, 12, 9)
-        assert torch.equal(params.lam, own.flatten(1).double().mean(1).float())
-        mixed += int((params.lam < 1).sum())
+        record = draw(method, rows, (12, 9), seed, lam_per=lam_per, prob=0.5, prob_per="row", lam=0.5)
+        own = own_masks(record, 12, 9)
+        assert torch.equal(record.lam, own.flatten(1).double().mean(1).float())
+        mixed += int((record.lam < 1).sum())
         if lam_per == "batch":  # those that are mixed are mixed alike
             alike = own.flatten(1).sum(1, keepdim=True) if method == "resizemix" else own  # its places differ
-            assert len({tuple(m.flatten().tolist()) for m in alike[params.lam < 1]}) <= 1
+            assert len({tuple(m.flatten().tolist()) for m in alike[record.lam < 1]}) <= 1
     # Independent tosses: also the second row of a pair, whose draw is the first's, is mixed half of the time.
     assert abs(mixed - 6 * rows) <= 4 * (3 * rows) ** 0.5
 
@@ -409,11 +409,11 @@ def test_the_coin_leaves_rows_alone_and_lam_is_true(method: str, lam_per: Any, r
 @pytest.mark.parametrize("method", NEW)
 def test_every_row_may_be_given_its_own_lam(method: str) -> None:
     given = torch.tensor([1.0, 0.75, 0.5, 0.0, 0.25])
-    params = draw(method, 5, (16, 16), dictated=given)
-    share = own_masks(params, 16, 16).flatten(1).double().mean(1).float()
+    record = draw(method, 5, (16, 16), dictated=given)
+    share = own_masks(record, 16, 16).flatten(1).double().mean(1).float()
     # The sides of a box are whole pixels: what is over of either is lost.
     torch.testing.assert_close(share, given, rtol=0, atol=2 / 16 if method == "resizemix" else 0.03)
-    assert torch.equal(params.lam, share)
+    assert torch.equal(record.lam, share)
     assert share[0] == 1
     assert share[3] == 0
 
@@ -432,9 +432,9 @@ def test_a_pair_exchanges_one_region_and_rows_draw_their_own(method: str) -> Non
     own, partner = own_masks(pairs, 200, 150), pairs.partner
     assert torch.equal(own, own[partner])
     assert torch.equal(pairs.lam, pairs.lam[partner])
-    for params in (pairs, draw(method, 6, (200, 150), lam_per="row", lam=0.9)):
-        different = {tuple(mask.flatten().tolist()) for mask in own_masks(params, 200, 150)}
-        assert len(different) == (3 if params is pairs else 6)
+    for record in (pairs, draw(method, 6, (200, 150), lam_per="row", lam=0.9)):
+        different = {tuple(mask.flatten().tolist()) for mask in own_masks(record, 200, 150)}
+        assert len(different) == (3 if record is pairs else 6)
 
 
 @pytest.mark.parametrize("method", NEW)
@@ -462,11 +462,11 @@ def test_through_the_engine(method: str, name: str, lam_per: Any, dtype: torch.d
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.equal(batch["pixel_values"], before)
-    pixels, own = mixed.inputs["pixel_values"], own_masks(mixed.params, 16, 16)
+    pixels, own = mixed.inputs["pixel_values"], own_masks(mixed.draw, 16, 16)
     assert pixels.dtype == dtype
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(mixed.lam, own.flatten(1).float().mean(1))
-    expected = loop_paste_resized(before, mixed.partner, mixed.params.boxes) if method == "resizemix" else (
+    expected = loop_paste_resized(before, mixed.partner, mixed.draw.boxes) if method == "resizemix" else (
         torch.where(own[:, None], before, before[mixed.partner]).double()
     )  # fmt: skip
     torch.testing.assert_close(pixels.double(), expected, rtol=2e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
@@ -507,6 +507,6 @@ def test_in_place_writes_into_the_batch(method: str) -> None:
 def test_parameters_without_a_region_are_refused(method: str) -> None:
     batch, mixing = batch_of("resnet"), METHODS[method](MixupConfig(method=method))
     with pytest.raises(ValueError, match=rf"'{method}' was given parameters without (boxes|a mask)"):
-        mixing.apply(torch.nn.Identity(), batch, Params(method, torch.arange(6), torch.ones(6)), False)
+        mixing.apply(torch.nn.Identity(), batch, Draw(method, torch.arange(6), torch.ones(6)), False)
     with pytest.raises(ValueError, match="of 4 dimensions"):
         mixing.draw(Request(torch.nn.Identity(), {"input_values": randn(2, 9)}, torch.arange(2), 1.0, rng()))

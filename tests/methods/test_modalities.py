@@ -59,7 +59,7 @@ def transposed() -> nn.Module:
     )
 
 
-def films() -> nn.Module:
+def videos() -> nn.Module:
     size = {"image_size": 16, "patch_size": 8, "num_frames": 4, "tubelet_size": 2}
     return VideoMAEForVideoClassification(VideoMAEConfig(**SMALL, **size, num_labels=CLASSES))
 
@@ -82,12 +82,12 @@ MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "waveform": (waveforms, {"input_values": (400,), "attention_mask": (400,)}),
     "spectrogram": (spectrograms, {"input_values": (24, 16)}),
     "transposed": (transposed, {"input_features": (16, 24)}),
-    "film": (films, {"pixel_values": (4, 3, 16, 16)}),
+    "video": (videos, {"pixel_values": (4, 3, 16, 16)}),
     "series": (series, {"past_values": (24, 2), "past_observed_mask": (24, 2)}),
     "table": (tables, {"numerical_values": (6,), "categorical_values": (3,)}),
     "tokens": (lambda: build("bert"), {"input_ids": (10,), "attention_mask": (10,)}),
 }
-FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "film", "series")
+FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "video", "series")
 
 # What a method mixes, one row a method; elsewhere it must refuse.
 CLAIMS: dict[str, tuple[str, ...]] = {
@@ -292,8 +292,8 @@ CUTS: dict[str, tuple[str, Size]] = {
     "spectrogram": ("input_features", (14, 6)),
     "transposed": ("input_features", (6, 14)),
     "clap": ("input_features", (1, 14, 6)),
-    "picture": ("pixel_values", (3, 9, 8)),
-    "film": ("pixel_values_videos", (5, 3, 9, 8)),
+    "image": ("pixel_values", (3, 9, 8)),
+    "video": ("pixel_values_videos", (5, 3, 9, 8)),
     "series": ("past_values", (14, 3)),
 }
 AXES: dict[tuple[str, Any], tuple[int, ...] | None] = {
@@ -304,8 +304,8 @@ AXES: dict[tuple[str, Any], tuple[int, ...] | None] = {
     ("transposed", None): (1, 2), ("transposed", "time"): (2,), ("transposed", "space"): (1,),
     ("transposed", "both"): (1, 2),
     ("clap", None): (2, 3), ("clap", "time"): (2,), ("clap", "space"): (3,), ("clap", "both"): (2, 3),
-    ("picture", None): (2, 3), ("picture", "time"): None, ("picture", "space"): (2, 3), ("picture", "both"): None,
-    ("film", None): (3, 4), ("film", "time"): (1,), ("film", "space"): (3, 4), ("film", "both"): (1, 3, 4),
+    ("image", None): (2, 3), ("image", "time"): None, ("image", "space"): (2, 3), ("image", "both"): None,
+    ("video", None): (3, 4), ("video", "time"): (1,), ("video", "space"): (3, 4), ("video", "both"): (1, 3, 4),
     ("series", None): (1,), ("series", "time"): (1,), ("series", "space"): None, ("series", "both"): None,
 }  # fmt: skip
 
@@ -324,19 +324,19 @@ def drawn(method: str, batch: dict[str, Tensor], model: nn.Module | None = None,
     mixing = METHODS[method](MixupConfig(method, **settings))
     model, rng = model or Named(num_mel_bins=6), torch.Generator().manual_seed(settings.get("draw_seed") or 0)
     rows = len(next(iter(batch.values())))
-    params = mixing.draw(Request(model, batch, torch.arange(rows), mixing.config.prob, rng, partner, lam))
-    return params, mixing.apply(model, batch, params, False)
+    draw = mixing.draw(Request(model, batch, torch.arange(rows), mixing.config.prob, rng, partner, lam))
+    return draw, mixing.apply(model, batch, draw, False)
 
 
-def loop_cut(x: Tensor, params: Any, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def loop_cut(x: Tensor, draw: Any, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Cut and paste a row at a time; return the rows and the share of places that each kept."""
     out, shares = x.clone(), []
-    boxes = params.boxes.expand(len(x), 2 * len(axes)).tolist()
+    boxes = draw.boxes.expand(len(x), 2 * len(axes)).tolist()
     for row, box in enumerate(boxes):
         window = [slice(None)] * (x.dim() - 1)
         for place, axis in enumerate(axes):
             window[axis - 1] = slice(box[place], box[place + len(axes)])
-        out[row][tuple(window)] = x[params.partner[row]][tuple(window)]
+        out[row][tuple(window)] = x[draw.partner[row]][tuple(window)]
         taken = torch.zeros(x.shape[1:])
         taken[tuple(window)] = 1
         shares.append(1 - taken.mean())
@@ -355,20 +355,20 @@ def test_boxes_lie_in_the_axes_that_are_asked_for(kind: str, along: Any, setting
         return
     before = batch[key].clone()
     for seed in range(5):
-        params, mixed = drawn("cutmix", batch, cut_along=along, draw_seed=seed, **settings)
-        expected, share = loop_cut(before, params, axes)
+        draw, mixed = drawn("cutmix", batch, cut_along=along, draw_seed=seed, **settings)
+        expected, share = loop_cut(before, draw, axes)
         assert torch.equal(mixed[key], expected)
-        torch.testing.assert_close(params.lam, share)
-        assert params.boxes.shape == ((2 * len(axes),) if settings == {} else (7, 2 * len(axes)))
+        torch.testing.assert_close(draw.lam, share)
+        assert draw.boxes.shape == ((2 * len(axes),) if settings == {} else (7, 2 * len(axes)))
     low = {key: batch[key].to(torch.bfloat16).requires_grad_()}
     assert drawn("cutmix", low, cut_along=along, **settings)[1][key].dtype == torch.bfloat16  # the formula, for a graph
     for dictated, source in ((torch.ones(7), torch.arange(7)), (torch.zeros(7), torch.arange(7).roll(1))):
-        params, mixed = drawn("cutmix", batch, cut_along=along, partner=torch.arange(7).roll(1), dictated=dictated)
+        draw, mixed = drawn("cutmix", batch, cut_along=along, partner=torch.arange(7).roll(1), dictated=dictated)
         assert torch.equal(mixed[key], before[source])
-        assert torch.equal(params.lam, dictated)
+        assert torch.equal(draw.lam, dictated)
 
 
-def test_sides_leave_lam_of_a_sound_and_of_a_film() -> None:
+def test_sides_leave_lam_of_a_audio_and_of_a_video() -> None:
     """In the middle, where nothing is clipped: 1 - lam of a stretch, its third root along each side of a block."""
     for size in ((4000,), (200, 300, 400)):
         lam = torch.tensor([0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
@@ -385,8 +385,8 @@ def test_which_axis_is_time() -> None:
         with pytest.raises(ValueError, match=message):
             drawn("cutmix", {"input_features": square}, **settings)
     for axis in (1, 2):
-        params, mixed = drawn("cutmix", {"input_features": square}, cut_along="time", time_axis=axis)
-        assert torch.equal(mixed["input_features"], loop_cut(square, params, (axis,))[0])
+        draw, mixed = drawn("cutmix", {"input_features": square}, cut_along="time", time_axis=axis)
+        assert torch.equal(mixed["input_features"], loop_cut(square, draw, (axis,))[0])
     longer = torch.randn(3, 6, 8)
     for model, mask, axis in (
         (Named(), torch.ones(3, 6), 1),
@@ -394,14 +394,14 @@ def test_which_axis_is_time() -> None:
         (Named(audio_config=PreTrainedConfig(num_mel_bins=6)), None, 2),
     ):
         batch = {"input_features": longer} if mask is None else {"input_features": longer, "attention_mask": mask}
-        params, mixed = drawn("cutmix", batch, model, cut_along="time")
-        assert torch.equal(mixed["input_features"], loop_cut(longer, params, (axis,))[0])
+        draw, mixed = drawn("cutmix", batch, model, cut_along="time")
+        assert torch.equal(mixed["input_features"], loop_cut(longer, draw, (axis,))[0])
     channels_first = torch.randn(3, 2, 5, 4, 4)
-    params, mixed = drawn("cutmix", {"pixel_values": channels_first}, cut_along="time", time_axis=2)
-    assert torch.equal(mixed["pixel_values"], loop_cut(channels_first, params, (2,))[0])
+    draw, mixed = drawn("cutmix", {"pixel_values": channels_first}, cut_along="time", time_axis=2)
+    assert torch.equal(mixed["pixel_values"], loop_cut(channels_first, draw, (2,))[0])
 
 
-def test_inputs_of_different_size_are_refused_and_pictures_go_first() -> None:
+def test_inputs_of_different_size_are_refused_and_images_go_first() -> None:
     two = {"input_values": torch.randn(3, 9), "past_values": torch.randn(3, 12)}
     with pytest.raises(
         ValueError, match=r"input_values and past_values .* \[9\] and \[12\] .* keys=\['input_values'\]"
@@ -410,15 +410,15 @@ def test_inputs_of_different_size_are_refused_and_pictures_go_first() -> None:
     _, mixed = drawn("cutmix", two, keys=["past_values"], lam=0.5)
     assert mixed["input_values"] is two["input_values"]
     both = {"scores": torch.randn(3, 4), "pixel_values": torch.randn(3, 1, 8, 8)}
-    params, mixed = drawn("cutmix", both)
+    draw, mixed = drawn("cutmix", both)
     assert mixed["scores"] is both["scores"]
-    assert torch.equal(mixed["pixel_values"], loop_cut(both["pixel_values"], params, (2, 3))[0])
-    with pytest.raises(ValueError, match=r"that is a picture \[B, C, H, W\], a film"):
+    assert torch.equal(mixed["pixel_values"], loop_cut(both["pixel_values"], draw, (2, 3))[0])
+    with pytest.raises(ValueError, match=r"that is an image \[B, C, H, W\], a video"):
         drawn("cutmix", {"pixel_values": torch.randn(3, 8, 8)})
 
 
 @pytest.mark.parametrize("along", [None, "time", "both"])
-def test_films_of_pairs_are_cut(along: Any) -> None:
+def test_videos_of_pairs_are_cut(along: Any) -> None:
     model = zoo.build("XCLIPModel")
     batch, partner = zoo.batch(model), torch.tensor([2, 3, 1, 0])
     plain = pair_logits_of(model(**batch))[0]
@@ -431,7 +431,7 @@ def test_films_of_pairs_are_cut(along: Any) -> None:
             torch.testing.assert_close(pair_logits_of(outputs)[0], plain[source], rtol=1e-3, atol=1e-3)
         else:
             axes = {None: (3, 4), "time": (1,), "both": (1, 3, 4)}[along]
-            expected, share = loop_cut(batch["pixel_values"], mixed.params, axes)
+            expected, share = loop_cut(batch["pixel_values"], mixed.draw, axes)
             assert torch.equal(mixed.inputs["pixel_values"], expected)
             torch.testing.assert_close(mixed.lam, share)
 
@@ -467,18 +467,18 @@ def test_padding_is_no_content(method: str, kind: str, along: Any, lam_per: Any)
     """lam is the own share of what is seen: of places that are not 0, in rows of one value each."""
     batch, shares = ragged(kind), []
     for seed in range(12):
-        params, mixed = drawn(method, batch, cut_along=along, draw_seed=seed, lam_per=lam_per)
+        draw, mixed = drawn(method, batch, cut_along=along, draw_seed=seed, lam_per=lam_per)
         key = next(iter(batch))
         for row, value in enumerate(mixed[key]):
             seen = value[value != 0]
             own = row + 1.0
             assert len(seen)  # a row that would show nothing keeps its own
-            assert float(params.lam[row]) == pytest.approx(float((seen == own).float().mean()), abs=1e-6)
-        shares.append(params.lam)
+            assert float(draw.lam[row]) == pytest.approx(float((seen == own).float().mean()), abs=1e-6)
+        shares.append(draw.lam)
         if kind == "series":
             assert torch.equal(mixed["past_observed_mask"], mixed["past_values"] != 0)
         else:  # the longer of the two that have a share
-            lengths, other, lam = LENGTHS, LENGTHS[params.partner], params.lam
+            lengths, other, lam = LENGTHS, LENGTHS[draw.partner], draw.lam
             expected = torch.where(lam == 1, lengths, torch.where(lam == 0, other, lengths.maximum(other)))
             assert torch.equal(mixed["attention_mask"].sum(1), expected)
     assert 0.2 < torch.stack(shares).mean() < 0.95
@@ -493,12 +493,12 @@ def test_rows_that_would_show_nothing_keep_their_own_even_without_the_correction
     batch, found = {"past_values": observed.float(), "past_observed_mask": observed}, 0
     for seed in range(20):
         for given in (torch.full((4,), 0.5), torch.tensor([0.5, 0.4, 0.3, 0.2])):
-            params, mixed = drawn(
+            draw, mixed = drawn(
                 "cutmix", batch, correct_lam=False, dictated=given, partner=torch.tensor([1, 0, 3, 2]), draw_seed=seed
             )
-            nothing = params.lam == 1
+            nothing = draw.lam == 1
             found += int(nothing.sum())
-            assert (params.lam[~nothing] == given[~nothing]).all()
+            assert (draw.lam[~nothing] == given[~nothing]).all()
             assert torch.equal(mixed["past_values"][nothing], batch["past_values"][nothing])
             assert mixed["past_observed_mask"].any(1).all()
     assert found
@@ -551,8 +551,8 @@ def test_bands_by_hand(apart: bool) -> None:
 def test_specmix_draws_bands_as_the_paper_says() -> None:
     """Over many rows: 15 kinds alike often, whole bands of time or of frequency, each of the given width."""
     batch = {"input_values": torch.zeros(3000, 40, 20)}
-    params, _ = drawn("specmix", batch, lam_per="row", band_width=0.1)
-    taken = ~params.mask
+    draw, _ = drawn("specmix", batch, lam_per="row", band_width=0.1)
+    taken = ~draw.mask
     in_time, in_frequency = taken.all(2), taken.all(1)
     assert torch.equal(taken, in_time[:, :, None] | in_frequency[:, None])
     assert (in_time.sum(1) <= 12).all()
@@ -560,16 +560,16 @@ def test_specmix_draws_bands_as_the_paper_says() -> None:
     none = [(~inside.any(1)).float().mean() for inside in (in_time, in_frequency)]
     assert all(abs(share - 3 / 15) < 0.04 for share in none)  # none along time: 1, 2 or 3 along frequency
     assert (taken.any(-1).any(-1)).all()
-    torch.testing.assert_close(params.lam, 1 - taken.float().mean((1, 2)))
+    torch.testing.assert_close(draw.lam, 1 - taken.float().mean((1, 2)))
 
 
 @pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
 def test_specmix_meets_a_lam_that_is_given(lam_per: Any) -> None:
     batch = {"input_values": torch.randn(8, 400, 300)}
     for given in (0.0, 0.2, 0.5, 0.9, 1.0):
-        params, mixed = drawn("specmix", batch, lam_per=lam_per, lam=given)
-        torch.testing.assert_close(params.lam, torch.full((8,), given), atol=0.02 if 0 < given < 1 else 0, rtol=0)
-        expected = torch.where(params.mask, batch["input_values"], batch["input_values"][params.partner])
+        draw, mixed = drawn("specmix", batch, lam_per=lam_per, lam=given)
+        torch.testing.assert_close(draw.lam, torch.full((8,), given), atol=0.02 if 0 < given < 1 else 0, rtol=0)
+        expected = torch.where(draw.mask, batch["input_values"], batch["input_values"][draw.partner])
         assert torch.equal(mixed["input_values"], expected)
         kept = drawn("specmix", batch, lam_per=lam_per, lam=given, correct_lam=False)[0].lam
         assert (kept == torch.tensor(given)).all()
@@ -579,8 +579,8 @@ def test_specmix_meets_a_lam_that_is_given(lam_per: Any) -> None:
 
 def test_specmix_tosses_the_coin_and_is_off_with_lam_1() -> None:
     batch = {"input_values": torch.randn(64, 20, 10)}
-    params, _ = drawn("specmix", batch, prob=0.5, prob_per="row")
-    assert 16 < int((params.lam == 1).sum()) < 48
+    draw, _ = drawn("specmix", batch, prob=0.5, prob_per="row")
+    assert 16 < int((draw.lam == 1).sum()) < 48
     assert (drawn("specmix", batch, lam=1.0)[0].lam == 1).all()
     for settings, message in (({"bands": 0}, "bands=0"), ({"band_width": 1.5}, r"band_width=1.5: .* \[0, 1\]")):
         with pytest.raises(ValueError, match=message):
@@ -603,9 +603,9 @@ def table(rows: int = 6) -> dict[str, Tensor]:
 def test_numbers_are_blended_and_categories_swapped(lam_per: Any) -> None:
     batch, kept = table(), []
     for seed in range(60):
-        params, mixed = drawn("tabular", batch, lam_per=lam_per, lam=0.3, draw_seed=seed, pairing="match")
-        own, other = torch.arange(6), params.partner
-        assert (params.lam == torch.tensor(0.3)).all()
+        draw, mixed = drawn("tabular", batch, lam_per=lam_per, lam=0.3, draw_seed=seed, pairing="match")
+        own, other = torch.arange(6), draw.partner
+        assert (draw.lam == torch.tensor(0.3)).all()
         blended = 0.3 * (own + 1) + 0.7 * (other + 1)
         torch.testing.assert_close(mixed["numerical_values"], blended[:, None].expand(6, 4))
         categories = mixed["categorical_values"]
@@ -626,10 +626,10 @@ def test_lam_follows_the_columns_where_all_are_swapped() -> None:
         ({"categorical_values": batch["categorical_values"]}, {}),
         ({key: batch[key] for key in swapped}, {"swap_keys": swapped}),
     ):
-        params, mixed = drawn("tabular", rows, lam=0.4, **settings)
+        draw, mixed = drawn("tabular", rows, lam=0.4, **settings)
         own = torch.cat([mixed[key] == rows[key] for key in rows], 1)
-        torch.testing.assert_close(params.lam, own.float().mean(1))
-        assert len(params.lam.unique()) > 1
+        torch.testing.assert_close(draw.lam, own.float().mean(1))
+        assert len(draw.lam.unique()) > 1
         assert (drawn("tabular", rows, lam=0.4, correct_lam=False, **settings)[0].lam == torch.tensor(0.4)).all()
 
 
@@ -637,9 +637,9 @@ def test_cmixup_swaps_categories_between_rows_near_in_label() -> None:
     batch = {**table(), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1, 9.0, 9.1])}
     labels = batch.pop("labels")
     mixing = METHODS["cmixup"](MixupConfig("cmixup", bandwidth=0.2, lam=0.5))
-    params = mixing.draw(Request(Named(), batch, labels, 1.0, torch.Generator().manual_seed(0)))
-    assert params.partner.tolist() == [1, 0, 3, 2, 5, 4]
-    mixed = mixing.apply(Named(), batch, params, False)
+    draw = mixing.draw(Request(Named(), batch, labels, 1.0, torch.Generator().manual_seed(0)))
+    assert draw.partner.tolist() == [1, 0, 3, 2, 5, 4]
+    mixed = mixing.apply(Named(), batch, draw, False)
     near = torch.arange(6) // 2
     assert (mixed["categorical_values"] // 2 == near[:, None]).all()
     assert not torch.equal(mixed["categorical_values"], batch["categorical_values"])
@@ -665,7 +665,7 @@ def test_columns_that_nobody_named_are_refused() -> None:
     [
         ("waveform", {"method": "cutmix"}),
         ("transposed", {"method": "specmix", "lam_per": "row"}),
-        ("film", {"method": "cutmix", "cut_along": "both"}),
+        ("video", {"method": "cutmix", "cut_along": "both"}),
         ("series", {"method": "cutmix"}),
         ("series", {"method": "switch", "switch_methods": ["mixup", "cutmix"]}),
         ("table", {"method": "tabular"}),
@@ -692,7 +692,7 @@ def test_a_switch_over_all_that_a_modality_takes_chooses_each_and_does_as_it_doe
     for number in range(12 * len(names)):
         switch.set_step(number)
         with switch(model, batch) as mixed:
-            drawn = mixed.params
+            drawn = mixed.draw
             loss = mixed.loss(mixed.forward(model))
         if drawn.method not in seen:
             alone = Mixup(MixupConfig(drawn.method, self_check=False))  # it draws nothing of its own

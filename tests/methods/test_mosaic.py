@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional.mosaic import _mosaic_formula, mosaic, quadrant_shares, quadrants
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Params, Request
+from hf_mixup.methods.base import Draw, Request
 from tests.conftest import CLASSES, batch_of, build, examples
 
 
@@ -84,7 +84,7 @@ def test_mosaic_ends_dtypes_and_gradient() -> None:
 def test_shares_are_areas() -> None:
     partners, centers, shift = drawn(40, 7, 9, False, False)
     shares = quadrant_shares(centers, 7, 9)
-    counted = loop_mosaic(torch.zeros(40, 7, 9), partners, centers, shift)  # the picture is of no matter, its size is
+    counted = loop_mosaic(torch.zeros(40, 7, 9), partners, centers, shift)  # the image is of no matter, its size is
     assert counted.shape[1:] == (7, 9)
     for row, (y, x) in enumerate(centers.tolist()):
         areas = [y * x, y * (9 - x), (7 - y) * x, (7 - y) * (9 - x)]
@@ -99,9 +99,9 @@ def test_bad_input_of_the_kernel_is_named() -> None:
         ((x, partners[:, :2], center), r"shape \[2, 3\], got torch.int64 of shape \[2, 2\]"),
         ((x, partners.int(), center), "torch.int32"),
         ((x, partners, center.expand(3, 2)), r"center must have shape \[2\] or \[2, 2\], got \[3, 2\]"),
-        ((x, partners, torch.tensor([5, 2])), "center lies outside the picture of 4 x 5"),
+        ((x, partners, torch.tensor([5, 2])), "center lies outside the image of 4 x 5"),
         ((x, partners, center, torch.zeros(3, 2)), r"shift must have shape \[4, 2\] or \[2, 4, 2\]"),
-        ((x, partners, center, torch.full((4, 2), 9)), "shift leads out of the picture of 4 x 5"),
+        ((x, partners, center, torch.full((4, 2), 9)), "shift leads out of the image of 4 x 5"),
     ]:
         with pytest.raises(ValueError, match=message):
             mosaic(*bad)
@@ -124,9 +124,9 @@ def mixed_by(batch: dict[str, Tensor], model: Any = None, **settings: Any) -> An
 
 def content(mixed: Any, row: int, corner: int, height: int, width: int) -> tuple[int, tuple[slice, slice]]:
     """Which row a corner shows, and where the corner is."""
-    y, x = mixed.params.center.expand(len(mixed.lam), 2)[row].tolist()
+    y, x = mixed.draw.center.expand(len(mixed.lam), 2)[row].tolist()
     where = (slice(0, y) if corner < 2 else slice(y, height), slice(0, x) if corner % 2 == 0 else slice(x, width))
-    source = [row, *mixed.params.further[row].tolist(), int(mixed.partner[row])][corner]
+    source = [row, *mixed.draw.further[row].tolist(), int(mixed.partner[row])][corner]
     return source, where
 
 
@@ -141,7 +141,7 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
     for seed in range(4):
         mixed = mixed_by(batch, draw_seed=seed, **settings)
         out, own = mixed.inputs["pixel_values"], torch.arange(6)
-        assert bool((mixed.params.further != own[:, None]).all())
+        assert bool((mixed.draw.further != own[:, None]).all())
         assert bool((mixed.partner != own).all())
         areas = torch.zeros(6, 4)
         for row, corner in itertools.product(range(6), range(4)):
@@ -156,7 +156,7 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
                 inside = number[source, 0, y : y + part.shape[0], x : x + part.shape[1]]
                 assert torch.equal(part, inside)
         torch.testing.assert_close(mixed.lam, areas[:, 0])
-        torch.testing.assert_close(mixed.params.shares, areas[:, 1:3])
+        torch.testing.assert_close(mixed.draw.shares, areas[:, 1:3])
         expected = torch.zeros(6, CLASSES)
         for row, corner in itertools.product(range(6), range(4)):
             expected[row, batch["labels"][content(mixed, row, corner, height, width)[0]]] += areas[row, corner]
@@ -171,16 +171,16 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
 def test_sides_and_places_are_drawn_evenly() -> None:
     batch = {"pixel_values": torch.zeros(1).expand(2000, 1, 400, 600), "labels": torch.zeros(2000, dtype=torch.long)}
     request = Request(torch.nn.Identity(), batch, batch["labels"], 1.0, rng())
-    params = METHODS["mosaic"](MixupConfig(method="mosaic", lam_per="row", alpha=2.0)).draw(request)
-    assert params.center is not None
-    assert params.shift is not None
+    draw = METHODS["mosaic"](MixupConfig(method="mosaic", lam_per="row", alpha=2.0)).draw(request)
+    assert draw.center is not None
+    assert draw.shift is not None
     for axis, length in ((0, 400), (1, 600)):
-        assert stats.kstest(params.center[:, axis].numpy() / length, stats.beta(2, 2).cdf).statistic < 0.04
-        start = params.shift[:, 0, axis]
-        room = length - params.center[:, axis]
+        assert stats.kstest(draw.center[:, axis].numpy() / length, stats.beta(2, 2).cdf).statistic < 0.04
+        start = draw.shift[:, 0, axis]
+        room = length - draw.center[:, axis]
         assert bool(((start >= 0) & (start <= room)).all())
         assert stats.kstest(((start + 0.5) / (room + 1)).numpy(), stats.uniform.cdf).statistic < 0.05
-    assert abs(float(torch.corrcoef(params.center.T.double())[0, 1])) < 0.1
+    assert abs(float(torch.corrcoef(draw.center.T.double())[0, 1])) < 0.1
 
 
 def test_the_ends_the_coin_and_few_rows() -> None:
@@ -203,18 +203,18 @@ def test_the_ends_the_coin_and_few_rows() -> None:
         few = batch_of("resnet", rows=rows)
         mixed = mixed_by(few, pairing="flip")
         torch.testing.assert_close(mixed.targets.sum(-1), torch.ones(rows))
-        assert rows == 1 or bool((mixed.params.further != torch.arange(rows)[:, None]).all())
+        assert rows == 1 or bool((mixed.draw.further != torch.arange(rows)[:, None]).all())
     for among in ("same", "different"):
         labels = torch.tensor([0, 0, 0, 1, 1, 1])
         drawn = mixed_by({**batch, "labels": labels}, pair_class=among)
-        same = labels[drawn.params.further] == labels[:, None]
+        same = labels[drawn.draw.further] == labels[:, None]
         assert bool((same == (among == "same")).all())
     assert torch.equal(x, before)
     assert mixed_by(batch, inplace=True).inputs["pixel_values"] is x
     assert not torch.equal(x, before)
     method = METHODS["mosaic"](MixupConfig(method="mosaic"))
     with pytest.raises(ValueError, match="was given parameters without further rows, a centre and shifts"):
-        method.apply(torch.nn.Identity(), batch, Params("mosaic", partner, torch.ones(6)), False)
+        method.apply(torch.nn.Identity(), batch, Draw("mosaic", partner, torch.ones(6)), False)
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"class_weights": [0.5, 1.0, 2.0, 4.0]}])
@@ -224,7 +224,7 @@ def test_loss_and_accuracy_have_four_labels(settings: dict[str, Any]) -> None:
         outputs = model(**mixed.inputs)
     loss = mixed.loss(outputs)
     labels, scores = batch["labels"], outputs.logits.double().log_softmax(-1)
-    shares = torch.cat([mixed.lam[:, None], mixed.params.shares, torch.zeros(7, 1)], 1).double()
+    shares = torch.cat([mixed.lam[:, None], mixed.draw.shares, torch.zeros(7, 1)], 1).double()
     shares[:, 3] = 1 - shares.sum(1)
     smooth, weights, expected, hits = (
         settings.get("label_smoothing", 0.0),
@@ -256,9 +256,9 @@ def test_other_problem_types() -> None:
         hot = labels if labels.is_floating_point() else F.one_hot(labels, 4).float()
         target = torch.zeros(5, 4)
         for row in range(5):
-            rest = 1 - mixed.lam[row] - mixed.params.shares[row].sum()
+            rest = 1 - mixed.lam[row] - mixed.draw.shares[row].sum()
             target[row] = mixed.lam[row] * hot[row] + rest * hot[mixed.partner[row]]
-            target[row] += (mixed.params.shares[row][:, None] * hot[mixed.params.further[row]]).sum(0)
+            target[row] += (mixed.draw.shares[row][:, None] * hot[mixed.draw.further[row]]).sum(0)
         torch.testing.assert_close(mixed.targets, target)
         expected = F.binary_cross_entropy_with_logits(outputs.logits, target)
         torch.testing.assert_close(mixed.loss(outputs), expected)
@@ -267,9 +267,9 @@ def test_other_problem_types() -> None:
     single.config.num_labels, single.classifier[1] = 1, torch.nn.Linear(12, 1)
     with Mixup(MixupConfig(method="mosaic"))(single.eval(), {**batch, "labels": values}) as mixed:
         outputs = single(**mixed.inputs)
-    rest = 1 - mixed.lam - mixed.params.shares.sum(1)
+    rest = 1 - mixed.lam - mixed.draw.shares.sum(1)
     target = mixed.lam * values + rest * values[mixed.partner]
-    target += (mixed.params.shares * values[mixed.params.further]).sum(1)
+    target += (mixed.draw.shares * values[mixed.draw.further]).sum(1)
     torch.testing.assert_close(mixed.loss(outputs), F.mse_loss(outputs.logits[:, 0], target))
 
 

@@ -22,10 +22,10 @@ from hf_mixup.functional.puzzle import (
     transport,
 )
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Draw
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import build
-from tests.methods.test_guided_methods import looking, mixed_by, pictures, same_traces, traces
+from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -56,21 +56,21 @@ def test_costs_are_the_papers_terms(height: int, width: int, blocks: int) -> Non
     """A mask of zeros and ones costs, up to a constant: saliency hidden, edges, like labels, and the prior."""
     g, rows = rng(), 3
     x = torch.rand(rows, 2, height, width, generator=g, dtype=torch.float64)
-    x[0, 0, 0, 0], x[1, 0, 0, 0] = 0, 1  # the range is that of pictures
+    x[0, 0, 0, 0], x[1, 0, 0, 0] = 0, 1  # the range is that of images
     saliency = torch.rand(rows, blocks, blocks, generator=g, dtype=torch.float64)
     partner, lam = torch.tensor([1, 2, 0]), torch.tensor([0.3, 0.5, 0.9])
     costs, down, across = mask_costs(saliency, partner, *edge_differences(x, partner, blocks), lam)
     h, w = height // blocks, width // blocks
     cells = max(1, min(h, w) // 4)
 
-    def cell(picture: Tensor, i: int, j: int) -> Tensor:
+    def cell(image: Tensor, i: int, j: int) -> Tensor:
         """Mean over a cell, which shares a row of pixels with its neighbour where it has to."""
         ends = [
             (block * side + part * side // cells, block * side - (-(part + 1) * side // cells))
             for block, part, side in ((i // cells, i % cells, h), (j // cells, j % cells, w))
         ]
         (top, bottom), (left, right) = ends
-        return picture[:, top:bottom, left:right].mean((1, 2))
+        return image[:, top:bottom, left:right].mean((1, 2))
 
     def expected(row: int, mask: Tensor) -> float:
         shown = (x[partner[row]], x[row])
@@ -201,7 +201,7 @@ def test_transport_puts_what_the_published_code_does_wherever_something_is_seen(
 
 
 def test_no_row_stays_as_it_is_because_the_way_is_dear() -> None:
-    """What nobody sees may have to go far, and costs more than all that is gained; the picture moves all the same."""
+    """What nobody sees may have to go far, and costs more than all that is gained; the image moves all the same."""
     saliency, shown, dear = torch.rand(20, 8, 8, generator=rng()) ** 3, torch.zeros(20, 8, 8, dtype=torch.bool), 0
     saliency[:, 0, 0] = 1.0
     shown[:, 1:6, 1:8] = True
@@ -278,7 +278,7 @@ def test_bad_input_of_the_kernel_is_named() -> None:
         puzzle(x, partner[:1], torch.ones(2, 2, 2), stay)
     method = METHODS["puzzlemix"](MixupConfig(method="puzzlemix"))
     with pytest.raises(ValueError, match="was given parameters without a mask and sources"):
-        method.apply(build("resnet"), {"pixel_values": x}, Params("puzzlemix", partner, torch.ones(2)), False)
+        method.apply(build("resnet"), {"pixel_values": x}, Draw("puzzlemix", partner, torch.ones(2)), False)
 
 
 # the method
@@ -286,7 +286,7 @@ def test_bad_input_of_the_kernel_is_named() -> None:
 
 @pytest.mark.parametrize(("lam_per", "size"), [("batch", (19, 33)), ("pair", (16, 16)), ("row", (16, 16))])
 def test_puzzlemix_step_by_step(lam_per: str, size: tuple[int, int]) -> None:
-    model, batch = build("resnet").train(), pictures(5, *size)
+    model, batch = build("resnet").train(), images(5, *size)
     x, seen = batch["pixel_values"], set()
     saliency = input_saliency(model, {"pixel_values": x}, "pixel_values", batch["labels"])
     for seed in range(3):
@@ -296,17 +296,17 @@ def test_puzzlemix_step_by_step(lam_per: str, size: tuple[int, int]) -> None:
         mixed = mixed_by("puzzlemix", batch, model, lam_per=lam_per, draw_seed=seed)
         assert same_traces(before, traces(model))
         assert torch.equal(mixed.partner, partner)
-        blocks = mixed.params.mask.shape[-1]
+        blocks = mixed.draw.mask.shape[-1]
         seen.add(blocks)
         means = block_means(saliency, blocks)
         costs = mask_costs(means, partner, *edge_differences(x, partner, blocks), lam)
         shares = least_cost(*costs)
-        torch.testing.assert_close(mixed.params.mask, shares)
+        torch.testing.assert_close(mixed.draw.mask, shares)
         for row, other in enumerate(partner.tolist()):
             for which, source, shown in ((0, row, shares[row] > 0), (1, other, shares[row] < 1)):
                 expected, _ = loop_transport(means[source].double(), shown)
-                assert mixed.params.sources[row, which].tolist() == expected
-        torch.testing.assert_close(mixed.inputs["pixel_values"], puzzle(x, partner, shares, mixed.params.sources))
+                assert mixed.draw.sources[row, which].tolist() == expected
+        torch.testing.assert_close(mixed.inputs["pixel_values"], puzzle(x, partner, shares, mixed.draw.sources))
         torch.testing.assert_close(mixed.lam, spread_blocks(shares, *size).double().mean((1, 2)).float())
         kept = mixed_by("puzzlemix", batch, model, lam_per=lam_per, draw_seed=seed, correct_lam=False)
         torch.testing.assert_close(kept.lam, lam)
@@ -315,7 +315,7 @@ def test_puzzlemix_step_by_step(lam_per: str, size: tuple[int, int]) -> None:
 
 
 def test_lam_is_expected_and_the_ends_are_exact() -> None:
-    model, batch = build("vit").train(), pictures(8)
+    model, batch = build("vit").train(), images(8)
     x = batch["pixel_values"]
     shares = [float(mixed_by("puzzlemix", batch, model, lam=lam).lam.mean()) for lam in (0.1, 0.5, 0.9)]
     assert shares == sorted(shares)
@@ -329,18 +329,18 @@ def test_lam_is_expected_and_the_ends_are_exact() -> None:
             assert torch.equal(out[row], x[row] if lam else x[mixed.partner[row]])
     alone = mixed_by("puzzlemix", batch, model, lam=0.5, partner=torch.tensor([0, 2, 1, 3, 5, 4, 7, 6]))
     assert torch.equal(alone.inputs["pixel_values"][[0, 3]], x[[0, 3]])
-    single = mixed_by("puzzlemix", pictures(1), model, lam=0.3)
-    assert torch.equal(single.inputs["pixel_values"], pictures(1)["pixel_values"])
+    single = mixed_by("puzzlemix", images(1), model, lam=0.3)
+    assert torch.equal(single.inputs["pixel_values"], images(1)["pixel_values"])
     written = mixed_by("puzzlemix", batch, model, lam=0.5, inplace=True)
     assert written.inputs["pixel_values"] is x
-    with pytest.raises(ValueError, match=r"cuts pictures into 2 x 2 blocks or more, found \[1, 9\]"):
-        mixed_by("puzzlemix", pictures(2, 1, 9), model, lam=0.5)
+    with pytest.raises(ValueError, match=r"cuts images into 2 x 2 blocks or more, found \[1, 9\]"):
+        mixed_by("puzzlemix", images(2, 1, 9), model, lam=0.5)
 
 
 def test_training_with_puzzlemix(arguments: Any) -> None:
     guide = looking(3)
     before = traces(guide)
-    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*pictures(9).values(), strict=True)]
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*images(9).values(), strict=True)]
     for settings in ({"guide": guide}, {}):
         trainer = MixupTrainer(
             model=build("resnet"), args=arguments(max_steps=3), train_dataset=rows, mixup="puzzlemix", **settings

@@ -1,4 +1,4 @@
-"""A method from outside the package: by its name through every door, and what may not be registered."""
+"""A method from outside the package: by its name through every entry point, and what may not be registered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hf_mixup.cli import main
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.methods import METHODS, Method
 from tests.conftest import TINY_RUN, batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 # What a user's file looks like: it registers a method, and is a command line that knows it.
@@ -36,16 +36,16 @@ from hf_mixup.methods import Method
 
 @register
 class Halves(Method):
-    name, title, blends, paper = "halves", "Halves", "the left and right halves of pictures", "none"
+    name, title, blends, paper = "halves", "Halves", "the left and right halves of images", "none"
 
     def draw(self, request):
         given = torch.full((request.rows,), 0.5) if request.lam is None else request.lam
         return super().draw(type(request)(**{**vars(request), "lam": given}))
 
-    def apply(self, model, batch, params, inplace):
+    def apply(self, model, batch, drawn, inplace):
         pixels = batch["pixel_values"]
         left = pixels[..., : pixels.shape[-1] // 2]
-        right = pixels[params.partner][..., pixels.shape[-1] // 2 :]
+        right = pixels[drawn.partner][..., pixels.shape[-1] // 2 :]
         return {**batch, "pixel_values": torch.cat([left, right], dim=-1)}
 
 
@@ -98,11 +98,13 @@ def test_the_engine_mixes_by_it(halves: type[Method]) -> None:
     torch.testing.assert_close(loss, by_hand / 3)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_door_takes_its_name(door: str, halves: type[Method], arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_every_entry_point_takes_its_name(entry_point: str, halves: type[Method], arguments: Any) -> None:
     model = build("resnet")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    trainer = DOORS[door](model, arguments(max_steps=2), MixupConfig("halves"), train_dataset=examples("resnet", 8))
+    trainer = ENTRY_POINTS[entry_point](
+        model, arguments(max_steps=2), MixupConfig("halves"), train_dataset=examples("resnet", 8)
+    )
     trainer.train()
     assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -151,7 +153,7 @@ def test_the_example_of_the_guide_mixes() -> None:
     hf_mixup.register(names["KnifeMix"])
     model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
     with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
-        mask = mixed.params.mask
+        mask = mixed.draw.mask
     assert mask is not None
     assert mixed.lam.tolist() == pytest.approx([float(mask[0].float().mean())] * 3)
     for row in range(3):
@@ -173,7 +175,7 @@ def test_the_example_of_the_guide_mixes() -> None:
         ({"name": "my mix"}, ValueError, "expected a name of small letters"),
         ({"name": None}, ValueError, "name is None: expected a name"),
         ({"paper": None, "title": 3}, TypeError, "Own lacks title, paper"),
-        ({"apply": Method.apply}, TypeError, r"Own lacks apply\(model, batch, params, inplace\)"),
+        ({"apply": Method.apply}, TypeError, r"Own lacks apply\(model, batch, drawn, inplace\)"),
     ],
 )
 def test_what_may_not_be_registered(changed: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -40,7 +40,7 @@ def kept(labels: Tensor) -> Tensor:
 
 
 def addressed(rows: int, size: int) -> Tensor:
-    """Make pictures whose pixels say where they are from: row, line and column."""
+    """Make images whose pixels say where they are from: row, line and column."""
     grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (rows, size, size)), indexing="ij"))
     return grid.movedim(0, 1).contiguous()
 
@@ -96,13 +96,13 @@ def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
         loss = mixed.loss({"logits": scores})
     shown = labels.clone()
     for row in range(4):
-        top, left, bottom, right = mixed.params.boxes.expand(4, 4)[row].tolist()
+        top, left, bottom, right = mixed.draw.boxes.expand(4, 4)[row].tolist()
         height, width = bottom - top, right - left
         for y in range(top, bottom):
             for x in range(left, right):
                 source = int((y - top + 0.5) * 32 / height), int((x - left + 0.5) * 32 / width)
                 shown[row, y, x] = labels[mixed.partner[row]][source]
-    assert torch.equal(paste_nearest(labels, mixed.partner, mixed.params.boxes), shown)
+    assert torch.equal(paste_nearest(labels, mixed.partner, mixed.draw.boxes), shown)
     torch.testing.assert_close(loss.double(), by_pixel(scores, shown) / (labels != IGNORED).sum(), rtol=1e-5, atol=0)
 
 
@@ -236,7 +236,7 @@ def test_a_teacher_of_another_size_scores_pixels() -> None:
         for each in (outputs.logits, teacher(pixel_values=given).logits)
     )
     own = torch.ones(1, 32, 32, dtype=torch.bool)
-    top, left, bottom, right = mixed.params.boxes.tolist()
+    top, left, bottom, right = mixed.draw.boxes.tolist()
     own[:, top:bottom, left:right] = False
     shown = torch.where(own, labels, labels[mixed.partner])
     each = 4 * (p * (p / q).log()).sum(1)
@@ -253,7 +253,7 @@ def test_refusals(arguments: Any) -> None:
 
     small = batch["labels"][:, ::2, ::2]
     for method in (*CUTS, "resizemix"):
-        with pytest.raises(ValueError, match=f"labels of 16 x 16 pixels and pictures of 32 x 32: method '{method}'"):
+        with pytest.raises(ValueError, match=f"labels of 16 x 16 pixels and images of 32 x 32: method '{method}'"):
             mix(method, small)
     mix("mixup", small)  # which cuts nothing
     for method in ("transmix", "sentence", {"method": "switch", "switch_methods": ["mixup", "transmix"]}):

@@ -97,7 +97,7 @@ BESIDE: dict[tuple[str, str], Values] = {
     ("resizemix", "minmax"): {"lam_per": "row"},
     ("one_sided", "keys"): {"side": "image"},
 }
-SCENES = {"between_class": "sound", "specmix": "spectrogram", "tabular": "table", "cmixup": "numbers"}
+SCENES = {"between_class": "audio", "specmix": "spectrogram", "tabular": "table", "cmixup": "numbers"}
 SCENES |= {"embedding": "bert", "manifold": "bert", "features": "bert", "sentence": "bert", "span_cut": "bert"}
 SCENES |= {"ssmix": "bert", "intra": "tagged", "sftmix": "causal", "transmix": "attending"}
 SCENES |= dict.fromkeys(("cross_modal", "one_sided", "geodesic", "m2", "mixgen"), "clip")
@@ -137,7 +137,7 @@ def scene(name: str) -> tuple[PreTrainedModel, Values]:
         torch.manual_seed(0)
         return TabularMLP(config).eval(), batch
     families = {
-        "sound": ("audio-classification", "wav2vec2"),
+        "audio": ("audio-classification", "wav2vec2"),
         "spectrogram": ("audio-classification", "audio-spectrogram-transformer"),
         "tagged": ("token-classification", "bert"),
         "causal": ("causal-lm", "llama"),
@@ -168,7 +168,7 @@ def outcome(place: str, config: MixupConfig, seed: int, seen: set[str]) -> list[
         with torch.random.fork_rng(devices=[]), engine(model, batch) as mixed:
             torch.manual_seed(0)
             loss = mixed.loss(mixed.forward(model))
-        drawn = [value for name, value in sorted(vars(mixed.params).items()) if name != "points"]
+        drawn = [value for name, value in sorted(vars(mixed.draw).items()) if name != "points"]
         inputs = [value for value in mixed.inputs.values() if isinstance(value, torch.Tensor)]
         learns = [parameter.requires_grad for key, parameter in model.named_parameters() if key in before]
         return [loss.detach().clone(), *drawn, *inputs, *learns]
@@ -207,8 +207,8 @@ def test_what_a_method_does_not_read_is_refused(method: str) -> None:
 
 
 def settings_of(method: str) -> Iterator[str]:
-    of_sounds = {"time_axis"} if METHODS[method].for_pairs else set()  # pictures beside captions have none
-    yield from sorted(known(method) - ENGINE - ELSEWHERE - of_sounds)
+    of_audios = {"time_axis"} if METHODS[method].for_pairs else set()  # images beside captions have none
+    yield from sorted(known(method) - ENGINE - ELSEWHERE - of_audios)
 
 
 @pytest.mark.parametrize("method", READS)

@@ -11,7 +11,7 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.switch import Switch
 from hf_mixup.models.hooks import sites_of
 from tests.conftest import batch_of, build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 TWICE = MixupConfig("switch", switch_methods=["mixup", "cutmix", "mixup"], switch_alphas=[0.05, 1.0, 500.0])
 
@@ -22,8 +22,8 @@ def test_each_position_draws_with_its_own_alpha() -> None:
     for step in range(90):
         mixup.set_step(step)
         with mixup(model, batch) as mixed:
-            lams[mixed.params.choice].append(float(mixed.lam[0]))
-        assert mixed.params.method == ("mixup", "cutmix", "mixup")[mixed.params.choice]
+            lams[mixed.draw.choice].append(float(mixed.lam[0]))
+        assert mixed.draw.method == ("mixup", "cutmix", "mixup")[mixed.draw.choice]
     assert all(len(found) > 15 for found in lams.values())
     assert all(abs(lam - 0.5) < 0.1 for lam in lams[2])
     assert sum(min(lam, 1 - lam) < 0.05 for lam in lams[0]) > len(lams[0]) * 0.6
@@ -38,7 +38,7 @@ def test_one_method_once_draws_as_before() -> None:
         mixup.set_step(step)
         with mixup(model, batch) as mixed:
             pass
-        alone = Mixup(MixupConfig(mixed.params.method, draw_seed=3))
+        alone = Mixup(MixupConfig(mixed.draw.method, draw_seed=3))
         alone.set_step(step)
         rng = alone.clock.tick()
         torch.multinomial(torch.ones(2), 1, generator=rng)
@@ -51,15 +51,15 @@ def _request(model: Any, batch: dict[str, Any], rng: torch.Generator) -> Any:
     return Request(model, {"pixel_values": batch["pixel_values"]}, batch["labels"], 1.0, rng)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_every_entry_point_trains_and_logs(door: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_every_entry_point_trains_and_logs(entry_point: str, arguments: Any) -> None:
     model = build("bert")
     config = MixupConfig("switch", switch_methods=["manifold", "embedding", "manifold"], switch_alphas=[0.2, 1.0, 5.0])
     args = arguments(max_steps=6, logging_strategy="steps", logging_steps=2)
-    trainer = DOORS[door](model, args, config, train_dataset=examples("bert", 16))
+    trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=examples("bert", 16))
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    if door != "collator":
+    if entry_point != "collator":
         assert all(0 < entry["mixup_lam"] <= 1 for entry in logs)
     assert sites_of(model).checked  # by the exchange of two rows
 

@@ -152,7 +152,7 @@ def test_ids_ties_duplicates_and_distractors_match_a_loop(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_several_captions_a_picture_match_a_loop(seed):
+def test_several_captions_a_image_match_a_loop(seed):
     images, _ = random_pairs(count=20, seed=seed)
     texts = np.repeat(images, 5, axis=0) + np.random.default_rng(seed).normal(size=(100, 8))
     assert_matches(images, texts, np.arange(20), np.repeat(np.arange(20), 5), scale=8.0)
@@ -246,7 +246,7 @@ def test_perfect_and_opposed_sides():
 
 
 def test_several_positives_by_hand():
-    # The picture has two captions with cosines 1 and 0.6, the other caption has 0.8.
+    # The image has two captions with cosines 1 and 0.6, the other caption has 0.8.
     images, texts = [[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.6, -0.8], [0.8, 0.6]]
     got = metrics.retrieval_metrics(images, texts, ["a", "b"], ["a", "a", "b"], ks=(1, 2))
     weights = [math.exp(c) for c in (1.0, 0.6, 0.8, 0.0, -0.8, 0.6)]
@@ -278,7 +278,7 @@ def test_row_order_names_of_ids_and_bias_do_not_matter():
     i, t = rng.permutation(48), rng.permutation(48)
     shuffled = metrics.retrieval_metrics(images[i], texts[t], ids[i], ids[t], scale=5.0, bias=-10.0)
     assert shuffled == pytest.approx(expected, abs=1e-9)
-    named = np.array([f"picture {n:03}" for n in ids])
+    named = np.array([f"image {n:03}" for n in ids])
     assert metrics.retrieval_metrics(images, texts, named, named, scale=5.0) == expected
 
 
@@ -303,7 +303,7 @@ def test_all_rows_of_one_id():
 
 
 def test_items_without_a_counterpart_only_confuse():
-    # The third picture has no caption; it is nearer to the first caption than the first picture is.
+    # The third image has no caption; it is nearer to the first caption than the first image is.
     images, texts = [[1.0, 0.5], [0.0, 1.0], [1.0, 0.0]], [[1.0, 0.1], [0.1, 1.0]]
     got = metrics.retrieval_metrics(images, texts, [0, 1, 2], [0, 1], ks=(1,))
     assert (got["i2t_r1"], got["t2i_r1"]) == (1.0, 0.5)
@@ -547,7 +547,7 @@ def test_evaluate_module_equals_the_function(metric):
 
 def test_add_batch_with_ids_equals_one_shot(metric):
     images, texts = random_pairs(count=50)
-    ids = [f"picture {i // 3}" for i in range(50)]
+    ids = [f"image {i // 3}" for i in range(50)]
     for start in range(0, 50, 16):
         metric.add_batch(predictions=images[start : start + 16], references=texts[start : start + 16])
     options = {"image_ids": ids, "text_ids": ids, "scale": 5.0, "bias": -3.0, "ks": (1, 3), "n_bins": 10, "seed": 2}

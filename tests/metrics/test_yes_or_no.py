@@ -44,8 +44,8 @@ def test_rows_without_a_label_are_left_out_and_numbers_stay_numbers() -> None:
         scored([0.2], [0.0], problem_type="binary")
 
 
-@pytest.mark.parametrize("door", ["trainer", "plain"])
-def test_a_model_with_one_output(door: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry_point", ["trainer", "plain"])
+def test_a_model_with_one_output(entry_point: str, tmp_path: Path) -> None:
     from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
     from hf_mixup import MixupTrainer
@@ -56,7 +56,7 @@ def test_a_model_with_one_output(door: str, tmp_path: Path) -> None:
     rows = [{"input_ids": [i, i + 1], "labels": [float(i % 2)]} for i in range(8)]
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", max_steps=1, disable_tqdm=True)
     settings: dict[str, Any] = {"args": args, "train_dataset": rows, "eval_dataset": rows}
-    kind = partial(MixupTrainer, mixup="manifold") if door == "trainer" else Trainer
+    kind = partial(MixupTrainer, mixup="manifold") if entry_point == "trainer" else Trainer
     trainer = kind(BertForSequenceClassification(config), **settings, compute_metrics=compute_metrics)
     trainer.train()
     scores = trainer.evaluate()

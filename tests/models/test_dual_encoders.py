@@ -19,7 +19,7 @@ from hf_mixup.models.dual_encoder import embeds_of, is_dual_encoder, pair_logits
 from tests import zoo
 from tests.conftest import README
 
-# A column of the table: the settings of the method, and whether pictures and captions are mixed.
+# A column of the table: the settings of the method, and whether images and captions are mixed.
 COLUMNS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "pixels + late": ({"method": "cross_modal"}, True, True),
     "latent": ({"method": "cross_modal", "image_mix": "latent"}, True, True),
@@ -126,7 +126,7 @@ def test_trains_and_evaluates_in_the_trainer(name: str, prob: float, arguments: 
     assert any(not torch.equal(before[key], value) for key, value in model.named_parameters())
     found = trainer.predict(data)
     assert np.isfinite(found.metrics["test_loss"])
-    if name != "XCLIPModel":  # whose texts are embedded anew for each film
+    if name != "XCLIPModel":  # whose texts are embedded anew for each video
         assert [len(each) for each in found.predictions] == [4, 4, 4]
         assert np.isfinite(pair_compute_metrics(found)["nll"])
 

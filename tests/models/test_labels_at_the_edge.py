@@ -20,7 +20,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.models.labels import read_labels
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.test_others import t5
 
 SMALL = {"vocab_size": 60, "max_position_embeddings": 32}
@@ -103,12 +103,14 @@ def test_answers_within_stay() -> None:
 
 
 @pytest.mark.parametrize("name", ["bert", "one word", "one tag"])
-@pytest.mark.parametrize("door", DOORS)
-def test_every_entry_point(door: str, name: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_every_entry_point(entry_point: str, name: str, arguments: Any) -> None:
     model, batch = case(name)
     expected = float(model(**batch).loss.detach())
     rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
     args = arguments(max_steps=1, logging_strategy="steps", logging_steps=1)
-    trainer = DOORS[door](model, args, MixupConfig("embedding", lam=0.0, pairing="roll"), train_dataset=rows)
+    trainer = ENTRY_POINTS[entry_point](
+        model, args, MixupConfig("embedding", lam=0.0, pairing="roll"), train_dataset=rows
+    )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-4)

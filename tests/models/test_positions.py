@@ -20,7 +20,7 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.engine.labelled import refuse_packed
 from hf_mixup.models.probe import count_rows, rows_of, seen_tokens
 from tests.conftest import CLASSES, build
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import SMALL
 
 PARTNER = torch.tensor([1, 0, 3, 2])
@@ -129,8 +129,8 @@ def test_types_of_tokens_for_all_rows(method: str, types: Tensor) -> None:
 
 
 @pytest.mark.parametrize("given", ["[1, T]", "[B, T]", "counted"])
-@pytest.mark.parametrize("door", DOORS)
-def test_every_entry_point_takes_them(door: str, given: str, arguments: Any) -> None:
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_every_entry_point_takes_them(entry_point: str, given: str, arguments: Any) -> None:
     """With lam = 0 and each sample given away once, the first loss is that of the plain batch."""
     batch = texts()
     rows = [{key: value[row] for key, value in batch.items()} | {"labels": row} for row in range(4)]
@@ -145,16 +145,16 @@ def test_every_entry_point_takes_them(door: str, given: str, arguments: Any) -> 
         expected = float(model(**whole).loss)
     args = arguments(max_steps=1, logging_strategy="steps", logging_steps=1)
     config = MixupConfig("embedding", lam=0.0, pairing="roll")
-    if door in ("collator", "adopted"):
+    if entry_point in ("collator", "adopted"):
         from transformers import Trainer
 
         from hf_mixup import MixupCollator, MixupTrainer
 
-        collator = MixupCollator(collate, config, model=model if door == "collator" else None)
-        kind = Trainer if door == "collator" else MixupTrainer
+        collator = MixupCollator(collate, config, model=model if entry_point == "collator" else None)
+        kind = Trainer if entry_point == "collator" else MixupTrainer
         trainer = kind(model, args, data_collator=collator, train_dataset=rows)
     else:
-        trainer = DOORS[door](model, args, config, train_dataset=rows, data_collator=collate)
+        trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=rows, data_collator=collate)
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-4)
 

@@ -1,4 +1,4 @@
-"""Pictures are whole PNGs of the expected size and content; tables and aggregates match numpy."""
+"""Images are whole PNGs of the expected size and content; tables and aggregates match numpy."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def set_metric(rows, value, method, seed, name="nll"):
 
 
 def size(path) -> tuple[int, int]:
-    """Width and height of a picture that decodes to its last byte."""
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        picture.load()
-        return picture.size
+    """Width and height of an image that decodes to its last byte."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        image.load()
+        return image.size
 
 
 def inked(path) -> float:
@@ -199,7 +199,7 @@ def test_reliability_diagram_survives_a_diverged_method_and_a_single_row(tmp_pat
     size(plots.reliability_diagram({"bf16": (bfloat16, curve()[1])}, tmp_path / "reliability.png"))
 
 
-def test_pictures_are_png_only(tmp_path):
+def test_images_are_png_only(tmp_path):
     with pytest.raises(ValueError, match=r"'bars\.pdf' does not end in \.png"):
         plots.metric_bars(results(), tmp_path / "bars.pdf")
 
@@ -300,10 +300,10 @@ def pair(tokens, partner, lam=0.6):
 
 @pytest.mark.filterwarnings("error")  # matplotlib warns of a glyph that its font lacks
 def test_text_pairs_grow_with_the_text_up_to_a_limit(tmp_path):
-    short = size(plots.text_pairs([pair(["a", "film"], ["dull"])], tmp_path / "a.png"))
-    long = size(plots.text_pairs([pair(["film"] * 60, ["$x$", "中文", "\n", ""])], tmp_path / "b.png"))
-    huge = size(plots.text_pairs([pair(["film"] * 600, [])], tmp_path / "c.png"))
-    huger = size(plots.text_pairs([pair(["film"] * 9000, ["x" * 99])], tmp_path / "d.png"))
+    short = size(plots.text_pairs([pair(["a", "video"], ["dull"])], tmp_path / "a.png"))
+    long = size(plots.text_pairs([pair(["video"] * 60, ["$x$", "中文", "\n", ""])], tmp_path / "b.png"))
+    huge = size(plots.text_pairs([pair(["video"] * 600, [])], tmp_path / "c.png"))
+    huger = size(plots.text_pairs([pair(["video"] * 9000, ["x" * 99])], tmp_path / "d.png"))
     assert short[0] == long[0] == huge[0]
     assert short[1] < long[1] < huge[1] == huger[1]
 
@@ -365,7 +365,7 @@ def test_image_grid_of_strips_is_as_wide_as_asked(tmp_path):
 @pytest.mark.parametrize(
     "names", [["test"], ["plain", "label smoothing", "mixup", "cutmix", "adversarial"], ["m" * 40] * 4]
 )
-def test_level_curves_explain_every_line_within_the_picture(tmp_path, monkeypatch, names):
+def test_level_curves_explain_every_line_within_the_image(tmp_path, monkeypatch, names):
     from hf_mixup.metrics import summarise_levels
     from hf_mixup.plots import levels
 
@@ -384,29 +384,29 @@ def test_level_curves_explain_every_line_within_the_picture(tmp_path, monkeypatc
     assert box.y1 < figure.axes[0].get_window_extent().y0
 
 
-def test_sound_grid_shows_time_to_the_right_low_pitches_below_and_loud_sounds_taller(tmp_path):
+def test_audio_grid_shows_time_to_the_right_low_pitches_below_and_loud_audios_taller(tmp_path):
     spectrogram = np.zeros((8, 4))
     spectrogram[0] = 1  # the first moment
     spectrogram[:, 0] = 1  # the lowest pitch
-    pixels = png.imread(plots.sound_grid([spectrogram], [""], tmp_path / "grid.png"))[..., :3].sum(-1)
+    pixels = png.imread(plots.audio_grid([spectrogram], [""], tmp_path / "grid.png"))[..., :3].sum(-1)
     early, late, late_below = pixels[100, 60], pixels[100, 380], pixels[210, 380]
     assert early == late_below > late
     tone = np.sin(np.arange(2000) * 2 * np.pi * 500 / 8000)
-    path = plots.sound_grid([tone, tone / 4], ["loud", "soft"], tmp_path / "wave.png", rate=8000, columns=1)
+    path = plots.audio_grid([tone, tone / 4], ["loud", "soft"], tmp_path / "wave.png", rate=8000, columns=1)
     blue = np.isclose(png.imread(path)[..., :3], [0, 114 / 255, 178 / 255], atol=0.02).all(-1)
     heights = [half.any(1).sum() for half in np.array_split(blue, 2)]
     assert heights[0] > 3 * heights[1] > 0
 
 
 @pytest.mark.parametrize(
-    ("sounds", "captions", "message"),
+    ("clips", "captions", "message"),
     [
-        ([], [], "no sound"),
+        ([], [], "no audio"),
         ([np.zeros(5), np.zeros((5, 2))], ["a", "b"], "all be"),
         ([np.zeros(5)], [], "as many captions"),
         ([np.full(5, np.nan)], ["a"], "NaN"),
     ],
 )
-def test_sound_grid_names_bad_input(tmp_path, sounds, captions, message):
+def test_audio_grid_names_bad_input(tmp_path, clips, captions, message):
     with pytest.raises(ValueError, match=message):
-        plots.sound_grid(sounds, captions, tmp_path / "grid.png")
+        plots.audio_grid(clips, captions, tmp_path / "grid.png")

@@ -1,4 +1,4 @@
-"""Pictures of image-text batches are whole PNGs that show the right values, names and marks."""
+"""Images of image-text batches are whole PNGs that show the right values, names and marks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from PIL import Image
 from hf_mixup import plots
 from hf_mixup.plots import _canvas
 
-LONG = (
-    "a rather long caption of a picture with $x_1$ □ 中, that goes on and on and on, line after line after line, " * 2
-)
+LONG = "a rather long caption of an image with $x_1$ □ 中, that goes on and on and on, line after line after line, " * 2
 
 
 def size(path) -> tuple[int, int]:
-    """Width and height of a picture that decodes to its last byte."""
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        picture.load()
-        return picture.size
+    """Width and height of an image that decodes to its last byte."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        image.load()
+        return image.size
 
 
 @pytest.fixture
@@ -49,7 +47,7 @@ def cells(axes) -> dict[tuple[int, int], str]:
 
 
 def spilling(figure) -> list[str]:
-    """Texts that reach beyond the edge of the picture."""
+    """Texts that reach beyond the edge of the image."""
     figure.canvas.draw()
     edge = figure.bbox
     everything = [*figure.texts]
@@ -143,10 +141,10 @@ def test_pair_grid_writes_both_captions_with_their_weights(drawn):
 
 
 def test_pair_grid_names_the_columns_of_a_larger_batch(drawn):
-    pictures, captions = np.zeros((2, 3, 4, 4)), [("a", "b"), ("b", "a")]
+    images, captions = np.zeros((2, 3, 4, 4)), [("a", "b"), ("b", "a")]
     targets = np.full((2, 5), 0.2)
-    plots.pair_grid(pictures, captions, [0.5, 0.5], "p.png", targets)
-    plots.pair_grid(pictures, captions, [0.5, 0.5], "p.png", targets, row_names=["x", "y"], column_names=[*"abcde"])
+    plots.pair_grid(images, captions, [0.5, 0.5], "p.png", targets)
+    plots.pair_grid(images, captions, [0.5, 0.5], "p.png", targets, row_names=["x", "y"], column_names=[*"abcde"])
     assert names(drawn[0].axes[-1].xaxis) == [*"01234"]
     assert names(drawn[0].axes[-1].yaxis) == ["a", "b"]
     assert names(drawn[1].axes[-1].xaxis) == [*"abcde"]
@@ -185,22 +183,22 @@ def test_pair_grid_keeps_colours_orientation_and_layouts(tmp_path):
         assert pixels[top + height // 4, left + 3 * width // 4] == pytest.approx([0, 0, 0])
 
 
-PICTURES = np.zeros((2, 3, 4, 4))
+IMAGES = np.zeros((2, 3, 4, 4))
 CAPTIONS = [("a", "b"), ("b", "a")]
 
 
 @pytest.mark.parametrize(
     ("images", "captions", "lam", "targets", "message"),
     [
-        (PICTURES[:0], [], [], None, "no image"),
-        (PICTURES, CAPTIONS[:1], [0.5, 0.5], None, "2 images need as many captions and weights, not 1 and 2"),
-        (PICTURES, CAPTIONS, [0.5], None, "not 2 and 1"),
-        (PICTURES, CAPTIONS, [0.5, 1.2], None, r"lam must lie in \[0, 1\], not 1.2"),
-        (PICTURES, CAPTIONS, [0.5, np.nan], None, "lam hold 1 NaN"),
-        (PICTURES, CAPTIONS, [0.5, 0.5], np.eye(3), "2 images need as many rows of targets, not 3"),
-        (PICTURES, CAPTIONS, [0.5, 0.5], -np.eye(2), "targets must lie"),
-        (PICTURES[:, :2], CAPTIONS, [0.5, 0.5], None, "C 1 or 3"),
-        (PICTURES + 2, CAPTIONS, [0.5, 0.5], None, r"un-normalised to \[0, 1\], or uint8; one spans \[2, 2\]"),
+        (IMAGES[:0], [], [], None, "no image"),
+        (IMAGES, CAPTIONS[:1], [0.5, 0.5], None, "2 images need as many captions and weights, not 1 and 2"),
+        (IMAGES, CAPTIONS, [0.5], None, "not 2 and 1"),
+        (IMAGES, CAPTIONS, [0.5, 1.2], None, r"lam must lie in \[0, 1\], not 1.2"),
+        (IMAGES, CAPTIONS, [0.5, np.nan], None, "lam hold 1 NaN"),
+        (IMAGES, CAPTIONS, [0.5, 0.5], np.eye(3), "2 images need as many rows of targets, not 3"),
+        (IMAGES, CAPTIONS, [0.5, 0.5], -np.eye(2), "targets must lie"),
+        (IMAGES[:, :2], CAPTIONS, [0.5, 0.5], None, "C 1 or 3"),
+        (IMAGES + 2, CAPTIONS, [0.5, 0.5], None, r"un-normalised to \[0, 1\], or uint8; one spans \[2, 2\]"),
     ],
 )
 def test_pair_grid_names_bad_input(tmp_path, images, captions, lam, targets, message):
@@ -209,10 +207,10 @@ def test_pair_grid_names_bad_input(tmp_path, images, captions, lam, targets, mes
     assert not list(tmp_path.iterdir())
 
 
-# Retrieved pictures -------------------------------------------------------------------------------------------------
+# Retrieved images -------------------------------------------------------------------------------------------------
 
 
-def test_retrieval_examples_frame_and_tick_the_correct_pictures(drawn):
+def test_retrieval_examples_frame_and_tick_the_correct_images(drawn):
     wide, tall = np.zeros((3, 4, 8)), np.zeros((8, 4, 1), dtype=np.uint8)
     plots.retrieval_examples(["a bus", "a cat"], [[wide, tall], [tall]], [[False, True], [True]], "r.png", title="T")
     figure = drawn[0]
@@ -232,8 +230,8 @@ def test_retrieval_examples_frame_and_tick_the_correct_pictures(drawn):
 @pytest.mark.parametrize("found", [1, 5, 10])
 @pytest.mark.filterwarnings("error")
 def test_retrieval_examples_stay_narrow_and_their_texts_inside(drawn, found):
-    picture = Image.new("RGB", (12, 9), "red")
-    plots.retrieval_examples([LONG] * 3, [[picture] * found] * 3, [[True] * found] * 3, "r.png", title=LONG)
+    image = Image.new("RGB", (12, 9), "red")
+    plots.retrieval_examples([LONG] * 3, [[image] * found] * 3, [[True] * found] * 3, "r.png", title=LONG)
     assert drawn[0].get_size_inches()[0] <= 7.1
     assert not spilling(drawn[0])
 
@@ -247,9 +245,9 @@ def test_retrieval_examples_write_a_file(tmp_path):
     ("queries", "found", "marks", "message"),
     [
         ([], [], [], "no caption"),
-        (["a", "b"], [[PICTURES[0]]], [[True]], "2 captions need as many rows of pictures and of marks, not 1 and 1"),
-        (["a"], [[]], [[]], "caption 'a' has 0 pictures and 0 marks"),
-        (["a"], [[PICTURES[0]]], [[True, False]], "1 pictures and 2 marks"),
+        (["a", "b"], [[IMAGES[0]]], [[True]], "2 captions need as many rows of images and of marks, not 1 and 1"),
+        (["a"], [[]], [[]], "caption 'a' has 0 images and 0 marks"),
+        (["a"], [[IMAGES[0]]], [[True, False]], "1 images and 2 marks"),
         (["a"], [[np.zeros((4, 4))]], [[True]], r"retrieved must be .* not \(4, 4\)"),
         (["a"], [[np.full((3, 4, 4), np.nan)]], [[True]], "retrieved hold 48 NaN"),
     ],
@@ -259,6 +257,6 @@ def test_retrieval_examples_name_bad_input(tmp_path, queries, found, marks, mess
         plots.retrieval_examples(queries, found, marks, tmp_path / "r.png")
 
 
-def test_pictures_are_png_only(tmp_path):
+def test_images_are_png_only(tmp_path):
     with pytest.raises(ValueError, match=r"'q\.pdf' does not end in \.png"):
         plots.target_matrix(np.eye(2), tmp_path / "q.pdf")

@@ -12,10 +12,10 @@ from transformers import Trainer, TrainingArguments
 from hf_mixup import MixupCollator, MixupConfig
 from tests.conftest import build, examples
 from tests.detectors import CLASSES, SIDE, build_detector
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
-class Pictures(IterableDataset[dict[str, Any]]):
+class Images(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         g = torch.Generator().manual_seed(0)
         for number in range(16):
@@ -44,21 +44,23 @@ def arguments(folder: str, rows: int, **settings: Any) -> TrainingArguments:
     return TrainingArguments(folder, per_device_train_batch_size=rows, **{**quiet, **settings})
 
 
-def boxes(folder: str, door: str, rows: int, dispatch: bool | None) -> dict[str, Any]:
+def boxes(folder: str, entry_point: str, rows: int, dispatch: bool | None) -> dict[str, Any]:
     settings = {} if dispatch is None else {"accelerator_config": {"dispatch_batches": dispatch}}
     args = arguments(folder, rows, remove_unused_columns=False, **settings)
-    model, config, data = build_detector("detr"), MixupConfig("mixup", lam=0.3), Pictures()
-    if door == "collator":
+    model, config, data = build_detector("detr"), MixupConfig("mixup", lam=0.3), Images()
+    if entry_point == "collator":
         collator = MixupCollator(gathered, config, model=model)
         return outcome(Trainer(model, args, data_collator=collator, train_dataset=data))
-    return outcome(DOORS[door](model, args, config, train_dataset=data, data_collator=gathered))
+    return outcome(ENTRY_POINTS[entry_point](model, args, config, train_dataset=data, data_collator=gathered))
 
 
-def unlabelled(folder: str, door: str, ignored: int, **settings: Any) -> dict[str, Any]:
+def unlabelled(folder: str, entry_point: str, ignored: int, **settings: Any) -> dict[str, Any]:
     """Train on rows of which the first few have a label that is ignored: those of the first process."""
     rows = examples("bert", 16)
     for row in rows[:ignored]:
         row["labels"] = -100
     return outcome(
-        DOORS[door](build("bert"), arguments(folder, 2, **settings), MixupConfig("embedding"), train_dataset=rows)
+        ENTRY_POINTS[entry_point](
+            build("bert"), arguments(folder, 2, **settings), MixupConfig("embedding"), train_dataset=rows
+        )
     )

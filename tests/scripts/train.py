@@ -1,4 +1,4 @@
-"""Train a tiny model through a door."""
+"""Train a tiny model through a entry point."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from transformers import TrainingArguments
 
 from hf_mixup.engine.config import SharedConfig
 from tests.conftest import build, examples
-from tests.doors import DOORS
+from tests.entry_points import ENTRY_POINTS
 
 
-def train(folder: str, door: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
+def train(folder: str, entry_point: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
     """Return the final weights and what was logged, in the first process."""
     args = TrainingArguments(
         output_dir=folder,
@@ -26,7 +26,7 @@ def train(folder: str, door: str, name: str, method: str, rows: int, **extra: An
         disable_tqdm=True,
     )
     config = SharedConfig("manifold", lam=0.3, layers=[1]).for_method(method, **extra)
-    trainer = DOORS[door](build(name), args, config, train_dataset=examples(name, 24))
+    trainer = ENTRY_POINTS[entry_point](build(name), args, config, train_dataset=examples(name, 24))
     trainer.train()
     if not trainer.is_world_process_zero():
         return None

@@ -9,6 +9,6 @@ training     train all of them, whatever becomes of one
 processes    several at a time, one process a CUDA device
 judge        temperature refit, differences to the controls, verdicts
 output       results, tables, the best model
-page         report.html and its pictures
+page         report.html and its images
 run          all of it in order
 """

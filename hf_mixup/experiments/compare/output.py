@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: results.json, tables, pictures and the best model."""
+"""What a comparison leaves behind: results.json, tables, images and the best model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html of a comparison: verdicts, tables with intervals, pictures, mixed samples, hardest errors, commands."""
+"""report.html of a comparison: verdicts, tables with intervals, images, mixed samples, hardest errors, commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hf_mixup.experiments.report.page import (
     Cell,
     Code,
     Heading,
-    Picture,
+    Image,
     Point,
     Points,
     Section,
@@ -45,7 +45,7 @@ from hf_mixup.utils.environment import hardware, versions
 FIGURES = "figures"
 _PREVIEWS = 4
 _HARDEST = 8
-_SIDE = 144  # pixels of a picture among the hardest errors
+_SIDE = 144  # pixels of an image among the hardest errors
 _LONG = 220  # characters of a text there
 _READING = (
     "Below the scores stands each method minus a control, with its 95 % interval over test rows and seeds; p is "
@@ -120,7 +120,7 @@ def _scores(judged: Judged, figures: Path) -> Iterator[Any]:
                 yield _intervals(differences, f"minus {control}")
     metrics = _present(judged, prepared.metrics)
     path = metric_bars(judged.tested, figures / "metrics.png", metrics=metrics)
-    yield Picture(
+    yield Image(
         path, f"Bars of {', '.join(metrics)} by method and split; the numbers stand in the tables above.", _BARS
     )
 
@@ -175,7 +175,7 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
     score = next((name for name in ("accuracy", "mean_recall") if name in prepared.metrics), None)
     if score is None or "ece" not in prepared.metrics or not _plottable(judged, score):
         return
-    yield Picture(
+    yield Image(
         calibration_plane(judged.tested, figures / "plane.png", score=score),
         f"{score} against calibration error, a point a method and a panel a split.",
         "The lower right is best. A ring of the same colour is the method after its temperature refit.",
@@ -195,9 +195,9 @@ def _plottable(judged: Judged, score: str) -> bool:
     return any(None not in both for both in values)
 
 
-def _reliability(curves: Mapping[str, Any], path: Path, split: str, when: str) -> Picture:
+def _reliability(curves: Mapping[str, Any], path: Path, split: str, when: str) -> Image:
     text = f"Reliability diagrams on {split}, {when}: accuracy by confidence, one panel a method ({', '.join(curves)})."
-    return Picture(reliability_diagram(curves, path), text, f"{split}, {when}, the rows of all seeds together.")
+    return Image(reliability_diagram(curves, path), text, f"{split}, {when}, the rows of all seeds together.")
 
 
 def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:
@@ -212,7 +212,7 @@ def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any
     if not any(any(seeds) for seeds in curves.values()):
         yield Text("No loss was logged: the runs had fewer steps than logging_steps, or are of an older version.")
         return
-    yield Picture(
+    yield Image(
         training_curves(curves, figures / "curves.png", name="training loss"),
         f"Training loss over the steps of {', '.join(curves)}.",
         "Losses on mixed or smoothed labels have another floor: compare their shape, not their height.",
@@ -228,11 +228,11 @@ def _samples(judged: Judged, outcomes: Outcomes, args: TrainingArguments, figure
         path = figures / f"mixed_{number}.png"
         try:
             draw_preview(judged.setting.prepared, judged.setting.task, variant.mixup, args, path)
-        except (ValueError, TypeError, KeyError, RuntimeError) as error:  # a picture less is no reason for no report
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:  # an image less is no reason for no report
             yield Text(f"{label} is not drawn: {error}")
             continue
         alt = f"Training samples mixed by {label}, each with its weights and labels."
-        yield Picture(path, alt, f"{label}: what the model is shown, with the weights of both labels.")
+        yield Image(path, alt, f"{label}: what the model is shown, with the weights of both labels.")
     if len(variants) > _PREVIEWS:
         yield Text(f"{len(variants) - _PREVIEWS} more methods are not drawn.")
 
@@ -276,11 +276,11 @@ def _probabilities(judged: Judged, outcomes: Outcomes, split: str) -> dict[str, 
 
 
 def _card(row: Mapping[str, Any], index: int, label: str, lines: Sequence[str], task: Any) -> Card:
-    picture: Any = row.get(task.image_column)
-    if hasattr(picture, "convert"):
-        shown = picture.convert("RGB")
+    image: Any = row.get(task.image_column)
+    if hasattr(image, "convert"):
+        shown = image.convert("RGB")
         shown.thumbnail((_SIDE, _SIDE))
-        if max(shown.size) < _SIDE:  # small pictures are shown with their pixels
+        if max(shown.size) < _SIDE:  # small images are shown with their pixels
             factor = _SIDE // max(shown.size)
             shown = shown.resize((shown.width * factor, shown.height * factor), resample=0)
         buffer = io.BytesIO()

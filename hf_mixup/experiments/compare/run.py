@@ -1,4 +1,4 @@
-"""All runs of a comparison, then the tables, the pictures and the best model."""
+"""All runs of a comparison, then the tables, the images and the best model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compare(
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
 
-    Writes `results.json`, `differences.json`, `table.md`, `report.html`, which holds everything, its pictures in
+    Writes `results.json`, `differences.json`, `table.md`, `report.html`, which holds everything, its images in
     `figures/`, and in `best/` the model of the single run with the best `select_by` on the validation split; `runs/`
     keeps every run with its model.
 
@@ -67,7 +67,7 @@ def compare(
     output = Path(str(args.output_dir))
     _check_output(output)
     if find_spec("matplotlib") is None:
-        raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+        raise ImportError('the images need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
     plan = make_plan(comparison, task, mixup, args)
     select_by = comparison.select_by or plan.prepared.select_by
     if select_by not in plan.prepared.metrics:

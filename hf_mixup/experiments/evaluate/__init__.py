@@ -3,13 +3,13 @@
 arguments     what to evaluate
 checkpoint    a saved model, its task and its labels
 rows          rows -> logits, clean or under attack
-pictures      corruptions, noise and strange pictures, as the model sees them
+images      corruptions, noise and strange images, as the model sees them
 texts         typos, lost words and strange texts
 views         "crops:0.9" -> views of test-time augmentation
 disturbances  what the suites do to the rows
 parts         one part after the other, kept as it is finished
 store         finished parts on disk
-run           checks, parts, results, pictures and the model card
+run           checks, parts, results, images and the model card
 comparison    the runs that a comparison left
-runs          all of these: results, tables and pictures over methods and seeds
+runs          all of these: results, tables and images over methods and seeds
 """

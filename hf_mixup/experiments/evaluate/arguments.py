@@ -24,10 +24,10 @@ class EvaluateArguments:
         suite: `calibration` scores each test split, before and after a temperature that is fitted on validation rows
             alone; `corruption` adds common corruptions (of texts: typos and lost words) at five severities; `noise`
             adds noise to the inputs, and compares models that were trained on wrong labels (`noise_runs`);
-            `adversarial` attacks the pictures; `ood` tells rows of another kind from the test rows; `all` is what the
+            `adversarial` attacks the images; `ood` tells rows of another kind from the test rows; `all` is what the
             task knows of these.
         tta: views of test-time augmentation, see `evaluation.views.parse_views`.
-        adversarial_eps: largest change of a pixel in pictures from 0 to 1; fractions such as 8/255 are read.
+        adversarial_eps: largest change of a pixel in images from 0 to 1; fractions such as 8/255 are read.
         baseline: an earlier evaluation (its folder or results.json) of the model that errors are compared with.
         noise_runs: folders of models like this one, trained with other shares of wrong labels (`label_noise`).
 
@@ -70,7 +70,7 @@ class EvaluateArguments:
         default=None, metadata={"help": "Models trained with other shares of wrong labels, for a curve over the share."}
     )
     adversarial_attacks: list[str] = field(
-        default_factory=lambda: list(ATTACKS), metadata={"help": "Attacks on pictures. [fgsm pgd]"}
+        default_factory=lambda: list(ATTACKS), metadata={"help": "Attacks on images. [fgsm pgd]"}
     )
     adversarial_eps: list[str] = field(
         default_factory=lambda: ["1/255", "2/255", "4/255", "8/255"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_mixup.experiments.evaluate import pictures, texts
+from hf_mixup.experiments.evaluate import images, texts
 from hf_mixup.experiments.evaluate.arguments import (
     ADVERSARIAL,
     ALL,
@@ -73,7 +73,7 @@ def checked_suites(evaluation: EvaluateArguments, task: TaskArguments) -> Evalua
             raise ValueError(f"suite {suite!r} is not for {task.task}, which has {', '.join(known)}")
     suites = [name for name in known if {name, ALL} & set(evaluation.suite)]
     if CORRUPTION in suites:
-        valid = (*pictures.CORRUPTIONS, *pictures.MORE_CORRUPTIONS) if task.task == IMAGE else tuple(texts.CORRUPTIONS)
+        valid = (*images.CORRUPTIONS, *images.MORE_CORRUPTIONS) if task.task == IMAGE else tuple(texts.CORRUPTIONS)
         for name in evaluation.corruptions or ():
             if name not in valid:
                 raise ValueError(f"corruptions has {name!r}, which is not known: {did_you_mean(name, valid)}")
@@ -89,13 +89,13 @@ def disturbances(
     prepared: Prepared,
     task: TaskArguments,
     seed: int,
-    memory: pictures.Memory | None = None,
+    memory: images.Memory | None = None,
 ) -> list[Disturbance]:
-    """Return all cells of the suites, in the order of these; pictures are made once where there is a memory."""
+    """Return all cells of the suites, in the order of these; images are made once where there is a memory."""
     found: list[Disturbance] = []
     for suite in evaluation.suite:
         if task.task == IMAGE:
-            found += _of_pictures(suite, evaluation, prepared, seed, memory)
+            found += _of_images(suite, evaluation, prepared, seed, memory)
         else:
             found += _of_texts(suite, evaluation, prepared, task, seed)
     return found
@@ -106,19 +106,19 @@ def _entropy(seed: int, *name: object) -> tuple[int, int]:
     return seed, zlib.crc32(" ".join(map(str, name)).encode())
 
 
-def _of_pictures(
-    suite: str, evaluation: EvaluateArguments, prepared: Prepared, seed: int, memory: pictures.Memory | None
+def _of_images(
+    suite: str, evaluation: EvaluateArguments, prepared: Prepared, seed: int, memory: images.Memory | None
 ) -> list[Disturbance]:
     processor = prepared.processing_class
-    cells: list[tuple[str, float, pictures.Change]] = []
+    cells: list[tuple[str, float, images.Change]] = []
     if suite == CORRUPTION:
-        names = evaluation.corruptions or pictures.CORRUPTIONS
+        names = evaluation.corruptions or images.CORRUPTIONS
         cells = [
-            (name, level, pictures.corruption(name, level)) for name in names for level in sorted(evaluation.severities)
+            (name, level, images.corruption(name, level)) for name in names for level in sorted(evaluation.severities)
         ]
     if suite == NOISE:
         levels = sorted(evaluation.noise_levels or _PIXEL_NOISE)
-        cells = [("gaussian_pixel_noise", level, pictures.gaussian_noise(level)) for level in levels]
+        cells = [("gaussian_pixel_noise", level, images.gaussian_noise(level)) for level in levels]
     if suite == ADVERSARIAL:
         return [
             Disturbance(
@@ -133,9 +133,9 @@ def _of_pictures(
             for eps in sorted(evaluation.epsilons)
         ]
 
-    def rows(family: str, level: float, change: pictures.Change, split: str) -> Any:
+    def rows(family: str, level: float, change: images.Change, split: str) -> Any:
         own = _entropy(seed, suite, family, level)
-        return pictures.ChangedPictures(prepared.evaluated[split], processor, change, own, memory)
+        return images.ChangedImages(prepared.evaluated[split], processor, change, own, memory)
 
     return [Disturbance(suite, family, level, partial(rows, family, level, change)) for family, level, change in cells]
 
@@ -170,7 +170,7 @@ def strange_rows(
     prepared: Prepared,
     task: TaskArguments,
     seed: int,
-    memory: pictures.Memory | None = None,
+    memory: images.Memory | None = None,
 ) -> dict[str, Any]:
     """Return rows of another kind by name: those of `ood_dataset`, or made of the first test split.
 
@@ -183,8 +183,8 @@ def strange_rows(
     own, processor = prepared.evaluated[split], prepared.processing_class
     if task.task == IMAGE:
         return {
-            name: pictures.ChangedPictures(own, processor, change, _entropy(seed, OOD, name), memory)
-            for name, change in pictures.STRANGE.items()
+            name: images.ChangedImages(own, processor, change, _entropy(seed, OOD, name), memory)
+            for name, change in images.STRANGE.items()
         }
     return {"random_tokens": texts.RandomTokens(own, processor, _entropy(seed, OOD, "random_tokens"))}
 

@@ -14,7 +14,7 @@ from hf_mixup.augment.tta import TestTimeAugmentation
 from hf_mixup.experiments.evaluate.arguments import CALIBRATION, NOISE, OOD, EvaluateArguments
 from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, noise_shares
 from hf_mixup.experiments.evaluate.disturbances import Disturbance, disturbances, strange_rows
-from hf_mixup.experiments.evaluate.pictures import Memory
+from hf_mixup.experiments.evaluate.images import Memory
 from hf_mixup.experiments.evaluate.rows import Scorer
 from hf_mixup.experiments.evaluate.store import Arrays, Finished, Scores
 from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
@@ -87,7 +87,7 @@ class Parts:
         subject.scorer.show = self._show
 
     def run(self) -> tuple[list[Measured], dict[str, Any]]:
-        """Return the results, and the logits that pictures are drawn of."""
+        """Return the results, and the logits that images are drawn of."""
         subject = self.subject
         validation = self._logits("validation", subject.prepared.evaluated["validation"])
         temperature = fit_temperature(validation["logits"], validation["labels"])

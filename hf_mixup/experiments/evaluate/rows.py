@@ -86,7 +86,7 @@ def attack(name: str, eps: float, evaluation: EvaluateArguments, processor: Any,
     """Return the change that moves the pixels of a batch to where the loss of its labels is larger.
 
     `fgsm` takes one step of the gradient's sign, `pgd` several from a random start, one start a batch. Pixels stay
-    within `eps` of what they were, and within the range of pictures, both as the processor scales them.
+    within `eps` of what they were, and within the range of images, both as the processor scales them.
 
     Source: see `hf_mixup.functional.attacks`.
     """

@@ -1,4 +1,4 @@
-"""All parts of an evaluation, then results, pictures and the model card."""
+"""All parts of an evaluation, then results, images and the model card."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evaluate(
 ) -> list[Measured]:
     """Score a saved classifier on every test split, as the suites have it.
 
-    Writes `results.json`, `tables.md` and PNG pictures into the output folder, and a section into the model card of a
+    Writes `results.json`, `tables.md` and PNG images into the output folder, and a section into the model card of a
     checkpoint on disk. Each finished part is kept in `finished/`, so that an evaluation goes on where it was stopped.
 
     Args:
@@ -86,18 +86,18 @@ def evaluate(
             raise KeyboardInterrupt(message) from None
         finally:
             parts.bar.close()
-    pictures = draw_evaluation(results, arrays, output)
+    images = draw_evaluation(results, arrays, output)
     for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
-        if output / f"{name}.png" not in pictures:
+        if output / f"{name}.png" not in images:
             (output / f"{name}.png").unlink(missing_ok=True)
     tables = evaluation_tables(results)
     write_text(output / TABLES, tables)
     write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
     print(tables)
     if evaluation.write_card and Path(checkpoint).is_dir():
-        add_evaluation_section(Path(checkpoint), results, pictures, task.task, task.dataset)
+        add_evaluation_section(Path(checkpoint), results, images, task.task, task.dataset)
         print(f"model card: {Path(checkpoint) / 'README.md'}")
-    print(f"results and pictures: {output}")
+    print(f"results and images: {output}")
     return results
 
 
@@ -115,7 +115,7 @@ def checked(
         raise ValueError("evaluate runs in one process: start it without a launcher")
     baseline = _baseline(evaluation.baseline)
     if find_spec("matplotlib") is None:
-        raise ImportError('the pictures need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+        raise ImportError('the images need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
     return evaluation, views, baseline
 
 

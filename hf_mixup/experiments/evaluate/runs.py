@@ -1,4 +1,4 @@
-"""All runs of a comparison, evaluated alike, then tables and pictures over methods and seeds."""
+"""All runs of a comparison, evaluated alike, then tables and images over methods and seeds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transformers import TrainingArguments
 
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.evaluate.comparison import StoredRun, stored_runs
+from hf_mixup.experiments.evaluate.images import Memory
 from hf_mixup.experiments.evaluate.parts import Parts, progress_bar
-from hf_mixup.experiments.evaluate.pictures import Memory
 from hf_mixup.experiments.evaluate.run import (
     PARTS,
     RESULTS,
@@ -45,11 +45,11 @@ def evaluate_comparison(
 ) -> list[Measured]:
     """Score every run that the results of a comparison name, one after the other, as `evaluate` scores one model.
 
-    All are scored on the same rows, and disturbed pictures are made once, as far as they fit into 2 GB. A run that
+    All are scored on the same rows, and disturbed images are made once, as far as they fit into 2 GB. A run that
     fails is reported, and the others go on. Each finished part is kept in `finished/`, in a folder a run.
 
     Writes `results.json` with the rows of all runs, `tables.md`, `differences.json` with the paired differences to
-    the controls, and pictures with one line a method.
+    the controls, and images with one line a method.
 
     Args:
         comparison: a folder that `hf-mixup compare` left.
@@ -77,7 +77,7 @@ def evaluate_comparison(
     write_text(output / DIFFERENCES, json.dumps(differences, indent=2) + "\n")
     write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
     print(tables)
-    print(f"results and pictures: {output}")
+    print(f"results and images: {output}")
     return results
 
 

@@ -8,7 +8,7 @@ from hf_mixup.augment.tta import View, dropout_passes, five_crops, flip, head, i
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
 from hf_mixup.utils.suggest import did_you_mean
 
-_PICTURES: dict[str, Callable[[str | None], list[View]]] = {
+_IMAGES: dict[str, Callable[[str | None], list[View]]] = {
     "flip": lambda value: [_without(value, flip)],
     "crops": lambda value: five_crops(0.875 if value is None else float(value)),
     "scale": lambda value: [scale(1.25 if value is None else float(value))],
@@ -20,7 +20,7 @@ _TEXTS: dict[str, Callable[[str | None], list[View]]] = {
 _DROPOUT: dict[str, Callable[[str | None], list[View]]] = {
     "dropout": lambda value: dropout_passes(8 if value is None else int(value))
 }
-_OF_TASK = {IMAGE: _PICTURES | _DROPOUT, TEXT: _TEXTS | _DROPOUT, TOKENS: _DROPOUT, AUDIO: _DROPOUT}
+_OF_TASK = {IMAGE: _IMAGES | _DROPOUT, TEXT: _TEXTS | _DROPOUT, TOKENS: _DROPOUT, AUDIO: _DROPOUT}
 
 
 def _without(value: str | None, make: Callable[[], View]) -> View:
@@ -32,7 +32,7 @@ def _without(value: str | None, make: Callable[[], View]) -> View:
 def parse_views(specs: Sequence[str], task: str) -> list[View]:
     """Return the row as it is and the views that are named, some with a number behind a colon.
 
-    Pictures: `flip`, `crops` (five, of 0.875 of the sides: `crops:0.9`), `scale` (by 1.25). Texts: `head` and `tail`
+    Images: `flip`, `crops` (five, of 0.875 of the sides: `crops:0.9`), `scale` (by 1.25). Texts: `head` and `tail`
     (16 tokens). All: `dropout` (8 passes).
 
     Raises:

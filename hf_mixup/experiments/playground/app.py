@@ -1,4 +1,4 @@
-"""The page: pickers, sliders and pictures, wired to a stage. The only place that knows gradio."""
+"""The page: pickers, sliders and images, wired to a stage. The only place that knows gradio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_ALPHA = 4.0
 _COLUMN, _HALF = 260, 140  # pixels that a column has at least; two halves stand side by side on a telephone
 _CLASSES = 3  # that the soft label and the prediction list
 CSS = """
-.picture { width: 100%; max-width: 18rem; image-rendering: pixelated; display: block; margin: 0 auto; }
+.image { width: 100%; max-width: 18rem; image-rendering: pixelated; display: block; margin: 0 auto; }
 .chart { width: 100%; max-width: 34rem; display: block; margin: 0 auto; background: white; border-radius: 6px; }
 .beside { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
 .beside > div { min-width: 0; }

@@ -25,7 +25,7 @@ _LONGEST = 24  # characters of a label in a legend
 
 
 def density(alpha: float, lam: float, beta: float | None = None, host_dominant: bool = False) -> str:
-    """Draw the density of Beta(alpha, alpha) and where lam lies, as an HTML picture.
+    """Draw the density of Beta(alpha, alpha) and where lam lies, as an HTML image.
 
     Args:
         alpha: above 0.
@@ -54,7 +54,7 @@ def density(alpha: float, lam: float, beta: float | None = None, host_dominant: 
 
 
 def curves(way: Way, lam: float, classes: Sequence[int], names: Sequence[str]) -> str:
-    """Draw the probabilities of both rows' classes along lam, beside their soft labels, as an HTML picture.
+    """Draw the probabilities of both rows' classes along lam, beside their soft labels, as an HTML image.
 
     Args:
         lam: where to draw a line, in [0, 1].

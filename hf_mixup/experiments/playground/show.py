@@ -1,4 +1,4 @@
-"""What the page shows of rows and of their mixture, as HTML: pictures, tokens or sounds."""
+"""What the page shows of rows and of their mixture, as HTML: images, tokens or audio clips."""
 
 from __future__ import annotations
 
@@ -54,25 +54,25 @@ class View(ABC):
         """Show the mixed row; where it is blended inside the model, both rows beside each other."""
 
 
-class Pictures(View):
-    """Pictures, as the image processor leaves them."""
+class Images(View):
+    """Images, as the image processor leaves them."""
 
     def row(self, index: int, colour: str = OWN) -> str:
-        return self._picture(self.rows[index]["pixel_values"], self.label(index))
+        return self._image(self.rows[index]["pixel_values"], self.label(index))
 
     def mixed(self, mixed: Mixed, lam: float) -> str:
         if not mixed.inside:
-            return self._picture(mixed.inputs["pixel_values"], f"Mixed by {mixed.method}, lam {lam:.2f}")
+            return self._image(mixed.inputs["pixel_values"], f"Mixed by {mixed.method}, lam {lam:.2f}")
         own, partner = mixed.clean["pixel_values"]
-        return _beside(self._picture(own, "Own row"), self._picture(partner, "Partner"), lam)
+        return _beside(self._image(own, "Own row"), self._image(partner, "Partner"), lam)
 
-    def _picture(self, pixels: Tensor, text: str) -> str:
+    def _image(self, pixels: Tensor, text: str) -> str:
         from PIL import Image
 
         values = unnormalised(pixels, self.prepared.processing_class).permute(1, 2, 0).numpy()
         written = io.BytesIO()
         Image.fromarray((values * 255).round().astype(np.uint8)).save(written, format="PNG")
-        return _picture(written.getvalue(), text)
+        return _image(written.getvalue(), text)
 
 
 class Texts(View):
@@ -96,8 +96,8 @@ class Texts(View):
         return _tokens(tokens, [OWN if each else PARTNER for each in kept.tolist()])
 
 
-class Sounds(View):
-    """Sounds to hear, over what the model is given."""
+class AudioClips(View):
+    """Audio clips to hear, over what the model is given."""
 
     def row(self, index: int, colour: str = OWN) -> str:
         rate = self.prepared.processing_class.sampling_rate
@@ -117,15 +117,15 @@ class Sounds(View):
         return row[self.prepared.processing_class.model_input_names[0]].float().numpy()
 
     def _drawn(self, features: np.ndarray, text: str) -> str:
-        from hf_mixup.plots import sound_grid
+        from hf_mixup.plots import audio_grid
 
         with TemporaryDirectory() as folder:
             rate = self.prepared.processing_class.sampling_rate
-            path = sound_grid([features], [text], Path(folder, "sound.png"), rate=rate, columns=1)
-            return _picture(path.read_bytes(), text, "chart")
+            path = audio_grid([features], [text], Path(folder, "audio.png"), rate=rate, columns=1)
+            return _image(path.read_bytes(), text, "chart")
 
 
-VIEWS: dict[str, type[View]] = {IMAGE: Pictures, TEXT: Texts, AUDIO: Sounds}
+VIEWS: dict[str, type[View]] = {IMAGE: Images, TEXT: Texts, AUDIO: AudioClips}
 
 
 def said(mixed: Mixed, method: str, names: Sequence[str]) -> str:
@@ -139,7 +139,7 @@ def said(mixed: Mixed, method: str, names: Sequence[str]) -> str:
     return f"<p><b>{escape(label)}</b><br>{escape(f'{by}{where}{inside}')}</p>"
 
 
-def _picture(data: bytes, text: str, kind: str = "picture") -> str:
+def _image(data: bytes, text: str, kind: str = "image") -> str:
     return f'<img alt="{escape(text)}" class="{kind}" src="{embedded(data)}">'
 
 

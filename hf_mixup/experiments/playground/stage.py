@@ -107,9 +107,9 @@ class Stage:
             with engine(self.model, clean, partner=_SWAPPED, lam=lam) as mixed:
                 outputs = self.model(**mixed.inputs)
                 mixed.loss(outputs)  # some weigh labels only now
-            at_work = engine.method.chosen(mixed.params)
+            at_work = engine.method.chosen(mixed.draw)
             # What the loss compares, for a method may blend the logits or run the mixed rows behind others.
-            term = at_work.terms(logits_of(outputs), mixed.labels, mixed.params)[0]
+            term = at_work.terms(logits_of(outputs), mixed.labels, mixed.draw)[0]
             smoothing, classes = engine.config.label_smoothing, term.logits.shape[-1]
             target = dense_targets(term.labels, term.others, term.lam, classes, _KIND, smoothing, term.further)
         places = mixed.changed_places
@@ -119,7 +119,7 @@ class Stage:
             inputs={key: value[place] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
             inside=at_work.enters_model or at_work.name in _IN_THE_LOSS,
             method=at_work.name,
-            layer=mixed.params.layer,
+            layer=mixed.draw.layer,
             target=target[_OWN],
             probabilities=term.logits[_OWN].float().softmax(-1),
         )

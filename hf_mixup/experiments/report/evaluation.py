@@ -1,4 +1,4 @@
-"""An evaluation as tables, pictures and a section of the model card."""
+"""An evaluation as tables, images and a section of the model card."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _number(value: float | None) -> str:
 
 
 def draw_evaluation(results: Sequence[Measured], arrays: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw the pictures of an evaluation into a folder, and return their paths.
+    """Draw the images of an evaluation into a folder, and return their paths.
 
     Args:
         arrays: `temperature`; `clean`: split -> `logits` [N, C] and `labels` [N]; `outside`: name -> logits [M, C].
@@ -158,12 +158,12 @@ def draw_evaluation(results: Sequence[Measured], arrays: Mapping[str, Any], fold
 
 
 def add_evaluation_section(
-    directory: str | os.PathLike[str], results: Sequence[Measured], pictures: Sequence[Path], task: str, dataset: str
+    directory: str | os.PathLike[str], results: Sequence[Measured], images: Sequence[Path], task: str, dataset: str
 ) -> None:
     """Add the results to the `README.md` of a model directory, as a section and as metadata of the Hub.
 
     A section that an earlier call wrote is replaced, and so are its figures in the metadata; those of others stay. A
-    directory without a card gets one. Pictures are shown where they lie within the directory.
+    directory without a card gets one. Images are shown where they lie within the directory.
 
     Args:
         dataset: name or path of the data set; of a path the last part.
@@ -175,9 +175,9 @@ def add_evaluation_section(
     behind = rest.partition("\n## ")[2]
     section = f"{HEADING}\n\nMeasured by `hf-mixup evaluate`.\n\n{evaluation_tables(results)}"
     root = path.parent.resolve()
-    for picture in pictures:
-        if picture.resolve().is_relative_to(root):
-            section += f"\n![{picture.stem}]({picture.resolve().relative_to(root).as_posix()})\n"
+    for image in images:
+        if image.resolve().is_relative_to(root):
+            section += f"\n![{image.stem}]({image.resolve().relative_to(root).as_posix()})\n"
     card.text = f"{before.rstrip()}\n\n{section}" + (f"\n## {behind}" if behind else "")
     data: Any = card.data
     data.model_name = data.model_name or root.name

@@ -1,4 +1,4 @@
-"""One HTML file that holds a whole report: no network, pictures inside, readable on a telephone."""
+"""One HTML file that holds a whole report: no network, images inside, readable on a telephone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hf_mixup.utils.files import write_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _SCREEN = 96  # pixels of a browser an inch
-_LEGIBLE = 62  # as few of them as its text can be read at; a wider picture is scrolled
+_LEGIBLE = 62  # as few of them as its text can be read at; a wider image is scrolled
 
 
 class Cell(NamedTuple):
@@ -76,16 +76,16 @@ class Table:
     kind: ClassVar[str] = "table"
 
 
-class Picture:
+class Image:
     """A PNG file, read into the page.
 
     Args:
         path: of the file, drawn at 150 dots an inch.
-        alt: what the picture shows, for those who cannot see it.
+        alt: what the image shows, for those who cannot see it.
         caption: how to read it.
     """
 
-    kind: ClassVar[str] = "picture"
+    kind: ClassVar[str] = "image"
 
     def __init__(self, path: str | os.PathLike[str], alt: str, caption: str) -> None:
         content = Path(path).read_bytes()
@@ -98,7 +98,7 @@ class Picture:
 
 
 class Card(NamedTuple):
-    """A small picture, or none (an empty source), beside a few lines."""
+    """A small image, or none (an empty source), beside a few lines."""
 
     title: str
     lines: Sequence[str]

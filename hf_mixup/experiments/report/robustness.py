@@ -1,4 +1,4 @@
-"""Evaluated runs of several methods and seeds as tables, paired differences and pictures."""
+"""Evaluated runs of several methods and seeds as tables, paired differences and images."""
 
 from __future__ import annotations
 
@@ -134,9 +134,9 @@ def _short(rows: Sequence[Result], suite: str, of: str) -> list[Result]:
 
 
 def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:
-    """Draw accuracy and calibration error of each method over the levels, a picture a suite and split, and bars of all.
+    """Draw accuracy and calibration error of each method over the levels, an image a suite and split, and bars of all.
 
-    What is drawn is the mean over the seeds that were evaluated. Pictures of an earlier evaluation are removed.
+    What is drawn is the mean over the seeds that were evaluated. Images of an earlier evaluation are removed.
 
     >>> import tempfile
     >>> clean = {"method": "mixup", "seed": 0, "split": "test", "suite": "calibration", "of": "test",

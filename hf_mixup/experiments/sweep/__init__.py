@@ -3,7 +3,7 @@
 arguments    what to try
 study        the trials on disk, continued after an interrupt
 watch        evaluation during a run, which gives up a bad one
-output       picture, report, and the winner as a file for `hf-mixup train`
+output       image, report, and the winner as a file for `hf-mixup train`
 run          all of it in order
 
 Not `Trainer.hyperparameter_search`: it sets fields of `TrainingArguments` only, and mixing has none there; it drops

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.plan import Setting
-from hf_mixup.experiments.report.page import Cell, Code, Picture, Section, Table, Text, write_page
+from hf_mixup.experiments.report.page import Cell, Code, Image, Section, Table, Text, write_page
 from hf_mixup.experiments.report.statistics import LEVEL
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import direction
@@ -97,13 +97,13 @@ def write_output(
     """Write all files, and print what they say."""
     write_text(output / "best.yaml", _winner(output, swept, args))
     write_text(output / "results.json", json.dumps(_results(swept), indent=2) + "\n")
-    picture = draw(swept, output / "sweep.png")
+    image = draw(swept, output / "sweep.png")
     again = f"hf-mixup compare CONFIG --methods 'none,smoothing,{swept.best.label}' --seeds 5"
     follow = [Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")]
     made = [Code(command), Code(yaml.safe_dump(dict(settings), sort_keys=False), "All settings"), Text(_with())]
     sections = [
         Section("What was found", [Text(swept.said), *follow, Code(again)]),
-        Section("Over alpha", [Picture(picture, _alt(swept), _CAPTION)]),
+        Section("Over alpha", [Image(image, _alt(swept), _CAPTION)]),
         Section("Trials", [_table(swept)]),
         Section("The winner, for hf-mixup train", [Code((output / "best.yaml").read_text(encoding="utf-8"))]),
         Section("How it was made", made),

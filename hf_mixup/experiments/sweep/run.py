@@ -1,4 +1,4 @@
-"""All trials of a sweep, beside plain training, then the picture, the report and the winner."""
+"""All trials of a sweep, beside plain training, then the image, the report and the winner."""
 
 from __future__ import annotations
 

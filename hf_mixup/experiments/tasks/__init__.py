@@ -4,7 +4,7 @@
     load_splits       any data set -> train, validation and test rows with encoded labels   (tasks.data)
     tasks.image       image processor, model, rows of pixels
     tasks.text        tokenizer, model, rows of tokens
-    tasks.audio       feature extractor, model, rows of sounds
+    tasks.audio       feature extractor, model, rows of audio clips
     tasks.video       moving emoji, processor, model, rows of frames
     tasks.tables      data of scikit-learn, columns, model, rows of numbers and categories
     tasks.pairs       processor, dual encoder, rows of pixels and captions; zero-shot classification

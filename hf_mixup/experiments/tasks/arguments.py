@@ -47,7 +47,7 @@ class TaskArguments:
             scored on every split.
         caption_noise, image_blank: spoil the training rows; `eval_caption_noise` and `eval_image_blank` add a spoilt
             copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are spoilt in every run.
-        augment: what is done to single training pictures ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
+        augment: what is done to single training images ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
         few_shot: rows of each class that are kept for training. They depend on `few_shot_seed` alone, so that every
             method and every seed of the training gets the same; another draw is another data set.
         label_noise: share of the training labels that become another class, each of the others alike: of the rows,
@@ -65,7 +65,7 @@ class TaskArguments:
     task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
     dataset: str = knob(
         BUNDLED,
-        "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one: emoji; for sounds instruments; "
+        "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one: emoji; for audio instruments; "
         "for tables wine, breast_cancer, digits, diabetes.",
     )
     dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
@@ -75,9 +75,9 @@ class TaskArguments:
     test_splits: list[str] | None = field(
         default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
     )
-    image_column: str = knob("image", "Column with the pictures.")
-    audio_column: str = knob("audio", "Column with the sounds.")
-    video_column: str = knob("video", "Column with the clips: a list of pictures a row.")
+    image_column: str = knob("image", "Column with the images.")
+    audio_column: str = knob("audio", "Column with the audio clips.")
+    video_column: str = knob("video", "Column with the clips: a list of images a row.")
     numerical_columns: list[str] | None = field(
         default=None, metadata={"help": "Tables: columns of numbers (default: all that hold numbers)."}
     )
@@ -91,7 +91,7 @@ class TaskArguments:
     target_column: str = knob("target", "causal-lm, seq2seq: column with the texts to write.")
     caption_column: str = knob("caption", "image-text: column with the captions, a text or a list of texts a row.")
     id_column: str | None = knob(
-        None, "image-text: column that is equal where picture and caption of two rows fit (default: the caption)."
+        None, "image-text: column that is equal where image and caption of two rows fit (default: the caption)."
     )
     class_column: str | None = knob(None, "image-text: column with class names, to score zero-shot classification.")
     class_templates: list[str] | None = field(
@@ -106,30 +106,30 @@ class TaskArguments:
     config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
     )
-    image_size: int | None = knob(None, "Side of the square pictures (default: that of the checkpoint).")
+    image_size: int | None = knob(None, "Side of the square images (default: that of the checkpoint).")
     audio_rate: int | None = knob(
-        None, "Samples a second for a new model of sounds (default: that of its feature extractor)."
+        None, "Samples a second for a new model of audio clips (default: that of its feature extractor)."
     )
-    frames: int = knob(8, "Video-classification: pictures of a clip that a model sees, spread evenly.")
-    max_seconds: float = knob(10.0, "Longer sounds are cut to this.")
+    frames: int = knob(8, "Video-classification: images of a clip that a model sees, spread evenly.")
+    max_seconds: float = knob(10.0, "Longer audio clips are cut to this.")
     max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
     max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
     max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
     few_shot: int | None = knob(None, "Classification: train on this many rows of each class, the same for every seed.")
     few_shot_seed: int = knob(0, "Seed of the draw of few_shot.")
     label_noise: float = knob(0.0, "Classification: share of the training labels replaced by another class, in [0, 1).")
-    flip: bool = knob(False, "Flip half of the training pictures from left to right.")
+    flip: bool = knob(False, "Flip half of the training images from left to right.")
     augment: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "Image-classification: change training pictures by randaugment, trivialaugment, erasing, ..."
-        },
+        metadata={"help": "Image-classification: change training images by randaugment, trivialaugment, erasing, ..."},
     )
-    cache_images: bool = knob(True, "Keep processed pictures, sounds or clips in memory where they take at most 2 GB.")
+    cache_images: bool = knob(
+        True, "Keep processed images, audio clips or clips in memory where they take at most 2 GB."
+    )
     caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
-    image_blank: float = knob(0.0, "image-text: share of training rows whose pictures are blanked.")
+    image_blank: float = knob(0.0, "image-text: share of training rows whose images are blanked.")
     eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
-    eval_image_blank: float = knob(0.0, "image-text: also test with this share of the pictures blanked.")
+    eval_image_blank: float = knob(0.0, "image-text: also test with this share of the images blanked.")
     freeze: Literal["image", "text", "embeddings"] | None = knob(
         None, "image-text: keep this tower's weights (LiT: image); texts: keep the embeddings of the tokens."
     )

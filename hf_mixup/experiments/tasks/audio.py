@@ -1,4 +1,4 @@
-"""Sounds: feature extractor, model, and rows of features that are extracted once."""
+"""Audio clips: feature extractor, model, and rows of features that are extracted once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_feature_extractor(task: TaskArguments) -> Any:
     `config_overrides` that it knows, too, such as `num_mel_bins` and `max_length` of an AST.
 
     Raises:
-        ValueError: if the task names no model, one that takes no sounds, or an `audio_rate` beside a checkpoint.
+        ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
         OSError: for a checkpoint that has none.
 
     >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000)
@@ -47,24 +47,26 @@ def load_feature_extractor(task: TaskArguments) -> Any:
             raise ValueError(f"audio_rate is for a new model: {task.model} has a rate of its own")
         extractor = AutoFeatureExtractor.from_pretrained(task.model)
         if not hasattr(extractor, "sampling_rate"):
-            raise ValueError(f"model={task.model!r} takes no sounds: its feature extractor has no sampling_rate")
+            raise ValueError(f"model={task.model!r} takes no audio clips: its feature extractor has no sampling_rate")
         return extractor
     if task.model_type is None:
         raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
     kind: Any = FEATURE_EXTRACTOR_MAPPING.get(type(new_config(replace(task, config_overrides=None))), None)
     if kind is None or "sampling_rate" not in inspect.signature(kind).parameters:
-        raise ValueError(f"model_type={task.model_type!r} takes no sounds: audio-spectrogram-transformer and hubert do")
+        raise ValueError(
+            f"model_type={task.model_type!r} takes no audio clips: audio-spectrogram-transformer and hubert do"
+        )
     known = inspect.signature(kind).parameters
     shared = {name: value for name, value in task.overrides.items() if name in known}
     if task.audio_rate is not None:
         shared["sampling_rate"] = task.audio_rate
-    if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where a sound ends
+    if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where an audio clip ends
         shared["return_attention_mask"] = True
     return kind(**shared)
 
 
 def load_audio_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of sounds with one output a label; see `tasks.models.classifier`.
+    """Return a classifier of audio clips with one output a label; see `tasks.models.classifier`.
 
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
@@ -74,15 +76,15 @@ def load_audio_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForAudioClassification, task, label_names)
 
 
-def decoded(sound: Any, rate: int, where: str) -> np.ndarray:
-    """Return a sound as float32 [T], one channel, `rate` samples a second.
+def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
+    """Return an audio clip as float32 [T], one channel, `rate` samples a second.
 
     Args:
-        sound: a mapping with the `bytes` of a file or its `path`, as `datasets.Audio(decode=False)` gives them.
+        audio: a mapping with the `bytes` of a file or its `path`, as `datasets.Audio(decode=False)` gives them.
         where: what errors call the row.
 
     Raises:
-        ValueError: for a sound that is missing, empty or cannot be read.
+        ValueError: for an audio clip that is missing, empty or cannot be read.
         ImportError: if soundfile is not installed.
 
     >>> from hf_mixup.data import load_instruments
@@ -93,22 +95,22 @@ def decoded(sound: Any, rate: int, where: str) -> np.ndarray:
         import soundfile
     except ImportError as error:
         raise ImportError(
-            'reading sounds needs soundfile, which is not installed: pip install "hf-mixup[audio]"'
+            'reading audio clips needs soundfile, which is not installed: pip install "hf-mixup[audio]"'
         ) from error
-    if not isinstance(sound, dict) or not (sound.get("bytes") or sound.get("path")):
-        raise ValueError(f"{where}: no sound, found {type(sound).__name__}")
-    file = io.BytesIO(sound["bytes"]) if sound.get("bytes") else sound["path"]
+    if not isinstance(audio, dict) or not (audio.get("bytes") or audio.get("path")):
+        raise ValueError(f"{where}: no audio, found {type(audio).__name__}")
+    file = io.BytesIO(audio["bytes"]) if audio.get("bytes") else audio["path"]
     try:
         values, own_rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{where}: the sound {sound.get('path') or ''} cannot be read: {error}") from error
+    except (soundfile.AudioFileError, OSError) as error:
+        raise ValueError(f"{where}: the audio {audio.get('path') or ''} cannot be read: {error}") from error
     if not len(values):
-        raise ValueError(f"{where}: the sound {sound.get('path') or ''} is empty")
+        raise ValueError(f"{where}: the audio {audio.get('path') or ''} is empty")
     return resampled(values.mean(axis=1), own_rate, rate)
 
 
 def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
-    """Return a sound [T] at another rate.
+    """Return an audio clip [T] at another rate.
 
     >>> resampled(np.zeros(441, dtype=np.float32), 44100, 8000).shape
     (80,)
@@ -125,13 +127,13 @@ class AudioRows(Dataset):
     """Rows of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
 
     Decoding and extraction happen once, at the first use. Beyond 2 GB of features, or with `task.cache_images=False`,
-    each row is extracted anew. Sounds longer than `task.max_seconds` are cut.
+    each row is extracted anew. Audio clips longer than `task.max_seconds` are cut.
 
     Args:
-        rows: sounds, as `load_splits` returns them.
+        rows: audio clips, as `load_splits` returns them.
 
     Raises:
-        ValueError: (at the first use) for a sound that cannot be read, naming its row.
+        ValueError: (at the first use) for an audio clip that cannot be read, naming its row.
 
     >>> from hf_mixup.experiments.tasks.data import load_splits
     >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000, max_train_samples=4)
@@ -153,7 +155,7 @@ class AudioRows(Dataset):
         return {**self._features(index), "labels": self.labels[index]}
 
     def waveform(self, index: int) -> np.ndarray:
-        """Return one sound as the extractor hears it, float32 [T]."""
+        """Return one audio as the extractor hears it, float32 [T]."""
         return self._waveforms(index, index + 1)[0]
 
     def _features(self, index: int) -> dict[str, Tensor]:
@@ -168,20 +170,20 @@ class AudioRows(Dataset):
 
     def _waveforms(self, start: int, stop: int) -> list[np.ndarray]:
         rate = self.extractor.sampling_rate
-        sounds = self.rows[start:stop][self.audio_column]
-        heard = [decoded(sound, rate, f"row {start + place}") for place, sound in enumerate(sounds)]
-        return [sound[: round(self.max_seconds * rate)] for sound in heard]
+        clips = self.rows[start:stop][self.audio_column]
+        heard = [decoded(audio, rate, f"row {start + place}") for place, audio in enumerate(clips)]
+        return [audio[: round(self.max_seconds * rate)] for audio in heard]
 
     def _extracted(self, start: int, stop: int) -> list[dict[str, Tensor]]:
         made = []
-        for sound in self._waveforms(start, stop):  # one by one, so that none is padded to the length of another
-            features = self.extractor(sound, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        for audio in self._waveforms(start, stop):  # one by one, so that none is padded to the length of another
+            features = self.extractor(audio, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
             made.append({name: value[0] for name, value in features.items()})
         return made
 
 
 class AudioCollator:
-    """Make a batch of `AudioRows`; sounds of different length are padded as the extractor pads them.
+    """Make a batch of `AudioRows`; audio clips of different length are padded as the extractor pads them.
 
     >>> from transformers import Wav2Vec2FeatureExtractor
     >>> collator = AudioCollator(Wav2Vec2FeatureExtractor(return_attention_mask=True))

@@ -1,4 +1,4 @@
-"""What is done to single training pictures ahead of mixing, by torchvision."""
+"""What is done to single training images ahead of mixing, by torchvision."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_augmentations(names: Sequence[str]) -> None:
 
 
 class Augmentation:
-    """Random changes of one processed picture, with torchvision's defaults, from torch's global generator.
+    """Random changes of one processed image, with torchvision's defaults, from torch's global generator.
 
     Colours are changed as they are seen, from 0 to 1: the processor's scale is undone before and put back after.
     Erasing comes last and fills with the mean colour, a zero behind normalisation.
@@ -40,7 +40,7 @@ class Augmentation:
         names: of `AUGMENTATIONS`, done in their order there. "randaugment" is Cubuk et al. 2019, arXiv 1909.13719,
             "trivialaugment" Müller and Hutter 2021, arXiv 2103.10158, "autoaugment" Cubuk et al. 2018, arXiv
             1805.09501, "augmix" Hendrycks et al. 2019, arXiv 1912.02781, "erasing" Zhong et al. 2017, arXiv 1708.04896
-            (a quarter of the pictures).
+            (a quarter of the images).
         processor: the checkpoint's image processor; its `image_mean` and `image_std` tell the scale.
 
     >>> import torch
@@ -67,7 +67,7 @@ class Augmentation:
         self._mean, self._std = pixel_scale(processor)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Return another picture [3, H, W] in the processor's scale."""
+        """Return another image [3, H, W] in the processor's scale."""
         if self._change:
             seen = (pixels * self._std + self._mean).clamp(0, 1)
             for change in self._change:
@@ -77,7 +77,7 @@ class Augmentation:
 
 
 def pixel_scale(processor: Any) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation [3, 1, 1] that lead from processed pixels back to pictures from 0 to 1.
+    """Return mean and deviation [3, 1, 1] that lead from processed pixels back to images from 0 to 1.
 
     >>> from transformers import ViTImageProcessor
     >>> [values.flatten().tolist() for values in pixel_scale(ViTImageProcessor())]

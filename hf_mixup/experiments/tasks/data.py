@@ -1,4 +1,4 @@
-"""Any data set -> splits with encoded labels, of pictures and captions, or of texts to write."""
+"""Any data set -> splits with encoded labels, of images and captions, or of texts to write."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _BUNDLED_AS: dict[tuple[str, str], Callable[[], DatasetDict]] = {
     (BUNDLED, VIDEO): _emoji_video,
     **{(name, task): partial(_table, name) for task, names in TABLES.items() for name in names},
 }
-_SOUNDS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
+_AUDIOS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
 _STRINGS = ("string", "large_string")
 _UNREADABLE = (DatasetsError, ValueError, OSError, StopIteration)  # what datasets raises over a broken file
 _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the training
@@ -181,10 +181,10 @@ def _load(task: TaskArguments) -> Any:
 def _from_folder(path: Path, task: TaskArguments) -> Any:
     if any((path / name).exists() for name in ("dataset_dict.json", "state.json")):
         return load_from_disk(str(path))
-    classes = _sound_folders(path) if task.task == AUDIO else {}
+    classes = _audio_folders(path) if task.task == AUDIO else {}
     if not classes:
         return load_dataset(str(path), task.dataset_config)
-    # datasets has this, too, but writes no sound without torchcodec, which needs FFmpeg's libraries.
+    # datasets has this, too, but writes no audio without torchcodec, which needs FFmpeg's libraries.
     return DatasetDict(
         {
             split: Dataset.from_dict(
@@ -198,8 +198,8 @@ def _from_folder(path: Path, task: TaskArguments) -> Any:
     )
 
 
-def _sound_folders(path: Path) -> dict[str, list[tuple[Path, str]]]:
-    """Return the sounds and classes of each split of a folder `[split/]class/file`; nothing for one made otherwise."""
+def _audio_folders(path: Path) -> dict[str, list[tuple[Path, str]]]:
+    """Return the audio files and classes of each split of a folder `[split/]class/file`; nothing for other folders."""
     folders = [each for each in sorted(path.iterdir()) if each.is_dir()]
     if not any(each.name == "train" for each in folders):
         return {"train": files} if (files := _by_class(path)) else {}
@@ -207,7 +207,7 @@ def _sound_folders(path: Path) -> dict[str, list[tuple[Path, str]]]:
 
 
 def _by_class(path: Path) -> list[tuple[Path, str]]:
-    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in _SOUNDS)
+    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in _AUDIOS)
     return [(file, file.parent.name) for file in files]
 
 
@@ -230,8 +230,8 @@ def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, li
     return task.validation_split or ("validation" if "validation" in data else None), tests
 
 
-def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    """Return the rows with pictures decoded as such."""
+def _images(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    """Return the rows with images decoded as such."""
     column = task.image_column
     rows = _with_files(rows, split, task, column, "image")
     if isinstance(rows.features[column], Image):
@@ -239,13 +239,13 @@ def _pictures(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     return rows.cast_column(column, Image(mode="RGB"))
 
 
-def _sounds(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    """Return the rows with sounds as files, which are decoded where their features are extracted."""
+def _audios(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
+    """Return the rows with audio clips as files, which are decoded where their features are extracted."""
     column = task.audio_column
     rows = _with_files(rows, split, task, column, "audio")
     feature: Any = rows.features[column]
     if not isinstance(feature, Audio) and getattr(feature, "dtype", None) not in _STRINGS:
-        raise ValueError(f"audio column {column!r} holds {feature}, expected sounds, or texts that name files")
+        raise ValueError(f"audio column {column!r} holds {feature}, expected audio clips, or texts that name files")
     if isinstance(feature, Audio):
         check_media(rows, split, task, "audio", column)
     return rows.cast_column(column, Audio(decode=False))
@@ -297,14 +297,14 @@ def _pairs(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     source = source_of(task.dataset, split)
     for row, caption in enumerate(rows[task.caption_column]):
         check_caption(caption, f"{source}, row {row}", task.caption_column)
-    return _pictures(rows, split, task)
+    return _images(rows, split, task)
 
 
 def _clips(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
     feature: Any = rows.features[task.video_column]
     if not isinstance(feature, List) or not isinstance(feature.feature, Image):
         raise ValueError(
-            f"video column {task.video_column!r} holds {feature}, expected a list of pictures a row: decode the videos "
+            f"video column {task.video_column!r} holds {feature}, expected a list of images a row: decode the videos "
             "to frames first"
         )
     return rows.cast_column(task.video_column, List(Image(mode="RGB")))
@@ -315,14 +315,14 @@ def _as_they_are(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
 
 
 _INPUTS: dict[str, Callable[[Dataset, str, TaskArguments], Dataset]] = {
-    IMAGE: _pictures,
+    IMAGE: _images,
     TEXT: _texts,
     PAIRS: _pairs,
     TOKENS: _words,
     REGRESSION: _texts,
     CAUSAL: _written,
     SEQ2SEQ: _written,
-    AUDIO: _sounds,
+    AUDIO: _audios,
     VIDEO: _clips,
     TABULAR: _as_they_are,
     TABULAR_REGRESSION: _as_they_are,

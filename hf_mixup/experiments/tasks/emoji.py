@@ -1,7 +1,7 @@
 """The bundled emoji, made into data sets for the text tasks: every split has other emoji than the others.
 
 emoji_tokens       captions of several emoji in a row of words, each tagged with the group of its emoji
-emoji_regression   caption -> how warm the colours of its pictures are
+emoji_regression   caption -> how warm the colours of its images are
 emoji_causal       a question about a caption -> its group
 emoji_seq2seq      caption -> keywords
 """
@@ -71,15 +71,15 @@ def emoji_regression() -> DatasetDict:
     features = Features({"text": _TEXT, "label": Value("float32")})
 
     def rows(split: Dataset) -> Iterator[dict[str, Any]]:
-        # The pictures of an emoji, all with one caption, stand together.
+        # The images of an emoji, all with one caption, stand together.
         for (_, caption), same in groupby(split, key=itemgetter("emoji", "caption")):
             yield {"text": caption, "label": float(np.mean([_warmth(np.asarray(row["image"])) for row in same]))}
 
     return DatasetDict({split: Dataset.from_list(list(rows(data[split])), features=features) for split in _SPLITS})
 
 
-def _warmth(picture: np.ndarray) -> float:
-    pixels = picture.astype(np.float64) / 255
+def _warmth(image: np.ndarray) -> float:
+    pixels = image.astype(np.float64) / 255
     drawn = pixels.min(-1) < _BACKGROUND  # the rest is white
     return float((pixels[..., 0] - pixels[..., 2])[drawn].mean()) if drawn.any() else 0.0
 

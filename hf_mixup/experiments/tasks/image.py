@@ -1,4 +1,4 @@
-"""Pictures: processor, model, and rows of pixels that are processed once."""
+"""Images: processor, model, and rows of pixels that are processed once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datasets import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
 
-from hf_mixup.data.pair_collator import as_picture
+from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.kept import KeptRows
 from hf_mixup.experiments.tasks.models import classifier
@@ -49,20 +49,20 @@ def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
 
 
 class PixelRows(KeptRows):
-    """Processed pictures, float32 [3, H, W] each: what the rows of every task with pictures share.
+    """Processed images, float32 [3, H, W] each: what the rows of every task with images share.
 
     Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
     forward and backward passes. Beyond 2 GB of pixels, or with `task.cache_images=False`, each row is processed anew.
 
     Args:
-        rows: pictures, as `load_splits` returns them.
-        flip: flip each picture from left to right with a chance of 1/2, from torch's global generator. A run resumed
+        rows: images, as `load_splits` returns them.
+        flip: flip each image from left to right with a chance of 1/2, from torch's global generator. A run resumed
             at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
             read one batch ahead of the checkpoint.
-        augmentation: what else is done to each picture, see `tasks.augmentation`.
+        augmentation: what else is done to each image, see `tasks.augmentation`.
 
     Raises:
-        ValueError: (at the first use) for a picture that cannot be read, naming its row and file.
+        ValueError: (at the first use) for an image that cannot be read, naming its row and file.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class PixelRows(KeptRows):
         self.flip, self.augmentation, self.image_column = flip, augmentation, task.image_column
 
     def pixels(self, index: int) -> Tensor:
-        """Return one picture, flipped and augmented if that is wanted."""
+        """Return one image, flipped and augmented if that is wanted."""
         pixels = self._pixels(index)
         pixels = pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
         return pixels if self.augmentation is None else self.augmentation(pixels)
@@ -86,7 +86,7 @@ class PixelRows(KeptRows):
         try:
             images = self.rows[start:stop][self.image_column]
             if None in images:
-                raise OSError("a row has no picture")
+                raise OSError("a row has no image")
         except (OSError, SyntaxError):  # Pillow calls a broken PNG a SyntaxError
             self._name_the_broken_row(start, stop)
             raise
@@ -96,12 +96,10 @@ class PixelRows(KeptRows):
         undecoded = self.rows.cast_column(self.image_column, Image(decode=False))
         for index in range(start, min(stop, len(self))):
             row = dict(undecoded[index])
-            picture = row.pop(self.image_column) or {}
-            columns = {"file": picture.get("path"), **row}
+            image = row.pop(self.image_column) or {}
+            columns = {"file": image.get("path"), **row}
             known = {name: value for name, value in columns.items() if isinstance(value, (int, str))}
-            as_picture(
-                picture if any(picture.values()) else None, f"image column {self.image_column!r}, the row {known}"
-            )
+            as_image(image if any(image.values()) else None, f"image column {self.image_column!r}, the row {known}")
 
 
 class ImageRows(PixelRows):

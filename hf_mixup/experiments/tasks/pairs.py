@@ -1,4 +1,4 @@
-"""Pictures with captions: processor, dual encoder, rows of pixels and captions, and zero-shot classification."""
+"""Images with captions: processor, dual encoder, rows of pixels and captions, and zero-shot classification."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def load_pair_processor(task: TaskArguments) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     Raises:
-        ValueError: if the task names no model, or one that does not take pictures and texts.
+        ValueError: if the task names no model, or one that does not take images and texts.
         OSError: for a checkpoint that has none.
 
     >>> processor = load_pair_processor(TaskArguments(task="image-text", model_type="clip", image_size=32))
@@ -98,7 +98,7 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
 
 
 def new_pair_config(task: TaskArguments, tokenizer: Any) -> PretrainedConfig:
-    """Return the configuration of a new dual encoder: the task's own settings over what tokenizer and pictures dictate.
+    """Return the configuration of a new dual encoder: the task's own settings over what tokenizer and images dictate.
 
     Raises:
         ValueError: for an unknown `model_type` or a setting that it or its towers do not have.
@@ -115,9 +115,9 @@ def new_pair_config(task: TaskArguments, tokenizer: Any) -> PretrainedConfig:
         "max_position_embeddings": task.max_length,
         **special_tokens(tokenizer),
     }
-    pictures = {} if task.image_size is None else {"image_size": task.image_size}
+    images = {} if task.image_size is None else {"image_size": task.image_size}
     towers = {}
-    for name, dictated in {"text_config": tokens, "vision_config": pictures}.items():
+    for name, dictated in {"text_config": tokens, "vision_config": images}.items():
         tower = getattr(default, name, None)
         if tower is None:
             raise ValueError(f"model_type={task.model_type!r} has no {name}: name a dual encoder, e.g. clip")
@@ -138,16 +138,16 @@ def _own_settings(task: TaskArguments, name: str, tower: PretrainedConfig) -> di
 class PairRows(PixelRows):
     """Rows of `pixel_values` float32 [3, H, W], `caption` and `pair_ids`, for the collator of `pair_collator`.
 
-    All pictures are processed at once where they fit in memory, so that a broken file is found before training.
+    All images are processed at once where they fit in memory, so that a broken file is found before training.
 
     Args:
-        rows: pictures and captions, as `load_splits` returns them.
-        train: give all captions of a row, for the collator to pick from, and flip pictures if the task says so;
+        rows: images and captions, as `load_splits` returns them.
+        train: give all captions of a row, for the collator to pick from, and flip images if the task says so;
             else the first caption only.
         classes: names for `classes`, the number of each row's class; needs `task.class_column`.
 
     Raises:
-        ValueError: for a picture that cannot be read or a row without an id, naming the row.
+        ValueError: for an image that cannot be read or a row without an id, naming the row.
 
     >>> from hf_mixup.experiments.tasks.data import load_splits
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_train_samples=4)
@@ -175,12 +175,12 @@ class PairRows(PixelRows):
         return {"pixel_values": pixels, _CAPTION: self.captions[index], PAIR_IDS: self.ids[index]}
 
     def spoilt(self, caption_noise: float = 0.0, image_blank: float = 0.0) -> PairRows:
-        """Return these rows with wrong captions or blank pictures for some; the pixels are shared.
+        """Return these rows with wrong captions or blank images for some; the pixels are shared.
 
         Args:
             caption_noise: share of the rows whose captions change places among each other. The id goes with the
-                caption: a row still says of itself that its picture and caption fit.
-            image_blank: share of the rows whose picture becomes all zeros, the mean colour where pixels are normalised.
+                caption: a row still says of itself that its image and caption fit.
+            image_blank: share of the rows whose image becomes all zeros, the mean colour where pixels are normalised.
         """
         other = copy.copy(self)
         moved = _some(len(self), caption_noise, _NOISE_SEED)
@@ -229,7 +229,7 @@ def _class_numbers(rows: Rows, task: TaskArguments, names: list[str]) -> list[in
 def zero_shot(
     model: Any, collator: PairCollator, rows: PairRows, image_embeds: np.ndarray, names: list[str], task: TaskArguments
 ) -> dict[str, float]:
-    """Return `zero_shot_accuracy` of pictures [N, D] against the class names in the task's templates.
+    """Return `zero_shot_accuracy` of images [N, D] against the class names in the task's templates.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", section 3.1.
     """
@@ -263,9 +263,9 @@ def class_embeds(model: Any, collator: PairCollator, names: list[str], templates
 def id_logits(
     image_embeds: np.ndarray, text_embeds: np.ndarray, head: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a reliability diagram needs: logits [N, I] of each picture over the I ids, and its own [N].
+    """Return what a reliability diagram needs: logits [N, I] of each image over the I ids, and its own [N].
 
-    An id's probability is the sum over its captions; pictures ask and captions answer.
+    An id's probability is the sum over its captions; images ask and captions answer.
 
     >>> id_logits(np.eye(2), np.eye(2), np.array([[2.0, 0.0]] * 2), np.array([7, 5]))[1].tolist()
     [1, 0]

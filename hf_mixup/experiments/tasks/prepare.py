@@ -50,7 +50,7 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     Weights, buffers and the global generators are left as they are.
 
     Raises:
-        ValueError: with the engine's reason, or for another sampling rate than that of the sounds.
+        ValueError: with the engine's reason, or for another sampling rate than that of the audio clips.
     """
     if mixup.off:
         return
@@ -81,7 +81,7 @@ def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
     rate = getattr(prepared.processing_class, "sampling_rate", mixup.sampling_rate)
     if "between_class" in (mixup.method, *(mixup.switch_methods or ())) and rate != mixup.sampling_rate:
         raise ValueError(
-            f"sampling_rate={mixup.sampling_rate}: method 'between_class' would measure how loud these sounds are "
+            f"sampling_rate={mixup.sampling_rate}: method 'between_class' would measure how loud these audio clips are "
             f"wrongly, which have {rate} samples a second: set sampling_rate to {rate}"
         )
 

@@ -70,7 +70,7 @@ class Prepared:
         compute_metrics: scores a split from its predictions.
         preprocess_logits: what the Trainer keeps of the logits of a batch, given labels: (logits, labels) -> kept.
         more_metrics: scores that need the model, too: (model, rows, predictions) -> scores.
-        metrics: scores that tables and pictures show, those of them that there are.
+        metrics: scores that tables and images show, those of them that there are.
         select_by: the one that tells the best model on validation rows, where nobody says otherwise.
         classified: stored predictions and labels -> logits [..., C] and classes [...], for a reliability diagram; None
             where there are no classes to draw one of.

@@ -17,18 +17,18 @@ from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, PAIRS, REGRESSION, TEXT, VIDEO, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, prepare
 from hf_mixup.methods import METHODS
-from hf_mixup.plots import TextPair, image_grid, pair_grid, sound_grid, text_pairs
+from hf_mixup.plots import TextPair, audio_grid, image_grid, pair_grid, text_pairs
 
 _BATCHES, _SHOWN = 6, 2  # several batches, because lam is one for a whole batch by default
 _DRAWN = (IMAGE, TEXT, REGRESSION, PAIRS, AUDIO, VIDEO)
-_STRIP = 4.6  # inches of a film strip
+_STRIP = 4.6  # inches of a video strip
 _PAIRS = 6  # one batch, whose targets are a matrix
 
 
 def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, output: Path) -> Path:
     """Draw mixed training samples with lam and label names into a PNG file.
 
-    Pictures, clips and sounds are shown as the model gets them. Where the blend happens inside the model, and for
+    Images, clips and audio clips are shown as the model gets them. Where the blend happens inside the model, and for
     texts, a sample stands beside its partner. Pairs are those of one small batch, with the matrix of their targets.
 
     Raises:
@@ -59,7 +59,7 @@ def draw_preview(
     if task.task in (TEXT, REGRESSION):
         return _draw_texts(samples, prepared, output)
     if task.task == AUDIO:
-        return _draw_sounds(samples, prepared, output, title)
+        return _draw_audios(samples, prepared, output, title)
     return _draw_images(samples, prepared, output, title)
 
 
@@ -69,7 +69,7 @@ def _refuse(task: TaskArguments, mixup: MixupConfig, output: Path) -> None:
     if mixup.off:
         raise ValueError("nothing to preview: this configuration never mixes (alpha or prob is 0, or lam is 1)")
     if output.suffix.lower() != ".png":
-        raise ValueError(f"output: pictures are PNG files, and {output.name!r} does not end in .png")
+        raise ValueError(f"output: images are PNG files, and {output.name!r} does not end in .png")
 
 
 def _samples(
@@ -81,65 +81,65 @@ def _samples(
     for start in range(0, _BATCHES * size, size):
         batch = prepared.collator([prepared.train[index] for index in order[start : start + size]])
         with engine(model, batch) as mixed:
-            yield batch, mixed, not engine.method.chosen(mixed.params).enters_model
+            yield batch, mixed, not engine.method.chosen(mixed.draw).enters_model
 
 
 def _draw_images(
     samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path, title: str
 ) -> Path:
-    """Draw pictures, or clips as strips of their frames, of which the partner's stands below."""
+    """Draw images, or clips as strips of their frames, of which the partner's stands below."""
     in_inputs = all(visible for _, _, visible in samples)
-    film = samples[0][0]["pixel_values"].dim() == 5
-    pictures, captions = [], []
+    video = samples[0][0]["pixel_values"].dim() == 5
+    images, captions = [], []
     for batch, mixed, visible in samples:
         own, rows = _changed(mixed)
-        if not in_inputs:  # beside each other, or the mixed picture twice where a switch chose to blend pixels
+        if not in_inputs:  # beside each other, or the mixed image twice where a switch chose to blend pixels
             other = own if visible else batch["pixel_values"][mixed.partner][rows]
-            own = torch.cat([own, other], dim=-2 if film else -1)
-        pictures.append(unnormalised(_strips(own) if film else own, prepared.processing_class))
+            own = torch.cat([own, other], dim=-2 if video else -1)
+        images.append(unnormalised(_strips(own) if video else own, prepared.processing_class))
         captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
     if not in_inputs:
         title += (
-            f": blended inside the model; {'above' if film else 'left'} own, {'below' if film else 'right'} partner"
+            f": blended inside the model; {'above' if video else 'left'} own, {'below' if video else 'right'} partner"
         )
-    layout: dict[str, Any] = {"columns": 2, "width": _STRIP} if film else {"columns": 4}
-    return image_grid(torch.cat(pictures).numpy(), captions, output, title=title, **layout)
+    layout: dict[str, Any] = {"columns": 2, "width": _STRIP} if video else {"columns": 4}
+    return image_grid(torch.cat(images).numpy(), captions, output, title=title, **layout)
 
 
 def _strips(clips: Tensor) -> Tensor:
-    """Return clips [B, T, C, H, W] as pictures [B, C, H, T * W]."""
+    """Return clips [B, T, C, H, W] as images [B, C, H, T * W]."""
     return clips.permute(0, 2, 3, 1, 4).flatten(3)
 
 
-def _draw_sounds(
+def _draw_audios(
     samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path, title: str
 ) -> Path:
     in_inputs = all(visible for _, _, visible in samples)
     extractor, names = prepared.processing_class, prepared.splits.label_names
     key = extractor.model_input_names[0]
-    sounds, captions = [], []
+    clips, captions = [], []
     for batch, mixed, visible in samples:
         own, rows = _changed(mixed, key)
-        for sound, row in zip(own, rows, strict=True):
+        for audio, row in zip(own, rows, strict=True):
             caption = _caption(mixed, row, names)
-            sounds.append(sound)
+            clips.append(audio)
             captions.append(caption)
             if not in_inputs:
                 other = int(mixed.partner[row])
-                sounds.append(sound if visible else batch[key][other])
+                clips.append(audio if visible else batch[key][other])
                 captions.append(caption if visible else f"partner: {_label(mixed.labels[other], names)}")
     if not in_inputs:
-        title += ": blended inside the model; after each sound its partner"
-    heard = [sound.float().numpy() for sound in sounds]
-    return sound_grid(heard, captions, output, rate=extractor.sampling_rate, title=title)
+        title += ": blended inside the model; after each audio its partner"
+    heard = [audio.float().numpy() for audio in clips]
+    return audio_grid(heard, captions, output, rate=extractor.sampling_rate, title=title)
 
 
 def _changed(mixed: MixedBatch, key: str = "pixel_values") -> tuple[Tensor, list[int]]:
-    """Return the first pictures (sounds) of a mixed batch and their rows; those behind the clean ones, if there are."""
+    """Return the first images (audio clips) of a mixed batch and their rows: those behind the clean ones, if any."""
     pixels, places = mixed.inputs[key], mixed.changed_places
-    if places is None or mixed.params.rows is None:
+    if places is None or mixed.draw.rows is None:
         return pixels[:_SHOWN], list(range(len(pixels[:_SHOWN])))
-    return pixels[places[:_SHOWN]], mixed.params.rows[:_SHOWN].tolist()
+    return pixels[places[:_SHOWN]], mixed.draw.rows[:_SHOWN].tolist()
 
 
 def _draw_texts(samples: list[tuple[dict[str, Any], MixedBatch, bool]], prepared: Prepared, output: Path) -> Path:
@@ -161,9 +161,9 @@ def _draw_pairs(
     batch, mixed, _ = next((sample for sample in samples if sample[1].rate), samples[0])
     processor = prepared.processing_class
     captions = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
-    pictures = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
+    images = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
     both = [(captions[row], captions[int(partner)]) for row, partner in enumerate(mixed.partner)]
-    return pair_grid(pictures.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
+    return pair_grid(images.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
 
 
 def _label(label: Tensor, names: list[str]) -> str:
@@ -175,12 +175,12 @@ def tokens_of(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
 
 
 def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
-    lam, params = float(mixed.lam[row]), mixed.params
+    lam, draw = float(mixed.lam[row]), mixed.draw
     if lam == 1:
         return names[int(mixed.labels[row])]
-    rows, shares = [int(params.partner[row])], [1 - lam]
-    if params.further is not None and params.shares is not None:
-        rows, shares = [*rows, *params.further[row].tolist()], params.shares[row].tolist()
+    rows, shares = [int(draw.partner[row])], [1 - lam]
+    if draw.further is not None and draw.shares is not None:
+        rows, shares = [*rows, *draw.further[row].tolist()], draw.shares[row].tolist()
         shares = [1 - lam - sum(shares), *shares]
     shown = [pair for pair in zip(shares, rows) if len(rows) == 1 or pair[0] >= 0.005]
     return " + ".join(f"{share:.2f} {names[int(mixed.labels[each])]}" for share, each in [(lam, row), *shown])

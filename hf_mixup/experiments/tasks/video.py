@@ -1,4 +1,4 @@
-"""Clips: moving emoji, the processor of pictures, the model, and rows of frames."""
+"""Clips: moving emoji, the processor of images, the model, and rows of frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
 from datasets import Dataset as Rows
-from PIL import Image as Picture
+from PIL import Image as PILImage
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForVideoClassification, PreTrainedModel, ViTImageProcessor
 
 from hf_mixup.data import load_emoji
-from hf_mixup.data.pair_collator import as_picture
+from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.kept import KeptRows
 from hf_mixup.experiments.tasks.models import classifier
@@ -29,7 +29,7 @@ _ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
 def emoji_video() -> DatasetDict:
     """Clips of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
 
-    Clips are made from the bundled pictures, the same at every call: the emoji of the splits differ as those of
+    Clips are made from the bundled images, the same at every call: the emoji of the splits differ as those of
     `load_emoji("image")` do, and those of `test_shifted` are drawn by another artist. Where a motion starts, how far it
     goes, how large the emoji is, and a slow drift of another kind are drawn for each clip.
 
@@ -37,15 +37,15 @@ def emoji_video() -> DatasetDict:
     >>> rows.num_rows, len(rows[0]["video"]), rows[0]["video"][0].size
     (160, 8, (32, 32))
     """
-    pictures = load_emoji("image")
+    images = load_emoji("image")
     features = Features(
         {"video": List(Image(mode="RGB")), "label": ClassLabel(names=list(MOTIONS)), "emoji": Value("string")}
     )
     made = {}
     for number, (split, count) in enumerate(_ROWS.items()):
         generator = np.random.default_rng(number)
-        chosen = generator.permutation(len(pictures[split]))[:count].tolist()
-        rows = pictures[split].select(chosen)
+        chosen = generator.permutation(len(images[split]))[:count].tolist()
+        rows = images[split].select(chosen)
         clips = [
             {"video": _clip(row["image"], place % len(MOTIONS), generator), "label": place % len(MOTIONS),
              "emoji": row["emoji"]}
@@ -55,7 +55,7 @@ def emoji_video() -> DatasetDict:
     return DatasetDict(made)
 
 
-def _clip(picture: Any, motion: int, generator: np.random.Generator) -> list[Any]:
+def _clip(image: Any, motion: int, generator: np.random.Generator) -> list[Any]:
     """Return the frames of one clip."""
     drift = generator.uniform(-2, 2, 2)
     begin, angle = generator.uniform(-3, 3, 2), generator.uniform(-20, 20)
@@ -68,20 +68,20 @@ def _clip(picture: Any, motion: int, generator: np.random.Generator) -> list[Any
         y += {"up": -way, "down": way}.get(name, 0.0)
         turn += {"clockwise": -1, "counterclockwise": 1}.get(name, 0) * strength * share * _WIDEST_TURN
         zoom *= _ZOOM ** ({"nearer": 1, "farther": -1}.get(name, 0) * strength * share)
-        frames.append(_placed(picture, x, y, turn, zoom))
+        frames.append(_placed(image, x, y, turn, zoom))
     return frames
 
 
-def _placed(picture: Any, x: float, y: float, turn: float, zoom: float) -> Any:
-    """Return the picture turned (degrees, counterclockwise), resized and moved (pixels, right and down), on white."""
+def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
+    """Return the image turned (degrees, counterclockwise), resized and moved (pixels, right and down), on white."""
     middle, angle = (_SIDE - 1) / 2, np.deg2rad(turn)
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     back = (
         *(cos, -sin, middle - cos * (middle + x) + sin * (middle + y)),
         *(sin, cos, middle - sin * (middle + x) - cos * (middle + y)),
     )
-    size, kind = (_SIDE, _SIDE), Picture.Transform.AFFINE
-    return picture.transform(size, kind, back, Picture.Resampling.BILINEAR, fillcolor="white")
+    size, kind = (_SIDE, _SIDE), PILImage.Transform.AFFINE
+    return image.transform(size, kind, back, PILImage.Resampling.BILINEAR, fillcolor="white")
 
 
 def load_video_processor(task: TaskArguments) -> Any:
@@ -125,8 +125,8 @@ class VideoRows(KeptRows):
     of pixels, or with `task.cache_images=False`, each row is processed anew.
 
     Args:
-        rows: clips as lists of pictures, as `load_splits` returns them.
-        processor: of single pictures.
+        rows: clips as lists of images, as `load_splits` returns them.
+        processor: of single images.
 
     Raises:
         ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.
@@ -162,7 +162,7 @@ class VideoRows(KeptRows):
         undecoded = self.rows.cast_column(self.video_column, List(Image(decode=False)))
         for row in range(start, min(stop, len(self))):
             for place, frame in enumerate(undecoded[row][self.video_column] or ()):
-                as_picture(frame, f"row {row}: frame {place} in column {self.video_column!r}")
+                as_image(frame, f"row {row}: frame {place} in column {self.video_column!r}")
 
     def _spread(self, clip: Sequence[Any] | None, row: int) -> list[Any]:
         if not clip:

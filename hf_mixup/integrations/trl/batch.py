@@ -23,7 +23,7 @@ class OwnLossBatch(MixedBatch):
 
     @classmethod
     @abstractmethod
-    def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> OwnLossBatch:
+    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> OwnLossBatch:
         """Draw how a batch, as the trainer hands it to the model, is mixed."""
 
     @classmethod

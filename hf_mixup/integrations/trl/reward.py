@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.engine.mixup import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
-from hf_mixup.methods.base import Params
+from hf_mixup.methods.base import Draw
 from hf_mixup.models.probe import count_rows, spread_rows
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class HalvesBatch(OwnLossBatch):
     """
 
     @classmethod
-    def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
+    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
         batch = spread_rows(batch)
         inner, rows = unwrap(model), count_rows(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
-        params = mixup.draw(inner, dict(batch), labels[: rows // 2])
-        return cls(mixup, inner, dict(batch), labels, _for_both(params), inplace=False)
+        draw = mixup.draw(inner, dict(batch), labels[: rows // 2])
+        return cls(mixup, inner, dict(batch), labels, _for_both(draw), inplace=False)
 
     def seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the batch with the margins mixed as the texts are."""
@@ -48,12 +48,12 @@ class HalvesBatch(OwnLossBatch):
         return {**inputs, "margin": mix_rows(margin, (self.partner[: len(margin)], self.lam[: len(margin)]))}
 
 
-def _for_both(params: Params) -> Params:
+def _for_both(draw: Draw) -> Draw:
     """Return the parameters of one half [B] for both, [2B]."""
-    partner, boxes = params.partner, params.boxes
+    partner, boxes = draw.partner, draw.boxes
     return replace(
-        params,
+        draw,
         partner=torch.cat([partner, partner + len(partner)]),
-        lam=params.lam.repeat(2),
+        lam=draw.lam.repeat(2),
         boxes=boxes if boxes is None or boxes.dim() == 1 else boxes.repeat(2, 1),
     )

@@ -35,7 +35,7 @@ class FusedBatch(OwnLossBatch):
     """
 
     @classmethod
-    def draw(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
+    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
         if batch.get(LABELS) is None:
             raise ValueError(
                 "the trainer keeps the labels back and asks for logits, to compute another loss of them, as a "

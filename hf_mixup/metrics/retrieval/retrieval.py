@@ -24,7 +24,7 @@ Args:
     references: one text embedding per row.
     image_ids, text_ids: ids of all rows in the order they were added, equal where an image and a text belong
         together; without them only those of one row do. `evaluate` wants as many predictions as references: repeat
-        the picture beside each of its captions (and its id), equal rows of one id count once.
+        the image beside each of its captions (and its id), equal rows of one id count once.
     scale, bias, ks, n_bins, seed: see `hf_mixup.metrics.retrieval_metrics`.
 Returns:
     dict with i2t_r1, i2t_r5, i2t_r10, t2i_r1, t2i_r5, t2i_r10, mean_recall, nll, ece, temperature, nll_temperature,

@@ -16,14 +16,14 @@ from hf_mixup.testing.survey.trial import YES
 
 COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
 _MEANING = """
-- inputs, embedding, manifold: where rows are mixed (methods `mixup`, `embedding`, `manifold`). "yes" says that lam = 1 gives
-  the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, at
-  each of its default depths, of which those that are not exact are left out (and named among the remarks).
+- inputs, embedding, manifold: where rows are mixed (methods `mixup`, `embedding`, `manifold`). "yes" says that lam = 1
+  gives the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, at each of its default
+  depths, of which those that are not exact are left out (and named among the remarks).
 - right, left: the same for rows of different length, padded on that side (manifold: lam = 1 and the row with itself).
-- longer: more padding changes nothing. gradients, checkpointing, bf16: training works, with gradient checkpointing and under
-  autocast, too.
+- longer: more padding changes nothing. gradients, checkpointing, bf16: training works, with gradient checkpointing and
+  under autocast, too.
 - "refused": an error says why, and nothing is mixed wrongly. Empty: does not concern the architecture.
-"""  # noqa: E501
+"""
 
 
 def table(families: Sequence[Family] = FAMILIES) -> str:

@@ -9,29 +9,33 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from hf_mixup import MixupCallback, MixupCollator, MixupConfig, MixupTrainer
 
-Door = Callable[..., Trainer]
+EntryPoint = Callable[..., Trainer]
 
 
-def trainer_door(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
+def trainer_entry_point(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
     return MixupTrainer(model=model, args=args, mixup=config, **kwargs)
 
 
-def collator_door(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
+def collator_entry_point(
+    model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any
+) -> Trainer:
     return Trainer(model=model, args=args, data_collator=MixupCollator(mixup=config, model=model), **kwargs)
 
 
-def adopted_door(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
+def adopted_entry_point(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
     return MixupTrainer(model=model, args=args, data_collator=MixupCollator(mixup=config), **kwargs)
 
 
-def callback_door(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
+def callback_entry_point(
+    model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any
+) -> Trainer:
     callbacks = [MixupCallback(config), *kwargs.pop("callbacks", [])]
     return Trainer(model=model, args=args, callbacks=callbacks, **kwargs)
 
 
-DOORS: dict[str, Door] = {
-    "trainer": trainer_door,
-    "collator": collator_door,
-    "adopted": adopted_door,
-    "callback": callback_door,
+ENTRY_POINTS: dict[str, EntryPoint] = {
+    "trainer": trainer_entry_point,
+    "collator": collator_entry_point,
+    "adopted": adopted_entry_point,
+    "callback": callback_entry_point,
 }

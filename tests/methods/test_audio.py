@@ -1,4 +1,4 @@
-"""Mixing sounds: by loudness, and with masks of different length."""
+"""Mixing audio clips: by loudness, and with masks of different length."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RATE = 16000
 PARTNER = torch.tensor([1, 2, 0])
 
 
-def sounds(rows: int = 3, samples: int = 4000, seed: int = 0) -> Tensor:
+def clips(rows: int = 3, samples: int = 4000, seed: int = 0) -> Tensor:
     """Make noises of very different loudness."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, samples, generator=generator) * torch.logspace(-2, 1, rows)[:, None]
 
 
-def loudness_by_hand(sound: np.ndarray, rate: int, size: int) -> float:
-    """Compute one sound's loudness a window at a time, in float64."""
+def loudness_by_hand(audio: np.ndarray, rate: int, size: int) -> float:
+    """Compute one audio's loudness a window at a time, in float64."""
     f = np.fft.rfftfreq(size, 1 / rate)
     over = 12194.0**2 * f**4
     under = (f**2 + 20.6**2) * np.sqrt((f**2 + 107.7**2) * (f**2 + 737.9**2)) * (f**2 + 12194.0**2)
@@ -32,21 +32,21 @@ def loudness_by_hand(sound: np.ndarray, rate: int, size: int) -> float:
         decibels = np.maximum(20 * np.log10(over / under) + 2.0, -80)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
     levels = []
-    for start in range(0, len(sound) - size + 1, size // 2):
-        spectrum = np.abs(np.fft.rfft(window * sound[start : start + size])) ** 2
+    for start in range(0, len(audio) - size + 1, size // 2):
+        spectrum = np.abs(np.fft.rfft(window * audio[start : start + size])) ** 2
         levels.append((spectrum * 10 ** (decibels / 10)).sum())
     return max(10 * np.log10(max(max(levels), 1e-30)), -80.0)
 
 
 @pytest.mark.parametrize(("rate", "size"), [(16000, 2048), (8000, 1024), (44100, 4096)])
 def test_loudness_by_hand(rate: int, size: int) -> None:
-    made = sounds(samples=3 * size + 17)
-    expected = [loudness_by_hand(sound.double().numpy(), rate, size) for sound in made]
+    made = clips(samples=3 * size + 17)
+    expected = [loudness_by_hand(audio.double().numpy(), rate, size) for audio in made]
     torch.testing.assert_close(loudness(made, rate), torch.tensor(expected).float(), rtol=1e-4, atol=1e-3)
 
 
-def test_loudness_grows_with_the_sound_alone() -> None:
-    made = sounds(samples=300)  # shorter than a window
+def test_loudness_grows_with_the_audio_alone() -> None:
+    made = clips(samples=300)  # shorter than a window
     torch.testing.assert_close(loudness(10 * made, RATE), loudness(made, RATE) + 20, rtol=0, atol=1e-3)
     assert loudness(torch.zeros(1, 50), RATE).tolist() == [-80]
     for bad, message in ((torch.zeros(3), "shape"), (made, "above 0")):
@@ -55,8 +55,8 @@ def test_loudness_grows_with_the_sound_alone() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_each_sound_is_heard_by_its_share(share: float) -> None:
-    """At factors a and b, amplitudes as they are heard stand as lam to 1 - lam, and the energy is that of one sound."""
+def test_each_audio_is_heard_by_its_share(share: float) -> None:
+    """At factors a and b, amplitudes as they are heard stand as lam to 1 - lam, and the energy is that of one audio."""
     levels, lam = torch.tensor([-30.0, 4.0, -12.0]).double(), torch.full((3,), share).double()
     own, other = heard_weights(levels, PARTNER, lam)
     amplitude = 10 ** (levels / 20)
@@ -75,7 +75,7 @@ def speaker(**settings: Any) -> Any:
 
 
 def heard(lengths: tuple[int, ...] = (4000, 3000, 2000)) -> dict[str, Tensor]:
-    values, mask = sounds(), torch.zeros(3, 4000, dtype=torch.long)
+    values, mask = clips(), torch.zeros(3, 4000, dtype=torch.long)
     for row, length in enumerate(lengths):
         mask[row, :length], values[row, length:] = 1, 0
     return {"input_values": values, "attention_mask": mask, "labels": torch.tensor([0, 1, 2])}
@@ -109,7 +109,7 @@ def test_ends_are_exact_whatever_the_lengths(method: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_between_class_keeps_the_dtype_and_the_users_tensors(dtype: torch.dtype) -> None:
-    batch = {"input_values": sounds().to(dtype), "labels": torch.tensor([0, 1, 2])}
+    batch = {"input_values": clips().to(dtype), "labels": torch.tensor([0, 1, 2])}
     before = batch["input_values"].clone()
     with Mixup("between_class")(speaker().to(dtype), batch, lam=0.3) as mixed:
         assert mixed.inputs["input_values"].dtype == dtype
@@ -119,7 +119,7 @@ def test_between_class_keeps_the_dtype_and_the_users_tensors(dtype: torch.dtype)
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_loudness_is_as_precise_under_autocast(dtype: torch.dtype) -> None:
-    made = sounds() * 100
+    made = clips() * 100
     with torch.autocast("cpu", dtype):
         found = loudness(made, RATE)
     assert torch.equal(found, loudness(made, RATE))
@@ -136,12 +136,12 @@ def test_padding_is_not_listened_to() -> None:
     torch.testing.assert_close(results[1][both], results[0][both])
 
 
-def test_between_class_trains_and_refuses_what_is_no_sound(arguments: Any) -> None:
+def test_between_class_trains_and_refuses_what_is_no_audio(arguments: Any) -> None:
     batch = heard()
     rows = [{key: value[row] for key, value in batch.items()} for row in range(3)]
     assert MixupTrainer(speaker(), arguments(max_steps=2), mixup="between_class", train_dataset=rows).train()
-    pictures = {"input_values": torch.rand(3, 1, 8, 8), "labels": batch["labels"]}
-    mixed = Mixup(MixupConfig("between_class", self_check=False))(speaker(), pictures)
+    images = {"input_values": torch.rand(3, 1, 8, 8), "labels": batch["labels"]}
+    mixed = Mixup(MixupConfig("between_class", self_check=False))(speaker(), images)
     with pytest.raises(ValueError, match="2 dimensions"):
         mixed.__enter__()
     with pytest.raises(ValueError, match="sampling_rate=0"):

@@ -1,4 +1,4 @@
-"""Panels of sounds, as waveforms over their spectrograms, or as the spectrograms that a model is given."""
+"""Panels of audio clips, as waveforms over their spectrograms, or as the spectrograms that a model is given."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _COLOURS = "magma"
 _QUIETEST = 80.0  # dB below the loudest point of a panel
 
 
-def sound_grid(
-    sounds: Sequence[ArrayLike],
+def audio_grid(
+    clips: Sequence[ArrayLike],
     captions: Sequence[str],
     path: str | os.PathLike[str],
     *,
@@ -33,13 +33,13 @@ def sound_grid(
     columns: int = 4,
     title: str | None = None,
 ) -> Path:
-    """Draw sounds in a grid, row by row, each with its caption above.
+    """Draw audio clips in a grid, row by row, each with its caption above.
 
     Waveforms [T] are drawn over their spectrograms, all to one scale, so that a loud one looks loud. What is [T, M]
     already (log mel energies, as an AST takes them) is drawn with time from left to right and low pitches below.
 
     Args:
-        sounds: N arrays, all waveforms or all spectrograms.
+        audio clips: N arrays, all waveforms or all spectrograms.
         captions: N texts, such as "0.63 flute + 0.37 harp".
         path: PNG file to write.
         rate: samples a second of waveforms; gives their time in seconds.
@@ -47,15 +47,15 @@ def sound_grid(
         title: one line above the grid.
 
     Raises:
-        ValueError: there is no sound, the captions are not N, shapes or `columns` are others, or a value is not finite.
+        ValueError: there is no audio, the captions are not N, shapes or `columns` are others, or a value is not finite.
         ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> tone = np.sin(np.arange(4000) / 3)
-    >>> sound_grid([tone, tone / 4], ["loud", "soft"], Path(tempfile.mkdtemp(), "sounds.png"), rate=8000).name
-    'sounds.png'
+    >>> audio_grid([tone, tone / 4], ["loud", "soft"], Path(tempfile.mkdtemp(), "clips.png"), rate=8000).name
+    'audio clips.png'
     """
-    arrays = _checked(sounds, captions)
+    arrays = _checked(clips, captions)
     if columns < 1:
         raise ValueError(f"columns must be at least 1, not {columns}")
     columns = min(columns, len(arrays))
@@ -86,15 +86,15 @@ def sound_grid(
     return save_png(figure, path)
 
 
-def _checked(sounds: Sequence[ArrayLike], captions: Sequence[str]) -> list[NDArray[np.float64]]:
-    arrays = [finite_float64(sound, "sounds") for sound in sounds]
+def _checked(clips: Sequence[ArrayLike], captions: Sequence[str]) -> list[NDArray[np.float64]]:
+    arrays = [finite_float64(audio, "clips") for audio in clips]
     if not arrays or any(not array.size for array in arrays):
-        raise ValueError("there is no sound to draw")
+        raise ValueError("there is no audio to draw")
     kinds = {array.ndim for array in arrays}
     if kinds not in ({1}, {2}):
-        raise ValueError(f"sounds must all be [T] or all be [T, M], not of {sorted(kinds)} dimensions")
+        raise ValueError(f"audio clips must all be [T] or all be [T, M], not of {sorted(kinds)} dimensions")
     if len(captions) != len(arrays):
-        raise ValueError(f"{len(arrays)} sounds need as many captions, not {len(captions)}")
+        raise ValueError(f"{len(arrays)} audio clips need as many captions, not {len(captions)}")
     return arrays
 
 
@@ -110,16 +110,16 @@ def _envelope(wave: NDArray[np.float64], span: int = 5) -> tuple[NDArray[np.floa
     return around.min(-1), around.max(-1)
 
 
-def _spectrogram(axes: Axes, sound: NDArray[np.float64], rate: int | None) -> None:
-    decibels = _decibels(sound) if sound.ndim == 1 else sound
-    end = len(sound) / rate if rate and sound.ndim == 1 else len(decibels)
-    low = max(decibels.min(), decibels.max() - _QUIETEST) if sound.ndim == 1 else decibels.min()
+def _spectrogram(axes: Axes, audio: NDArray[np.float64], rate: int | None) -> None:
+    decibels = _decibels(audio) if audio.ndim == 1 else audio
+    end = len(audio) / rate if rate and audio.ndim == 1 else len(decibels)
+    low = max(decibels.min(), decibels.max() - _QUIETEST) if audio.ndim == 1 else decibels.min()
     axes.imshow(
         decibels.T, origin="lower", aspect="auto", cmap=_COLOURS, vmin=low, vmax=max(decibels.max(), low + 1e-9),
         extent=(0, end, 0, 1), interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks([])
-    axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and sound.ndim == 1 else f"{end} frames"])
+    axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and audio.ndim == 1 else f"{end} frames"])
     axes.tick_params(labelsize=7, colors=MUTED, length=2, pad=1)
     first, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")

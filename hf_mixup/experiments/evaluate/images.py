@@ -1,4 +1,4 @@
-"""Pictures as a model sees them, from 0 to 255, corrupted, noisy, or made strange."""
+"""Images as a model sees them, from 0 to 255, corrupted, noisy, or made strange."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.experiments.tasks.kept import MOST_KEPT
 
-Picture = NDArray[np.uint8]
-Change = Callable[[Picture, np.random.SeedSequence], Picture]
-"""(picture [H, W, 3], what draws follow from) -> another one of that shape."""
+Pixels = NDArray[np.uint8]
+Change = Callable[[Pixels, np.random.SeedSequence], Pixels]
+"""(image [H, W, 3], what draws follow from) -> another one of that shape."""
 CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
     *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
@@ -34,7 +34,7 @@ _GRID = 4  # pieces a side
 
 
 class Memory:
-    """Pictures that are made once for several models, as long as there is room; the others are made anew each time.
+    """Images that are made once for several models, as long as there is room; the others are made anew each time.
 
     Args:
         room: in bytes.
@@ -47,10 +47,10 @@ class Memory:
     """
 
     def __init__(self, room: int = MOST_KEPT) -> None:
-        self.room, self.kept = room, dict[Hashable, Picture]()
+        self.room, self.kept = room, dict[Hashable, Pixels]()
 
-    def __call__(self, key: Hashable, make: Callable[[], Picture]) -> Picture:
-        """Return the picture of a key, kept or made."""
+    def __call__(self, key: Hashable, make: Callable[[], Pixels]) -> Pixels:
+        """Return the image of a key, kept or made."""
         if key in self.kept:
             return self.kept[key]
         made = make()
@@ -60,8 +60,8 @@ class Memory:
         return made
 
 
-class ChangedPictures(Dataset):
-    """Rows whose pictures are changed as the model sees them: after the processor, its scale undone and put back.
+class ChangedImages(Dataset):
+    """Rows whose images are changed as the model sees them: after the processor, its scale undone and put back.
 
     What is drawn depends on the seed, the name of the change and the row alone.
 
@@ -70,10 +70,10 @@ class ChangedPictures(Dataset):
         processor: its `image_mean` and `image_std` tell the scale.
         change: see `Change`.
         entropy: whole numbers, different for every change.
-        memory: where changed pictures are kept for the next model that is scored on them.
+        memory: where changed images are kept for the next model that is scored on them.
 
     Raises:
-        ValueError: (at the first use) where undoing the scale does not give pictures.
+        ValueError: (at the first use) where undoing the scale does not give images.
     """
 
     def __init__(
@@ -95,21 +95,21 @@ class ChangedPictures(Dataset):
         pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
         return {**row, "pixel_values": (pixels - self.mean) / self.std}
 
-    def _changed(self, row: dict[str, Any], index: int) -> Picture:
+    def _changed(self, row: dict[str, Any], index: int) -> Pixels:
         seen = row["pixel_values"] * self.std + self.mean
         if seen.min() < -_BEYOND or seen.max() > 1 + _BEYOND:
             raise ValueError(
-                f"image_mean and image_std of {self.name} do not lead back to pictures from 0 to 1, but to "
-                f"[{seen.min():.2f}, {seen.max():.2f}]: pictures cannot be changed as they are seen"
+                f"image_mean and image_std of {self.name} do not lead back to images from 0 to 1, but to "
+                f"[{seen.min():.2f}, {seen.max():.2f}]: images cannot be changed as they are seen"
             )
-        picture = (seen.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-        return self.change(picture, np.random.SeedSequence((*self.entropy, index)))
+        image = (seen.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        return self.change(image, np.random.SeedSequence((*self.entropy, index)))
 
 
 def corruption(name: str, severity: int) -> Change:
     """Return a corruption of ImageNet-C by the package `imagecorruptions-imaug`, with the paper's severities.
 
-    These were made for pictures of 224 pixels and hit small ones harder. Pictures below 32 pixels a side are enlarged
+    These were made for images of 224 pixels and hit small ones harder. Images below 32 pixels a side are enlarged
     for it and shrunk again.
 
     Args:
@@ -125,14 +125,14 @@ def corruption(name: str, severity: int) -> Change:
     ((5, 5, 3), True)
     """
 
-    def changed(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+    def changed(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
         from imagecorruptions import corrupt
 
         seed = int(draws.generate_state(1)[0])
         settings = {"seed": seed} if name in _OWN_SEED else {}
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         factor = max(1, _SMALLEST / min(height, width))
-        larger = _resized(picture, (round(factor * width), round(factor * height)))
+        larger = _resized(image, (round(factor * width), round(factor * height)))
         with _seeded(seed), contextlib.redirect_stdout(io.StringIO()):  # the library prints what it rounds
             made = corrupt(larger, severity=severity, corruption_name=name, **settings)
         return _resized(made, (width, height))
@@ -143,47 +143,47 @@ def corruption(name: str, severity: int) -> Change:
 def gaussian_noise(sigma: float) -> Change:
     """Return noise of a standard deviation in units of [0, 1], cut off at black and white."""
 
-    def changed(picture: Picture, draws: np.random.SeedSequence) -> Picture:
-        noise = np.random.default_rng(draws).normal(scale=255 * sigma, size=picture.shape)
-        return (picture + noise).round().clip(0, 255).astype(np.uint8)
+    def changed(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
+        noise = np.random.default_rng(draws).normal(scale=255 * sigma, size=image.shape)
+        return (image + noise).round().clip(0, 255).astype(np.uint8)
 
     return changed
 
 
-def shuffled_patches(picture: Picture, draws: np.random.SeedSequence) -> Picture:
-    """Cut the picture into four times four pieces and change their places: its colours and edges, but no object.
+def shuffled_patches(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
+    """Cut the image into four times four pieces and change their places: its colours and edges, but no object.
 
     What does not divide by four is left at the right and bottom as it was.
 
-    >>> picture = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
-    >>> sorted(shuffled_patches(picture, np.random.SeedSequence(0))[..., 0].ravel()) == list(range(64))
+    >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
+    >>> sorted(shuffled_patches(image, np.random.SeedSequence(0))[..., 0].ravel()) == list(range(64))
     True
     """
-    height, width = (side // _GRID for side in picture.shape[:2])
+    height, width = (side // _GRID for side in image.shape[:2])
     if not height or not width:
-        raise ValueError(f"a picture of {picture.shape[1]} x {picture.shape[0]} pixels has no {_GRID} x {_GRID} pieces")
+        raise ValueError(f"an image of {image.shape[1]} x {image.shape[0]} pixels has no {_GRID} x {_GRID} pieces")
     order = np.random.default_rng(draws).permutation(_GRID**2)
-    made = picture.copy()
+    made = image.copy()
     for place, origin in enumerate(order.tolist()):
         (y, x), (v, u) = divmod(place, _GRID), divmod(origin, _GRID)
-        piece = picture[v * height : (v + 1) * height, u * width : (u + 1) * width]
+        piece = image[v * height : (v + 1) * height, u * width : (u + 1) * width]
         made[y * height : (y + 1) * height, x * width : (x + 1) * width] = piece
     return made
 
 
-def gaussian_pixels(picture: Picture, draws: np.random.SeedSequence) -> Picture:
+def gaussian_pixels(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
     """Draw each value anew, around grey with a standard deviation of a quarter of the range."""
-    return np.random.default_rng(draws).normal(127.5, 63.75, picture.shape).round().clip(0, 255).astype(np.uint8)
+    return np.random.default_rng(draws).normal(127.5, 63.75, image.shape).round().clip(0, 255).astype(np.uint8)
 
 
 STRANGE: dict[str, Change] = {"shuffled_patches": shuffled_patches, "gaussian_pixels": gaussian_pixels}
-"""Pictures of no class, made of the test pictures."""
+"""Images of no class, made of the test images."""
 
 
-def _resized(picture: Picture, size: tuple[int, int]) -> Picture:
-    if picture.shape[1::-1] == size:
-        return picture
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
+def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    if image.shape[1::-1] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 @contextlib.contextmanager
