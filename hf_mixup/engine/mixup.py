@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.config import MixupConfig, copied
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.exchange import check_exchange_once
@@ -21,12 +21,12 @@ from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
 from hf_mixup.engine.similarity_head import hold_temperature
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
-from hf_mixup.methods import METHODS, Draw, Method
+from hf_mixup.methods import Draw, Method
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.labels import Labels, ProblemType
-from hf_mixup.models.losses import loss_items
+from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.probe import spread_rows
 from hf_mixup.models.segmentation import install_auxiliary
 
@@ -67,14 +67,14 @@ class Mixup:
 
     def __init__(
         self,
-        config: MixupConfig | str | dict[str, Any] = "mixup",
+        config: MixupConfig | Method | str | dict[str, Any] = "mixup",
         total_steps: int | None = None,
         tokenizer: Any = None,
         teacher: nn.Module | None = None,
         guide: nn.Module | None = None,
     ) -> None:
-        self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
-        self.method: Method = METHODS[self.config.method](self.config)
+        self.config = copied(MixupConfig.from_any(config))  # a Trainer may add its label smoothing
+        self.method: Method = self.config.mixing
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
@@ -170,11 +170,23 @@ class Mixup:
             guide=self.guide,
             kind=kind,
             boxes=boxes,
+            loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
         if self.config.self_check and not self.config.off and not self.method.for_pairs:
             check_exchange_once(request, self.method)
         return self.method.draw(request)
+
+    def _loss_sum(self, kind: ProblemType) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the summed loss of samples that are not mixed, from logits and labels."""
+
+        def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+            losses, whole = self.config.losses, torch.ones(len(labels), device=labels.device)
+            weights = None if self.class_weights is None else self.class_weights.to(labels.device)
+            smoothing, bce = losses.label_smoothing, losses.loss == "bce"
+            return mixed_loss_sum(logits, labels, labels, whole, kind, smoothing, weights, bce)
+
+        return loss_sum
 
     def _refuse_alone(self, request: Request) -> None:
         """Refuse batches of one row, if there are no others: a row alone is mixed with nothing."""
@@ -228,7 +240,7 @@ class Mixup:
         """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
         self.teacher = Teacher(teacher)
         if self.config.distill_weight is None:
-            self.config.distill_weight = 0.5
+            self.config.losses.distill_weight = 0.5
 
     def look_through(self, guide: nn.Module) -> None:
         """Ask another model than the one in training where to look in the images.

@@ -165,7 +165,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
         RuntimeError: if they are not: a part of the tower reads the row's own ids or length.
     """
     checked = sites_of(model).checked
-    key = (method.name, (method.image_mix, method.text_mix, method.config.side), frozenset(inputs))
+    key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
     rows = _two_pairs(inputs)

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Request
+from hf_mixup.methods.base import Batch, BoxDraw, Request, setting
 from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
 from hf_mixup.models.hooks import Site, sites_of
 
 
+@register
 class TransMix(CutMix):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
@@ -50,33 +52,36 @@ class TransMix(CutMix):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    only_images = True
     for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    minmax: list[float] | None = setting(
+        None, "Lowest and highest side of the box as shares of the image's, e.g. 0.2 0.8, instead of alpha."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.attention: Attention | None = None
 
     def prepare(self, model: nn.Module) -> None:
         sites_of(model).after(model, Attention)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
         return replace(draw, open=self.rows_changed(draw) > 0)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
-        pixels = mixed[next(iter(self._axes(model, batch, len(draw.partner))))]
+        pixels = mixed[next(iter(self.cut_axes(model, batch, len(draw.partner))))]
         site = sites_of(model).after(model, Attention)
         site.watch(draw, pixels, patch_of(model))
         sites_of(model).arm(site)
         self.attention = site
         return {**mixed, "output_attentions": True}
 
-    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
+    def settle(self, logits: Tensor, labels: Tensor, draw: BoxDraw) -> BoxDraw:
         """Return the parameters with the weights of the labels, of which the draw knew the area alone."""
-        if self.attention is None or self.attention.own is None or draw.boxes is None:
+        if self.attention is None or self.attention.own is None:
             raise RuntimeError("method 'transmix' has seen no forward pass of the mixed batch before its loss")
         return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
@@ -95,7 +100,7 @@ class Attention(Site):
         self.pixels: Tensor | None = None
         self.patch: tuple[int, int] | None = None
 
-    def watch(self, draw: Draw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
+    def watch(self, draw: BoxDraw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
         self.arm(draw.partner, draw.lam)
         shape = torch.empty_like(pixels, device="meta")  # no images are kept

@@ -70,7 +70,7 @@ def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) ->
     if found is not None:
         raise ValueError(f"{found} does not go with mixing in {trainer}, which computes the loss itself: leave it out")
     refuse_own_loss(config, trainer)
-    if config.pair_class != "any" and kind is HalvesBatch:
+    if getattr(config.mixing, "pair_class", "any") != "any" and kind is HalvesBatch:
         raise ValueError(f"pair_class={config.pair_class!r} needs classes, and {trainer} has none: leave it out")
     for name in ("packing", "padding_free"):
         if getattr(args, name, False):
@@ -96,7 +96,7 @@ def take_smoothing(config: MixupConfig, factor: float) -> None:
             f"label_smoothing_factor={factor} and MixupConfig.label_smoothing={config.label_smoothing} differ: give "
             "one of them"
         )
-    config.label_smoothing = factor or config.label_smoothing
+    config.losses.label_smoothing = factor or config.label_smoothing
 
 
 def take_smoothing_of_labels_left(config: MixupConfig, model: Any, factor: float) -> None:
