@@ -70,7 +70,7 @@ class CMixup(Method):
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, draw), draw, self.config.mask)
+            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.config.mask)
         return swap_and_blend(batch, draw, self.name, self.config, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:

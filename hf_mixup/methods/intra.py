@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.methods.manifold import Manifold
+from hf_mixup.methods.manifold import Manifold, drawn_depth
 from hf_mixup.models.blocks import arm_layer
 from hf_mixup.models.hooks import blend_places
 
@@ -76,7 +76,8 @@ class Intra(Manifold):
         if draw.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, draw, inplace)
         mixing, depths = partial(blend_places, places=draw.places), self.depths(model, batch)
-        arm_layer(model, self._stack(model, batch), draw, mixing, depths)
+        stack = self._stack(model, batch)
+        arm_layer(model, stack, draw.partner, draw.lam, drawn_depth(draw), mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:

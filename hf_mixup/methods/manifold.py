@@ -71,7 +71,8 @@ class Manifold(Method):
         return self.config.layers is None and self.config.modules is None
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, draw, self.depths(model, batch))
+        stack, depths = self._stack(model, batch), self.depths(model, batch)
+        return mix_layer(model, stack, batch, draw.partner, draw.lam, drawn_depth(draw), depths)
 
     def _stack(self, model: nn.Module, batch: Batch) -> Stack:
         return stack_of(model, batch, self.config.modules)
@@ -80,3 +81,14 @@ class Manifold(Method):
         if self.config.layers is not None:
             return self.config.layers
         return [7 / 12, 9 / 12, 1] if getattr(model, "main_input_name", "") == "input_ids" else [0, 1 / 3, 2 / 3]
+
+
+def drawn_depth(draw: Draw) -> int:
+    """Return the depth that was drawn.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if draw.layer is None:
+        raise ValueError(f"method {draw.method!r} drew no layer")
+    return draw.layer
