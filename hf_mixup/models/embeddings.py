@@ -197,25 +197,34 @@ def _counted_from_mask(model: nn.Module, rows: dict[str, Any], calls: list[Call]
 
 
 def _differs(one: Tensor, other: Tensor | None) -> bool:
-    return other is not None and (one.shape != other.shape or not torch.equal(one, other))
+    return other is not None and not _equal(one, other)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _source(index: Tensor, rows: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return the model input that a table reads, and by how many places it is moved; see `Lookup`."""
-    ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
+    """Return the model input that a table reads, and by how many positions it is moved; see `Lookup`."""
     positions = rows.get(POSITIONS)
-    if isinstance(positions, Tensor) and index.shape == positions.shape and torch.equal(index, positions):
+    if isinstance(positions, Tensor) and _equal(index, positions):
         return POSITIONS, 0
+    ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
     for key, value in ids.items():
-        flat = value.reshape(-1, value.shape[-1])
-        if index.dim() == 2 and index.shape[1] > flat.shape[1]:  # the model adds padding of its own
-            index = index[:, : flat.shape[1]] if torch.equal(index[:, : flat.shape[1]], flat) else index
-        if any(index.shape == each.shape and torch.equal(index, each) for each in (value, flat, value.mT)):
-            return key, 0
-        if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]):
-            return key, 1
-    alike = [key for key, value in ids.items() if value.shape[-1] in index.shape]
-    return (alike or ["input_ids"])[0], None
+        shift = _shift(index, value)
+        if shift is not None:
+            return key, shift
+    return next((key for key, value in ids.items() if value.shape[-1] in index.shape), "input_ids"), None
+
+
+def _shift(index: Tensor, ids: Tensor) -> int | None:
+    """Return by how many positions these ids are moved to the right in an index; None where it holds others."""
+    flat = ids.reshape(-1, ids.shape[-1])
+    if any(_equal(index, layout) for layout in (ids, flat, ids.mT)):
+        return 0
+    if index.dim() == 2 and _equal(index[:, : flat.shape[1]], flat):
+        return 0  # behind it the model adds padding of its own
+    return 1 if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]) else None
 
 
 def arm_embeddings(
