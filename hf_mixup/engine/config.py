@@ -172,7 +172,9 @@ class MixupConfig:
         method, loss = self.method, self.losses.loss
         if not self.mixing.for_pairs:
             for name, value in _changed(self.pairs).items():
-                raise ValueError(f"{name}={value!r}: method {method!r} does not read it; {pair_methods()}: leave it out")
+                raise ValueError(
+                    f"{name}={value!r}: method {method!r} does not read it; {pair_methods()}: leave it out"
+                )
             if loss in ("infonce", "sigmoid"):
                 raise ValueError(
                     f"loss={loss!r} is for pairs, and method {method!r} is for samples with labels: leave it out, or "

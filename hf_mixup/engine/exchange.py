@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.self_check import TOLERANCE, missed
+from hf_mixup.models.exchange import TOLERANCE, missed
 from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,44 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.models.dual_encoder import Towers, embeds_of, pair_logits_of, towers_of
+from hf_mixup.models.exchange import TOLERANCE, missed
 from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import MOVES, predicts_next, read_labels
 from hf_mixup.models.losses import auxiliary_loss, loss_items, mixed_loss_sum
-from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import two_rows, undisturbed
 from hf_mixup.models.segmentation import hear_auxiliary, scored_parts
 
 if TYPE_CHECKING:
     from hf_mixup.methods._pairs import PairMethod
-    from hf_mixup.methods.base import Draw
-
-TOLERANCE = 0.005  # of the difference between the two rows' outputs; a site that does nothing scores 1
-Apply = Callable[["Draw"], dict[str, Any]]
-"""Parameters of two rows -> the model inputs of the mixed rows, the model armed."""
-
-
-def exchange_error(
-    model: nn.Module, rows: Mapping[str, Any], plain: Tensor, apply: Apply, layer: int | None = None
-) -> float:
-    """Return how far two exchanged rows miss each other's outputs, as a share of the difference between those.
-
-    Args:
-        plain: the outputs of the rows as they are.
-        apply: mixes the rows. Where they differ in length, only the partner's own tokens are compared.
-    """
-    from hf_mixup.methods.base import Draw
-
-    draw = Draw("exchange", torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
-    found, expected = logits_of(model(**apply(draw))).double(), plain.double()[[1, 0]]
-    sites_of(model).forget()
-    if found.shape != expected.shape:
-        return float("inf")
-    mask = rows.get("attention_mask")
-    if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
-        own = mask[[1, 0]].bool()[..., None]
-        found, expected = found * own, expected * own
-    return missed(model, found, expected, expected)
 
 
 def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
@@ -132,16 +104,6 @@ def _close(own: Tensor, ours: Tensor) -> bool:
     if not bool(torch.isfinite(own).all()) or not bool(torch.isfinite(ours)):
         return bool(own.isnan().all() and ours.isnan())
     return abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
-
-
-def missed(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
-    """Return how far something is from what is expected, as a share of the difference between two rows."""
-    far = (found - expected).abs().max()
-    # Rounding alone must not refuse a model whose two rows happen to score alike.
-    low = hasattr(model, "_original_forward") or next(model.parameters()).dtype not in (torch.float32, torch.float64)
-    rounding = expected.abs().max() * (0.05 if low else 1e-5)
-    difference = (two[0] - two[1]).abs().max()
-    return float((far - rounding).clamp(min=0) / difference.clamp(min=1e-12))
 
 
 def look_at_towers(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Towers, Mapping[str, Any]]:

@@ -117,7 +117,7 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
         if not self.mixes_text:
             return inputs
         if self.text_mix != "late":
-            return arm_tokens(model, inputs, draw, self.text_mix)
+            return arm_tokens(model, inputs, draw.partner, draw.lam, self.text_mix)
         self._arm_late(model, towers_of(model).text, draw)
         return inputs
 

@@ -76,7 +76,7 @@ class CMixup(DrawnLam, SwapColumns):
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, draw), draw, self.mask)
+            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
         return self.swap_and_blend(batch, draw, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:

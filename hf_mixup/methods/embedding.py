@@ -60,7 +60,7 @@ class Embedding(Blend):
         return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, draw), draw, self.mask)
+        return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

@@ -22,7 +22,7 @@ class Features(Manifold):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("features")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.draw.layer == model.config.num_hidden_layers
+    >>> mixed.draw.depth == model.config.num_hidden_layers
     True
     """
 

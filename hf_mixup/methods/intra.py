@@ -78,13 +78,14 @@ class Intra(DrawnLam, HiddenStates):
             raise ValueError("method 'intra' blends tokens of a row with each other: leave partner")
         draw = super().draw(request)
         places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
-        return IntraDraw(self.name, torch.arange(request.rows), draw.lam, layer=draw.layer, positions=places)
+        return IntraDraw(self.name, torch.arange(request.rows), draw.lam, depth=draw.depth, positions=places)
 
     def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
         if not isinstance(draw, IntraDraw):  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, draw, inplace)
         mixing, depths = partial(blend_places, places=draw.positions), self.depths(model, batch)
-        arm_layer(model, self._stack(model, batch), draw, mixing, depths)
+        stack = self._stack(model, batch)
+        arm_layer(model, stack, draw.partner, draw.lam, draw.depth, mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, draw: IntraDraw) -> Tensor:

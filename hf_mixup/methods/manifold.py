@@ -20,10 +20,10 @@ class DepthDraw(Draw):
     """A draw of a depth.
 
     Args:
-        layer: depth of the blend, in blocks.
+        depth: of the blend, in blocks.
     """
 
-    layer: int
+    depth: int
 
 
 @dataclass(kw_only=True)
@@ -57,10 +57,10 @@ class HiddenStates(FixedLam):
     def draw(self, request: Request) -> DepthDraw:
         depths = self.depths(request.model, request.batch)
         drawn = int(torch.randint(len(depths), (), generator=request.rng))
-        return super().draw(request).more(DepthDraw, layer=depths[drawn])
+        return super().draw(request).more(DepthDraw, depth=depths[drawn])
 
-    def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> Draw:
-        return Draw(self.name, partner, lam) if depth is None else DepthDraw(self.name, partner, lam, layer=depth)
+    def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> DepthDraw:
+        return DepthDraw(self.name, partner, lam, depth=0 if depth is None else depth)
 
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         stack = self._stack(model, batch)
@@ -75,7 +75,8 @@ class HiddenStates(FixedLam):
         return self.layers is None and self.modules is None
 
     def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, draw, self.depths(model, batch))
+        stack, depths = self._stack(model, batch), self.depths(model, batch)
+        return mix_layer(model, stack, batch, draw.partner, draw.lam, draw.depth, depths)
 
     def _stack(self, model: nn.Module, batch: Batch) -> Stack:
         return stack_of(model, batch, self.modules)
@@ -106,7 +107,7 @@ class Manifold(Blend, HiddenStates):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "manifold", "layers": [0, 1]})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.draw.layer in (0, 1)
+    >>> mixed.draw.depth in (0, 1)
     True
     """
 

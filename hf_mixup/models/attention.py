@@ -170,23 +170,27 @@ def grid_of(
 
 
 def _energy(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
-    """Return the mean square over the channels of the last hidden states on a grid of several cells, [B, h, w]."""
+    """Return the mean square over the channels of the last hidden states that form a grid over the image, [B, h, w]."""
     if not isinstance(outputs, Mapping):
         return None
-    states = [*(outputs.get("hidden_states") or ()), *(outputs.get("reshaped_hidden_states") or ())]
+    states = (*(outputs.get("hidden_states") or ()), *(outputs.get("reshaped_hidden_states") or ()))
     for state in reversed(states):
-        if not isinstance(state, Tensor) or len(state) != len(pixels):
-            continue
-        if state.dim() == 4:
-            for grid, channels in ((state.shape[-2:], 1), (state.shape[1:3], -1)):
-                if _like(grid, pixels):
-                    return state.float().square().mean(channels)
-        if state.dim() == 3:
-            found = grid_of(state.shape[1], pixels, patch) if patch is not None else None
-            found = found or grid_of(state.shape[1], pixels, None, guessed=0)
-            if found is not None:
-                return state[:, -found[0] * found[1] :].float().square().mean(-1).reshape(-1, *found)
+        if isinstance(state, Tensor) and len(state) == len(pixels):
+            grid = _on_grid(state, pixels, patch)
+            if grid is not None:
+                return grid.float().square().mean(-1)
     return None
+
+
+def _on_grid(state: Tensor, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
+    """Return hidden states as a grid over the image, channels last, [B, h, w, C]; None where they form none."""
+    if state.dim() == 4:  # channels first, or last
+        return next((each for each in (state.movedim(1, -1), state) if _like(each.shape[1:3], pixels)), None)
+    if state.dim() != 3:
+        return None
+    size = None if patch is None else grid_of(state.shape[1], pixels, patch)
+    size = size or grid_of(state.shape[1], pixels, None, guessed=0)
+    return None if size is None else state[:, -size[0] * size[1] :].unflatten(1, size)
 
 
 def _like(grid: torch.Size, pixels: Tensor) -> bool:

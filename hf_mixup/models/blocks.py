@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.self_check import TOLERANCE, exchange_error
+from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import Mixing, ModelSites, Site, sites_of
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import undisturbed, visible_rows
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_rows
 from hf_mixup.utils.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
 
 TRIED = 3  # stacks of blocks, where a model has several
 
@@ -70,9 +67,9 @@ class BlockSite(Site):
         self.here, self.number, self.once = True, 0, True
         self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
 
-    def start(self, draw: Draw, mixing: Mixing | None = None) -> BlockSite:
+    def start(self, partner: Tensor, lam: Tensor, mixing: Mixing | None = None) -> BlockSite:
         """Begin anew for the next forward pass."""
-        self.arm(draw.partner, draw.lam, mixing)
+        self.arm(partner, lam, mixing)
         self.here, self.plan = False, {}
         return self
 
@@ -227,11 +224,11 @@ def _first_exact(model: nn.Module, rows: dict[str, Any], stacks: list[Stack]) ->
     plain = logits_of(model(**rows))
     for stack in stacks:
 
-        def apply(draw: Draw, stack: Stack = stack) -> dict[str, Any]:
-            arm_layer(model, stack, draw)
+        def apply(partner: Tensor, lam: Tensor, stack: Stack = stack) -> dict[str, Any]:
+            arm_layer(model, stack, partner, lam, len(stack.blocks))
             return rows
 
-        if exchange_error(model, rows, plain, apply, layer=len(stack.blocks)) < TOLERANCE:
+        if exchange_error(model, rows, plain, apply) < TOLERANCE:
             return stack
     return stacks[0]
 
@@ -309,37 +306,38 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
 def arm_layer(
     model: nn.Module,
     stack: Stack,
-    draw: Draw,
+    partner: Tensor,
+    lam: Tensor,
+    depth: int,
     mixing: Mixing | None = None,
     depths: Sequence[int | None] = (),
 ) -> None:
     """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
 
     Args:
+        depth: that was drawn, in blocks.
         mixing: how states are mixed, if not row by row with `blend_states`.
         depths: all that may be drawn, for a compiled model, see `BlockSite`.
 
     Raises:
         ValueError: if the states that enter the first block were not found.
     """
-    if draw.layer is None:
-        raise ValueError(f"method {draw.method!r} drew no layer")
     sites = sites_of(model)
     places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
-    if draw.layer == 0:
+    if depth == 0:
         places.append((*_before(model, stack.blocks[0]), True))
     elif 0 in depths and stack.blocks[0].given is not None:
         places.append((*_before(model, stack.blocks[0]), False))
-    for depth in sorted({each for each in (*depths, draw.layer) if each}):
-        block = stack.blocks[depth - 1]
-        places.append((sites.after(block.module, BlockSite), block, block.axes, depth == draw.layer))
+    for each in sorted({each for each in (*depths, depth) if each}):
+        block = stack.blocks[each - 1]
+        places.append((sites.after(block.module, BlockSite), block, block.axes, each == depth))
     if stack.decoder is not None:
         places.append((*_before(model, stack.decoder), True))
     for site in dict.fromkeys(site for site, *_ in places):
-        sites.arm(site.start(draw, mixing))
+        sites.arm(site.start(partner, lam, mixing))
     for site, block, axes, drawn in places:
         # A tensor for each: a trace also depends on which of its tensors are the same one.
-        site.take(block, axes, draw.lam.clone() if drawn else torch.ones_like(draw.lam), drawn)
+        site.take(block, axes, lam.clone() if drawn else torch.ones_like(lam), drawn)
     _keep_layers(sites, stack)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from hf_mixup.models.dual_encoder import Towers, towers_of
 from hf_mixup.models.embeddings import unite
 from hf_mixup.models.hooks import Site, sites_of
-
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
 
 RowMixing = Callable[..., Tensor]
 """(module, its output, *state) -> mixed output, row by row."""
@@ -31,9 +28,9 @@ class RowSite(Site):
         self._state: tuple[Tensor, ...] = ()
         self._row_mixing: RowMixing | None = None
 
-    def arm_rows(self, draw: Draw, mixing: RowMixing, *state: Tensor) -> RowSite:
+    def arm_rows(self, partner: Tensor, lam: Tensor, mixing: RowMixing, *state: Tensor) -> RowSite:
         """Make the next forward pass mix here; each tensor of the state has a row for each row of the batch."""
-        self.arm(draw.partner, draw.lam)
+        self.arm(partner, lam)
         self._row_mixing, self._whole, self._state = mixing, state, state
         return self
 
@@ -48,7 +45,7 @@ class RowSite(Site):
         return self._row_mixing(module, output, *self._state)
 
 
-def arm_tokens(model: nn.Module, batch: Mapping[str, Any], draw: Draw, how: str) -> dict[str, Any]:
+def arm_tokens(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, how: str) -> dict[str, Any]:
     """Arm the text tower to mix tokens; return the inputs with the ids and mask that go with it.
 
     Args:
@@ -67,18 +64,20 @@ def arm_tokens(model: nn.Module, batch: Mapping[str, Any], draw: Draw, how: str)
     if mask is not None and mask.dim() != 2:
         raise ValueError(f"text_mix={how!r} needs an attention_mask [B, T], found {list(mask.shape)}")
     arm = _arm_two_eot if how == "two_eot" else _arm_aligned
-    return {**batch, **arm(model, towers, ids, mask, draw)}
+    return {**batch, **arm(model, towers, ids, mask, partner, lam)}
 
 
-def _arm_two_eot(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
+def _arm_two_eot(
+    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+) -> dict[str, Tensor]:
     ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
     visible = _visible(ids, mask, ends)
-    united, weight = unite(visible, visible[draw.partner], draw.lam)
-    sites, other = sites_of(model), ids[draw.partner]
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_tokens, other, weight))
+    united, weight = unite(visible, visible[partner], lam)
+    sites, other = sites_of(model), ids[partner]
+    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(partner, lam, _blend_tokens, other, weight))
     if ends is not None:
-        state = (ends, ends[draw.partner], draw.lam)
-        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(draw, _blend_ends, *state))
+        state = (ends, ends[partner], lam)
+        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(partner, lam, _blend_ends, *state))
     return {} if mask is None else {"attention_mask": united.to(mask.dtype)}
 
 
@@ -94,9 +93,11 @@ def _blend_ends(module: nn.Module, output: Tensor, own_end: Tensor, other_end: T
     return output.index_put((rows, own_end), blend)
 
 
-def _arm_aligned(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
+def _arm_aligned(
+    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+) -> dict[str, Tensor]:
     _refuse_attention(model)
-    length, partner, lam = ids.shape[1], draw.partner, draw.lam[:, None]
+    length, share = ids.shape[1], lam[:, None]
     own_ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
     visible = _visible(ids, mask, own_ends).float()
     ends = torch.zeros_like(partner) if own_ends is None else own_ends
@@ -104,16 +105,16 @@ def _arm_aligned(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | N
     places = torch.arange(length, device=ids.device)
     own_from = (places - (common - ends)[:, None]).clamp(min=-1)  # which token of the own caption lies at each place
     other_from = (places - (common - ends[partner])[:, None]).clamp(min=-1)
-    own = lam * _at(visible, own_from)
-    other = (1 - lam) * _at(visible[partner], other_from)
+    own = share * _at(visible, own_from)
+    other = (1 - share) * _at(visible[partner], other_from)
     mass = own + other
     # Where neither has a token, the padding is blended: SigLIP pools the last place, which looks back from there.
     own_share, other_share = (
-        torch.where(mass > 0, part / mass.clamp(min=1e-12), share) for part, share in ((own, lam), (other, 1 - lam))
+        torch.where(mass > 0, part / mass.clamp(min=1e-12), rest) for part, rest in ((own, share), (other, 1 - share))
     )
     state = (ids, own_from, own_share, ids[partner], other_from, other_share)
     sites = sites_of(model)
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_aligned, *state))
+    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(partner, lam, _blend_aligned, *state))
     dtype = next(model.parameters()).dtype
     inputs = {"attention_mask": _log_mask(mass, towers.ragged, dtype)}
     if own_ends is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from hf_mixup.models.adapters import learns_prompts
 from hf_mixup.models.hooks import Site, blend_states, sites_of
 from hf_mixup.models.probe import seen_tokens, undisturbed, visible_rows
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_rows
-
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
 
 Ids = Literal["own", "longer"]
 DECODER = "decoder_input_ids"
@@ -200,28 +197,39 @@ def _counted_from_mask(model: nn.Module, rows: dict[str, Any], calls: list[Call]
 
 
 def _differs(one: Tensor, other: Tensor | None) -> bool:
-    return other is not None and (one.shape != other.shape or not torch.equal(one, other))
+    return other is not None and not _equal(one, other)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
 
 
 def _source(index: Tensor, rows: Mapping[str, Any]) -> tuple[str, int | None]:
-    """Return the model input that a table reads, and by how many places it is moved; see `Lookup`."""
-    ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
+    """Return the model input that a table reads, and by how many positions it is moved; see `Lookup`."""
     positions = rows.get(POSITIONS)
-    if isinstance(positions, Tensor) and index.shape == positions.shape and torch.equal(index, positions):
+    if isinstance(positions, Tensor) and _equal(index, positions):
         return POSITIONS, 0
+    ids = {key: value for key, value in rows.items() if key.endswith("input_ids") and isinstance(value, Tensor)}
     for key, value in ids.items():
-        flat = value.reshape(-1, value.shape[-1])
-        if index.dim() == 2 and index.shape[1] > flat.shape[1]:  # the model adds padding of its own
-            index = index[:, : flat.shape[1]] if torch.equal(index[:, : flat.shape[1]], flat) else index
-        if any(index.shape == each.shape and torch.equal(index, each) for each in (value, flat, value.mT)):
-            return key, 0
-        if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]):
-            return key, 1
-    alike = [key for key, value in ids.items() if value.shape[-1] in index.shape]
-    return (alike or ["input_ids"])[0], None
+        shift = _shift(index, value)
+        if shift is not None:
+            return key, shift
+    return next((key for key, value in ids.items() if value.shape[-1] in index.shape), "input_ids"), None
 
 
-def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], draw: Draw, ids: Ids = "own") -> dict[str, Any]:
+def _shift(index: Tensor, ids: Tensor) -> int | None:
+    """Return by how many positions these ids are moved to the right in an index; None where it holds others."""
+    flat = ids.reshape(-1, ids.shape[-1])
+    if any(_equal(index, layout) for layout in (ids, flat, ids.mT)):
+        return 0
+    if index.dim() == 2 and _equal(index[:, : flat.shape[1]], flat):
+        return 0  # behind it the model adds padding of its own
+    return 1 if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]) else None
+
+
+def arm_embeddings(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, ids: Ids = "own"
+) -> dict[str, Any]:
     """Arm the tables; return the inputs with the mask of the mixed rows.
 
     Args:
@@ -231,20 +239,20 @@ def arm_embeddings(model: nn.Module, batch: Mapping[str, Any], draw: Draw, ids: 
         ValueError: for a mask that is neither [B, T] nor [B, 1, T, T].
     """
     lookups, sites = lookups_of(model, batch), sites_of(model)
-    inputs, weights = _united(batch, draw)
+    inputs, weights = _united(batch, partner, lam)
     if ids == "longer":
-        inputs["input_ids"] = _longer(batch, draw)
+        inputs["input_ids"] = _longer(batch, partner, lam)
     for lookup in lookups:
-        weight = weights.get(lookup.key, draw.lam) if lookup.tokens else draw.lam
-        site = sites.after(lookup.module, TableSite).take(lookup, draw.partner, weight)
+        weight = weights.get(lookup.key, lam) if lookup.tokens else lam
+        site = sites.after(lookup.module, TableSite).take(lookup, partner, weight)
         sites.arm(site)
         changed = inputs.get(lookup.key) is not batch.get(lookup.key)
         if changed and lookup.shift is not None:
-            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], draw.partner, draw.lam))
+            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], partner, lam))
     return inputs
 
 
-def _united(batch: Mapping[str, Any], draw: Draw) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the inputs with united masks, and the weights of the row's own tokens by the input they belong to."""
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
@@ -256,21 +264,21 @@ def _united(batch: Mapping[str, Any], draw: Draw) -> tuple[dict[str, Any], dict[
                 f"method 'embedding' needs an {mask_key} [B, T] or [B, 1, T, T] for {key} {list(batch[key].shape)}, "
                 f"found {list(mask.shape)}"
             )
-        inputs[mask_key], weights[key] = unite(seen, seen[draw.partner], draw.lam)
+        inputs[mask_key], weights[key] = unite(seen, seen[partner], lam)
         if mask.dim() == 4:
-            inputs[mask_key] = _united_map(mask, draw)
+            inputs[mask_key] = _united_map(mask, partner, lam)
     ids, positions = batch.get("input_ids"), batch.get(POSITIONS)
     if isinstance(ids, Tensor) and isinstance(positions, Tensor) and positions.shape == ids.shape and ids.dim() == 2:
         # Those of the row that has more tokens: the tokens of both lie at them.
-        inputs[POSITIONS] = _longer(batch, draw, POSITIONS)
-        weights[POSITIONS] = weights.get("input_ids", draw.lam)
+        inputs[POSITIONS] = _longer(batch, partner, lam, POSITIONS)
+        weights[POSITIONS] = weights.get("input_ids", lam)
     return inputs, weights
 
 
-def _united_map(mask: Tensor, draw: Draw) -> Tensor:
+def _united_map(mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     """Return what each token of the mixed rows may see, [B, 1, T, T]: what it may in either row that has a share."""
-    lam, other = draw.lam.reshape(-1, 1, 1, 1), mask[draw.partner]
-    either = torch.where(lam < 1, other, mask).maximum(torch.where(lam > 0, mask, other))
+    share, other = lam.reshape(-1, 1, 1, 1), mask[partner]
+    either = torch.where(share < 1, other, mask).maximum(torch.where(share > 0, mask, other))
     return either.to(mask.dtype)
 
 
@@ -286,9 +294,9 @@ def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Te
     return (own | other).to(own_mask.dtype), weight
 
 
-def _longer(batch: Mapping[str, Any], draw: Draw, key: str = "input_ids") -> Tensor:
+def _longer(batch: Mapping[str, Any], partner: Tensor, lam: Tensor, key: str = "input_ids") -> Tensor:
     """Return for each row the ids (or positions) of the longer row that has a share in it, [B, T]."""
-    values, seen, partner, lam = batch[key], seen_tokens(batch), draw.partner, draw.lam
+    values, seen = batch[key], seen_tokens(batch)
     lengths = torch.zeros_like(partner) if seen is None else seen.sum(-1)
     other = (lam == 0) | ((lam < 1) & (lengths[partner] > lengths))
     if key == "input_ids":

@@ -11,22 +11,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.self_check import TOLERANCE, exchange_error
 from hf_mixup.models.blocks import Stack, arm_layer
 from hf_mixup.models.embeddings import Ids, arm_embeddings
+from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import pads_left, ragged_rows, seen_tokens, two_rows, undisturbed
 from hf_mixup.models.weighted_mask import weighted_mask
-
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
 
 Ends = Literal["own", "left", "left, counted", "equal"]
 UNLIKE = (AssertionError, ValueError, IndexError, RuntimeError)
@@ -35,7 +32,11 @@ IDS: tuple[Ids, ...] = ("own", "longer")
 
 
 def mix_embeddings(
-    model: nn.Module, batch: Mapping[str, Any], draw: Draw, mask: Literal["union", "weighted"] = "union"
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    partner: Tensor,
+    lam: Tensor,
+    mask: Literal["union", "weighted"] = "union",
 ) -> dict[str, Any]:
     """Arm the token tables by the policy that fits the model; return the inputs of the mixed rows.
 
@@ -45,7 +46,7 @@ def mix_embeddings(
     Raises:
         ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
     """
-    weighted = weighted_mask(model, batch, draw) if mask == "weighted" else {}
+    weighted = weighted_mask(model, batch, partner, lam) if mask == "weighted" else {}
     sites, key = sites_of(model), f"ids of {', '.join(sorted(batch))}"
     if key not in sites.found:
         # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
@@ -57,7 +58,7 @@ def mix_embeddings(
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
         refuse_ragged(model, batch)
-    return {**arm_embeddings(model, batch, draw, "longer" if policy == "longer" else "own"), **weighted}
+    return {**arm_embeddings(model, batch, partner, lam, "longer" if policy == "longer" else "own"), **weighted}
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:
@@ -87,11 +88,18 @@ def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def mix_layer(
-    model: nn.Module, stack: Stack, batch: Mapping[str, Any], draw: Draw, depths: Sequence[int | None] = ()
+    model: nn.Module,
+    stack: Stack,
+    batch: Mapping[str, Any],
+    partner: Tensor,
+    lam: Tensor,
+    depth: int,
+    depths: Sequence[int | None] = (),
 ) -> dict[str, Any]:
     """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
 
     Args:
+        depth: that was drawn, in blocks.
         depths: all that may be drawn, see `arm_layer`.
 
     Raises:
@@ -103,14 +111,12 @@ def mix_layer(
     policy: Ends = sites.found[key]
     if policy == "equal":
         refuse_ragged(model, batch)
-    arm_layer(model, stack, draw, depths=depths)
+    arm_layer(model, stack, partner, lam, depth, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
 def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> Ends:
     """Find out whether a short row, blended with a long one after the last block, is blind to the latter's end."""
-    from hf_mixup.methods.base import Draw
-
     with undisturbed(model):
         rows = ragged_rows(batch, model, pads_left(batch))
         if rows is None or pads_left(rows):
@@ -123,9 +129,8 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             return "own"
         scores = []
         for ids in (rows["input_ids"], _other_end(rows)):
-            half, device = torch.full((2,), 0.5), plain.device
-            draw = Draw("ends", torch.tensor([1, 0]), half, layer=len(stack.blocks)).to(device)
-            arm_layer(model, stack, draw)
+            partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
+            arm_layer(model, stack, partner, half, len(stack.blocks))
             scores.append(logits_of(model(**{**rows, "input_ids": ids}))[1])
             sites_of(model).forget()
         if not torch.equal(scores[0], scores[1]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,11 @@ from hf_mixup.models.hooks import sites_of
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import pads_left, ragged_rows, undisturbed, visible_rows
 
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
-
 Form = Literal["all", "causal"]
 FORMS: tuple[Form, ...] = ("all", "causal")
 
 
-def weighted_mask(model: nn.Module, batch: Mapping[str, Any], draw: Draw) -> dict[str, Tensor]:
+def weighted_mask(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> dict[str, Tensor]:
     """Return a mask by which a token of the row counts lam and one of the partner 1 - lam in attention, by its name.
 
     The logarithm of that weight is added to the scores, so that a token which only a hardly mixed row has is hardly
@@ -31,8 +28,8 @@ def weighted_mask(model: nn.Module, batch: Mapping[str, Any], draw: Draw) -> dic
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor):
         return {}  # nothing is padded
-    share = draw.lam[:, None]
-    visible = share * mask + (1 - share) * mask[draw.partner]
+    share = lam[:, None]
+    visible = share * mask + (1 - share) * mask[partner]
     return {"attention_mask": additive(visible, _form_of(model, batch), _dtype(model))}
 
 

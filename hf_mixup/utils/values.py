@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hf_mixup.utils.suggest import did_you_mean
 
+
 class Setting(Field):
     """A field of a dataclass that also says which numbers it takes; see `setting`."""
 

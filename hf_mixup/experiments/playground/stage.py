@@ -119,7 +119,7 @@ class Stage:
             inputs={key: value[place] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
             inside=at_work.enters_model or at_work.name in _IN_THE_LOSS,
             method=at_work.name,
-            layer=mixed.draw.layer,
+            layer=mixed.draw.depth,
             target=target[_OWN],
             probabilities=term.logits[_OWN].float().softmax(-1),
         )
