@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from hf_mixup.methods import METHODS, Method, build, settings_of
-from hf_mixup.methods.registry import flat, method_named, readers, refusal
+from hf_mixup.methods.registry import flat, readers, refusal
 from hf_mixup.utils.files import read_config, write_text
-from hf_mixup.utils.suggest import did_you_mean
 from hf_mixup.utils.values import check_settings, setting
 
 CONFIG_NAME = "mixup_config.json"
@@ -128,7 +127,7 @@ class MixupConfig:
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2.
 
     >>> from hf_mixup.methods import CutMix
-    >>> MixupConfig("cutmix", alpha=0.5) == MixupConfig(CutMix(alpha=0.5)) == MixupConfig({"method": "cutmix", "alpha": 0.5})
+    >>> MixupConfig("cutmix", alpha=0.5) == MixupConfig(CutMix(alpha=0.5))
     True
     >>> MixupConfig("gridmix", grid=2, label_smoothing=0.1).grid
     2
@@ -156,16 +155,24 @@ class MixupConfig:
         **settings: Any,
     ) -> None:
         if isinstance(method, Mapping):
-            method, settings = None, {**method, **settings}
-            method = settings.pop("method", None)
-        given = {"losses": losses, "schedule": schedule, "pairs": pairs}
+            settings = {**method, **settings}
+            method, self_check = settings.pop("method", None), settings.pop("self_check", self_check)
+        given: dict[str, Any] = {"losses": losses, "schedule": schedule, "pairs": pairs}
         for part, kind in PARTS.items():
-            own = {field.name: settings.pop(field.name) for field in fields(kind) if field.name in settings}
-            made = replace(given[part], **own) if given[part] is not None and own else given[part] or kind(**own)
-            setattr(self, part, made)
+            own = {name: settings.pop(name) for name in _names(kind) if name in settings}
+            setattr(self, part, kind(**own) if given[part] is None else replace(given[part], **own))  # a copy
+        self.self_check = SelfCheck(self_check=self_check).self_check
         self.mixing = _method(mixing if method is None else method, settings)
-        self.self_check = SelfCheck(self_check=settings.pop("self_check", self_check)).self_check
         self._check()
+
+    def replace(self, **settings: Any) -> MixupConfig:
+        """Return a copy with other settings, given flat; `method` alone is another method at its defaults.
+
+        >>> MixupConfig("cutmix", alpha=0.5).replace(draw_seed=3).changed
+        {'alpha': 0.5, 'draw_seed': 3}
+        """
+        own: dict[str, Any] = {part: getattr(self, part) for part in PARTS}
+        return MixupConfig(**{"method": self.mixing, **own, "self_check": self.self_check, **settings})
 
     def _check(self) -> None:
         """Refuse settings of pairs where there are labels, and the other way round."""
@@ -199,7 +206,7 @@ class MixupConfig:
         if not name.startswith("_"):
             for part in ("mixing", *PARTS):
                 own = self.__dict__.get(part)
-                if own is not None and name in {field.name for field in fields(own)}:
+                if own is not None and name in _names(type(own)):
                     return getattr(own, name)
             if "mixing" in self.__dict__ and readers(name):
                 raise AttributeError(f"method {self.method!r} has no setting {name!r}")
@@ -319,20 +326,20 @@ class SelfCheck:
         check_settings(self)
 
 
-def _method(value: Method | str | None, settings: dict[str, Any]) -> Method:
+def _names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _method(value: Any, settings: dict[str, Any]) -> Method:
     """Return the method, with the settings that are left."""
     if isinstance(value, Method):
         for name, given in settings.items():
             if name not in settings_of(type(value)):
                 raise ValueError(refusal(value.name, name, given))
         return replace(value, **settings)  # a copy: what a method learns of one run stays in it
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"method={value!r}: expected a method, its name or a mapping of settings")
     return build({"method": value or "mixup", **settings})
-
-
-def copied(config: MixupConfig) -> MixupConfig:
-    """Return a copy whose parts are its own."""
-    parts = {name: replace(getattr(config, name)) for name in PARTS}
-    return MixupConfig(config.mixing, self_check=config.self_check, **parts)
 
 
 def _changed(part: Any) -> dict[str, Any]:
@@ -342,58 +349,3 @@ def _changed(part: Any) -> dict[str, Any]:
 def pair_methods() -> str:
     """Say which methods read the settings of pairs."""
     return f"{', '.join(name for name, kind in METHODS.items() if kind.for_pairs is True)} do"
-
-
-class SharedSettings:
-    """Flat settings that several methods share, as in a comparison: each method is given those that it has.
-
-    Raises:
-        ValueError: for a name that is no setting at all.
-
-    >>> SharedSettings({"grid": 2, "alpha": 0.4}).for_method("mixup").changed
-    {'alpha': 0.4}
-    """
-
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self.values = dict(values or {})
-        known = all_settings()
-        for name in self.values:
-            if name not in known and name != "method":
-                raise ValueError(f"{name!r} is no setting of any method: {did_you_mean(name, known)}")
-
-    def for_method(self, method: str, **own: Any) -> MixupConfig:
-        """Return the configuration of one method: of the shared settings those that it has, and its own.
-
-        Raises:
-            ValueError: for own settings that it does not have, and as the configuration.
-        """
-        kind = method_named(method)
-        names = {*settings_of(kind), *engine_settings(kind)}
-        shared = {name: value for name, value in self.values.items() if name in names}
-        return MixupConfig({"method": method, **shared, **own})
-
-    def refuse_unshared(self, methods: Iterable[MixupConfig]) -> None:
-        """Refuse shared settings that none of these methods has.
-
-        Raises:
-            ValueError: naming the setting, and the methods that do have it.
-        """
-        methods = list(methods)
-        for name, value in self.values.items():
-            if methods and name != "method" and not any(name in each.known for each in methods):
-                names = ", ".join(dict.fromkeys(each.method for each in methods))
-                has = ", ".join(readers(name)) or pair_methods()
-                raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has} do: leave it out")
-
-
-def engine_settings(kind: type[Method]) -> list[str]:
-    """Return the names of the settings that the engine reads beside a method's own."""
-    config = MixupConfig(kind())
-    return [name for name in config.to_dict() if name not in settings_of(kind) and name != "method"]
-
-
-def all_settings() -> list[str]:
-    """Return the names of the settings of all methods and of the engine."""
-    own = [name for kind in METHODS.values() for name in settings_of(kind)]
-    parts = [field.name for kind in (*PARTS.values(), SelfCheck) for field in fields(kind)]
-    return list(dict.fromkeys([*own, *parts]))

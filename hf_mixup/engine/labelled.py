@@ -166,7 +166,7 @@ class LabelBatch(MixedBatch):
         draw: Draw,
         inplace: bool,
     ) -> None:
-        self.permuted = _permutes(draw)  # while the parameters are on the CPU
+        self.permuted = _permutes(mixup.method.chosen(draw), draw)  # while the parameters are on the CPU
         super().__init__(mixup, model, inputs, labels.values, draw, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
@@ -217,6 +217,11 @@ class LabelBatch(MixedBatch):
         smoothing = self._mixup.config.label_smoothing
         further = self._method.further_labels(self.labels, self.draw)
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
+
+    @property
+    def further_rows(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The samples that are mixed in beside the partner, and the weight of each."""
+        return self._method.further_rows(self.draw)
 
     @property
     def others(self) -> Tensor:
@@ -349,9 +354,9 @@ class LabelBatch(MixedBatch):
         return found / mass.clamp(min=1e-12)
 
 
-def _permutes(draw: Draw) -> bool:
+def _permutes(method: Method, draw: Draw) -> bool:
     """Whether each row is partner once, so that the partners' labels are those of the batch."""
-    partners = [draw.partner, *(() if draw.further is None else draw.further.unbind(1))]
+    partners = [draw.partner, *(rows for rows, _ in method.further_rows(draw))]
     return all(len(set(each.tolist())) == len(each) for each in partners)
 
 

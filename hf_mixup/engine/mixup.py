@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.config import MixupConfig, copied
+from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.exchange import check_exchange_once
@@ -72,7 +72,7 @@ class Mixup:
         teacher: nn.Module | None = None,
         guide: nn.Module | None = None,
     ) -> None:
-        self.config = copied(MixupConfig.from_any(config))  # a Trainer may add its label smoothing
+        self.config = MixupConfig.from_any(config).replace()  # a Trainer may add its label smoothing
         self.method: Method = self.config.mixing
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import slerp
 from hf_mixup.functional.contrastive import Mix
-from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, FloatInputs, Request, setting
+from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FixedLam, FloatInputs, Request, setting
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import settings_of
@@ -44,9 +44,9 @@ class PairMethod(FixedLam):
         mix = (draw.partner, draw.lam)
         return (mix if self.mixes_image else None), (mix if self.mixes_text else None)
 
-    def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
-        """Return the box of images at an end of lam: all of them, or nothing."""
-        return torch.tensor([0] * 2 + [2**30 * everything] * 2)
+    def draw_end(self, model: nn.Module, batch: Batch, lam: float) -> Draw:
+        """Return the draw that exchanges two samples (lam = 0), or leaves them as they are (1)."""
+        return Draw(self.name, torch.tensor([1, 0]), torch.full((2,), lam))
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if self.mixes_image:
@@ -121,9 +121,12 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
         self._arm_late(model, towers_of(model).text, draw)
         return inputs
 
-    def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
-        axes = self._cutmix.count_axes(model, batch) if self.image_mix == "cut" else 2
-        return torch.tensor([0] * axes + [2**30 * everything] * axes)
+    def draw_end(self, model: nn.Module, batch: Batch, lam: float) -> Draw:
+        end = super().draw_end(model, batch, lam)
+        if not self.mixes_image or self.image_mix != "cut":
+            return end
+        axes = self._cutmix.count_axes(model, batch)
+        return end.more(BoxDraw, boxes=torch.tensor([0] * axes + [2**30 * (lam == 0)] * axes))
 
     def _mix_images(self, model: nn.Module, inputs: dict[str, Any], draw: Any, inplace: bool) -> dict[str, Any]:
         if self.image_mix == "latent":

@@ -347,7 +347,11 @@ class Method:
         return draw.lam
 
     def further_labels(self, labels: Tensor, draw: Any) -> Further:
-        """Return the labels of rows that are mixed in beside the partner, and their weights."""
+        """Return the labels of the samples that are mixed in beside the partner, and their weights."""
+        return tuple((labels[rows], share) for rows, share in self.further_rows(draw))
+
+    def further_rows(self, draw: Any) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Return the samples that are mixed in beside the partner, long [B], and the weight of each, float32 [B]."""
         return ()
 
 
@@ -455,6 +459,16 @@ class ChosenPartner(FixedLam):
 @dataclass(kw_only=True)
 class Blend(DrawnLam, ChosenPartner):
     """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods."""
+
+
+class NeedsAttention:
+    """A method that reads the attention of the mixed forward pass, which the model has to return."""
+
+
+class NeedsSamplingRate:
+    """A method that has to know how many samples a second its waveforms have."""
+
+    sampling_rate: int
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mixup.functional.loudness import heard_weights, loudness
-from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, setting
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, NeedsSamplingRate, setting
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import seen_of
@@ -15,7 +15,7 @@ from hf_mixup.models.inputs import float_keys
 
 
 @register
-class BetweenClass(Blend, FloatInputs):
+class BetweenClass(Blend, FloatInputs, NeedsSamplingRate):
     """Mix two waveforms so that each is heard by its share, however loud they were recorded.
 
     The factors follow the A-weighted loudness of both audio clips, and the sum is scaled to the energy of one: lam is

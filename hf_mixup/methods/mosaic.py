@@ -139,10 +139,10 @@ class Mosaic(Blend, FloatInputs):
         return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
 
     def further_labels(self, labels: Tensor, draw: MosaicDraw) -> Further:
-        if is_map(labels):
-            return ()
-        parts = zip(draw.further.unbind(1), draw.shares.unbind(1))
-        return tuple((labels[rows], share) for rows, share in parts)
+        return () if is_map(labels) else super().further_labels(labels, draw)
+
+    def further_rows(self, draw: MosaicDraw) -> tuple[tuple[Tensor, Tensor], ...]:
+        return tuple(zip(draw.further.unbind(1), draw.shares.unbind(1)))
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         return float_keys(batch, rows, self.name, self.keys, dims=4)

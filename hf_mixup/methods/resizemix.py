@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam
 from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resized
+from hf_mixup.methods._boxes import check_shares
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
-from hf_mixup.methods.cutmix import check_shares
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, BoxDraw, Request, setting
-from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods._boxes import RandomBox
+from hf_mixup.methods.base import Batch, BoxDraw, NeedsAttention, Request
 from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
 from hf_mixup.models.hooks import Site, sites_of
 
 
 @register
-class TransMix(CutMix):
+class TransMix(RandomBox, NeedsAttention):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
@@ -54,10 +54,6 @@ class TransMix(CutMix):
     )
     for_pixels = False
     own_loss = True  # the weights are known only when the model has run
-
-    minmax: list[float] | None = setting(
-        None, "Lowest and highest side of the box as shares of the image's, e.g. 0.2 0.8, instead of alpha."
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

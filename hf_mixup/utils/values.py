@@ -17,6 +17,10 @@ class Setting(Field):
     """A field of a dataclass that also says which numbers it takes; see `setting`."""
 
     __slots__ = ("above", "at_least", "at_most", "below")
+    above: float | None
+    at_least: float | None
+    at_most: float | None
+    below: float | None
 
 
 def setting(

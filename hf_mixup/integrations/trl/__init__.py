@@ -17,7 +17,6 @@ from hf_mixup.integrations.running import SETTINGS, owner_of, refuse_sentences
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.integrations.trl.reward import HalvesBatch
 from hf_mixup.integrations.trl.sft import FusedBatch
-from hf_mixup.methods import METHODS
 
 if TYPE_CHECKING:
     from hf_mixup.engine.config import MixupConfig
@@ -120,7 +119,7 @@ def refuse_own_loss(config: MixupConfig, trainer: str) -> None:
     Raises:
         ValueError: naming the method.
     """
-    for method in METHODS[config.method](config).choices():
+    for method in config.mixing.choices():
         if method.own_loss and not config.off:
             raise ValueError(
                 f"method {method.name!r} has a loss of its own, and {trainer} computes the loss itself: use "

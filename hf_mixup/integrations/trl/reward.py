@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.engine.mixup import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
-from hf_mixup.methods.base import Draw
+from hf_mixup.methods.base import BoxDraw, Draw
 from hf_mixup.models.probe import count_rows, spread_rows
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ class HalvesBatch(OwnLossBatch):
 
 def _for_both(draw: Draw) -> Draw:
     """Return the parameters of one half [B] for both, [2B]."""
-    partner, boxes = draw.partner, draw.boxes
-    return replace(
-        draw,
-        partner=torch.cat([partner, partner + len(partner)]),
-        lam=draw.lam.repeat(2),
-        boxes=boxes if boxes is None or boxes.dim() == 1 else boxes.repeat(2, 1),
-    )
+    both = replace(draw, partner=torch.cat([draw.partner, draw.partner + len(draw.partner)]), lam=draw.lam.repeat(2))
+    if isinstance(both, BoxDraw) and both.boxes.dim() == 2:
+        return replace(both, boxes=both.boxes.repeat(2, 1))
+    return both
