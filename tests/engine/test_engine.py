@@ -297,7 +297,7 @@ def test_pair_class() -> None:
 
 def test_switch_chooses_by_its_probabilities() -> None:
     model, batch = build("resnet"), batch_of("resnet")
-    mixup = Mixup({"method": "switch", "switch_probs": [0.2, 0.8]})
+    mixup = Mixup({"method": "switch", "probs": [0.2, 0.8]})
     chosen = []
     for _ in range(200):
         with mixup(model, batch) as mixed:
