@@ -12,7 +12,7 @@ from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupTrainer
 from hf_mixup.functional import paste_nearest
-from hf_mixup.integrations.model_hooks import Armed
+from hf_mixup.integrations.model_hooks import ModelHooks
 from hf_mixup.models.labels import IGNORED
 from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, maps, side_of
 
@@ -217,7 +217,7 @@ def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):
         model, batch = build_segmenter("segformer", **STILL), maps(2)
-        armed = Armed(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
+        armed = ModelHooks(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
         given = {} if items is None else {"num_items_in_batch": items}
         found.append(model(**batch, **given).loss.item())
         armed.remove()
