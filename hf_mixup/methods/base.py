@@ -106,20 +106,6 @@ class NoiseDraw(Draw):
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the caller of an engine dictates about a batch.
-
-    Args:
-        partner, lam: see `Mixup.__call__`; None to draw them.
-        inplace: whether the batch's own tensors may be written into.
-    """
-
-    partner: Tensor | None = None
-    lam: Tensor | float | None = None
-    inplace: bool = False
-
-
-@dataclass(frozen=True)
 class Request:
     """What a draw may look at, and what the caller has already decided.
 

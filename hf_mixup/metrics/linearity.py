@@ -117,7 +117,7 @@ def linearity(
     ((5, 4, 3), False)
     """
     from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.engine.mixup import unwrap
+    from hf_mixup.engine.unwrap import unwrap
     from hf_mixup.models.probe import undisturbed
 
     if steps < 3:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
+from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.engine.labelled import LabelBatch, MixedBatch
+from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, PAIRS, REGRESSION, TEXT, VIDEO, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, prepare
