@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.manifold import Manifold, drawn_depth
 from hf_mixup.models.blocks import arm_layer
 from hf_mixup.models.hooks import blend_places
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class Intra(Manifold):

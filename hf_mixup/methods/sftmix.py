@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class SFTMix(Method):
