@@ -15,7 +15,7 @@ from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import IGNORED, Labels, beside, check_labels, dense_targets, read_labels, rest_of
+from hf_mixup.models.labels import Labels, beside, check_labels, dense_targets, read_labels, rest_of
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -27,6 +27,7 @@ from hf_mixup.models.losses import (
     weighed_labels,
 )
 from hf_mixup.models.segmentation import at_pixels, hear_auxiliary, scored_parts
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class LabelBatch(MixedBatch):
@@ -233,7 +234,7 @@ class LabelBatch(MixedBatch):
         for labels, weight in [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]:
             share = beside(weight, labels)
             found = found + (share * (predicted == labels)).sum()
-            mass = mass + (share * (labels != IGNORED)).sum()
+            mass = mass + (share * (labels != IGNORE_INDEX)).sum()
         return found / mass.clamp(min=1e-12)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, DrawnLam, Request, TokenDraw, setting
 from hf_mixup.methods.manifold import DepthDraw, HiddenStates
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import arm_layer
 from hf_mixup.models.hooks import blend_places
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 @dataclass(frozen=True, kw_only=True)

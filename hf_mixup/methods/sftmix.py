@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, Term, setting
 from hf_mixup.methods.registry import register
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 @register

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
 from hf_mixup.functional.targets import weighted
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Further = tuple[tuple[Tensor, Tensor], ...]
 """Labels of rows beside the partner, and the weight of each, float32 [B]."""
-IGNORED = -100
 LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
 LABEL_KEYS = (LABELS, *SPANS, "target_values")
@@ -71,7 +71,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
         return Labels(values, kind, choices or getattr(config, "num_labels", None))
     vocabulary = vocabulary_of(model)
     if vocabulary and predicts_next(model):
-        values = F.pad(values[:, 1:], (0, 1), value=IGNORED)
+        values = F.pad(values[:, 1:], (0, 1), value=IGNORE_INDEX)
     return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
 
 
@@ -122,7 +122,7 @@ def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
     if not isinstance(held, Tensor):
         return ends
     tokens = held.shape[1]
-    return ends.clamp(min=0).masked_fill(ends >= tokens, IGNORED)
+    return ends.clamp(min=0).masked_fill(ends >= tokens, IGNORE_INDEX)
 
 
 def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
@@ -154,7 +154,7 @@ def pixel_labels(labels: Tensor, config: Any) -> Tensor:
         raise ValueError("num_labels=1: mixing labels of pixels needs a logit for each class, two for yes and no")
     ignored = getattr(config, "semantic_loss_ignore_index", getattr(config, "loss_ignore_index", 255))
     labels = labels.long()
-    return labels.masked_fill(labels == ignored, IGNORED)
+    return labels.masked_fill(labels == ignored, IGNORE_INDEX)
 
 
 def predicts_next(model: nn.Module) -> bool:
@@ -244,7 +244,7 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
     low, high = torch.aminmax(labels)
     if low >= 0 and high < num_labels:
         return  # the common case, in one pass
-    wrong = labels[((labels < 0) & (labels != IGNORED)) | (labels >= num_labels)]
+    wrong = labels[((labels < 0) & (labels != IGNORE_INDEX)) | (labels >= num_labels)]
     if len(wrong):
         raise ValueError(
             f"label {int(wrong[0])} is outside the model's {num_labels} classes (0 to {num_labels - 1}): "

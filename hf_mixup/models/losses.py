@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
-from hf_mixup.models.labels import IGNORED, Further, ProblemType, beside, dense_targets, rest_of
+from hf_mixup.models.labels import Further, ProblemType, beside, dense_targets, rest_of
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 def mixed_loss_sum(
@@ -160,7 +161,7 @@ def loss_items(
     """
     if kind != "single_label_classification":
         return torch.tensor(labels.numel(), device=labels.device)
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     if class_weights is not None:
         # By index, not by mask: a mask would make the device wait.
         own = class_weights.to(labels.device)[labels.where(labelled, 0)]
@@ -217,9 +218,9 @@ def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights:
     """
     if kind != "single_label_classification":
         return weight
-    kept = (labels != IGNORED).to(weight.dtype)
+    kept = (labels != IGNORE_INDEX).to(weight.dtype)
     if class_weights is not None:
-        kept = kept * class_weights[labels.where(labels != IGNORED, 0)]
+        kept = kept * class_weights[labels.where(labels != IGNORE_INDEX, 0)]
     return beside(weight, labels) * kept
 
 

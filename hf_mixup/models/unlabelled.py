@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, read_labels
+from hf_mixup.models.labels import LABEL_KEYS, read_labels
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ENOUGH = 100
 """Samples without a label that are no chance, where nobody says what belongs to a step."""
@@ -24,7 +25,7 @@ def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
     if not given or given[0].is_floating_point():
         return 0
     labels = read_labels(model, batch).values
-    return 0 if bool((labels != IGNORED).any()) else labels.numel()
+    return 0 if bool((labels != IGNORE_INDEX).any()) else labels.numel()
 
 
 def refuse_unlabelled(count: int) -> NoReturn:
@@ -34,6 +35,6 @@ def refuse_unlabelled(count: int) -> NoReturn:
         ValueError: always.
     """
     raise ValueError(
-        f"all {count} labels of the first batch are {IGNORED}, which is ignored, so that nothing would be learnt: "
+        f"all {count} labels of the first batch are {IGNORE_INDEX}, which is ignored, so that nothing would be learnt: "
         "check the label column, and whether truncation cuts the labelled tokens off"
     )

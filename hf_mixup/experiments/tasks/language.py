@@ -10,8 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
 from hf_mixup.experiments.tasks.text import special_tokens
-
-_IGNORED = -100
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 def load_causal_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
@@ -79,8 +78,8 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     def row(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
         answer = [*answer, *([] if end is None else [end])][: task.max_length]
         prompt = prompt[max(0, len(prompt) + len(answer) - task.max_length) :]
-        labels = [_IGNORED] * len(prompt) + answer
-        labels[0] = _IGNORED  # nothing stands before it from which it could be predicted
+        labels = [IGNORE_INDEX] * len(prompt) + answer
+        labels[0] = IGNORE_INDEX  # nothing stands before it from which it could be predicted
         return {
             "input_ids": prompt + answer,
             "attention_mask": [1] * len(labels),

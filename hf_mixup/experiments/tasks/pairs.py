@@ -21,6 +21,7 @@ from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
 from hf_mixup.metrics import zero_shot_accuracy
+from hf_mixup.utils.constants import IGNORE_INDEX
 from hf_mixup.utils.suggest import did_you_mean
 
 _CAPTION = "caption"
@@ -221,9 +222,9 @@ def _class_numbers(rows: Rows, task: TaskArguments, names: list[str]) -> list[in
     """Return the number of each row's class; -100 for none."""
     values = rows[str(task.class_column)][:]
     if isinstance(rows.features[str(task.class_column)], ClassLabel):
-        return [-100 if value is None or value < 0 else value for value in values]
+        return [IGNORE_INDEX if value is None or value < 0 else value for value in values]
     numbers = {name: number for number, name in enumerate(names)}
-    return [-100 if value is None else numbers[str(value)] for value in values]
+    return [IGNORE_INDEX if value is None else numbers[str(value)] for value in values]
 
 
 def zero_shot(

