@@ -14,9 +14,9 @@ from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.labelled import MixedBatch
 from hf_mixup.methods.base import Draw, Given
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.utils.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -158,11 +158,11 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: if they differ.
     """
-    checked = sites_of(model).checked
+    checked = hooks_of(model).checked
     if "boxes" in checked:
         return
-    rows = two_rows(batch)
-    with undisturbed(model):
+    rows = two_samples(batch)
+    with eval_without_side_effects(model):
         own = model(**rows)["loss"]
         _weigh(model)
         ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
@@ -189,4 +189,4 @@ def _weigh(model: Any) -> None:
 
     weighted = WEIGHTED[base.loss_function]
     base.loss_function = weighted
-    sites_of(model).at_disarm.append(put_back)
+    hooks_of(model).on_deactivate.append(put_back)

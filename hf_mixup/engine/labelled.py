@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Given, Term
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import Labels, beside, check_labels, dense_targets, read_labels, rest_of
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight, read_labels
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -26,7 +26,7 @@ from hf_mixup.models.losses import (
     soft_scores,
     weighed_labels,
 )
-from hf_mixup.models.segmentation import at_pixels, hear_auxiliary, scored_parts
+from hf_mixup.models.segmentation import at_pixels, capture_auxiliary_logits, scored_parts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -96,14 +96,14 @@ class MixedBatch:
 
     def __enter__(self) -> MixedBatch:
         self._mixup.watch.draw(self._model)
-        sites_of(self._model).forget()
+        hooks_of(self._model).forget()
         if self.rate:
             try:
                 self.inputs = self._method.apply(self._model, self.inputs, self.draw, self._inplace)
             except BaseException:  # Ctrl-C, too: what was armed so far must not mix another batch
-                sites_of(self._model).forget()
+                hooks_of(self._model).forget()
                 raise
-        self._partners += [site.partner for site in sites_of(self._model).armed if site.partner is not None]
+        self._partners += [hook.partner for hook in hooks_of(self._model).active if hook.partner is not None]
         return self
 
     @property
@@ -122,11 +122,11 @@ class MixedBatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        sites_of(self._model).disarm()
+        hooks_of(self._model).deactivate()
 
     def _refuse_unmixed(self) -> None:
-        for site in sites_of(self._model).armed:
-            if site.missed and any(site.partner is each for each in self._partners):
+        for hook in hooks_of(self._model).active:
+            if hook.missed and any(hook.partner is each for each in self._partners):
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.draw.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "
@@ -177,7 +177,7 @@ class LabelBatch(MixedBatch):
     def __enter__(self) -> LabelBatch:
         super().__enter__()
         if self._read.pixels:
-            hear_auxiliary(self._model)
+            capture_auxiliary_logits(self._model)
         return self
 
     @classmethod
@@ -239,7 +239,7 @@ class LabelBatch(MixedBatch):
                 class weights, set `masses` for it, too.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have blended.
+            RuntimeError: if the model never passed the hook where it should have blended.
         """
         self._refuse_unmixed()
         config, weights = self._mixup.config, self._mixup.class_weights
@@ -327,7 +327,7 @@ class LabelBatch(MixedBatch):
             mass = own + sum(rest)
             target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
             if inside:
-                share = beside(own / mass.clamp(min=1e-12), target)
+                share = expand_like(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
             distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
             total = total + term.share * distance
@@ -343,8 +343,12 @@ class LabelBatch(MixedBatch):
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
         found = mass = torch.zeros((), device=predicted.device)
-        for labels, weight in [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]:
-            share = beside(weight, labels)
+        for labels, weight in [
+            (term.labels, term.lam),
+            (term.others, partner_weight(term.lam, term.further)),
+            *term.further,
+        ]:
+            share = expand_like(weight, labels)
             found = found + (share * (predicted == labels)).sum()
             mass = mass + (share * (labels != IGNORE_INDEX)).sum()
         return found / mass.clamp(min=1e-12)

@@ -24,10 +24,10 @@ from hf_mixup.engine.teacher import Teacher
 from hf_mixup.methods import METHODS, Draw, Method
 from hf_mixup.methods.base import Given, Request
 from hf_mixup.models.adapters import refuse_adapter
+from hf_mixup.models.batches import expand_shared
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.labels import Labels, ProblemType
 from hf_mixup.models.losses import loss_items
-from hf_mixup.models.probe import spread_rows
 from hf_mixup.models.segmentation import install_auxiliary
 
 ITEMS = "num_items_in_batch"
@@ -117,7 +117,7 @@ class Mixup:
         self._refuse_armed(inner)
         self.check_teacher(inner)
         refuse_adapter(inner)
-        batch = spread_rows(batch)
+        batch = expand_shared(batch)
         kind = next(kind for kind in KINDS if kind.takes(inner, batch))
         if self.method.for_pairs and kind is not PairBatch:
             raise ValueError(

@@ -13,9 +13,9 @@ from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.mixup import blend_inputs
-from hf_mixup.models.caption_tokens import arm_tokens
-from hf_mixup.models.dual_encoder import towers_of
-from hf_mixup.models.hooks import Mixing, blend_states, sites_of
+from hf_mixup.models.caption_tokens import activate_captions
+from hf_mixup.models.dual_encoder import dual_encoder_of
+from hf_mixup.models.hooks import Mixing, blend_states, hooks_of
 
 
 class PairMethod(Method):
@@ -76,8 +76,8 @@ class PairMethod(Method):
         if not self.mixes_text:
             return inputs
         if self.text_mix != "late":
-            return arm_tokens(model, inputs, draw.partner, draw.lam, self.text_mix)
-        self._arm_late(model, towers_of(model).text, draw)
+            return activate_captions(model, inputs, draw.partner, draw.lam, self.text_mix)
+        self._activate_late(model, dual_encoder_of(model).text, draw)
         return inputs
 
     def box_at_end(self, model: nn.Module, batch: Batch, everything: bool) -> Tensor:
@@ -87,15 +87,15 @@ class PairMethod(Method):
 
     def _mix_images(self, model: nn.Module, inputs: dict[str, Any], draw: Draw, inplace: bool) -> dict[str, Any]:
         if self.image_mix == "latent":
-            self._arm_late(model, towers_of(model).image, draw)
+            self._activate_late(model, dual_encoder_of(model).image, draw)
             return inputs
         if self.image_mix == "cut":
             return self._cutmix.apply(model, inputs, draw, inplace)
         return blend_images(inputs, draw, self.name, self.config.keys, inplace)
 
-    def _arm_late(self, model: nn.Module, module: nn.Module, draw: Draw) -> None:
-        sites = sites_of(model)
-        sites.arm(sites.after(module).arm(draw.partner, draw.lam, type(self).late))
+    def _activate_late(self, model: nn.Module, module: nn.Module, draw: Draw) -> None:
+        hooks = hooks_of(model)
+        hooks.track(hooks.after(module).activate(draw.partner, draw.lam, type(self).late))
 
 
 def blend_images(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.loudness import heard_weights, loudness
 from hf_mixup.methods.base import Batch, Draw, Method
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.models.axes import seen_of
+from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.inputs import float_keys
 
 
@@ -45,7 +45,7 @@ class BetweenClass(Method):
         mixed = {**batch, **united_mask(batch, draw)}
         for key in float_keys(batch, len(draw.partner), self.name, self.config.keys, dims=2):
             waveforms: Tensor = batch[key]
-            seen = seen_of(batch, waveforms)
+            seen = visible_mask(batch, waveforms)
             heard = waveforms.detach() if seen is None else waveforms.detach().masked_fill(~seen, 0)
             levels = loudness(heard, self.config.sampling_rate)
             own, other = heard_weights(levels, draw.partner, draw.lam)

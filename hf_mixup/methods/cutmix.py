@@ -14,9 +14,9 @@ from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.models.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, seen_of
+from hf_mixup.models.axes import PIXELS, axes_of, axes_to_cut, own_mask, refuse_different_sizes, visible_mask
+from hf_mixup.models.batches import count_samples
 from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
-from hf_mixup.models.probe import count_rows
 
 
 class CutMix(Method):
@@ -72,7 +72,7 @@ class CutMix(Method):
         refuse_other_size(request, size[-2:], self.name)
         boxes = self._draw_boxes(draw, size, request.rng)
         draw = replace(draw, boxes=boxes)
-        seen = seen_of(request.batch, value, self._time(request.model, request.batch, key))
+        seen = visible_mask(request.batch, value, self._time(request.model, request.batch, key))
         by_box = cfg.correct_lam or cfg.minmax is not None
         if seen is not None:
             inside = inside_boxes(boxes.to(value.device), size)
@@ -146,7 +146,7 @@ class CutMix(Method):
 
     def count_axes(self, model: nn.Module, batch: Batch) -> int:
         """Return in how many axes the boxes of a batch lie."""
-        return len(next(iter(self._axes(model, batch, count_rows(batch)).values())))
+        return len(next(iter(self._axes(model, batch, count_samples(batch)).values())))
 
     def _time(self, model: nn.Module, batch: Batch, key: str) -> int | None:
         found = None if self.only_images else axes_of(key, batch[key], batch, model, self.config.time_axis)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Draw, Method, Request
-from hf_mixup.models.axes import IDS, seen_of
+from hf_mixup.models.axes import IDS, visible_mask
 from hf_mixup.models.inputs import float_keys
-from hf_mixup.models.noise import arm_noise, install_noise, noisy
+from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
 class Gaussian(Method):
@@ -69,10 +69,10 @@ class Gaussian(Method):
         scale = torch.zeros_like(draw.lam)
         scale[draw.rows] = self.config.sigma
         if IDS in batch and self.config.keys is None:
-            arm_noise(model, batch, draw.partner, scale, draw.seed)
+            activate_noise(model, batch, draw.partner, scale, draw.seed)
             return dict(batch)
         changed = dict(batch)
         for number, key in enumerate(float_keys(batch, len(scale), self.name, self.config.keys)):
-            seen = seen_of(batch, batch[key])
+            seen = visible_mask(batch, batch[key])
             changed[key] = noisy(batch[key], scale, seen, draw.seed + number, inplace)
         return changed

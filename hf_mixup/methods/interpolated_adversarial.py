@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.adversarial import Adversarial
 from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.noise import IDS
-from hf_mixup.models.probe import joined, rows_of
 
 
 class InterpolatedAdversarial(Adversarial):
@@ -94,7 +94,7 @@ class InterpolatedAdversarial(Adversarial):
         count, times = len(draw.lam), len(parts)
         partner = torch.cat([draw.partner + count * part for part in range(times)])
         repeated = replace(draw, partner=partner, lam=draw.lam.repeat(times))
-        inputs = self.inner.apply(model, joined(parts, batch, count), repeated, False)
+        inputs = self.inner.apply(model, concat_batches(parts, batch, count), repeated, False)
         return self._shifted(model, inputs, draw, partner)
 
     def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
@@ -108,7 +108,7 @@ class InterpolatedAdversarial(Adversarial):
 
     def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: Draw) -> dict[str, Any]:
         mixed = self.inner.apply(model, {**batch, **floats}, draw, False)
-        return rows_of(mixed, self._run(draw), len(draw.lam))
+        return select_samples(mixed, self._run(draw), len(draw.lam))
 
     def _kept(self, draw: Draw) -> Tensor:
         kept, whole = super()._kept(draw), torch.arange(len(draw.lam), device=draw.lam.device)

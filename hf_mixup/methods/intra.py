@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.manifold import Manifold, drawn_depth
-from hf_mixup.models.blocks import arm_layer
-from hf_mixup.models.hooks import blend_places
+from hf_mixup.models.blocks import activate_layer
+from hf_mixup.models.hooks import blend_positions
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 
@@ -75,9 +75,9 @@ class Intra(Manifold):
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if draw.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, draw, inplace)
-        mixing, depths = partial(blend_places, places=draw.places), self.depths(model, batch)
+        mixing, depths = partial(blend_positions, positions=draw.places), self.depths(model, batch)
         stack = self._stack(model, batch)
-        arm_layer(model, stack, draw.partner, draw.lam, drawn_depth(draw), mixing, depths)
+        activate_layer(model, stack, draw.partner, draw.lam, drawn_depth(draw), mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:

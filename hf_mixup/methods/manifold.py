@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_mixup.methods.base import Batch, Draw, Method, Request
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.padding import mix_layer
 
 
@@ -63,7 +63,7 @@ class Manifold(Method):
         if self.config.modules and self.config.layers is None:
             return list(range(1, len(stack.blocks) + 1))
         depths = resolve_depths(model, stack, self._layers(model))
-        leaks = sites_of(model).found.get("leaks", ()) if self.chooses_depths else ()
+        leaks = hooks_of(model).cache.get("leaks", ()) if self.chooses_depths else ()
         return [depth for depth in depths if depth not in leaks] or list(depths)
 
     @property

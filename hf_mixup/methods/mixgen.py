@@ -9,7 +9,7 @@ from torch import nn
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, blend_images
 from hf_mixup.methods.base import Batch, Draw
-from hf_mixup.models.captions import TokenRules, join_captions, most_tokens
+from hf_mixup.models.captions import TokenRules, join_captions, max_tokens
 
 
 class MixGen(PairMethod):
@@ -74,6 +74,6 @@ class MixGen(PairMethod):
                 "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
-        budget = most_tokens(model) or batch["input_ids"].shape[1]
+        budget = max_tokens(model) or batch["input_ids"].shape[1]
         inputs = blend_images(dict(batch), draw, self.name, self.config.keys, inplace)
         return {**inputs, **join_captions(batch, draw.partner, draw.lam < 1, self.rules, budget)}

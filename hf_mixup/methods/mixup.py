@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Draw, Method
 from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.embeddings import unite
+from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
 
@@ -78,7 +78,7 @@ def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
-    return {"attention_mask": unite(mask, mask[draw.partner], draw.lam)[0]}
+    return {"attention_mask": unite_masks(mask, mask[draw.partner], draw.lam)[0]}
 
 
 def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.methods.base import Batch, Draw, Request
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.models.attention import class_attention, patch_of
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.hooks import MixHook, hooks_of
 
 
 class TransMix(CutMix):
@@ -59,7 +59,7 @@ class TransMix(CutMix):
         self.attention: Attention | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        sites_of(model).after(model, Attention)
+        hooks_of(model).after(model, Attention)
 
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)
@@ -68,10 +68,10 @@ class TransMix(CutMix):
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
         pixels = mixed[next(iter(self._axes(model, batch, len(draw.partner))))]
-        site = sites_of(model).after(model, Attention)
-        site.watch(draw, pixels, patch_of(model))
-        sites_of(model).arm(site)
-        self.attention = site
+        hook = hooks_of(model).after(model, Attention)
+        hook.watch(draw, pixels, patch_of(model))
+        hooks_of(model).track(hook)
+        self.attention = hook
         return {**mixed, "output_attentions": True}
 
     def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
@@ -81,7 +81,7 @@ class TransMix(CutMix):
         return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
 
-class Attention(Site):
+class Attention(MixHook):
     """The end of a model, where the attention of a mixed batch is read; nothing is changed there.
 
     Attributes:
@@ -97,7 +97,7 @@ class Attention(Site):
 
     def watch(self, draw: Draw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
-        self.arm(draw.partner, draw.lam)
+        self.activate(draw.partner, draw.lam)
         shape = torch.empty_like(pixels, device="meta")  # no images are kept
         self.own, self.boxes, self.pixels, self.patch = None, draw.boxes, shape, patch
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.axes import seen_of
-from hf_mixup.models.hooks import sites_of
-from hf_mixup.models.noise import IDS, arm_words, seen_tokens, word_table
+from hf_mixup.models.axes import visible_mask
+from hf_mixup.models.batches import count_samples
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.noise import IDS, activate_word_noise, token_mask, word_table
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import count_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Space:
     named: Callable[[Tensor], dict[str, Tensor]]
 
 
-def space_of(model: nn.Module, batch: Mapping[str, Any], keys: list[str] | None) -> Space:
+def attack_space(model: nn.Module, batch: Mapping[str, Any], keys: list[str] | None) -> Space:
     """Return what may be moved of a batch.
 
     Args:
@@ -43,11 +44,11 @@ def space_of(model: nn.Module, batch: Mapping[str, Any], keys: list[str] | None)
         ValueError: for tokens that the model reads in no table, or a mask that is not theirs.
     """
     if keys is None:
-        seen, ids = seen_tokens(batch), batch[IDS]
+        seen, ids = token_mask(batch), batch[IDS]
         x = torch.zeros(*ids.shape, word_table(model, batch)[1], device=ids.device)
         return Space(x, None if seen is None else seen[..., None], lambda points: {IDS: points})
     values = [batch[key] for key in keys]
-    masks = [seen_of(batch, value) for value in values]
+    masks = [visible_mask(batch, value) for value in values]
     if len(keys) == 1:
         return Space(values[0], masks[0], lambda points: {keys[0]: points})
     sizes = [value[0].numel() for value in values]
@@ -64,20 +65,20 @@ def space_of(model: nn.Module, batch: Mapping[str, Any], keys: list[str] | None)
 
 
 @contextmanager
-def scored(model: nn.Module, batch: Mapping[str, Any], space: Space) -> Iterator[Callable[[Tensor], Tensor]]:
+def logits_at_points(model: nn.Module, batch: Mapping[str, Any], space: Space) -> Iterator[Callable[[Tensor], Tensor]]:
     """Run a model at other points of a space: yields points [B, ...] -> logits, for gradients by the points.
 
     The model is in evaluation mode, and nothing of its passes is left: no gradient on a parameter, no statistics, no
     random numbers used.
     """
-    whole = torch.arange(count_rows(batch), device=space.x.device)
+    whole = torch.arange(count_samples(batch), device=space.x.device)
 
     def logits_at(points: Tensor) -> Tensor:
         logits = logits_of(model(**with_points(model, batch, space.named(points), whole)))
-        sites_of(model).forget()
+        hooks_of(model).forget()
         return logits
 
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         yield logits_at
 
 
@@ -91,5 +92,5 @@ def with_points(
     """
     if IDS not in points:
         return {**batch, **points}
-    arm_words(model, word_table(model, batch)[0], partner, points[IDS])
+    activate_word_noise(model, word_table(model, batch)[0], partner, points[IDS])
     return dict(batch)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.probe import undisturbed
+from hf_mixup.models.probe import eval_without_side_effects
 
 MOST_EXTRA = 16
 """Tokens beside the patches, where the size of a patch is known: the class, one to distil from, registers."""
@@ -48,7 +48,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
     >>> attention_grid(model, {"pixel_values": pixels}, pixels).shape
     torch.Size([3, 2, 2])
     """
-    with undisturbed(model), eager_attention(model):
+    with eval_without_side_effects(model), eager_attention(model):
         try:
             outputs = model(**batch, output_attentions=True, output_hidden_states=True)
         except (TypeError, ValueError):  # some models have no attention and refuse to be asked

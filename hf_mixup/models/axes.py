@@ -145,7 +145,7 @@ def refuse_different_sizes(sizes: Mapping[str, list[int]]) -> None:
             )
 
 
-def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -> Tensor | None:
+def visible_mask(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -> Tensor | None:
     """Return where a float input is no padding, in a shape that multiplies it; None where no mask tells.
 
     Masks of audio clips and series are [B, T], beside values [B, T], [B, T, F] or [B, F, T]; those of images [B, H, W];
@@ -154,7 +154,7 @@ def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -
     Args:
         time: axis of time of the values, if known.
 
-    >>> seen_of({"attention_mask": Tensor([[1, 0]])}, Tensor(1, 5, 2)).shape
+    >>> visible_mask({"attention_mask": Tensor([[1, 0]])}, Tensor(1, 5, 2)).shape
     torch.Size([1, 1, 2])
     """
     own, mask = own_mask(batch, values), batch.get(MASK)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
-from hf_mixup.models.hooks import Mixing, ModelSites, Site, sites_of
+from hf_mixup.models.hooks import MixHook, MixHooks, Mixing, hooks_of
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import undisturbed, visible_rows
-from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_rows
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
+from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_pair
 from hf_mixup.utils.suggest import did_you_mean
 
 TRIED = 3  # stacks of blocks, where a model has several
@@ -54,7 +54,7 @@ class Stack:
     droppers: tuple[Any, ...] = ()
 
 
-class BlockSite(Site):
+class BlockHook(MixHook):
     """The input or the output of a block, blended at one of its calls.
 
     A compiled model is not to be traced anew for each depth that is drawn, of which there may be more than
@@ -67,9 +67,9 @@ class BlockSite(Site):
         self.here, self.number, self.once = True, 0, True
         self.plan: dict[int, tuple[Tensor, tuple[int | None, ...]]] = {}  # by number of the call: weight and axes
 
-    def start(self, partner: Tensor, lam: Tensor, mixing: Mixing | None = None) -> BlockSite:
+    def start(self, partner: Tensor, lam: Tensor, mixing: Mixing | None = None) -> BlockHook:
         """Begin anew for the next forward pass."""
-        self.arm(partner, lam, mixing)
+        self.activate(partner, lam, mixing)
         self.here, self.plan = False, {}
         return self
 
@@ -123,9 +123,9 @@ def install_blocks(model: nn.Module) -> None:
     """Put the hooks on every module that could be a block, before the model is compiled."""
     for modules in candidates(model).values():
         for module in modules:
-            sites_of(model).after(module, BlockSite)
+            hooks_of(model).after(module, BlockHook)
         if modules:
-            sites_of(model).before(modules[0], BlockSite)
+            hooks_of(model).before(modules[0], BlockHook)
 
 
 def stack_of(model: nn.Module, inputs: Mapping[str, Any], paths: Sequence[str] | None = None) -> Stack:
@@ -137,11 +137,11 @@ def stack_of(model: nn.Module, inputs: Mapping[str, Any], paths: Sequence[str] |
     Raises:
         ValueError: if there is none, or a path leads nowhere.
     """
-    found = sites_of(model).found
+    found = hooks_of(model).cache
     key = f"stack {', '.join(sorted(inputs))}; {', '.join(paths or ())}"
     if key not in found:
-        with undisturbed(model):
-            rows = visible_rows(inputs, model)
+        with eval_without_side_effects(model):
+            rows = full_pair(inputs, model)
             found[key] = _named(model, rows, paths) if paths else _find(model, rows)
     return found[key]
 
@@ -164,7 +164,7 @@ class _Run:
 
 def _find(model: nn.Module, rows: dict[str, Any]) -> Stack:
     lists = candidates(model)
-    calls = watch_rows(model, rows, [module for modules in lists.values() for module in modules])
+    calls = watch_pair(model, rows, [module for modules in lists.values() for module in modules])
     runs = [run for name, modules in lists.items() if (run := _run(name, modules, calls)) is not None]
     runs = [run for run in runs if run.blocks[0].given is not None] or runs  # tables in a list are no blocks
     runs = runs or _inner_runs(model, rows, lists)
@@ -187,7 +187,7 @@ def _inner_runs(model: nn.Module, rows: dict[str, Any], lists: dict[str, list[nn
     """
     ends = {name: [[*module.children()][-1] for module in modules if any(True for _ in module.children())]
             for name, modules in lists.items()}  # fmt: skip
-    calls = watch_rows(model, rows, [module for modules in ends.values() for module in modules])
+    calls = watch_pair(model, rows, [module for modules in ends.values() for module in modules])
     found = [run for name, modules in ends.items() if (run := _run(name, modules, calls)) is not None]
     return [replace(run, blocks=[replace(block, given=None) for block in run.blocks]) for run in found]
 
@@ -225,7 +225,7 @@ def _first_exact(model: nn.Module, rows: dict[str, Any], stacks: list[Stack]) ->
     for stack in stacks:
 
         def apply(partner: Tensor, lam: Tensor, stack: Stack = stack) -> dict[str, Any]:
-            arm_layer(model, stack, partner, lam, len(stack.blocks))
+            activate_layer(model, stack, partner, lam, len(stack.blocks))
             return rows
 
         if exchange_error(model, rows, plain, apply) < TOLERANCE:
@@ -244,7 +244,7 @@ def _named(model: nn.Module, rows: dict[str, Any], paths: Sequence[str]) -> Stac
         if path not in modules:
             hint = did_you_mean(path, modules)
             raise ValueError(f"modules names {path!r}, which {type(model).__name__} lacks: {hint}")
-    blocks = _blocks(watch_rows(model, rows, [modules[path] for path in paths]))
+    blocks = _blocks(watch_pair(model, rows, [modules[path] for path in paths]))
     if len(blocks) < len(set(paths)):
         raise ValueError(f"modules={list(paths)}: not each of them is called and returns hidden states by row")
     return Stack(tuple(blocks))
@@ -303,7 +303,7 @@ def resolve_depths(model: nn.Module, stack: Stack, layers: Sequence[float]) -> l
     return sorted(depths)
 
 
-def arm_layer(
+def activate_layer(
     model: nn.Module,
     stack: Stack,
     partner: Tensor,
@@ -312,46 +312,46 @@ def arm_layer(
     mixing: Mixing | None = None,
     depths: Sequence[int | None] = (),
 ) -> None:
-    """Arm the site at the drawn depth, and the input of a decoder that runs beside the encoder.
+    """Arm the hook at the drawn depth, and the input of a decoder that runs beside the encoder.
 
     Args:
         depth: that was drawn, in blocks.
         mixing: how states are mixed, if not row by row with `blend_states`.
-        depths: all that may be drawn, for a compiled model, see `BlockSite`.
+        depths: all that may be drawn, for a compiled model, see `BlockHook`.
 
     Raises:
         ValueError: if the states that enter the first block were not found.
     """
-    sites = sites_of(model)
-    places: list[tuple[BlockSite, Block, tuple[int | None, ...], bool]] = []
+    hooks = hooks_of(model)
+    places: list[tuple[BlockHook, Block, tuple[int | None, ...], bool]] = []
     if depth == 0:
         places.append((*_before(model, stack.blocks[0]), True))
     elif 0 in depths and stack.blocks[0].given is not None:
         places.append((*_before(model, stack.blocks[0]), False))
     for each in sorted({each for each in (*depths, depth) if each}):
         block = stack.blocks[each - 1]
-        places.append((sites.after(block.module, BlockSite), block, block.axes, each == depth))
+        places.append((hooks.after(block.module, BlockHook), block, block.axes, each == depth))
     if stack.decoder is not None:
         places.append((*_before(model, stack.decoder), True))
-    for site in dict.fromkeys(site for site, *_ in places):
-        sites.arm(site.start(partner, lam, mixing))
-    for site, block, axes, drawn in places:
+    for hook in dict.fromkeys(hook for hook, *_ in places):
+        hooks.track(hook.start(partner, lam, mixing))
+    for hook, block, axes, drawn in places:
         # A tensor for each: a trace also depends on which of its tensors are the same one.
-        site.take(block, axes, lam.clone() if drawn else torch.ones_like(lam), drawn)
-    _keep_layers(sites, stack)
+        hook.take(block, axes, lam.clone() if drawn else torch.ones_like(lam), drawn)
+    _keep_layers(hooks, stack)
 
 
-def _before(model: nn.Module, block: Block) -> tuple[BlockSite, Block, tuple[int | None, ...]]:
+def _before(model: nn.Module, block: Block) -> tuple[BlockHook, Block, tuple[int | None, ...]]:
     if block.given is None:
         raise ValueError(
             f"{type(model).__name__}: what enters its first block ({type(block.module).__name__}) are no hidden states "
             "by row: name other layers"
         )
-    return sites_of(model).before(block.module, BlockSite), block, (block.given,)
+    return hooks_of(model).before(block.module, BlockHook), block, (block.given,)
 
 
-def _keep_layers(sites: ModelSites, stack: Stack) -> None:
+def _keep_layers(hooks: MixHooks, stack: Stack) -> None:
     """Hold LayerDrop off while a batch is mixed at a layer: a layer that is left out would blend nothing."""
     for owner in stack.droppers:
-        sites.at_disarm.append(partial(setattr, owner, "layerdrop", owner.layerdrop))
+        hooks.on_deactivate.append(partial(setattr, owner, "layerdrop", owner.layerdrop))
         owner.layerdrop = 0.0

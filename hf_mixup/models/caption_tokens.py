@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.dual_encoder import Towers, towers_of
-from hf_mixup.models.embeddings import unite
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of
+from hf_mixup.models.embeddings import unite_masks
+from hf_mixup.models.hooks import MixHook, hooks_of
 
 RowMixing = Callable[..., Tensor]
 """(module, its output, *state) -> mixed output, row by row."""
 
 
-class RowSite(Site):
-    """A site whose rows need nothing of the others: what it knows of their partners came with the batch.
+class SampleHook(MixHook):
+    """A hook whose rows need nothing of the others: what it knows of their partners came with the batch.
 
     So a batch can run through it in chunks, see `narrow`.
     """
@@ -28,9 +28,9 @@ class RowSite(Site):
         self._state: tuple[Tensor, ...] = ()
         self._row_mixing: RowMixing | None = None
 
-    def arm_rows(self, partner: Tensor, lam: Tensor, mixing: RowMixing, *state: Tensor) -> RowSite:
+    def activate_samples(self, partner: Tensor, lam: Tensor, mixing: RowMixing, *state: Tensor) -> SampleHook:
         """Make the next forward pass mix here; each tensor of the state has a row for each row of the batch."""
-        self.arm(partner, lam)
+        self.activate(partner, lam)
         self._row_mixing, self._whole, self._state = mixing, state, state
         return self
 
@@ -45,7 +45,9 @@ class RowSite(Site):
         return self._row_mixing(module, output, *self._state)
 
 
-def arm_tokens(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, how: str) -> dict[str, Any]:
+def activate_captions(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, how: str
+) -> dict[str, Any]:
     """Arm the text tower to mix tokens; return the inputs with the ids and mask that go with it.
 
     Args:
@@ -56,28 +58,30 @@ def arm_tokens(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam:
     Raises:
         ValueError: for a tower without an embedding module, or whose attention takes no such mask.
     """
-    towers, ids, mask = towers_of(model), batch["input_ids"], batch.get("attention_mask")
+    towers, ids, mask = dual_encoder_of(model), batch["input_ids"], batch.get("attention_mask")
     if towers.embeddings is None:
         raise ValueError(
             f"{type(model).__name__}: no module embeds its tokens, so text_mix={how!r} cannot mix them: use 'late'"
         )
     if mask is not None and mask.dim() != 2:
         raise ValueError(f"text_mix={how!r} needs an attention_mask [B, T], found {list(mask.shape)}")
-    arm = _arm_two_eot if how == "two_eot" else _arm_aligned
-    return {**batch, **arm(model, towers, ids, mask, partner, lam)}
+    activate = _activate_two_eot if how == "two_eot" else _activate_aligned
+    return {**batch, **activate(model, towers, ids, mask, partner, lam)}
 
 
-def _arm_two_eot(
-    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+def _activate_two_eot(
+    model: nn.Module, towers: DualEncoder, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
 ) -> dict[str, Tensor]:
     ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
     visible = _visible(ids, mask, ends)
-    united, weight = unite(visible, visible[partner], lam)
-    sites, other = sites_of(model), ids[partner]
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(partner, lam, _blend_tokens, other, weight))
+    united, weight = unite_masks(visible, visible[partner], lam)
+    hooks, other = hooks_of(model), ids[partner]
+    hooks.track(
+        hooks.after(_module(towers.embeddings), SampleHook).activate_samples(partner, lam, _blend_tokens, other, weight)
+    )
     if ends is not None:
         state = (ends, ends[partner], lam)
-        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(partner, lam, _blend_ends, *state))
+        hooks.track(hooks.after(_module(towers.hidden), SampleHook).activate_samples(partner, lam, _blend_ends, *state))
     return {} if mask is None else {"attention_mask": united.to(mask.dtype)}
 
 
@@ -93,8 +97,8 @@ def _blend_ends(module: nn.Module, output: Tensor, own_end: Tensor, other_end: T
     return output.index_put((rows, own_end), blend)
 
 
-def _arm_aligned(
-    model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+def _activate_aligned(
+    model: nn.Module, towers: DualEncoder, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
 ) -> dict[str, Tensor]:
     _refuse_attention(model)
     length, share = ids.shape[1], lam[:, None]
@@ -113,8 +117,10 @@ def _arm_aligned(
         torch.where(mass > 0, part / mass.clamp(min=1e-12), rest) for part, rest in ((own, share), (other, 1 - share))
     )
     state = (ids, own_from, own_share, ids[partner], other_from, other_share)
-    sites = sites_of(model)
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(partner, lam, _blend_aligned, *state))
+    hooks = hooks_of(model)
+    hooks.track(
+        hooks.after(_module(towers.embeddings), SampleHook).activate_samples(partner, lam, _blend_aligned, *state)
+    )
     dtype = next(model.parameters()).dtype
     inputs = {"attention_mask": _log_mask(mass, towers.ragged, dtype)}
     if own_ends is not None:
@@ -186,5 +192,7 @@ def _refuse_attention(model: nn.Module) -> None:
 
 def _module(module: nn.Module | None) -> nn.Module:
     if module is None:
-        raise RuntimeError("the text tower lacks a part that was looked for")  # towers_of found pooled_at without it
+        raise RuntimeError(
+            "the text tower lacks a part that was looked for"
+        )  # dual_encoder_of found pooled_at without it
     return module

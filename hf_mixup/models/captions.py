@@ -40,7 +40,7 @@ class TokenRules:
         return cls(tuple(i for i in special if i != unknown or i in ends), 0 if pad is None else pad)
 
 
-def most_tokens(model: nn.Module) -> int | None:
+def max_tokens(model: nn.Module) -> int | None:
     """Return how many tokens a text tower takes, None if its configuration does not say."""
     config = getattr(model, "config", None)
     text = getattr(config, "text_config", config)

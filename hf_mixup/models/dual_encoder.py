@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.trace import Call, watch
 
 OTHER_SIDES = ("image", "audio", "video")  # what a text is paired with
@@ -19,7 +19,7 @@ Positions = Callable[[Tensor, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Towers:
+class DualEncoder:
     """Modules of a dual encoder.
 
     Args:
@@ -63,7 +63,7 @@ def scale_owners(model: nn.Module) -> dict[str, nn.Module]:
 
     Owners rather than parameters, because wrappers like FSDP put others in their place.
     """
-    known = sites_of(model).found
+    known = hooks_of(model).cache
     if "scales" not in known:
         found = {
             name: module
@@ -101,7 +101,7 @@ def pair_logits_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     raise ValueError(f"{type(outputs).__name__} has no similarities (logits_per_image), only {', '.join(outputs)}")
 
 
-def towers_of(model: nn.Module, rows: Mapping[str, Any] | None = None) -> Towers:
+def dual_encoder_of(model: nn.Module, rows: Mapping[str, Any] | None = None) -> DualEncoder:
     """Return the towers of a dual encoder, looking for them on first use.
 
     Args:
@@ -111,16 +111,16 @@ def towers_of(model: nn.Module, rows: Mapping[str, Any] | None = None) -> Towers
     Raises:
         ValueError: if the place of the joint embeddings cannot be found.
     """
-    sites = sites_of(model)
-    if "towers" not in sites.found:
+    hooks = hooks_of(model)
+    if "towers" not in hooks.cache:
         if rows is None:
             raise RuntimeError("the towers have not been looked for yet")
-        sites.found["towers"] = _find(model, rows)
-    return sites.found["towers"]
+        hooks.cache["towers"] = _find(model, rows)
+    return hooks.cache["towers"]
 
 
 @torch.no_grad()
-def _find(model: nn.Module, rows: Mapping[str, Any]) -> Towers:
+def _find(model: nn.Module, rows: Mapping[str, Any]) -> DualEncoder:
     calls, outputs = _watch(model, rows)
     image, text = embeds_of(outputs)
     image_call = _gives(calls, image)
@@ -130,7 +130,7 @@ def _find(model: nn.Module, rows: Mapping[str, Any]) -> Towers:
         raise ValueError(f"{type(model).__name__}: no module gives its {side} embedding, so it cannot be mixed")
     ids, mask = rows["input_ids"], rows.get("attention_mask")
     hidden, pooled_at = _pooling(calls, text_call, model, ids, mask)
-    return Towers(image_call.module, text_call.module, _embeddings(calls, model, ids), hidden, pooled_at)
+    return DualEncoder(image_call.module, text_call.module, _embeddings(calls, model, ids), hidden, pooled_at)
 
 
 def _watch(model: nn.Module, rows: Mapping[str, Any]) -> tuple[list[Call], Mapping[str, Any]]:

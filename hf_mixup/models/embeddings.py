@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.models.adapters import learns_prompts
-from hf_mixup.models.hooks import Site, blend_states, sites_of
-from hf_mixup.models.probe import seen_tokens, undisturbed, visible_rows
-from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_rows
+from hf_mixup.models.batches import visible_tokens
+from hf_mixup.models.hooks import MixHook, blend_states, hooks_of
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
+from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_pair
 
 Ids = Literal["own", "longer"]
 DECODER = "decoder_input_ids"
@@ -45,7 +46,7 @@ class Lookup:
     once: bool
 
 
-class TableSite(Site):
+class TableHook(MixHook):
     """A table whose readings are blended, each with the weights of its own tokens."""
 
     def __init__(self) -> None:
@@ -53,10 +54,10 @@ class TableSite(Site):
         self.turns: dict[int, tuple[int, Tensor]] = {}
         self.once = True
 
-    def take(self, lookup: Lookup, partner: Tensor, weight: Tensor) -> TableSite:
+    def take(self, lookup: Lookup, partner: Tensor, weight: Tensor) -> TableHook:
         """Make the next forward pass blend this reading of the table, besides those taken already."""
         if not self.on:
-            self.arm(partner, weight)
+            self.activate(partner, weight)
             self.turns = {}
         self.turns[lookup.number], self.once = (lookup.axis, weight), lookup.once
         return self
@@ -79,7 +80,7 @@ class TableSite(Site):
         return map_tensors(states, blend)
 
 
-class IdsSite(Site):
+class IdsHook(MixHook):
     """The input of a table that reads other ids than the rest of the model: those of the row itself."""
 
     def __init__(self) -> None:
@@ -87,10 +88,10 @@ class IdsSite(Site):
         self.ids: Tensor | None = None
         self.shifts: dict[int, int] = {}
 
-    def give(self, lookup: Lookup, ids: Tensor, partner: Tensor, weight: Tensor) -> IdsSite:
+    def give(self, lookup: Lookup, ids: Tensor, partner: Tensor, weight: Tensor) -> IdsHook:
         """Make the next forward pass read these ids here, whatever the model is given."""
         if not self.on:
-            self.arm(partner, weight)
+            self.activate(partner, weight)
             self.shifts = {}
         self.ids, self.shifts[lookup.number] = ids, lookup.shift or 0
         return self
@@ -116,11 +117,11 @@ def tables(model: nn.Module) -> list[nn.Module]:
     return list(dict.fromkeys(adapted.get(leaf, leaf) for leaf in leaves))
 
 
-def install_tables(model: nn.Module, kind: type[Site] = TableSite) -> bool:
+def install_tables(model: nn.Module, kind: type[MixHook] = TableHook) -> bool:
     """Put the hooks on everything that looks like a table, before the model is compiled; return whether any does."""
     found = [module for module in tables(model) if "Embed" in type(getattr(module, "base_layer", module)).__name__]
     for module in found:
-        sites_of(model).after(module, kind)
+        hooks_of(model).after(module, kind)
     return bool(found)
 
 
@@ -130,11 +131,11 @@ def lookups_of(model: nn.Module, inputs: Mapping[str, Any]) -> list[Lookup]:
     Raises:
         ValueError: for a model that reads none.
     """
-    found = sites_of(model).found
+    found = hooks_of(model).cache
     key = f"lookups of {', '.join(sorted(inputs))}"
     if key not in found:
-        with undisturbed(model):
-            found[key] = _find(model, visible_rows(inputs, model))
+        with eval_without_side_effects(model):
+            found[key] = _find(model, full_pair(inputs, model))
         if not found[key]:
             refuse_no_table(model)
     return found[key]
@@ -147,7 +148,7 @@ def words_of(model: nn.Module, inputs: Mapping[str, Any]) -> Lookup | None:
 
 
 def _find(model: nn.Module, rows: dict[str, Any]) -> list[Lookup]:
-    pairs = [(both, one) for both, one in watch_rows(model, rows, tables(model)) if _reads(both)]
+    pairs = [(both, one) for both, one in watch_pair(model, rows, tables(model)) if _reads(both)]
     counted = _counted_from_mask(model, rows, [both for both, _ in pairs])
     modules = [both.module for both, _ in pairs]
     found = []
@@ -227,7 +228,7 @@ def _shift(index: Tensor, ids: Tensor) -> int | None:
     return 1 if index.shape == flat.shape and torch.equal(index[:, 1:], flat[:, :-1]) else None
 
 
-def arm_embeddings(
+def activate_embeddings(
     model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, ids: Ids = "own"
 ) -> dict[str, Any]:
     """Arm the tables; return the inputs with the mask of the mixed rows.
@@ -238,17 +239,17 @@ def arm_embeddings(
     Raises:
         ValueError: for a mask that is neither [B, T] nor [B, 1, T, T].
     """
-    lookups, sites = lookups_of(model, batch), sites_of(model)
+    lookups, hooks = lookups_of(model, batch), hooks_of(model)
     inputs, weights = _united(batch, partner, lam)
     if ids == "longer":
         inputs["input_ids"] = _longer(batch, partner, lam)
     for lookup in lookups:
         weight = weights.get(lookup.key, lam) if lookup.tokens else lam
-        site = sites.after(lookup.module, TableSite).take(lookup, partner, weight)
-        sites.arm(site)
+        hook = hooks.after(lookup.module, TableHook).take(lookup, partner, weight)
+        hooks.track(hook)
         changed = inputs.get(lookup.key) is not batch.get(lookup.key)
         if changed and lookup.shift is not None:
-            sites.arm(sites.before(lookup.module, IdsSite).give(lookup, batch[lookup.key], partner, lam))
+            hooks.track(hooks.before(lookup.module, IdsHook).give(lookup, batch[lookup.key], partner, lam))
     return inputs
 
 
@@ -256,7 +257,7 @@ def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dic
     """Return the inputs with united masks, and the weights of the row's own tokens by the input they belong to."""
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
-        mask, seen = batch.get(mask_key), seen_tokens(batch, mask_key)
+        mask, seen = batch.get(mask_key), visible_tokens(batch, mask_key)
         if mask is None or seen is None:
             continue
         if seen.shape != batch[key].shape:
@@ -264,7 +265,7 @@ def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dic
                 f"method 'embedding' needs an {mask_key} [B, T] or [B, 1, T, T] for {key} {list(batch[key].shape)}, "
                 f"found {list(mask.shape)}"
             )
-        inputs[mask_key], weights[key] = unite(seen, seen[partner], lam)
+        inputs[mask_key], weights[key] = unite_masks(seen, seen[partner], lam)
         if mask.dim() == 4:
             inputs[mask_key] = _united_map(mask, partner, lam)
     ids, positions = batch.get("input_ids"), batch.get(POSITIONS)
@@ -282,7 +283,7 @@ def _united_map(mask: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
     return either.to(mask.dtype)
 
 
-def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
+def unite_masks(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
     """Return the union of both rows' masks [B, T] and the own row's weight at each position [B, T].
 
     A row with no share (lam = 0 or 1) adds nothing to the union, so both ends are exact for any lengths.
@@ -296,7 +297,7 @@ def unite(own_mask: Tensor, other_mask: Tensor, lam: Tensor) -> tuple[Tensor, Te
 
 def _longer(batch: Mapping[str, Any], partner: Tensor, lam: Tensor, key: str = "input_ids") -> Tensor:
     """Return for each row the ids (or positions) of the longer row that has a share in it, [B, T]."""
-    values, seen = batch[key], seen_tokens(batch)
+    values, seen = batch[key], visible_tokens(batch)
     lengths = torch.zeros_like(partner) if seen is None else seen.sum(-1)
     other = (lam == 0) | ((lam < 1) & (lengths[partner] > lengths))
     if key == "input_ids":

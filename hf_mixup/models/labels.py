@@ -21,7 +21,7 @@ Further = tuple[tuple[Tensor, Tensor], ...]
 LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
 LABEL_KEYS = (LABELS, *SPANS, "target_values")
-MOVES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # language models whose loss was tried
+SHIFTS_LABELS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # language models whose loss was tried
 
 
 @dataclass(frozen=True)
@@ -160,10 +160,10 @@ def pixel_labels(labels: Tensor, config: Any) -> Tensor:
 def predicts_next(model: nn.Module) -> bool:
     """Whether a language model scores the label of each token at the token before.
 
-    As transformers decides it, unless the model's own loss was found to do otherwise (see `sites.check`).
+    As transformers decides it, unless the model's own loss was found to do otherwise (see `hooks.check`).
     """
-    if model in MOVES:
-        return MOVES[model]
+    if model in SHIFTS_LABELS:
+        return SHIFTS_LABELS[model]
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
     loss = str(getattr(model, "loss_type", None) or type(model).__name__)
@@ -268,23 +268,23 @@ def dense_targets(
     tensor([[0.5000, 0.2500, 0.2500]])
     """
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    targets = weighted(beside(lam, own), own) + weighted(beside(rest_of(lam, further), own), rest)
+    targets = weighted(expand_like(lam, own), own) + weighted(expand_like(partner_weight(lam, further), own), rest)
     for label, weight in further:
-        targets = targets + weighted(beside(weight, own), _dense(label, classes, kind, smoothing))
+        targets = targets + weighted(expand_like(weight, own), _dense(label, classes, kind, smoothing))
     return targets
 
 
-def rest_of(lam: Tensor, further: Further) -> Tensor:
+def partner_weight(lam: Tensor, further: Further) -> Tensor:
     """Return what is left for the labels of the partner, of the shape of lam."""
     if not further:
         return 1 - lam
     return (1 - lam - torch.stack([weight for _, weight in further]).sum(0)).clamp(min=0)
 
 
-def beside(lam: Tensor, values: Tensor) -> Tensor:
+def expand_like(lam: Tensor, values: Tensor) -> Tensor:
     """Return weights [B] or [B, T] in a shape that multiplies values [B, ...] or [B, T, ...].
 
-    >>> beside(torch.ones(2), torch.zeros(2, 3, 4)).shape
+    >>> expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
     return lam.reshape(*lam.shape, *(1,) * (values.dim() - lam.dim()))

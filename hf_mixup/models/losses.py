@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
-from hf_mixup.models.labels import Further, ProblemType, beside, dense_targets, rest_of
+from hf_mixup.models.labels import Further, ProblemType, dense_targets, expand_like, partner_weight
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 
@@ -69,7 +69,7 @@ def mixed_loss_sum(
         weighed += [(labels, torch.zeros_like(lam))] * (len(weighed) % 2)
         total = logits.new_zeros((), dtype=torch.float32)
         for (one, own), (two, rest) in zip(weighed[::2], weighed[1::2]):
-            own, rest = (beside(weight, labels).expand_as(labels) for weight in (own, rest))
+            own, rest = (expand_like(weight, labels).expand_as(labels) for weight in (own, rest))
             total = total + two_target_cross_entropy(
                 logits, one, two, own, rest, smoothing=smoothing, class_weights=class_weights
             )
@@ -90,7 +90,7 @@ def weighed_labels(
     >>> [weight.tolist() for _, weight in weighed_labels(one, other, torch.tensor([0.25]))]
     [[0.25], [0.75]]
     """
-    others = [(other, rest_of(lam, further)), *further]
+    others = [(other, partner_weight(lam, further)), *further]
     factors = balance or [torch.ones((), device=lam.device)] * len(others)
     return [(labels, lam), *((each, weight * factor) for (each, weight), factor in zip(others, factors))]
 
@@ -200,14 +200,14 @@ def distilled_loss_sum(
     """
     logits = logits.to(taught.dtype)
     if kind == "regression":
-        return weighted(beside(mass, taught), (logits.reshape(taught.shape) - taught).square()).sum()
+        return weighted(expand_like(mass, taught), (logits.reshape(taught.shape) - taught).square()).sum()
     softened = logits / temperature
     if kind == "single_label_classification" and not bce:
         each = torch.xlogy(taught, taught) - weighted(taught, softened.log_softmax(-1))
     else:
         own = binary_cross_entropy(softened, taught)
         each = own + torch.xlogy(taught, taught) + torch.xlogy(1 - taught, 1 - taught)
-    return temperature**2 * weighted(beside(mass, each), each).sum()
+    return temperature**2 * weighted(expand_like(mass, each), each).sum()
 
 
 def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights: Tensor | None = None) -> Tensor:
@@ -221,7 +221,7 @@ def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights:
     kept = (labels != IGNORE_INDEX).to(weight.dtype)
     if class_weights is not None:
         kept = kept * class_weights[labels.where(labels != IGNORE_INDEX, 0)]
-    return beside(weight, labels) * kept
+    return expand_like(weight, labels) * kept
 
 
 def auxiliary_loss(model: nn.Module, outputs: Any) -> Tensor | float:

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from hf_mixup.models.axes import IDS, MASK
 from hf_mixup.models.embeddings import Lookup, install_tables, words_of
-from hf_mixup.models.hooks import Site, sites_of
-from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.hooks import MixHook, hooks_of
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import map_tensors, tensors_in, watch
 
 
-class NoiseSite(Site):
+class NoiseHook(MixHook):
     """A table to whose readings noise is added, before they are blended: `weight` holds it, [B, T, H]."""
 
     first = True
@@ -25,10 +25,10 @@ class NoiseSite(Site):
         super().__init__()
         self.number, self.axis, self.once = 0, 0, True
 
-    def take(self, lookup: Lookup, partner: Tensor, noise: Tensor) -> NoiseSite:
+    def take(self, lookup: Lookup, partner: Tensor, noise: Tensor) -> NoiseHook:
         """Make the next forward pass add this noise to this reading of the table."""
         self.number, self.axis, self.once = lookup.number, lookup.axis, lookup.once
-        self.arm(partner, noise)
+        self.activate(partner, noise)
         return self
 
     def _blend_nested(self, states: Any, module: nn.Module) -> Any:
@@ -50,10 +50,10 @@ class NoiseSite(Site):
 
 def install_noise(model: nn.Module) -> None:
     """Put the hooks on everything that looks like a table, before the model is compiled; a model may have none."""
-    install_tables(model, NoiseSite)
+    install_tables(model, NoiseHook)
 
 
-def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
+def activate_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
     """Arm the table that reads `input_ids`: the next forward pass adds noise to the tokens that the mask shows.
 
     Args:
@@ -64,22 +64,22 @@ def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale
     Raises:
         ValueError: for a model without such a table, or a mask that is not that of the tokens.
     """
-    table, ids, seen = word_table(model, batch), batch[IDS], seen_tokens(batch)
+    table, ids, seen = word_table(model, batch), batch[IDS], token_mask(batch)
     deviation = scale.reshape(-1, *(1,) * ids.dim()).expand(*ids.shape, 1)
     if seen is not None:
         deviation = deviation * seen[..., None]
     noise = normal((*ids.shape, table[1]), ids.device, torch.float32, seed) * deviation
-    arm_words(model, table[0], partner, noise)
+    activate_word_noise(model, table[0], partner, noise)
 
 
-def arm_words(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
+def activate_word_noise(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
     """Arm a reading of a table: the next forward pass adds noise [B, T, H] (or [B, choices, T, H]) to it."""
     # The choices of a question are unfolded into rows of their own, side by side.
     noise = noise.flatten(0, -3)
-    sites_of(model).arm(sites_of(model).after(lookup.module, NoiseSite).take(lookup, partner, noise))
+    hooks_of(model).track(hooks_of(model).after(lookup.module, NoiseHook).take(lookup, partner, noise))
 
 
-def seen_tokens(batch: Mapping[str, Any]) -> Tensor | None:
+def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
     """Return which tokens the mask shows, bool of the shape of the ids; None without a mask.
 
     Raises:
@@ -96,7 +96,7 @@ def word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]
 
     One table only: what is added to words, types and places each would add up to more than was asked for.
     """
-    found = sites_of(model).found
+    found = hooks_of(model).cache
     key = f"words of {', '.join(sorted(batch))}"
     if key not in found:
         words = words_of(model, batch)
@@ -105,8 +105,8 @@ def word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]
                 f"{type(model).__name__} reads its {IDS} in no table as they are: noise on tokens has no place, use "
                 "method='manifold'"
             )
-        with undisturbed(model):
-            calls = watch(model, visible_rows(batch, model), [words.module])
+        with eval_without_side_effects(model):
+            calls = watch(model, full_pair(batch, model), [words.module])
         output = next(tensors_in(next(call.output for call in calls if call.number == words.number)))
         found[key] = words, output.shape[-1]
     return found[key]

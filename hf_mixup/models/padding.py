@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.blocks import Stack, arm_layer
-from hf_mixup.models.embeddings import Ids, arm_embeddings
+from hf_mixup.models.batches import pads_left, visible_tokens
+from hf_mixup.models.blocks import Stack, activate_layer
+from hf_mixup.models.embeddings import Ids, activate_embeddings
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import pads_left, ragged_rows, seen_tokens, two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples, uneven_pair
 from hf_mixup.models.weighted_mask import weighted_mask
 
 Ends = Literal["own", "left", "left, counted", "equal"]
@@ -47,25 +48,25 @@ def mix_embeddings(
         ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
     """
     weighted = weighted_mask(model, batch, partner, lam) if mask == "weighted" else {}
-    sites, key = sites_of(model), f"ids of {', '.join(sorted(batch))}"
-    if key not in sites.found:
+    hooks, key = hooks_of(model), f"ids of {', '.join(sorted(batch))}"
+    if key not in hooks.cache:
         # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():
-            sites.found[key] = policies
-    policies = sites.found.get(key, {False: "own", True: "own"})  # until there are rows to try them on
+            hooks.cache[key] = policies
+    policies = hooks.cache.get(key, {False: "own", True: "own"})  # until there are rows to try them on
     # On a device, looking at the mask would have to wait for it: only where it matters.
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
-        refuse_ragged(model, batch)
-    return {**arm_embeddings(model, batch, partner, lam, "longer" if policy == "longer" else "own"), **weighted}
+        refuse_uneven(model, batch)
+    return {**activate_embeddings(model, batch, partner, lam, "longer" if policy == "longer" else "own"), **weighted}
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:
     """Return the policy for rows padded on a side, None where the batch has no rows that could tell."""
     choices = batch["input_ids"].dim() == 3
-    with undisturbed(model):
-        rows = _choices(batch) if choices else ragged_rows(batch, model, left)
+    with eval_without_side_effects(model):
+        rows = _choices(batch) if choices else uneven_pair(batch, model, left)
         if rows is None:
             return None
         try:
@@ -74,15 +75,15 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
             return "equal"
         for ids in IDS[:1] if choices else IDS:
             with suppress(RuntimeError):  # where it works on other places than the mask's, no policy fits
-                if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
+                if exchange_error(model, rows, plain, partial(activate_embeddings, model, rows, ids=ids)) < TOLERANCE:
                     return ids
-            sites_of(model).forget()
+            hooks_of(model).forget()
     return "equal"
 
 
 def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the first two rows of a batch of multiple choice, None where they do not differ in length."""
-    rows = two_rows(batch)
+    rows = two_samples(batch)
     mask = rows.get("attention_mask")
     return None if mask is None or torch.equal(mask[0], mask[1]) else rows
 
@@ -100,25 +101,25 @@ def mix_layer(
 
     Args:
         depth: that was drawn, in blocks.
-        depths: all that may be drawn, see `arm_layer`.
+        depths: all that may be drawn, see `activate_layer`.
 
     Raises:
         ValueError: for rows of different length in a model that no policy fits.
     """
-    sites, key = sites_of(model), f"ends of {', '.join(sorted(batch))}"
-    if key not in sites.found:
-        sites.found[key] = _ends_policy(model, stack, batch)
-    policy: Ends = sites.found[key]
+    hooks, key = hooks_of(model), f"ends of {', '.join(sorted(batch))}"
+    if key not in hooks.cache:
+        hooks.cache[key] = _ends_policy(model, stack, batch)
+    policy: Ends = hooks.cache[key]
     if policy == "equal":
-        refuse_ragged(model, batch)
-    arm_layer(model, stack, partner, lam, depth, depths=depths)
+        refuse_uneven(model, batch)
+    activate_layer(model, stack, partner, lam, depth, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
 def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> Ends:
     """Find out whether a short row, blended with a long one after the last block, is blind to the latter's end."""
-    with undisturbed(model):
-        rows = ragged_rows(batch, model, pads_left(batch))
+    with eval_without_side_effects(model):
+        rows = uneven_pair(batch, model, pads_left(batch))
         if rows is None or pads_left(rows):
             return "own"
         try:
@@ -130,9 +131,9 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
         scores = []
         for ids in (rows["input_ids"], _other_end(rows)):
             partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
-            arm_layer(model, stack, partner, half, len(stack.blocks))
+            activate_layer(model, stack, partner, half, len(stack.blocks))
             scores.append(logits_of(model(**{**rows, "input_ids": ids}))[1])
-            sites_of(model).forget()
+            hooks_of(model).forget()
         if not torch.equal(scores[0], scores[1]):
             return "own"
         if torch.equal(logits_of(model(**{**rows, "input_ids": _other_end(rows)}))[0], plain[0]):
@@ -152,7 +153,7 @@ def _same(found: Tensor, expected: Tensor) -> bool:
 
 def _other_end(rows: Mapping[str, Any]) -> Tensor:
     """Return ids whose first row has other tokens in its second half, but for the last."""
-    seen = seen_tokens(rows)
+    seen = visible_tokens(rows)
     places = (rows["input_ids"] if seen is None else seen)[0].nonzero().flatten()
     late = places[len(places) // 2 + 1 : -1]
     changed = rows["input_ids"].clone()
@@ -181,13 +182,13 @@ def padded_left(batch: Mapping[str, Any], counted: bool = False) -> dict[str, An
     return {"position_ids": source, **moved} if counted else moved
 
 
-def refuse_ragged(model: nn.Module, batch: Mapping[str, Any]) -> None:
+def refuse_uneven(model: nn.Module, batch: Mapping[str, Any]) -> None:
     """Refuse rows of different length.
 
     Raises:
         ValueError: if there are such.
     """
-    seen = seen_tokens(batch)
+    seen = visible_tokens(batch)
     if seen is not None and bool((seen.sum(-1) != seen[0].sum()).any()):
         raise ValueError(
             f"{type(model).__name__} does not mix rows of different length rightly: it reads each row's own length or "

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from hf_mixup.models.blocks import stack_of
 from hf_mixup.models.embeddings import words_of
-from hf_mixup.models.hooks import change_given, sites_of
+from hf_mixup.models.hooks import change_given, hooks_of
 from hf_mixup.models.labels import LABELS, Labels, read_labels
 from hf_mixup.models.losses import mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import map_tensors
 
 
@@ -55,7 +55,7 @@ def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -
         found.append(states.detach().requires_grad_())
         return found[0].clone()  # some models write into it
 
-    with undisturbed(model), torch.enable_grad(), entrance.changed(leaf):
+    with eval_without_side_effects(model), torch.enable_grad(), entrance.changed(leaf):
         logits = logits_of(model(**batch))
         (gradient,) = torch.autograd.grad(_plain_loss(logits, read), found)  # of the embeddings alone
     norms = gradient.float().norm(dim=-1)
@@ -109,7 +109,7 @@ def entrance_of(model: nn.Module, batch: Mapping[str, Any]) -> Entrance:
     Raises:
         ValueError: if there is no such place.
     """
-    found = sites_of(model).found
+    found = hooks_of(model).cache
     if "entrance" not in found:
         entrance = _first_block(model, batch)
         if entrance is None:
@@ -138,8 +138,8 @@ def _first_block(model: nn.Module, batch: Mapping[str, Any]) -> Entrance | None:
         seen.append(states.movedim(block.given or 0, 0))
         return states
 
-    with undisturbed(model), entrance.changed(look):
-        rows = visible_rows(batch, model)
+    with eval_without_side_effects(model), entrance.changed(look):
+        rows = full_pair(batch, model)
         model(**rows)
     other = rows["input_ids"][0] != rows["input_ids"][1]
     states = seen[0][:, : len(other)] if seen else other[:0]
@@ -169,7 +169,7 @@ def input_saliency(model: nn.Module, batch: Mapping[str, Any], key: str, labels:
     torch.Size([2, 8, 9])
     """
     pixels = batch[key].detach().requires_grad_()
-    with undisturbed(model), torch.enable_grad():
+    with eval_without_side_effects(model), torch.enable_grad():
         logits = logits_of(model(**{**batch, key: pixels}))
         read = None if labels is None else read_labels(model, {**batch, LABELS: labels})
         score = logits.float().amax(-1).sum() if read is None else _plain_loss(logits, read)

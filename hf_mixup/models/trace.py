@@ -44,14 +44,14 @@ def watch(model: nn.Module, rows: Mapping[str, Any], modules: Iterable[nn.Module
     return calls
 
 
-def watch_rows(model: nn.Module, rows: Mapping[str, Any], modules: list[nn.Module]) -> list[tuple[Call, Call]]:
+def watch_pair(model: nn.Module, rows: Mapping[str, Any], modules: list[nn.Module]) -> list[tuple[Call, Call]]:
     """Return each call in a pass over two rows together with the same call in a pass over the first row alone."""
-    alone = {(call.module, call.number): call for call in watch(model, first_row(rows), modules)}
+    alone = {(call.module, call.number): call for call in watch(model, first_sample(rows), modules)}
     both = watch(model, rows, modules)
     return [(call, alone[call.module, call.number]) for call in both if (call.module, call.number) in alone]
 
 
-def first_row(rows: Mapping[str, Any]) -> dict[str, Any]:
+def first_sample(rows: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first of two rows."""
     return {key: value[:1] if _has_rows(value, 2) else value for key, value in rows.items()}
 

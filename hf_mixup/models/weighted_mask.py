@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.batches import pads_left
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import pads_left, ragged_rows, undisturbed, visible_rows
+from hf_mixup.models.probe import eval_without_side_effects, full_pair, uneven_pair
 
 Form = Literal["all", "causal"]
 FORMS: tuple[Form, ...] = ("all", "causal")
@@ -54,7 +55,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
     """Find, at first use, which mask of this form gives what the model's own gives, on a long and a short row."""
-    found, name = sites_of(model).found, type(model).__name__
+    found, name = hooks_of(model).cache, type(model).__name__
     backend = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
     if "flash" in backend:
         raise ValueError(
@@ -62,8 +63,8 @@ def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
             "model with attn_implementation='sdpa', or leave mask at 'union'"
         )
     if "weighted mask" not in found:
-        with undisturbed(model):
-            rows = ragged_rows(batch, model, pads_left(batch)) or visible_rows(batch, model)
+        with eval_without_side_effects(model):
+            rows = uneven_pair(batch, model, pads_left(batch)) or full_pair(batch, model)
             plain = _seen(logits_of(model(**rows)), rows)
             forms = [form for form in FORMS if _gives(model, rows, form, plain)]
         found["weighted mask"] = forms[0] if forms else None

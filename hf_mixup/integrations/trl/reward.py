@@ -13,7 +13,7 @@ from hf_mixup.engine.mixup import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.methods.base import Draw
-from hf_mixup.models.probe import count_rows, spread_rows
+from hf_mixup.models.batches import count_samples, expand_shared
 
 if TYPE_CHECKING:
     from hf_mixup.engine.mixup import Mixup
@@ -32,8 +32,8 @@ class HalvesBatch(OwnLossBatch):
 
     @classmethod
     def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
-        batch = spread_rows(batch)
-        inner, rows = unwrap(model), count_rows(batch)
+        batch = expand_shared(batch)
+        inner, rows = unwrap(model), count_samples(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
