@@ -235,11 +235,11 @@ def _train(arguments: list[str]) -> None:
 
 def _compare(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.engine.config import SharedConfig
     from hf_mixup.experiments.compare.arguments import CompareArguments
+    from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
-    types = [CompareArguments, TaskArguments, SharedConfig, _training_arguments()]
+    types = [CompareArguments, TaskArguments, SharedSettings, _training_arguments()]
     comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
     from hf_mixup.experiments.compare.run import compare
 
@@ -254,9 +254,9 @@ def _again(command: str, arguments: list[str]) -> str:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    from hf_mixup.engine.config import SharedConfig
     from hf_mixup.experiments.compare.store import is_comparison
     from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+    from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.tasks import TaskArguments, parse_settings
     from hf_mixup.experiments.tasks.saved import check_folder
 
@@ -281,7 +281,7 @@ def _evaluate(arguments: list[str]) -> None:
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _kept_task(folder, rest)
-    types = [EvaluateArguments, TaskArguments, SharedConfig, _training_arguments()]
+    types = [EvaluateArguments, TaskArguments, SharedSettings, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
     if several:
         from hf_mixup.experiments.evaluate.runs import evaluate_comparison
@@ -310,18 +310,17 @@ def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
 def _kept_mixing(folder: Path) -> dict[str, object]:
     """Return how a folder's model was mixed; {} if it was not."""
     from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
-    from hf_mixup.experiments.tasks.settings import settings_of
 
-    return settings_of(MixupConfig.from_pretrained(folder)) if (folder / CONFIG_NAME).is_file() else {}
+    return MixupConfig.from_pretrained(folder).changed if (folder / CONFIG_NAME).is_file() else {}
 
 
 def _sweep(arguments: list[str]) -> None:
     _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.sweep.arguments import SweepArguments
     from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 
-    types = [SweepArguments, TaskArguments, SharedConfig, _training_arguments()]
+    types = [SweepArguments, TaskArguments, SharedSettings, _training_arguments()]
     sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
     from hf_mixup.experiments.sweep.run import sweep
 
@@ -343,7 +342,7 @@ def _preview(arguments: list[str]) -> None:
 
 
 def _playground(arguments: list[str]) -> None:
-    from hf_mixup.engine.config import SharedConfig
+    from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.tasks import TaskArguments, parse_settings
     from hf_mixup.experiments.tasks.saved import check_folder
 
@@ -357,7 +356,7 @@ def _playground(arguments: list[str]) -> None:
     if own.model is not None and (not rest or rest[0].startswith("-")):
         folder = Path(own.model)
         defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
-    types = [TaskArguments, SharedConfig, _training_arguments()]
+    types = [TaskArguments, SharedSettings, _training_arguments()]
     task, mixup, args = parse_settings(types, rest, defaults=defaults)
     from hf_mixup.experiments.playground.run import playground
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
 WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
-DECIDE = ("keys", "swap_keys", "modules", "mask", "interpolated_by")  # settings that say what a method mixes
+DECIDE = ("keys", "swap_keys", "modules", "mask", "by")  # settings that say what a method mixes
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 
@@ -122,7 +122,7 @@ def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:
 
 
 def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
-    kind = (method.name, *(str(getattr(method.config, name)) for name in DECIDE))
+    kind = (method.name, *(str(getattr(method, name, None)) for name in DECIDE))
     new = [depth for depth in trial.depths(method) if (kind, depth) not in exact]
     if not new:
         return
@@ -253,10 +253,9 @@ class Trial:
 
     def would_pass(self, name: str) -> bool:
         """Whether another method, at its defaults, is exact at a depth at least."""
-        from hf_mixup.engine.config import MixupConfig
-        from hf_mixup.methods import METHODS
+        from hf_mixup.methods import build
 
-        method = METHODS[name](MixupConfig(method=name))
+        method = build(name)
         maps = self.labels is not None and self.labels.dim() == 3
         if (maps and not method.for_pixels) or (self.request.boxes and not method.for_boxes):
             return False
@@ -285,9 +284,7 @@ class Trial:
 
     def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
         """Return the parameters, and the inputs of a model that is armed to exchange."""
-        from hf_mixup.methods.base import Draw
-
-        draw = Draw("exchange", torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), layer=depth).to(self.device)
+        draw = method.draw_given(torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), depth).to(self.device)
         return draw, method.apply(self.model, self.rows, draw, False), []
 
     def _given(self, method: Method) -> tuple[Draw, dict[str, Any] | None, list[str]]:

@@ -127,7 +127,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
         RuntimeError: if they are not: a part of the tower reads the row's own ids or length.
     """
     checked = hooks_of(model).checked
-    key = (method.name, (method.image_mix, method.text_mix, method.config.side), frozenset(inputs))
+    key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
     rows = _uneven_pairs(inputs)
@@ -143,11 +143,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
 def _check_pair_end(
     model: nn.Module, method: PairMethod, rows: dict[str, Any], plain: Mapping[str, Any], lam: float
 ) -> None:
-    from hf_mixup.methods.base import Draw
-
-    device = rows["input_ids"].device
-    boxes = method.box_at_end(model, rows, everything=lam == 0)
-    draw = Draw(method.name, torch.tensor([1, 0]), torch.full((2,), lam), boxes=boxes).to(device)
+    draw = method.draw_end(model, rows, lam).to(rows["input_ids"].device)
     where = f"{type(model).__name__}, {method.name!r} with image_mix={method.image_mix!r}, text_mix={method.text_mix!r}"
     try:
         mixed = model(**method.apply(model, rows, draw, inplace=False))

@@ -8,7 +8,8 @@ from accelerate.state import GradientState
 from torch import Tensor
 
 from hf_mixup.engine.all_gather import world_size
-from hf_mixup.engine.labelled import LabelBatch, MixedBatch
+from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 _WAY_OUT = "use MixupTrainer, which counts over all of them, or one batch a step in one process"

@@ -7,11 +7,13 @@ from torch import Tensor
 from hf_mixup.functional.masks import keep_highest, low_frequency_noise
 from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
+from hf_mixup.methods.registry import register
 
 DECAY = 3.0
 """How fast the amplitude falls with the frequency, from the paper."""
 
 
+@register
 class FMix(RandomMask):
     """Replace blots of each image, of any shape, by the partner's pixels.
 

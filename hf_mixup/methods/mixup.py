@@ -9,19 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.methods.base import Batch, Draw, Method
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
+from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
 from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
 
-class InputMixup(Method):
+@register
+class InputMixup(Blend, FloatInputs):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
     Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
-        were not
-    observed throughout, the blend counts as observed where both rows were. Where `future_values` are to be forecast,
-    past and future are blended alike, and the loss is the model's own on the blend.
+    were not observed throughout, the blend counts as observed where both samples were. Where `future_values` are to be
+    forecast, past and future are blended alike, and the loss is the model's own on the blend.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
 
@@ -44,11 +45,10 @@ class InputMixup(Method):
     )
     for_pixels = True
     for_boxes = True
-
     for_forecasts = True
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return blend_inputs(batch, draw, self.name, self.config.keys, inplace)
+        return blend_inputs(batch, draw, self.name, self.keys, inplace)
 
     def mixed_boxes(
         self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods._boxes import RandomBox
+from hf_mixup.methods.base import Batch, BoxDraw, NeedsAttention, Request
+from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
 from hf_mixup.models.hooks import MixHook, hooks_of
 
 
-class TransMix(CutMix):
+@register
+class TransMix(RandomBox, NeedsAttention):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
@@ -50,33 +52,32 @@ class TransMix(CutMix):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    only_images = True
     for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.attention: Attention | None = None
 
     def prepare(self, model: nn.Module) -> None:
         hooks_of(model).after(model, Attention)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
         return replace(draw, open=self.rows_changed(draw) > 0)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
-        pixels = mixed[next(iter(self._axes(model, batch, len(draw.partner))))]
+        pixels = mixed[next(iter(self.cut_axes(model, batch, len(draw.partner))))]
         hook = hooks_of(model).after(model, Attention)
         hook.watch(draw, pixels, patch_of(model))
         hooks_of(model).track(hook)
         self.attention = hook
         return {**mixed, "output_attentions": True}
 
-    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
+    def settle(self, logits: Tensor, labels: Tensor, draw: BoxDraw) -> BoxDraw:
         """Return the parameters with the weights of the labels, of which the draw knew the area alone."""
-        if self.attention is None or self.attention.own is None or draw.boxes is None:
+        if self.attention is None or self.attention.own is None:
             raise RuntimeError("method 'transmix' has seen no forward pass of the mixed batch before its loss")
         return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
@@ -95,7 +96,7 @@ class Attention(MixHook):
         self.pixels: Tensor | None = None
         self.patch: tuple[int, int] | None = None
 
-    def watch(self, draw: Draw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
+    def watch(self, draw: BoxDraw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
         self.activate(draw.partner, draw.lam)
         shape = torch.empty_like(pixels, device="meta")  # no images are kept

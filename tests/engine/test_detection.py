@@ -290,7 +290,7 @@ def test_a_mosaic_trains_and_cuts_the_masks_of_padding(arguments: Any) -> None:
         assert torch.equal(alone.inputs["pixel_values"], one["pixel_values"] if expected is None else expected)
     args = arguments(max_steps=2, remove_unused_columns=False)
     rows = rows_of(batch_for("yolos", 8))
-    config = MixupConfig("switch", switch_methods=["mixup", "mosaic"])
+    config = MixupConfig("switch", methods=["mixup", "mosaic"])
     MixupTrainer(build_detector("yolos"), args, mixup=config, train_dataset=rows, data_collator=collate).train()
 
 
@@ -300,7 +300,7 @@ def test_refusals() -> None:
     def mix(method: Any, model: Any = model, **kwargs: Any) -> None:
         Mixup(method, **kwargs)(model, batch)
 
-    for method in ("cutmix", "manifold", {"method": "switch", "switch_methods": ["mixup", "cutmix"]}):
+    for method in ("cutmix", "manifold", {"method": "switch", "methods": ["mixup", "cutmix"]}):
         with pytest.raises(ValueError, match=r"does not mix boxes: .*mixup"):
             mix(method)
     for setting in ({"label_smoothing": 0.1}, {"class_weights": [1.0] * 3}, {"loss": "bce"}):

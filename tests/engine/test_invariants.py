@@ -308,7 +308,7 @@ def test_compiled_models_mix_and_do_not_recompile(method: str, name: str) -> Non
     for step in range(12):
         with mixup(compiled, batch) as mixed:
             found = mixed.loss(compiled(**mixed.inputs))
-        depths.add(mixed.draw.layer)
+        depths.add(mixed.draw.depth)
         if step == 8:
             frames = counter.frame_count
         with eager(model, batch) as mixed, torch.compiler.set_stance("force_eager"):
@@ -332,7 +332,7 @@ def test_a_model_compiled_before_it_was_prepared_is_not_left_unmixed_silently() 
     else:
         with (
             torch.compiler.set_stance("force_eager"),
-            Mixup({"method": "manifold", "layers": [mixed.draw.layer]})(
+            Mixup({"method": "manifold", "layers": [mixed.draw.depth]})(
                 model, batch, partner=mixed.partner, lam=0.4
             ) as again,
         ):

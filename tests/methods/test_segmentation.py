@@ -260,7 +260,7 @@ def test_refusals(arguments: Any) -> None:
         with pytest.raises(ValueError, match=f"labels of 16 x 16 pixels and images of 32 x 32: method '{method}'"):
             mix(method, small)
     mix("mixup", small)  # which cuts nothing
-    for method in ("transmix", "sentence", {"method": "switch", "switch_methods": ["mixup", "transmix"]}):
+    for method in ("transmix", "sentence", {"method": "switch", "methods": ["mixup", "transmix"]}):
         with pytest.raises(ValueError, match=r"does not mix the labels of pixels that .* use one of mixup, cutmix"):
             mix(method)
     with pytest.raises(ValueError, match=r"labels of pixels hold torch\.float32: expected integers"):

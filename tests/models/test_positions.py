@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from hf_mixup import Mixup, MixupConfig
-from hf_mixup.engine.labelled import refuse_packed
+from hf_mixup.engine.batch import refuse_packed
 from hf_mixup.models.batches import count_samples, select_samples, visible_tokens
 from tests.conftest import CLASSES, build
 from tests.entry_points import ENTRY_POINTS

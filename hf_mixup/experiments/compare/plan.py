@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.runs import determinants, run_args
 from hf_mixup.experiments.compare.store import key_of, run_folder
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import NUMBERS, PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.utils.quiet import quiet
@@ -46,7 +46,7 @@ class Run:
     folder: Path
 
 
-Made = tuple[CompareArguments, TaskArguments, MixupConfig, TrainingArguments]
+Made = tuple[CompareArguments, TaskArguments, SharedSettings, TrainingArguments]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Plan:
         return self.settings[0].prepared
 
 
-def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> Plan:
+def make_plan(
+    comparison: CompareArguments, task: TaskArguments, mixup: SharedSettings, args: TrainingArguments
+) -> Plan:
     """Load the data and list the runs.
 
     Raises:

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import torch
 from transformers import TrainingArguments, set_seed
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.evaluate.checkpoint import load_model, of_checkpoint, relabelled
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.playground.page import Page
 from hf_mixup.experiments.playground.show import VIEWS
 from hf_mixup.experiments.playground.stage import Stage, fitting_methods
@@ -30,7 +30,7 @@ _UNTRAINED = (
 
 def playground(
     task: TaskArguments,
-    mixup: MixupConfig,
+    mixup: SharedSettings,
     args: TrainingArguments,
     checkpoint: str | None = None,
     port: int | None = None,
@@ -53,7 +53,9 @@ def playground(
     launch(build(make_page(task, mixup, args, checkpoint)), port)
 
 
-def make_page(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None = None) -> Page:
+def make_page(
+    task: TaskArguments, mixup: SharedSettings, args: TrainingArguments, checkpoint: str | None = None
+) -> Page:
     """Load data and model, try which methods fit, and return what the page is made of; see `playground`."""
     set_seed(args.seed)
     splits = load_splits(task)

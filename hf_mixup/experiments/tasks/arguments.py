@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hf_mixup.engine.config import knob
 from hf_mixup.experiments.tasks.augmentation import check_augmentations
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import check_above, check_whole, convert_fields
+from hf_mixup.utils.values import check_above, check_whole, convert_fields, setting
 
 IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO, VIDEO, TABULAR, TABULAR_REGRESSION = TASKS = (
     *("image-classification", "text-classification", "image-text"),
@@ -62,79 +61,83 @@ class TaskArguments:
     ValueError: task='image-clasification' is not known: did you mean 'image-classification'? Valid: ...
     """
 
-    task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
-    dataset: str = knob(
+    task: str = setting("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
+    dataset: str = setting(
         BUNDLED,
         "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one: emoji; for audio instruments; "
         "for tables wine, breast_cancer, digits, diabetes.",
     )
-    dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
-    train_split: str = knob("train", "Split to train on.")
-    validation_split: str | None = knob(None, "Split to validate on (default: validation, or a part of train).")
-    validation_share: float = knob(0.1, "Part of the training rows to validate on where no split is there for it.")
+    dataset_config: str | None = setting(None, "Configuration of a Hub data set that has several.")
+    train_split: str = setting("train", "Split to train on.")
+    validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
+    validation_share: float = setting(0.1, "Part of the training rows to validate on where no split is there for it.")
     test_splits: list[str] | None = field(
         default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
     )
-    image_column: str = knob("image", "Column with the images.")
-    audio_column: str = knob("audio", "Column with the audio clips.")
-    video_column: str = knob("video", "Column with the clips: a list of images a row.")
+    image_column: str = setting("image", "Column with the images.")
+    audio_column: str = setting("audio", "Column with the audio clips.")
+    video_column: str = setting("video", "Column with the clips: a list of images a row.")
     numerical_columns: list[str] | None = field(
         default=None, metadata={"help": "Tables: columns of numbers (default: all that hold numbers)."}
     )
     categorical_columns: list[str] | None = field(
         default=None, metadata={"help": "Tables: columns of categories (default: all that hold texts or classes)."}
     )
-    text_column: str = knob("text", "Column with the texts; token-classification: with lists of words.")
-    source_column: str | None = knob(
+    text_column: str = setting("text", "Column with the texts; token-classification: with lists of words.")
+    source_column: str | None = setting(
         "source", "causal-lm, seq2seq: column with the prompts or sources (causal-lm: null to learn whole texts)."
     )
-    target_column: str = knob("target", "causal-lm, seq2seq: column with the texts to write.")
-    caption_column: str = knob("caption", "image-text: column with the captions, a text or a list of texts a row.")
-    id_column: str | None = knob(
+    target_column: str = setting("target", "causal-lm, seq2seq: column with the texts to write.")
+    caption_column: str = setting("caption", "image-text: column with the captions, a text or a list of texts a row.")
+    id_column: str | None = setting(
         None, "image-text: column that is equal where image and caption of two rows fit (default: the caption)."
     )
-    class_column: str | None = knob(None, "image-text: column with class names, to score zero-shot classification.")
+    class_column: str | None = setting(None, "image-text: column with class names, to score zero-shot classification.")
     class_templates: list[str] | None = field(
         default=None,
         metadata={"help": "image-text: captions to make of class names, e.g. 'a photo of a {}' (default: the names)."},
     )
-    label_column: str = knob(
+    label_column: str = setting(
         "label", "Column with the classes, as names or numbers; token-classification: lists of tags; else numbers."
     )
-    model: str | None = knob(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
-    model_type: str | None = knob(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
+    model: str | None = setting(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
+    model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
     config_overrides: dict | str | None = field(
         default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
     )
-    image_size: int | None = knob(None, "Side of the square images (default: that of the checkpoint).")
-    audio_rate: int | None = knob(
+    image_size: int | None = setting(None, "Side of the square images (default: that of the checkpoint).")
+    audio_rate: int | None = setting(
         None, "Samples a second for a new model of audio clips (default: that of its feature extractor)."
     )
-    frames: int = knob(8, "Video-classification: images of a clip that a model sees, spread evenly.")
-    max_seconds: float = knob(10.0, "Longer audio clips are cut to this.")
-    max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
-    max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
-    max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
-    few_shot: int | None = knob(None, "Classification: train on this many rows of each class, the same for every seed.")
-    few_shot_seed: int = knob(0, "Seed of the draw of few_shot.")
-    label_noise: float = knob(0.0, "Classification: share of the training labels replaced by another class, in [0, 1).")
-    flip: bool = knob(False, "Flip half of the training images from left to right.")
+    frames: int = setting(8, "Video-classification: images of a clip that a model sees, spread evenly.")
+    max_seconds: float = setting(10.0, "Longer audio clips are cut to this.")
+    max_length: int = setting(128, "Longer texts are cut to this number of tokens.")
+    max_train_samples: int | None = setting(None, "Train on this many rows, drawn once, the same for every seed.")
+    max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.")
+    few_shot: int | None = setting(
+        None, "Classification: train on this many rows of each class, the same for every seed."
+    )
+    few_shot_seed: int = setting(0, "Seed of the draw of few_shot.")
+    label_noise: float = setting(
+        0.0, "Classification: share of the training labels replaced by another class, in [0, 1)."
+    )
+    flip: bool = setting(False, "Flip half of the training images from left to right.")
     augment: list[str] | None = field(
         default=None,
         metadata={"help": "Image-classification: change training images by randaugment, trivialaugment, erasing, ..."},
     )
-    cache_images: bool = knob(
+    cache_images: bool = setting(
         True, "Keep processed images, audio clips or clips in memory where they take at most 2 GB."
     )
-    caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
-    image_blank: float = knob(0.0, "image-text: share of training rows whose images are blanked.")
-    eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
-    eval_image_blank: float = knob(0.0, "image-text: also test with this share of the images blanked.")
-    freeze: Literal["image", "text", "embeddings"] | None = knob(
+    caption_noise: float = setting(0.0, "image-text: share of training rows whose captions change places.")
+    image_blank: float = setting(0.0, "image-text: share of training rows whose images are blanked.")
+    eval_caption_noise: float = setting(0.0, "image-text: also test with this share of the captions changing places.")
+    eval_image_blank: float = setting(0.0, "image-text: also test with this share of the images blanked.")
+    freeze: Literal["image", "text", "embeddings"] | None = setting(
         None, "image-text: keep this tower's weights (LiT: image); texts: keep the embeddings of the tokens."
     )
-    lora_rank: int | None = knob(None, "Texts, image-text: train LoRA adapters of this rank instead of all weights.")
-    overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
+    lora_rank: int | None = setting(None, "Texts, image-text: train LoRA adapters of this rank instead of all weights.")
+    overwrite_output_dir: bool = setting(False, "Train into an output folder that is not empty.")
 
     def __post_init__(self) -> None:
         convert_fields(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import torch
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
+from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.engine.labelled import MixedBatch
+from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, PAIRS, REGRESSION, TEXT, VIDEO, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, prepare
-from hf_mixup.methods import METHODS
 from hf_mixup.plots import TextPair, audio_grid, image_grid, pair_grid, text_pairs
 
 _BATCHES, _SHOWN = 6, 2  # several batches, because lam is one for a whole batch by default
@@ -49,9 +48,10 @@ def draw_preview(
     check_mixing(prepared, model, mixup)
     # A schedule says when to mix, not what it looks like; the draws follow the Trainer's seed as in training.
     seed = args.seed if mixup.draw_seed is None else mixup.draw_seed
-    config = replace(mixup, draw_seed=seed, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    config = mixup.replace(draw_seed=seed, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     engine = Mixup(config, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
-    title = f"{METHODS[mixup.method].title}, alpha {mixup.alpha:g}"
+    alpha = f", alpha {mixup.alpha:g}" if "alpha" in mixup.known else ""
+    title = f"{mixup.mixing.title}{alpha}"
     with torch.no_grad():
         samples = list(_samples(engine, model, prepared, args, _PAIRS if task.task == PAIRS else None))
         if task.task == PAIRS:
@@ -178,10 +178,10 @@ def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
     lam, draw = float(mixed.lam[row]), mixed.draw
     if lam == 1:
         return names[int(mixed.labels[row])]
-    rows, shares = [int(draw.partner[row])], [1 - lam]
-    if draw.further is not None and draw.shares is not None:
-        rows, shares = [*rows, *draw.further[row].tolist()], draw.shares[row].tolist()
-        shares = [1 - lam - sum(shares), *shares]
+    further = mixed.further_rows if isinstance(mixed, LabelBatch) else ()
+    rows = [int(each[row]) for each in (draw.partner, *(numbers for numbers, _ in further))]
+    shares = [float(share[row]) for _, share in further]
+    shares = [1 - lam - sum(shares), *shares]
     shown = [pair for pair in zip(shares, rows) if len(rows) == 1 or pair[0] >= 0.005]
     return " + ".join(f"{share:.2f} {names[int(mixed.labels[each])]}" for share, each in [(lam, row), *shown])
 

@@ -38,6 +38,12 @@ def parse_settings(
     >>> parse_settings([MixupConfig], ["--method", "cutmix", "--alpha", "0.4"])[0].alpha
     0.4
     """
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.mixing import SharedSettings, flags_of
+
+    asked, mixing = types, (MixupConfig, SharedSettings)
+    others = _names([each for each in asked if each not in mixing])
+    types = [flags_of(others) if each in mixing else each for each in asked]
     arguments = list(sys.argv[1:] if argv is None else argv)
     values = dict(defaults or {})
     if arguments and not arguments[0].startswith("-"):
@@ -54,7 +60,7 @@ def parse_settings(
     )
     if rest:
         _refuse_argument(rest[0], types)
-    return tuple(filled)
+    return tuple(kind(each.given) if kind in mixing else each for kind, each in zip(asked, filled))
 
 
 def settings_of(*filled: Any) -> dict[str, Any]:
@@ -68,6 +74,9 @@ def settings_of(*filled: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for each in filled:
+        if hasattr(each, "changed"):
+            found |= {"method": each.method, **each.changed}
+            continue
         default = type(each)()
         for field in fields(each):
             value = getattr(each, field.name)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.labelled import refuse_packed
-from hf_mixup.engine.mixup import unwrap
+from hf_mixup.engine.batch import refuse_packed
+from hf_mixup.engine.context import Context
+from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.targets import weighted
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.labels import LABELS
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
 
 FUSED = "fused_lm_head"  # how TRL asks for the fused head
 
@@ -35,7 +33,7 @@ class FusedBatch(OwnLossBatch):
     """
 
     @classmethod
-    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
+    def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
         if batch.get(LABELS) is None:
             raise ValueError(
                 "the trainer keeps the labels back and asks for logits, to compute another loss of them, as a "
@@ -45,7 +43,7 @@ class FusedBatch(OwnLossBatch):
         batch = expand_shared(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
-        return cls(mixup, inner, inputs, labels, mixup.draw(inner, inputs, labels), inplace=False)
+        return cls(context, inner, inputs, labels, context.draw(inner, inputs, labels), inplace=False)
 
     @classmethod
     def prepare(cls, model: nn.Module) -> None:
