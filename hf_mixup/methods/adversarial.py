@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
 from hf_mixup.methods.registry import register
-from hf_mixup.models.attack_space import Space, attack_space, logits_at_points, with_points
+from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
 from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.labels import ProblemType
@@ -169,7 +169,7 @@ class Adversarial(FloatInputs):
 
             return space.named(self._climb(space, loss_of, "fgm" if tokens else "fgsm", seed))
 
-    def _climb(self, space: Space, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
+    def _climb(self, space: AttackSpace, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
         """Return the points of the attack, [K, B, ...]: one, but for freelb."""
         attack = self.attack or default
         norm = NORMS[attack]

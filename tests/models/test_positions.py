@@ -115,7 +115,7 @@ def test_masks_with_a_place_for_each_pair_of_tokens(name: str, dtype: torch.dtyp
 def test_such_a_mask_beside_a_pooled_last_token() -> None:
     batch = texts()
     whole = {**batch, "attention_mask": as_map(batch, True, torch.float32)}
-    with pytest.raises(ValueError, match="does not mix rows of different length"):
+    with pytest.raises(ValueError, match="does not mix samples of different length"):
         exchange_miss(made("llama"), whole, "manifold")
 
 
