@@ -17,9 +17,9 @@ from hf_mixup.engine.detection_loss import WEIGHTED
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.utils.suggest import did_you_mean
 
 Boxes = list[dict[str, Tensor]]
@@ -156,11 +156,11 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: if they differ.
     """
-    checked = sites_of(model).checked
+    checked = hooks_of(model).checked
     if "boxes" in checked:
         return
-    rows = two_rows(batch)
-    with undisturbed(model):
+    rows = two_samples(batch)
+    with eval_without_side_effects(model):
         own = model(**rows)["loss"]
         _weigh(model)
         ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
@@ -185,4 +185,4 @@ def _weigh(model: Any) -> None:
 
     weighted = WEIGHTED[base.loss_function]
     base.loss_function = weighted
-    sites_of(model).at_disarm.append(put_back)
+    hooks_of(model).on_deactivate.append(put_back)

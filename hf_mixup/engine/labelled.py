@@ -16,7 +16,7 @@ from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import Labels, beside, check_labels, dense_targets, read_labels, rest_of
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight, read_labels
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -27,7 +27,7 @@ from hf_mixup.models.losses import (
     soft_scores,
     weighed_labels,
 )
-from hf_mixup.models.segmentation import at_pixels, hear_auxiliary, scored_parts
+from hf_mixup.models.segmentation import at_pixels, capture_auxiliary_logits, scored_parts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 
@@ -61,7 +61,7 @@ class LabelBatch(MixedBatch):
     def __enter__(self) -> LabelBatch:
         super().__enter__()
         if self._read.pixels:
-            hear_auxiliary(self._model)
+            capture_auxiliary_logits(self._model)
         return self
 
     @classmethod
@@ -128,7 +128,7 @@ class LabelBatch(MixedBatch):
                 class weights, set `masses` for it, too.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have blended.
+            RuntimeError: if the model never passed the hook where it should have blended.
         """
         self._refuse_unmixed()
         config, weights = self._context.config, self._context.class_weights
@@ -216,7 +216,7 @@ class LabelBatch(MixedBatch):
             mass = own + sum(rest)
             target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
             if inside:
-                share = beside(own / mass.clamp(min=1e-12), target)
+                share = expand_like(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
             distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
             total = total + term.share * distance
@@ -232,8 +232,12 @@ class LabelBatch(MixedBatch):
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
         found = mass = torch.zeros((), device=predicted.device)
-        for labels, weight in [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]:
-            share = beside(weight, labels)
+        for labels, weight in [
+            (term.labels, term.lam),
+            (term.others, partner_weight(term.lam, term.further)),
+            *term.further,
+        ]:
+            share = expand_like(weight, labels)
             found = found + (share * (predicted == labels)).sum()
             mass = mass + (share * (labels != IGNORE_INDEX)).sum()
         return found / mass.clamp(min=1e-12)

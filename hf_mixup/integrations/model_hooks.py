@@ -30,7 +30,7 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
 from hf_mixup.integrations.trl import OwnLossBatch
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABEL_KEYS, LABELS
 from hf_mixup.models.losses import mean_of
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
@@ -102,7 +102,7 @@ class ModelHooks:
     def _forget(self) -> None:
         """Let go of the last batch."""
         self._mixed = None
-        sites_of(self.model).forget()
+        hooks_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         trainer = running_trainer()

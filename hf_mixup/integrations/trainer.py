@@ -28,7 +28,7 @@ from hf_mixup.integrations.running import refuse_data_parallel
 from hf_mixup.integrations.trl import batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels, read_labels
 from hf_mixup.models.unlabelled import count_ignored, refuse_unlabelled
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -114,7 +114,7 @@ class MixupTrainerMixin(_AnyTrainer):
             return super().train(*args, **kwargs)
         finally:
             self._masses = None
-            sites_of(unwrap(cast(nn.Module, self.model))).forget()
+            hooks_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
         self,

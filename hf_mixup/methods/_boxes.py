@@ -14,7 +14,7 @@ from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.models.axes import PIXELS, own_mask, seen_of
+from hf_mixup.models.axes import PIXELS, own_mask, visible_mask
 from hf_mixup.models.inputs import float_keys
 
 
@@ -71,7 +71,7 @@ class RandomBox(Blend, BoxMethod):
         refuse_other_size(request, size[-2:], self.name)
         boxes = self._draw_boxes(draw, size, request.rng)
         drawn = draw.more(BoxDraw, boxes=boxes)
-        seen = seen_of(request.batch, value, self.time_of(request.model, request.batch, key))
+        seen = visible_mask(request.batch, value, self.time_of(request.model, request.batch, key))
         by_box = self.correct_lam or self.minmax is not None
         if seen is not None:
             inside = inside_boxes(boxes.to(value.device), size)

@@ -11,8 +11,8 @@ from hf_mixup.methods.base import Batch, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import axes_of, axes_to_cut, refuse_different_sizes
+from hf_mixup.models.batches import count_samples
 from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
-from hf_mixup.models.probe import count_rows
 
 
 @register
@@ -82,7 +82,7 @@ class CutMix(RandomBox, MixesPixelLabels):
 
     def count_axes(self, model: nn.Module, batch: Batch) -> int:
         """Return in how many axes the boxes of a batch lie."""
-        return len(next(iter(self.cut_axes(model, batch, count_rows(batch)).values())))
+        return len(next(iter(self.cut_axes(model, batch, count_samples(batch)).values())))
 
     def time_of(self, model: nn.Module, batch: Batch, key: str) -> int | None:
         found = axes_of(key, batch[key], batch, model, self.time_axis)

@@ -10,9 +10,9 @@ from torch import nn
 from hf_mixup.methods.base import Batch, FloatInputs, NoiseDraw, Request, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.axes import IDS, seen_of
+from hf_mixup.models.axes import IDS, visible_mask
 from hf_mixup.models.inputs import float_keys
-from hf_mixup.models.noise import arm_noise, install_noise, noisy
+from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
 @register
@@ -74,10 +74,10 @@ class Gaussian(FloatInputs, MixesPixelLabels):
         scale = torch.zeros_like(draw.lam)
         scale[draw.rows] = self.sigma
         if IDS in batch and self.keys is None:
-            arm_noise(model, batch, draw.partner, scale, draw.seed)
+            activate_noise(model, batch, draw.partner, scale, draw.seed)
             return dict(batch)
         changed = dict(batch)
         for number, key in enumerate(float_keys(batch, len(scale), self.name, self.keys)):
-            seen = seen_of(batch, batch[key])
+            seen = visible_mask(batch, batch[key])
             changed[key] = noisy(batch[key], scale, seen, draw.seed + number, inplace)
         return changed

@@ -12,7 +12,7 @@ from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, Request, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.padding import mix_layer
 
 
@@ -68,7 +68,7 @@ class HiddenStates(FixedLam):
         if self.modules and self.layers is None:
             return list(range(1, len(stack.blocks) + 1))
         depths = resolve_depths(model, stack, self._layers(model))
-        leaks = sites_of(model).found.get("leaks", ()) if self.chooses_depths else ()
+        leaks = hooks_of(model).cache.get("leaks", ()) if self.chooses_depths else ()
         return [depth for depth in depths if depth not in leaks] or list(depths)
 
     @property

@@ -11,7 +11,7 @@ from hf_mixup.methods._pairs import PairMethod, blend_images
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
 from hf_mixup.methods.capabilities import NeedsTokenizer
 from hf_mixup.methods.registry import register
-from hf_mixup.models.captions import TokenRules, join_captions, most_tokens
+from hf_mixup.models.captions import TokenRules, join_captions, max_tokens
 
 
 @register
@@ -66,6 +66,6 @@ class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
                 "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
-        budget = most_tokens(model) or batch["input_ids"].shape[1]
+        budget = max_tokens(model) or batch["input_ids"].shape[1]
         inputs = blend_images(dict(batch), draw, self.name, self.keys, inplace)
         return {**inputs, **join_captions(batch, draw.partner, draw.lam < 1, self.rules, budget)}

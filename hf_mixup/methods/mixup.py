@@ -13,7 +13,7 @@ from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
 from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.embeddings import unite
+from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
 
@@ -76,7 +76,7 @@ def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
-    return {"attention_mask": unite(mask, mask[draw.partner], draw.lam)[0]}
+    return {"attention_mask": unite_masks(mask, mask[draw.partner], draw.lam)[0]}
 
 
 def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, Term
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
-from hf_mixup.models.probe import joined, rows_of
+from hf_mixup.models.batches import concat_batches, select_samples
 
 
 @register
@@ -66,7 +66,9 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         mixed = blend_inputs(batch, draw, self.name, self.keys, inplace=False)
         count = len(draw.lam)
-        return joined([batch, mixed if draw.rows is None else rows_of(mixed, draw.rows, count)], batch, count)
+        return concat_batches(
+            [batch, mixed if draw.rows is None else select_samples(mixed, draw.rows, count)], batch, count
+        )
 
     def changed_places(self, draw: Draw) -> Tensor | None:
         return None if draw.rows is None else len(draw.lam) + torch.arange(len(draw.rows))

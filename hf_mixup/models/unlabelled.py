@@ -1,4 +1,4 @@
-"""Labels that are all ignored: a whole first step of them is a mistake, a batch among others is none."""
+"""Labels that are all ignored: a mistake if that holds for the whole first step, but not for a single batch."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hf_mixup.models.labels import LABEL_KEYS, read_labels
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 ENOUGH = 100
-"""Samples without a label that are no chance, where nobody says what belongs to a step."""
+"""So many samples without a label are no coincidence, where it is not known what belongs to a step."""
 
 
 def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Return how many labels a batch has if all of them are ignored, 0 if one counts or there is none.
+    """Return the number of labels if all of them are ignored; 0 if one counts or there are none.
 
     >>> import torch
     >>> count_ignored(nn.Identity(), {"labels": torch.tensor([-100, -100])})

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from hf_mixup.methods.settings import READS, known_by
 from transformers import PreTrainedModel
 
 from hf_mixup import Mixup, MixupConfig
-from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section
 from hf_mixup.methods import METHODS, Method
 from hf_mixup.methods.mixup import InputMixup
-from hf_mixup.methods.settings import READS, known_by
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
@@ -175,8 +175,8 @@ def outcome(place: str, config: MixupConfig, seed: int, seen: set[str]) -> list[
     except (ValueError, RuntimeError, TypeError) as error:
         return [str(error)]
     finally:
-        sites_of(model).forget()
-        sites_of(model).checked.clear()
+        hooks_of(model).forget()
+        hooks_of(model).checked.clear()
         model.load_state_dict(before, strict=False)
         model.requires_grad_(True)
 

@@ -9,7 +9,7 @@ import torch
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.switch import Switch
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -61,7 +61,7 @@ def test_every_entry_point_trains_and_logs(entry_point: str, arguments: Any) -> 
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     if entry_point != "collator":
         assert all(0 < entry["mixup_lam"] <= 1 for entry in logs)
-    assert sites_of(model).checked  # by the exchange of two rows
+    assert hooks_of(model).checked  # by the exchange of two rows
 
 
 def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None:
@@ -73,9 +73,7 @@ def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None
 
 
 def test_each_method_is_given_what_it_reads() -> None:
-    config = MixupConfig(
-        "switch", methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2
-    )
+    config = MixupConfig("switch", methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2)
     method = Mixup(config).method
     assert isinstance(method, Switch)
     assert [each.config.changed for each in method.methods] == [{"sigma": 0.2}, {"grid": 3}, {"minmax": [0.2, 0.3]}]

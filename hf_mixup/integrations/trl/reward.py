@@ -14,7 +14,7 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.methods.base import BoxDraw, Draw
-from hf_mixup.models.probe import count_rows, spread_rows
+from hf_mixup.models.batches import count_samples, expand_shared
 
 
 class HalvesBatch(OwnLossBatch):
@@ -30,8 +30,8 @@ class HalvesBatch(OwnLossBatch):
 
     @classmethod
     def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
-        batch = spread_rows(batch)
-        inner, rows = unwrap(model), count_rows(batch)
+        batch = expand_shared(batch)
+        inner, rows = unwrap(model), count_samples(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
