@@ -476,7 +476,10 @@ def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_po
 def test_logs_tell_the_rate(method: str, arguments: Any) -> None:
     args = arguments(max_steps=2, logging_strategy="steps", logging_steps=1)
     trainer = MixupTrainer(
-        build("resnet"), args, train_dataset=examples("resnet", 8), mixup=SharedSettings(dict(alpha=10.0)).for_method(method)
+        build("resnet"),
+        args,
+        train_dataset=examples("resnet", 8),
+        mixup=SharedSettings(dict(alpha=10.0)).for_method(method),
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "mixup_rate" in entry]
