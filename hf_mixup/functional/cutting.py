@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import check_inplace, check_partner, needs_graph, write_order
+from ._rows import check_boxes, check_inplace, check_partner, needs_graph, positions_inside, write_order
 from .blending import SLAB
 
 
@@ -195,8 +195,7 @@ def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     first, behind = boxes.reshape(-1, 2, n).unbind(1)
     inside = torch.ones((), dtype=torch.bool, device=boxes.device)
     for axis, length in enumerate(size):
-        position = torch.arange(length, device=boxes.device)
-        along = (position >= first[:, axis, None]) & (position < behind[:, axis, None])
+        along = positions_inside(first[:, axis], behind[:, axis], length)
         inside = inside & along.reshape(-1, *(length if other == axis else 1 for other in range(n)))
     return inside
 
@@ -254,8 +253,7 @@ def _check_cut(x: Tensor, boxes: Tensor, axes: Sequence[int] | None, n: int) -> 
         raise ValueError(f"cut needs x of shape {expected}, got {list(x.shape)}")
     if axes is not None and not all(0 < axis < x.ndim for axis in axes):
         raise ValueError(f"axes must lie between 1 and {x.ndim - 1}, got {list(axes)}")
-    if boxes.shape not in ((2 * n,), (len(x), 2 * n)):
-        raise ValueError(f"boxes must have shape [{2 * n}] or [{len(x)}, {2 * n}], got {list(boxes.shape)}")
+    check_boxes(x, boxes, n)
 
 
 def _cut_formula(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._rows import check_inplace, check_partner, needs_graph
+from ._rows import check_images, check_inplace, check_partner, needs_graph
 
 
 def low_frequency_noise(
@@ -217,8 +217,7 @@ def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Te
             [[1., 1., 0.]]])
     """
     check_partner(x, partner)
-    if x.ndim < 3:
-        raise ValueError(f"paste needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    check_images(x, "paste")
     size = tuple(x.shape[-2:])
     if mask.dtype != torch.bool or mask.shape not in ((1, *size), (len(x), *size)):
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import needs_graph
+from ._rows import check_images, needs_graph
 
 
 def quadrants(center: Tensor, height: int, width: int) -> Tensor:
@@ -80,8 +80,7 @@ def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = N
 
 
 def _check(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None) -> None:
-    if x.ndim < 3:
-        raise ValueError(f"mosaic needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    check_images(x, "mosaic")
     rows = len(x)
     if partners.shape != (rows, 3) or partners.dtype != torch.long:
         raise ValueError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._rows import check_inplace, check_partner, needs_graph
+from ._rows import check_boxes, check_images, check_inplace, check_partner, needs_graph, positions_inside
 
 
 def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
@@ -74,10 +74,8 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
     check_partner(x, partner)
     if not x.is_floating_point():
         raise TypeError(f"paste_resized needs a floating-point x, got {x.dtype}: convert it first")
-    if x.ndim < 3:
-        raise ValueError(f"paste_resized needs x of shape [B, ..., H, W], got {list(x.shape)}")
-    if boxes.shape not in ((4,), (len(x), 4)):
-        raise ValueError(f"boxes must have shape [4] or [{len(x)}, 4], got {list(boxes.shape)}")
+    check_images(x, "paste_resized")
+    check_boxes(x, boxes)
     if inplace:
         check_inplace(x)
     if torch.compiler.is_compiling() or x.device.type != "cpu" or needs_graph(x):
@@ -146,11 +144,10 @@ def paste_nearest(labels: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 
 def _nearest(start: Tensor, end: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Return which positions lie between start and end, bool [b, N], and the position each one reads, long [b, N]."""
-    position = torch.arange(length, device=start.device)
-    side, within = (end - start).clamp(min=1).unsqueeze(-1), position - start.unsqueeze(-1)
-    inside = (within >= 0) & (position < end.unsqueeze(-1))
+    side = (end - start).clamp(min=1).unsqueeze(-1)
+    within = torch.arange(length, device=start.device) - start.unsqueeze(-1)
     source = (2 * within + 1) * length // (2 * side)
-    return inside, source.clamp(0, length - 1)
+    return positions_inside(start, end, length), source.clamp(0, length - 1)
 
 
 def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
@@ -174,9 +171,8 @@ def _resize_matrix(start: Tensor, end: Tensor, length: int, dtype: torch.dtype) 
     position = torch.arange(length, device=start.device)
     side = (end - start).clamp(min=1).unsqueeze(-1)
     within = position - start.unsqueeze(-1)
-    inside = (within >= 0) & (position < end.unsqueeze(-1))
     # Positions outside are not used: they read as the nearest one inside does, so that no row of weights is empty.
     scale = length / side.to(dtype)
     center = (within.clamp(min=0).minimum(side - 1) + 0.5) * scale
     weights = (1 - (position + 0.5 - center.unsqueeze(-1)).abs() / scale.unsqueeze(-1)).clamp(min=0)
-    return inside, weights / weights.sum(-1, keepdim=True)
+    return positions_inside(start, end, length), weights / weights.sum(-1, keepdim=True)
