@@ -16,8 +16,7 @@ from hf_mixup.experiments.tasks import TASKS, TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.help import own_names
 from hf_mixup.experiments.tasks.prepare import prepare
 
-# A task, a setting that it owns with a value, and what a sample of the bundled data holds.
-TINY: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+# A task: a setting of its own with a value, and what a sample of the bundled data holds.
 ROWS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "audio-classification": ({"model_type": "hubert", "audio_rate": 8000}, {"input_values", "labels"}),
     "causal-lm": ({"model_type": "llama", "target_column": "target"}, {"input_ids", "attention_mask", "labels"}),
@@ -35,7 +34,7 @@ ROWS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "video-classification": ({"model_type": "videomae", "frames": 2}, {"pixel_values", "labels"}),
 }
 TOY = '''
-"""Images -> the brightness that they have."""
+"""Numbers -> whether they are odd."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ from datasets import Dataset
 
 from hf_mixup.engine.config import knob
 from hf_mixup.experiments.tasks import register
-from hf_mixup.experiments.tasks.shared import Tabular, Classified
+from hf_mixup.experiments.tasks.shared import Classified, Tabular
 
 
 @register
