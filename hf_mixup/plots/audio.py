@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots._canvas import INK, MUTED, PALETTE, line_count, new_figure, save_png, wrapped
+from hf_mixup.plots.canvas import INK, MUTED, PALETTE, line_count, new_figure, save_png, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from hf_mixup.metrics.results import (
     direction,
     methods_and_splits,
 )
-from hf_mixup.plots._canvas import (
+from hf_mixup.plots.canvas import (
     INK,
     MUTED,
     PALETTE,

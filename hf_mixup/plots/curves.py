@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_mixup.metrics.results import Result, Summaries, aggregate, methods_and_splits
-from hf_mixup.plots._canvas import (
+from hf_mixup.plots.canvas import (
     MUTED,
     PALETTE,
     drawable,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots._canvas import INK, in_unit_range, line_count, new_figure, save_png, wrapped
+from hf_mixup.plots.canvas import INK, in_unit_range, line_count, new_figure, save_png, wrapped
 
 _CELL, _GAP = 1.9, 0.14  # inches
 _CAPTION_SIZE, _TITLE_SIZE = 8.5, 11.0  # points

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.detection import SCORES, detection_scores, ood_metrics
-from hf_mixup.plots._canvas import INK, PALETTE, drawable, new_figure, plain_axes, save_png
+from hf_mixup.plots.canvas import INK, PALETTE, drawable, new_figure, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

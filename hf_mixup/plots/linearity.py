@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_mixup.metrics.functional import FloatArray
 from hf_mixup.metrics.linearity import Linearity
-from hf_mixup.plots._canvas import INK, PALETTE, drawable, legend_below, new_figure, panel_title, plain_axes, save_png
+from hf_mixup.plots.canvas import INK, PALETTE, drawable, legend_below, new_figure, panel_title, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.functional import FloatArray, finite_float64
-from hf_mixup.plots._canvas import (
+from hf_mixup.plots.canvas import (
     INK,
     MUTED,
     PALETTE,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hf_mixup.plots._canvas import DPI, INK, MUTED, PALETTE, clipped, drawable, new_figure, save_png
+from hf_mixup.plots.canvas import DPI, INK, MUTED, PALETTE, clipped, drawable, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

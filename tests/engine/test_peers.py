@@ -34,7 +34,7 @@ def test_timm_cutmix() -> None:
     changed = (pixels != batch["pixel_values"]).any(0).any(0).nonzero()
     (top, left), (bottom, right) = changed.min(0).values.tolist(), (changed.max(0).values + 1).tolist()
 
-    import hf_mixup.methods.cutmix as module
+    import hf_mixup.methods._boxes as module
 
     boxes = torch.tensor([top, left, bottom, right])
     with pytest.MonkeyPatch.context() as patch:
@@ -57,7 +57,7 @@ def test_torchvision(method: str) -> None:
         patch.setattr("torchvision.transforms.v2._augment.torch.randint", lambda *args, **kwargs: next(places))
         pixels, targets = theirs(batch["pixel_values"], batch["labels"])
 
-    import hf_mixup.methods.cutmix as module
+    import hf_mixup.methods._boxes as module
     from hf_mixup.functional import boxes_at
 
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 from hf_mixup import plots
-from hf_mixup.plots import _canvas
+from hf_mixup.plots import canvas
 from tests.plots.common import pair, results
 
 
@@ -20,7 +20,7 @@ def test_images_are_png_only(tmp_path):
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_part(tmp_path, monkeypatch):
     path = plots.text_pairs([pair(["old"], ["old"])], tmp_path / "new folder" / "pairs.png")
     before = path.read_bytes()
-    figure = _canvas.new_figure(1, 1)
+    figure = canvas.new_figure(1, 1)
 
     def half_written(target, **options):
         target.write_bytes(b"half")
@@ -28,7 +28,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_part(tmp_path, monkeypa
 
     monkeypatch.setattr(figure, "savefig", half_written)
     with pytest.raises(OSError, match="disk full"):
-        _canvas.save_png(figure, path)
+        canvas.save_png(figure, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from hf_mixup import plots
-from hf_mixup.plots import _canvas
+from hf_mixup.plots import canvas
 from tests.plots.common import size
 
 LONG = "a rather long caption of an image with $x_1$ □ 中, that goes on and on and on, line after line after line, " * 2
@@ -209,7 +209,7 @@ def test_retrieval_examples_frame_and_tick_the_correct_images(drawn):
     figure = drawn[0]
     assert texts(figure) == ["T", "a bus", "1 ✗", "2 ✓", "a cat", "1 ✓"]
     frames = [axes.spines["left"] for axes in figure.axes]
-    green = [frame.get_edgecolor()[:3] == pytest.approx(to_rgb(_canvas.PALETTE[2])) for frame in frames]
+    green = [frame.get_edgecolor()[:3] == pytest.approx(to_rgb(canvas.PALETTE[2])) for frame in frames]
     assert green == [False, True, True]
     assert [frame.get_linewidth() > 2 for frame in frames] == green
     width, height = figure.get_size_inches()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_mixup.experiments.playground.stage import Way
 from hf_mixup.experiments.report.page import embedded
-from hf_mixup.plots._canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure
+from hf_mixup.plots.canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

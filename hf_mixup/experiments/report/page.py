@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from hf_mixup.plots._canvas import DPI
+from hf_mixup.plots.canvas import DPI
 from hf_mixup.utils.files import write_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")

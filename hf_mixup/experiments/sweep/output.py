@@ -20,7 +20,7 @@ from hf_mixup.experiments.report.page import Cell, Code, Image, Section, Table, 
 from hf_mixup.experiments.report.statistics import LEVEL
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import direction
-from hf_mixup.plots._canvas import INK, PALETTE, drawable, new_figure, save_png
+from hf_mixup.plots.canvas import INK, PALETTE, drawable, new_figure, save_png
 from hf_mixup.utils.environment import hardware, versions
 from hf_mixup.utils.files import write_text
 
