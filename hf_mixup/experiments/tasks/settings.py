@@ -197,6 +197,9 @@ def _parser(types: Sequence[type]) -> Any:
 
     classes: list[Any] = list(types)
     parser = Parser(classes, add_help=False, allow_abbrev=False)
+    for kind in types:
+        if hasattr(kind, "given"):  # HfArgumentParser forgets the default of a list
+            parser.set_defaults(**{field.name: field.default for field in fields(kind)})
     converted = _converted_names(types)
     for action in parser._actions:
         if action.dest in converted:
