@@ -14,9 +14,9 @@ import yaml
 from transformers import TrainingArguments
 
 from hf_mixup import MixupConfig
-from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.arguments import PAIRS
 

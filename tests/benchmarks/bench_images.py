@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from hf_mixup import MixupConfig
 from hf_mixup.functional.saliency import spectral_residual
-from hf_mixup.methods import METHODS, puzzlemix
+from hf_mixup.methods import puzzlemix
 from hf_mixup.methods.base import Request
 from hf_mixup.models.labels import dense_targets
 

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.engine.stats import MixStats
-from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Draw, Request
 from hf_mixup.testing.batches import tiny
 
