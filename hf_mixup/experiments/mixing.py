@@ -44,13 +44,17 @@ class SharedSettings:
         return MixupConfig(self.values)
 
     def for_method(self, method: str, **own: Any) -> MixupConfig:
-        """Return the configuration of one method: of the shared settings those that it has, and its own.
+        """Return the configuration of one method: its own settings, and of the shared ones those that have a bearing.
 
         Raises:
             ValueError: for own settings that it does not have, and as the configuration.
         """
-        names = {*MixupConfig(method_named(method)()).known}
+        kind = method_named(method)
+        names = MixupConfig(kind()).known
         shared = {name: value for name, value in self.values.items() if name in names}
+        trial = object.__new__(kind)  # not checked: settings that have no bearing beside others would be refused
+        vars(trial).update({**shared, **own})
+        shared = {name: value for name, value in shared.items() if name not in trial.unread()}
         return MixupConfig({**shared, **own, "method": method})
 
     def refuse_unshared(self, methods: Iterable[MixupConfig]) -> None:
@@ -61,7 +65,7 @@ class SharedSettings:
         """
         methods = list(methods)
         for name, value in self.values.items():
-            if methods and name != "method" and not any(name in each.known for each in methods):
+            if methods and name != "method" and not any(name in each.read for each in methods):
                 names = ", ".join(dict.fromkeys(each.method for each in methods))
                 has = f"{', '.join(readers(name))} do" if readers(name) else pair_methods()
                 raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
