@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Mixing = Callable[..., Tensor]
-"""How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the rows)."""
+"""How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the samples)."""
 
 
 class MixHook:
@@ -78,9 +78,9 @@ class MixHook:
             return states
         if not isinstance(states, tuple):
             raise RuntimeError(f"{type(module).__name__} returns {type(states).__name__}, no hidden states to mix")
-        rows = len(self.partner) if self.partner is not None else 0
+        count = len(self.partner) if self.partner is not None else 0
         return tuple(
-            self._mix(s) if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == rows else s
+            self._mix(s) if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == count else s
             for s in states
         )
 
