@@ -1,4 +1,4 @@
-"""The zoo: tiny models of all architectures, and what can be mixed in them. A sample here, the whole under `slow`."""
+"""Tiny models of all architectures, and what can be mixed in them: a sample here, all of them under `slow`."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from hf_mixup.testing.survey.trial import YES
 COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
 _MEANING = """
 - inputs, embedding, manifold: where samples are mixed (methods `mixup`, `embedding`, `manifold`). "yes": lam = 1 gives
-  the batch, lam = 0 the permuted batch, and a sample mixed with itself stays; for manifold at each default depth. Depths
-  that are not exact are left out, and named among the remarks.
+  the batch, lam = 0 the permuted batch, and a sample mixed with itself stays; for manifold at each default depth.
+  Depths that are not exact are left out, and named among the remarks.
 - right, left: the same for samples of different length, padded on that side (manifold: lam = 1, and a sample with
   itself).
 - longer: more padding changes nothing. gradients, checkpointing, bf16: training works, also with gradient checkpointing
