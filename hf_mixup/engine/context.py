@@ -20,6 +20,8 @@ from hf_mixup.engine.teacher import Teacher
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods.base import Request
+from hf_mixup.methods.capabilities import AsksGuide, NeedsTokenizer
+from hf_mixup.methods.registry import each_part
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.labels import Labels, ProblemType
@@ -187,7 +189,7 @@ class Context:
         Raises:
             ValueError: if the method asks no model.
         """
-        if not self.method.takes_guide:
+        if not any(isinstance(each, AsksGuide) and each.asks_guide for each in each_part(self.method)):
             raise ValueError(
                 f"method {self.config.method!r} asks no model where to look: leave guide= out, or use 'attentive', "
                 "'puzzlemix', or 'saliencymix' with saliency='gradient'"
@@ -197,7 +199,9 @@ class Context:
     def set_tokenizer(self, processing_class: Any) -> None:
         """Give the tokenizer, or the processor that has it, to methods that read captions; ignore anything else."""
         if hasattr(processing_class, "all_special_ids") or hasattr(processing_class, "tokenizer"):
-            self.method.knows(processing_class)
+            for each in each_part(self.method):
+                if isinstance(each, NeedsTokenizer):
+                    each.set_tokenizer(processing_class)
 
     def prepare(self, model: nn.Module) -> None:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""

@@ -15,6 +15,7 @@ from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.detection_loss import WEIGHTED
 from hf_mixup.methods import METHODS, Draw
+from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
@@ -43,7 +44,8 @@ class BoxBatch(MixedBatch):
     def __init__(
         self, context: Context, model: nn.Module, inputs: dict[str, Any], labels: Boxes, draw: Draw, inplace: bool
     ) -> None:
-        method, size = context.method.chosen(draw), inputs["pixel_values"].shape[-2:]
+        method: Any = context.method.chosen(draw)  # which MixesBoxes
+        size = inputs["pixel_values"].shape[-2:]
         mixes = bool((draw.lam < 1).any())
         boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
         super().__init__(context, model, inputs, inputs["pixel_values"], draw, inplace)
@@ -144,8 +146,8 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
     if found is not None:
         raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
     for each in context.method.choices():
-        if not each.for_boxes:
-            names = [method for method, kind in METHODS.items() if kind.for_boxes]
+        if not isinstance(each, MixesBoxes):
+            names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]
             raise ValueError(f"method {each.name!r} does not mix boxes: {did_you_mean(each.name, names)}")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
@@ -257,7 +258,8 @@ class Trial:
 
         method = build(name)
         maps = self.labels is not None and self.labels.dim() == 3
-        if (maps and not method.for_pixels) or (self.request.boxes and not method.for_boxes):
+        boxes = self.request.boxes
+        if (maps and not isinstance(method, MixesPixelLabels)) or (boxes and not isinstance(method, MixesBoxes)):
             return False
         try:
             if not method.exchanges:

@@ -14,6 +14,7 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
+from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight, read_labels
 from hf_mixup.models.losses import (
@@ -135,7 +136,7 @@ class LabelBatch(MixedBatch):
         self._logits = parts[0][0]
         if weights is not None:
             weights = weights.to(self._logits.device)
-        if self.draw.open:
+        if self.draw.open and isinstance(self._method, SettlesLater):
             self.draw = self._method.settle(self._logits, self.labels, self.draw)
             self.partner, self.lam = self.draw.partner, self.draw.lam
         total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0

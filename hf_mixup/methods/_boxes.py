@@ -22,8 +22,6 @@ from hf_mixup.models.inputs import float_keys
 class BoxMethod(FloatInputs):
     """A method that takes the partner's content inside a box, of images unless a subclass says so."""
 
-    for_pixels = True
-
     box: Literal["timm", "torchvision"] = setting("timm", "Whose rounding of the box to follow.")
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
 from hf_mixup.models.batches import concat_batches, select_samples
@@ -44,7 +45,7 @@ class AttackDraw(Draw):
 
 
 @register
-class Adversarial(FloatInputs):
+class Adversarial(FloatInputs, MixesPixelLabels):
     """Train on each row and on its worst neighbour: the point within `epsilon` to which the gradient of its loss leads.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
@@ -91,7 +92,6 @@ class Adversarial(FloatInputs):
     )
     exchanges = False
     own_loss = True
-    for_pixels = True
 
     attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = setting(
         None, "A step of signs, an L2 step, several of either, or FreeLB (default: fgsm; of tokens fgm)."

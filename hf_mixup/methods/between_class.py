@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mixup.functional.loudness import heard_weights, loudness
-from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, NeedsSamplingRate, setting
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, setting
+from hf_mixup.methods.capabilities import NeedsSamplingRate
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import visible_mask

@@ -8,6 +8,7 @@ from torch import nn
 
 from hf_mixup.methods._boxes import RandomBox
 from hf_mixup.methods.base import Batch, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import axes_of, axes_to_cut, refuse_different_sizes
 from hf_mixup.models.batches import count_samples
@@ -15,7 +16,7 @@ from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
 
 
 @register
-class CutMix(RandomBox):
+class CutMix(RandomBox, MixesPixelLabels):
     """Replace a box of each input by the partner's content there: of images, videos, audio clips and series.
 
     A box of an image; the same box in all frames of a video; a box in time and frequency of a spectrogram; a stretch of

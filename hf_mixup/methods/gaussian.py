@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, FloatInputs, NoiseDraw, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import IDS, visible_mask
 from hf_mixup.models.inputs import float_keys
@@ -15,7 +16,7 @@ from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
 @register
-class Gaussian(FloatInputs):
+class Gaussian(FloatInputs, MixesPixelLabels):
     """Add normal noise of standard deviation `sigma` to every float input, or to the embeddings of tokens.
 
     In the units of what the model is given: of normalised pixels, of an audio clip's samples; a table of embeddings
@@ -49,7 +50,6 @@ class Gaussian(FloatInputs):
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"
     )
     exchanges = False
-    for_pixels = True
 
     sigma: float = setting(0.1, "Standard deviation of the noise, in units of the inputs or embeddings.", at_least=0)
 

@@ -77,11 +77,6 @@ class InterpolatedAdversarial(Adversarial):
         return self.inner.enters_model
 
     @property
-    def for_pixels(self) -> bool:  # type: ignore[override]
-        """Whether it has a rule for labels of pixels."""
-        return self.inner.for_pixels
-
-    @property
     def chooses_depths(self) -> bool:
         return self.inner.chooses_depths
 

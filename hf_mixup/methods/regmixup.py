@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
 from hf_mixup.models.batches import concat_batches, select_samples
 
 
 @register
-class RegMixup(Blend, FloatInputs):
+class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     """Add to the loss of the clean batch `eta` times that of its mixed copy, both seen in one forward pass.
 
     The model runs over [B + R] rows: the clean ones, then the mixed copies of those R that the coin of `prob` chose
@@ -49,7 +50,6 @@ class RegMixup(Blend, FloatInputs):
         "H. S. and Dokania, Puneet K.}, booktitle={NeurIPS}, year={2022}}"
     )
     own_loss = True
-    for_pixels = True
 
     eta: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
 

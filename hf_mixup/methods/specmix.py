@@ -50,7 +50,6 @@ class SpecMix(ChosenPartner, MaskMethod):
         "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "
         "booktitle={Interspeech}, year={2021}}"
     )
-    for_pixels = False
 
     bands: int = setting(3, "Bands along time, and as many along frequency, at most.", at_least=1)
     band_width: float = setting(

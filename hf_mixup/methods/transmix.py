@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods._boxes import RandomBox
-from hf_mixup.methods.base import Batch, BoxDraw, NeedsAttention, Request
+from hf_mixup.methods.base import Batch, BoxDraw, Request
+from hf_mixup.methods.capabilities import NeedsAttention, SettlesLater
 from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
 from hf_mixup.models.hooks import MixHook, hooks_of
 
 
 @register
-class TransMix(RandomBox, NeedsAttention):
+class TransMix(RandomBox, NeedsAttention, SettlesLater):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
@@ -52,7 +53,6 @@ class TransMix(RandomBox, NeedsAttention):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
     def __post_init__(self) -> None:

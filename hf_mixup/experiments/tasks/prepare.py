@@ -16,7 +16,7 @@ from hf_mixup.experiments.tasks.data import load_splits
 from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
 from hf_mixup.experiments.tasks.refit import refits, refitted, temperature_of
 from hf_mixup.integrations.trainer import MixupTrainer
-from hf_mixup.methods.base import NeedsAttention, NeedsSamplingRate
+from hf_mixup.methods.capabilities import NeedsAttention, NeedsSamplingRate
 from hf_mixup.methods.registry import each_part
 
 
