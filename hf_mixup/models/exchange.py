@@ -35,6 +35,11 @@ def exchange_error(model: nn.Module, pair: Mapping[str, Any], plain: Tensor, app
     return relative_error(model, found, expected, expected)
 
 
+def same_scores(found: Tensor, expected: Tensor) -> bool:
+    """Whether two ways to run a model give the same scores, up to rounding."""
+    return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
 def relative_error(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
     """Return how far an output is from the expected one, as a share of the difference between two samples.
 
