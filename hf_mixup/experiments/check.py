@@ -65,7 +65,7 @@ def try_model(family: Family, model: PreTrainedModel, method: str | None = None)
     manifold 1 exact
     manifold 2 exact
     """
-    batch = make_batch(family, model, rows=2)
+    batch = make_batch(family, model, samples=2)
     batch = {key: value.to(model.device) for key, value in batch.items()}
     for each in [method] if method else ["mixup" if family.startswith(SOURCES) else "embedding", "manifold"]:
         if each != "manifold":

@@ -31,7 +31,7 @@ from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
-from tests.segmenters import build_segmenter, maps
+from tests.segmenters import build_segmenter, segmentation_batch
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -463,7 +463,7 @@ def test_embeddings_of_other_heads_move_up_the_models_own_loss(make: Any) -> Non
 @pytest.mark.parametrize("name", ["segformer", "beit"])
 def test_pixels_with_labels(name: str) -> None:
     """The model's own loss, of clean and of moved images; auxiliary heads count in it, not in the attack."""
-    model, batch = build_segmenter(name), maps(3)
+    model, batch = build_segmenter(name), segmentation_batch(3)
     moved = batch["pixel_values"].clone().requires_grad_()
     labels = batch["labels"].masked_fill(batch["labels"] == 255, -100)
     scores = F.interpolate(model(pixel_values=moved).logits, labels.shape[-2:], mode="bilinear", align_corners=False)
