@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from torch import Tensor, nn
-
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, read_labels
+from hf_mixup.models.labels import IGNORED, Labels
 
 ENOUGH = 100
 """Samples without a label that are no chance, where nobody says what belongs to a step."""
 
 
-def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Return how many labels a batch has if all of them are ignored, 0 if one counts or there is none.
+def count_ignored(labels: Labels) -> int:
+    """Return how many labels a batch has if all of them are ignored, 0 if one counts.
 
     >>> import torch
-    >>> count_ignored(nn.Identity(), {"labels": torch.tensor([-100, -100])})
+    >>> count_ignored(Labels(torch.tensor([-100, -100]), "single_label_classification", 2))
     2
     """
-    given = [value for key in LABEL_KEYS if isinstance(value := batch.get(key), Tensor)]
-    if not given or given[0].is_floating_point():
-        return 0
-    labels = read_labels(model, batch).values
-    return 0 if bool((labels != IGNORED).any()) else labels.numel()
+    values = labels.values
+    return 0 if values.is_floating_point() or bool((values != IGNORED).any()) else values.numel()
 
 
 def refuse_unlabelled(count: int) -> NoReturn:
