@@ -147,7 +147,7 @@ def test_columns_are_scaled_and_numbered_as_learnt(tmp_path: Path) -> None:
         np.testing.assert_allclose(processor.scaled_target([25, 25 + np.std([10, 20, 30, 40])]), [0, 1], atol=1e-6)
     with pytest.raises(ValueError, match="the table has no column 'size': did you mean 'sizes'"):
         fitted({"sizes": [1.0]})
-    with pytest.raises(ValueError, match="column 'kind' holds what is no number"):
+    with pytest.raises(ValueError, match="column 'kind' holds a value that is not a number"):
         TabularProcessor.fit(columns, ["kind"])
     with pytest.raises(ValueError, match="'none' holds no number: leave it out"):
         TabularProcessor.fit({"none": [None, None]}, ["none"])

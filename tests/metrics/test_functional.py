@@ -1,36 +1,16 @@
-"""Metrics against float64 loops, torchmetrics, scikit-learn, hand-worked cases and known properties."""
+"""Accuracy, calibration and temperature against loops, torchmetrics, scikit-learn and by hand."""
 
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from hf_mixup import metrics
-
-KEYS = ["accuracy", "nll", "brier", "ece", "ece_mass", "temperature", "ece_temperature", "nll_temperature"]
-
-
-class Evaluation:
-    """What a Trainer hands to compute_metrics, without importing transformers."""
-
-    def __init__(self, predictions, label_ids):
-        self.predictions, self.label_ids = predictions, label_ids
-
-
-def random_classifier(rows: int = 400, classes: int = 5, seed: int = 0, scale: float = 2.0):
-    """Logits that are right more often than chance, and labels."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, rows)
-    logits = scale * (rng.normal(size=(rows, classes)) + np.eye(classes)[labels])
-    return logits, labels
+from tests.metrics.common import KEYS, random_classifier
 
 
 def calibrated_classifier(rows: int, classes: int = 4, seed: int = 0):
@@ -39,9 +19,6 @@ def calibrated_classifier(rows: int, classes: int = 4, seed: int = 0):
     logits = rng.normal(scale=2.0, size=(rows, classes))
     gumbel = rng.gumbel(size=(rows, classes))
     return logits, (logits + gumbel).argmax(axis=1)
-
-
-# Brute-force references, one row at a time. -------------------------------------------------------------------------
 
 
 def loop_softmax(logits) -> list[list[float]]:
@@ -162,9 +139,6 @@ def test_bins_reproduce_the_error():
     )
 
 
-# Properties ---------------------------------------------------------------------------------------------------------
-
-
 def test_calibrated_data_has_small_error_and_temperature_one():
     got = metrics.calibration_metrics(*calibrated_classifier(rows=20_000))
     assert got["ece"] < 0.015
@@ -260,9 +234,6 @@ def test_large_logits_do_not_overflow(shift):
     assert got["ece"] == pytest.approx(0.5)
 
 
-# Inputs -------------------------------------------------------------------------------------------------------------
-
-
 def test_ignored_rows_and_missing_class():
     logits, labels = random_classifier(rows=60, classes=3)
     labels[labels == 2] = 1  # class 2 never occurs
@@ -330,185 +301,3 @@ def test_bad_options_are_named(options, message):
 def test_bad_binning_is_named():
     with pytest.raises(ValueError, match="'width' or 'mass'"):
         metrics.reliability_bins([[3.0, 1.0]], [0], binning="area")
-
-
-# Trainer ------------------------------------------------------------------------------------------------------------
-
-
-def test_compute_metrics_classifies_from_a_tuple():
-    logits, labels = random_classifier()
-    hidden_states = np.zeros((len(labels), 7))
-    expected = metrics.calibration_metrics(logits, labels)
-    assert metrics.compute_metrics(Evaluation((logits, hidden_states), labels)) == expected
-    fixed = partial(metrics.compute_metrics, temperature=2.0)
-    assert fixed(Evaluation(logits, labels))["temperature"] == 2.0
-
-
-@pytest.mark.parametrize("labels", [None, (np.zeros(3), np.zeros(3))])
-def test_compute_metrics_wants_one_array_of_labels(labels):
-    with pytest.raises(ValueError, match="one array of labels"):
-        metrics.compute_metrics(Evaluation(np.zeros((3, 2)), labels))
-
-
-def test_compute_metrics_runs_inside_a_trainer(tmp_path):
-    from transformers import Trainer, TrainingArguments
-
-    class Tiny(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = torch.nn.Linear(3, 2)
-
-        def forward(self, x, labels=None):
-            logits = self.linear(x)
-            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-    rows = [{"x": torch.randn(3), "labels": i % 2} for i in range(10)]
-    arguments = TrainingArguments(str(tmp_path), per_device_eval_batch_size=4, report_to=[], use_cpu=True)
-    trainer = Trainer(Tiny(), arguments, eval_dataset=rows, compute_metrics=metrics.compute_metrics)
-    result = trainer.evaluate()
-    assert result["eval_nll"] == pytest.approx(result["eval_loss"], abs=1e-5)
-    assert {f"eval_{name}" for name in KEYS} <= set(result)
-
-
-def test_multilabel_matches_sklearn_by_class():
-    from sklearn.metrics import average_precision_score
-
-    rng = np.random.default_rng(0)
-    labels = (rng.random((80, 4)) < 0.4).astype(np.float32)
-    labels[:, 3] = 0  # a label nobody carries
-    logits = rng.normal(size=labels.shape) + labels
-    hits = lambda keep: (  # noqa: E731
-        2 * (labels[:, keep] * (logits[:, keep] > 0)).sum() / (labels[:, keep].sum() + (logits[:, keep] > 0).sum())
-    )
-    assert metrics.compute_metrics(Evaluation(logits, labels)) == pytest.approx(
-        {
-            "f1_micro": hits([0, 1, 2, 3]),
-            "f1_macro": np.mean([hits([c]) for c in range(4)]),
-            "mean_average_precision": np.mean([average_precision_score(labels[:, c], logits[:, c]) for c in range(3)]),
-        }
-    )
-
-
-def test_multilabel_by_hand():
-    # Label 0 ranks its two rows first and third: precision 1 and 2/3, mean 5/6. Nothing is predicted for label 1.
-    logits, labels = [[3.0, -1.0], [2.0, -1.0], [1.0, -2.0]], [[1, 1], [0, 1], [1, 0]]
-    got = metrics.multilabel_metrics(logits, labels)
-    assert got["mean_average_precision"] == pytest.approx((5 / 6 + 1) / 2)
-    assert got["f1_macro"] == pytest.approx((2 * 2 / 5 + 0) / 2)
-    assert got["f1_micro"] == pytest.approx(2 * 2 / (4 + 3))
-
-
-@pytest.mark.parametrize(
-    ("logits", "labels", "message"),
-    [
-        ([[0.1, 0.2]], [[0.3, 0.7]], "2 multi-label references are neither 0 nor 1, the first is 0.3"),
-        ([[np.nan, 0.2]], [[0, 1]], "NaN"),
-        (np.zeros((0, 3)), np.zeros((0, 3)), "no row to score"),
-    ],
-)
-def test_multilabel_bad_input(logits, labels, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.compute_metrics(Evaluation(logits, labels))
-
-
-def test_multilabel_without_any_positive():
-    got = metrics.multilabel_metrics([[1.0, -1.0]], [[0, 0]])
-    assert math.isnan(got["mean_average_precision"])
-    assert got["f1_micro"] == 0.0
-
-
-@pytest.mark.parametrize("column", [True, False])
-def test_regression_matches_numpy(column):
-    rng = np.random.default_rng(0)
-    targets = rng.normal(size=50)
-    values = targets + rng.normal(scale=0.3, size=50)
-    got = metrics.compute_metrics(Evaluation(values[:, None] if column else values, targets))
-    ranks = [np.argsort(np.argsort(side)) for side in (values, targets)]
-    assert got == pytest.approx(
-        {
-            "mse": np.mean((values - targets) ** 2),
-            "mae": np.mean(np.abs(values - targets)),
-            "r2": 1 - np.sum((values - targets) ** 2) / np.sum((targets - targets.mean()) ** 2),
-            "spearman": np.corrcoef(*ranks)[0, 1],
-        }
-    )
-
-
-@pytest.mark.filterwarnings("error")
-def test_regression_without_variation_is_nan_not_a_warning():
-    got = metrics.regression_metrics([[1.5]], [1.0])
-    assert got["mse"] == 0.25
-    assert math.isnan(got["r2"])
-    assert math.isnan(got["spearman"])
-    constant = metrics.regression_metrics([2.0, 2.0], [1.0, 3.0])
-    assert constant["r2"] == 0.0
-    assert math.isnan(constant["spearman"])
-
-
-@pytest.mark.parametrize(("values", "targets"), [([], []), ([[1.0]], [1.0, 2.0]), ([[np.nan]], [0.0])])
-def test_regression_bad_input(values, targets):
-    with pytest.raises(ValueError, match=r"no row|do not match|NaN"):
-        metrics.regression_metrics(values, targets)
-
-
-# The evaluate module ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def metric(tmp_path_factory):
-    return metrics.load("calibration", cache_dir=str(tmp_path_factory.mktemp("evaluate")))
-
-
-def test_evaluate_module_equals_the_function(metric):
-    logits, labels = random_classifier()
-    expected = metrics.calibration_metrics(logits, labels)
-    assert metric.compute(predictions=logits, references=labels) == expected
-
-
-def test_add_batch_equals_one_shot(metric):
-    logits, labels = random_classifier(rows=50)
-    for start in range(0, 50, 16):
-        metric.add_batch(predictions=logits[start : start + 16], references=labels[start : start + 16])
-    metric.add(prediction=[0.0] * 5, reference=-100)
-    options = {"n_bins": 10, "calibration_logits": logits * 2, "calibration_references": labels}
-    assert metric.compute(**options) == metrics.calibration_metrics(logits, labels, **options)
-
-
-def test_evaluate_module_takes_probabilities(metric):
-    got = metric.compute(predictions=[[0.75, 0.25]] * 2, references=[0, 1], from_logits=False, temperature=1.0)
-    assert got["ece"] == pytest.approx(0.25)
-
-
-def test_loads_offline_in_an_empty_cache(tmp_path):
-    script = (
-        "import evaluate, hf_mixup.metrics as m\n"
-        "metric = evaluate.load(m.path('calibration'))\n"
-        "print(metric.compute(predictions=[[2.0, 0.0], [0.0, 1.0]], references=[0, 0])['accuracy'])"
-    )
-    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1"}
-    run = run_python(script, cwd=tmp_path, **offline)
-    assert run.stdout.strip() == "0.5", run.stderr
-
-
-def test_unknown_module_is_named():
-    with pytest.raises(ValueError, match="'calibratoin'; did you mean 'calibration'"):
-        metrics.path("calibratoin")
-
-
-# Imports ------------------------------------------------------------------------------------------------------------
-
-
-def run_python(script: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), **environment}
-    return subprocess.run([sys.executable, "-c", script], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
-
-
-def test_importing_the_package_loads_no_optional_library(tmp_path):
-    optional = {"scipy", "sklearn", "torchmetrics", "evaluate", "datasets", "matplotlib", "rich"}
-    script = (
-        "import sys, hf_mixup; before = set(sys.modules); import hf_mixup.metrics, hf_mixup.plots\n"
-        f"print(sorted({optional} & (set(sys.modules) - before)))"
-    )
-    run = run_python(script, cwd=tmp_path)
-    assert run.stdout.strip() == "[]", run.stderr

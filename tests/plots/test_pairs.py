@@ -13,16 +13,9 @@ from PIL import Image
 
 from hf_mixup import plots
 from hf_mixup.plots import _canvas
+from tests.plots.common import size
 
 LONG = "a rather long caption of an image with $x_1$ □ 中, that goes on and on and on, line after line after line, " * 2
-
-
-def size(path) -> tuple[int, int]:
-    """Width and height of an image that decodes to its last byte."""
-    with Image.open(path) as image:
-        assert image.format == "PNG"
-        image.load()
-        return image.size
 
 
 @pytest.fixture
@@ -255,8 +248,3 @@ def test_retrieval_examples_write_a_file(tmp_path):
 def test_retrieval_examples_name_bad_input(tmp_path, queries, found, marks, message):
     with pytest.raises(ValueError, match=message):
         plots.retrieval_examples(queries, found, marks, tmp_path / "r.png")
-
-
-def test_images_are_png_only(tmp_path):
-    with pytest.raises(ValueError, match=r"'q\.pdf' does not end in \.png"):
-        plots.target_matrix(np.eye(2), tmp_path / "q.pdf")
