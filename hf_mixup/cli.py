@@ -277,14 +277,14 @@ def _evaluate(arguments: list[str]) -> None:
     if not rest or rest[0].startswith("-"):
         folder = Path(checkpoint)
         if several:
-            from hf_mixup.experiments.evaluate.comparison import stored_runs
+            from hf_mixup.experiments.evaluate.stored_runs import stored_runs
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _kept_task(folder, rest)
     types = [EvaluateArguments, TaskArguments, SharedConfig, _training_arguments()]
     evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
     if several:
-        from hf_mixup.experiments.evaluate.runs import evaluate_comparison
+        from hf_mixup.experiments.evaluate.every_run import evaluate_comparison
 
         evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
         return

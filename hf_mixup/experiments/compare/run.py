@@ -14,11 +14,12 @@ from transformers import TrainingArguments
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.judge import Judged, judge
-from hf_mixup.experiments.compare.output import best_of, publish, results_of, write_results
-from hf_mixup.experiments.compare.page import Origin, write_report
+from hf_mixup.experiments.compare.one_run import Failed, Outcomes
 from hf_mixup.experiments.compare.plan import Plan, make_plan
+from hf_mixup.experiments.compare.report import write_report
+from hf_mixup.experiments.compare.results import best_of, publish, results_of, write_results
 from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
-from hf_mixup.experiments.compare.training import Failed, Outcomes, train_all
+from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
@@ -80,8 +81,8 @@ def compare(
     judged = [judge(setting, outcomes) for setting in plan.settings]
     write_results(output, judged)
     _say(output, plan, judged)
-    origin = Origin(command, settings_of(task, mixup, args) | {"compare": settings_of(comparison)})
-    report = write_report(output, judged, outcomes, args, origin)
+    settings = settings_of(task, mixup, args) | {"compare": settings_of(comparison)}
+    report = write_report(output, judged, outcomes, args, command, settings)
     best = best_of(outcomes, select_by)
     finished = outcomes[best]
     if isinstance(finished, Finished):

@@ -96,7 +96,7 @@ def save_run(
     determinants: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave.
+    """Write the results of a run beside its model, into a folder that `atomic_dir` gave.
 
     Of the history, which the Trainer logged, finite numbers are kept.
     """
@@ -115,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 
 @contextmanager
-def whole_or_nothing(folder: Path) -> Iterator[Path]:
+def atomic_dir(folder: Path) -> Iterator[Path]:
     """Give a folder to fill, which takes the place of `folder` at the end; after an error nothing is left of it.
 
     A process that is killed leaves its part, which `remove_dead_parts` finds.

@@ -1,4 +1,4 @@
-"""All parts of an evaluation, then results, images and the model card."""
+"""Evaluate one model, then write results, images and the model card."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from transformers import TrainingArguments
 
 import hf_mixup
 from hf_mixup.augment.tta import View
-from hf_mixup.experiments.evaluate.arguments import OOD, EvaluateArguments
-from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, of_checkpoint, relabelled, run_label
-from hf_mixup.experiments.evaluate.disturbances import checked_suites
-from hf_mixup.experiments.evaluate.parts import Parts, Subject
-from hf_mixup.experiments.evaluate.rows import Scorer
-from hf_mixup.experiments.evaluate.store import Finished
+from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
+from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, Subject
+from hf_mixup.experiments.evaluate.ood import OOD
+from hf_mixup.experiments.evaluate.scorer import Scorer
+from hf_mixup.experiments.evaluate.store import PartStore
+from hf_mixup.experiments.evaluate.suites import checked_suites
 from hf_mixup.experiments.evaluate.views import parse_views
 from hf_mixup.experiments.report.evaluation import (
     BY_LEVEL,
@@ -28,7 +29,8 @@ from hf_mixup.experiments.report.evaluation import (
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits, load_splits
 from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
-from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.experiments.tasks.saved import check_folder, saved_task
+from hf_mixup.experiments.tasks.trained import files_of, load_model, of_checkpoint, relabelled
 from hf_mixup.metrics.results import Measured
 from hf_mixup.utils.files import check_writable, write_text
 from hf_mixup.utils.quiet import quiet
@@ -43,10 +45,10 @@ def evaluate(
     args: TrainingArguments,
     output: Path | None = None,
 ) -> list[Measured]:
-    """Score a saved classifier on every test split, as the suites have it.
+    """Score a saved classifier on every test split, with all chosen suites.
 
     Writes `results.json`, `tables.md` and PNG images into the output folder, and a section into the model card of a
-    checkpoint on disk. Each finished part is kept in `finished/`, so that an evaluation goes on where it was stopped.
+    checkpoint on disk. Each finished part is stored in `finished/`, so that an evaluation goes on where it was stopped.
 
     Args:
         checkpoint: a folder with a model, or its name on the Hub.
@@ -72,20 +74,20 @@ def evaluate(
     ['test', 'test_shifted']
     """
     evaluation, views, baseline = checked(evaluation, task, args)
-    for folder in (checkpoint, *(evaluation.noise_runs or ())):
+    for folder in (checkpoint, *(evaluation.label_noise_runs or ())):
         check_folder(folder)
     output = output_folder(output, checkpoint)
     with quiet():
         prepared = prepared_for(checkpoint, task, tested_splits(task))
         subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
-        parts = Parts(subject, evaluation, views, baseline)
+        whole = ModelEvaluation(subject, evaluation, views, baseline)
         try:
-            results, arrays = parts.run()
+            results, arrays = whole.run()
         except KeyboardInterrupt:
-            message = f"{parts.done} of {parts.total} parts are finished and kept; the same command goes on from there"
+            message = f"{whole.done} of {whole.total} parts are finished and kept; the same command goes on from there"
             raise KeyboardInterrupt(message) from None
         finally:
-            parts.bar.close()
+            whole.bar.close()
     images = draw_evaluation(results, arrays, output)
     for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
         if output / f"{name}.png" not in images:
@@ -104,7 +106,7 @@ def evaluate(
 def checked(
     evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments
 ) -> tuple[EvaluateArguments, list[View], list[Measured] | None]:
-    """Return the arguments with their suites in order, the views and the baseline; refuse what cannot be done.
+    """Return the arguments with their suites in order, the views and the baseline.
 
     Raises:
         ValueError, FileNotFoundError, ImportError: before anything is loaded.
@@ -150,7 +152,7 @@ def _baseline(path: str | None) -> list[Measured] | None:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         if not any(each.get("suite") in BY_LEVEL for each in results):
-            raise ValueError("no disturbed rows")
+            raise ValueError("no perturbed rows")
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"baseline: {file} holds no evaluation with curves to compare with: {error}") from error
     return list(results)
@@ -183,7 +185,7 @@ def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepar
 def subject_of(
     checkpoint: str, task: TaskArguments, prepared: Prepared, args: TrainingArguments, parts: Path
 ) -> Subject:
-    """Load the model and join it with the rows it is scored on; finished parts are kept in a folder."""
+    """Load the model and join it with its test rows; finished parts are stored in a folder."""
     model = load_model(checkpoint, task.task).to(args.device)
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
@@ -193,5 +195,19 @@ def subject_of(
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
-    own, finished = of_checkpoint(task, checkpoint), Finished(parts, determinants)
-    return Subject(checkpoint, own, prepared, scorer, finished, run_label(checkpoint), args.seed)
+    own, store = of_checkpoint(task, checkpoint), PartStore(parts, determinants)
+    return Subject(checkpoint, own, prepared, scorer, store, run_label(checkpoint), args.seed)
+
+
+def run_label(checkpoint: str) -> tuple[str, int]:
+    """Return the name of a model in the results, and the seed of its run.
+
+    For a model that was trained by this package it is the mixing method, or "none" where nothing was mixed; for any
+    other its own name.
+    """
+    path = Path(checkpoint)
+    task, seed = saved_task(path) if path.is_dir() else ({}, None)
+    if (path / CONFIG_NAME).is_file():
+        mixup = MixupConfig.from_pretrained(path)
+        return "none" if mixup.off else mixup.method, seed or 0
+    return ("none" if task or seed is not None else path.resolve().name if path.is_dir() else checkpoint), seed or 0

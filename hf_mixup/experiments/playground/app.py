@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from hf_mixup.experiments.playground.charts import OWN, PARTNER
-from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.methods import METHODS
 
 _MOST_ALPHA = 4.0
@@ -81,7 +81,7 @@ def _picker(page: Page, title: str, first: int, choices: list[tuple[str, int]], 
 
 
 def _wire(demo: gr.Blocks, page: Page, picks: list[gr.Dropdown], knobs: list[Any], shown: list[Any]) -> None:
-    """Look again whenever a row, the method, lam or the draw changes; of a dragged slider the last place counts."""
+    """Update whenever a row, the method, lam or the draw changes; a dragged slider counts where it stops."""
     triggers = [demo.load, *(each.change for each in (*picks, *knobs))]
     gr.on(
         triggers,

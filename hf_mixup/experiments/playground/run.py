@@ -10,8 +10,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.experiments.evaluate.checkpoint import load_model, of_checkpoint, relabelled
-from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.show import VIEWS
 from hf_mixup.experiments.playground.stage import Stage, fitting_methods
 from hf_mixup.experiments.tasks.arguments import TaskArguments
@@ -19,6 +18,7 @@ from hf_mixup.experiments.tasks.data import load_splits
 from hf_mixup.experiments.tasks.prepare import check_mixing
 from hf_mixup.experiments.tasks.prepared import PREPARE
 from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.experiments.tasks.trained import load_model, of_checkpoint, relabelled
 from hf_mixup.utils.quiet import quiet
 
 _ROWS = 100  # to choose from
@@ -54,7 +54,7 @@ def playground(
 
 
 def make_page(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None = None) -> Page:
-    """Load data and model, try which methods fit, and return what the page is made of; see `playground`."""
+    """Load data and model, try which methods fit, and return the content of the page; see `playground`."""
     set_seed(args.seed)
     splits = load_splits(task)
     if checkpoint is not None:

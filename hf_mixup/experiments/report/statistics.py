@@ -7,14 +7,18 @@ adjusted            p-values for many comparisons at once
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.experiments.report.rows import RowSums
+from hf_mixup.experiments.report.score_sums import RowSums
 from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.metrics.results import controls
+
+Key = TypeVar("Key", bound=Hashable)
 
 LEVEL, SIGNIFICANT = 0.95, 0.05
 DRAWS = 2000
@@ -89,7 +93,7 @@ def row_differences(
     Source: Owen 2007, "The pigeonhole bootstrap" (arXiv:0712.1111), for rows and seeds that are crossed; Hesterberg
     2015, "What teachers should know about the bootstrap", section 3, for its narrowness where there are few.
 
-    >>> from hf_mixup.experiments.report.rows import value_sums
+    >>> from hf_mixup.experiments.report.score_sums import value_sums
     >>> targets = np.arange(50.0)
     >>> runs = {"plain": [value_sums(targets + 2, targets)], "mixup": [value_sums(targets + 1, targets)]}
     >>> row_differences(runs, "plain")["mixup"]["mae"].high
@@ -150,14 +154,29 @@ def adjusted(p_values: ArrayLike) -> FloatArray:
     return found
 
 
-def with_adjusted(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, Difference]]:
+def with_adjusted(differences: Mapping[Key, Mapping[str, Difference]]) -> dict[Key, dict[str, Difference]]:
     """Return the same differences, their p-values `adjusted` over all of them."""
-    keys = [(method, name) for method, many in differences.items() for name in many]
-    p_values = adjusted([differences[method][name].p for method, name in keys])
-    found: dict[str, dict[str, Difference]] = {method: {} for method in differences}
-    for (method, name), p in zip(keys, p_values, strict=True):
-        found[method][name] = replace(differences[method][name], p=float(p))
-    return found
+    p_values = iter(adjusted([each.p for scores in differences.values() for each in scores.values()]).tolist())
+    return {
+        key: {name: replace(each, p=next(p_values)) for name, each in scores.items()}
+        for key, scores in differences.items()
+    }
+
+
+def contests(methods: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return each control with the methods that are judged against it.
+
+    The second control is judged against plain training, but plain training not against it.
+
+    >>> contests(["none", "smoothing", "mixup"])
+    [('none', ['smoothing', 'mixup']), ('smoothing', ['mixup'])]
+    """
+    labels = list(dict.fromkeys(methods))
+    known = controls(labels)
+    return [
+        (control, [label for label in labels if label not in known[: number + 1]])
+        for number, control in enumerate(known)
+    ]
 
 
 def _number(value: float | None) -> float:

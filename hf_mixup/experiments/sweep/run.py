@@ -1,10 +1,9 @@
-"""All trials of a sweep, beside plain training, then the image, the report and the winner."""
+"""Run all trials of a sweep and plain training beside them, then write image, report and winner."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,15 +13,14 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from hf_mixup.engine.config import MixupConfig, refuse_unshared
-from hf_mixup.experiments.compare.plan import Run, Setting
-from hf_mixup.experiments.compare.runs import determinants, run_args
-from hf_mixup.experiments.compare.store import Finished, key_of, load_run, remove_dead_parts, run_folder
-from hf_mixup.experiments.compare.training import Failed, StopRun, train_one
+from hf_mixup.experiments.compare.one_run import Failed, Show, StopRun, train_one
+from hf_mixup.experiments.compare.plan import Setting, plan_run
+from hf_mixup.experiments.compare.store import Finished, load_run, remove_dead_parts
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.sweep.arguments import SweepArguments
-from hf_mixup.experiments.sweep.output import Swept, Trial, write_output
-from hf_mixup.experiments.sweep.study import done, next_trial, open_study, suggested
-from hf_mixup.experiments.sweep.watch import PruneCallback
+from hf_mixup.experiments.sweep.pruning import PruneCallback
+from hf_mixup.experiments.sweep.report import Swept, Trial, write_report
+from hf_mixup.experiments.sweep.store import done, next_trial, open_study, suggested
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.experiments.tasks.settings import settings_of
@@ -44,7 +42,7 @@ def sweep(
     """Try methods, alpha, prob and layers, and write what was found into `args.output_dir`.
 
     All trials have the seed, the order of the data and the initial weights of the first plain run. A trial is judged on
-    the validation rows. Finished runs and the study are kept at once; the same command goes on after an interrupt.
+    the validation rows. Finished runs and the study are stored at once; the same command goes on after an interrupt.
 
     Writes `best.yaml` for `hf-mixup train`, `sweep.png`, `results.json` and `report.html`.
 
@@ -69,7 +67,7 @@ def sweep(
     write_text(output / MARKER, json.dumps(asdict(arguments), indent=2) + "\n")
     remove_dead_parts(output)
     swept = _Sweep(arguments, Setting("", 1.0, None, task, prepared), mixup, args, metric, study).run()
-    write_output(output, swept, args, command, settings)
+    write_report(output, swept, args, command, settings)
     return swept
 
 
@@ -84,7 +82,7 @@ def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
 
 
 def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
-    """Refuse methods of which nothing would be varied, and settings that none of them reads."""
+    """Refuse a method without alpha, for which nothing would be varied, and settings that no method has."""
     methods = arguments.methods or [mixup.method]
     for name in methods:
         if name not in METHODS:
@@ -120,7 +118,7 @@ def _decisive(arguments: SweepArguments) -> dict[str, Any]:
 
 
 class _Sweep:
-    """The state of a sweep that runs."""
+    """A running sweep."""
 
     def __init__(
         self,
@@ -134,7 +132,6 @@ class _Sweep:
         self.arguments, self.setting, self.mixup, self.args = arguments, setting, mixup, args
         self.metric, self.study = metric, study
         self.control = parse_variants(["none"], mixup, paired=setting.task.task == PAIRS)[0]
-        self.trials: dict[int, Trial] = {}
 
     def run(self) -> Swept:
         total = self.arguments.control_seeds + self.arguments.trials
@@ -145,21 +142,21 @@ class _Sweep:
                 while len(done(self.study)) < self.arguments.trials:
                     self._trial(next_trial(self.study, self.args.seed), bar)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._kept()) from None
+            raise KeyboardInterrupt(self._state()) from None
         except NoSpaceError as error:
-            raise NoSpaceError(f"{error}; {self._kept()}") from error
+            raise NoSpaceError(f"{error}; {self._state()}") from error
         trials = [self._read(trial) for trial in done(self.study)]
         if not any(trial.state == "complete" for trial in trials):
             raise RuntimeError(f"none of {len(trials)} trials came to an end, the first one: {trials[0].reason}")
         return Swept(self.setting, self.mixup, self.metric, controls, trials)
 
-    def _kept(self) -> str:
+    def _state(self) -> str:
         count = len(done(self.study))
         return f"{count} of {self.arguments.trials} trials are done and kept; the same command goes on from there"
 
     def _control(self, number: int, bar: Any) -> dict[str, float | None]:
-        run = self._planned(self.control, self.args.seed + number)
-        outcome = load_run(run.folder) or train_one(run, self.args, _shown(bar, f"none, seed {run.seed}"))
+        run = plan_run(self.setting, self.control, self.args.seed + number, self.args)
+        outcome = load_run(run.folder) or train_one(run, self.args, _show_on(bar, f"none, seed {run.seed}"))
         if isinstance(outcome, Failed):
             raise RuntimeError(f"plain training failed, seed {run.seed}: {outcome.reason}")
         bar.update()
@@ -170,10 +167,10 @@ class _Sweep:
 
         label, mixup = suggested(trial, self.arguments, self.mixup)
         trial.set_user_attr("label", label)
-        run = self._planned(Variant(label, mixup), self.args.seed)
+        run = plan_run(self.setting, Variant(label, mixup), self.args.seed, self.args)
         watch = [PruneCallback(trial, self.metric)] if self.arguments.prune else []
         try:
-            outcome = load_run(run.folder) or train_one(run, self.args, _shown(bar, label), watch)
+            outcome = load_run(run.folder) or train_one(run, self.args, _show_on(bar, label), watch)
         except StopRun as stop:
             trial.set_user_attr("reason", str(stop))
             self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -195,32 +192,15 @@ class _Sweep:
         trial.set_user_attr("metrics", metrics)
         self.study.tell(trial, value)
 
-    def _planned(self, variant: Variant, seed: int) -> Run:
-        output = Path(str(self.args.output_dir))
-        own_args = run_args(self.args, variant, seed, output)
-        own = determinants(self.setting.prepared, self.setting.task, variant, own_args)
-        return Run(self.setting, variant, seed, own, run_folder(output, variant.label, seed, key_of(own)))
-
     def _read(self, trial: Any) -> Trial:
-        _, mixup = suggested(_Fixed(trial.params), self.arguments, self.mixup)
+        import optuna
+
+        _, mixup = suggested(optuna.trial.FixedTrial(trial.params), self.arguments, self.mixup)
         state, attrs = trial.state.name.lower(), trial.user_attrs
         return Trial(
             trial.number, attrs["label"], mixup, trial.value, state, attrs.get("metrics", {}), attrs.get("reason")
         )
 
 
-class _Fixed:
-    """A trial that suggests what was tried."""
-
-    def __init__(self, params: dict[str, Any]) -> None:
-        self.params = params
-
-    def suggest_float(self, name: str, *bounds: float, log: bool = False) -> float:
-        return float(self.params[name])
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        return self.params[name]
-
-
-def _shown(bar: Any, label: str) -> Callable[[int, int], None]:
+def _show_on(bar: Any, label: str) -> Show:
     return lambda step, steps: bar.set_postfix_str(f"{label}: step {step}/{steps}")

@@ -17,7 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_mixup.experiments.report.rows import RowSums, class_sums, token_sums, value_sums
+from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
 from hf_mixup.experiments.tasks.arguments import (
     AUDIO,
     CAUSAL,

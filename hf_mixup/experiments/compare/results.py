@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.compare.judge import Judged
+from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.plan import Run
-from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, whole_or_nothing
-from hf_mixup.experiments.compare.training import Outcomes
+from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
 from hf_mixup.experiments.report.card import add_comparison_section
 from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics.results import direction
@@ -133,7 +133,7 @@ def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None
     task = judged.setting.task
     dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
     text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
-    with whole_or_nothing(folder) as partial:
+    with atomic_dir(folder) as partial:
         shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
         name = f"{folder.parent.name}-{best.variant.label}"
         add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=dataset)

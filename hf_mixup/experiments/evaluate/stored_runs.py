@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.compare.store import load_run, run_folder
-from hf_mixup.experiments.evaluate.run import RESULTS
 
+_RESULTS = "results.json"
 _AGAIN = "run the same compare command again"
 Scores = dict[str, Mapping[str, float | None]]
 
@@ -50,9 +50,9 @@ def stored_runs(comparison: Path) -> list[StoredRun]:
 
 
 def _results(comparison: Path) -> list[dict[str, Any]]:
-    path = comparison / RESULTS
+    path = comparison / _RESULTS
     if not path.is_file():
-        raise ValueError(f"{comparison} has no {RESULTS} yet, so that its runs are not known: {_AGAIN} to end it")
+        raise ValueError(f"{comparison} has no {_RESULTS} yet, so that its runs are not known: {_AGAIN} to end it")
     try:
         rows = list(json.loads(path.read_text(encoding="utf-8")))
         if not rows or not all({"method", "seed", "split", "metrics"} <= set(row) for row in rows):

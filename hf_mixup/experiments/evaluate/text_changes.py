@@ -1,4 +1,4 @@
-"""Texts with typos and lost words, and rows of tokens that mean nothing."""
+"""Changes of texts: typos, lost words, and random tokens as out-of-distribution samples."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-Change = Callable[[str, np.random.Generator], str]
+TextChange = Callable[[str, np.random.Generator], str]
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
-"""Of letters or words, by severity."""
+"""Shares of letters or words that are changed, by severity."""
 
 
-def swapped_letters(share: float) -> Change:
+def swapped_letters(share: float) -> TextChange:
     """Return the change that swaps letters with the one behind them in their word, each with a chance of `share`.
 
     >>> swapped_letters(1.0)("a cat", np.random.default_rng(0))
@@ -23,62 +23,62 @@ def swapped_letters(share: float) -> Change:
 
     def changed(text: str, draws: np.random.Generator) -> str:
         letters = list(text)
-        for place in range(len(letters) - 1):
-            pair = letters[place : place + 2]
+        for position in range(len(letters) - 1):
+            pair = letters[position : position + 2]
             if all(map(str.isalnum, pair)) and draws.random() < share:
-                letters[place : place + 2] = pair[::-1]
+                letters[position : position + 2] = pair[::-1]
         return "".join(letters)
 
     return changed
 
 
-def dropped_letters(share: float) -> Change:
+def dropped_letters(share: float) -> TextChange:
     """Return the change that leaves out letters, each with a chance of `share`; each word keeps its first."""
 
     def changed(text: str, draws: np.random.Generator) -> str:
-        inner = [place > 0 and each.isalnum() and text[place - 1].isalnum() for place, each in enumerate(text)]
+        inner = [position > 0 and each.isalnum() and text[position - 1].isalnum() for position, each in enumerate(text)]
         gone = draws.random(len(text)) < share
-        return "".join(each for place, each in enumerate(text) if not (inner[place] and gone[place]))
+        return "".join(each for position, each in enumerate(text) if not (inner[position] and gone[position]))
 
     return changed
 
 
-def dropped_words(share: float) -> Change:
+def dropped_words(share: float) -> TextChange:
     """Return the change that leaves out words, each with a chance of `share`; one at least stays."""
 
     def changed(text: str, draws: np.random.Generator) -> str:
         words = text.split()
         if not words:
             return text
-        kept = draws.random(len(words)) >= share
-        kept[draws.integers(len(words))] |= not kept.any()
-        return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
+        stay = draws.random(len(words)) >= share
+        stay[draws.integers(len(words))] |= not stay.any()
+        return " ".join(word for word, stays in zip(words, stay, strict=True) if stays)
 
     return changed
 
 
-def replaced_letters(share: float) -> Change:
-    """Return the change that puts a random letter from a to z in the place of letters, with a chance of `share`."""
+def replaced_letters(share: float) -> TextChange:
+    """Return the change that puts a random letter from a to z in place of letters, with a chance of `share`."""
     alphabet = np.array(list(string.ascii_lowercase))
 
     def changed(text: str, draws: np.random.Generator) -> str:
         gone, others = draws.random(len(text)) < share, draws.choice(alphabet, len(text))
         return "".join(
-            str(others[place]) if gone[place] and each.isalnum() else each for place, each in enumerate(text)
+            str(others[position]) if gone[position] and each.isalnum() else each for position, each in enumerate(text)
         )
 
     return changed
 
 
-CORRUPTIONS: dict[str, Callable[[float], Change]] = {
+CORRUPTIONS: dict[str, Callable[[float], TextChange]] = {
     "swapped_letters": swapped_letters,
     "dropped_letters": dropped_letters,
     "dropped_words": dropped_words,
 }
 
 
-def changed_texts(rows: Any, column: str, change: Change, entropy: tuple[int, ...]) -> Any:
-    """Return rows with their texts changed; what is drawn depends on the entropy and the row alone."""
+def changed_texts(rows: Any, column: str, change: TextChange, entropy: tuple[int, ...]) -> Any:
+    """Return rows with changed texts; the draws of a row depend on the entropy and its index alone."""
     texts = [
         change(text, np.random.default_rng(np.random.SeedSequence((*entropy, row))))
         for row, text in enumerate(rows[column])
