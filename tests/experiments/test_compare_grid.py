@@ -152,7 +152,7 @@ def test_the_card_of_the_best_model_has_the_comparison(config: Path, tmp_path: P
 
 def test_comparison_and_mixing_stand_in_the_card_once_each(tmp_path: Path) -> None:
     from hf_mixup import MixupConfig
-    from hf_mixup.experiments.report.card import COMPARISON, add_comparison_section
+    from hf_mixup.experiments.report.comparison_card import COMPARISON, add_comparison_section
     from hf_mixup.integrations.model_card import HEADING, add_mixing_section
 
     (tmp_path / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")

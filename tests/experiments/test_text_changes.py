@@ -10,20 +10,20 @@ from hf_mixup.experiments.evaluate import text_changes
 
 def test_typos_by_share() -> None:
     text = "a quick brown fox, jumping over 3 lazy dogs " * 50
-    for name, make in {**text_changes.CORRUPTIONS, "replaced_letters": text_changes.replaced_letters}.items():
-        nothing = make(0.0)(text, np.random.default_rng(0))
-        assert nothing.split() == text.split(), name
-        once, again = (make(0.3)(text, np.random.default_rng(5)) for _ in range(2))
+    for change in (*text_changes.CORRUPTIONS.values(), text_changes.replaced_letters):
+        nothing = change(text, np.random.default_rng(0), share=0.0)
+        assert nothing.split() == text.split(), change
+        once, again = (change(text, np.random.default_rng(5), share=0.3) for _ in range(2))
         assert once == again
         assert once != text
     draws = np.random.default_rng(0)
-    assert text_changes.dropped_words(1.0)("one two", draws) in ("one", "two")
-    assert text_changes.dropped_words(1.0)("", draws) == ""
-    kept = len(text_changes.dropped_words(0.3)(text, draws).split()) / len(text.split())
+    assert text_changes.dropped_words("one two", draws, share=1.0) in ("one", "two")
+    assert text_changes.dropped_words("", draws, share=1.0) == ""
+    kept = len(text_changes.dropped_words(text, draws, share=0.3).split()) / len(text.split())
     assert kept == pytest.approx(0.7, abs=0.06)
-    assert text_changes.dropped_letters(1.0)("a cat, 2 dogs", draws) == "a c, 2 d"
-    assert sorted(text_changes.swapped_letters(0.5)(text, draws)) == sorted(text)
-    replaced = text_changes.replaced_letters(1.0)("ab-c", draws)
+    assert text_changes.dropped_letters("a cat, 2 dogs", draws, share=1.0) == "a c, 2 d"
+    assert sorted(text_changes.swapped_letters(text, draws, share=0.5)) == sorted(text)
+    replaced = text_changes.replaced_letters("ab-c", draws, share=1.0)
     assert replaced[2] == "-"
     assert len(replaced) == 4
 

@@ -16,12 +16,12 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 import hf_mixup
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.compare.startup import check_methods
 from hf_mixup.experiments.compare.store import key_of, run_folder
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.tasks.arguments import NUMBERS, PAIRS, TaskArguments
-from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
+from hf_mixup.experiments.tasks.prepare import Prepared, prepare
 from hf_mixup.experiments.tasks.trained import files_of
-from hf_mixup.utils.quiet import quiet
 
 # These say where files go, what is logged and how fast data comes: they have no influence on the result.
 _NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
@@ -89,11 +89,7 @@ def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupCon
     if task.task in NUMBERS and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     settings = _settings(comparison, task)
-    with quiet():  # a method that does not fit is refused before the first run is trained, not after hours
-        check_readable(settings[0].prepared)
-        model = settings[0].prepared.build_model()
-        for variant in variants:
-            check_mixing(settings[0].prepared, model, variant.mixup)
+    check_methods(settings[0].prepared, (variant.mixup for variant in variants))
     seeds = range(args.seed, args.seed + comparison.seeds)
     # Seed by seed, so that after an interrupt whole seeds are there.
     runs = [plan_run(setting, variant, seed, args) for setting in settings for seed in seeds for variant in variants]

@@ -33,7 +33,7 @@ from hf_mixup.experiments.report.statistics import Difference
 from hf_mixup.experiments.report.verdict import judgement, signed
 from hf_mixup.experiments.tasks.prepare import finite
 from hf_mixup.experiments.tasks.preview import draw_preview
-from hf_mixup.experiments.tasks.refit import refits
+from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
@@ -127,13 +127,12 @@ def _scores(judged: Judged, figures: Path) -> Iterator[Any]:
 
 def _present(judged: Judged, names: Sequence[str]) -> list[str]:
     there = {name for result in judged.tested for name in result["metrics"]}
-    return [name for name in names if name in there]
+    return [name for name in dict.fromkeys(names) if name in there]
 
 
 def _means(judged: Judged, split: str, spread: str) -> Table:
     summaries = aggregate(judged.tested)
-    names = _present(judged, (*judged.setting.prepared.metrics, "ece_temperature", "nll_temperature", "temperature"))
-    names = list(dict.fromkeys(names))
+    names = _present(judged, (*judged.setting.prepared.metrics, *REFITTED, "temperature"))
     rows = []
     for method in dict.fromkeys(result["method"] for result in judged.tested):
         found = summaries[method, split]

@@ -1,9 +1,8 @@
 """`hf-mixup evaluate`: a trained model under distribution shift, noise, attacks and on out-of-distribution samples.
 
-arguments      the settings of all suites in one flat list; parsing reads their words and numbers
+arguments      which suites a task has, their settings in one flat list; parsing reads words and numbers
 corruption, noise, adversarial, ood, views
                one suite each (or test-time augmentation): its settings, and what it does
-suites         which suites a task has
 perturbation   one cell of a suite, and the rows it is made from; image_changes, text_changes
 scorer         a data set -> logits, clean or under attack
 one_model      the parts of an evaluation, one after the other

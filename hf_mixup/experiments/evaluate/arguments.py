@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hf_mixup.engine.config import knob
 from hf_mixup.experiments.evaluate.adversarial import ADVERSARIAL, AdversarialSettings
-from hf_mixup.experiments.evaluate.corruption import CORRUPTION, CorruptionSettings
+from hf_mixup.experiments.evaluate.corruption import CORRUPTION, CorruptionSettings, check_corruption
 from hf_mixup.experiments.evaluate.noise import NOISE, NoiseSettings
 from hf_mixup.experiments.evaluate.ood import OOD, OodSettings
 from hf_mixup.experiments.evaluate.parsing import chosen
 from hf_mixup.experiments.evaluate.views import ViewSettings
+from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
 from hf_mixup.utils.values import convert_fields
 
 CALIBRATION, ALL = "calibration", "all"
 SUITES = (CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD)
+_OF_TASK = {
+    IMAGE: SUITES,
+    TEXT: (CALIBRATION, CORRUPTION, NOISE, OOD),
+    TOKENS: (CALIBRATION,),
+    AUDIO: (CALIBRATION,),
+}
 
 
 @dataclass
@@ -65,6 +72,27 @@ class EvaluateArguments(
 
     baseline: str | None = knob(None, "Evaluation of another model, for the mean corruption error relative to it.")
     write_card: bool = knob(True, "Add the results to the model card of a checkpoint on disk.")
+
+    def for_task(self, task: TaskArguments) -> EvaluateArguments:
+        """Return these arguments with the suites in their order, `all` being all that the task has.
+
+        Raises:
+            ValueError: for a task without classes, a suite that the task does not have, or an unknown corruption.
+            ImportError: for a package that is missing.
+        """
+        known = _OF_TASK.get(task.task)
+        if known is None:
+            scored = ", ".join(_OF_TASK)
+            raise ValueError(
+                f"evaluate scores {scored}, not {task.task}: `hf-mixup train` and `compare` leave its scores"
+            )
+        for suite in self.suite:
+            if suite not in (*known, ALL):
+                raise ValueError(f"suite {suite!r} is not for {task.task}, which has {', '.join(known)}")
+        suites = [name for name in known if {name, ALL} & set(self.suite)]
+        if CORRUPTION in suites:
+            check_corruption(self, task)
+        return replace(self, suite=suites)
 
     def __post_init__(self) -> None:
         bases: tuple[Any, ...] = EvaluateArguments.__bases__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.evaluate.parsing import check_numbers, words
@@ -35,11 +35,8 @@ class CorruptionSettings:
 
 
 def check_corruption(settings: CorruptionSettings, task: TaskArguments) -> None:
-    """Refuse an unknown corruption or a missing package before anything is loaded.
-
-    Raises:
-        ValueError, ImportError: naming it.
-    """
+    """Refuse an unknown corruption or a missing package before anything is loaded."""
+    from hf_mixup.experiments.compare.startup import require
     from hf_mixup.experiments.evaluate import image_changes, text_changes
 
     images = (*image_changes.CORRUPTIONS, *image_changes.MORE_CORRUPTIONS)
@@ -47,10 +44,8 @@ def check_corruption(settings: CorruptionSettings, task: TaskArguments) -> None:
     for name in settings.corruptions or ():
         if name not in known:
             raise ValueError(f"corruptions has {name!r}, which is not known: {did_you_mean(name, known)}")
-    if task.task == IMAGE and find_spec("imagecorruptions") is None:
-        raise ImportError(
-            'corruptions need imagecorruptions-imaug, which is not installed: pip install "hf-mixup[robustness]"'
-        )
+    if task.task == IMAGE:
+        require("corruptions need", "imagecorruptions", "robustness")
 
 
 def corruptions(settings: CorruptionSettings, source: Source) -> list[Perturbation]:
@@ -60,7 +55,7 @@ def corruptions(settings: CorruptionSettings, source: Source) -> list[Perturbati
     def change(name: str, severity: int) -> Any:
         if source.task.task == IMAGE:
             return image_changes.corruption(name, severity)
-        return text_changes.CORRUPTIONS[name](text_changes.SHARES[severity - 1])
+        return partial(text_changes.CORRUPTIONS[name], share=text_changes.SHARES[severity - 1])
 
     known = image_changes.CORRUPTIONS if source.task.task == IMAGE else text_changes.CORRUPTIONS
     return [

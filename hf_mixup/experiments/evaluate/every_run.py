@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_mixup.augment.tta import View
 from hf_mixup.experiments.compare.one_run import reason_of
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.evaluate.image_changes import ImageCache
@@ -66,11 +67,11 @@ def evaluate_comparison(
     """
     if evaluation.label_noise_runs:
         raise ValueError("label_noise_runs belongs to one model: name the folder of a run, not that of a comparison")
-    evaluation, views, baseline = checked(evaluation, task, args)
+    request = checked(evaluation, task, args)
     runs = stored_runs(comparison)
     output = output_folder(output, str(comparison))
     with quiet():
-        scored = _Runs(evaluation, views, baseline, task, args, output / PARTS, tested_splits(task))
+        scored = _Runs(request, task, args, output / PARTS, tested_splits(task))
         results = scored.all(runs)
     tables, differences = runs_tables(results), differences_of(results)
     draw_runs(results, output)
@@ -82,23 +83,18 @@ def evaluate_comparison(
     return results
 
 
+@dataclass
 class _Runs:
     """The runs, one after the other, under one progress bar, on rows that are prepared once."""
 
-    def __init__(
-        self,
-        evaluation: EvaluateArguments,
-        views: list[Any],
-        baseline: list[Measured] | None,
-        task: TaskArguments,
-        args: TrainingArguments,
-        parts: Path,
-        splits: Splits,
-    ) -> None:
-        self.evaluation, self.views, self.baseline = evaluation, views, baseline
-        self.task, self.args, self.parts, self.splits = task, args, parts, splits
-        self.prepared: Prepared | None = None
-        self.cache = ImageCache()
+    request: tuple[EvaluateArguments, list[View], list[Measured] | None]
+    task: TaskArguments
+    args: TrainingArguments
+    parts: Path
+    splits: Splits
+    prepared: Prepared | None = None
+    cache: ImageCache = field(default_factory=ImageCache)
+    bar: Any = None
 
     def all(self, runs: Sequence[StoredRun]) -> list[Measured]:
         """Return the results of all runs; a run that failed has its reason and no scores."""
@@ -131,9 +127,9 @@ class _Runs:
             check_folder(checkpoint)
             if self.prepared is None:  # all runs of a comparison take the same rows
                 self.prepared = prepared_for(checkpoint, self.task, self.splits)
-            subject = subject_of(checkpoint, self.task, self.prepared, self.args, self.parts / run.folder.name)
-            own = replace(subject, label=(run.label, run.seed), cache=self.cache)
-            return ModelEvaluation(own, self.evaluation, self.views, self.baseline, self.bar).run()[0]
+            parts, label = self.parts / run.folder.name, (run.label, run.seed)
+            subject = subject_of(checkpoint, self.task, self.prepared, self.args, parts, label, self.cache)
+            return ModelEvaluation(subject, *self.request, self.bar).run()[0]
         except Exception as error:  # whatever a run dies of, the others go on
             if is_disk_full(error):
                 raise

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.evaluate.parsing import check_numbers
 from hf_mixup.experiments.tasks.arguments import IMAGE
@@ -43,19 +45,17 @@ def input_noise(settings: NoiseSettings, source: Source) -> list[Perturbation]:
     from hf_mixup.experiments.evaluate.image_changes import gaussian_noise
     from hf_mixup.experiments.evaluate.text_changes import replaced_letters
 
+    changes: list[tuple[float, Any]]
     if source.task.task == IMAGE:
-        levels = sorted(settings.noise_levels or _OF_PIXELS)
-        return [source.perturbation(NOISE, "gaussian_pixel_noise", level, gaussian_noise(level)) for level in levels]
-    levels = sorted(settings.noise_levels or _OF_LETTERS)
-    return [source.perturbation(NOISE, "replaced_letters", level, replaced_letters(level)) for level in levels]
+        family, changes = "gaussian_pixel_noise", [(s, gaussian_noise(s)) for s in settings.noise_levels or _OF_PIXELS]
+    else:
+        levels = settings.noise_levels or _OF_LETTERS
+        family, changes = "replaced_letters", [(each, partial(replaced_letters, share=each)) for each in levels]
+    return [source.perturbation(NOISE, family, level, change) for level, change in sorted(changes, key=itemgetter(0))]
 
 
 def label_noise_shares(runs: Sequence[str], checkpoint: str) -> dict[str, float]:
-    """Return the share of wrong labels that each of the runs was trained on.
-
-    Raises:
-        ValueError: for a run that does not tell, or whose classes are not those of the checkpoint.
-    """
+    """Return the share of wrong labels that each of the runs was trained on; refuse runs with other classes."""
     from transformers import AutoConfig
 
     from hf_mixup.experiments.tasks.saved import saved_task

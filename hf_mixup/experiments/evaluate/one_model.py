@@ -11,17 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from hf_mixup.augment.tta import TestTimeAugmentation, View
+from hf_mixup.experiments.evaluate.adversarial import ADVERSARIAL, attacks
 from hf_mixup.experiments.evaluate.arguments import CALIBRATION, EvaluateArguments
-from hf_mixup.experiments.evaluate.image_changes import ImageCache
-from hf_mixup.experiments.evaluate.noise import LABEL_NOISE, NOISE, label_noise_shares
+from hf_mixup.experiments.evaluate.corruption import CORRUPTION, corruptions
+from hf_mixup.experiments.evaluate.noise import LABEL_NOISE, NOISE, input_noise, label_noise_shares
 from hf_mixup.experiments.evaluate.ood import OOD, ood_samples
 from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
 from hf_mixup.experiments.evaluate.scorer import Scorer
 from hf_mixup.experiments.evaluate.store import Arrays, PartStore, Scores
-from hf_mixup.experiments.evaluate.suites import perturbations
 from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.trained import files_of, load_model
 from hf_mixup.metrics import calibration_metrics, cell_scores, fit_temperature, ood_metrics
 from hf_mixup.metrics.results import Measured
@@ -43,21 +41,23 @@ class Subject:
     """
 
     checkpoint: str
-    task: TaskArguments
-    prepared: Prepared
+    source: Source
     scorer: Scorer
     store: PartStore
     label: tuple[str, int]
-    seed: int
-    cache: ImageCache | None = None
+
+    @property
+    def rows(self) -> Mapping[str, Any]:
+        """The processed rows of each split."""
+        return self.source.prepared.evaluated
 
     @property
     def tests(self) -> list[str]:
-        return list(self.prepared.splits.tests)
+        return list(self.source.prepared.splits.tests)
 
     def data(self, split: str) -> str:
         """Return what tells the rows of a split from others."""
-        return self.prepared.splits.evaluated[split]._fingerprint
+        return self.source.prepared.splits.evaluated[split]._fingerprint
 
 
 class ModelEvaluation:
@@ -76,9 +76,12 @@ class ModelEvaluation:
         bar: Any = None,
     ) -> None:
         self.subject, self.evaluation, self.views, self.baseline = subject, evaluation, views, baseline
-        source = Source(subject.prepared, subject.task, subject.seed, subject.cache)
-        self.cells = perturbations(evaluation, source)
-        self.outside = ood_samples(evaluation, source) if OOD in evaluation.suite else {}
+        self.cells = [
+            *(corruptions(evaluation, subject.source) if CORRUPTION in evaluation.suite else ()),
+            *(input_noise(evaluation, subject.source) if NOISE in evaluation.suite else ()),
+            *(attacks(evaluation, subject.source) if ADVERSARIAL in evaluation.suite else ()),
+        ]
+        self.outside = ood_samples(evaluation, subject.source) if OOD in evaluation.suite else {}
         runs = (evaluation.label_noise_runs or ()) if NOISE in evaluation.suite else ()
         self.label_noise = label_noise_shares(runs, subject.checkpoint)
         _check_baseline(baseline, self.cells, subject.tests)
@@ -92,9 +95,9 @@ class ModelEvaluation:
     def run(self) -> tuple[list[Measured], dict[str, Any]]:
         """Return the results, and the logits that images are drawn from."""
         subject = self.subject
-        validation = self._logits("validation", subject.prepared.evaluated["validation"])
+        validation = self._logits("validation", subject.rows["validation"])
         temperature = fit_temperature(validation["logits"], validation["labels"])
-        clean = {split: self._logits(split, subject.prepared.evaluated[split]) for split in subject.tests}
+        clean = {split: self._logits(split, subject.rows[split]) for split in subject.tests}
         results = [self._clean(split, clean[split], temperature) for split in subject.tests]
         for split in subject.tests:
             if len(self.views) > 1:
@@ -155,7 +158,7 @@ class ModelEvaluation:
 
     def _averaged(self, split: str) -> Measured:
         subject, average = self.subject, self.evaluation.tta_average
-        rows = subject.prepared.evaluated[split]
+        rows = subject.rows[split]
 
         def make() -> Scores:
             predictor = TestTimeAugmentation(subject.scorer.model, self.views, average)
@@ -174,8 +177,8 @@ class ModelEvaluation:
         for run, share in self.label_noise.items():
 
             def make(run: str = run) -> Scores:
-                model = load_model(run, subject.task.task).to(subject.scorer.device)
-                found = subject.scorer(subject.prepared.evaluated[split], model=model)
+                model = load_model(run, subject.source.task.task).to(subject.scorer.device)
+                found = subject.scorer(subject.rows[split], model=model)
                 return cell_scores(found["logits"], found["labels"])
 
             name, of = f"{split}, {LABEL_NOISE} {share:g}", [files_of(run) or run, subject.data(split)]
@@ -199,11 +202,7 @@ class ModelEvaluation:
 
 
 def _check_baseline(baseline: list[Measured] | None, cells: list[Perturbation], tests: list[str]) -> None:
-    """Refuse a baseline that lacks a cell, before hours are spent on the evaluation.
-
-    Raises:
-        ValueError: naming the first perturbation that it lacks.
-    """
+    """Refuse a baseline that lacks a perturbation, before hours are spent on the evaluation."""
     if baseline is None:
         return
     known = {(each["suite"], each["of"], each.get("family"), each.get("level")) for each in baseline}

@@ -18,11 +18,7 @@ def words(values: Iterable[str]) -> list[str]:
 
 
 def chosen(name: str, values: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Return the words of a setting, each once.
-
-    Raises:
-        ValueError: for no word, or one that is not known (with the nearest one).
-    """
+    """Return the words of a setting, each once; refuse one that is not known, naming the nearest."""
     found = words(values)
     if not found:
         raise ValueError(f"{name} names none: choose of {', '.join(known)}")

@@ -52,7 +52,7 @@ class Source:
         return Perturbation(*name, rows=lambda split: rows(split, change, *name))
 
     def attack(self, suite: str, family: str, level: float, change: BatchChange, steps: int) -> Perturbation:
-        """Return a change of each batch that knows the model."""
+        """Return an attack on each batch, for which the model is known."""
         settings = (steps,) if family == "pgd" else ()
         return Perturbation(suite, family, level, self.prepared.evaluated.__getitem__, change, settings)
 

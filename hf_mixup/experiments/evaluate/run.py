@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -13,12 +12,14 @@ from transformers import TrainingArguments
 import hf_mixup
 from hf_mixup.augment.tta import View
 from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
+from hf_mixup.experiments.compare.startup import check_output, refuse_launcher, require
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.evaluate.image_changes import ImageCache
 from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, Subject
 from hf_mixup.experiments.evaluate.ood import OOD
+from hf_mixup.experiments.evaluate.perturbation import Source
 from hf_mixup.experiments.evaluate.scorer import Scorer
 from hf_mixup.experiments.evaluate.store import PartStore
-from hf_mixup.experiments.evaluate.suites import checked_suites
 from hf_mixup.experiments.evaluate.views import parse_views
 from hf_mixup.experiments.report.evaluation import (
     BY_LEVEL,
@@ -32,7 +33,7 @@ from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
 from hf_mixup.experiments.tasks.saved import check_folder, saved_task
 from hf_mixup.experiments.tasks.trained import files_of, load_model, of_checkpoint, relabelled
 from hf_mixup.metrics.results import Measured
-from hf_mixup.utils.files import check_writable, write_text
+from hf_mixup.utils.files import write_text
 from hf_mixup.utils.quiet import quiet
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
@@ -106,44 +107,27 @@ def evaluate(
 def checked(
     evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments
 ) -> tuple[EvaluateArguments, list[View], list[Measured] | None]:
-    """Return the arguments with their suites in order, the views and the baseline.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: before anything is loaded.
-    """
-    evaluation = checked_suites(evaluation, task)
+    """Return the arguments with their suites in order, the views and the baseline, before anything is loaded."""
+    evaluation = evaluation.for_task(task)
     views = parse_views(evaluation.tta or (), task.task)
-    if args.world_size > 1:
-        raise ValueError("evaluate runs in one process: start it without a launcher")
+    refuse_launcher(args, "evaluate", verb="runs")
     baseline = _baseline(evaluation.baseline)
-    if find_spec("matplotlib") is None:
-        raise ImportError('the images need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+    require("the images need", "matplotlib", "plots")
     return evaluation, views, baseline
 
 
 def output_folder(output: Path | None, checkpoint: str) -> Path:
-    """Return where results go, by default `evaluation` in the folder that is evaluated.
-
-    Raises:
-        ValueError: for one that cannot be written, or a folder with something else in it.
-    """
+    """Return where results go, by default `evaluation` in the folder that is evaluated."""
     if output is None:
         if not Path(checkpoint).is_dir():
             raise ValueError(f"{checkpoint} is no folder to leave results in: name one with --output_dir")
         output = Path(checkpoint) / "evaluation"
-    check_writable(output)
-    ours = {PARTS, RESULTS}
-    if output.is_dir() and any(output.iterdir()) and not ours & {each.name for each in output.iterdir()}:
-        raise ValueError(f"output_dir: {output} is not empty and holds no evaluation: name another with --output_dir")
+    check_output(output, [PARTS, RESULTS], "evaluation")
     return output
 
 
 def _baseline(path: str | None) -> list[Measured] | None:
-    """Read the results of another model.
-
-    Raises:
-        FileNotFoundError, ValueError: if there are none.
-    """
+    """Read the results of another model."""
     if path is None:
         return None
     file = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
@@ -159,11 +143,7 @@ def _baseline(path: str | None) -> list[Measured] | None:
 
 
 def tested_splits(task: TaskArguments) -> Splits:
-    """Load the rows to score.
-
-    Raises:
-        ValueError, FileNotFoundError: as `load_splits`, or there are too few rows.
-    """
+    """Load the rows to score; refuse too few of them."""
     splits = load_splits(task)
     if not splits.tests:
         raise ValueError("the data set has no split to test on: name some with --test_splits")
@@ -183,7 +163,13 @@ def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepar
 
 
 def subject_of(
-    checkpoint: str, task: TaskArguments, prepared: Prepared, args: TrainingArguments, parts: Path
+    checkpoint: str,
+    task: TaskArguments,
+    prepared: Prepared,
+    args: TrainingArguments,
+    parts: Path,
+    label: tuple[str, int] | None = None,
+    cache: ImageCache | None = None,
 ) -> Subject:
     """Load the model and join it with its test rows; finished parts are stored in a folder."""
     model = load_model(checkpoint, task.task).to(args.device)
@@ -195,16 +181,12 @@ def subject_of(
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
-    own, store = of_checkpoint(task, checkpoint), PartStore(parts, determinants)
-    return Subject(checkpoint, own, prepared, scorer, store, run_label(checkpoint), args.seed)
+    source = Source(prepared, of_checkpoint(task, checkpoint), args.seed, cache)
+    return Subject(checkpoint, source, scorer, PartStore(parts, determinants), label or run_label(checkpoint))
 
 
 def run_label(checkpoint: str) -> tuple[str, int]:
-    """Return the name of a model in the results, and the seed of its run.
-
-    For a model that was trained by this package it is the mixing method, or "none" where nothing was mixed; for any
-    other its own name.
-    """
+    """Return the name of a model in the results, its mixing method if it was trained here, and the seed of its run."""
     path = Path(checkpoint)
     task, seed = saved_task(path) if path.is_dir() else ({}, None)
     if (path / CONFIG_NAME).is_file():

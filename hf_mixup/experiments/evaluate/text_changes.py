@@ -14,67 +14,46 @@ SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
 """Shares of letters or words that are changed, by severity."""
 
 
-def swapped_letters(share: float) -> TextChange:
-    """Return the change that swaps letters with the one behind them in their word, each with a chance of `share`.
+def swapped_letters(text: str, draws: np.random.Generator, share: float) -> str:
+    """Swap letters with the next one in their word, each with a chance of `share`.
 
-    >>> swapped_letters(1.0)("a cat", np.random.default_rng(0))
+    >>> swapped_letters("a cat", np.random.default_rng(0), share=1.0)
     'a atc'
     """
-
-    def changed(text: str, draws: np.random.Generator) -> str:
-        letters = list(text)
-        for position in range(len(letters) - 1):
-            pair = letters[position : position + 2]
-            if all(map(str.isalnum, pair)) and draws.random() < share:
-                letters[position : position + 2] = pair[::-1]
-        return "".join(letters)
-
-    return changed
+    letters = list(text)
+    for start in range(len(letters) - 1):
+        pair = letters[start : start + 2]
+        if all(map(str.isalnum, pair)) and draws.random() < share:
+            letters[start : start + 2] = pair[::-1]
+    return "".join(letters)
 
 
-def dropped_letters(share: float) -> TextChange:
-    """Return the change that leaves out letters, each with a chance of `share`; each word keeps its first."""
-
-    def changed(text: str, draws: np.random.Generator) -> str:
-        inner = [position > 0 and each.isalnum() and text[position - 1].isalnum() for position, each in enumerate(text)]
-        gone = draws.random(len(text)) < share
-        return "".join(each for position, each in enumerate(text) if not (inner[position] and gone[position]))
-
-    return changed
+def dropped_letters(text: str, draws: np.random.Generator, share: float) -> str:
+    """Leave out letters, each with a chance of `share`; each word keeps its first."""
+    inner = [before.isalnum() and each.isalnum() for before, each in zip(" " + text, text)]
+    gone = draws.random(len(text)) < share
+    return "".join(each for each, within, lost in zip(text, inner, gone, strict=True) if not (within and lost))
 
 
-def dropped_words(share: float) -> TextChange:
-    """Return the change that leaves out words, each with a chance of `share`; one at least stays."""
-
-    def changed(text: str, draws: np.random.Generator) -> str:
-        words = text.split()
-        if not words:
-            return text
-        stay = draws.random(len(words)) >= share
-        stay[draws.integers(len(words))] |= not stay.any()
-        return " ".join(word for word, stays in zip(words, stay, strict=True) if stays)
-
-    return changed
+def dropped_words(text: str, draws: np.random.Generator, share: float) -> str:
+    """Leave out words, each with a chance of `share`; at least one stays."""
+    words = text.split()
+    if not words:
+        return text
+    stay = draws.random(len(words)) >= share
+    stay[draws.integers(len(words))] |= not stay.any()
+    return " ".join(word for word, stays in zip(words, stay, strict=True) if stays)
 
 
-def replaced_letters(share: float) -> TextChange:
-    """Return the change that puts a random letter from a to z in place of letters, with a chance of `share`."""
-    alphabet = np.array(list(string.ascii_lowercase))
-
-    def changed(text: str, draws: np.random.Generator) -> str:
-        gone, others = draws.random(len(text)) < share, draws.choice(alphabet, len(text))
-        return "".join(
-            str(others[position]) if gone[position] and each.isalnum() else each for position, each in enumerate(text)
-        )
-
-    return changed
+def replaced_letters(text: str, draws: np.random.Generator, share: float) -> str:
+    """Replace letters by random ones from a to z, each with a chance of `share`."""
+    gone, others = draws.random(len(text)) < share, draws.choice(list(string.ascii_lowercase), len(text))
+    return "".join(
+        str(other) if lost and each.isalnum() else each for each, other, lost in zip(text, others, gone, strict=True)
+    )
 
 
-CORRUPTIONS: dict[str, Callable[[float], TextChange]] = {
-    "swapped_letters": swapped_letters,
-    "dropped_letters": dropped_letters,
-    "dropped_words": dropped_words,
-}
+CORRUPTIONS = {each.__name__: each for each in (swapped_letters, dropped_letters, dropped_words)}
 
 
 def changed_texts(rows: Any, column: str, change: TextChange, entropy: tuple[int, ...]) -> Any:

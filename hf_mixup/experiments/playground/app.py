@@ -16,8 +16,8 @@ _CLASSES = 3  # that the soft label and the prediction list
 CSS = """
 .image { width: 100%; max-width: 18rem; image-rendering: pixelated; display: block; margin: 0 auto; }
 .chart { width: 100%; max-width: 34rem; display: block; margin: 0 auto; background: white; border-radius: 6px; }
-.beside { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
-.beside > div { min-width: 0; }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+.sides > div { min-width: 0; }
 .tokens { line-height: 1.9; max-height: 16rem; overflow-y: auto; overflow-wrap: anywhere; }
 .token { padding: 0.1rem 0.25rem; border-radius: 4px; font-family: monospace; font-size: 0.85rem; }
 audio { width: 100%; }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
-from importlib.util import find_spec
 
 import torch
 from transformers import TrainingArguments, set_seed
 
 from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.compare.startup import require
 from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.show import VIEWS
 from hf_mixup.experiments.playground.stage import Stage, fitting_methods
@@ -83,10 +83,7 @@ def _refuse(task: TaskArguments, checkpoint: str | None, port: int | None) -> No
     if task.task not in VIEWS:
         raise ValueError(f"task={task.task!r} has no playground, only {', '.join(VIEWS)} do")
     for package in ("gradio", "matplotlib"):
-        if find_spec(package) is None:
-            raise ImportError(
-                f'the playground needs {package}, which is not installed: pip install "hf-mixup[playground]"'
-            )
+        require("the playground needs", package, "playground")
     if checkpoint is not None:
         check_folder(checkpoint)
     if port is not None:

@@ -135,7 +135,7 @@ def describe(mixed: Mixed, method: str, names: Sequence[str]) -> str:
     by = f"{METHODS[mixed.method].title}: " if mixed.method != method else ""
     blends = METHODS[mixed.method].blends.replace("`", "")
     where = blends if mixed.layer is None else f"hidden states at depth {mixed.layer}"
-    inside = ", inside the model: the rows stand beside each other" if mixed.inside else ""
+    inside = ", inside the model: both rows are shown side by side" if mixed.inside else ""
     return f"<p><b>{escape(label)}</b><br>{escape(f'{by}{where}{inside}')}</p>"
 
 
@@ -145,7 +145,7 @@ def _image(data: bytes, text: str, kind: str = "image") -> str:
 
 def _side_by_side(own: str, partner: str, lam: float) -> str:
     sides = ((partner, f"partner, {1 - lam:.2f}"), (own, f"own row, {lam:.2f}"))
-    return f'<div class="beside">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
+    return f'<div class="sides">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
 
 
 def _tokens(tokens: Sequence[str], colours: str | Sequence[str] = OWN, weight: float = 0.6) -> str:

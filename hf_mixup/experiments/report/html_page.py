@@ -22,7 +22,7 @@ _LEGIBLE = 62  # as few of them as its text can be read at; a wider image is scr
 
 
 class Cell(NamedTuple):
-    """A cell of a table and its small print; the moods "better" and "worse" are coloured, and must be said, too."""
+    """A cell of a table and its small print; the moods "better" and "worse" are coloured, and the text says them."""
 
     text: str
     mood: str = ""
@@ -36,15 +36,13 @@ class Point(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A paragraph."""
 
     text: str
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(NamedTuple):
     """A heading within a section."""
 
     text: str
@@ -57,16 +55,14 @@ class Points:
     items: Sequence[Point]
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """Text as it is typed; with a title it is folded away."""
 
     text: str
     title: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table, whose first column names the rows."""
 
     head: Sequence[str]
@@ -94,7 +90,7 @@ class Image:
 
 
 class Card(NamedTuple):
-    """A small image, or none (an empty source), beside a few lines."""
+    """A few lines with a small image, or none (an empty source)."""
 
     title: str
     lines: Sequence[str]
@@ -102,8 +98,7 @@ class Card(NamedTuple):
     alt: str = ""
 
 
-@dataclass(frozen=True)
-class Cards:
+class Cards(NamedTuple):
     """Cards side by side."""
 
     cards: Sequence[Card]

@@ -104,16 +104,16 @@ def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
 
 def runs_tables(results: Sequence[Measured]) -> str:
     """Return means and deviations over seeds as Markdown tables, below them each method against the first control."""
-    said: dict[Group, list[str]] = {}
+    verdicts: dict[Group, list[str]] = {}
     first = controls(row["method"] for row in results)[:1]
     for group, control, name, method, scores in _compared(results):
         if "accuracy" in scores and [control] == first:
-            said.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
+            verdicts.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
     parts = []
     for group, rows in conditions(results).items():
         suite, of = group
         text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, *group), metrics=METRICS)}"
-        parts.append(text + ("\n\n" + "\n".join(said[group]) if group in said else ""))
+        parts.append(text + ("\n\n" + "\n".join(verdicts[group]) if group in verdicts else ""))
     reasons = {(row["method"], row["seed"]): row["error"] for row in results if "error" in row}
     if reasons:
         parts.append("\n".join(f"- {method}, seed {seed} failed: {why}" for (method, seed), why in reasons.items()))

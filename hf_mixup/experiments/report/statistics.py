@@ -1,4 +1,4 @@
-"""How far apart two methods are, and how sure that is: intervals and tests of differences paired by seed and row.
+"""Intervals and tests of the differences between methods, paired by seed and row.
 
 row_differences     resamples seeds and test rows
 seed_differences    seeds alone, where a score does not add up over rows
@@ -33,11 +33,11 @@ class Difference:
 
     Args:
         estimate: mean over seeds.
-        low, high: interval; NaN where there is nothing to tell the noise from.
+        low, high: interval; NaN where the noise is unknown.
         p: two-sided, of no difference; `adjusted` replaces it where there are many.
         seeds, rows: number of each; rows = 0 if the test rows were taken as given.
-        failed: seeds in which a side has no finite score. Then all numbers are NaN: leaving these seeds out
-            would flatter the side that failed.
+        failed: seeds in which a side has no finite score. Then all numbers are NaN: to leave these seeds out would
+            flatter the side that failed.
 
     >>> gain = Difference(estimate=0.02, low=0.005, high=0.035, p=0.01, seeds=5, rows=1000)
     >>> gain.known, Difference(0.02, float("nan"), float("nan"), float("nan"), seeds=1, rows=0).known
@@ -58,7 +58,7 @@ class Difference:
         return bool(np.isfinite([self.low, self.high, self.p]).all())
 
     def numbers(self) -> dict[str, float | int | None]:
-        """Return all of it as it stands in a JSON file, where what is not known is None.
+        """Return the numbers for a JSON file, None for NaN.
 
         >>> Difference(0.1, float("nan"), float("nan"), p=float("nan"), seeds=1, rows=0).numbers()["low"] is None
         True
@@ -106,14 +106,13 @@ def row_differences(
     names = [name for name in whole[0].scores if all(name in run.scores for run in whole)]
     rows = len(whole[0].sums)
     drawn = {method: _drawn(many, names, rows, draws, seed) for method, many in runs.items()}
-    found: dict[str, dict[str, Difference]] = {}
-    for method in runs:
-        if method != control:
-            found[method] = {
-                name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed)
-                for i, name in enumerate(names)
-            }
-    return found
+    return {
+        method: {
+            name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed) for i, name in enumerate(names)
+        }
+        for method in runs
+        if method != control
+    }
 
 
 def seed_differences(method: Sequence[float | None], control: Sequence[float | None]) -> Difference:
@@ -203,8 +202,8 @@ def _drawn(runs: Sequence[RowSums | None], names: Sequence[str], rows: int, draw
         part = slice(start, start + len(weights))
         for index, run in whole:
             totals = weights @ run.sums
-            for place, name in enumerate(names):
-                found[index, place, part] = run.scores[name](totals)
+            for column, name in enumerate(names):
+                found[index, column, part] = run.scores[name](totals)
         start += len(weights)
     return found
 

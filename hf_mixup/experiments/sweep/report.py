@@ -192,11 +192,11 @@ def _winner(output: Path, swept: Swept, args: TrainingArguments) -> str:
 
 
 def _results(swept: Swept) -> dict[str, Any]:
-    names = ("number", "label", "state", "value", "metrics", "reason")
-    trials = [{name: getattr(trial, name) for name in names} for trial in swept.trials]
-    for trial in trials:
-        if not trial["reason"]:
-            del trial["reason"]
+    names = ("number", "label", "state", "value", "metrics")
+    trials = [
+        {name: getattr(trial, name) for name in names} | ({"reason": trial.reason} if trial.reason else {})
+        for trial in swept.trials
+    ]
     return {"metric": swept.metric, "best": swept.best.number, "controls": list(swept.controls), "trials": trials}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,25 @@ from transformers import TrainingArguments
 from hf_mixup.engine.config import MixupConfig, refuse_unshared
 from hf_mixup.experiments.compare.one_run import Failed, Show, StopRun, train_one
 from hf_mixup.experiments.compare.plan import Setting, plan_run
-from hf_mixup.experiments.compare.store import Finished, load_run, remove_dead_parts
+from hf_mixup.experiments.compare.startup import (
+    check_methods,
+    check_output,
+    deciding_metric,
+    refuse_launcher,
+    require,
+)
+from hf_mixup.experiments.compare.store import load_run, remove_dead_parts
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.sweep.arguments import SweepArguments
 from hf_mixup.experiments.sweep.pruning import PruneCallback
 from hf_mixup.experiments.sweep.report import Swept, Trial, write_report
-from hf_mixup.experiments.sweep.store import done, next_trial, open_study, suggested
+from hf_mixup.experiments.sweep.store import done, end_trial, next_trial, open_study, suggested
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
-from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
+from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.methods import METHODS, unknown
 from hf_mixup.methods.settings import readers
-from hf_mixup.utils.files import NoSpaceError, check_writable, write_text
+from hf_mixup.utils.files import NoSpaceError, write_text
 from hf_mixup.utils.quiet import quiet
 
 MARKER = "sweep.json"  # tells a sweep's folder from others
@@ -52,15 +58,15 @@ def sweep(
         RuntimeError: if every trial failed.
         OSError, KeyboardInterrupt: if there is no space left, or after Ctrl-C, saying how much is done.
     """
-    if args.world_size > 1:
-        raise ValueError("sweep trains in one process: start it without a launcher")
+    refuse_launcher(args, "sweep")
     output = Path(str(args.output_dir))
-    _check(arguments, mixup, output)
+    check_output(output, [MARKER], "sweep")
+    methods = _methods(arguments, mixup)
+    require("a sweep needs", "matplotlib", "plots")
+    require("a sweep needs", "optuna", "sweep")
     prepared = prepare(task)
-    metric = arguments.select_by or prepared.select_by
-    if metric not in prepared.metrics:
-        raise ValueError(f"select_by={metric!r} does not score {task.task}: {', '.join(prepared.metrics)} do")
-    _check_methods(arguments, mixup, prepared)
+    metric = deciding_metric(arguments.select_by, prepared, task)
+    check_methods(prepared, methods)
     output.mkdir(parents=True, exist_ok=True)
     settings = settings_of(task, mixup, args) | {"sweep": _decisive(arguments)}
     study = open_study(output, metric, {key: value for key, value in settings.items() if key != "output_dir"})
@@ -71,18 +77,12 @@ def sweep(
     return swept
 
 
-def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
-    check_writable(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
-        raise ValueError(f"output_dir: {output} is not empty and holds no sweep: name another with --output_dir")
-    _check_settings(arguments, mixup)
-    for package, extra in (("matplotlib", "plots"), ("optuna", "sweep")):
-        if find_spec(package) is None:
-            raise ImportError(f'a sweep needs {package}, which is not installed: pip install "hf-mixup[{extra}]"')
+def _methods(arguments: SweepArguments, mixup: MixupConfig) -> list[MixupConfig]:
+    """Return the configuration of each method, with each set of layers.
 
-
-def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
-    """Refuse a method without alpha, for which nothing would be varied, and settings that no method has."""
+    Raises:
+        ValueError: for a method without alpha, for which nothing would be varied, and settings that no method has.
+    """
     methods = arguments.methods or [mixup.method]
     for name in methods:
         if name not in METHODS:
@@ -96,20 +96,11 @@ def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
                 f"that out, or compare settings by hand: hf-mixup compare --methods {each.method}:setting=value,..."
             )
     refuse_unshared(mixup, own)
-    if arguments.depths and not any("layers" in each.known for each in own):
+    layered = [each for each in own if arguments.depths and "layers" in each.known]
+    if arguments.depths and not layered:
         raise ValueError(f"layer_sets: none of the methods ({', '.join(methods)}) reads layers; {readers('layers')}")
-
-
-def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prepared) -> None:
-    """Refuse a method or layers that do not fit before the first run."""
-    with quiet():
-        check_readable(prepared)
-        model = prepared.build_model()
-        for method in arguments.methods or [mixup.method]:
-            own = mixup.for_method(method)
-            tried = arguments.depths if "layers" in own.known else []
-            for each in [replace(own, layers=layers) for layers in tried] or [own]:
-                check_mixing(prepared, model, each)
+    deep = [replace(each, layers=layers) for each in layered for layers in arguments.depths]
+    return [each for each in own if each not in layered] + deep
 
 
 def _decisive(arguments: SweepArguments) -> dict[str, Any]:
@@ -117,21 +108,16 @@ def _decisive(arguments: SweepArguments) -> dict[str, Any]:
     return {k: v for k, v in settings_of(arguments).items() if k not in ("trials", "control_seeds")}
 
 
+@dataclass
 class _Sweep:
     """A running sweep."""
 
-    def __init__(
-        self,
-        arguments: SweepArguments,
-        setting: Setting,
-        mixup: MixupConfig,
-        args: TrainingArguments,
-        metric: str,
-        study: Any,
-    ) -> None:
-        self.arguments, self.setting, self.mixup, self.args = arguments, setting, mixup, args
-        self.metric, self.study = metric, study
-        self.control = parse_variants(["none"], mixup, paired=setting.task.task == PAIRS)[0]
+    arguments: SweepArguments
+    setting: Setting
+    mixup: MixupConfig
+    args: TrainingArguments
+    metric: str
+    study: Any
 
     def run(self) -> Swept:
         total = self.arguments.control_seeds + self.arguments.trials
@@ -155,7 +141,8 @@ class _Sweep:
         return f"{count} of {self.arguments.trials} trials are done and kept; the same command goes on from there"
 
     def _control(self, number: int, bar: Any) -> dict[str, float | None]:
-        run = plan_run(self.setting, self.control, self.args.seed + number, self.args)
+        (plain,) = parse_variants(["none"], self.mixup, paired=self.setting.task.task == PAIRS)
+        run = plan_run(self.setting, plain, self.args.seed + number, self.args)
         outcome = load_run(run.folder) or train_one(run, self.args, _show_on(bar, f"none, seed {run.seed}"))
         if isinstance(outcome, Failed):
             raise RuntimeError(f"plain training failed, seed {run.seed}: {outcome.reason}")
@@ -163,8 +150,6 @@ class _Sweep:
         return outcome.metrics["validation"]
 
     def _trial(self, trial: Any, bar: Any) -> None:
-        import optuna
-
         label, mixup = suggested(trial, self.arguments, self.mixup)
         trial.set_user_attr("label", label)
         run = plan_run(self.setting, Variant(label, mixup), self.args.seed, self.args)
@@ -172,25 +157,18 @@ class _Sweep:
         try:
             outcome = load_run(run.folder) or train_one(run, self.args, _show_on(bar, label), watch)
         except StopRun as stop:
-            trial.set_user_attr("reason", str(stop))
-            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            end_trial(self.study, trial, "pruned", str(stop))
         else:
-            self._tell(trial, label, outcome, bar)
+            metrics = {} if isinstance(outcome, Failed) else outcome.metrics["validation"]
+            value = metrics.get(self.metric)
+            if value is not None and math.isfinite(value):
+                trial.set_user_attr("metrics", metrics)
+                self.study.tell(trial, value)
+            else:
+                reason = outcome.reason if isinstance(outcome, Failed) else "it diverged"
+                end_trial(self.study, trial, "fail", reason)
+                bar.write(f"{label} failed: {reason}", file=bar.fp)
         bar.update()
-
-    def _tell(self, trial: Any, label: str, outcome: Finished | Failed, bar: Any) -> None:
-        import optuna
-
-        metrics = {} if isinstance(outcome, Failed) else outcome.metrics["validation"]
-        value = metrics.get(self.metric)
-        if value is None or not math.isfinite(value):
-            reason = outcome.reason if isinstance(outcome, Failed) else "it diverged"
-            trial.set_user_attr("reason", reason)
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            bar.write(f"{label} failed: {reason}", file=bar.fp)
-            return
-        trial.set_user_attr("metrics", metrics)
-        self.study.tell(trial, value)
 
     def _read(self, trial: Any) -> Trial:
         import optuna

@@ -83,6 +83,14 @@ def next_trial(study: Any, seed: int) -> Any:
     return study.ask()
 
 
+def end_trial(study: Any, trial: Any, state: str, reason: str) -> None:
+    """Store that a trial was "pruned" or did "fail", and why."""
+    import optuna
+
+    trial.set_user_attr("reason", reason)
+    study.tell(trial, state=optuna.trial.TrialState[state.upper()])
+
+
 def suggested(trial: Any, arguments: SweepArguments, base: MixupConfig) -> tuple[str, MixupConfig]:
     """Return what a trial tries: as `compare --methods` writes it, and as a configuration."""
     methods = arguments.methods or [base.method]
