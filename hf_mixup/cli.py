@@ -233,13 +233,13 @@ def _evaluate(arguments: list[str]) -> None:
     if config is None:
         folder = Path(checkpoint)
         if several:
-            from hf_mixup.experiments.evaluate.comparison import stored_runs
+            from hf_mixup.experiments.evaluate.stored_runs import stored_runs
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _saved_task(folder, rest)
     evaluation, task, _, args = _parse("evaluate", rest, shared=True, **defaults)
     if several:
-        from hf_mixup.experiments.evaluate.runs import evaluate_comparison
+        from hf_mixup.experiments.evaluate.every_run import evaluate_comparison
 
         evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
         return
