@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from hf_mixup.methods.capabilities import AsksGuide, NeedsTokenizer
 from hf_mixup.methods.registry import each_part
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.labels import Labels, ProblemType
+from hf_mixup.models.labels import LABEL_KEYS, Labels, ProblemType, read_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.segmentation import install_auxiliary
 
@@ -41,6 +42,21 @@ class Requested:
     partner: Tensor | None = None
     lam: Tensor | float | None = None
     inplace: bool = False
+
+
+@dataclass
+class LabelsAhead:
+    """Labels that were read before their batch is mixed.
+
+    Args:
+        source: what they were read from, to be compared by identity.
+        labels: the labels.
+        items: what their summed loss is divided by, 0-d; None before it is asked.
+    """
+
+    source: list[Any]
+    labels: Labels
+    items: Tensor | None = None
 
 
 class Context:
@@ -67,16 +83,19 @@ class Context:
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
+        self.off = self.config.off  # once: it is asked at every step, and nothing that changes later has a say
         self._scale_starts: dict[str, float] = {}
         self.watch = Watch()
         self.set_tokenizer(tokenizer)
         self.teacher: Teacher | None = None
+        self._lacks_no_teacher = False  # no setting asks for one
         if teacher is not None:
             self.set_teacher(teacher)
         self.guide: nn.Module | None = None
         if guide is not None:
             self.set_guide(guide)
         self.batch_size: int | None = None
+        self._labels_ahead: list[LabelsAhead] = []
         self._alone: int | None = 0  # batches of one sample, None as soon as there was a larger one
 
     def draw(
@@ -114,7 +133,7 @@ class Context:
             loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
-        if self.config.self_check and not self.config.off and not self.method.for_pairs:
+        if self.config.self_check and not self.off and not self.method.for_pairs:
             check_exchange_once(request, self.method)
         return self.method.draw(request)
 
@@ -131,11 +150,11 @@ class Context:
 
     def _refuse_alone(self, request: Request) -> None:
         """Refuse batches of one sample, if there are no others: a sample alone is mixed with nothing."""
-        if request.partner is not None or self.config.off or any(each.alone for each in self.method.choices()):
-            return
         if request.rows > 1:
             self._alone = None
-        if self._alone is None or request.rows > 1:
+        if self._alone is None or request.partner is not None or self.off:
+            return
+        if any(each.alone for each in self.method.choices()):
             return
         self._alone += 1
         text = (
@@ -154,13 +173,16 @@ class Context:
             ValueError: naming what does not fit, or what is missing.
         """
         if self.teacher is not None:
-            self.teacher.check(model, self.method)
-        elif self.config.distill_weight or "distill_temperature" in self.config.changed:
+            return self.teacher.check(model, self.method)
+        if self._lacks_no_teacher:
+            return
+        if self.config.distill_weight or "distill_temperature" in self.config.changed:
             name = "distill_weight" if self.config.distill_weight else "distill_temperature"
             raise ValueError(
                 f"{name}={getattr(self.config, name)} needs a teacher: pass teacher=model to MixupTrainer, "
                 "MixupCollator, MixupCallback or Mixup"
             )
+        self._lacks_no_teacher = True
 
     def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
         """Compare the mixed loss with the model's own at the first batch, unless another is wanted, or no check."""
@@ -207,7 +229,7 @@ class Context:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
         inner = unwrap(model)
         self.check_teacher(inner)
-        if not self.config.plain:
+        if not self.plain:
             refuse_adapter(inner)
         self.method.prepare(inner)
         install_auxiliary(inner)
@@ -216,7 +238,7 @@ class Context:
     def hold_temperature(self, model: nn.Module) -> None:
         """Set the temperature of a dual encoder at first use, and keep its scale within `max_logit_scale`."""
         inner = unwrap(model)
-        if is_dual_encoder(inner) and not self.config.plain:
+        if is_dual_encoder(inner) and not self.plain:
             hold_temperature(inner, self.config, self._scale_starts)
 
     def set_step(self, step: int) -> None:
@@ -232,10 +254,45 @@ class Context:
         self.clock.load_state_dict(state)
         self._scale_starts.update(state["scale_starts"])
 
+    @property
+    def plain(self) -> bool:
+        """Whether training is plain training: nothing mixed, the model's own loss."""
+        return self.off and self.config.plain
+
+    def read_labels(self, model: nn.Module, batch: Mapping[str, Any]) -> Labels:
+        """Read the labels of a batch as the model's own loss would, unless `read_ahead` has read these very tensors."""
+        found = _source(model, batch) if self._labels_ahead else []
+        for each in self._labels_ahead:
+            if all(one is other for one, other in zip(each.source, found)):
+                return each.labels
+        return read_labels(model, batch)
+
+    def read_ahead(self, model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> list[Labels]:
+        """Read the labels of all batches of a step, and hold them until the next one, so that they are read once."""
+        self._labels_ahead = [LabelsAhead(_source(model, batch), read_labels(model, batch)) for batch in batches]
+        return [each.labels for each in self._labels_ahead]
+
+    def forget_labels(self) -> None:
+        """Let go of the labels that `read_ahead` holds."""
+        self._labels_ahead = []
+
     def count_items(self, labels: Labels) -> Tensor:
         """Return what the summed loss of these labels (see `read_labels`) is divided by."""
+        ahead = next((each for each in self._labels_ahead if each.labels is labels), None)
+        if ahead is not None and ahead.items is not None:
+            return ahead.items
         classes = labels.classes if self.config.loss == "bce" else None
-        return loss_items(labels.values, labels.kind, self.class_weights, classes)
+        items = loss_items(labels.values, labels.kind, self.class_weights, classes)
+        if ahead is not None:
+            ahead.items = items
+        return items
+
+
+def _source(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:
+    """Return what the labels of a batch are read from, to be compared by identity."""
+    tensors = [batch.get(key) for key in (*LABEL_KEYS, "input_ids", "inputs_embeds")]
+    changes = [each._version for each in tensors if isinstance(each, Tensor) and not each.is_inference()]
+    return [ref(model), *tensors, *changes]
 
 
 def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:

@@ -13,6 +13,7 @@ from hf_mixup.data.pair_collator import PAIR_IDS, RETURN_LOSS, encoder_inputs
 from hf_mixup.engine.caption_ids import caption_keys
 from hf_mixup.engine.similarity_head import Head
 from hf_mixup.functional import soft_info_nce
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.dual_encoder import embeds_of, pair_logits_of
 
 
@@ -22,7 +23,7 @@ def has_own_loss(model: nn.Module) -> bool:
     >>> has_own_loss(nn.Linear(2, 2))
     False
     """
-    forward = getattr(model, "get_base_model", lambda: model)().forward  # PEFT's own signature says nothing
+    forward = base_model(model).forward  # PEFT's own signature says nothing
     return RETURN_LOSS in inspect.signature(forward).parameters
 
 

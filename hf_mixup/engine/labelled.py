@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight, read_labels
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -38,8 +39,7 @@ class LabelBatch(MixedBatch):
         labels: the labels as the loss reads them, see `hf_mixup.models.labels.Labels`.
         masses: what the rows' own labels, those of the partners and any further ones weigh in the whole accumulated
             batch, floats [2 + K]; None where only this batch's own are known.
-        permuted: whether each row is partner once, so that the partners' labels are those of the batch.
-        items: what the summed loss of this batch alone is divided by, 0-d; None before the loss.
+        permuted: whether each sample is partner once, so that the partners' labels are those of the batch.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class LabelBatch(MixedBatch):
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
         self.masses: Tensor | None = None
-        self.items: Tensor | None = None
 
     def __enter__(self) -> LabelBatch:
         super().__enter__()
@@ -66,7 +65,7 @@ class LabelBatch(MixedBatch):
 
     @classmethod
     def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
-        """Return True: what is no other kind is one with labels, or is refused for the lack of them."""
+        """Return True: any batch that no other type claims is treated as labelled."""
         return True
 
     @classmethod
@@ -78,7 +77,7 @@ class LabelBatch(MixedBatch):
         """
         refuse_packed(batch)
         context.check_loss(model, batch)
-        labels = read_labels(model, batch)
+        labels = context.read_labels(model, batch)
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(model, batch, labels)
@@ -131,24 +130,40 @@ class LabelBatch(MixedBatch):
             RuntimeError: if the model never passed the hook where it should have blended.
         """
         self._refuse_unmixed()
-        config, weights = self._context.config, self._context.class_weights
         parts = scored_parts(self._model, outputs, self._read)
         self._logits = parts[0][0]
-        if weights is not None:
-            weights = weights.to(self._logits.device)
         if self.draw.open and isinstance(self._method, SettlesLater):
             self.draw = self._method.settle(self._logits, self.labels, self.draw)
             self.partner, self.lam = self.draw.partner, self.draw.lam
-        total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
-        balance = self._balance()
-        for number, (logits, share) in enumerate(parts):
+        total = self._loss_sum(parts)
+        self.items = self._weigh(self.labels)
+        auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
+        if num_items_in_batch is None:
+            loss = mean_of(total, self.items)
+            loss = loss + auxiliary if isinstance(auxiliary, Tensor) else loss
+        else:
+            total = total + auxiliary * self.items if isinstance(auxiliary, Tensor) else total
+            loss = mean_of(total, num_items_in_batch)
+        return self._context.watch.follow(loss)
+
+    def _loss_sum(self, parts: Sequence[tuple[Tensor, float]]) -> Tensor:
+        """Return the summed loss, 0-d: the teacher's share of the first part, and the labels' share of each part.
+
+        Args:
+            parts: logits and the weight of each, see `scored_parts`.
+        """
+        config = self._context.config
+        weights = None if self._context.class_weights is None else self._context.class_weights.to(parts[0][0].device)
+        taught, balance = config.distill_weight or 0.0, self._balance()
+        sums: list[Tensor] = []
+        for logits, share in parts:
             terms = self._method.terms(logits, self.labels, self.draw)
-            if number == 0:
+            if logits is self._logits:
                 self._scored = terms[0]
-            if number == 0 and taught:
-                total = total + taught * self._distilled_sum(terms, weights, balance)
+                if taught:
+                    sums.append(taught * self._distilled_sum(terms, weights, balance))
             for term in terms if taught < 1 else ():
-                total = total + (1 - taught) * share * term.share * mixed_loss_sum(
+                loss = mixed_loss_sum(
                     term.logits,
                     term.labels,
                     term.others,
@@ -160,13 +175,9 @@ class LabelBatch(MixedBatch):
                     further=term.further,
                     balance=balance,
                 )
-        self.items = self._weigh(self.labels)
-        auxiliary = auxiliary_loss(self._model, outputs)  # a mean, of which this batch has its share
-        if num_items_in_batch is None:
-            loss = mean_of(total, self.items) + auxiliary
-        else:
-            loss = mean_of(total + auxiliary * self.items, num_items_in_batch)
-        return self._context.watch.follow(loss)
+                factor = (1 - taught) * share * term.share
+                sums.append(loss if factor == 1 else factor * loss)
+        return reduce(torch.add, sums)
 
     @property
     def weighted(self) -> bool:
@@ -179,12 +190,10 @@ class LabelBatch(MixedBatch):
         return torch.stack([self._weigh(each).float() for each in (self.labels, self.others, *further)])
 
     def _weigh(self, labels: Tensor) -> Tensor:
-        return self._context.count_items(replace(self._read, values=labels, classes=self._counted))
-
-    @property
-    def _counted(self) -> int | None:
-        """How many classes are scored, where it is known."""
-        return self._read.classes if self._logits is None else self.classes
+        classes = self._read.classes if self._logits is None else self.classes
+        if labels is self.labels and classes == self._read.classes:
+            return self._context.count_items(self._read)
+        return self._context.count_items(replace(self._read, values=labels, classes=classes))
 
     def _balance(self) -> Sequence[Tensor]:
         """Return the factors of all labels but the rows' own, see `balance_of`; () where all are 1."""
@@ -231,16 +240,11 @@ class LabelBatch(MixedBatch):
         if self._scored is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
-        found = mass = torch.zeros((), device=predicted.device)
-        for labels, weight in [
-            (term.labels, term.lam),
-            (term.others, partner_weight(term.lam, term.further)),
-            *term.further,
-        ]:
-            share = expand_like(weight, labels)
-            found = found + (share * (predicted == labels)).sum()
-            mass = mass + (share * (labels != IGNORE_INDEX)).sum()
-        return found / mass.clamp(min=1e-12)
+        sides = [(term.labels, term.lam), (term.others, partner_weight(term.lam, term.further)), *term.further]
+        shares = [(labels, expand_like(weight, labels)) for labels, weight in sides]
+        found = sum((share * (predicted == labels)).sum() for labels, share in shares)
+        mass = sum((share * (labels != IGNORE_INDEX)).sum() for labels, share in shares)
+        return found / mass.clamp(min=1e-12)  # type: ignore[union-attr]
 
 
 def _permutes(method: Method, draw: Draw) -> bool:

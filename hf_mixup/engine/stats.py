@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._weight: tuple[int, int] | None = None
+        self._trained: tuple[ref[nn.Module], ref[nn.Parameter]] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -105,8 +107,8 @@ class Watch:
         """
         if not model.training or not torch.is_grad_enabled():
             return
-        learnt = (each for each in model.parameters() if each.requires_grad and each.numel() > 1)  # no clamped scale
-        weight = next(((id(each), each._version) for each in learnt), None)
+        trained = self._trained_weight(model)
+        weight = None if trained is None else (id(trained), trained._version)
         if self._weight is not None and weight != self._weight:
             if self.unused and weight is not None and weight[0] == self._weight[0]:
                 raise RuntimeError(
@@ -117,6 +119,17 @@ class Watch:
             self.reset()
         self._weight = weight
         self.drawn += 1
+
+    def _trained_weight(self, model: nn.Module) -> nn.Parameter | None:
+        """Return a weight of the model that training changes: the first, looked for once."""
+        if self._trained is not None:
+            owner, held = self._trained[0](), self._trained[1]()
+            if owner is model and held is not None and held.requires_grad:
+                return held
+        weights = (each for each in model.parameters() if each.requires_grad and each.numel() > 1)  # no clamped scale
+        found = next(weights, None)
+        self._trained = None if found is None else (ref(model), ref(found))
+        return found
 
     def follow(self, loss: Tensor) -> Tensor:
         """Return the loss of a mixed batch; from now on it is known whether a gradient reaches it."""

@@ -18,6 +18,7 @@ def unwrap(model: nn.Module) -> nn.Module:
             "DataParallel splits a batch after its partners are drawn: launch one process a device "
             "(`accelerate launch` or `torchrun`), or show the process a single device (CUDA_VISIBLE_DEVICES=0)"
         )
-    if not hasattr(model, "module") and not hasattr(model, "_orig_mod"):
-        return model  # no wrapper; asking Accelerate would walk through every submodule at every step
+    wraps = model._modules.keys() & {"module", "_orig_mod"} or hasattr(type(model), "module")  # a property in FSDP
+    if not wraps:
+        return model  # asking Accelerate would walk through every submodule at every step
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)

@@ -31,7 +31,7 @@ from hf_mixup.integrations.running import refuse_sentences, running_trainer, why
 from hf_mixup.integrations.trl import OwnLossBatch
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.labels import LABEL_KEYS, LABELS
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.models.losses import mean_of
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -112,7 +112,7 @@ class ModelHooks:
         if ended or self._mixed is not None:  # a run, or a forward pass, was interrupted
             self._forget()
         batch = self._named(args, kwargs)
-        if not model.training or not torch.is_grad_enabled() or self.mixup.config.plain:
+        if not model.training or not torch.is_grad_enabled() or self.mixup.plain:
             return ((), own_inputs(model, batch)) if PAIR_IDS in batch else None
         self._trainer = None if trainer is None else weakref.ref(trainer)
         if trainer is not None and self._meet is not None:
@@ -138,7 +138,8 @@ class ModelHooks:
         """Refuse labels that are all ignored, once that is no chance; a callback asks at the end of the first step."""
         if self.ignored is None:
             return
-        ignored = count_ignored(self.model, batch)
+        given = any(isinstance(batch.get(key), torch.Tensor) for key in LABEL_KEYS)
+        ignored = count_ignored(read_labels(self.model, batch)) if given else 0
         if not ignored or (self._items is not None and self._items > 0):
             self.ignored = None
             return

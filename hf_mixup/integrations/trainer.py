@@ -29,7 +29,7 @@ from hf_mixup.integrations.trl import batch_type_for, refuse_foreign_loss, refus
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels, read_labels
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
 from hf_mixup.models.unlabelled import count_ignored, refuse_unlabelled
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -94,7 +94,7 @@ class MixupTrainerMixin(_AnyTrainer):
             self.data_collator = collator
         self.mixup.set_tokenizer(self.processing_class)
         self._refuse_what_cannot_mix()
-        if not self.mixup.config.plain:
+        if not self.mixup.plain:
             self.mixup.prepare(cast(nn.Module, self.model))
             if self._batch_type is not None:
                 self._batch_type.prepare(cast(nn.Module, self.model))
@@ -114,6 +114,7 @@ class MixupTrainerMixin(_AnyTrainer):
             return super().train(*args, **kwargs)
         finally:
             self._masses = None
+            self.mixup.forget_labels()
             hooks_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
@@ -173,8 +174,7 @@ class MixupTrainerMixin(_AnyTrainer):
     @property
     def _plain(self) -> bool:
         """Whether training is the plain Trainer's; a dual encoder without a loss of its own is given one."""
-        own_loss = not self._pairs or has_own_loss(unwrap(cast(nn.Module, self.model)))
-        return self.mixup.config.plain and own_loss
+        return self.mixup.plain and (not self._pairs or has_own_loss(unwrap(cast(nn.Module, self.model))))
 
     def _own_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         return own_inputs(unwrap(cast(nn.Module, self.model)), inputs) if self._pairs else inputs
@@ -201,29 +201,38 @@ class MixupTrainerMixin(_AnyTrainer):
         return loss if scaled else loss * self.current_gradient_accumulation_steps
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
-        """Count what the summed loss of an accumulated batch is divided by, over all processes."""
-        if self._predicts:  # which counts labels as the model's own loss does
-            return super()._get_num_items_in_batch(batch_samples, device)
-        self._masses = None
-        own_loss = self._plain or self._batch_type is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
-        if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
+        """Return what the summed loss of an accumulated batch is divided by, over all processes."""
+        if not self._predicts:
+            self._masses = None
+        if self._predicts or self._counts_plainly(batch_samples):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
-        if not self._pairs and self.mixup.loss_is_unchecked(model, batch_samples[0]):
+        if self.mixup.loss_is_unchecked(model, batch_samples[0]) and not self._pairs:
             # It also learns which labels of a language model count.
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
-        if not self._labelled:  # of the whole first step, in all processes
-            ignored = [count_ignored(model, batch) for batch in batch_samples]
-            self._labelled = in_any(not all(ignored), device)
-            if not self._labelled and not self._pairs:
-                refuse_unlabelled(sum(ignored))
-        labels = [read_labels(model, batch) for batch in batch_samples]
-        items = torch.stack([self.mixup.count_items(each) for each in labels]).sum().to(device)
+        labels = self.mixup.read_ahead(model, batch_samples)
+        if not self._labelled:
+            self._refuse_unlabelled(labels, device)
+        items = [self.mixup.count_items(each) for each in labels]
+        total = (items[0] if len(items) == 1 else torch.stack(items).sum()).to(device)
         if self._sums_over_processes:
-            items = self.accelerator.gather(items).sum()
+            total = self.accelerator.gather(total).sum()
         if self.mixup.class_weights is not None or len(batch_samples) > 1 or self.args.world_size > 1:
             self._masses = self._masses_ahead(model, batch_samples, labels)
-        return items
+        return total
+
+    def _counts_plainly(self, batches: list[Any]) -> bool:
+        """Whether the labels of a step are none that are mixed here, and are counted as in any Trainer."""
+        if self._plain or self._batch_type is not None or not batches:
+            return True
+        return has_boxes(batches[0]) or not any(key in batches[0] for key in LABEL_KEYS)
+
+    def _refuse_unlabelled(self, labels: list[Labels], device: torch.device) -> None:
+        """Refuse a first step whose labels are all ignored, in all processes."""
+        ignored = [count_ignored(each) for each in labels]
+        self._labelled = in_any(not all(ignored), device)
+        if not self._labelled and not self._pairs:
+            refuse_unlabelled(sum(ignored))
 
     def _masses_ahead(self, model: nn.Module, batches: list[Any], labels: list[Labels]) -> Tensor | None:
         """Return what the labels of the rows and of their partners weigh in all micro-batches of a step.
@@ -294,7 +303,7 @@ class MixupTrainerMixin(_AnyTrainer):
         return carried or engine
 
     def _refuse_what_cannot_mix(self) -> None:
-        if self.mixup.config.plain:
+        if self.mixup.plain:
             return
         refuse_data_parallel(self.args)
         if self._pairs and self.args.train_batch_size * self.args.world_size == 1:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from torch import Tensor, nn
-
-from hf_mixup.models.labels import LABEL_KEYS, read_labels
+from hf_mixup.models.labels import Labels
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 ENOUGH = 100
 """So many samples without a label are no coincidence, where it is not known what belongs to a step."""
 
 
-def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Return the number of labels if all of them are ignored; 0 if one counts or there are none.
+def count_ignored(labels: Labels) -> int:
+    """Return how many labels a batch has if all of them are ignored, 0 if one counts.
 
     >>> import torch
-    >>> count_ignored(nn.Identity(), {"labels": torch.tensor([-100, -100])})
+    >>> count_ignored(Labels(torch.tensor([-100, -100]), "single_label_classification", 2))
     2
     """
-    given = [value for key in LABEL_KEYS if isinstance(value := batch.get(key), Tensor)]
-    if not given or given[0].is_floating_point():
-        return 0
-    labels = read_labels(model, batch).values
-    return 0 if bool((labels != IGNORE_INDEX).any()) else labels.numel()
+    values = labels.values
+    return 0 if values.is_floating_point() or bool((values != IGNORE_INDEX).any()) else values.numel()
 
 
 def refuse_unlabelled(count: int) -> NoReturn:

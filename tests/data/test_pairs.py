@@ -304,7 +304,7 @@ def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
     assert all(pairs[noisy[index]["caption"]] == noisy[index]["pair_ids"] for index in range(40))
     empty = [index for index in range(40) if not blank[index]["pixel_values"].any()]
     assert len(empty) == 10
-    assert noisy._kept is clean._kept
+    assert noisy._cached is clean._cached
     assert all(torch.equal(noisy[index]["pixel_values"], clean[index]["pixel_values"]) for index in range(40))
     assert clean.corrupted().captions == clean.captions
     assert clean.corrupted(caption_noise=0.25).captions == noisy.captions

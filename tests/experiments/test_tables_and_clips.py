@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
@@ -223,10 +223,10 @@ def test_clips_of_the_splits() -> None:
 
 
 def test_frames_are_spread_evenly(tmp_path: Path) -> None:
-    from PIL import Image
+    from PIL import Image as PILImage
 
     greys = [[0, 10, 20, 30, 40, 50, 60], [90], [5, 6]]
-    clips = [[Image.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
+    clips = [[PILImage.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
     features = Features({"video": List(Image()), "label": ClassLabel(names=["a", "b"])})
     rows = Dataset.from_dict({"video": clips, "label": [0, 1, 0]}, features=features)
     DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "clips"))

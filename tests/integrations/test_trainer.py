@@ -56,7 +56,7 @@ def test_logged_numbers_are_the_means_of_the_batches(arguments: Any) -> None:
             engine = self.mixup
 
             class Spy:
-                config = engine.config
+                config, plain = engine.config, engine.plain
 
                 def __call__(self, *a: Any, **k: Any) -> Any:
                     seen.append(engine(*a, **k))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mixup.experiments.report.rows import class_sums, token_sums
+from hf_mixup.experiments.report.score_sums import class_sums, token_sums
 from hf_mixup.metrics import expected_calibration_error, language_metrics, reliability_bins, token_scores
 from hf_mixup.metrics import pairs as pair_metrics
 from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, width_edges

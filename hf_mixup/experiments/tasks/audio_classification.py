@@ -24,9 +24,7 @@ class AudioClassification(Cached, Classified):
     """
 
     task: str = AUDIO
-    dataset: str = setting(
-        "instruments", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or instruments."
-    )
+    dataset: str = setting("instruments", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or instruments.")
     audio_column: str = setting("audio", "Column with the audio clips.")
     audio_rate: int | None = setting(None, "Samples a second for a new model (default: that of its feature extractor).")
     max_seconds: float = setting(10.0, "Longer audio clips are cut to this.")

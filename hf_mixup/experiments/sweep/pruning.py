@@ -1,4 +1,4 @@
-"""Evaluation during a run, which gives up a bad one."""
+"""Evaluation during a run, to give up a bad one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from hf_mixup.experiments.compare.runs import WatchCallback
-from hf_mixup.experiments.compare.training import StopRun
+from hf_mixup.experiments.compare.one_run import StopRun, WatchCallback
 
-CHECKS = 4  # parts of a run, after each of which but the last it is looked at
+CHECKS = 4  # parts of a run; it is evaluated after each but the last
 
 
 class PruneCallback(WatchCallback):
     """Report a validation metric to a trial a few times a run, and stop where the study says so.
 
-    The generators are left as they were: a run that is looked at ends with the same weights as one that is not.
+    The random generators are left as they were, so that the evaluation does not change the weights of the run.
 
     Args:
         trial: an Optuna trial.

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.judge import Differences, Judged
-from hf_mixup.experiments.compare.output import pooled, refit_note
+from hf_mixup.experiments.compare.one_run import Outcomes
+from hf_mixup.experiments.compare.results import pooled, refit_note
 from hf_mixup.experiments.compare.store import Finished
-from hf_mixup.experiments.compare.training import Outcomes
-from hf_mixup.experiments.report.page import (
+from hf_mixup.experiments.report.html_page import (
     Card,
     Cards,
     Cell,
-    Code,
     Heading,
     Image,
     Point,
@@ -29,18 +26,18 @@ from hf_mixup.experiments.report.page import (
     Table,
     Text,
     embedded,
+    made_by,
     write_page,
 )
 from hf_mixup.experiments.report.statistics import Difference
 from hf_mixup.experiments.report.verdict import judgement, signed
 from hf_mixup.experiments.tasks.prepare import finite
 from hf_mixup.experiments.tasks.preview import draw_preview
-from hf_mixup.experiments.tasks.refit import refits
+from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
 from hf_mixup.plots.curves import calibration_plane, training_curves
-from hf_mixup.utils.environment import hardware, versions
 
 FIGURES = "figures"
 _PREVIEWS = 4
@@ -56,18 +53,20 @@ _READING = (
 _BARS = "The arrow points to the better values; bars are standard deviations over seeds."
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a report comes from: the command, and all settings that are not the defaults."""
-
-    command: str
-    settings: Mapping[str, Any]
-
-
 def write_report(
-    output: Path, judged: Sequence[Judged], outcomes: Outcomes, args: TrainingArguments, origin: Origin
+    output: Path,
+    judged: Sequence[Judged],
+    outcomes: Outcomes,
+    args: TrainingArguments,
+    command: str,
+    settings: Mapping[str, Any],
 ) -> Path:
-    """Draw the figures into `figures/` and write `report.html`, which holds them all."""
+    """Draw the figures into `figures/` and write `report.html`, which holds them all.
+
+    Args:
+        command: starts the comparison again.
+        settings: all that are not the defaults.
+    """
     figures = output / FIGURES
     several = len(judged) > 1
     sections = [Section("Verdicts", [block for each in judged for block in _verdicts(each)])]
@@ -80,12 +79,13 @@ def write_report(
     first = judged[0]
     sections.append(Section("Mixed samples", list(_samples(first, outcomes, args, figures))))
     sections.append(Section("Hardest errors", list(_hardest(first, outcomes))))
-    sections.append(Section("How it was made", _made(origin, outcomes)))
     methods = list(dict.fromkeys(run.variant.label for run in outcomes))
-    seeds = len({run.seed for run in outcomes})
+    seeds = sorted({run.seed for run in outcomes})
+    sections.append(made_by(command, settings, f"Seeds {', '.join(map(str, seeds))}. "))
     lead = [
         f"{len(methods)} methods on {first.setting.task.task}, data set {first.setting.task.dataset}, "
-        f"{seeds} seed{'s' if seeds > 1 else ''}{f', {len(judged)} settings of the data' if several else ''}.",
+        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
+        f"{f', {len(judged)} settings of the data' if several else ''}.",
         "All methods share seeds, order of the data and initial weights.",
     ]
     return write_page(output / "report.html", f"Does mixing help? {output.name}", lead, sections)
@@ -99,8 +99,8 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
         return
     for control, split in dict.fromkeys((v.control, v.split) for v in judged.verdicts):
         yield Heading(f"On {split}, against {control}")
-        said = [v for v in judged.verdicts if (v.control, v.split) == (control, split)]
-        yield Points([Point(f"{v.method}:", v.text) for v in said])
+        own = [v for v in judged.verdicts if (v.control, v.split) == (control, split)]
+        yield Points([Point(f"{v.method}:", v.text) for v in own])
     if judged.failed:
         yield Heading("Runs that failed")
         reasons = judged.failed.items()
@@ -127,13 +127,12 @@ def _scores(judged: Judged, figures: Path) -> Iterator[Any]:
 
 def _present(judged: Judged, names: Sequence[str]) -> list[str]:
     there = {name for result in judged.tested for name in result["metrics"]}
-    return [name for name in names if name in there]
+    return [name for name in dict.fromkeys(names) if name in there]
 
 
 def _means(judged: Judged, split: str, spread: str) -> Table:
     summaries = aggregate(judged.tested)
-    names = _present(judged, (*judged.setting.prepared.metrics, "ece_temperature", "nll_temperature", "temperature"))
-    names = list(dict.fromkeys(names))
+    names = _present(judged, (*judged.setting.prepared.metrics, *REFITTED, "temperature"))
     rows = []
     for method in dict.fromkeys(result["method"] for result in judged.tested):
         found = summaries[method, split]
@@ -290,13 +289,3 @@ def _card(row: Mapping[str, Any], index: int, label: str, lines: Sequence[str], 
     text = row.get(getattr(task, "text_column", ""))
     head = [f"“{text if len(text) <= _LONG else text[: _LONG - 1] + '…'}”"] if isinstance(text, str) else []
     return Card(f"{label} (row {index})", [*head, *lines])
-
-
-def _made(origin: Origin, outcomes: Outcomes) -> list[Any]:
-    known = ", ".join(f"{name} {number}" for name, number in versions().items())
-    seeds = sorted({run.seed for run in outcomes})
-    return [
-        Code(origin.command),
-        Code(yaml.safe_dump(dict(origin.settings), sort_keys=False, allow_unicode=True), "All settings"),
-        Text(f"Seeds {', '.join(map(str, seeds))}. {known}. {hardware()}."),
-    ]

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: results.json, tables, images and the best model."""
+"""The files that a comparison writes: results.json, differences.json, table.md and the best model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.compare.judge import Judged
+from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.plan import Run
-from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, whole_or_nothing
-from hf_mixup.experiments.compare.training import Outcomes
-from hf_mixup.experiments.report.card import add_comparison_section
+from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
+from hf_mixup.experiments.report.comparison_card import add_comparison_section
 from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots import comparison_table
@@ -23,30 +23,29 @@ from hf_mixup.utils.files import write_text
 
 
 def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Return what stands in results.json: results, with their setting where there are several, and why one failed."""
+    """Return the rows of results.json: results, with their setting where there are several, and why one failed."""
     found = []
     for each in judged:
-        setting = _setting(each, judged)
         for result in each.results:
             reason = each.failed.get((result["method"], result["seed"]))
-            found.append({**result, **setting, **({"error": reason} if reason else {})})
+            found.append({**result, **_setting(each, judged), **({"error": reason} if reason else {})})
     return found
 
 
 def differences_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Return the differences as they stand in differences.json: one row a method, control, split and score.
+    """Return the rows of differences.json: one a method, control, split and score.
 
-    `p` is adjusted; what is not known is None.
+    `p` is adjusted; unknown numbers are None.
     """
-    found = []
-    for each in judged:
-        setting = _setting(each, judged)
-        for (control, split), methods in each.differences.items():
-            for method, scores in methods.items():
-                for name, difference in scores.items():
-                    named = {"method": method, "control": control, "split": split, "metric": name, **setting}
-                    found.append(named | difference.numbers())
-    return found
+    return [
+        {"method": method, "control": control, "split": split, "metric": name}
+        | _setting(each, judged)
+        | difference.numbers()
+        for each in judged
+        for (control, split), methods in each.differences.items()
+        for method, scores in methods.items()
+        for name, difference in scores.items()
+    ]
 
 
 def _setting(each: Judged, judged: Sequence[Judged]) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def write_results(output: Path, judged: Sequence[Judged]) -> None:
 
 
 def summary(judged: Judged) -> str:
-    """Return the tables of a setting, and below them what failed and what is said of each method."""
+    """Return the tables of a setting, and below them failed runs and the verdict on each method."""
     prepared = judged.setting.prepared
     parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
@@ -76,7 +75,7 @@ def summary(judged: Judged) -> str:
 
 
 def refit_note(judged: Judged) -> str:
-    """Return what was done for the scores after a temperature refit; empty where there are none."""
+    """Return how the scores after a temperature refit were made; empty where there are none."""
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
     if refits(judged.setting.prepared) and judged.splits != ["validation"]:
@@ -127,13 +126,12 @@ def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None
     own = {
         r["split"]: r["metrics"] for r in judged.results if (r["method"], r["seed"]) == (best.variant.label, best.seed)
     }
-    scores = {
-        split: {name: own[split].get(name) for name in judged.setting.prepared.metrics} for split in judged.splits
-    }
+    names = judged.setting.prepared.metrics
+    scores = {split: {name: own[split].get(name) for name in names} for split in judged.splits}
     task = judged.setting.task
     dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
     text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
-    with whole_or_nothing(folder) as partial:
+    with atomic_dir(folder) as partial:
         shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
         name = f"{folder.parent.name}-{best.variant.label}"
         add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=dataset)

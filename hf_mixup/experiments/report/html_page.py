@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
+
+import yaml
 
 from hf_mixup.plots.canvas import DPI
+from hf_mixup.utils.environment import hardware, versions
 from hf_mixup.utils.files import write_text
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -19,7 +22,7 @@ _LEGIBLE = 62  # as few of them as its text can be read at; a wider image is scr
 
 
 class Cell(NamedTuple):
-    """A cell of a table and its small print; the moods "better" and "worse" are coloured, and must be said, too."""
+    """A cell of a table and its small print; the moods "better" and "worse" are coloured, and the text says them."""
 
     text: str
     mood: str = ""
@@ -33,20 +36,16 @@ class Point(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(NamedTuple):
     """A paragraph."""
 
     text: str
-    kind: ClassVar[str] = "text"
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(NamedTuple):
     """A heading within a section."""
 
     text: str
-    kind: ClassVar[str] = "heading"
 
 
 @dataclass(frozen=True)
@@ -54,26 +53,21 @@ class Points:
     """A list."""
 
     items: Sequence[Point]
-    kind: ClassVar[str] = "points"
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """Text as it is typed; with a title it is folded away."""
 
     text: str
     title: str = ""
-    kind: ClassVar[str] = "code"
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """A table, whose first column names the rows."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
-    kind: ClassVar[str] = "table"
 
 
 class Image:
@@ -84,8 +78,6 @@ class Image:
         alt: what the image shows, for those who cannot see it.
         caption: how to read it.
     """
-
-    kind: ClassVar[str] = "image"
 
     def __init__(self, path: str | os.PathLike[str], alt: str, caption: str) -> None:
         content = Path(path).read_bytes()
@@ -98,7 +90,7 @@ class Image:
 
 
 class Card(NamedTuple):
-    """A small image, or none (an empty source), beside a few lines."""
+    """A few lines with a small image, or none (an empty source)."""
 
     title: str
     lines: Sequence[str]
@@ -106,12 +98,10 @@ class Card(NamedTuple):
     alt: str = ""
 
 
-@dataclass(frozen=True)
-class Cards:
+class Cards(NamedTuple):
     """Cards side by side."""
 
     cards: Sequence[Card]
-    kind: ClassVar[str] = "cards"
 
 
 class Section(NamedTuple):
@@ -130,6 +120,14 @@ def embedded(content: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def made_by(command: str, settings: Mapping[str, Any], note: str = "") -> Section:
+    """Return the section that tells the command, the settings that are not the defaults, versions and hardware."""
+    known = ", ".join(f"{name} {number}" for name, number in versions().items())
+    whole = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    blocks = [Code(command), Code(whole, "All settings"), Text(f"{note}{known}. {hardware()}.")]
+    return Section("How it was made", blocks)
+
+
 def write_page(path: str | os.PathLike[str], title: str, lead: Sequence[str], sections: Sequence[Section]) -> Path:
     """Write a report into one HTML file, whole or not at all; sections without blocks are left out.
 
@@ -146,6 +144,7 @@ def write_page(path: str | os.PathLike[str], title: str, lead: Sequence[str], se
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    environment.filters["type"] = lambda block: type(block).__name__
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     shown = [section for section in sections if section.blocks]
     write_text(Path(path), template.render(title=title, lead=lead, sections=shown))

@@ -1,4 +1,4 @@
-"""The runs of a comparison as it last ended, found again by their scores."""
+"""The runs of the last comparison in a folder, found by their scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.compare.store import load_run, run_folder
-from hf_mixup.experiments.evaluate.run import RESULTS
 
+_RESULTS = "results.json"
 _AGAIN = "run the same compare command again"
 Scores = dict[str, Mapping[str, float | None]]
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run of a comparison: its method as the comparison calls it, and its folder; or why there is none."""
+    """A run of a comparison: its label, seed and folder, or why there is none."""
 
     label: str
     seed: int
@@ -28,10 +28,7 @@ class StoredRun:
 def stored_runs(comparison: Path) -> list[StoredRun]:
     """Return the runs that the results of a comparison name, in their order, with their folders.
 
-    Runs with other settings, which an earlier comparison may have left there, have other scores.
-
-    Raises:
-        ValueError: if the results are not there or cannot be read, there are several settings, or no model is left.
+    An earlier comparison may have left runs with other settings there; they have other scores.
     """
     by_run: dict[tuple[str, int], Scores] = {}
     failed: dict[tuple[str, int], str] = {}
@@ -50,9 +47,9 @@ def stored_runs(comparison: Path) -> list[StoredRun]:
 
 
 def _results(comparison: Path) -> list[dict[str, Any]]:
-    path = comparison / RESULTS
+    path = comparison / _RESULTS
     if not path.is_file():
-        raise ValueError(f"{comparison} has no {RESULTS} yet, so that its runs are not known: {_AGAIN} to end it")
+        raise ValueError(f"{comparison} has no {_RESULTS} yet, so that its runs are not known: {_AGAIN} to end it")
     try:
         rows = list(json.loads(path.read_text(encoding="utf-8")))
         if not rows or not all({"method", "seed", "split", "metrics"} <= set(row) for row in rows):
@@ -61,10 +58,10 @@ def _results(comparison: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} does not hold the results of a comparison ({error}): {_AGAIN}") from error
     settings = dict.fromkeys((row.get("fraction"), row.get("noise")) for row in rows)
     if len(settings) > 1:
-        told = ", ".join(f"fraction {fraction}" + ("" if noise is None else f" noise {noise}")
+        listed = ", ".join(f"fraction {fraction}" + ("" if noise is None else f" noise {noise}")
                          for fraction, noise in settings)  # fmt: skip
         raise ValueError(
-            f"{comparison} compares on {len(settings)} settings of the data ({told}), and evaluate takes one: "
+            f"{comparison} compares on {len(settings)} settings of the data ({listed}), and evaluate takes one: "
             "evaluate folders in runs/ by themselves, or compare with one fraction and one noise"
         )
     return rows

@@ -1,10 +1,10 @@
-"""What the predictions of a run add up to, row by row, so that any resample of the rows is scored by one product.
+"""Sums over the predictions of each row, so that any resample of the rows is scored by one matrix product.
 
     class_sums    logits and classes of rows, or of the tokens of rows
-    token_sums    what is kept of a language model's logits, see `hf_mixup.metrics.token_scores`
+    token_sums    a language model's scores of tokens, see `hf_mixup.metrics.token_scores`
     value_sums    numbers and their targets
 
-A score that is no function of such sums (a rank correlation, an F1 of names) has no place here.
+Scores that are no function of such sums (a rank correlation, an F1 of names) are not here.
 """
 
 from __future__ import annotations
@@ -69,19 +69,19 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
     from scipy.special import log_softmax
 
     log_probs, classes = log_probabilities(logits, labels)
-    kept = np.asarray(labels) != IGNORE_INDEX
-    row = np.nonzero(kept.reshape(len(kept), -1))[0]
-    parts = [_judged(log_probs, classes, row, len(kept))]
+    labelled = np.asarray(labels) != IGNORE_INDEX
+    row = np.nonzero(labelled.reshape(len(labelled), -1))[0]
+    parts = [_judged(log_probs, classes, row, len(labelled))]
     scores = dict(_CLASS_SCORES)
     if temperature is not None:
-        parts.append(_judged(log_softmax(log_probs / temperature, axis=1), classes, row, len(kept)))
+        parts.append(_judged(log_softmax(log_probs / temperature, axis=1), classes, row, len(labelled)))
         for name in ("nll", "ece"):
             scores[f"{name}_temperature"] = _second(_CLASS_SCORES[name])
     return RowSums(np.concatenate(parts, axis=1), scores)
 
 
 def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
-    """Sum what is kept of a language model's logits; scores are those of `language_metrics`.
+    """Sum a language model's scores of tokens; scores are those of `language_metrics`.
 
     Args:
         scores: [N, T, 3], see `token_scores`.
@@ -94,13 +94,13 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
     >>> [round(float(rows.score(name)), 2) for name in ("nll", "exact_match")]
     [0.7, 0.5]
     """
-    kept_scores, references = to_float64(scores, "scores"), np.asarray(labels)
-    if kept_scores.shape != (*references.shape, 3):
-        raise ValueError(f"scores [N, T, 3] and labels [N, T] do not match: {kept_scores.shape}, {references.shape}")
-    scored = (references != IGNORE_INDEX) & (kept_scores[..., 1] > 0)
-    own, confidence, right = finite_float64(kept_scores[scored], "scores").T
+    tokens, references = to_float64(scores, "scores"), np.asarray(labels)
+    if tokens.shape != (*references.shape, 3):
+        raise ValueError(f"scores [N, T, 3] and labels [N, T] do not match: {tokens.shape}, {references.shape}")
+    scored = (references != IGNORE_INDEX) & (tokens[..., 1] > 0)
+    own, confidence, right = finite_float64(tokens[scored], "scores").T
     sums = _sums(right, confidence, -own, np.nonzero(scored)[0], len(references))
-    exact = ((kept_scores[..., 2] > 0) | ~scored).all(axis=1) & scored.any(axis=1)
+    exact = ((tokens[..., 2] > 0) | ~scored).all(axis=1) & scored.any(axis=1)
     columns = np.stack([scored.any(axis=1), exact], axis=1).astype(np.float64)
     named = {
         **_CLASS_SCORES,

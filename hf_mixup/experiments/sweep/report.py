@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: best.yaml, sweep.png, results.json and report.html."""
+"""The files that a sweep writes: best.yaml, sweep.png, results.json and report.html."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -16,13 +16,15 @@ from transformers import TrainingArguments
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.plan import Setting
 from hf_mixup.experiments.mixing import SharedSettings
-from hf_mixup.experiments.report.page import Cell, Code, Image, Section, Table, Text, write_page
+from hf_mixup.experiments.report.html_page import Cell, Code, Image, Section, Table, Text, made_by, write_page
 from hf_mixup.experiments.report.statistics import LEVEL
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots.canvas import INK, PALETTE, drawable, new_figure, save_png
-from hf_mixup.utils.environment import hardware, versions
 from hf_mixup.utils.files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Metrics = Mapping[str, float | None]
 _STATES = {"complete": "", "pruned": "given up", "fail": "failed"}
@@ -30,7 +32,7 @@ _STATES = {"complete": "", "pruned": "given up", "fail": "failed"}
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial: what was tried, the validation metric that decides (None without), how it ended and why."""
+    """One trial: its settings, the validation metric that decides (or None), its state at the end and the reason."""
 
     number: int
     label: str
@@ -43,7 +45,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep that ended: the validation metrics of plain training, one mapping a seed, and all trials."""
+    """A finished sweep: the validation metrics of plain training, one mapping a seed, and all trials."""
 
     setting: Setting
     mixup: SharedSettings
@@ -76,8 +78,8 @@ class Swept:
         return mean - reach, mean + reach
 
     @property
-    def said(self) -> str:
-        """What the best trial means, never surer than the noise of plain training."""
+    def verdict(self) -> str:
+        """The best trial in words, never surer than the noise of plain training."""
         (mean, _), (low, high) = self.band(self.metric), self.expected(self.metric)
         value = self.best.value or 0.0
         start = f"{self.best.label} is the best of {len(self.trials)} trials: validation {self.metric} {value:.3f}"
@@ -92,30 +94,26 @@ class Swept:
         return f"{start}, better than {plain} {noise}; the best of many flatters: compare it on more seeds"
 
 
-def write_output(
+def write_report(
     output: Path, swept: Swept, args: TrainingArguments, command: str, settings: Mapping[str, Any]
 ) -> None:
-    """Write all files, and print what they say."""
-    write_text(output / "best.yaml", _winner(output, swept, args))
+    """Write all files, and print the verdict."""
+    winner, report = output / "best.yaml", output / "report.html"
+    write_text(winner, _winner(output, swept, args))
     write_text(output / "results.json", json.dumps(_results(swept), indent=2) + "\n")
-    image = draw(swept, output / "sweep.png")
     again = f"hf-mixup compare CONFIG --methods 'none,smoothing,{swept.best.label}' --seeds 5"
-    follow = [Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")]
-    made = [Code(command), Code(yaml.safe_dump(dict(settings), sort_keys=False), "All settings"), Text(_with())]
+    follow = Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")
     sections = [
-        Section("What was found", [Text(swept.said), *follow, Code(again)]),
-        Section("Over alpha", [Image(image, _alt(swept), _CAPTION)]),
+        Section("What was found", [Text(swept.verdict), follow, Code(again)]),
+        Section("Over alpha", [Image(draw(swept, output / "sweep.png"), _alt(swept), _CAPTION)]),
         Section("Trials", [_table(swept)]),
-        Section("The winner, for hf-mixup train", [Code((output / "best.yaml").read_text(encoding="utf-8"))]),
-        Section("How it was made", made),
+        Section("The winner, for hf-mixup train", [Code(winner.read_text(encoding="utf-8"))]),
+        made_by(command, settings),
     ]
     task = swept.setting.task
     lead = [f"{len(swept.trials)} trials on {task.task}, data set {task.dataset}, seed {args.seed}, validation rows."]
-    write_page(output / "report.html", f"Which mixing? {output.name}", lead, sections)
-    print(swept.said)
-    print(
-        f"\nto train it: hf-mixup train {output / 'best.yaml'}\nto judge it: {again}\nreport: {output / 'report.html'}"
-    )
+    write_page(report, f"Which mixing? {output.name}", lead, sections)
+    print(f"{swept.verdict}\n\nto train it: hf-mixup train {winner}\nto judge it: {again}\nreport: {report}")
 
 
 _CAPTION = (
@@ -128,38 +126,57 @@ def draw(swept: Swept, path: Path) -> Path:
     """Draw the deciding score and the calibration error over alpha, with the noise of plain training as a band."""
     shown = [name for name in dict.fromkeys((swept.metric, "ece")) if any(name in t.metrics for t in swept.trials)]
     figure = new_figure(7, 3.1 * len(shown) + 0.4, constrained=True)
-    methods = list(dict.fromkeys(trial.mixup.method for trial in swept.trials))
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
     for panel, name in zip(panels, shown, strict=True):
-        mean, deviation = swept.band(name)
-        if math.isfinite(mean):
-            panel.axhline(mean, color=INK, linewidth=1, linestyle="--", label="plain training")
-            panel.axhspan(mean - deviation, mean + deviation, color=INK, alpha=0.1, linewidth=0)
-        for index, method in enumerate(methods):
-            own = [trial for trial in swept.trials if trial.mixup.method == method]
-            whole = [(trial.mixup.alpha, trial.metrics[name]) for trial in own if trial.metrics.get(name) is not None]
-            colour = PALETTE[index % len(PALETTE)]
-            panel.scatter(*zip(*whole, strict=True) if whole else ([], []), s=34, color=colour, label=drawable(method))
-            if name == swept.metric:
-                early = [(t.mixup.alpha, t.value) for t in own if t.state == "pruned" and t.value is not None]
-                if early:
-                    panel.scatter(*zip(*early, strict=True), s=10, color=colour, alpha=0.6)
-        arrow = {1: "→ better above", -1: "→ better below", 0: ""}[direction(name)]
-        panel.set_ylabel(f"validation {drawable(name)} {arrow}", fontsize=8.5)
-        panel.set_xscale("log")
-        panel.tick_params(labelsize=7.5)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(color="#e4e7eb", linewidth=0.7)
-        panel.set_axisbelow(True)
-    low, high = panels[-1].get_xlim()
-    ticks = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
-    shown_ticks = [tick for tick in ticks if low <= tick <= high]
-    panels[-1].set_xticks(shown_ticks, [f"{tick:g}" for tick in shown_ticks])
-    panels[-1].set_xticks([], minor=True)
-    panels[-1].set_xlabel("alpha", fontsize=8.5)
+        _draw_band(panel, swept, name)
+        _draw_trials(panel, swept, name)
+        _style(panel, name)
+    _mark_alpha(panels[-1])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
     return save_png(figure, path)
+
+
+def _draw_band(panel: Axes, swept: Swept, name: str) -> None:
+    mean, deviation = swept.band(name)
+    if math.isfinite(mean):
+        panel.axhline(mean, color=INK, linewidth=1, linestyle="--", label="plain training")
+        panel.axhspan(mean - deviation, mean + deviation, color=INK, alpha=0.1, linewidth=0)
+
+
+def _draw_trials(panel: Axes, swept: Swept, name: str) -> None:
+    """Draw a point for each trial in the colour of its method; a small one at the last value of a trial given up."""
+    for index, method in enumerate(dict.fromkeys(trial.mixup.method for trial in swept.trials)):
+        own = [trial for trial in swept.trials if trial.mixup.method == method]
+        colour = PALETTE[index % len(PALETTE)]
+        whole = [(trial.mixup.alpha, trial.metrics.get(name)) for trial in own]
+        early = [(trial.mixup.alpha, trial.value) for trial in own if trial.state == "pruned" and name == swept.metric]
+        panel.scatter(*_xy(whole), s=34, color=colour, label=drawable(method))
+        panel.scatter(*_xy(early), s=10, color=colour, alpha=0.6)
+
+
+def _xy(points: Sequence[tuple[float, float | None]]) -> tuple[list[float], list[float]]:
+    known = [(x, y) for x, y in points if y is not None]
+    return [x for x, _ in known], [y for _, y in known]
+
+
+def _style(panel: Axes, name: str) -> None:
+    arrow = {1: "→ better above", -1: "→ better below", 0: ""}[direction(name)]
+    panel.set_ylabel(f"validation {drawable(name)} {arrow}", fontsize=8.5)
+    panel.set_xscale("log")
+    panel.tick_params(labelsize=7.5)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.grid(color="#e4e7eb", linewidth=0.7)
+    panel.set_axisbelow(True)
+
+
+def _mark_alpha(panel: Axes) -> None:
+    low, high = panel.get_xlim()
+    ticks = [digit * 10.0**power for power in range(-4, 5) for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    panel.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel("alpha", fontsize=8.5)
 
 
 def _alt(swept: Swept) -> str:
@@ -171,20 +188,14 @@ def _alt(swept: Swept) -> str:
 def _winner(output: Path, swept: Swept, args: TrainingArguments) -> str:
     values = settings_of(swept.setting.task, swept.best.mixup, args)
     values["output_dir"] = str(output.with_name(f"{output.name}-best"))
-    head = f"# {swept.said}\n# Run it with: hf-mixup train {output / 'best.yaml'}\n"
+    head = f"# {swept.verdict}\n# Run it with: hf-mixup train {output / 'best.yaml'}\n"
     return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
 
 
 def _results(swept: Swept) -> dict[str, Any]:
+    names = ("number", "label", "state", "value", "metrics")
     trials = [
-        {
-            "number": trial.number,
-            "label": trial.label,
-            "state": trial.state,
-            "value": trial.value,
-            "metrics": dict(trial.metrics),
-            **({"reason": trial.reason} if trial.reason else {}),
-        }
+        {name: getattr(trial, name) for name in names} | ({"reason": trial.reason} if trial.reason else {})
         for trial in swept.trials
     ]
     return {"metric": swept.metric, "best": swept.best.number, "controls": list(swept.controls), "trials": trials}
@@ -208,7 +219,3 @@ def _ranked(swept: Swept) -> Sequence[Trial]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _with() -> str:
-    return f"{', '.join(f'{name} {number}' for name, number in versions().items())}. {hardware()}."

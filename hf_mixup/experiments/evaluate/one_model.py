@@ -1,4 +1,4 @@
-"""Every part of an evaluation: made, or read back, one after the other."""
+"""The evaluation of one model: its parts one after the other, each computed or read back."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from hf_mixup.augment.tta import TestTimeAugmentation
-from hf_mixup.experiments.evaluate.arguments import CALIBRATION, NOISE, OOD, EvaluateArguments
-from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, noise_shares
-from hf_mixup.experiments.evaluate.disturbances import Disturbance, disturbances, strange_rows
-from hf_mixup.experiments.evaluate.images import Memory
-from hf_mixup.experiments.evaluate.rows import Scorer
-from hf_mixup.experiments.evaluate.store import Arrays, Finished, Scores
+from hf_mixup.augment.tta import TestTimeAugmentation, View
+from hf_mixup.experiments.evaluate.adversarial import ADVERSARIAL, attacks
+from hf_mixup.experiments.evaluate.arguments import CALIBRATION, EvaluateArguments
+from hf_mixup.experiments.evaluate.corruption import CORRUPTION, corruptions
+from hf_mixup.experiments.evaluate.noise import LABEL_NOISE, NOISE, input_noise, label_noise_shares
+from hf_mixup.experiments.evaluate.ood import OOD, ood_samples
+from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
+from hf_mixup.experiments.evaluate.scorer import Scorer
+from hf_mixup.experiments.evaluate.store import Arrays, PartStore, Scores
 from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.experiments.tasks.trained import files_of, load_model
 from hf_mixup.metrics import calibration_metrics, cell_scores, fit_temperature, ood_metrics
 from hf_mixup.metrics.results import Measured
 
-LABEL_NOISE = "label_noise"
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} UNIT [{elapsed}<{remaining}]{postfix}"
 
 
@@ -34,28 +34,34 @@ def progress_bar(total: int, unit: str) -> Any:
 
 @dataclass
 class Subject:
-    """The model and what it is scored with."""
+    """The model and its test rows.
+
+    Args:
+        label: method and seed in the results.
+    """
 
     checkpoint: str
-    task: TaskArguments
-    prepared: Prepared
+    source: Source
     scorer: Scorer
-    finished: Finished
+    store: PartStore
     label: tuple[str, int]
-    seed: int
-    memory: Memory | None = None
+
+    @property
+    def rows(self) -> Mapping[str, Any]:
+        """The processed rows of each split."""
+        return self.source.prepared.evaluated
 
     @property
     def tests(self) -> list[str]:
-        return list(self.prepared.splits.tests)
+        return list(self.source.prepared.splits.tests)
 
     def data(self, split: str) -> str:
         """Return what tells the rows of a split from others."""
-        return self.prepared.splits.evaluated[split]._fingerprint
+        return self.source.prepared.splits.evaluated[split]._fingerprint
 
 
-class Parts:
-    """All parts of an evaluation of one model, one after the other.
+class ModelEvaluation:
+    """The evaluation of one model.
 
     Args:
         bar: one over several models, of which this is the next (default: one over the parts of this).
@@ -65,40 +71,40 @@ class Parts:
         self,
         subject: Subject,
         evaluation: EvaluateArguments,
-        views: list[Any],
+        views: list[View],
         baseline: list[Measured] | None,
         bar: Any = None,
     ) -> None:
-        self.subject, self.evaluation, self.views = subject, evaluation, views
-        prepared, task, seed = subject.prepared, subject.task, subject.seed
-        self.cells = disturbances(evaluation, prepared, task, seed, subject.memory)
-        outside = OOD in evaluation.suite
-        self.strange = strange_rows(evaluation, prepared, task, seed, subject.memory) if outside else {}
-        self.noise_runs = noise_shares(
-            (evaluation.noise_runs or ()) if NOISE in evaluation.suite else (), subject.checkpoint
-        )
-        self.baseline = baseline
+        self.subject, self.evaluation, self.views, self.baseline = subject, evaluation, views, baseline
+        self.cells = [
+            *(corruptions(evaluation, subject.source) if CORRUPTION in evaluation.suite else ()),
+            *(input_noise(evaluation, subject.source) if NOISE in evaluation.suite else ()),
+            *(attacks(evaluation, subject.source) if ADVERSARIAL in evaluation.suite else ()),
+        ]
+        self.outside = ood_samples(evaluation, subject.source) if OOD in evaluation.suite else {}
+        runs = (evaluation.label_noise_runs or ()) if NOISE in evaluation.suite else ()
+        self.label_noise = label_noise_shares(runs, subject.checkpoint)
         _check_baseline(baseline, self.cells, subject.tests)
-        tests = len(subject.tests)
-        self.total = 1 + tests * (1 + len(self.cells) + (len(views) > 1) + len(self.noise_runs)) + len(self.strange)
+        by_split = 1 + len(self.cells) + (len(views) > 1) + len(self.label_noise)
+        self.total = 1 + len(subject.tests) * by_split + len(self.outside)
         self.done = 0
         self.bar = progress_bar(self.total, "parts") if bar is None else bar
         self.start, self.share = self.bar.n, 1 if bar is None else 1 / self.total
         subject.scorer.show = self._show
 
     def run(self) -> tuple[list[Measured], dict[str, Any]]:
-        """Return the results, and the logits that images are drawn of."""
+        """Return the results, and the logits that images are drawn from."""
         subject = self.subject
-        validation = self._logits("validation", subject.prepared.evaluated["validation"])
+        validation = self._logits("validation", subject.rows["validation"])
         temperature = fit_temperature(validation["logits"], validation["labels"])
-        clean = {split: self._logits(split, subject.prepared.evaluated[split]) for split in subject.tests}
+        clean = {split: self._logits(split, subject.rows[split]) for split in subject.tests}
         results = [self._clean(split, clean[split], temperature) for split in subject.tests]
         for split in subject.tests:
             if len(self.views) > 1:
-                results.append(self._views(split))
+                results.append(self._averaged(split))
             results += [self._cell(split, cell, temperature) for cell in self.cells]
             results += self._label_noise(split)
-        outside = {name: self._strange(name, rows) for name, rows in self.strange.items()}
+        outside = {name: self._ood(name, rows) for name, rows in self.outside.items()}
         for name, logits in outside.items():
             first = subject.tests[0]
             metrics = ood_metrics(clean[first]["logits"], logits)
@@ -122,8 +128,8 @@ class Parts:
         self.bar.update(max(ahead, 0))  # some parts run over their rows twice
 
     def _logits(self, name: str, rows: Any) -> Arrays:
-        finished, scorer = self.subject.finished, self.subject.scorer
-        found = self._part(name, lambda: finished.arrays(name, lambda: scorer(rows), data=self.subject.data(name)))
+        store, scorer = self.subject.store, self.subject.scorer
+        found = self._part(name, lambda: store.arrays(name, lambda: scorer(rows), data=self.subject.data(name)))
         if not np.isfinite(found["logits"]).all():
             raise ValueError(f"the model's scores of {name!r} are not finite: it has diverged, or takes other inputs")
         return found
@@ -136,7 +142,7 @@ class Parts:
         metrics = calibration_metrics(found["logits"], found["labels"], temperature=temperature)
         return self._result(split, metrics, suite=CALIBRATION, of=split)
 
-    def _cell(self, split: str, cell: Disturbance, temperature: float) -> Measured:
+    def _cell(self, split: str, cell: Perturbation, temperature: float) -> Measured:
         def make() -> Scores:
             found = self.subject.scorer(cell.rows(split), cell.change)
             return cell_scores(found["logits"], found["labels"], temperature)
@@ -146,13 +152,13 @@ class Parts:
         settings["data"] = self.subject.data(split)
         if cell.change is not None:
             settings["batch"] = [self.subject.scorer.batch_size]  # pgd draws its starts by batch
-        metrics = self._part(name, lambda: self.subject.finished.scores(name, make, **settings))
+        metrics = self._part(name, lambda: self.subject.store.scores(name, make, **settings))
         about = {"suite": cell.suite, "of": split, "family": cell.family, "level": cell.level}
         return self._result(name, metrics, **about)
 
-    def _views(self, split: str) -> Measured:
+    def _averaged(self, split: str) -> Measured:
         subject, average = self.subject, self.evaluation.tta_average
-        rows = subject.prepared.evaluated[split]
+        rows = subject.rows[split]
 
         def make() -> Scores:
             predictor = TestTimeAugmentation(subject.scorer.model, self.views, average)
@@ -162,21 +168,21 @@ class Parts:
 
         name = f"{split}, tta"
         settings = {"views": self.evaluation.tta, "average": average, "data": subject.data(split)}
-        metrics = self._part(name, lambda: subject.finished.scores(name, make, **settings))
+        metrics = self._part(name, lambda: subject.store.scores(name, make, **settings))
         return self._result(name, metrics, suite="tta", of=split, family=" ".join(self.evaluation.tta or ()))
 
     def _label_noise(self, split: str) -> list[Measured]:
-        """Score the models that were trained on other shares of wrong labels; several of one share are averaged."""
+        """Score the models that were trained with label noise; those of one share are averaged."""
         subject, by_share = self.subject, dict[float, list[Scores]]()
-        for run, share in self.noise_runs.items():
+        for run, share in self.label_noise.items():
 
             def make(run: str = run) -> Scores:
-                model = load_model(run, subject.task.task).to(subject.scorer.device)
-                found = subject.scorer(subject.prepared.evaluated[split], model=model)
+                model = load_model(run, subject.source.task.task).to(subject.scorer.device)
+                found = subject.scorer(subject.rows[split], model=model)
                 return cell_scores(found["logits"], found["labels"])
 
             name, of = f"{split}, {LABEL_NOISE} {share:g}", [files_of(run) or run, subject.data(split)]
-            found = self._part(name, lambda: subject.finished.scores(name, make, of=of))  # noqa: B023 - used at once
+            found = self._part(name, lambda: subject.store.scores(name, make, of=of))  # noqa: B023 - used at once
             by_share.setdefault(share, []).append(found)
         return [
             self._result(
@@ -187,20 +193,16 @@ class Parts:
             for share, found in sorted(by_share.items())
         ]
 
-    def _strange(self, name: str, rows: Any) -> np.ndarray:
-        finished, scorer = self.subject.finished, self.subject.scorer
-        # The rows of another data set, or the test rows that strange ones are made of.
+    def _ood(self, name: str, rows: Any) -> np.ndarray:
+        store, scorer = self.subject.store, self.subject.scorer
+        # The rows of another data set, or the test rows that the samples are made from.
         data = getattr(getattr(rows, "rows", rows), "_fingerprint", self.subject.data(self.subject.tests[0]))
-        found = self._part(name, lambda: finished.arrays(f"ood {name}", lambda: scorer(rows), data=data))
+        found = self._part(name, lambda: store.arrays(f"ood {name}", lambda: scorer(rows), data=data))
         return found["logits"]
 
 
-def _check_baseline(baseline: list[Measured] | None, cells: list[Disturbance], tests: list[str]) -> None:
-    """Refuse a baseline that lacks what is compared, before hours are spent on it.
-
-    Raises:
-        ValueError: naming the first disturbance that it lacks.
-    """
+def _check_baseline(baseline: list[Measured] | None, cells: list[Perturbation], tests: list[str]) -> None:
+    """Refuse a baseline that lacks a perturbation, before hours are spent on the evaluation."""
     if baseline is None:
         return
     known = {(each["suite"], each["of"], each.get("family"), each.get("level")) for each in baseline}
@@ -227,7 +229,7 @@ def _named(suite: str, score: str) -> str:
 
 
 def _finite(result: Measured) -> Measured:
-    """Replace what is not finite by None, as JSON has no other word for it."""
+    """Replace NaN and infinity by None, as JSON does not know them."""
     metrics = {
         name: value if value is not None and math.isfinite(value) else None for name, value in result["metrics"].items()
     }

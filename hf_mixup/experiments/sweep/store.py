@@ -20,17 +20,15 @@ _FIRST = 5  # trials drawn at random before the sampler learns from them, and be
 def open_study(output: Path, metric: str, settings: Mapping[str, Any]) -> Any:
     """Open the study in a folder, or begin one.
 
-    Trials that were running when the sweep was interrupted are tried again.
+    Trials that were running when the sweep was interrupted are tried again. (Optuna's own heartbeat and retry callback
+    need a database as storage: a journal has no heartbeat.)
 
     Raises:
-        ImportError: without Optuna.
         ValueError: if the journal is corrupt, or was begun with other settings.
     """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ModuleNotFoundError as error:
-        raise ImportError('a sweep needs Optuna, which is not installed: pip install "hf-mixup[sweep]"') from error
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = output / JOURNAL
     _mend(path)
@@ -62,14 +60,14 @@ def open_study(output: Path, metric: str, settings: Mapping[str, Any]) -> Any:
 
 
 def _mend(path: Path) -> None:
-    """Cut off the last line where the process was killed while it wrote it."""
+    """Cut off a last line that a killed process left half written; Optuna would append to it."""
     content = path.read_bytes() if path.exists() else b""
     if not content.endswith(b"\n") and content:
         path.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def done(study: Any) -> list[Any]:
-    """Return the trials that ended: those that were interrupted do not count."""
+    """Return the trials that ended; interrupted ones do not count."""
     return [
         trial
         for trial in study.get_trials(deepcopy=False)
@@ -78,7 +76,7 @@ def done(study: Any) -> list[Any]:
 
 
 def next_trial(study: Any, seed: int) -> Any:
-    """Return the next trial to run; what it tries follows from the seed and the trials before, interrupted or not."""
+    """Return the next trial to run; its settings follow from the seed and the trials before, interrupted or not."""
     import optuna
 
     number = len(done(study))
@@ -86,8 +84,16 @@ def next_trial(study: Any, seed: int) -> Any:
     return study.ask()
 
 
+def end_trial(study: Any, trial: Any, state: str, reason: str) -> None:
+    """Store that a trial was "pruned" or did "fail", and why."""
+    import optuna
+
+    trial.set_user_attr("reason", reason)
+    study.tell(trial, state=optuna.trial.TrialState[state.upper()])
+
+
 def suggested(trial: Any, arguments: SweepArguments, base: SharedSettings) -> tuple[str, MixupConfig]:
-    """Return what a trial tries, as a method of `compare` writes it and as a configuration."""
+    """Return what a trial tries: as `compare --methods` writes it, and as a configuration."""
     methods = arguments.methods or [base.method]
     settings: dict[str, Any] = {"alpha": round(trial.suggest_float("alpha", *arguments.alphas, log=True), 4)}
     method = trial.suggest_categorical("method", methods)

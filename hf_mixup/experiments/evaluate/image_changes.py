@@ -1,4 +1,4 @@
-"""Images as a model sees them, from 0 to 255, corrupted, noisy, or made strange."""
+"""Changes of images as a model sees them, from 0 to 255: corruptions, noise, out-of-distribution images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
-from hf_mixup.experiments.tasks.cached import CACHE_LIMIT
 
 Pixels = NDArray[np.uint8]
-Change = Callable[[Pixels, np.random.SeedSequence], Pixels]
-"""(image [H, W, 3], what draws follow from) -> another one of that shape."""
+ImageChange = Callable[[Pixels, np.random.SeedSequence], Pixels]
+"""(image [H, W, 3], seed of its draws) -> another image of that shape."""
 CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise"),
     *("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
@@ -31,55 +30,56 @@ _SMALLEST = 32  # pixels a side, for the library
 _OWN_SEED = ("impulse_noise", "glass_blur")  # they do not draw from numpy's global generator
 _BEYOND = 0.05  # of [0, 1]: what resizing may overshoot
 _GRID = 4  # pieces a side
+_ROOM = 2 * 1024**3  # bytes of cached images
 
 
-class Memory:
+class ImageCache:
     """Images that are made once for several models, as long as there is room; the others are made anew each time.
 
     Args:
         room: in bytes.
 
-    >>> memory = Memory(room=3)
-    >>> [int(memory("first", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    >>> cache = ImageCache(room=3)
+    >>> [int(cache("first", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
     [1, 1]
-    >>> [int(memory("second", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
+    >>> [int(cache("second", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
     [1, 2]
     """
 
-    def __init__(self, room: int = CACHE_LIMIT) -> None:
-        self.room, self.kept = room, dict[Hashable, Pixels]()
+    def __init__(self, room: int = _ROOM) -> None:
+        self.room, self.cached = room, dict[Hashable, Pixels]()
 
     def __call__(self, key: Hashable, make: Callable[[], Pixels]) -> Pixels:
-        """Return the image of a key, kept or made."""
-        if key in self.kept:
-            return self.kept[key]
+        """Return the image of a key, cached or made."""
+        if key in self.cached:
+            return self.cached[key]
         made = make()
         if made.nbytes <= self.room:
             self.room -= made.nbytes
-            self.kept[key] = made
+            self.cached[key] = made
         return made
 
 
 class ChangedImages(Dataset):
-    """Rows whose images are changed as the model sees them: after the processor, its scale undone and put back.
+    """Rows with images that are changed after the processor: its scale is undone before the change and restored after.
 
-    What is drawn depends on the seed, the name of the change and the row alone.
+    The draws of a row depend on the entropy and its index alone.
 
     Args:
         rows: of `pixel_values` [3, H, W], as `tasks.image.ImageRows`.
         processor: its `image_mean` and `image_std` tell the scale.
-        change: see `Change`.
+        change: see `ImageChange`.
         entropy: whole numbers, different for every change.
-        memory: where changed images are kept for the next model that is scored on them.
+        cache: keeps changed images for the next model that is scored on them.
 
     Raises:
         ValueError: (at the first use) where undoing the scale does not give images.
     """
 
     def __init__(
-        self, rows: Any, processor: Any, change: Change, entropy: tuple[int, ...], memory: Memory | None = None
+        self, rows: Any, processor: Any, change: ImageChange, entropy: tuple[int, ...], cache: ImageCache | None = None
     ) -> None:
-        self.rows, self.change, self.entropy, self.memory = rows, change, entropy, memory
+        self.rows, self.change, self.entropy, self.cache = rows, change, entropy, cache
         self.mean, self.std = pixel_scale(processor)
         self.name = type(processor).__name__
 
@@ -88,10 +88,10 @@ class ChangedImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        if self.memory is None:
+        if self.cache is None:
             made = self._changed(row, index)
         else:
-            made = self.memory((self.rows, self.entropy, index), lambda: self._changed(row, index))
+            made = self.cache((self.rows, self.entropy, index), lambda: self._changed(row, index))
         pixels = torch.from_numpy(np.array(made)).permute(2, 0, 1).float() / 255  # a copy: it may be read-only
         return {**row, "pixel_values": (pixels - self.mean) / self.std}
 
@@ -106,11 +106,11 @@ class ChangedImages(Dataset):
         return self.change(image, np.random.SeedSequence((*self.entropy, index)))
 
 
-def corruption(name: str, severity: int) -> Change:
+def corruption(name: str, severity: int) -> ImageChange:
     """Return a corruption of ImageNet-C by the package `imagecorruptions-imaug`, with the paper's severities.
 
-    These were made for images of 224 pixels and hit small ones harder. Images below 32 pixels a side are enlarged
-    for it and shrunk again.
+    The severities were made for images of 224 pixels and are harder for small ones. Images below 32 pixels a side are
+    enlarged for the corruption and shrunk again.
 
     Args:
         name: one of `CORRUPTIONS` or `MORE_CORRUPTIONS`.
@@ -140,8 +140,8 @@ def corruption(name: str, severity: int) -> Change:
     return changed
 
 
-def gaussian_noise(sigma: float) -> Change:
-    """Return noise of a standard deviation in units of [0, 1], cut off at black and white."""
+def gaussian_noise(sigma: float) -> ImageChange:
+    """Return Gaussian noise, clipped at black and white; `sigma` is in units of [0, 1]."""
 
     def changed(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
         noise = np.random.default_rng(draws).normal(scale=255 * sigma, size=image.shape)
@@ -151,9 +151,9 @@ def gaussian_noise(sigma: float) -> Change:
 
 
 def shuffled_patches(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
-    """Cut the image into four times four pieces and change their places: its colours and edges, but no object.
+    """Cut the image into four times four pieces and shuffle them: its colours and edges, but no object.
 
-    What does not divide by four is left at the right and bottom as it was.
+    A rest of less than four pixels at the right and bottom stays as it is.
 
     >>> image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1).repeat(3, axis=2)
     >>> sorted(shuffled_patches(image, np.random.SeedSequence(0))[..., 0].ravel()) == list(range(64))
@@ -164,8 +164,8 @@ def shuffled_patches(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
         raise ValueError(f"an image of {image.shape[1]} x {image.shape[0]} pixels has no {_GRID} x {_GRID} pieces")
     order = np.random.default_rng(draws).permutation(_GRID**2)
     made = image.copy()
-    for place, origin in enumerate(order.tolist()):
-        (y, x), (v, u) = divmod(place, _GRID), divmod(origin, _GRID)
+    for target, origin in enumerate(order.tolist()):
+        (y, x), (v, u) = divmod(target, _GRID), divmod(origin, _GRID)
         piece = image[v * height : (v + 1) * height, u * width : (u + 1) * width]
         made[y * height : (y + 1) * height, x * width : (x + 1) * width] = piece
     return made
@@ -176,8 +176,8 @@ def gaussian_pixels(image: Pixels, draws: np.random.SeedSequence) -> Pixels:
     return np.random.default_rng(draws).normal(127.5, 63.75, image.shape).round().clip(0, 255).astype(np.uint8)
 
 
-STRANGE: dict[str, Change] = {"shuffled_patches": shuffled_patches, "gaussian_pixels": gaussian_pixels}
-"""Images of no class, made of the test images."""
+OUT_OF_DISTRIBUTION: dict[str, ImageChange] = {"shuffled_patches": shuffled_patches, "gaussian_pixels": gaussian_pixels}
+"""Images of no class, made from the test images."""
 
 
 def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
@@ -188,7 +188,7 @@ def _resized(image: Pixels, size: tuple[int, int]) -> Pixels:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Let numpy's global generator start from a seed; afterwards it is as it was."""
+    """Seed numpy's global generator; its state is restored afterwards."""
     state = np.random.get_state()
     np.random.seed(seed)
     try:

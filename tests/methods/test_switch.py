@@ -1,4 +1,4 @@
-"""A switch that holds one method twice, with two alphas: two methods, by their position."""
+"""switch: each of its methods has settings of its own, also one method that it holds twice."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.methods import GridMix
+from hf_mixup.methods import build as build_method
 from hf_mixup.methods.switch import Switch
 from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
-TWICE = MixupConfig("switch", methods=["mixup", "cutmix", "mixup"], switch_alphas=[0.05, 1.0, 500.0])
+TWICE = MixupConfig("switch", methods=[{"method": "mixup", "alpha": 0.05}, "cutmix", {"method": "mixup", "alpha": 500}])
 
 
 def test_each_position_draws_with_its_own_alpha() -> None:
@@ -54,7 +56,9 @@ def _request(model: Any, batch: dict[str, Any], rng: torch.Generator) -> Any:
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_entry_point_trains_and_logs(entry_point: str, arguments: Any) -> None:
     model = build("bert")
-    config = MixupConfig("switch", methods=["manifold", "embedding", "manifold"], switch_alphas=[0.2, 1.0, 5.0])
+    config = MixupConfig(
+        "switch", methods=[{"method": "manifold", "alpha": 0.2}, "embedding", {"method": "manifold", "alpha": 5}]
+    )
     args = arguments(max_steps=6, logging_strategy="steps", logging_steps=2)
     trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=examples("bert", 16))
     trainer.train()
@@ -69,11 +73,20 @@ def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None
     assert MixupConfig.from_pretrained(tmp_path) == TWICE
     method = Mixup(TWICE).method
     assert isinstance(method, Switch)
-    assert [each.config.alpha for each in method.methods] == [0.05, 1.0, 500.0]
+    assert [each.alpha for each in method.held] == [0.05, 1.0, 500.0]
 
 
-def test_each_method_is_given_what_it_reads() -> None:
-    config = MixupConfig("switch", methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2)
-    method = Mixup(config).method
-    assert isinstance(method, Switch)
-    assert [each.config.changed for each in method.methods] == [{"sigma": 0.2}, {"grid": 3}, {"minmax": [0.2, 0.3]}]
+def test_each_method_has_settings_of_its_own() -> None:
+    of_each = [{"method": "gaussian", "sigma": 0.2}, GridMix(grid=3), {"method": "resizemix", "minmax": [0.2, 0.3]}]
+    config = MixupConfig("switch", methods=of_each)
+    assert config.mixing == Switch(methods=[build_method(each) for each in of_each])
+    assert [each.name for each in config.mixing.choices()] == ["gaussian", "gridmix", "resizemix"]
+    with pytest.raises(ValueError, match="grid=3: method 'gaussian' does not read it; gridmix does"):
+        MixupConfig("switch", methods=[{"method": "gaussian", "grid": 3}])
+    with pytest.raises(ValueError, match=r"alpha=0\.4: method 'switch' does not read it; mixup, "):
+        MixupConfig("switch", alpha=0.4)
+
+
+def test_its_methods_toss_the_coin_as_it_does() -> None:
+    config = MixupConfig("switch", prob=0.5, prob_per="row", methods=["mixup", {"method": "fmix", "prob_per": "batch"}])
+    assert [each.prob_per for each in config.mixing.choices()] == ["row", "batch"]

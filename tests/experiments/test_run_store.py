@@ -11,14 +11,14 @@ import pytest
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.run import compare
-from hf_mixup.experiments.compare.store import remove_dead_parts, whole_or_nothing
+from hf_mixup.experiments.compare.store import atomic_dir, remove_dead_parts
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from hf_mixup.experiments.compare.store import whole_or_nothing
-with whole_or_nothing(Path(sys.argv[1])) as part:
+from hf_mixup.experiments.compare.store import atomic_dir
+with atomic_dir(Path(sys.argv[1])) as part:
     (part / "weights").write_text("half")
     print("writing", flush=True)
     time.sleep(600)
@@ -47,7 +47,7 @@ def test_parts_of_the_dead_go_and_those_of_the_living_stay(output: Path) -> None
     try:
         killed.kill()
         killed.wait()
-        with whole_or_nothing(output / "runs" / "own-seed0-ab") as own:
+        with atomic_dir(output / "runs" / "own-seed0-ab") as own:
             assert len(parts(output)) == 4
             remove_dead_parts(output)
             assert {name.split("-")[0] for name in parts(output)} == {".alive", ".own", ".mine.part"}
@@ -62,9 +62,9 @@ def test_parts_of_the_dead_go_and_those_of_the_living_stay(output: Path) -> None
 
 def test_an_error_leaves_no_part_and_keeps_what_was_there(output: Path) -> None:
     folder = output / "runs" / "run"
-    with whole_or_nothing(folder) as part:
+    with atomic_dir(folder) as part:
         (part / "weights").write_text("old")
-    with pytest.raises(FileNotFoundError), whole_or_nothing(folder) as part:
+    with pytest.raises(FileNotFoundError), atomic_dir(folder) as part:
         (part / "gone" / "weights").write_text("new")
     assert (folder / "weights").read_text() == "old"
     assert parts(output) == [".mine.part"]

@@ -1,19 +1,20 @@
-"""All runs of a comparison, evaluated alike, then tables and images over methods and seeds."""
+"""Evaluate every run of a comparison alike, then write tables and images over methods and seeds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_mixup.augment.tta import View
+from hf_mixup.experiments.compare.one_run import reason_of
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
-from hf_mixup.experiments.evaluate.comparison import StoredRun, stored_runs
-from hf_mixup.experiments.evaluate.images import Memory
-from hf_mixup.experiments.evaluate.parts import Parts, progress_bar
+from hf_mixup.experiments.evaluate.image_changes import ImageCache
+from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, progress_bar
 from hf_mixup.experiments.evaluate.run import (
     PARTS,
     RESULTS,
@@ -24,6 +25,7 @@ from hf_mixup.experiments.evaluate.run import (
     subject_of,
     tested_splits,
 )
+from hf_mixup.experiments.evaluate.stored_runs import StoredRun, stored_runs
 from hf_mixup.experiments.report.robustness import differences_of, draw_runs, runs_tables
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits
@@ -45,8 +47,8 @@ def evaluate_comparison(
 ) -> list[Measured]:
     """Score every run that the results of a comparison name, one after the other, as `evaluate` scores one model.
 
-    All are scored on the same rows, and disturbed images are made once, as far as they fit into 2 GB. A run that
-    fails is reported, and the others go on. Each finished part is kept in `finished/`, in a folder a run.
+    All are scored on the same rows, and perturbed images are made once, as far as they fit into 2 GB. A run that
+    fails is reported, and the others go on. Each finished part is stored in `finished/`, in a folder a run.
 
     Writes `results.json` with the rows of all runs, `tables.md`, `differences.json` with the paired differences to
     the controls, and images with one line a method.
@@ -63,13 +65,13 @@ def evaluate_comparison(
         OSError: if there is no space left.
         KeyboardInterrupt: after Ctrl-C, saying how much is done.
     """
-    if evaluation.noise_runs:
-        raise ValueError("noise_runs belongs to one model: name the folder of a run, not that of a comparison")
-    evaluation, views, baseline = checked(evaluation, task, args)
+    if evaluation.label_noise_runs:
+        raise ValueError("label_noise_runs belongs to one model: name the folder of a run, not that of a comparison")
+    request = checked(evaluation, task, args)
     runs = stored_runs(comparison)
     output = output_folder(output, str(comparison))
     with silence_libraries():
-        scored = _Runs(evaluation, views, baseline, task, args, output / PARTS, tested_splits(task))
+        scored = _Runs(request, task, args, output / PARTS, tested_splits(task))
         results = scored.all(runs)
     tables, differences = runs_tables(results), differences_of(results)
     draw_runs(results, output)
@@ -81,26 +83,21 @@ def evaluate_comparison(
     return results
 
 
+@dataclass
 class _Runs:
     """The runs, one after the other, under one progress bar, on rows that are prepared once."""
 
-    def __init__(
-        self,
-        evaluation: EvaluateArguments,
-        views: list[Any],
-        baseline: list[Measured] | None,
-        task: TaskArguments,
-        args: TrainingArguments,
-        parts: Path,
-        splits: Splits,
-    ) -> None:
-        self.evaluation, self.views, self.baseline = evaluation, views, baseline
-        self.task, self.args, self.parts, self.splits = task, args, parts, splits
-        self.prepared: Prepared | None = None
-        self.memory = Memory()
+    request: tuple[EvaluateArguments, list[View], list[Measured] | None]
+    task: TaskArguments
+    args: TrainingArguments
+    parts: Path
+    splits: Splits
+    prepared: Prepared | None = None
+    cache: ImageCache = field(default_factory=ImageCache)
+    bar: Any = None
 
     def all(self, runs: Sequence[StoredRun]) -> list[Measured]:
-        """Return the rows of all runs; those of a run that failed without scores, and with the reason."""
+        """Return the results of all runs; a run that failed has its reason and no scores."""
         found: list[list[Measured] | str] = []
         self.bar = progress_bar(len(runs), "runs")
         try:
@@ -122,7 +119,7 @@ class _Runs:
                 for row in (_without(run, each, whole) if isinstance(each, str) else each)]  # fmt: skip
 
     def _one(self, run: StoredRun) -> list[Measured] | str:
-        """Return the rows of a run, or why it has none."""
+        """Return the results of a run, or why it has none."""
         if run.folder is None:
             return run.reason
         checkpoint = str(run.folder)
@@ -130,17 +127,16 @@ class _Runs:
             check_folder(checkpoint)
             if self.prepared is None:  # all runs of a comparison take the same rows
                 self.prepared = prepared_for(checkpoint, self.task, self.splits)
-            subject = subject_of(checkpoint, self.task, self.prepared, self.args, self.parts / run.folder.name)
-            own = replace(subject, label=(run.label, run.seed), memory=self.memory)
-            parts = Parts(own, self.evaluation, self.views, self.baseline, self.bar)
-            return parts.run()[0]
+            parts, label = self.parts / run.folder.name, (run.label, run.seed)
+            subject = subject_of(checkpoint, self.task, self.prepared, self.args, parts, label, self.cache)
+            return ModelEvaluation(subject, *self.request, self.bar).run()[0]
         except Exception as error:  # whatever a run dies of, the others go on
             if is_disk_full(error):
                 raise
-            return " ".join(f"{type(error).__name__}: {error}".split())
+            return reason_of(error)
 
 
 def _without(run: StoredRun, reason: str, whole: Sequence[Measured]) -> list[Measured]:
-    """Return the rows that a run would have, as those of another one, without scores."""
+    """Return the results of another run under the name of this one, without scores."""
     own: Any = {"method": run.label, "seed": run.seed, "error": reason}
     return [{**row, **own, "metrics": dict.fromkeys(row["metrics"])} for row in whole]

@@ -1,4 +1,4 @@
-"""The zoo: tiny models of all architectures, and what can be mixed in them. A sample here, the whole under `slow`."""
+"""Tiny models of all architectures, and what can be mixed in them: a sample here, all of them under `slow`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_mixup.cli import main
 from hf_mixup.experiments.check import load, try_model
 from hf_mixup.testing.batches import make_batch, real_tokens
 from hf_mixup.testing.build import CannotBuild, build, shrink
-from hf_mixup.testing.exchange import check_plain, missed, plain_scores, try_exchange
+from hf_mixup.testing.exchange import check_plain, plain_scores, score_error, try_exchange
 from hf_mixup.testing.families import FAMILIES, architectures, classes
 from hf_mixup.testing.survey.survey import Row, survey
 from hf_mixup.testing.survey.table import COMMITTED, release_of, render, survey_all
@@ -78,7 +78,7 @@ def test_sampled_architecture_mixes_rightly_or_refuses(family: Any, kind: str) -
 
 
 @pytest.mark.slow
-def test_whole_zoo_mixes_rightly_or_refuses_as_the_table_says() -> None:
+def test_all_architectures_mix_rightly_or_refuses_as_the_table_says() -> None:
     rows = survey_all()
     assert not {(row.family, row.model_type): row.wrong for row in rows if row.wrong}
     for family in WIDE:
@@ -129,7 +129,7 @@ def test_what_cannot_be_built_is_named() -> None:
 @pytest.mark.parametrize("lengths", ["equal", "right", "left"])
 def test_batches_pad_on_the_side_they_are_told(lengths: Any) -> None:
     model = build("token-classification", "bert")
-    batch = make_batch("token-classification", model, rows=5, length=10, lengths=lengths)
+    batch = make_batch("token-classification", model, samples=5, length=10, lengths=lengths)
     mask, pad = batch["attention_mask"], model.config.pad_token_id
     assert torch.equal(batch["input_ids"] == pad, mask == 0)
     assert (batch["labels"][mask == 0] == IGNORE_INDEX).all()
@@ -140,7 +140,7 @@ def test_batches_pad_on_the_side_they_are_told(lengths: Any) -> None:
 
 
 def test_spans_lie_within_their_rows() -> None:
-    batch = make_batch("question-answering", build("question-answering", "bert"), rows=6, lengths="left")
+    batch = make_batch("question-answering", build("question-answering", "bert"), samples=6, lengths="left")
     rows = torch.arange(6)
     for key in ("start_positions", "end_positions"):
         assert batch["attention_mask"][rows, batch[key]].all()
@@ -165,9 +165,9 @@ def test_exchange_finds_a_model_that_mixes_wrongly(monkeypatch: pytest.MonkeyPat
 
 def test_miss_is_a_share_of_the_difference_between_rows() -> None:
     plain = torch.tensor([[0.0, 0.0], [0.0, 4.0]])
-    assert missed(plain.flip(0), plain, plain) == 1
-    assert missed(plain + 1, plain, plain) == 0.25
-    assert missed(plain[:1], plain, plain) == float("inf")
+    assert score_error(plain.flip(0), plain, plain) == 1
+    assert score_error(plain + 1, plain, plain) == 0.25
+    assert score_error(plain[:1], plain, plain) == float("inf")
 
 
 def test_table_holds_cells_reasons_and_reach() -> None:
