@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
 from hf_mixup.methods import METHODS, settings_of
-from hf_mixup.methods.registry import method_named, readers
+from hf_mixup.methods.registry import method_named, readers, who_reads
 from hf_mixup.utils.suggest import did_you_mean
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
@@ -67,7 +67,7 @@ class SharedSettings:
         for name, value in self.values.items():
             if methods and name != "method" and not any(name in each.read for each in methods):
                 names = ", ".join(dict.fromkeys(each.method for each in methods))
-                has = f"{', '.join(readers(name))} do" if readers(name) else pair_methods()
+                has = who_reads(name) if readers(name) else pair_methods()
                 raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
 
 
@@ -95,7 +95,9 @@ def flags_of(without: Iterable[str] = ()) -> type:
     made: list[Any] = [("method", str, field(default=UNSET, metadata={"help": "Name of the mixing method."}))]
     for name, (kind, declared) in known.items():
         hint = _AS_TEXT.get(name) or get_type_hints(kind)[name]
-        made.append((name, hint, field(default=UNSET, metadata=declared.metadata)))
+        # HfArgumentParser takes the default of a list from a factory alone.
+        unset = {"default_factory": lambda: UNSET} if "list" in str(hint) else {"default": UNSET}
+        made.append((name, hint, field(metadata=declared.metadata, **unset)))
     return make_dataclass("MixingFlags", made, bases=(_Given,), namespace={"__module__": __name__})
 
 

@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 import textwrap
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,11 +147,12 @@ def test_its_file_is_a_command_line(
     assert "python halves.py compare run.yaml" in Path("out/report.html").read_text()
 
 
-def test_the_example_of_the_guide_mixes() -> None:
+def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that CONTRIBUTING.md begins a new method with, by a straight cut and the true share of the pixels."""
     (example,) = re.findall(r"^   ```python\n(.*?)^   ```", CONTRIBUTING.read_text(encoding="utf-8"), re.M | re.S)
-    names: dict[str, Any] = {"__name__": "knife"}
-    exec(textwrap.dedent(example), names)
+    module = types.ModuleType("knife")
+    monkeypatch.setitem(sys.modules, "knife", module)
+    exec(textwrap.dedent(example), vars(module))
     model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
     with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
         mask = mixed.draw.mask
