@@ -41,7 +41,7 @@ LOSSES = (
 )
 SPECIAL = ("__init__", "__post_init__", "__call__")
 # What is named nowhere else and is in every user's hands: the batch of `with Mixup(...)(model, batch) as mixed`.
-HELD = ("hf_mixup.engine.labelled.MixedBatch",)
+HELD = ("hf_mixup.engine.batch.MixedBatch",)
 
 
 def modules() -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from hf_mixup.engine.schedule import process_index
+from hf_mixup.engine.all_gather import process_index
 
 T = TypeVar("T")
 

@@ -16,13 +16,18 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def process_index() -> int:
+    """Return the rank of this process, 0 where there is only one."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
 def first_row(rows: int) -> int:
     """Return where this process's rows begin among those of all, each having as many.
 
     >>> first_row(8)
     0
     """
-    return rows * dist.get_rank() if world_size() > 1 else 0
+    return rows * process_index()
 
 
 def gather_rows(rows: Tensor) -> Tensor:

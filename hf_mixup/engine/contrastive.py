@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from hf_mixup.data.pair_collator import PAIR_IDS, tower_inputs
 from hf_mixup.engine.all_gather import check_equal_rows, world_size
+from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.caption_ids import caption_keys
+from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive_loss import PairObjective
 from hf_mixup.engine.gradient_cache import CachedPass
-from hf_mixup.engine.labelled import MixedBatch
-from hf_mixup.engine.self_check import check_pairs_once, look_at_towers
+from hf_mixup.engine.self_check import check_pairs_once, probe_dual_encoder
 from hf_mixup.engine.similarity_head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.methods import METHODS
 from hf_mixup.methods._pairs import PairMethod
-from hf_mixup.methods.base import Draw, Given
+from hf_mixup.methods.base import Draw
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
-from hf_mixup.models.captions import most_tokens
+from hf_mixup.models.captions import max_tokens
 from hf_mixup.models.dual_encoder import OTHER_SIDES, embeds_of, is_dual_encoder
 from hf_mixup.models.labels import LABELS
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
 
 
 class PairBatch(MixedBatch):
@@ -38,7 +36,7 @@ class PairBatch(MixedBatch):
 
     def __init__(
         self,
-        mixup: Mixup,
+        context: Context,
         model: nn.Module,
         inputs: dict[str, Any],
         keys: Tensor,
@@ -46,26 +44,26 @@ class PairBatch(MixedBatch):
         draw: Draw,
         inplace: bool,
     ) -> None:
-        super().__init__(mixup, model, inputs, keys, draw, inplace)
+        super().__init__(context, model, inputs, keys, draw, inplace)
         self.ids = ids
         self._objective: PairObjective | None = None
         self._cached: CachedPass | None = None
         self._found: Tensor | float = 0.0
 
     @classmethod
-    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the model is a dual encoder."""
         return is_dual_encoder(model)
 
     @classmethod
-    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> PairBatch:
-        """Read the inputs of both sides, and draw; see `MixedBatch.make`.
+    def build(cls, context: Context, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> PairBatch:
+        """Read the inputs of both sides, and draw; see `MixedBatch.build`.
 
         Raises:
             ValueError: for a method that mixes no pairs, or as `pair_inputs`.
         """
-        config = mixup.config
-        if not config.off and not mixup.method.for_pairs:
+        config = context.config
+        if not config.off and not context.method.for_pairs:
             names = ", ".join(name for name, method in METHODS.items() if method.for_pairs is True)
             raise ValueError(
                 f"{type(model).__name__} is a dual encoder, and method {config.method!r} does not mix pairs: use one "
@@ -75,9 +73,9 @@ class PairBatch(MixedBatch):
             raise ValueError("class_weights: a contrastive loss has no classes to weigh: leave them out")
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
-        draw = mixup.draw(model, inputs, keys, given)
-        mixup.hold_temperature(model)
-        return cls(mixup, model, inputs, keys, ids, draw, given.inplace)
+        draw = context.draw(model, inputs, keys, requested)
+        context.hold_temperature(model)
+        return cls(context, model, inputs, keys, ids, draw, requested.inplace)
 
     @property
     def objective(self) -> PairObjective:
@@ -86,7 +84,7 @@ class PairBatch(MixedBatch):
             check_equal_rows(len(self.labels), self.labels.device)
             method = self._method
             mixed = method if isinstance(method, PairMethod) and self.rate else None
-            self._objective = PairObjective(self._mixup.config, mixed, self.draw, self.labels, self.ids)
+            self._objective = PairObjective(self._context.config, mixed, self.draw, self.labels, self.ids)
         return self._objective
 
     @property
@@ -105,7 +103,7 @@ class PairBatch(MixedBatch):
     @property
     def _chunk(self) -> int | None:
         """Rows a chunk, None for the whole batch at once."""
-        size = self._mixup.config.chunk_size
+        size = self._context.config.chunk_size
         return size if size is not None and size < len(self.labels) else None
 
     def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
@@ -117,7 +115,7 @@ class PairBatch(MixedBatch):
                 `chunk_size` for large batches.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have mixed.
+            RuntimeError: if the model never passed the mix point where it should have mixed.
             ValueError: if several processes are to be compared and the model's similarities cannot be recomputed.
         """
         self._refuse_unmixed()
@@ -128,12 +126,12 @@ class PairBatch(MixedBatch):
             )
         rows, head, self._found = self.objective.rows, self._head(outputs), 0.0
         if self._cached is None:
-            return self._mixup.watch.follow(self._part(outputs, rows, head))
-        return self._mixup.watch.follow(self._cached.deferred(rows, lambda some: self._part(outputs, some, head)))
+            return self._context.watch.follow(self._part(outputs, rows, head))
+        return self._context.watch.follow(self._cached.deferred(rows, lambda some: self._part(outputs, some, head)))
 
     def _part(self, outputs: Any, rows: Tensor, head: Head | None) -> Tensor:
         """Return the mean loss of some of the rows scored here, and note what was found for their images."""
-        sigmoid = uses_sigmoid(self._model, self._mixup.config)
+        sigmoid = uses_sigmoid(self._model, self._context.config)
         loss, found = self.objective.score(outputs, head, rows, sigmoid)
         self._found += found.sum() / len(self.objective.rows)
         return loss
@@ -157,7 +155,7 @@ class PairBatch(MixedBatch):
         """Try the method and the head on the model before they are trusted."""
         method = self._method
         if self._chunk is not None and not head_is_checked(self._model):
-            _, outputs = look_at_towers(self._model, self.inputs)
+            _, outputs = probe_dual_encoder(self._model, self.inputs)
             checked_head(self._model, outputs)
         if self.rate and isinstance(method, PairMethod) and any(method.sides(self.draw)):
             check_pairs_once(self._model, method, self.inputs)
@@ -193,7 +191,7 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
             raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
     if len(ids) == 0:
         raise ValueError(f"the batch for {name} has no rows")
-    limit = most_tokens(model)
+    limit = max_tokens(model)
     if limit is not None and ids.shape[1] > limit:
         mask = inputs.get("attention_mask")
         longest = 0 if mask is None else int(mask.sum(-1).argmax())

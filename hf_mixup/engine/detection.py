@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate.data_loader import DataLoaderDispatcher
@@ -11,16 +11,16 @@ from accelerate.state import GradientState
 from torch import Tensor, nn
 
 from hf_mixup.engine.all_gather import world_size
-from hf_mixup.engine.labelled import MixedBatch
-from hf_mixup.methods.base import Draw, Given
+from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.context import Context, Requested
+from hf_mixup.engine.detection_loss import WEIGHTED
+from hf_mixup.methods import METHODS, Draw
+from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.utils.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
 
 Boxes = list[dict[str, Tensor]]
 
@@ -41,30 +41,31 @@ class BoxBatch(MixedBatch):
     """
 
     def __init__(
-        self, mixup: Mixup, model: nn.Module, inputs: dict[str, Any], labels: Boxes, draw: Draw, inplace: bool
+        self, context: Context, model: nn.Module, inputs: dict[str, Any], labels: Boxes, draw: Draw, inplace: bool
     ) -> None:
-        method, size = mixup.method.chosen(draw), inputs["pixel_values"].shape[-2:]
+        method: Any = context.method.chosen(draw)  # which MixesBoxes
+        size = inputs["pixel_values"].shape[-2:]
         mixes = bool((draw.lam < 1).any())
         boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
-        super().__init__(mixup, model, inputs, inputs["pixel_values"], draw, inplace)
+        super().__init__(context, model, inputs, inputs["pixel_values"], draw, inplace)
         self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
 
     @classmethod
-    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the labels are boxes."""
         return has_boxes(batch)
 
     @classmethod
-    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> BoxBatch:
-        """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.make`."""
+    def build(cls, context: Context, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> BoxBatch:
+        """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.build`."""
         labels = list(batch[LABELS])
-        refuse_detector(model, labels, mixup)
+        refuse_detector(model, labels, context)
         refuse_scattered()
-        if mixup.config.self_check:
+        if context.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
-        draw = mixup.draw(model, inputs, torch.zeros(len(labels)), given, boxes=True)
-        return cls(mixup, model, inputs, labels, draw, given.inplace)
+        draw = context.draw(model, inputs, torch.zeros(len(labels)), requested, boxes=True)
+        return cls(context, model, inputs, labels, draw, requested.inplace)
 
     @property
     def targets(self) -> Any:
@@ -88,7 +89,7 @@ class BoxBatch(MixedBatch):
         found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         if not isinstance(found, Tensor):
             raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
-        return self._mixup.watch.follow(found)
+        return self._context.watch.follow(found)
 
     def accuracy(self) -> Tensor | None:
         """Return None: boxes have no accuracy."""
@@ -119,17 +120,14 @@ def refuse_scattered() -> None:
         )
 
 
-def refuse_detector(model: nn.Module, labels: Boxes, mixup: Mixup) -> None:
+def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
     """Refuse detectors whose loss takes no weights, settings that change a loss, and methods that know no boxes.
 
     Raises:
         ValueError: naming the model, the setting or the method.
     """
-    from hf_mixup.engine.detection_loss import WEIGHTED
-    from hf_mixup.methods import METHODS
-
     base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
-    name, config = type(base).__name__, mixup.config
+    name, config = type(base).__name__, context.config
     own = getattr(model, "loss_function", None)
     if "ForObjectDetection" not in name or own not in WEIGHTED or not {"class_labels", "boxes"} <= set(labels[0]):
         raise ValueError(
@@ -146,9 +144,9 @@ def refuse_detector(model: nn.Module, labels: Boxes, mixup: Mixup) -> None:
     found = next((setting for setting, given in settings.items() if given), None)
     if found is not None:
         raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
-    for each in mixup.method.choices():
-        if not each.for_boxes:
-            names = [method for method, kind in METHODS.items() if kind.for_boxes]
+    for each in context.method.choices():
+        if not isinstance(each, MixesBoxes):
+            names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]
             raise ValueError(f"method {each.name!r} does not mix boxes: {did_you_mean(each.name, names)}")
 
 
@@ -158,11 +156,11 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: if they differ.
     """
-    checked = sites_of(model).checked
+    checked = hooks_of(model).checked
     if "boxes" in checked:
         return
-    rows = two_rows(batch)
-    with undisturbed(model):
+    rows = two_samples(batch)
+    with eval_without_side_effects(model):
         own = model(**rows)["loss"]
         _weigh(model)
         ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
@@ -176,8 +174,6 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
 
 def _weigh(model: Any) -> None:
     """Give the model's loss weights until it is disarmed."""
-    from hf_mixup.engine.detection_loss import WEIGHTED
-
     base = getattr(model, "get_base_model", lambda: model)()
     given = vars(base).get("_loss_function")
 
@@ -189,4 +185,4 @@ def _weigh(model: Any) -> None:
 
     weighted = WEIGHTED[base.loss_function]
     base.loss_function = weighted
-    sites_of(model).at_disarm.append(put_back)
+    hooks_of(model).on_deactivate.append(put_back)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.engine.labelled import MixedBatch
-from hf_mixup.methods.base import Given
+from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.context import Context, Requested
+from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.models.labels import LABEL_KEYS
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
 
 FUTURE = "future_values"
 
@@ -25,17 +23,17 @@ class ForecastBatch(MixedBatch):
     """
 
     @classmethod
-    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the batch has a future to forecast, and no labels."""
         return is_forecast(batch)
 
     @classmethod
-    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> ForecastBatch:
-        """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.make`."""
-        refuse_forecast(mixup, model)
+    def build(cls, context: Context, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> ForecastBatch:
+        """Refuse what does not go with the model's own loss, and draw; see `MixedBatch.build`."""
+        refuse_forecast(context, model)
         inputs, future = dict(batch), batch[FUTURE]
-        draw = mixup.draw(model, inputs, future.flatten(1), given)
-        return cls(mixup, model, inputs, future, draw, given.inplace)
+        draw = context.draw(model, inputs, future.flatten(1), requested)
+        return cls(context, model, inputs, future, draw, requested.inplace)
 
     @property
     def targets(self) -> Tensor:
@@ -51,7 +49,7 @@ class ForecastBatch(MixedBatch):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         if not isinstance(loss, Tensor) or loss.dim():
             raise ValueError(f"{type(self._model).__name__} returned no loss for {FUTURE!r}, so that none can be mixed")
-        return self._mixup.watch.follow(loss)
+        return self._context.watch.follow(loss)
 
     def accuracy(self) -> None:
         """Return nothing: a forecast is not right or wrong."""
@@ -66,20 +64,20 @@ def is_forecast(batch: Mapping[str, Any]) -> bool:
     return isinstance(batch.get(FUTURE), Tensor) and all(batch.get(key) is None for key in LABEL_KEYS)
 
 
-def refuse_forecast(mixup: Mixup, model: nn.Module) -> None:
+def refuse_forecast(context: Context, model: nn.Module) -> None:
     """Refuse methods and settings that do not go with a model's own loss on past and future blended alike.
 
     Raises:
         ValueError: naming the way out.
     """
-    config, name = mixup.config, type(model).__name__
-    if any(not method.for_forecasts for method in mixup.method.choices()):
+    config, name = context.config, type(model).__name__
+    if not all(isinstance(method, MixesForecasts) for method in context.method.choices()):
         raise ValueError(
             f"method {config.method!r} does not mix forecasts, and the batch for {name} has {FUTURE} instead of "
             "labels: past and future have to be mixed alike, as 'mixup', 'cmixup' and 'tabular' do"
         )
     own_loss = config.loss == "auto" and config.class_weights is None and not config.label_smoothing
-    if not own_loss or mixup.teacher is not None:
+    if not own_loss or context.teacher is not None:
         raise ValueError(
             f"{name} forecasts, and its own loss is taken: leave out loss, class_weights, label_smoothing and a teacher"
         )

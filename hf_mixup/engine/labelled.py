@@ -1,21 +1,22 @@
-"""One mixed batch: what every kind of them shares, and the batch of a model with labels."""
+"""The mixed batch of a model with labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.engine.batch import MixedBatch, refuse_packed
+from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
-from hf_mixup.methods.base import Given, Term
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.methods.base import Term
+from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import IGNORED, Labels, beside, check_labels, dense_targets, read_labels, rest_of
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight, read_labels
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -26,124 +27,8 @@ from hf_mixup.models.losses import (
     soft_scores,
     weighed_labels,
 )
-from hf_mixup.models.segmentation import at_pixels, hear_auxiliary, scored_parts
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
-
-
-class MixedBatch:
-    """One mixed batch: enter it, run the model on `inputs`, take the `loss`.
-
-    Attributes:
-        inputs: what the model is given; no labels, so that it computes no loss of its own.
-        lam: float32 [B], weight of the own row's label.
-        partner: long [B].
-        mean_lam: mean of lam over the rows; 0-d on the device where only that knows.
-        rate: share of the rows that are blended with another; 0 where the coin of `prob` or the schedule left the batch
-            alone, or a row is the only one.
-        draw: everything that was drawn.
-        labels: the batch's own labels, untouched.
-
-    >>> from hf_mixup import Mixup
-    >>> from hf_mixup.testing.batches import tiny
-    >>> model, batch = tiny("sequence-classification", "bert")
-    >>> with Mixup("embedding")(model, batch, lam=0.75) as mixed:
-    ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.lam, mixed.mean_lam, mixed.rate, mixed.targets.shape
-    (tensor([0.7500, 0.7500, 0.7500, 0.7500]), 0.75, 1.0, torch.Size([4, 4]))
-    """
-
-    def __init__(
-        self,
-        mixup: Mixup,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        labels: Tensor,
-        draw: Draw,
-        inplace: bool,
-    ) -> None:
-        self.inputs, self.labels = inputs, labels
-        self._clean = inputs
-        self.mean_lam: float | Tensor
-        if draw.lam.device.type == "cpu":  # as a rule: nobody has to wait for it
-            drawn = draw.lam.tolist()
-            changed = mixup.method.chosen(draw).rows_changed(draw)
-            self.mean_lam, self.rate = sum(drawn) / len(drawn), changed / len(drawn)
-        else:  # what a method found on the device is looked at when it is logged
-            changed = len(draw.lam) if draw.rows is None else len(draw.rows)
-            self.mean_lam, self.rate = draw.lam.mean(), changed / len(draw.lam)
-        self.draw = draw.to(labels.device)
-        self.lam, self.partner = self.draw.lam, self.draw.partner
-        self._mixup, self._model, self._inplace = mixup, model, inplace
-        self._partners = [self.partner]  # by which sites that were armed for this batch are known
-        self._logits: Tensor | None = None
-
-    @classmethod
-    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
-        """Whether a batch for this model is of this kind."""
-        raise NotImplementedError
-
-    @classmethod
-    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> MixedBatch:
-        """Check a batch, draw how it is mixed, and return it; see `Mixup.__call__`.
-
-        Args:
-            model: without wrappers.
-        """
-        raise NotImplementedError
-
-    def __enter__(self) -> MixedBatch:
-        self._mixup.watch.draw(self._model)
-        sites_of(self._model).forget()
-        if self.rate:
-            try:
-                self.inputs = self._method.apply(self._model, self.inputs, self.draw, self._inplace)
-            except BaseException:  # Ctrl-C, too: what was armed so far must not mix another batch
-                sites_of(self._model).forget()
-                raise
-        self._partners += [site.partner for site in sites_of(self._model).armed if site.partner is not None]
-        return self
-
-    @property
-    def _method(self) -> Method:
-        return self._mixup.method.chosen(self.draw)
-
-    @property
-    def changed_places(self) -> Tensor | None:
-        """Where `inputs` hold the rows `draw.rows`, of a method that runs them behind the clean ones; else None."""
-        return self._method.changed_places(self.draw) if self.rate else None
-
-    def forward(self, model: nn.Module) -> Any:
-        """Run the model (wrapped or not) on the mixed inputs."""
-        return model(**self.inputs)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        sites_of(self._model).disarm()
-
-    def _refuse_unmixed(self) -> None:
-        for site in sites_of(self._model).armed:
-            if site.missed and any(site.partner is each for each in self._partners):
-                raise RuntimeError(
-                    f"{type(self._model).__name__} did not pass the place where method {self.draw.method!r} mixes. "
-                    "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "
-                    "`Mixup.prepare(model)`, or mix a first batch, before it is run unmixed"
-                )
-
-    @property
-    def targets(self) -> Tensor:
-        """Dense float32 targets of the mixed rows."""
-        raise NotImplementedError
-
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the loss of the mixed batch, a 0-d tensor."""
-        raise NotImplementedError
-
-    def accuracy(self) -> Tensor | None:
-        """Return how much of the targets' mass the model found, 0-d; None before the loss."""
-        raise NotImplementedError
+from hf_mixup.models.segmentation import at_pixels, capture_auxiliary_logits, scored_parts
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class LabelBatch(MixedBatch):
@@ -159,15 +44,15 @@ class LabelBatch(MixedBatch):
 
     def __init__(
         self,
-        mixup: Mixup,
+        context: Context,
         model: nn.Module,
         inputs: dict[str, Any],
         labels: Labels,
         draw: Draw,
         inplace: bool,
     ) -> None:
-        self.permuted = _permutes(mixup.method.chosen(draw), draw)  # while the parameters are on the CPU
-        super().__init__(mixup, model, inputs, labels.values, draw, inplace)
+        self.permuted = _permutes(context.method.chosen(draw), draw)  # while the parameters are on the CPU
+        super().__init__(context, model, inputs, labels.values, draw, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
         self.masses: Tensor | None = None
@@ -176,31 +61,31 @@ class LabelBatch(MixedBatch):
     def __enter__(self) -> LabelBatch:
         super().__enter__()
         if self._read.pixels:
-            hear_auxiliary(self._model)
+            capture_auxiliary_logits(self._model)
         return self
 
     @classmethod
-    def takes(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Return True: what is no other kind is one with labels, or is refused for the lack of them."""
         return True
 
     @classmethod
-    def make(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any], given: Given) -> LabelBatch:
-        """Read the labels as the model's own loss would, and draw; see `MixedBatch.make`.
+    def build(cls, context: Context, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> LabelBatch:
+        """Read the labels as the model's own loss would, and draw; see `MixedBatch.build`.
 
         Raises:
             ValueError: for packed sequences, labels outside the classes, or a method without a rule for these labels.
         """
         refuse_packed(batch)
-        mixup.check_loss(model, batch)
+        context.check_loss(model, batch)
         labels = read_labels(model, batch)
         if labels.values.device.type == "cpu":  # elsewhere it would stall the device; the collator has checked
             check_labels(labels.values, labels.classes, labels.kind)
         inputs = model_inputs(model, batch, labels)
         if labels.pixels:
-            refuse_for_maps(mixup.method, model)
-        draw = mixup.draw(model, inputs, labels.values, given, labels.kind)
-        return cls(mixup, model, inputs, labels, draw, given.inplace)
+            refuse_for_maps(context.method, model)
+        draw = context.draw(model, inputs, labels.values, requested, labels.kind)
+        return cls(context, model, inputs, labels, draw, requested.inplace)
 
     @property
     def classes(self) -> int:
@@ -214,7 +99,7 @@ class LabelBatch(MixedBatch):
     @property
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
-        smoothing = self._mixup.config.label_smoothing
+        smoothing = self._context.config.label_smoothing
         further = self._method.further_labels(self.labels, self.draw)
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
 
@@ -243,15 +128,15 @@ class LabelBatch(MixedBatch):
                 class weights, set `masses` for it, too.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have blended.
+            RuntimeError: if the model never passed the hook where it should have blended.
         """
         self._refuse_unmixed()
-        config, weights = self._mixup.config, self._mixup.class_weights
+        config, weights = self._context.config, self._context.class_weights
         parts = scored_parts(self._model, outputs, self._read)
         self._logits = parts[0][0]
         if weights is not None:
             weights = weights.to(self._logits.device)
-        if self.draw.open:
+        if self.draw.open and isinstance(self._method, SettlesLater):
             self.draw = self._method.settle(self._logits, self.labels, self.draw)
             self.partner, self.lam = self.draw.partner, self.draw.lam
         total, taught = self._logits.new_zeros((), dtype=torch.float32), config.distill_weight or 0.0
@@ -281,12 +166,12 @@ class LabelBatch(MixedBatch):
             loss = mean_of(total, self.items) + auxiliary
         else:
             loss = mean_of(total + auxiliary * self.items, num_items_in_batch)
-        return self._mixup.watch.follow(loss)
+        return self._context.watch.follow(loss)
 
     @property
     def weighted(self) -> bool:
         """Whether labels count by the weight of their class."""
-        return self._mixup.class_weights is not None
+        return self._context.class_weights is not None
 
     def own_masses(self) -> Tensor:
         """Return what the rows' own labels, those of the partners and any further ones weigh, floats [2 + K]."""
@@ -294,7 +179,7 @@ class LabelBatch(MixedBatch):
         return torch.stack([self._weigh(each).float() for each in (self.labels, self.others, *further)])
 
     def _weigh(self, labels: Tensor) -> Tensor:
-        return self._mixup.count_items(replace(self._read, values=labels, classes=self._counted))
+        return self._context.count_items(replace(self._read, values=labels, classes=self._counted))
 
     @property
     def _counted(self) -> int | None:
@@ -313,7 +198,7 @@ class LabelBatch(MixedBatch):
         The teacher sees the mixed batch. Where rows are blended inside the model, it sees both rows as they are, and
         what it says of them is blended as the labels are.
         """
-        config, method, teacher = self._mixup.config, self._method, self._mixup.teacher
+        config, method, teacher = self._context.config, self._method, self._context.teacher
         if teacher is None or self._logits is None:
             raise RuntimeError("distillation needs a teacher and the model's logits")
         inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), config.loss == "bce"
@@ -331,7 +216,7 @@ class LabelBatch(MixedBatch):
             mass = own + sum(rest)
             target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
             if inside:
-                share = beside(own / mass.clamp(min=1e-12), target)
+                share = expand_like(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
             distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
             total = total + term.share * distance
@@ -347,10 +232,14 @@ class LabelBatch(MixedBatch):
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
         found = mass = torch.zeros((), device=predicted.device)
-        for labels, weight in [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]:
-            share = beside(weight, labels)
+        for labels, weight in [
+            (term.labels, term.lam),
+            (term.others, partner_weight(term.lam, term.further)),
+            *term.further,
+        ]:
+            share = expand_like(weight, labels)
             found = found + (share * (predicted == labels)).sum()
-            mass = mass + (share * (labels != IGNORED)).sum()
+            mass = mass + (share * (labels != IGNORE_INDEX)).sum()
         return found / mass.clamp(min=1e-12)
 
 
@@ -358,40 +247,3 @@ def _permutes(method: Method, draw: Draw) -> bool:
     """Whether each row is partner once, so that the partners' labels are those of the batch."""
     partners = [draw.partner, *(rows for rows, _ in method.further_rows(draw))]
     return all(len(set(each.tolist())) == len(each) for each in partners)
-
-
-PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")
-
-
-def refuse_packed(batch: Mapping[str, Any]) -> None:
-    """Refuse sequences that are packed into one row, which have no rows to exchange.
-
-    Raises:
-        ValueError: naming what gives the packing away.
-
-    >>> refuse_packed({"input_ids": torch.zeros(1, 6), "position_ids": torch.tensor([[0, 1, 2, 0, 1, 2]])})
-    Traceback (most recent call last):
-    ...
-    ValueError: 'position_ids' tells of sequences packed into one row, which cannot be mixed row by row: ...
-    """
-    found = [key for key in PACKED if batch.get(key) is not None]
-    if _starts_again(batch):
-        found.append("position_ids")
-    if found:
-        raise ValueError(
-            f"{found[0]!r} tells of sequences packed into one row, which cannot be mixed row by row: train without "
-            "packing (packing=False, padding_free=False)"
-        )
-
-
-def _starts_again(batch: Mapping[str, Any]) -> bool:
-    """Whether positions go back within a row, padding aside: without a mask, models take that for packing."""
-    places, mask = batch.get("position_ids"), batch.get("attention_mask")
-    if not isinstance(places, Tensor) or places.dim() != 2:
-        return False
-    if isinstance(mask, Tensor) and len(places) > 1:
-        return False  # each row has its mask: no model looks for packing there
-    back = places.diff() < 0
-    if isinstance(mask, Tensor) and mask.shape == places.shape:
-        back = back & (mask[:, 1:] > 0) & (mask[:, :-1] > 0)
-    return bool(back.any())

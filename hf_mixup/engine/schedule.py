@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.all_gather import process_index
+from hf_mixup.engine.config import MixupConfig
 
 
 @dataclass
@@ -85,9 +85,3 @@ class Clock:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up where a saved run stopped."""
         self.step, self.micro = state["step"], state["micro"]
-
-
-def process_index() -> int:
-    """Return the rank of this process, 0 where there is only one."""
-    distributed = torch.distributed
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from hf_mixup.engine.labelled import MixedBatch
-
 
 class MixStats:
-    """Running sums over batches: lam, share of rows mixed, accuracy on the mixed labels."""
+    """Running sums over batches: lam, share of samples mixed, accuracy on the mixed labels."""
 
     def __init__(self) -> None:
-        self.mixed = 0.0  # batches of the whole run by the share of their rows that was blended
+        self.mixed = 0.0  # batches of the whole run by the share of their samples that was blended
         self._reset()
 
     def _reset(self) -> None:
@@ -26,24 +22,26 @@ class MixStats:
         self._accuracy: Tensor | None = None
         self._items: Tensor | None = None
 
-    def add(self, mixed: MixedBatch) -> None:
-        """Count one batch whose loss has been taken."""
-        self.count(mixed.mean_lam, mixed.rate)
-        accuracy = mixed.accuracy()
-        if accuracy is not None:
-            self._rated += 1
-            self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
+    def add(
+        self, mean_lam: float | Tensor, rate: float, accuracy: Tensor | None = None, items: Tensor | None = None
+    ) -> None:
+        """Count one batch whose loss has been taken.
 
-        items = getattr(mixed, "items", None)
-        if items is not None:
-            self._items = items.detach().float() if self._items is None else self._items + items.detach()
-
-    def count(self, mean_lam: float | Tensor, rate: float) -> None:
-        """Count one batch by its mean lam and the share of its rows that are mixed."""
+        Args:
+            mean_lam: mean of lam over its samples.
+            rate: share of its samples that are mixed.
+            accuracy: share of its targets' mass that the model found, 0-d.
+            items: what its summed loss is divided by, 0-d.
+        """
         self._batches += 1
         self.mixed += rate
         self._lam += mean_lam
         self._rate += rate
+        if accuracy is not None:
+            self._rated += 1
+            self._accuracy = accuracy if self._accuracy is None else self._accuracy + accuracy
+        if items is not None:
+            self._items = items.detach().float() if self._items is None else self._items + items.detach()
 
     def pop(
         self, device: torch.device | str = "cpu", reduce: Callable[[Tensor], Tensor] = lambda sums: sums
@@ -112,9 +110,9 @@ class Watch:
         if self._weight is not None and weight != self._weight:
             if self.unused and weight is not None and weight[0] == self._weight[0]:
                 raise RuntimeError(
-                    f"{type(model).__name__} has learnt, but no gradient reached the loss of the batch that was mixed "
-                    "for it: its inputs were blended, and the loss in use knows nothing of the blended labels. Call "
-                    "backward on the mixed loss (`mixed.loss(outputs)`; `outputs.loss` of an armed model)"
+                    f"{type(model).__name__} was updated, but no gradient reached the loss of the batch that was mixed "
+                    "for it: its inputs were blended, and the loss in use does not see the blended labels. Call "
+                    "backward on the mixed loss (`mixed.loss(outputs)`; `outputs.loss` of a model with hooks)"
                 )
             self.reset()
         self._weight = weight

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, make_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
-from hf_mixup.methods import METHODS, settings_of
+from hf_mixup.methods import METHODS, Method, settings_of
 from hf_mixup.methods.registry import method_named, readers, who_reads
+from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
 """The default of a flag that was not given."""
-_AS_TEXT: dict[str, Any] = {"methods": list[str], "by": str | None}  # methods that a method holds: flags name them
 
 
 class SharedSettings:
@@ -37,6 +37,11 @@ class SharedSettings:
     def method(self) -> str:
         """The method that is named beside them, else "mixup"."""
         return self.values.get("method", "mixup")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings beside the method, as they were given."""
+        return {name: value for name, value in self.values.items() if name != "method"}
 
     @property
     def config(self) -> MixupConfig:
@@ -94,18 +99,29 @@ def flags_of(without: Iterable[str] = ()) -> type:
     known = {name: each for name, each in all_settings().items() if name not in {*without}}
     made: list[Any] = [("method", str, field(default=UNSET, metadata={"help": "Name of the mixing method."}))]
     for name, (kind, declared) in known.items():
-        hint = _AS_TEXT.get(name) or get_type_hints(kind)[name]
-        # HfArgumentParser takes the default of a list from a factory alone.
-        unset = {"default_factory": lambda: UNSET} if "list" in str(hint) else {"default": UNSET}
-        made.append((name, hint, field(metadata=declared.metadata, **unset)))
+        made.append((name, _as_flag(get_type_hints(kind)[name]), field(default=UNSET, metadata=declared.metadata)))
     return make_dataclass("MixingFlags", made, bases=(_Given,), namespace={"__module__": __name__})
+
+
+def _as_flag(hint: Any) -> Any:
+    """Return the type that a flag has for a setting: methods are named, or spelled as a JSON mapping."""
+    if Method in get_args(hint):
+        return str
+    return list[str] if any(Method in get_args(each) for each in get_args(hint)) else hint
 
 
 class _Given:
     @property
     def given(self) -> dict[str, Any]:
         """The settings that were given."""
-        return {name: value for name, value in vars(self).items() if value is not UNSET}
+        return {name: _read(value) for name, value in vars(self).items() if value is not UNSET}
+
+
+def _read(value: Any) -> Any:
+    """Return the value of a flag, with mappings in place of their JSON text."""
+    if isinstance(value, list):
+        return [_read(each) for each in value]
+    return parse_text(value) if isinstance(value, str) and value.startswith("{") else value
 
 
 def described(method: str) -> dict[str, Any]:

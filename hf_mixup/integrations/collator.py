@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
 
+from hf_mixup.engine.active import active_hooks
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.engine.mixup import Mixup, unwrap
-from hf_mixup.integrations.callback import LogCallback
-from hf_mixup.integrations.model_hooks import Armed, armed_of, torch_clock
+from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.unwrap import unwrap
+from hf_mixup.integrations.log_callback import LogCallback
+from hf_mixup.integrations.model_hooks import ModelHooks, torch_clock
 from hf_mixup.integrations.running import mixes_itself, owner_of, refuse_trainer, running_trainer
-from hf_mixup.integrations.trl import kind_for, take_smoothing_of_labels_left
+from hf_mixup.integrations.trl import batch_type_for, take_smoothing_of_labels_left
 from hf_mixup.models.labels import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
 
 
@@ -72,7 +74,7 @@ class MixupCollator:
         self._config: Any = None
         self._token_classes: int | None = None
         self._pixels = False
-        self._armed: Armed | None = None
+        self._hooks: ModelHooks | None = None
         self._log: LogCallback | None = None
         if not config.plain:
             refuse_without_padding(self.base)
@@ -80,7 +82,7 @@ class MixupCollator:
             self._owned_by(model)
             self.mixup.clock = torch_clock(self.mixup)
             self._log = LogCallback(self.mixup)
-            self._armed = Armed(self.mixup, model, self._log.stats, meet=self._meet)
+            self._hooks = ModelHooks(self.mixup, model, self._log.stats, meet=self._meet)
 
     @classmethod
     def wrap(cls, collator: Any, mixup: Mixup) -> MixupCollator:
@@ -98,11 +100,11 @@ class MixupCollator:
 
     def remove(self) -> None:
         """Take the hooks off the model of a plain Trainer, which trains plainly from then on."""
-        if self._armed is not None:
-            self._armed.remove()
+        if self._hooks is not None:
+            self._hooks.remove()
         if self._log is not None:
             self._log.leave()
-        self._armed, self._log, self.adopted = None, None, False
+        self._hooks, self._log, self.adopted = None, None, False
 
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
@@ -123,7 +125,7 @@ class MixupCollator:
 
     def _refuse(self, trainer: Any) -> None:
         refuse_trainer(trainer, "MixupCollator")
-        if kind_for(trainer.args) is not None:
+        if batch_type_for(trainer.args) is not None:
             name = owner_of(trainer).__name__
             raise ValueError(
                 f"{type(trainer).__name__} computes its loss itself, which a MixupCollator cannot mix: use "
@@ -151,21 +153,21 @@ class MixupCollator:
         self._refuse(trainer)
         model = unwrap(trainer.model)
         name, way = type(model).__name__, "use MixupCallback or MixupTrainer, which mix whatever model is trained"
-        if self._armed is None:
+        if self._hooks is None:
             raise RuntimeError(
                 f"nobody would mix this batch: a MixupTrainer had adopted this MixupCollator, or it is a copy. Make "
                 f"another one with model=model for {name}, or {way}"
             )
-        if self._armed.model is not model:
+        if self._hooks.model is not model:
             raise RuntimeError(
                 f"nothing would be mixed: the MixupCollator was made for another model than the {name} that "
                 f"{type(trainer).__name__} trains (a second one, a copy, one that model_init made or that PEFT wraps). "
                 f"Make the collator with model=trainer.model, or {way}"
             )
-        if armed_of(model) is not self._armed:
+        if active_hooks(model) is not self._hooks:
             raise RuntimeError(
-                f"nothing would be mixed by this MixupCollator: another one, or a MixupCallback, has armed the {name} "
-                "since. Make the collator and the Trainer anew"
+                f"nothing would be mixed by this MixupCollator: another one, or a MixupCallback, mixes the {name} "
+                "now. Make the collator and the Trainer anew"
             )
         if self._log is not None and get_worker_info() is None:  # else in a copy in another process
             self._log.join(trainer)
@@ -196,7 +198,7 @@ class MixupCollator:
         self._join()
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
-        return {**self.__dict__, "_armed": None, "_log": None, "mixup": engine}
+        return {**self.__dict__, "_hooks": None, "_log": None, "mixup": engine}
 
 
 def pick_base(base: Any) -> Any:

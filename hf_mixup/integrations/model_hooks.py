@@ -17,64 +17,42 @@ from torch import nn
 from transformers import Trainer
 
 from hf_mixup.data.pair_collator import PAIR_IDS
+from hf_mixup.engine.active import Hook, active_hooks
 from hf_mixup.engine.all_gather import in_any, world_size
+from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.forecasting import is_forecast
-from hf_mixup.engine.labelled import MixedBatch
-from hf_mixup.engine.mixup import ITEMS, Mixup, unwrap
+from hf_mixup.engine.mixup import Mixup
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
+from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
 from hf_mixup.integrations.trl import OwnLossBatch
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, LABELS
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import LABEL_KEYS, LABELS
 from hf_mixup.models.losses import mean_of
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
+from hf_mixup.utils.constants import IGNORE_INDEX
+
+ITEMS = "num_items_in_batch"
 
 
-class Hook:
-    """A hook of an armed model. It knows who armed the model, and a copy of it does nothing.
-
-    So a copy of an armed model (`copy.deepcopy`, `torch.save`, a process that is spawned) trains plainly.
-    """
-
-    def __init__(self, armed: Armed | None = None, call: Callable[..., Any] | None = None) -> None:
-        self.armed, self._call = armed, call
-
-    @torch.compiler.disable  # drawing is plain Python; a compiled model is traced from its own forward on
-    def __call__(self, *given: Any) -> Any:
-        return None if self._call is None else self._call(*given)
-
-    def __reduce__(self) -> tuple[type[Hook], tuple[()]]:
-        return Hook, ()
+def remove_hooks(model: nn.Module) -> None:
+    """Take the hooks that mix off a model, whoever has put them there."""
+    hooks = active_hooks(model)
+    if hooks is not None:
+        hooks.remove()
 
 
-def armed_of(model: nn.Module) -> Armed | None:
-    """Return what has armed a model, if anything has.
-
-    >>> armed_of(nn.Linear(1, 1)) is None
-    True
-    """
-    hooks = unwrap(model)._forward_pre_hooks.values()
-    return next((hook.armed for hook in hooks if isinstance(hook, Hook) and hook.armed is not None), None)
-
-
-def disarm(model: nn.Module) -> None:
-    """Take the hooks off a model, whoever has armed it."""
-    armed = armed_of(model)
-    if armed is not None:
-        armed.remove()
-
-
-class Armed:
+class ModelHooks:
     """A model whose training forward passes mix their batch, until `remove` is called or it is armed anew.
 
     Args:
-        kind: the kind of batch for a trainer that computes its loss itself; None puts the mixed loss into the outputs.
-        trainer: the Trainer for whose `train` alone the model is armed: when that has ended, by an exception or Ctrl-C
-            as well, the next forward pass takes the hooks off.
+        batch_type: for a trainer that computes its loss itself; None puts the mixed loss into the outputs.
+        trainer: the Trainer for whose `train` alone the hooks are active: when that has ended, also by an exception or
+            Ctrl-C, the next forward pass removes them.
         meet: called before each mixed forward pass with the Trainer that makes it, if one does.
     """
 
@@ -83,11 +61,11 @@ class Armed:
         mixup: Mixup,
         model: nn.Module,
         stats: MixStats | None = None,
-        kind: type[OwnLossBatch] | None = None,
+        batch_type: type[OwnLossBatch] | None = None,
         trainer: Trainer | None = None,
         meet: Callable[[Trainer], None] | None = None,
     ) -> None:
-        self.mixup, self.model, self.stats, self._kind = mixup, unwrap(model), stats or MixStats(), kind
+        self.mixup, self.model, self.stats, self._batch_type = mixup, unwrap(model), stats or MixStats(), batch_type
         refuse_sentences(type(self.model))
         if self.mixup.config.chunk_size is not None:
             raise ValueError("chunk_size needs MixupTrainer, or `mixed.forward(model)` in a loop of your own")
@@ -100,9 +78,9 @@ class Armed:
         self.ignored: int | None = 0  # labels so far, all of them ignored; None as soon as one counts
         self._rows_ignored = 0
         mixup.prepare(model)
-        if kind is not None:
-            kind.prepare(model)
-        disarm(self.model)  # what armed it before, as the same cell of a notebook that is run again
+        if batch_type is not None:
+            batch_type.prepare(model)
+        remove_hooks(self.model)  # what armed it before, as the same cell of a notebook that is run again
         self._handles = [
             self.model.register_forward_pre_hook(Hook(self, self._before), with_kwargs=True),
             self.model.register_forward_hook(Hook(self, self._after), with_kwargs=True, always_call=True),
@@ -124,7 +102,7 @@ class Armed:
     def _forget(self) -> None:
         """Let go of the last batch."""
         self._mixed = None
-        sites_of(self.model).forget()
+        hooks_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         trainer = running_trainer()
@@ -139,8 +117,8 @@ class Armed:
         self._trainer = None if trainer is None else weakref.ref(trainer)
         if trainer is not None and self._meet is not None:
             self._meet(trainer)
-        if self._kind is not None:
-            return self._before_own_loss(self._kind, batch)
+        if self._batch_type is not None:
+            return self._before_own_loss(self._batch_type, batch)
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
         if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
             raise ValueError(
@@ -151,7 +129,7 @@ class Armed:
         self._look_for_labels(batch)
         labels, self._own_items = batch.get(LABELS), None
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
-            self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
+            self._own_items = labels.ne(IGNORE_INDEX).sum()  # as the Trainer counts pixels, whatever the model ignores
         mixed = self.mixup(model, batch)
         refuse_other_shares(mixed, labels, self._items)
         return (), self._entered(mixed).inputs
@@ -170,13 +148,13 @@ class Armed:
         if whole_step or self._rows_ignored >= ENOUGH:
             refuse_unlabelled(self.ignored)
 
-    def _before_own_loss(self, kind: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
+    def _before_own_loss(self, batch_type: type[OwnLossBatch], batch: dict[str, Any]) -> Any:
         if batch.get("margin") is not None:
             raise ValueError(
                 "the batch has a 'margin', which hooks on the model cannot mix: use class "
                 "MixupRewardTrainer(MixupTrainerMixin, RewardTrainer)"
             )
-        return (), {**batch, **self._entered(kind.from_batch(self.mixup, self.model, batch)).inputs}
+        return (), {**batch, **self._entered(batch_type.from_batch(self.mixup, self.model, batch)).inputs}
 
     def _entered(self, mixed: MixedBatch) -> MixedBatch:
         try:
@@ -195,7 +173,7 @@ class Armed:
             return self._forget()
         mixed.__exit__(None, None, None)
         if isinstance(mixed, OwnLossBatch):
-            self.stats.add(mixed)
+            self.stats.add(**mixed.statistics())
             outputs = mixed.read(outputs)
             for each in outputs.values():  # of which the trainer makes its loss
                 if isinstance(each, torch.Tensor):
@@ -203,9 +181,9 @@ class Armed:
             return outputs
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
-            own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
+            own = mixed.labels.ne(IGNORE_INDEX).sum() if self._own_items is None else self._own_items
             loss = mean_of(loss * own, self._items)
-        self.stats.add(mixed)
+        self.stats.add(**mixed.statistics())
         return with_loss(outputs, loss)
 
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

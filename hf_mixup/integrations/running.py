@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 from transformers import Trainer
 
+from hf_mixup.engine.stats import Watch
 from hf_mixup.integrations.foreign import refuse_foreign_trainer
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.stats import Watch
 
 TRAINING = ("train", "_inner_training_loop")  # some packages put a function of their own in place of the first
 SETTINGS = "class weights, label smoothing and BCE are settings of MixupConfig"
@@ -29,6 +27,18 @@ def running_trainer() -> Trainer | None:
         if frame.f_code.co_name in TRAINING and isinstance(frame.f_locals.get("self"), Trainer):
             return frame.f_locals["self"]
     return None
+
+
+def the_running_trainer() -> Any:
+    """Return the Trainer whose `train` is running now.
+
+    Raises:
+        RuntimeError: if there is none.
+    """
+    trainer = running_trainer()
+    if trainer is None:
+        raise RuntimeError("a callback that mixes is for `train` of a transformers Trainer, and none is running")
+    return trainer
 
 
 def mixes_itself(trainer: Any) -> bool:

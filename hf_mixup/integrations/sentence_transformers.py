@@ -18,7 +18,7 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.functional.contrastive import Mix, contrastive_cross_entropy, pair_targets
-from hf_mixup.integrations.callback import LogCallback
+from hf_mixup.integrations.log_callback import LogCallback
 from hf_mixup.integrations.model_hooks import torch_clock
 from hf_mixup.integrations.running import running_trainer
 from hf_mixup.methods._pairs import along_the_arc
@@ -89,7 +89,7 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         rows = torch.zeros(len(embeddings[0]), dtype=torch.long)
         draw = self.mixup.draw(self.model, {}, rows)
         rate = float((draw.lam < 1).float().mean())
-        self.stats.count(float(draw.lam.mean()), rate)
+        self.stats.add(float(draw.lam.mean()), rate)
         if rate or self._across:
             loss = self._mixed_loss(embeddings, draw.to(embeddings[0].device))
         else:

@@ -17,19 +17,21 @@ from hf_mixup.engine.contrastive_eval import evaluate_pairs, has_own_loss, own_i
 from hf_mixup.engine.detection import has_boxes
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
-from hf_mixup.engine.mixup import Mixup, unwrap
+from hf_mixup.engine.mixup import Mixup
 from hf_mixup.engine.stats import MixStats
-from hf_mixup.integrations.callback import ClockCallback, tell
+from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.collator import MixupCollator
 from hf_mixup.integrations.foreign import refuse_foreign_trainer
-from hf_mixup.integrations.model_hooks import disarm
+from hf_mixup.integrations.log_callback import ClockCallback, tell
+from hf_mixup.integrations.model_hooks import remove_hooks
 from hf_mixup.integrations.running import refuse_data_parallel
-from hf_mixup.integrations.trl import kind_for, refuse_foreign_loss, refuse_settings, take_smoothing
+from hf_mixup.integrations.trl import batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, LABELS, Labels, read_labels
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels, read_labels
 from hf_mixup.models.unlabelled import count_ignored, refuse_unlabelled
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     _AnyTrainer = Trainer
@@ -78,25 +80,25 @@ class MixupTrainerMixin(_AnyTrainer):
         super().__init__(*args, **kwargs)
         self.mixup = self._engine(mixup)
         if teacher is not None:
-            self.mixup.learn_from(teacher)
+            self.mixup.set_teacher(teacher)
         if guide is not None:
-            self.mixup.look_through(guide)
+            self.mixup.set_guide(guide)
         self.mixup_stats = MixStats()
         self._masses: Tensor | None = None  # what the labels of this step weigh, see `LabelBatch.masses`
         self._predicts = False  # while a batch is evaluated, whose loss is the Trainer's own
         self._labelled = False  # whether a label that counts has been seen
-        self._kind = kind_for(self.args)
-        if self._kind is None or isinstance(self.data_collator, MixupCollator):
+        self._batch_type = batch_type_for(self.args)
+        if self._batch_type is None or isinstance(self.data_collator, MixupCollator):
             collator = MixupCollator.wrap(self.data_collator, self.mixup)
             collator.adopt(cast(nn.Module, self.model))
             self.data_collator = collator
-        self.mixup.knows(self.processing_class)
+        self.mixup.set_tokenizer(self.processing_class)
         self._refuse_what_cannot_mix()
         if not self.mixup.config.plain:
             self.mixup.prepare(cast(nn.Module, self.model))
-            if self._kind is not None:
-                self._kind.prepare(cast(nn.Module, self.model))
-        disarm(cast(nn.Module, self.model))  # a collator or callback of an earlier run
+            if self._batch_type is not None:
+                self._batch_type.prepare(cast(nn.Module, self.model))
+        remove_hooks(cast(nn.Module, self.model))  # a collator or callback of an earlier run
         self.add_callback(ClockCallback(self.mixup, self.mixup_stats))
         tell(self, self.mixup, self.mixup_stats)
 
@@ -112,7 +114,7 @@ class MixupTrainerMixin(_AnyTrainer):
             return super().train(*args, **kwargs)
         finally:
             self._masses = None
-            sites_of(unwrap(cast(nn.Module, self.model))).forget()
+            hooks_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
         self,
@@ -125,14 +127,16 @@ class MixupTrainerMixin(_AnyTrainer):
         if not model.training or self._plain:
             with self._smoother_for(model, inputs):
                 return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
-        if self._kind is not None:  # the trainer behind computes the loss, and its logs, from what the model returns
-            own = self._kind.from_batch(self.mixup, model, inputs)
+        if (
+            self._batch_type is not None
+        ):  # the trainer behind computes the loss, and its logs, from what the model returns
+            own = self._batch_type.from_batch(self.mixup, model, inputs)
             with own:
                 result = super().compute_loss(
                     own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
                 )
             self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
-            self.mixup_stats.add(own)
+            self.mixup_stats.add(**own.statistics())
             return result
         mixed = self.mixup(model, inputs)
         if isinstance(mixed, LabelBatch):
@@ -140,7 +144,7 @@ class MixupTrainerMixin(_AnyTrainer):
         with mixed:
             outputs = mixed.forward(model)
         loss = mixed.loss(outputs, num_items_in_batch)
-        self.mixup_stats.add(mixed)
+        self.mixup_stats.add(**mixed.statistics())
         loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
@@ -201,11 +205,11 @@ class MixupTrainerMixin(_AnyTrainer):
         if self._predicts:  # which counts labels as the model's own loss does
             return super()._get_num_items_in_batch(batch_samples, device)
         self._masses = None
-        own_loss = self._plain or self._kind is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
+        own_loss = self._plain or self._batch_type is not None or (bool(batch_samples) and has_boxes(batch_samples[0]))
         if own_loss or not batch_samples or not any(key in batch_samples[0] for key in LABEL_KEYS):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
-        if not self._pairs and self.mixup.tries_loss(model, batch_samples[0]):
+        if not self._pairs and self.mixup.loss_is_unchecked(model, batch_samples[0]):
             # It also learns which labels of a language model count.
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))
         if not self._labelled:  # of the whole first step, in all processes
@@ -227,7 +231,9 @@ class MixupTrainerMixin(_AnyTrainer):
         None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
         """
         counts = any(each.kind == "single_label_classification" for each in labels)
-        differ = self.mixup.class_weights is not None or any(bool((each.values == IGNORED).any()) for each in labels)
+        differ = self.mixup.class_weights is not None or any(
+            bool((each.values == IGNORE_INDEX).any()) for each in labels
+        )
         if not in_any(counts and differ, self.accelerator.device):
             return None
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
@@ -302,8 +308,8 @@ class MixupTrainerMixin(_AnyTrainer):
         refuse_foreign_loss(self, MixupTrainerMixin)
         if self.compute_loss_func is not None:
             raise ValueError("compute_loss_func knows no mixed labels: leave it out, MixupTrainer computes the loss")
-        if self._kind is not None:
-            return refuse_settings(self._kind, self.args, self.mixup.config)
+        if self._batch_type is not None:
+            return refuse_settings(self._batch_type, self.args, self.mixup.config)
         take_smoothing(self.mixup.config, self.args.label_smoothing_factor)
 
 

@@ -14,15 +14,13 @@ from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.models.axes import PIXELS, own_mask, seen_of
+from hf_mixup.models.axes import PIXELS, own_mask, visible_mask
 from hf_mixup.models.inputs import float_keys
 
 
 @dataclass(kw_only=True)
 class BoxMethod(FloatInputs):
     """A method that takes the partner's content inside a box, of images unless a subclass says so."""
-
-    for_pixels = True
 
     box: Literal["timm", "torchvision"] = setting("timm", "Whose rounding of the box to follow.")
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
@@ -73,7 +71,7 @@ class RandomBox(Blend, BoxMethod):
         refuse_other_size(request, size[-2:], self.name)
         boxes = self._draw_boxes(draw, size, request.rng)
         drawn = draw.more(BoxDraw, boxes=boxes)
-        seen = seen_of(request.batch, value, self.time_of(request.model, request.batch, key))
+        seen = visible_mask(request.batch, value, self.time_of(request.model, request.batch, key))
         by_box = self.correct_lam or self.minmax is not None
         if seen is not None:
             inside = inside_boxes(boxes.to(value.device), size)

@@ -19,8 +19,6 @@ from hf_mixup.models.inputs import float_keys
 class MaskMethod(FloatInputs):
     """A method that takes the partner's content outside a mask that it draws, of images unless a subclass says so."""
 
-    for_pixels = True
-
     def apply(self, model: nn.Module, batch: Batch, draw: MaskDraw, inplace: bool) -> dict[str, Any]:
         mixed = {**batch, **united_mask(batch, draw)}
         for key in self._keys(batch, len(draw.partner)):

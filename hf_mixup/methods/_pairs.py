@@ -14,9 +14,9 @@ from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FixedLam, FloatIn
 from hf_mixup.methods.cutmix import CutMix
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import settings_of
-from hf_mixup.models.caption_tokens import arm_tokens
-from hf_mixup.models.dual_encoder import towers_of
-from hf_mixup.models.hooks import Mixing, blend_states, sites_of
+from hf_mixup.models.caption_tokens import activate_captions
+from hf_mixup.models.dual_encoder import dual_encoder_of
+from hf_mixup.models.hooks import Mixing, blend_states, hooks_of
 
 
 @dataclass(kw_only=True)
@@ -50,14 +50,14 @@ class PairMethod(FixedLam):
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if self.mixes_image:
-            self._arm_late(model, towers_of(model).image, draw)
+            self._activate_late(model, dual_encoder_of(model).image, draw)
         if self.mixes_text:
-            self._arm_late(model, towers_of(model).text, draw)
+            self._activate_late(model, dual_encoder_of(model).text, draw)
         return dict(batch)
 
-    def _arm_late(self, model: nn.Module, module: nn.Module, draw: Draw) -> None:
-        sites = sites_of(model)
-        sites.arm(sites.after(module).arm(draw.partner, draw.lam, type(self).late))
+    def _activate_late(self, model: nn.Module, module: nn.Module, draw: Draw) -> None:
+        hooks = hooks_of(model)
+        hooks.track(hooks.after(module).activate(draw.partner, draw.lam, type(self).late))
 
 
 @dataclass(kw_only=True)
@@ -117,8 +117,8 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
         if not self.mixes_text:
             return inputs
         if self.text_mix != "late":
-            return arm_tokens(model, inputs, draw.partner, draw.lam, self.text_mix)
-        self._arm_late(model, towers_of(model).text, draw)
+            return activate_captions(model, inputs, draw.partner, draw.lam, self.text_mix)
+        self._activate_late(model, dual_encoder_of(model).text, draw)
         return inputs
 
     def draw_end(self, model: nn.Module, batch: Batch, lam: float) -> Draw:
@@ -130,7 +130,7 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
 
     def _mix_images(self, model: nn.Module, inputs: dict[str, Any], draw: Any, inplace: bool) -> dict[str, Any]:
         if self.image_mix == "latent":
-            self._arm_late(model, towers_of(model).image, draw)
+            self._activate_late(model, dual_encoder_of(model).image, draw)
             return inputs
         if self.image_mix == "cut":
             return self._cutmix.apply(model, inputs, draw, inplace)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import BoxDraw, Draw, MaskDraw, Method, Request
+from hf_mixup.methods.capabilities import MixesPixelLabels
 
 
 def is_map(labels: Tensor) -> bool:
@@ -57,8 +58,8 @@ def refuse_for_maps(method: Method, model: nn.Module) -> None:
     from hf_mixup.methods.registry import METHODS
 
     for each in method.choices():
-        if not each.for_pixels:
-            names = ", ".join(name for name, kind in METHODS.items() if kind.for_pixels)
+        if not isinstance(each, MixesPixelLabels):
+            names = ", ".join(name for name, kind in METHODS.items() if issubclass(kind, MixesPixelLabels))
             raise ValueError(
                 f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
                 f"use one of {names}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Blend, Draw, Request, TokenDraw
+from hf_mixup.methods.capabilities import NeedsTokenizer
 from hf_mixup.models.captions import TokenRules
 from hf_mixup.models.labels import LABELS, read_labels
 
@@ -17,7 +18,7 @@ KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(kw_only=True)
-class SpanMethod(Blend):
+class SpanMethod(Blend, NeedsTokenizer):
     """A method that exchanges tokens before the model sees them."""
 
     own_loss = True  # labels may go with their tokens; trainers that compute the loss themselves withhold the labels
@@ -26,7 +27,7 @@ class SpanMethod(Blend):
         super().__post_init__()
         self.special: tuple[int, ...] | None = None
 
-    def knows(self, tokenizer: Any) -> None:
+    def set_tokenizer(self, tokenizer: Any) -> None:
         self.special = TokenRules.of(tokenizer).special
 
     def draw(self, request: Request) -> Draw:

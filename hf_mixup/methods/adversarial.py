@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.attack_space import Space, scored, space_of, with_points
+from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
+from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.labels import ProblemType
 from hf_mixup.models.losses import mixed_loss_sum
 from hf_mixup.models.noise import IDS, install_noise
-from hf_mixup.models.probe import joined, rows_of
 from hf_mixup.models.segmentation import at_pixels
 
 NORMS: dict[str, Literal["linf", "l2"]] = {"fgsm": "linf", "fgm": "l2", "pgd": "linf", "pgd_l2": "l2", "freelb": "l2"}
@@ -44,7 +45,7 @@ class AttackDraw(Draw):
 
 
 @register
-class Adversarial(FloatInputs):
+class Adversarial(FloatInputs, MixesPixelLabels):
     """Train on each row and on its worst neighbour: the point within `epsilon` to which the gradient of its loss leads.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
@@ -91,7 +92,6 @@ class Adversarial(FloatInputs):
     )
     exchanges = False
     own_loss = True
-    for_pixels = True
 
     attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = setting(
         None, "A step of signs, an L2 step, several of either, or FreeLB (default: fgsm; of tokens fgm)."
@@ -149,7 +149,7 @@ class Adversarial(FloatInputs):
         if not len(rows):
             return draw
         where = rows.to(request.labels.device)
-        batch = rows_of(request.batch, where, request.rows)
+        batch = select_samples(request.batch, where, request.rows)
         labels = request.labels if len(rows) == request.rows else request.labels[where]
         points = self._find(request, batch, labels, seed)
         return replace(draw, points=points)
@@ -159,9 +159,9 @@ class Adversarial(FloatInputs):
         tokens = IDS in batch and self.keys is None
         if tokens and self.attack_range is not None:
             raise ValueError("attack_range is for float inputs, and here the embeddings of tokens are moved: leave it")
-        space = space_of(model, batch, None if tokens else float_keys(batch, len(labels), self.name, self.keys))
+        space = attack_space(model, batch, None if tokens else float_keys(batch, len(labels), self.name, self.keys))
         loss_sum = request.loss_sum or partial(_loss_sum, kind=request.kind)
-        with scored(model, batch, space) as logits_at:
+        with logits_at_points(model, batch, space) as logits_at:
 
             def loss_of(points: Tensor) -> Tensor:
                 logits = logits_at(points)
@@ -169,7 +169,7 @@ class Adversarial(FloatInputs):
 
             return space.named(self._climb(space, loss_of, "fgm" if tokens else "fgsm", seed))
 
-    def _climb(self, space: Space, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
+    def _climb(self, space: AttackSpace, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
         """Return the points of the attack, [K, B, ...]: one, but for freelb."""
         attack = self.attack or default
         norm = NORMS[attack]
@@ -188,9 +188,9 @@ class Adversarial(FloatInputs):
         if not draw.points:
             return self._clean(model, batch, draw)
         count, kept = len(draw.lam), self._kept(draw)
-        parts = [rows_of(self._clean(model, batch, draw), kept, count)] if len(kept) else []
+        parts = [select_samples(self._clean(model, batch, draw), kept, count)] if len(kept) else []
         parts += [self._moved(model, batch, floats, draw) for floats in self._floats(draw)]
-        return self._shifted(model, joined(parts, batch, count), draw, draw.partner)
+        return self._shifted(model, concat_batches(parts, batch, count), draw, draw.partner)
 
     def _clean(self, model: nn.Module, batch: Batch, draw: AttackDraw) -> dict[str, Any]:
         """Return the batch as it is trained on without an attack."""
@@ -198,7 +198,7 @@ class Adversarial(FloatInputs):
 
     def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: AttackDraw) -> dict[str, Any]:
         """Return the attacked rows, with moved floats in place of their own."""
-        return {**rows_of(batch, self._run(draw), len(draw.lam)), **floats}
+        return {**select_samples(batch, self._run(draw), len(draw.lam)), **floats}
 
     def _floats(self, draw: AttackDraw) -> list[dict[str, Tensor]]:
         """Return the moved float inputs, for each of the K points."""

@@ -8,13 +8,14 @@ from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
 from hf_mixup.methods._masks import MaskMethod
 from hf_mixup.methods._segmentation import refuse_other_size
 from hf_mixup.methods.base import Blend, Draw, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.methods.saliencymix import countable
 from hf_mixup.models.attention import attention_grid
 
 
 @register
-class Attentive(Blend, MaskMethod):
+class Attentive(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
     """Replace the cells of each image where the model attends to its partner most by the partner's pixels there.
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
@@ -50,10 +51,6 @@ class Attentive(Blend, MaskMethod):
     attention: Literal["last", "rollout"] = setting(
         "last", "The attention of the last layer, or rolled out through all of them."
     )
-
-    @property
-    def takes_guide(self) -> bool:
-        return True
 
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)

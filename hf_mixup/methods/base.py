@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -30,7 +30,7 @@ class Draw:
         lam: weight of the sample itself in the targets, float32 [B], in [0, 1].
         rows: numbers of the samples that are changed, long, where lam < 1 does not tell; else None.
         choice: which of the methods of a switch has drawn, by its position.
-        open: whether partners or lam are known only when the model has run, see `Method.settle`.
+        open: whether partners or lam are known only when the model has run, see `SettlesLater`.
 
     >>> draw = Draw("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
     >>> draw.lam
@@ -103,20 +103,6 @@ class NoiseDraw(Draw):
     """
 
     seed: int
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the caller of an engine dictates about a batch.
-
-    Args:
-        partner, lam: see `Mixup.__call__`; None to draw them.
-        inplace: whether the batch's own tensors may be written into.
-    """
-
-    partner: Tensor | None = None
-    lam: Tensor | float | None = None
-    inplace: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,7 +179,8 @@ class Method:
     """A mixing method: a dataclass of its own settings. `draw` decides, `apply` carries out.
 
     A subclass declares its settings with `setting`, says how it changes a batch (`apply`), and adds to the draw what it
-    needs. Most derive from `Blend`, which draws a partner and lam. The class attributes fill the table of methods.
+    needs. Most derive from `Blend`, which draws a partner and lam; what some need or can do beyond that stands in
+    `capabilities`. The class attributes fill the table of methods.
 
     Raises:
         ValueError: for a value of another type or outside its range, or a setting that has no bearing beside others.
@@ -218,9 +205,6 @@ class Method:
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
-    for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
-    for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
-    for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
     exchanges: ClassVar[bool] = True  # with lam = 0 a sample is its partner, as `engine.exchange` tries it
     keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their positions by the method's definition
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of sample and partner by lam
@@ -268,9 +252,6 @@ class Method:
     def prepare(self, model: nn.Module) -> None:
         """Install whatever hooks the method needs, before the model is compiled."""
 
-    def knows(self, tokenizer: Any) -> None:
-        """Learn about the tokenizer (or the processor that has it), for a method that has to read captions."""
-
     def choices(self) -> list[Method]:
         """Return the methods that may be drawn: itself alone, unless it delegates."""
         return [self]
@@ -278,11 +259,6 @@ class Method:
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""
         return [None]
-
-    @property
-    def takes_guide(self) -> bool:
-        """Whether it asks a model where to look, which may be another than the one in training."""
-        return False
 
     @property
     def chooses_depths(self) -> bool:
@@ -317,10 +293,6 @@ class Method:
         """Return where the mixed inputs hold the rows that `draw.rows` names; None where all are in their places."""
         return None
 
-    def settle(self, logits: Tensor, labels: Tensor, draw: Any) -> Draw:
-        """Return the parameters with their partners, of a method that chooses them by the logits."""
-        raise NotImplementedError
-
     def terms(self, logits: Tensor, labels: Tensor, draw: Any) -> list[Term]:
         """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
         others, lam = self.other_labels(labels, draw), self.label_lam(labels, draw)
@@ -329,18 +301,6 @@ class Method:
     def other_labels(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
         return labels[draw.partner]
-
-    def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], draw: Any, height: int, width: int
-    ) -> list[dict[str, Tensor]]:
-        """Return the boxes of the mixed images, with their `weights`, of a method that has a rule for boxes.
-
-        Args:
-            labels: `class_labels` [N] and `boxes` [N, 4] of each row.
-            draw: on the CPU.
-            height, width: of the images, in pixels.
-        """
-        raise NotImplementedError
 
     def label_lam(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
@@ -459,16 +419,6 @@ class ChosenPartner(FixedLam):
 @dataclass(kw_only=True)
 class Blend(DrawnLam, ChosenPartner):
     """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods."""
-
-
-class NeedsAttention:
-    """A method that reads the attention of the mixed forward pass, which the model has to return."""
-
-
-class NeedsSamplingRate:
-    """A method that has to know how many samples a second its waveforms have."""
-
-    sampling_rate: int
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_label_distance
 from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, setting
+from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.registry import register
 from hf_mixup.methods.tabular import SwapColumns
@@ -16,7 +17,7 @@ from hf_mixup.models.padding import mix_embeddings
 
 
 @register
-class CMixup(DrawnLam, SwapColumns):
+class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     """Blend rows whose labels are near: token embeddings where the batch has tokens, else every float input.
 
     Categories of tables are swapped, as `tabular` does.
@@ -49,7 +50,6 @@ class CMixup(DrawnLam, SwapColumns):
         "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
         "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"
     )
-    for_forecasts = True  # of two futures the distance is that of vectors
     enters_model = True  # where there are tokens
 
     mask: Literal["union", "weighted"] = setting(

@@ -8,14 +8,15 @@ from torch import nn
 
 from hf_mixup.methods._boxes import RandomBox
 from hf_mixup.methods.base import Batch, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import axes_of, axes_to_cut, refuse_different_sizes
+from hf_mixup.models.batches import count_samples
 from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
-from hf_mixup.models.probe import count_rows
 
 
 @register
-class CutMix(RandomBox):
+class CutMix(RandomBox, MixesPixelLabels):
     """Replace a box of each input by the partner's content there: of images, videos, audio clips and series.
 
     A box of an image; the same box in all frames of a video; a box in time and frequency of a spectrogram; a stretch of
@@ -81,7 +82,7 @@ class CutMix(RandomBox):
 
     def count_axes(self, model: nn.Module, batch: Batch) -> int:
         """Return in how many axes the boxes of a batch lie."""
-        return len(next(iter(self.cut_axes(model, batch, count_rows(batch)).values())))
+        return len(next(iter(self.cut_axes(model, batch, count_samples(batch)).values())))
 
     def time_of(self, model: nn.Module, batch: Batch, key: str) -> int | None:
         found = axes_of(key, batch[key], batch, model, self.time_axis)

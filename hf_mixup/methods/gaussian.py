@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, FloatInputs, NoiseDraw, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.axes import IDS, seen_of
+from hf_mixup.models.axes import IDS, visible_mask
 from hf_mixup.models.inputs import float_keys
-from hf_mixup.models.noise import arm_noise, install_noise, noisy
+from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
 @register
-class Gaussian(FloatInputs):
+class Gaussian(FloatInputs, MixesPixelLabels):
     """Add normal noise of standard deviation `sigma` to every float input, or to the embeddings of tokens.
 
     In the units of what the model is given: of normalised pixels, of an audio clip's samples; a table of embeddings
@@ -49,7 +50,6 @@ class Gaussian(FloatInputs):
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"
     )
     exchanges = False
-    for_pixels = True
 
     sigma: float = setting(0.1, "Standard deviation of the noise, in units of the inputs or embeddings.", at_least=0)
 
@@ -74,10 +74,10 @@ class Gaussian(FloatInputs):
         scale = torch.zeros_like(draw.lam)
         scale[draw.rows] = self.sigma
         if IDS in batch and self.keys is None:
-            arm_noise(model, batch, draw.partner, scale, draw.seed)
+            activate_noise(model, batch, draw.partner, scale, draw.seed)
             return dict(batch)
         changed = dict(batch)
         for number, key in enumerate(float_keys(batch, len(scale), self.name, self.keys)):
-            seen = seen_of(batch, batch[key])
+            seen = visible_mask(batch, batch[key])
             changed[key] = noisy(batch[key], scale, seen, draw.seed + number, inplace)
         return changed

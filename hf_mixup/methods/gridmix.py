@@ -8,11 +8,12 @@ from torch import Tensor
 from hf_mixup.functional.masks import enlarge_cells, keep_highest
 from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 
 
 @register
-class GridMix(RandomMask):
+class GridMix(RandomMask, MixesPixelLabels):
     """Replace random cells of a grid over each image by the partner's: CutMix in many small places.
 
     Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hf_mixup.methods.adversarial import Adversarial, AttackDraw
 from hf_mixup.methods.base import Batch, Method, Request, setting
 from hf_mixup.methods.registry import held, register
+from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.noise import IDS
-from hf_mixup.models.probe import joined, rows_of
 from hf_mixup.utils.suggest import did_you_mean
 
 MIXES = ("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding")
@@ -77,11 +77,6 @@ class InterpolatedAdversarial(Adversarial):
         return self.inner.enters_model
 
     @property
-    def for_pixels(self) -> bool:  # type: ignore[override]
-        """Whether it has a rule for labels of pixels."""
-        return self.inner.for_pixels
-
-    @property
     def chooses_depths(self) -> bool:
         return self.inner.chooses_depths
 
@@ -113,7 +108,7 @@ class InterpolatedAdversarial(Adversarial):
         count, times = len(draw.lam), len(parts)
         partner = torch.cat([draw.partner + count * part for part in range(times)])
         repeated = replace(draw.clean, partner=partner, lam=draw.lam.repeat(times))
-        inputs = self.inner.apply(model, joined(parts, batch, count), repeated, False)
+        inputs = self.inner.apply(model, concat_batches(parts, batch, count), repeated, False)
         return self._shifted(model, inputs, draw, partner)
 
     def other_labels(self, labels: Tensor, draw: AttackDraw) -> Tensor:
@@ -127,7 +122,7 @@ class InterpolatedAdversarial(Adversarial):
 
     def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: AttackDraw) -> dict[str, Any]:
         mixed = self.inner.apply(model, {**batch, **floats}, draw.clean, False)
-        return rows_of(mixed, self._run(draw), len(draw.lam))
+        return select_samples(mixed, self._run(draw), len(draw.lam))
 
     def _kept(self, draw: AttackDraw) -> Tensor:
         kept, whole = super()._kept(draw), torch.arange(len(draw.lam), device=draw.lam.device)

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
 from hf_mixup.methods.base import Batch, DrawnLam, Request, TokenDraw, setting
 from hf_mixup.methods.manifold import DepthDraw, HiddenStates
 from hf_mixup.methods.registry import register
-from hf_mixup.models.blocks import arm_layer
-from hf_mixup.models.hooks import blend_places
+from hf_mixup.models.blocks import activate_layer
+from hf_mixup.models.hooks import blend_positions
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,9 @@ class Intra(DrawnLam, HiddenStates):
     def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
         if not isinstance(draw, IntraDraw):  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, draw, inplace)
-        mixing, depths = partial(blend_places, places=draw.positions), self.depths(model, batch)
+        mixing, depths = partial(blend_positions, positions=draw.positions), self.depths(model, batch)
         stack = self._stack(model, batch)
-        arm_layer(model, stack, draw.partner, draw.lam, draw.depth, mixing, depths)
+        activate_layer(model, stack, draw.partner, draw.lam, draw.depth, mixing, depths)
         return dict(batch)
 
     def other_labels(self, labels: Tensor, draw: IntraDraw) -> Tensor:

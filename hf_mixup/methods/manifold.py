@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.padding import mix_layer
 
 
@@ -67,7 +68,7 @@ class HiddenStates(FixedLam):
         if self.modules and self.layers is None:
             return list(range(1, len(stack.blocks) + 1))
         depths = resolve_depths(model, stack, self._layers(model))
-        leaks = sites_of(model).found.get("leaks", ()) if self.chooses_depths else ()
+        leaks = hooks_of(model).cache.get("leaks", ()) if self.chooses_depths else ()
         return [depth for depth in depths if depth not in leaks] or list(depths)
 
     @property
@@ -87,7 +88,7 @@ class HiddenStates(FixedLam):
 
 
 @register
-class Manifold(Blend, HiddenStates):
+class Manifold(Blend, HiddenStates, MixesPixelLabels):
     """Blend the hidden states after a block drawn anew for each batch.
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
@@ -120,7 +121,6 @@ class Manifold(Blend, HiddenStates):
         "States}, author={Verma, Vikas and Lamb, Alex and Beckham, Christopher and Najafi, Amir and Mitliagkas, "
         "Ioannis and Lopez-Paz, David and Bengio, Yoshua}, booktitle={ICML}, year={2019}}"
     )
-    for_pixels = True
 
     def _layers(self, model: nn.Module) -> list[float]:
         if self.layers is not None:

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import blend
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
+from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.embeddings import unite
+from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
 
 @register
-class InputMixup(Blend, FloatInputs):
+class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecasts):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
     Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
@@ -43,9 +44,6 @@ class InputMixup(Blend, FloatInputs):
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
-    for_pixels = True
-    for_boxes = True
-    for_forecasts = True
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, draw, self.name, self.keys, inplace)
@@ -78,7 +76,7 @@ def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
-    return {"attention_mask": unite(mask, mask[draw.partner], draw.lam)[0]}
+    return {"attention_mask": unite_masks(mask, mask[draw.partner], draw.lam)[0]}
 
 
 def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:

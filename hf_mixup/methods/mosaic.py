@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
 from hf_mixup.methods._segmentation import is_map, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request
+from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.labels import Further
@@ -39,7 +40,7 @@ class MosaicDraw(Draw):
 
 
 @register
-class Mosaic(Blend, FloatInputs):
+class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     """Put parts of four images round a random centre; the label of each counts as much as its part covers.
 
     Top left lies the row's own, bottom right its partner's, in between those of two further rows, drawn at random
@@ -75,8 +76,6 @@ class Mosaic(Blend, FloatInputs):
         "Deep {CNNs}}, author={Takahashi, Ryo and Matsubara, Takashi and Uehara, Kuniaki}, booktitle={ACML}, "
         "year={2018}}"
     )
-    for_boxes = True
-    for_pixels = True
     own_loss = True  # four labels a row
 
     def draw(self, request: Request) -> MosaicDraw:

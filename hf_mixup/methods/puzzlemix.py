@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.puzzle import block_means, edge_differences, least_cost, mask_costs, puzzle, transport
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide
 from hf_mixup.methods.registry import register
 from hf_mixup.methods.saliencymix import gradient_saliency
 from hf_mixup.models.inputs import float_keys
@@ -31,7 +32,7 @@ class PuzzleDraw(MaskDraw):
 
 
 @register
-class PuzzleMix(Blend, FloatInputs):
+class PuzzleMix(Blend, FloatInputs, AsksGuide):
     """Choose for each block the own content, the partner's or the mean of both; move salient ones to where they show.
 
     A block's saliency is the gradient of the loss at its pixels. The mask costs the saliency that it hides, unlike
@@ -75,10 +76,6 @@ class PuzzleMix(Blend, FloatInputs):
     )
 
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
-
-    @property
-    def takes_guide(self) -> bool:
-        return True
 
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)

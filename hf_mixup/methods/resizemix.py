@@ -12,6 +12,7 @@ from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resi
 from hf_mixup.methods._boxes import check_shares
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
 
@@ -20,7 +21,7 @@ SIDES = (0.1, 0.8)
 
 
 @register
-class ResizeMix(Blend, FloatInputs):
+class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     """Paste the partner's whole image, made smaller, into a box of each image: no part of an object is cut off.
 
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
@@ -54,8 +55,6 @@ class ResizeMix(Blend, FloatInputs):
         "author={Qin, Jie and Fang, Jiemin and Zhang, Qian and Liu, Wenyu and Wang, Xingang and Wang, Xinggang}, "
         "journal={arXiv preprint arXiv:2012.11101}, year={2020}}"
     )
-
-    for_pixels = True
 
     minmax: list[float] | None = setting(
         None, "Lowest and highest side of the box as shares of the image's (default: 0.1 0.8)."

@@ -12,12 +12,13 @@ from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral
 from hf_mixup.methods._boxes import BoxMethod
 from hf_mixup.methods._segmentation import refuse_other_size
 from hf_mixup.methods.base import Blend, BoxDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.saliency import input_saliency
 
 
 @register
-class SaliencyMix(Blend, BoxMethod):
+class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     """Replace a box of each image by the partner's pixels there, the box lying around the partner's most salient one.
 
     Sides are sqrt(1 - lam) of the image's, rounded as `box` says and clipped to the image. lam is then set to the
@@ -75,7 +76,7 @@ class SaliencyMix(Blend, BoxMethod):
         return draw.more(BoxDraw, lam=true, boxes=boxes, rows=rows)
 
     @property
-    def takes_guide(self) -> bool:
+    def asks_guide(self) -> bool:
         return self.saliency == "gradient"
 
     def _saliency(self, request: Request, key: str) -> Tensor:

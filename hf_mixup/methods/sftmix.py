@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, Term, setting
+from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.methods.registry import register
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 @register
-class SFTMix(DrawnLam):
+class SFTMix(DrawnLam, SettlesLater):
     """Add to the plain loss of a language model that of its last hidden states, blended between two responses.
 
     The rows that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired with

@@ -9,7 +9,7 @@ from hf_mixup.functional.masks import inside_bands, mask_lam
 from hf_mixup.methods._masks import MaskMethod, by_content
 from hf_mixup.methods.base import Batch, ChosenPartner, Draw, MaskDraw, Request, setting
 from hf_mixup.methods.registry import register
-from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, seen_of
+from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, visible_mask
 from hf_mixup.models.inputs import float_keys, nothing_to_blend
 
 
@@ -50,7 +50,6 @@ class SpecMix(ChosenPartner, MaskMethod):
         "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "
         "booktitle={Interspeech}, year={2021}}"
     )
-    for_pixels = False
 
     bands: int = setting(3, "Bands along time, and as many along frequency, at most.", at_least=1)
     band_width: float = setting(
@@ -71,7 +70,7 @@ class SpecMix(ChosenPartner, MaskMethod):
         mask = self._draw_mask(draw, given, height, width, request.rng)
         correct = self.correct_lam or not given
         axes = axes_of(key, values, request.batch, request.model, self.time_axis)
-        seen = seen_of(request.batch, values, axes.time if axes else None)
+        seen = visible_mask(request.batch, values, axes.time if axes else None)
         if seen is None:
             true = mask_lam(mask).expand(request.rows)
             return draw.more(MaskDraw, lam=true if correct else draw.lam, mask=mask)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 from hf_mixup.methods.base import Batch, Draw, Request, Term, TokenDraw, setting
 from hf_mixup.methods.registry import register
-from hf_mixup.models.probe import joined
+from hf_mixup.models.batches import concat_batches
 from hf_mixup.models.saliency import token_saliency
 
 
@@ -85,7 +85,7 @@ class SSMix(SpanMethod):
 
     def apply(self, model: nn.Module, batch: Batch, draw: TokenDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
-        return joined([batch, mixed], batch, len(draw.lam)) if self.clean_weight else mixed
+        return concat_batches([batch, mixed], batch, len(draw.lam)) if self.clean_weight else mixed
 
     def changed_places(self, draw: Draw) -> Tensor | None:
         return len(draw.lam) + torch.arange(len(draw.lam)) if self.clean_weight else None

@@ -83,16 +83,8 @@ class Switch(Method):
         """Whether it chooses between methods for pairs."""
         return all(method.for_pairs for method in self.held)
 
-    def knows(self, tokenizer: Any) -> None:
-        for method in self.held:
-            method.knows(tokenizer)
-
     def choices(self) -> list[Method]:
         return list(self.held)
-
-    @property
-    def takes_guide(self) -> bool:
-        return any(method.takes_guide for method in self.held)
 
     def chosen(self, draw: Draw) -> Method:
         return self.held[draw.choice]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.masks import swap_columns
 from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, FloatInputs, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import is_blendable, is_named_as_input
@@ -87,7 +88,7 @@ class SwapColumns(FixedLam, FloatInputs):
 
 
 @register
-class Tabular(Blend, SwapColumns):
+class Tabular(Blend, SwapColumns, MixesForecasts):
     """Blend the numbers of two rows of a table, and take each category from either row, the own one with chance lam.
 
     Numbers are the float inputs [B, F], categories the integer (or bool) ones [B, K] that are called `*_values` or
@@ -118,7 +119,6 @@ class Tabular(Blend, SwapColumns):
     title = "Tabular mixup"
     blends = "rows of tables: float features blended, integer ones swapped"
     paper = "arXiv:1710.09412, arXiv:2106.01342"
-    for_forecasts = True
     citation = (
         "@article{somepalli2021saint, title={{SAINT}: Improved Neural Networks for Tabular Data via Row Attention and "
         "Contrastive Pre-Training}, author={Somepalli, Gowthami and Goldblum, Micah and Schwarzschild, Avi and Bruss, "

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods._boxes import RandomBox
-from hf_mixup.methods.base import Batch, BoxDraw, NeedsAttention, Request
+from hf_mixup.methods.base import Batch, BoxDraw, Request
+from hf_mixup.methods.capabilities import NeedsAttention, SettlesLater
 from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.hooks import MixHook, hooks_of
 
 
 @register
-class TransMix(RandomBox, NeedsAttention):
+class TransMix(RandomBox, NeedsAttention, SettlesLater):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
@@ -52,7 +53,6 @@ class TransMix(RandomBox, NeedsAttention):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class TransMix(RandomBox, NeedsAttention):
         self.attention: Attention | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        sites_of(model).after(model, Attention)
+        hooks_of(model).after(model, Attention)
 
     def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
@@ -69,10 +69,10 @@ class TransMix(RandomBox, NeedsAttention):
     def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
         pixels = mixed[next(iter(self.cut_axes(model, batch, len(draw.partner))))]
-        site = sites_of(model).after(model, Attention)
-        site.watch(draw, pixels, patch_of(model))
-        sites_of(model).arm(site)
-        self.attention = site
+        hook = hooks_of(model).after(model, Attention)
+        hook.watch(draw, pixels, patch_of(model))
+        hooks_of(model).track(hook)
+        self.attention = hook
         return {**mixed, "output_attentions": True}
 
     def settle(self, logits: Tensor, labels: Tensor, draw: BoxDraw) -> BoxDraw:
@@ -82,7 +82,7 @@ class TransMix(RandomBox, NeedsAttention):
         return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
 
-class Attention(Site):
+class Attention(MixHook):
     """The end of a model, where the attention of a mixed batch is read; nothing is changed there.
 
     Attributes:
@@ -98,7 +98,7 @@ class Attention(Site):
 
     def watch(self, draw: BoxDraw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
-        self.arm(draw.partner, draw.lam)
+        self.activate(draw.partner, draw.lam)
         shape = torch.empty_like(pixels, device="meta")  # no images are kept
         self.own, self.boxes, self.pixels, self.patch = None, draw.boxes, shape, patch
 

@@ -117,8 +117,8 @@ def linearity(
     ((5, 4, 3), False)
     """
     from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.engine.mixup import unwrap
-    from hf_mixup.models.probe import undisturbed
+    from hf_mixup.engine.unwrap import unwrap
+    from hf_mixup.models.probe import eval_without_side_effects
 
     if steps < 3:
         raise ValueError(f"steps={steps}: expected at least 3, as two ends are always a straight line")
@@ -126,7 +126,7 @@ def linearity(
     seed = given.draw_seed or 0  # one key for all values of lam, hence the same partners and depth
     config = given.replace(draw_seed=seed, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     lam, found = np.linspace(0, 1, steps), []
-    with undisturbed(unwrap(model)):
+    with eval_without_side_effects(unwrap(model)):
         for share in lam.tolist():
             scores, labels, others = _scores_at(model, batch, config, partner, share)
             found.append(scores)

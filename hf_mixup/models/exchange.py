@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.outputs import logits_of
 
 TOLERANCE = 0.005  # of the difference between the two samples' outputs; a blend that does nothing scores 1
@@ -25,17 +25,17 @@ def exchange_error(model: nn.Module, rows: Mapping[str, Any], plain: Tensor, app
     """
     partner, lam = torch.tensor([1, 0], device=plain.device), torch.zeros(2, device=plain.device)
     found, expected = logits_of(model(**apply(partner, lam))).double(), plain.double()[[1, 0]]
-    sites_of(model).forget()
+    hooks_of(model).forget()
     if found.shape != expected.shape:
         return float("inf")
     mask = rows.get("attention_mask")
     if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
         own = mask[[1, 0]].bool()[..., None]
         found, expected = found * own, expected * own
-    return missed(model, found, expected, expected)
+    return relative_error(model, found, expected, expected)
 
 
-def missed(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
+def relative_error(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
     """Return how far an output is from the expected one, as a share of the difference between two samples.
 
     Args:

@@ -1,4 +1,4 @@
-"""Labels that are all ignored: a whole first step of them is a mistake, a batch among others is none."""
+"""Labels that are all ignored: a mistake if that holds for the whole first step, but not for a single batch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, read_labels
+from hf_mixup.models.labels import LABEL_KEYS, read_labels
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ENOUGH = 100
-"""Samples without a label that are no chance, where nobody says what belongs to a step."""
+"""So many samples without a label are no coincidence, where it is not known what belongs to a step."""
 
 
 def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Return how many labels a batch has if all of them are ignored, 0 if one counts or there is none.
+    """Return the number of labels if all of them are ignored; 0 if one counts or there are none.
 
     >>> import torch
     >>> count_ignored(nn.Identity(), {"labels": torch.tensor([-100, -100])})
@@ -24,7 +25,7 @@ def count_ignored(model: nn.Module, batch: Mapping[str, Any]) -> int:
     if not given or given[0].is_floating_point():
         return 0
     labels = read_labels(model, batch).values
-    return 0 if bool((labels != IGNORED).any()) else labels.numel()
+    return 0 if bool((labels != IGNORE_INDEX).any()) else labels.numel()
 
 
 def refuse_unlabelled(count: int) -> NoReturn:
@@ -34,6 +35,6 @@ def refuse_unlabelled(count: int) -> NoReturn:
         ValueError: always.
     """
     raise ValueError(
-        f"all {count} labels of the first batch are {IGNORED}, which is ignored, so that nothing would be learnt: "
+        f"all {count} labels of the first batch are {IGNORE_INDEX}, which is ignored, so that nothing would be learnt: "
         "check the label column, and whether truncation cuts the labelled tokens off"
     )

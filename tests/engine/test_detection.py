@@ -17,7 +17,7 @@ from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.engine.detection import _weigh
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.detectors import CLASSES, DETECTORS, SIDE, boxed, build_detector
 from tests.entry_points import ENTRY_POINTS
 
@@ -44,7 +44,7 @@ def test_weights_of_1_give_the_models_own_loss_and_gradients(kind: str, training
             _weigh(model)
         torch.manual_seed(0)
         loss = model(**{**batch, "labels": labels}).loss
-        sites_of(model).disarm()
+        hooks_of(model).deactivate()
         loss.backward()
         found.append((loss.detach(), [None if p.grad is None else p.grad.clone() for p in model.parameters()]))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-6, atol=1e-6)

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from hf_mixup import EMACallback, Mixup, MixupCollator, MixupConfig, MixupTrainer
-from hf_mixup.integrations.trl import KINDS, refuse_settings
+from hf_mixup.integrations.trl import BATCH_TYPES, refuse_settings
 from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -260,7 +260,9 @@ def test_what_cannot_teach_is_refused_before_the_first_step(arguments: Any) -> N
         train(model, None, distill_weight=0.5)
     with pytest.raises(ValueError, match="distill_weight does not go with mixing in SFTTrainer"):
         refuse_settings(
-            KINDS["SFTConfig"], type("SFTConfig", (), {"label_smoothing_factor": 0})(), MixupConfig(distill_weight=0.5)
+            BATCH_TYPES["SFTConfig"],
+            type("SFTConfig", (), {"label_smoothing_factor": 0})(),
+            MixupConfig(distill_weight=0.5),
         )
     with pytest.raises(ValueError, match=r"distill_temperature=0.0: expected a number above 0"):
         MixupConfig(distill_temperature=0)

@@ -114,7 +114,7 @@ def test_shares_that_only_the_device_knows_are_logged_as_others_are() -> None:
         for _ in range(4):
             WAITS.clear()
             with mixup(model, batch) as mixed:
-                stats.add(mixed)
+                stats.add(**mixed.statistics())
             assert not WAITS
         logs.append(stats.pop())
     assert logs[0] == pytest.approx(logs[1])

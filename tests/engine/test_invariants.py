@@ -237,17 +237,17 @@ def test_a_hook_inside_a_checkpoint_blends_again_in_the_recomputation(reentrant:
     """Older releases of transformers checkpoint a layer's call, hooks included."""
     from torch.utils.checkpoint import checkpoint
 
-    from hf_mixup.models.hooks import sites_of
+    from hf_mixup.models.hooks import hooks_of
 
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(4, 4), torch.randn(3, 4, requires_grad=True)
-    sites = sites_of(layer)
+    hooks = hooks_of(layer)
     gradients = []
     for checkpointed in (False, True):
         x.grad = layer.weight.grad = None
-        sites.arm(sites.after(layer).arm(torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9])))
+        hooks.track(hooks.after(layer).activate(torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9])))
         y = checkpoint(lambda v: layer(v).tanh(), x, use_reentrant=reentrant) if checkpointed else layer(x).tanh()
-        sites.disarm()
+        hooks.deactivate()
         y.square().sum().backward()
         gradients.append((x.grad.clone(), layer.weight.grad.clone()))
     for found, expected in zip(gradients[1], gradients[0]):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
-from hf_mixup.integrations.model_hooks import armed_of
+from hf_mixup.engine.active import active_hooks
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -355,7 +355,7 @@ def test_a_loop_of_ones_own_on_an_armed_model(name: str) -> None:
     model, batch = build(name), batch_of(name)
     method = "cross_modal" if name == "clip" else "mixup"
     collator = MixupCollator(mixup=method, model=model)
-    with pytest.raises(ValueError, match=rf"is armed already, by a MixupCollator .*'{method}'.*collator\.remove\(\)"):
+    with pytest.raises(ValueError, match=rf"is mixed already, by a MixupCollator .*'{method}'.*collator\.remove\(\)"):
         Mixup(method)(model, batch)
     collator.remove()
     with Mixup(method)(model, batch) as mixed:
@@ -375,7 +375,7 @@ def test_the_same_cell_run_twice(arguments: Any) -> None:
     model = build("resnet")
     first, second = cell(model), cell(model)
     assert losses(second) == expected
-    with pytest.raises(RuntimeError, match="another one, or a MixupCallback, has armed"):
+    with pytest.raises(RuntimeError, match="another one, or a MixupCallback, mixes"):
         first.train()
 
 
@@ -383,8 +383,8 @@ def test_a_callback_takes_the_place_of_an_earlier_collator(arguments: Any) -> No
     model, rows = build("resnet"), examples("resnet", 8)
     collator = MixupCollator(mixup="mixup", model=model)
     Trainer(model, arguments(), callbacks=[MixupCallback("cutmix")], train_dataset=rows).train()
-    assert armed_of(model) is None
-    with pytest.raises(RuntimeError, match="has armed the ResNet"):
+    assert active_hooks(model) is None
+    with pytest.raises(RuntimeError, match="mixes the ResNet"):
         Trainer(model, arguments(), data_collator=collator, train_dataset=rows).train()
 
 
@@ -413,7 +413,7 @@ def test_a_collator_that_arms_the_model_of_a_mixup_trainer(arguments: Any) -> No
     model, rows = build("resnet"), examples("resnet", 8)
     trainer = MixupTrainer(model, arguments(), mixup="mixup", train_dataset=rows)
     MixupCollator(mixup="mixup", model=model)
-    with pytest.raises(ValueError, match=r"armed already, .* mixed twice: take that off"):
+    with pytest.raises(ValueError, match=r"mixed already, .* mixed twice: take that off"):
         trainer.train()
     MixupTrainer(model, arguments(), mixup="mixup", train_dataset=rows).train()  # a new one takes its place
 
@@ -424,7 +424,7 @@ def test_a_model_that_an_earlier_collator_mixes_is_told(arguments: Any) -> None:
     with pytest.warns(UserWarning, match="call its `remove` to train plainly"):
         Trainer(model, arguments(), train_dataset=rows).train()
     collator.remove()
-    assert armed_of(model) is None
+    assert active_hooks(model) is None
 
 
 # All entry points log, save and document alike (see also test_trainer.py).

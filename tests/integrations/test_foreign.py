@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 
 from hf_mixup import MixupCallback, MixupConfig, MixupTrainer, MixupTrainerMixin
 from hf_mixup.integrations.foreign import refuse_foreign_trainer
-from hf_mixup.integrations.trl import FusedBatch, HalvesBatch, kind_for, refuse_foreign_loss
+from hf_mixup.integrations.trl import FusedBatch, HalvesBatch, batch_type_for, refuse_foreign_loss
 from tests.conftest import build, examples
 from tests.integrations.parts import QUIET, same, text, tiny, tokenizer, weights
 
@@ -63,12 +63,12 @@ def test_every_config_of_trl_is_known_exactly_or_refused() -> None:
     expected = {"SFTConfig": FusedBatch, "RewardConfig": HalvesBatch}
     for each in classes_of(TrainingArguments):
         args = object.__new__(each)
-        assert kind_for(args) is expected.get(each.__name__)
+        assert batch_type_for(args) is expected.get(each.__name__)
         if each.__name__ not in expected:
             with pytest.raises(ValueError, match=rf"^{each.__name__.replace('Config', 'Trainer')} compares answers"):
                 refuse_foreign_trainer(each)
     own: Any = type("Own", (trl.SFTConfig,), {})
-    assert kind_for(object.__new__(own)) is FusedBatch
+    assert batch_type_for(object.__new__(own)) is FusedBatch
 
 
 def test_the_callback_knows_the_trainer_by_its_arguments(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig
-from hf_mixup.integrations.model_hooks import armed_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.engine.active import active_hooks
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -99,8 +99,8 @@ def test_nothing_stays_of_an_interrupted_step(
     assert trainer.evaluate()["eval_loss"] == expected
     assert torch.equal(logits(model, rows=3), logits(plain, rows=3))
     if entry_point != "collator":
-        assert armed_of(model) is None
-    assert not any(site.on or site.partner is not None for site in sites_of(model).armed)
+        assert active_hooks(model) is None
+    assert not any(hook.on or hook.partner is not None for hook in hooks_of(model).active)
     assert trainer.train().global_step == 3
 
 
@@ -125,7 +125,7 @@ def test_a_model_whose_callback_was_interrupted_trains_plainly(arguments: Any) -
     outputs = model.train()(**batch_of("resnet"))
     expected = nn.functional.cross_entropy(outputs.logits, batch_of("resnet")["labels"])
     assert torch.equal(outputs.loss, expected)
-    assert armed_of(model) is None
+    assert active_hooks(model) is None
 
 
 @pytest.mark.parametrize("interrupt", ["on_step_end", "on_step_begin", "on_evaluate"])
@@ -160,8 +160,8 @@ def test_a_copy_of_an_armed_model_is_plain(way: str, method: str, name: str) -> 
     batch = batch_of(name)
     model(**batch).loss.backward()
     copied = COPIES[way](model)
-    assert armed_of(copied) is None
-    assert armed_of(model) is not None
+    assert active_hooks(copied) is None
+    assert active_hooks(model) is not None
     outputs = copied.train()(**batch)
     torch.testing.assert_close(outputs.loss, nn.functional.cross_entropy(outputs.logits, batch["labels"]))
     with Mixup(MixupConfig(method, lam=0.3))(copied, batch) as mixed:  # which can be mixed on its own
@@ -174,13 +174,13 @@ def test_ctrl_c_while_a_method_enters_the_model(monkeypatch: pytest.MonkeyPatch)
     mixup = Mixup({"method": "embedding", "lam": 0.3})
     with mixup(model, batch):
         pass
-    arm = type(sites_of(model)).arm
+    track = type(hooks_of(model)).track
 
-    def stop(sites: Any, *given: Any) -> None:
-        arm(sites, *given)
+    def stop(hooks: Any, *given: Any) -> None:
+        track(hooks, *given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(sites_of(model)), "arm", stop)
+    monkeypatch.setattr(type(hooks_of(model)), "track", stop)
     with pytest.raises(KeyboardInterrupt):
         mixup(model, batch).__enter__()
     assert torch.equal(logits(model), logits(plain_copy(model)))

@@ -25,7 +25,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.experiments.mixing import SharedSettings
-from hf_mixup.models.axes import seen_of
+from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.noise import noisy, normal
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
@@ -160,7 +160,7 @@ def test_padding_of_audios_stays_silent() -> None:
     ],
 )
 def test_which_mask_belongs_to_an_input(batch: dict[str, Any], shape: tuple[int, ...], expected: Any) -> None:
-    found = seen_of({key: torch.ones(size) for key, size in batch.items()}, torch.zeros(shape))
+    found = visible_mask({key: torch.ones(size) for key, size in batch.items()}, torch.zeros(shape))
     assert (None if found is None else tuple(found.shape)) == expected
 
 

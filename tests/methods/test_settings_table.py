@@ -21,7 +21,7 @@ from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section
 from hf_mixup.methods import METHODS, settings_of
 from hf_mixup.methods.registry import readers
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
@@ -158,8 +158,8 @@ def outcome(place: str, config: MixupConfig, seed: int) -> list[Any]:
     except (ValueError, RuntimeError, TypeError) as error:
         return [str(error)]
     finally:
-        sites_of(model).forget()
-        sites_of(model).checked.clear()
+        hooks_of(model).forget()
+        hooks_of(model).checked.clear()
         model.load_state_dict(before, strict=False)
         model.requires_grad_(True)
 

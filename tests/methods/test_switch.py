@@ -11,7 +11,7 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods import GridMix
 from hf_mixup.methods import build as build_method
 from hf_mixup.methods.switch import Switch
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -65,7 +65,7 @@ def test_every_entry_point_trains_and_logs(entry_point: str, arguments: Any) -> 
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     if entry_point != "collator":
         assert all(0 < entry["mixup_lam"] <= 1 for entry in logs)
-    assert sites_of(model).checked  # by the exchange of two rows
+    assert hooks_of(model).checked  # by the exchange of two rows
 
 
 def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None:

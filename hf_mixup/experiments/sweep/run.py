@@ -29,7 +29,7 @@ from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.methods import METHODS, unknown
 from hf_mixup.methods.registry import readers
 from hf_mixup.utils.files import NoSpaceError, check_writable, write_text
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 MARKER = "sweep.json"  # tells a sweep's folder from others
 
@@ -106,7 +106,7 @@ def _check_settings(arguments: SweepArguments, mixup: SharedSettings) -> None:
 
 def _check_methods(arguments: SweepArguments, mixup: SharedSettings, prepared: Prepared) -> None:
     """Refuse a method or layers that do not fit before the first run."""
-    with quiet():
+    with silence_libraries():
         check_readable(prepared)
         model = prepared.build_model()
         for method in arguments.methods or [mixup.method]:
@@ -141,7 +141,7 @@ class _Sweep:
     def run(self) -> Swept:
         total = self.arguments.control_seeds + self.arguments.trials
         try:
-            with quiet(), tqdm(total=total, unit="run") as bar:
+            with silence_libraries(), tqdm(total=total, unit="run") as bar:
                 controls = [self._control(seed, bar) for seed in range(self.arguments.control_seeds)]
                 bar.update(len(done(self.study)))
                 while len(done(self.study)) < self.arguments.trials:

@@ -13,10 +13,10 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
+from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.refit import refits, refitted, temperature_of
 from hf_mixup.integrations.trainer import MixupTrainer
-from hf_mixup.methods.base import NeedsAttention, NeedsSamplingRate
+from hf_mixup.methods.capabilities import NeedsAttention, NeedsSamplingRate
 from hf_mixup.methods.registry import each_part
 
 
@@ -31,7 +31,7 @@ def prepare(task: TaskArguments) -> Prepared:
     >>> sorted(prepared.evaluated), prepared.build_model().config.num_labels
     (['test', 'validation'], 3)
     """
-    return PREPARE[task.task](task, load_splits(task))
+    return task.prepared(load_splits(task))
 
 
 def check_readable(prepared: Prepared) -> None:

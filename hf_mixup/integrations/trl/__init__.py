@@ -8,30 +8,28 @@ A class in the bases is all a user writes; which kind of batch a trainer needs i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import Trainer
 
+from hf_mixup.engine.config import MixupConfig
 from hf_mixup.integrations.foreign import of_trl
 from hf_mixup.integrations.running import SETTINGS, owner_of, refuse_sentences
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.integrations.trl.reward import HalvesBatch
 from hf_mixup.integrations.trl.sft import FusedBatch
 
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
-
-KINDS: dict[str, type[OwnLossBatch]] = {"SFTConfig": FusedBatch, "RewardConfig": HalvesBatch}
+BATCH_TYPES: dict[str, type[OwnLossBatch]] = {"SFTConfig": FusedBatch, "RewardConfig": HalvesBatch}
 
 
-def kind_for(args: Any) -> type[OwnLossBatch] | None:
+def batch_type_for(args: Any) -> type[OwnLossBatch] | None:
     """Return the kind of batch that the trainer with these arguments needs, None where the Trainer's own loss is mixed.
 
     >>> from transformers import TrainingArguments
-    >>> kind_for(TrainingArguments(use_cpu=True)) is None
+    >>> batch_type_for(TrainingArguments(use_cpu=True)) is None
     True
     """
-    return KINDS.get(of_trl(type(args)) or "")
+    return BATCH_TYPES.get(of_trl(type(args)) or "")
 
 
 def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
@@ -50,7 +48,7 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     )
 
 
-def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:
+def refuse_settings(batch_type: type[OwnLossBatch], args: Any, config: MixupConfig) -> None:
     """Refuse settings that change a loss which the outer trainer computes itself.
 
     Raises:
@@ -69,7 +67,7 @@ def refuse_settings(kind: type[OwnLossBatch], args: Any, config: MixupConfig) ->
     if found is not None:
         raise ValueError(f"{found} does not go with mixing in {trainer}, which computes the loss itself: leave it out")
     refuse_own_loss(config, trainer)
-    if getattr(config.mixing, "pair_class", "any") != "any" and kind is HalvesBatch:
+    if getattr(config.mixing, "pair_class", "any") != "any" and batch_type is HalvesBatch:
         raise ValueError(f"pair_class={config.pair_class!r} needs classes, and {trainer} has none: leave it out")
     for name in ("packing", "padding_free"):
         if getattr(args, name, False):
@@ -84,7 +82,6 @@ def take_smoothing(config: MixupConfig, factor: float) -> None:
     Raises:
         ValueError: if the settings say otherwise.
 
-    >>> from hf_mixup.engine.config import MixupConfig
     >>> config = MixupConfig("mixup")
     >>> take_smoothing(config, 0.1)
     >>> config.label_smoothing

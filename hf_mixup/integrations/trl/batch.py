@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.engine.labelled import MixedBatch
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.context import Context
 
 
 class OwnLossBatch(MixedBatch):
@@ -23,7 +21,7 @@ class OwnLossBatch(MixedBatch):
 
     @classmethod
     @abstractmethod
-    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> OwnLossBatch:
+    def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> OwnLossBatch:
         """Draw how a batch, as the trainer hands it to the model, is mixed."""
 
     @classmethod

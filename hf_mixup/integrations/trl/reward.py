@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.mixup import unwrap
+from hf_mixup.engine.context import Context
+from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.methods.base import BoxDraw, Draw
-from hf_mixup.models.probe import count_rows, spread_rows
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
+from hf_mixup.models.batches import count_samples, expand_shared
 
 
 class HalvesBatch(OwnLossBatch):
@@ -31,14 +29,14 @@ class HalvesBatch(OwnLossBatch):
     """
 
     @classmethod
-    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
-        batch = spread_rows(batch)
-        inner, rows = unwrap(model), count_rows(batch)
+    def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
+        batch = expand_shared(batch)
+        inner, rows = unwrap(model), count_samples(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
-        draw = mixup.draw(inner, dict(batch), labels[: rows // 2])
-        return cls(mixup, inner, dict(batch), labels, _for_both(draw), inplace=False)
+        draw = context.draw(inner, dict(batch), labels[: rows // 2])
+        return cls(context, inner, dict(batch), labels, _for_both(draw), inplace=False)
 
     def seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the batch with the margins mixed as the texts are."""

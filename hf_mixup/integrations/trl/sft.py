@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.labelled import refuse_packed
-from hf_mixup.engine.mixup import unwrap
+from hf_mixup.engine.batch import refuse_packed
+from hf_mixup.engine.context import Context
+from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.targets import weighted
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.models.adapters import refuse_adapter
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.batches import expand_shared
+from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import spread_rows
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.mixup import Mixup
 
 FUSED = "fused_lm_head"  # how TRL asks for the fused head
 
@@ -35,17 +33,17 @@ class FusedBatch(OwnLossBatch):
     """
 
     @classmethod
-    def from_batch(cls, mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
+    def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> FusedBatch:
         if batch.get(LABELS) is None:
             raise ValueError(
                 "the trainer keeps the labels back and asks for logits, to compute another loss of them, as a "
                 "compute_loss_func does: leave it out, or mix in a loop of your own with `Mixup`"
             )
         refuse_packed(batch)
-        batch = spread_rows(batch)
+        batch = expand_shared(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
-        return cls(mixup, inner, inputs, labels, mixup.draw(inner, inputs, labels), inplace=False)
+        return cls(context, inner, inputs, labels, context.draw(inner, inputs, labels), inplace=False)
 
     @classmethod
     def prepare(cls, model: nn.Module) -> None:
@@ -57,7 +55,7 @@ class FusedBatch(OwnLossBatch):
         labels = self.labels
         if self.rate:
             labels = torch.cat([labels, labels[self.partner]])
-            sites_of(self._model).arm(_doubled(self._model).arm(self.partner, self.lam))
+            hooks_of(self._model).track(_doubled(self._model).activate(self.partner, self.lam))
         self.inputs = {**self.inputs, LABELS: labels}
         return self
 
@@ -76,7 +74,7 @@ class FusedBatch(OwnLossBatch):
         return weighted(lam, own) + weighted(1 - lam, others)
 
 
-class Doubled(Site):
+class Doubled(MixHook):
     """Repeats the last hidden states, so that each row can be scored against two labels."""
 
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -88,4 +86,4 @@ class Doubled(Site):
 
 def _doubled(model: Any) -> Any:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a PEFT model
-    return sites_of(model).after(causal.base_model, Doubled)
+    return hooks_of(model).after(causal.base_model, Doubled)

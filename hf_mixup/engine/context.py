@@ -1,0 +1,256 @@
+"""What every kind of mixed batch needs to know: method, settings, teacher, guide, and where training stands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.exchange import check_exchange_once
+from hf_mixup.engine.schedule import Clock
+from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
+from hf_mixup.engine.similarity_head import hold_temperature
+from hf_mixup.engine.stats import Watch
+from hf_mixup.engine.teacher import Teacher
+from hf_mixup.engine.unwrap import unwrap
+from hf_mixup.methods import Draw, Method
+from hf_mixup.methods.base import Request
+from hf_mixup.methods.capabilities import AsksGuide, NeedsTokenizer
+from hf_mixup.methods.registry import each_part
+from hf_mixup.models.adapters import refuse_adapter
+from hf_mixup.models.dual_encoder import is_dual_encoder
+from hf_mixup.models.labels import Labels, ProblemType
+from hf_mixup.models.losses import loss_items, mixed_loss_sum
+from hf_mixup.models.segmentation import install_auxiliary
+
+
+@dataclass(frozen=True)
+class Requested:
+    """What the caller asks for, instead of what would be drawn.
+
+    Args:
+        partner, lam: see `Mixup.__call__`; None to draw them.
+        inplace: whether the batch's own tensors may be written into.
+    """
+
+    partner: Tensor | None = None
+    lam: Tensor | float | None = None
+    inplace: bool = False
+
+
+class Context:
+    """What is mixed how, in one training run: `Mixup` without the batch. See `Mixup` for the arguments.
+
+    Attributes:
+        config: the settings; a copy, to which a Trainer may add its label smoothing.
+        method: the method that draws and mixes.
+        clock: where training stands, which gives each draw its key.
+        watch: whether the model learns from the mixed losses.
+        batch_size: samples a batch, where a Trainer says it.
+    """
+
+    def __init__(
+        self,
+        config: MixupConfig | Method | str | dict[str, Any] = "mixup",
+        total_steps: int | None = None,
+        tokenizer: Any = None,
+        teacher: nn.Module | None = None,
+        guide: nn.Module | None = None,
+    ) -> None:
+        self.config = MixupConfig.from_any(config).replace()  # a copy: a Trainer may add its label smoothing
+        self.method: Method = self.config.mixing
+        self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
+        weights = self.config.class_weights
+        self.class_weights = None if weights is None else torch.tensor(weights)
+        self._scale_starts: dict[str, float] = {}
+        self.watch = Watch()
+        self.set_tokenizer(tokenizer)
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            self.set_teacher(teacher)
+        self.guide: nn.Module | None = None
+        if guide is not None:
+            self.set_guide(guide)
+        self.batch_size: int | None = None
+        self._alone: int | None = 0  # batches of one sample, None as soon as there was a larger one
+
+    def draw(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        labels: Tensor,
+        requested: Requested = Requested(),
+        kind: ProblemType = "single_label_classification",
+        boxes: bool = False,
+    ) -> Draw:
+        """Draw how a batch is mixed, without mixing it: for a batch of which the caller takes the loss.
+
+        Before the first draw the method is tried on the model, see `check_exchange_once`.
+
+        Args:
+            inputs: what the model is given.
+            labels: one for each sample, [B, ...].
+            requested: partner and lam, where they are not to be drawn.
+            kind: the problem type of the labels.
+            boxes: whether the samples have boxes instead of labels.
+        """
+        rows, prob = len(labels), self.clock.prob(self.config)
+        request = Request(
+            model=model,
+            batch=inputs,
+            labels=labels,
+            prob=prob,
+            rng=self.clock.tick(),
+            partner=_checked_partner(requested.partner, rows),
+            lam=_checked_lam(requested.lam, rows),
+            guide=self.guide,
+            kind=kind,
+            boxes=boxes,
+            loss_sum=self._loss_sum(kind),
+        )
+        self._refuse_alone(request)
+        if self.config.self_check and not self.config.off and not self.method.for_pairs:
+            check_exchange_once(request, self.method)
+        return self.method.draw(request)
+
+    def _loss_sum(self, kind: ProblemType) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the summed loss of samples that are not mixed, from logits and labels."""
+
+        def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+            losses, whole = self.config.losses, torch.ones(len(labels), device=labels.device)
+            weights = None if self.class_weights is None else self.class_weights.to(labels.device)
+            smoothing, bce = losses.label_smoothing, losses.loss == "bce"
+            return mixed_loss_sum(logits, labels, labels, whole, kind, smoothing, weights, bce)
+
+        return loss_sum
+
+    def _refuse_alone(self, request: Request) -> None:
+        """Refuse batches of one sample, if there are no others: a sample alone is mixed with nothing."""
+        if request.partner is not None or self.config.off or any(each.alone for each in self.method.choices()):
+            return
+        if request.rows > 1:
+            self._alone = None
+        if self._alone is None or request.rows > 1:
+            return
+        self._alone += 1
+        text = (
+            "batches of one sample have no other to mix it with, so that nothing is mixed: set "
+            "per_device_train_batch_size to 2 or more (and gradient_accumulation_steps lower)"
+        )
+        if self.batch_size == 1:
+            raise ValueError(text)
+        if self._alone == 2:  # the first may have been what was left of an epoch
+            warnings.warn(text, UserWarning, stacklevel=2)
+
+    def check_teacher(self, model: nn.Module) -> None:
+        """Refuse a teacher that does not fit the model, and settings that need one where there is none.
+
+        Raises:
+            ValueError: naming what does not fit, or what is missing.
+        """
+        if self.teacher is not None:
+            self.teacher.check(model, self.method)
+        elif self.config.distill_weight or "distill_temperature" in self.config.changed:
+            name = "distill_weight" if self.config.distill_weight else "distill_temperature"
+            raise ValueError(
+                f"{name}={getattr(self.config, name)} needs a teacher: pass teacher=model to MixupTrainer, "
+                "MixupCollator, MixupCallback or Mixup"
+            )
+
+    def check_loss(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
+        """Compare the mixed loss with the model's own at the first batch, unless another is wanted, or no check."""
+        if self.loss_is_unchecked(model, batch):
+            check_loss_once(model, batch)
+
+    def loss_is_unchecked(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the loss of such a batch is still to be compared with the model's own."""
+        return self.config.self_check and not self._own_loss and not loss_is_checked(model, batch)
+
+    @property
+    def _own_loss(self) -> bool:
+        """Whether the loss is another than the model's by the user's wish."""
+        config = self.config
+        return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+
+    def set_teacher(self, teacher: nn.Module) -> None:
+        """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
+        self.teacher = Teacher(teacher)
+        if self.config.distill_weight is None:
+            self.config.losses.distill_weight = 0.5
+
+    def set_guide(self, guide: nn.Module) -> None:
+        """Ask another model than the one in training where to look in the images.
+
+        Raises:
+            ValueError: if the method asks no model.
+        """
+        if not any(isinstance(each, AsksGuide) and each.asks_guide for each in each_part(self.method)):
+            raise ValueError(
+                f"method {self.config.method!r} asks no model where to look: leave guide= out, or use 'attentive', "
+                "'puzzlemix', or 'saliencymix' with saliency='gradient'"
+            )
+        self.guide = guide
+
+    def set_tokenizer(self, processing_class: Any) -> None:
+        """Give the tokenizer, or the processor that has it, to methods that read captions; ignore anything else."""
+        if hasattr(processing_class, "all_special_ids") or hasattr(processing_class, "tokenizer"):
+            for each in each_part(self.method):
+                if isinstance(each, NeedsTokenizer):
+                    each.set_tokenizer(processing_class)
+
+    def prepare(self, model: nn.Module) -> None:
+        """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
+        inner = unwrap(model)
+        self.check_teacher(inner)
+        if not self.config.plain:
+            refuse_adapter(inner)
+        self.method.prepare(inner)
+        install_auxiliary(inner)
+        self.hold_temperature(inner)
+
+    def hold_temperature(self, model: nn.Module) -> None:
+        """Set the temperature of a dual encoder at first use, and keep its scale within `max_logit_scale`."""
+        inner = unwrap(model)
+        if is_dual_encoder(inner) and not self.config.plain:
+            hold_temperature(inner, self.config, self._scale_starts)
+
+    def set_step(self, step: int) -> None:
+        """Set the optimizer step of a hand-written loop, for schedules."""
+        self.clock.step, self.clock.micro = step, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the draws stand and a learnt scale began, for `accelerator.register_for_checkpointing`."""
+        return {**self.clock.state_dict(), "scale_starts": dict(self._scale_starts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the draws where a saved run stopped."""
+        self.clock.load_state_dict(state)
+        self._scale_starts.update(state["scale_starts"])
+
+    def count_items(self, labels: Labels) -> Tensor:
+        """Return what the summed loss of these labels (see `read_labels`) is divided by."""
+        classes = labels.classes if self.config.loss == "bce" else None
+        return loss_items(labels.values, labels.kind, self.class_weights, classes)
+
+
+def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:
+    if partner is None:
+        return None
+    partner = torch.as_tensor(partner).cpu()
+    if partner.shape != (rows,) or partner.is_floating_point() or bool(((partner < 0) | (partner >= rows)).any()):
+        raise ValueError(f"partner={partner.tolist()}: expected {rows} row numbers from 0 to {rows - 1}")
+    return partner.long()
+
+
+def _checked_lam(lam: Tensor | float | None, rows: int) -> Tensor | None:
+    if lam is None:
+        return None
+    lam = torch.as_tensor(lam, dtype=torch.float32).cpu()
+    if lam.dim() > 1 or (lam.dim() == 1 and len(lam) != rows) or not bool(((lam >= 0) & (lam <= 1)).all()):
+        raise ValueError(f"lam={lam.tolist()}: expected one number in [0, 1], or {rows} of them")
+    return lam.expand(rows).clone()

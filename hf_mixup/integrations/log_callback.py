@@ -1,0 +1,144 @@
+"""What every way to mix in a Trainer needs from its training loop: the step, the logs, the saved settings."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import weakref
+from functools import wraps
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
+
+from hf_mixup.engine.context import Context
+from hf_mixup.engine.schedule import Clock
+from hf_mixup.engine.stats import MixStats
+from hf_mixup.engine.unwrap import unwrap
+from hf_mixup.integrations.model_card import add_mixing_section
+from hf_mixup.integrations.running import refuse_unused, the_running_trainer
+from hf_mixup.integrations.weights import refuse_renamed
+from hf_mixup.models.hooks import hooks_of
+
+
+class ClockCallback(TrainerCallback):
+    """Keep an engine's clock at the Trainer's optimizer step, and see to it that what is mixed is what trains.
+
+    Args:
+        every_step: whether each step of the optimizer has to come from mixed batches.
+    """
+
+    def __init__(self, mixup: Context, stats: MixStats | None = None, every_step: bool = True) -> None:
+        self.mixup = mixup
+        self.stats = stats or MixStats()
+        self._every_step = every_step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        seed = self.mixup.config.draw_seed
+        self.mixup.batch_size = args.train_batch_size
+        self.mixup.clock = Clock(
+            seed=args.seed if seed is None else seed,
+            total_steps=state.max_steps,
+            total_epochs=_epochs(args, state, kwargs.get("train_dataloader")),
+        )
+        self.mixup.watch.reset()
+        self.stats.mixed = 0
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.mixup.set_step(state.global_step)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        watch = self.mixup.watch
+        if not self.mixup.config.off and (watch.drawn or self._every_step):
+            refuse_unused(the_running_trainer(), kwargs["model"], watch)
+        watch.reset()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        hooks_of(unwrap(kwargs["model"])).forget()
+        if not self.stats.mixed and not self.mixup.config.off:
+            warnings.warn(
+                f"nothing was mixed in {state.global_step} steps: look at prob={self.mixup.config.prob}, the schedule "
+                "and the batch size",
+                UserWarning,
+                stacklevel=2,
+            )
+
+
+def _epochs(args: TrainingArguments, state: TrainerState, loader: Any) -> float | None:
+    """Return how many epochs training has, in parts, too; None where nobody knows how long one is."""
+    if not has_length(loader):
+        return None
+    return state.max_steps / max(1, -(-len(loader) // args.gradient_accumulation_steps))
+
+
+class LogCallback(ClockCallback):
+    """Let a Trainer log what an engine mixes, save its settings with the model, and name them in the model card."""
+
+    _joined: weakref.ref[Trainer] | None = None
+
+    def join(self, trainer: Trainer | None) -> bool:
+        """Take part in a Trainer that is running already; return False, and do nothing, without one, or if it does."""
+        if trainer is None or self in trainer.callback_handler.callbacks:
+            return False
+        trainer.add_callback(self)
+        self._joined = weakref.ref(trainer)
+        loader = trainer.callback_handler.train_dataloader
+        self.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model, train_dataloader=loader)
+        self.on_step_begin(trainer.args, trainer.state, trainer.control)
+        return True
+
+    def leave(self) -> None:
+        """Take part no longer in the Trainer that was joined."""
+        trainer = None if self._joined is None else self._joined()
+        if trainer is not None:
+            trainer.remove_callback(self)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.mixup.config.plain:
+            refuse_renamed(kwargs["model"], args, state)
+        super().on_train_begin(args, state, control, **kwargs)
+        tell(the_running_trainer(), self.mixup, self.stats)
+
+
+def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
+    """Let a Trainer log what an engine mixes, save its settings with the model, and name them in the model card.
+
+    No callback is asked when a model or its card is saved, and one that adds to the logs comes too late for the
+    trackers before it. So three methods of this trainer do more than those of its class.
+    """
+    told = hasattr(trainer, "_mixing")
+    trainer._mixing = mixup, stats
+    if told:
+        return
+    log, save_model, create_model_card = trainer.log, trainer.save_model, trainer.create_model_card
+
+    @wraps(log)
+    def log_mixing(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs.update(trainer._mixing[1].pop(trainer.accelerator.device, trainer.accelerator.reduce))
+        log(logs, *args, **kwargs)
+
+    @wraps(save_model)
+    def save_with_settings(output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        save_model(output_dir, *args, **kwargs)
+        if trainer.args.should_save:
+            trainer._mixing[0].config.save_pretrained(str(output_dir or trainer.args.output_dir))
+
+    @wraps(create_model_card)
+    def create_card_of_mixing(*args: Any, **kwargs: Any) -> None:
+        create_model_card(*args, **kwargs)
+        if trainer.is_world_process_zero() and os.path.exists(os.path.join(trainer.args.output_dir, "README.md")):
+            add_mixing_section(str(trainer.args.output_dir), trainer._mixing[0].config)
+
+    trainer.log, trainer.save_model = log_mixing, save_with_settings
+    trainer.create_model_card = create_card_of_mixing
