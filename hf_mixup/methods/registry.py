@@ -85,7 +85,7 @@ def method_named(name: Any) -> type[Method]:
     Raises:
         ValueError: for an unknown name, with the nearest one.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"method={name!r} is not known: {unknown(str(name))}")
     return METHODS[name]
 
