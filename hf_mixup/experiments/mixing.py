@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
 from hf_mixup.methods import METHODS, Method, settings_of
-from hf_mixup.methods.registry import method_named, readers
+from hf_mixup.methods.registry import method_named, readers, who_reads
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -39,6 +39,11 @@ class SharedSettings:
         return self.values.get("method", "mixup")
 
     @property
+    def changed(self) -> dict[str, Any]:
+        """The settings beside the method, as they were given."""
+        return {name: value for name, value in self.values.items() if name != "method"}
+
+    @property
     def config(self) -> MixupConfig:
         """The configuration of that one method, which has to have all of them."""
         return MixupConfig(self.values)
@@ -67,7 +72,7 @@ class SharedSettings:
         for name, value in self.values.items():
             if methods and name != "method" and not any(name in each.read for each in methods):
                 names = ", ".join(dict.fromkeys(each.method for each in methods))
-                has = f"{', '.join(readers(name))} do" if readers(name) else pair_methods()
+                has = who_reads(name) if readers(name) else pair_methods()
                 raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
 
 

@@ -85,7 +85,7 @@ def method_named(name: Any) -> type[Method]:
     Raises:
         ValueError: for an unknown name, with the nearest one.
     """
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"method={name!r} is not known: {unknown(str(name))}")
     return METHODS[name]
 
@@ -120,9 +120,9 @@ def build(value: Method | str | Mapping[str, Any]) -> Method:
 
 def held(value: Method | str | Mapping[str, Any], prob_per: str) -> Method:
     """Return a method that another one holds: it tosses the coin as that does, unless it says otherwise."""
-    if isinstance(value, Method):
-        return value
-    return build({"prob_per": prob_per, **({"method": value} if isinstance(value, str) else value)})
+    if isinstance(value, str):
+        value = {"method": value}
+    return build({"prob_per": prob_per, **value} if isinstance(value, Mapping) else value)
 
 
 def settings_of(method: str | type[Method]) -> dict[str, Any]:
@@ -179,12 +179,20 @@ def readers(name: str) -> list[str]:
     return [each for each, kind in METHODS.items() if name in settings_of(kind)]
 
 
+def who_reads(name: str) -> str:
+    """Say which methods have a setting.
+
+    >>> who_reads("grid"), who_reads("clean_weight")
+    ('gridmix does', 'adversarial, interpolated_adversarial, ssmix do')
+    """
+    names = readers(name)
+    return f"{', '.join(names)} {'does' if len(names) == 1 else 'do'}"
+
+
 def refusal(method: str, name: str, value: Any) -> str:
     """Return what to say of a setting that a method does not have."""
-    names = readers(name)
-    if names:
-        does = f"{', '.join(names)} {'does' if len(names) == 1 else 'do'}"
-        return f"{name}={value!r}: method {method!r} does not read it; {does}: leave it out"
+    if readers(name):
+        return f"{name}={value!r}: method {method!r} does not read it; {who_reads(name)}: leave it out"
     return f"{name!r} is no setting of method {method!r}: {did_you_mean(name, settings_of(method))}"
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
+import shutil
+import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,11 +150,12 @@ def test_its_file_is_a_command_line(
     assert "python halves.py compare run.yaml" in Path("out/report.html").read_text()
 
 
-def test_the_example_of_the_guide_mixes() -> None:
+def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that CONTRIBUTING.md begins a new method with, by a straight cut and the true share of the pixels."""
     (example,) = re.findall(r"^   ```python\n(.*?)^   ```", CONTRIBUTING.read_text(encoding="utf-8"), re.M | re.S)
-    names: dict[str, Any] = {"__name__": "knife"}
-    exec(textwrap.dedent(example), names)
+    module = types.ModuleType("knife")
+    monkeypatch.setitem(sys.modules, "knife", module)
+    exec(textwrap.dedent(example), vars(module))
     model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
     with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
         mask = mixed.draw.mask
@@ -188,3 +193,100 @@ def test_what_may_not_be_registered(changed: dict[str, Any], error: type[Excepti
 def test_only_classes_of_methods_are_registered(thing: Any) -> None:
     with pytest.raises(TypeError, match=r"takes a subclass of hf_mixup\.methods\.Method, found"):
         hf_mixup.register(thing)
+
+
+# A method with two settings of its own, as one file: nothing else of the package has to know them.
+WAVE = '''
+import torch
+from hf_mixup.methods.base import Blend, setting
+from hf_mixup.methods.registry import register
+
+
+@register
+class Wave(Blend):
+    """Add a wave where the partner has a share."""
+
+    name, title, blends, paper = "wave", "Wave", "waves along the width of images", "none"
+
+    wavelength: float = setting(4.0, "Pixels from crest to crest.", above=0)
+    heights: list[float] | None = setting(None, "Heights of the waves.", at_least=0)
+
+    def apply(self, model, batch, draw, inplace):
+        pixels = batch["pixel_values"]
+        wave = torch.sin(torch.arange(pixels.shape[-1]) * 2 * torch.pi / self.wavelength) * sum(self.heights or [1.0])
+        return {**batch, "pixel_values": pixels + (1 - draw.lam)[:, None, None, None] * wave}
+'''
+# What a user can do with it, in a process that has imported its module.
+USE = """
+import json, sys, tempfile
+from pathlib import Path
+import torch
+from hf_mixup import Mixup, MixupConfig
+from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings, described, flags_of
+from hf_mixup.integrations.model_card import mixing_section
+from hf_mixup.methods import METHODS, settings_of
+from hf_mixup.testing.batches import tiny
+
+folder, wanted = Path(tempfile.mkdtemp()), {"wavelength": 3.0, "heights": [0.5, 1.0]}
+Wave = METHODS["wave"]
+first = MixupConfig(Wave(**wanted))
+(folder / "c.yaml").write_text("method: wave\\nwavelength: 3\\nheights: [0.5, 1]\\n")
+for other in (
+    MixupConfig("wave", **wanted),
+    MixupConfig({"method": "wave", **wanted}),
+    MixupConfig.from_yaml(folder / "c.yaml"),
+    MixupConfig(flags_of()(method="wave", **wanted).given),
+    parse_variants(["none,wave:wavelength=3:heights=[0.5, 1.0]"], SharedSettings())[1].mixup,
+    parse_variants(["none,wave"], SharedSettings(wanted))[1].mixup,
+):
+    assert other == first and other.changed == wanted, other
+first.save_pretrained(folder)
+assert MixupConfig.from_pretrained(folder) == first
+assert MixupConfig("switch", methods=[{"method": "wave", **wanted}]).mixing.choices()[0] == Wave(**wanted)
+assert "| wavelength | 3.0 |" in mixing_section(first) and "| heights | [0.5, 1.0] |" in mixing_section(first)
+assert settings_of("wave")["wavelength"].metadata["help"] == "Pixels from crest to crest."
+assert described("wave")["heights"].metadata["help"] == "Heights of the waves."
+model, batch = tiny("image-classification", "vit")
+with Mixup(first)(model, batch, lam=0.5) as mixed:
+    assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
+wave = torch.sin(torch.arange(64) * 2 * torch.pi / 3) * 1.5
+torch.testing.assert_close(mixed.inputs["pixel_values"], batch["pixel_values"] + 0.5 * wave)
+for wrong, says in (
+    (lambda: Wave(wavelength=0), "wavelength=0.0: expected a number above 0"),
+    (lambda: Wave(heights=["high"]), "heights='high': expected a number"),
+    (lambda: MixupConfig("mixup", wavelength=3), "wavelength=3: method 'mixup' does not read it; wave does"),
+    (lambda: MixupConfig("wave", wavelenth=3), "did you mean 'wavelength'?"),
+):
+    try:
+        wrong()
+    except ValueError as error:
+        assert says in str(error), error
+    else:
+        raise AssertionError(says)
+print("used")
+"""
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["register", "in the package"])
+def test_two_settings_of_its_own_need_one_file(inside: bool, tmp_path: Path) -> None:
+    """From outside a module that registers it; inside one file and one import in a copy of the package."""
+    if inside:
+        shutil.copytree(
+            Path(hf_mixup.__file__).parent, tmp_path / "hf_mixup", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        (tmp_path / "hf_mixup/methods/wave.py").write_text(WAVE)
+        with (tmp_path / "hf_mixup/methods/__init__.py").open("a") as file:
+            file.write("from hf_mixup.methods.wave import Wave as Wave\n")
+    else:
+        (tmp_path / "my_wave.py").write_text(WAVE)
+    (tmp_path / "use.py").write_text(USE if inside else f"import my_wave\n{USE}")
+    paths = [str(tmp_path), str(Path(hf_mixup.__file__).parents[1])]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "use.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.stdout == "used\n", done.stderr

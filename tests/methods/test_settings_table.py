@@ -236,7 +236,7 @@ def test_settings_of_other_methods_are_refused(method: str, tmp_path: Path) -> N
     for name in {*OF_METHODS} - known(method):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
             METHODS[method](**{name: OTHER[name][0]})
-        refuse(method, name, f" does not read it; {', '.join(readers(name))} do", tmp_path)
+        refuse(method, name, f" does not read it; {', '.join(readers(name))} (does|do)", tmp_path)
     for name in {*OF_PAIRS} - known(method) - ELSEWHERE:
         refuse(method, name, " does not read it; .*cross_modal.* do", tmp_path)
 

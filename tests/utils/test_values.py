@@ -15,16 +15,19 @@ import torch
 import yaml
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig
+from hf_mixup.engine.config import LossSettings, PairSettings, Schedule, SelfCheck
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.arguments import SweepArguments
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.utils.values import convert
 from tests.conftest import batch_of, build
 
 Values = dict[str, Any]
-OURS = (MixupConfig, TaskArguments, CompareArguments, SweepArguments, EvaluateArguments)
+MIXING = (LossSettings, Schedule, PairSettings, SelfCheck)
+OURS = (*MIXING, TaskArguments, CompareArguments, SweepArguments, EvaluateArguments)
 
 
 def from_file(suffix: str) -> Callable[[Path, Values], MixupConfig]:
@@ -45,7 +48,7 @@ def from_flags(folder: Path, values: Values) -> MixupConfig:
 
 def from_compare(folder: Path, values: Values) -> MixupConfig:
     text = "".join(f":{name}={json.dumps(value)}" for name, value in values.items() if name != "method")
-    return parse_variants([f"{values.get('method', 'mixup')}{text}"], MixupConfig())[0].mixup
+    return parse_variants([f"{values.get('method', 'mixup')}{text}"], SharedSettings())[0].mixup
 
 
 def from_collator(folder: Path, values: Values) -> MixupConfig:
@@ -149,12 +152,12 @@ def test_scalars_and_arrays_are_plain_values(values: Values, meant: Any, tmp_pat
     assert MixupConfig.from_pretrained(tmp_path) == config
 
 
-@pytest.mark.parametrize(
-    ("value", "message"), [(["mixup"], "method=.*mixup.*: expected a text"), (True, "method=True")]
-)
-def test_a_method_is_a_text(value: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("value", [["mixup"], True, 3])
+def test_a_method_is_a_name_a_mapping_or_a_method(value: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"method={value!r}: expected a method, its name or a mapping")):
         MixupConfig(method=value)
+    with pytest.raises(TypeError, match=re.escape(f"mixup={value!r}: expected a method, its name, a mapping")):
+        MixupConfig.from_any(value)
 
 
 def test_a_whole_lam_is_a_float() -> None:
@@ -185,7 +188,7 @@ def test_no_field_takes_a_value_of_another_type(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (TaskArguments, {"max_length": 0}, "max_length=0: expected a whole number from 1 on"),
+        (TaskArguments, {"task": "text-classification", "max_length": 0}, "max_length=0: expected a whole number from 1 on"),
         (TaskArguments, {"flip": "perhaps"}, "flip='perhaps': expected true or false"),
         (TaskArguments, {"config_overrides": [1], "model_type": "resnet"}, "expected a JSON mapping"),
         (TaskArguments, {"config_overrides": "[" * 100000, "model_type": "resnet"}, "nested too deeply"),

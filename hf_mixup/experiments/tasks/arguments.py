@@ -200,7 +200,7 @@ def task_class(name: Any) -> type[TaskArguments]:
     Raises:
         ValueError: for an unknown name, with the nearest one.
     """
-    if name not in TASKS:
+    if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"task={name!r} is not known: {did_you_mean(str(name), TASKS)}")
     return TASKS[name]
 
