@@ -7,30 +7,13 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 from hf_mixup import __version__
 
-_CONFIG = " CONFIG is a YAML or JSON file of settings and comes first; flags override it."
-_CHECKPOINT = (
-    " CHECKPOINT is a folder with a model, or its name on the Hub, and comes first; what train and compare left knows "
-    "its data, others need a CONFIG. Of the folder of a comparison all runs are scored, and compared."
-)
-_COMMANDS = {
-    "train": "train one model and leave it, its metrics and its model card in the output folder",
-    "compare": "train with several methods and seeds, and compare them in a table and images",
-    "sweep": "try methods, alpha, prob and layers, and leave the best settings as a file for train",
-    "evaluate": "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",
-    "preview": "draw a grid of mixed samples with their weights and labels",
-    "playground": "mix two samples by hand in the browser, and see what a model makes of the way between them",
-    "methods": "list the mixing methods, or what can be mixed in each architecture",
-    "check": "try at which places of a model its rows are mixed rightly",
-}
 _EVAL_BATCH_SIZE = 128
-_PLAIN = ("methods", "check")  # commands that take no settings
 _EPILOG = """examples:
   hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
   hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
@@ -40,8 +23,10 @@ _EPILOG = """examples:
   hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
   hf-mixup playground recipes/configs/emoji_image.yaml --model runs/cutmix
   hf-mixup check bert --method manifold
-"""
+
+`hf-mixup COMMAND --help` shows the usual settings of a command."""
 _USER_ERRORS = (ValueError, OSError, ImportError)  # the messages of these say what to change; others are bugs
+_HELP = ("-h", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,8 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        command, rest = _command(arguments)
-        return command(rest) or 0
+        return _run(arguments) or 0
     except KeyboardInterrupt as interrupt:
         print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
@@ -78,172 +62,148 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _command(arguments: list[str]) -> tuple[Callable[[list[str]], int | None], list[str]]:
-    from hf_mixup.utils.suggest import did_you_mean
-
+def _run(arguments: list[str]) -> int | None:
     if not arguments or arguments[0].startswith("-"):
         _top_parser().parse_args(arguments or ["--help"])
         raise ValueError(f"name a command: {', '.join(_COMMANDS)}")
     name, rest = arguments[0], arguments[1:]
     if name not in _COMMANDS:
+        from hf_mixup.utils.suggest import did_you_mean
+
         raise ValueError(f"{name!r} is no command: {did_you_mean(name, _COMMANDS)}")
-    if "-h" in rest or "--help" in rest:
-        _help(name)
+    asked = next((place for place, argument in enumerate(rest) if argument in _HELP), None)
+    if asked is not None:
+        _help(name, next((each for each in rest[asked + 1 :] if not each.startswith("-")), None))
         raise SystemExit(0)
-    commands: dict[str, Callable[[list[str]], int | None]] = {
-        **{"train": _train, "compare": _compare, "sweep": _sweep, "evaluate": _evaluate},
-        **{"preview": _preview, "playground": _playground, "methods": _methods, "check": _check},
-    }
-    return commands[name], rest
+    return _COMMANDS[name].run(rest)
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
+    """A parser of flags that raises instead of leaving the process, and takes no shortened flags."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"add_help": False, "allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def _top_parser() -> argparse.ArgumentParser:
-    commands = "\n".join(f"  {name:12}{text}" for name, text in _COMMANDS.items())
+    commands = "\n".join(f"  {name:12}{command.text}" for name, command in _COMMANDS.items())
     parser = _Parser(
         prog="hf-mixup",
-        usage="hf-mixup COMMAND [CONFIG] [--field value ...]",
+        usage="hf-mixup COMMAND [CONFIG] [--setting value ...]",
         description=f"Mixup-style training for Hugging Face models.\n\ncommands:\n{commands}",
-        epilog=f"{_EPILOG}\n`hf-mixup COMMAND --help` lists the settings of a command.",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        add_help=True,
     )
     parser.add_argument("--version", action="version", version=f"hf-mixup {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error (any command)")
     return parser
 
 
-def _help(name: str) -> None:
-    """Print a command's settings, read off the dataclasses; those of TrainingArguments would load transformers."""
-    plain, first = name in _PLAIN, "CHECKPOINT " if name == "evaluate" else ""
+def _help(name: str, topic: str | None) -> None:
+    """Print the help of a command: its usual settings, those of one task or method, or all."""
+    from hf_mixup.experiments.tasks.help import ALL, Formatter, add_help
+
+    command = _COMMANDS[name]
     parser = _Parser(
         prog=f"hf-mixup {name}",
-        usage=None if plain else f"hf-mixup {name} {first}[CONFIG] [--field value ...]",
-        description=f"{_COMMANDS[name].capitalize()}.{_CHECKPOINT if first else ''}{'' if plain else _CONFIG}",
-        epilog="" if plain else "Also every field of transformers.TrainingArguments, e.g. --num_train_epochs 3.",
-        allow_abbrev=False,
+        description=f"{command.text.capitalize()}.",
+        formatter_class=Formatter,
+        conflict_handler="resolve",
     )
-    if plain:
-        {"methods": _add_tables, "check": _add_model}[name](parser)
-    else:
-        _add_settings(parser, name)
+    if command.settings:
+        parser.usage = f"hf-mixup {name} {command.first}[CONFIG] [--setting value ...]"
+        about = f"{command.more}CONFIG is a YAML or JSON file of settings; flags override it."
+        parser.description = f"{parser.description}\n{about}"
+        own = [(name, kind, None if topic == ALL else command.usual) for kind in _own_settings(name)]
+        add_help(parser, name, own, topic, command.settings)
+    if topic in (None, ALL) and command.flags is not None:
+        command.flags(parser)  # last, as some say more than the settings of the same name
     parser.print_help()
 
 
-def _add_settings(parser: argparse.ArgumentParser, name: str) -> None:
-    from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.experiments.compare.arguments import CompareArguments
-    from hf_mixup.experiments.sweep.arguments import SweepArguments
-    from hf_mixup.experiments.tasks import TaskArguments
-
-    if name == "preview":
-        _add_output(parser)
-    if name == "playground":
-        _add_place(parser)
-    groups = [("task", TaskArguments), ("mixing", MixupConfig)]
+def _own_settings(name: str) -> list[type]:
+    """Return the dataclass of settings that a command alone has, if it has one."""
     if name == "compare":
-        groups.insert(0, ("comparison", CompareArguments))
+        from hf_mixup.experiments.compare.arguments import CompareArguments
+
+        return [CompareArguments]
     if name == "sweep":
-        groups.insert(0, ("sweep", SweepArguments))
+        from hf_mixup.experiments.sweep.arguments import SweepArguments
+
+        return [SweepArguments]
     if name == "evaluate":
         from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 
-        parser.add_argument("--output_dir", metavar="str", help="Folder for the results [CHECKPOINT/evaluation]")
-        groups = [("evaluation", EvaluateArguments), groups[0]]
-    for title, dataclass in groups:
-        group = parser.add_argument_group(title)
-        kinds = get_type_hints(dataclass)
-        for field in fields(dataclass):
-            if name == "playground" and field.name == "model":
-                continue  # its own says more
-            group.add_argument(f"--{field.name}", metavar=_metavar(kinds[field.name]), help=_help_text(field))
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        return [EvaluateArguments]
+    return []
 
 
-def _metavar(kind: Any) -> str:
-    parts = [part for part in get_args(kind) if part is not NoneType]
-    if get_origin(kind) is Literal:
-        return "|".join(map(str, parts))
-    if get_origin(kind) is list:
-        return f"{_metavar(parts[0])} ..."
-    if parts:  # a union
-        return "json" if dict in parts else _metavar(parts[0])
-    return "true|false" if kind is bool else kind.__name__
-
-
-def _help_text(field: Field[object]) -> str:
-    text = str(field.metadata.get("help", "")).replace("%", "%%")
-    shown = field.default is not MISSING and field.default is not None
-    return f"{text} [{field.default}]" if shown else text
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, default=Path("preview.png"), help="PNG file to write [preview.png]")
-
-
-def _add_place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", help="trained model: a folder that train or compare left (needs no CONFIG then), or a Hub name"
-    )
-    parser.add_argument("--port", type=int, help="port of this machine to serve the page at [the first free from 7860]")
-
-
-def _add_tables(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
-    parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="checkpoint (folder or Hub name), or model type: a tiny model of it is tried")
-    parser.add_argument("--method", help="method to try [those for inputs or embeddings, and for hidden layers]")
-    parser.add_argument("--family", help="what the model is trained for, e.g. token-classification [the model's class]")
-
-
-def _look_ahead(arguments: Sequence[str], *flags: str) -> None:
-    """Refuse a configuration file that cannot be read, and paths in it or in these flags that are not there.
+def _look_ahead(name: str, arguments: Sequence[str], *paths: str) -> Path | None:
+    """Refuse a configuration that cannot be read, flags by other names, and paths in `paths` that are not there.
 
     Commands do it first: what they need beside takes seconds to load.
-    """
-    from hf_mixup.experiments.tasks.paths import check_paths
-    from hf_mixup.utils.files import read_config
 
-    values, rest = {}, list(arguments)
-    if rest and not rest[0].startswith("-"):
-        values = read_config(Path(rest.pop(0)))
-    parser = _Parser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    for flag in flags:
+    Returns:
+        The configuration file, None if there is none.
+    """
+    from hf_mixup.experiments.tasks import TaskArguments
+    from hf_mixup.experiments.tasks.paths import check_paths
+    from hf_mixup.experiments.tasks.settings import read_section, refuse_other_spellings, split_config
+
+    types = [*_own_settings(name), TaskArguments]  # those of mixing would load torch
+    config, rest = split_config(arguments, types)
+    values = {} if config is None else read_section(config, name)
+    refuse_other_spellings([each.lstrip("-").partition("=")[0] for each in rest if each.startswith("--")], types)
+    parser = _Parser(argument_default=argparse.SUPPRESS)
+    for flag in paths:
         parser.add_argument(f"--{flag}", nargs="?", const=None)
-    named, _ = parser.parse_known_args(rest)
-    values |= vars(named)
-    check_paths({flag: values[flag] for flag in flags if flag in values})
+    values |= vars(parser.parse_known_args(rest)[0])
+    check_paths({flag: values[flag] for flag in paths if flag in values})
+    return config
+
+
+def _parse(name: str, arguments: Sequence[str], shared: bool, **defaults: Any) -> tuple[Any, ...]:
+    """Return the filled settings of a command: its own, the task's, how to mix, the Trainer's.
+
+    Args:
+        shared: whether several methods share the settings of mixing, so that each reads some of them.
+    """
+    from transformers import TrainingArguments
+
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.mixing import SharedSettings
+    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+
+    types = [*_own_settings(name), TaskArguments, SharedSettings if shared else MixupConfig, TrainingArguments]
+    return parse_settings(types, arguments, section=name, defaults=defaults)
 
 
 def _train(arguments: list[str]) -> None:
-    _look_ahead(arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
-    from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
-
-    task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], arguments)
+    _look_ahead("train", arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
+    task, mixup, args = _parse("train", arguments, shared=False)
     from hf_mixup.experiments.tasks.train import train
 
     train(task, mixup, args)
 
 
 def _compare(arguments: list[str]) -> None:
-    _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.engine.config import SharedConfig
-    from hf_mixup.experiments.compare.arguments import CompareArguments
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
-
-    types = [CompareArguments, TaskArguments, SharedConfig, _training_arguments()]
-    comparison, task, mixup, args = parse_settings(types, arguments, section="compare")
+    _look_ahead("compare", arguments, "dataset", "model", "output_dir")
+    comparison, task, mixup, args = _parse("compare", arguments, shared=True)
     from hf_mixup.experiments.compare.run import compare
 
     compare(comparison, task, mixup, args, command=_again("compare", arguments))
+
+
+def _sweep(arguments: list[str]) -> None:
+    _look_ahead("sweep", arguments, "dataset", "model", "output_dir")
+    sweeping, task, mixup, args = _parse("sweep", arguments, shared=True)
+    from hf_mixup.experiments.sweep.run import sweep
+
+    sweep(sweeping, task, mixup, args, command=_again("sweep", arguments))
 
 
 def _again(command: str, arguments: list[str]) -> str:
@@ -254,10 +214,7 @@ def _again(command: str, arguments: list[str]) -> str:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    from hf_mixup.engine.config import SharedConfig
     from hf_mixup.experiments.compare.store import is_comparison
-    from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
     from hf_mixup.experiments.tasks.saved import check_folder
 
     if not arguments or arguments[0].startswith("-"):
@@ -266,23 +223,22 @@ def _evaluate(arguments: list[str]) -> None:
         )
     checkpoint, *rest = arguments
     # A configuration names the folder of the training there, and that is not where an evaluation goes.
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--output_dir", type=Path)
+    parser = _Parser()
+    _add_evaluate(parser)
     own, rest = parser.parse_known_args(rest)
     several = is_comparison(checkpoint)
     if not several:
         check_folder(checkpoint)
-    _look_ahead(rest, "dataset")
-    defaults: dict[str, object] = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
-    if not rest or rest[0].startswith("-"):
+    config = _look_ahead("evaluate", rest, "dataset")
+    defaults: dict[str, Any] = {"per_device_eval_batch_size": _EVAL_BATCH_SIZE}
+    if config is None:
         folder = Path(checkpoint)
         if several:
             from hf_mixup.experiments.evaluate.comparison import stored_runs
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
-        defaults |= _kept_task(folder, rest)
-    types = [EvaluateArguments, TaskArguments, SharedConfig, _training_arguments()]
-    evaluation, task, _, args = parse_settings(types, rest, section="evaluate", defaults=defaults)
+        defaults |= _saved_task(folder, rest)
+    evaluation, task, _, args = _parse("evaluate", rest, shared=True, **defaults)
     if several:
         from hf_mixup.experiments.evaluate.runs import evaluate_comparison
 
@@ -293,80 +249,82 @@ def _evaluate(arguments: list[str]) -> None:
     evaluate(checkpoint, evaluation, task, args, own.output_dir)
 
 
-def _kept_task(folder: Path, arguments: list[str]) -> dict[str, object]:
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        metavar="DIR",
+        help="Folder for the results (default: CHECKPOINT/evaluation).",
+    )
+
+
+def _saved_task(folder: Path, arguments: list[str]) -> dict[str, Any]:
     """Return the task that a folder's model was trained for, which flags may name as well."""
     from hf_mixup.experiments.tasks.saved import saved_task
 
-    kept, seed = saved_task(folder)
+    saved, seed = saved_task(folder)
     if seed is None and not {"--task", "--dataset"} & {each.partition("=")[0] for each in arguments}:
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"no such folder of a model: {folder}; for one on the Hub name a CONFIG, or --task and --dataset"
             )
         raise ValueError(f"{folder} does not tell its task and data: name a CONFIG, or --task and --dataset")
-    return kept
+    return saved
 
 
-def _kept_mixing(folder: Path) -> dict[str, object]:
+def _saved_mixing(folder: Path) -> dict[str, Any]:
     """Return how a folder's model was mixed; {} if it was not."""
     from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
-    from hf_mixup.experiments.tasks.settings import settings_of
 
-    return settings_of(MixupConfig.from_pretrained(folder)) if (folder / CONFIG_NAME).is_file() else {}
-
-
-def _sweep(arguments: list[str]) -> None:
-    _look_ahead(arguments, "dataset", "model", "output_dir")
-    from hf_mixup.engine.config import SharedConfig
-    from hf_mixup.experiments.sweep.arguments import SweepArguments
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
-
-    types = [SweepArguments, TaskArguments, SharedConfig, _training_arguments()]
-    sweeping, task, mixup, args = parse_settings(types, arguments, section="sweep")
-    from hf_mixup.experiments.sweep.run import sweep
-
-    sweep(sweeping, task, mixup, args, command=_again("sweep", arguments))
+    if not (folder / CONFIG_NAME).is_file():
+        return {}
+    config = MixupConfig.from_pretrained(folder)
+    return {"method": config.method, **config.changed}
 
 
 def _preview(arguments: list[str]) -> None:
-    from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
-
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    _add_output(parser)
+    parser = _Parser()
+    _add_preview(parser)
     own, rest = parser.parse_known_args(arguments)
-    _look_ahead(rest, "dataset", "model")
-    task, mixup, args = parse_settings([TaskArguments, MixupConfig, _training_arguments()], rest)
+    _look_ahead("preview", rest, "dataset", "model")
+    task, mixup, args = _parse("preview", rest, shared=False)
     from hf_mixup.experiments.tasks.preview import preview
 
     print(preview(task, mixup, args, own.output))
 
 
+def _add_preview(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, metavar="FILE", default=Path("preview.png"), help="PNG file to write.")
+
+
 def _playground(arguments: list[str]) -> None:
-    from hf_mixup.engine.config import SharedConfig
-    from hf_mixup.experiments.tasks import TaskArguments, parse_settings
     from hf_mixup.experiments.tasks.saved import check_folder
 
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    _add_place(parser)
+    parser = _Parser()
+    _add_playground(parser)
     own, rest = parser.parse_known_args(arguments)
-    _look_ahead(rest, "dataset")
+    config = _look_ahead("playground", rest, "dataset")
+    defaults: dict[str, Any] = {}
     if own.model is not None:
         check_folder(own.model)
-    defaults: dict[str, object] = {}
-    if own.model is not None and (not rest or rest[0].startswith("-")):
-        folder = Path(own.model)
-        defaults = {**_kept_mixing(folder), **_kept_task(folder, rest)}
-    types = [TaskArguments, SharedConfig, _training_arguments()]
-    task, mixup, args = parse_settings(types, rest, defaults=defaults)
+        if config is None:
+            defaults = {**_saved_mixing(Path(own.model)), **_saved_task(Path(own.model), rest)}
+    task, mixup, args = _parse("playground", rest, shared=True, **defaults)
     from hf_mixup.experiments.playground.run import playground
 
     playground(task, mixup, args, own.model, own.port)
 
 
+def _add_playground(parser: argparse.ArgumentParser) -> None:
+    text = "Trained model: a folder that train or compare left (it needs no CONFIG then), or a Hub name."
+    parser.add_argument("--model", default=argparse.SUPPRESS, metavar="TEXT", help=text)
+    text = "Port of this machine to serve the page at (default: the first free one from 7860)."
+    parser.add_argument("--port", type=int, metavar="NUMBER", help=text)
+
+
 def _methods(arguments: list[str]) -> None:
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    _add_tables(parser)
+    parser = _Parser()
+    _add_methods(parser)
     chosen = parser.parse_args(arguments)
     if chosen.models:
         from hf_mixup.testing.survey.table import COMMITTED
@@ -384,10 +342,15 @@ def _methods(arguments: list[str]) -> None:
     _show(head, rows)
 
 
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
+
+
 def _check(arguments: list[str]) -> int:
     """Return 0 if the method (or any, where none is named) is exact at all its places, else 2."""
-    parser = _Parser(prog="hf-mixup check", add_help=False, allow_abbrev=False)
-    _add_model(parser)
+    parser = _Parser(prog="hf-mixup check")
+    _add_check(parser)
     chosen = parser.parse_args(arguments)
     from hf_mixup.experiments.tasks.saved import check_there
 
@@ -408,6 +371,12 @@ def _check(arguments: list[str]) -> int:
     return 0 if any(map(all, by_method.values())) else 2
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="checkpoint (folder or Hub name), or model type: a tiny model of it is tried")
+    parser.add_argument("--method", help="method to try [those for inputs or embeddings, and for hidden layers]")
+    parser.add_argument("--family", help="what the model is trained for, e.g. token-classification [the model's class]")
+
+
 def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -420,11 +389,67 @@ def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _training_arguments() -> type:
-    from transformers import TrainingArguments
+@dataclass(frozen=True)
+class _Command:
+    """One subcommand.
 
-    return TrainingArguments
+    Args:
+        text: what it does.
+        run: takes the arguments and returns the exit status, None for 0.
+        flags: adds the flags that are no settings.
+        settings: which groups of the usual settings its help shows, see `tasks.help`; none for a command without.
+        usual: which of its own settings its help shows; None for all.
+        first, more: what stands before CONFIG in its usage, and what the help says of it.
+    """
 
+    text: str
+    run: Callable[[list[str]], int | None]
+    flags: Callable[[argparse.ArgumentParser], None] | None = None
+    settings: tuple[str, ...] = ()
+    usual: tuple[str, ...] | None = None
+    first: str = ""
+    more: str = ""
+
+
+_DATA, _MIXING, _TRAINING = "data and model", "mixing", "training"
+_COMMANDS = {
+    "train": _Command(
+        "train one model and leave it, its metrics and its model card in the output folder",
+        _train,
+        settings=(_DATA, _MIXING, _TRAINING),
+    ),
+    "compare": _Command(
+        "train with several methods and seeds, and compare them in a table and images",
+        _compare,
+        settings=(_DATA, _MIXING, _TRAINING),
+    ),
+    "sweep": _Command(
+        "try methods, alpha, prob and layers, and leave the best settings as a file for train",
+        _sweep,
+        settings=(_DATA, _MIXING, _TRAINING),
+    ),
+    "evaluate": _Command(
+        "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",
+        _evaluate,
+        _add_evaluate,
+        settings=(_DATA,),
+        usual=("suite", "tta", "corruptions", "severities", "adversarial_eps", "ood_dataset", "baseline"),
+        first="CHECKPOINT ",
+        more="CHECKPOINT is a folder with a model, or its name on the Hub, and comes first; what train and compare\n"
+        "left knows its data, others need a CONFIG. Of the folder of a comparison all runs are scored, and compared.\n",
+    ),
+    "preview": _Command(
+        "draw a grid of mixed samples with their weights and labels", _preview, _add_preview, (_DATA, _MIXING)
+    ),
+    "playground": _Command(
+        "mix two samples by hand in the browser, and see what a model makes of the way between them",
+        _playground,
+        _add_playground,
+        (_DATA, _MIXING),
+    ),
+    "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
+    "check": _Command("try at which places of a model its rows are mixed rightly", _check, _add_check),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,6 @@ The loop reads a few of the TrainingArguments and leaves the others alone; chang
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -44,7 +43,7 @@ def main() -> None:
     scheduler = get_scheduler(args.lr_scheduler_type, optimizer, args.get_warmup_steps(total), total)
 
     # The draws follow from (seed, process, step): each process mixes its own batches in its own way.
-    mixup = Mixup(replace(config, draw_seed=args.seed), total_steps=total)
+    mixup = Mixup(config.replace(draw_seed=args.seed), total_steps=total)
     accelerator.register_for_checkpointing(mixup)  # accelerator.save_state() keeps its place, too
 
     step, epoch = 0, 0

@@ -30,7 +30,7 @@ def main() -> None:
     model = load_pair_model(task, processor)  # with LoRA adapters or a frozen tower, if the settings say so
 
     # Nothing is mixed here: images, captions and ids stay as they are until the forward pass.
-    train_rows = PairRows(splits.train, processor, task, train=True).spoilt(task.caption_noise, task.image_blank)
+    train_rows = PairRows(splits.train, processor, task, train=True).corrupted(task.caption_noise, task.image_blank)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,

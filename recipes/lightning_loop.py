@@ -7,7 +7,6 @@ Reads a few of the TrainingArguments (`max_steps`, `num_train_epochs`, `learning
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -73,7 +72,7 @@ def main() -> None:
     splits = load_splits(task)
     processor = load_image_processor(task)
     model = load_image_model(task, splits.label_names)
-    module = MixedClassifier(model, replace(config, draw_seed=args.seed), args.learning_rate)
+    module = MixedClassifier(model, config.replace(draw_seed=args.seed), args.learning_rate)
     rows = ImageRows(splits.train, processor, task, flip=task.flip)
     loader = DataLoader(rows, args.per_device_train_batch_size, shuffle=True, collate_fn=default_data_collator)
 

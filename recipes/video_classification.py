@@ -15,7 +15,8 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.video import VideoRows, load_video_model, load_video_processor
+from hf_mixup.experiments.tasks.image import load_image_processor
+from hf_mixup.experiments.tasks.video import VideoRows, load_video_model
 from hf_mixup.metrics import compute_metrics
 
 
@@ -25,7 +26,7 @@ def main() -> None:
 
     # Any data set with a column of clips (lists of images) and one of classes will do; here you would load your own.
     splits = load_splits(task)
-    processor = load_video_processor(task)
+    processor = load_image_processor(task)
     set_seed(args.seed)  # before the model is built, as its new weights are random
     model = load_video_model(task, splits.label_names)
 

@@ -14,9 +14,9 @@ import yaml
 from transformers import TrainingArguments
 
 from hf_mixup import MixupConfig
-from hf_mixup.engine.config import SharedConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.arguments import PAIRS
 
@@ -134,6 +134,6 @@ def test_the_settings_of_a_recipe_are_read(path: Path) -> None:
     assert set(mixup.changed) <= mixup.read
     if "compare" not in yaml.safe_load(path.read_text()):
         return
-    types = [CompareArguments, TaskArguments, SharedConfig, TrainingArguments]
+    types = [CompareArguments, TaskArguments, SharedSettings, TrainingArguments]
     comparison, _, shared, _ = parse_settings(types, [str(path), "--use_cpu"], section="compare")
     assert parse_variants(comparison.methods, shared, paired=task.task == PAIRS)

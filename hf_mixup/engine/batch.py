@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 
 
 class MixedBatch:
@@ -62,7 +62,7 @@ class MixedBatch:
             self.mean_lam, self.rate = draw.lam.mean(), changed / len(draw.lam)
         self.draw = draw.to(labels.device)
         self.lam, self.partner = self.draw.lam, self.draw.partner
-        self._partners = [self.partner]  # they tell which sites were activated for this batch
+        self._partners = [self.partner]  # they tell which hooks were activated for this batch
         self._logits: Tensor | None = None
 
     @classmethod
@@ -81,21 +81,21 @@ class MixedBatch:
 
     def __enter__(self) -> MixedBatch:
         self._context.watch.draw(self._model)
-        sites = sites_of(self._model)
-        sites.forget()
+        hooks = hooks_of(self._model)
+        hooks.forget()
         if self.rate:
             try:
                 self.inputs = self._method.apply(self._model, self.inputs, self.draw, self._inplace)
             except BaseException:  # Ctrl-C, too: what was activated so far must not mix another batch
-                sites.forget()
+                hooks.forget()
                 raise
-        self._partners += [site.partner for site in sites.armed if site.partner is not None]
+        self._partners += [hook.partner for hook in hooks.active if hook.partner is not None]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        sites_of(self._model).disarm()
+        hooks_of(self._model).deactivate()
 
     @property
     def changed_places(self) -> Tensor | None:
@@ -107,8 +107,8 @@ class MixedBatch:
         return model(**self.inputs)
 
     def _refuse_unmixed(self) -> None:
-        for site in sites_of(self._model).armed:
-            if site.missed and any(site.partner is each for each in self._partners):
+        for hook in hooks_of(self._model).active:
+            if hook.missed and any(hook.partner is each for each in self._partners):
                 raise RuntimeError(
                     f"{type(self._model).__name__} did not pass the place where method {self.draw.method!r} mixes. "
                     "Run it on `mixed.inputs` inside the context before taking the loss; if it was compiled, call "

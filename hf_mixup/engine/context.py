@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import ref
 
@@ -19,12 +19,14 @@ from hf_mixup.engine.similarity_head import hold_temperature
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
 from hf_mixup.engine.unwrap import unwrap
-from hf_mixup.methods import METHODS, Draw, Method
+from hf_mixup.methods import Draw, Method
 from hf_mixup.methods.base import Request
+from hf_mixup.methods.capabilities import AsksGuide, NeedsTokenizer
+from hf_mixup.methods.registry import each_part
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.labels import LABEL_KEYS, Labels, ProblemType, read_labels
-from hf_mixup.models.losses import loss_items
+from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.segmentation import install_auxiliary
 
 
@@ -70,14 +72,14 @@ class Context:
 
     def __init__(
         self,
-        config: MixupConfig | str | dict[str, Any] = "mixup",
+        config: MixupConfig | Method | str | dict[str, Any] = "mixup",
         total_steps: int | None = None,
         tokenizer: Any = None,
         teacher: nn.Module | None = None,
         guide: nn.Module | None = None,
     ) -> None:
-        self.config = replace(MixupConfig.from_any(config))  # a copy: a Trainer may add its label smoothing
-        self.method: Method = METHODS[self.config.method](self.config)
+        self.config = MixupConfig.from_any(config).replace()  # a copy: a Trainer may add its label smoothing
+        self.method: Method = self.config.mixing
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
@@ -116,7 +118,7 @@ class Context:
             kind: the problem type of the labels.
             boxes: whether the samples have boxes instead of labels.
         """
-        rows, prob = len(labels), self.clock.prob(self.config)
+        rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(
             model=model,
             batch=inputs,
@@ -128,11 +130,23 @@ class Context:
             guide=self.guide,
             kind=kind,
             boxes=boxes,
+            loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
         if self.config.self_check and not self.off and not self.method.for_pairs:
             check_exchange_once(request, self.method)
         return self.method.draw(request)
+
+    def _loss_sum(self, kind: ProblemType) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the summed loss of samples that are not mixed, from logits and labels."""
+
+        def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+            losses, whole = self.config.losses, torch.ones(len(labels), device=labels.device)
+            weights = None if self.class_weights is None else self.class_weights.to(labels.device)
+            smoothing, bce = losses.label_smoothing, losses.loss == "bce"
+            return mixed_loss_sum(logits, labels, labels, whole, kind, smoothing, weights, bce)
+
+        return loss_sum
 
     def _refuse_alone(self, request: Request) -> None:
         """Refuse batches of one sample, if there are no others: a sample alone is mixed with nothing."""
@@ -182,14 +196,14 @@ class Context:
     @property
     def _own_loss(self) -> bool:
         """Whether the loss is another than the model's by the user's wish."""
-        config = self.config
-        return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+        losses = self.config.losses
+        return losses.loss != "auto" or losses.class_weights is not None or losses.label_smoothing > 0
 
     def set_teacher(self, teacher: nn.Module) -> None:
         """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
         self.teacher = Teacher(teacher)
         if self.config.distill_weight is None:
-            self.config.distill_weight = 0.5
+            self.config.losses.distill_weight = 0.5
 
     def set_guide(self, guide: nn.Module) -> None:
         """Ask another model than the one in training where to look in the images.
@@ -197,7 +211,7 @@ class Context:
         Raises:
             ValueError: if the method asks no model.
         """
-        if not self.method.takes_guide:
+        if not any(isinstance(each, AsksGuide) and each.asks_guide for each in each_part(self.method)):
             raise ValueError(
                 f"method {self.config.method!r} asks no model where to look: leave guide= out, or use 'attentive', "
                 "'puzzlemix', or 'saliencymix' with saliency='gradient'"
@@ -207,7 +221,9 @@ class Context:
     def set_tokenizer(self, processing_class: Any) -> None:
         """Give the tokenizer, or the processor that has it, to methods that read captions; ignore anything else."""
         if hasattr(processing_class, "all_special_ids") or hasattr(processing_class, "tokenizer"):
-            self.method.knows(processing_class)
+            for each in each_part(self.method):
+                if isinstance(each, NeedsTokenizer):
+                    each.set_tokenizer(processing_class)
 
     def prepare(self, model: nn.Module) -> None:
         """Install the hooks a method needs, and set the temperature, before the model is compiled or wrapped."""
@@ -265,7 +281,7 @@ class Context:
         ahead = next((each for each in self._labels_ahead if each.labels is labels), None)
         if ahead is not None and ahead.items is not None:
             return ahead.items
-        classes = labels.classes if self.config.loss == "bce" else None
+        classes = labels.classes if self.config.losses.loss == "bce" else None
         items = loss_items(labels.values, labels.kind, self.class_weights, classes)
         if ahead is not None:
             ahead.items = items

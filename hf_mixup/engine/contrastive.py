@@ -14,14 +14,14 @@ from hf_mixup.engine.caption_ids import caption_keys
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive_loss import PairObjective
 from hf_mixup.engine.gradient_cache import CachedPass
-from hf_mixup.engine.self_check import check_pairs_once, look_at_towers
+from hf_mixup.engine.self_check import check_pairs_once, probe_dual_encoder
 from hf_mixup.engine.similarity_head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.methods import METHODS
 from hf_mixup.methods._pairs import PairMethod
 from hf_mixup.methods.base import Draw
 from hf_mixup.methods.geodesic import Geodesic
 from hf_mixup.methods.m2 import M2
-from hf_mixup.models.captions import most_tokens
+from hf_mixup.models.captions import max_tokens
 from hf_mixup.models.dual_encoder import OTHER_SIDES, embeds_of, is_dual_encoder
 from hf_mixup.models.labels import LABELS
 
@@ -115,7 +115,7 @@ class PairBatch(MixedBatch):
                 `chunk_size` for large batches.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have mixed.
+            RuntimeError: if the model never passed the mix point where it should have mixed.
             ValueError: if several processes are to be compared and the model's similarities cannot be recomputed.
         """
         self._refuse_unmixed()
@@ -155,7 +155,7 @@ class PairBatch(MixedBatch):
         """Try the method and the head on the model before they are trusted."""
         method = self._method
         if self._chunk is not None and not head_is_checked(self._model):
-            _, outputs = look_at_towers(self._model, self.inputs)
+            _, outputs = probe_dual_encoder(self._model, self.inputs)
             checked_head(self._model, outputs)
         if self.rate and isinstance(method, PairMethod) and any(method.sides(self.draw)):
             check_pairs_once(self._model, method, self.inputs)
@@ -191,7 +191,7 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
             raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
     if len(ids) == 0:
         raise ValueError(f"the batch for {name} has no rows")
-    limit = most_tokens(model)
+    limit = max_tokens(model)
     if limit is not None and ids.shape[1] > limit:
         mask = inputs.get("attention_mask")
         longest = 0 if mask is None else int(mask.sum(-1).argmax())

@@ -15,10 +15,11 @@ from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.detection_loss import WEIGHTED
 from hf_mixup.methods import METHODS, Draw
+from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.utils.suggest import did_you_mean
 
 Boxes = list[dict[str, Tensor]]
@@ -42,7 +43,8 @@ class BoxBatch(MixedBatch):
     def __init__(
         self, context: Context, model: nn.Module, inputs: dict[str, Any], labels: Boxes, draw: Draw, inplace: bool
     ) -> None:
-        method, size = context.method.chosen(draw), inputs["pixel_values"].shape[-2:]
+        method: Any = context.method.chosen(draw)  # which MixesBoxes
+        size = inputs["pixel_values"].shape[-2:]
         mixes = bool((draw.lam < 1).any())
         boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
         super().__init__(context, model, inputs, inputs["pixel_values"], draw, inplace)
@@ -143,8 +145,8 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
     if found is not None:
         raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
     for each in context.method.choices():
-        if not each.for_boxes:
-            names = [method for method, kind in METHODS.items() if kind.for_boxes]
+        if not isinstance(each, MixesBoxes):
+            names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]
             raise ValueError(f"method {each.name!r} does not mix boxes: {did_you_mean(each.name, names)}")
 
 
@@ -154,11 +156,11 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     Raises:
         RuntimeError: if they differ.
     """
-    checked = sites_of(model).checked
+    checked = hooks_of(model).checked
     if "boxes" in checked:
         return
-    rows = two_rows(batch)
-    with undisturbed(model):
+    rows = two_samples(batch)
+    with eval_without_side_effects(model):
         own = model(**rows)["loss"]
         _weigh(model)
         ours = model(**{**rows, LABELS: [united_boxes(each, each, 1.0) for each in rows[LABELS]]})["loss"]
@@ -183,4 +185,4 @@ def _weigh(model: Any) -> None:
 
     weighted = WEIGHTED[base.loss_function]
     base.loss_function = weighted
-    sites_of(model).at_disarm.append(put_back)
+    hooks_of(model).on_deactivate.append(put_back)

@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.self_check import TOLERANCE, missed
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
+from hf_mixup.models.batches import count_samples, pick_pair
+from hf_mixup.models.exchange import TOLERANCE, relative_error
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import count_rows, pick, telling_rows, undisturbed, visible_rows
+from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
 from hf_mixup.models.segmentation import at_pixels
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
 WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
-DECIDE = ("keys", "swap_keys", "modules", "mask", "interpolated_by")  # settings that say what a method mixes
+DECIDE = ("keys", "swap_keys", "modules", "mask", "by")  # settings that say what a method mixes
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 
@@ -62,7 +64,7 @@ def check_exchange_once(request: Request, method: Method) -> None:
     model, inputs = request.model, request.batch
     if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
         return  # a sample alone is mixed with nothing; embeddings that are compared have no model to go through
-    seen: dict[Any, Seen] = sites_of(model).found.setdefault("exchanged", {})
+    seen: dict[Any, Seen] = hooks_of(model).cache.setdefault("exchanged", {})
     kind = frozenset((key, value.dim()) for key, value in inputs.items() if isinstance(value, Tensor))
     trial, known = Trial(request), seen.get(kind)
     if known is None:
@@ -121,7 +123,7 @@ def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:
 
 
 def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
-    kind = (method.name, *(str(getattr(method.config, name)) for name in DECIDE))
+    kind = (method.name, *(str(getattr(method, name, None)) for name in DECIDE))
     new = [depth for depth in trial.depths(method) if (kind, depth) not in exact]
     if not new:
         return
@@ -130,7 +132,7 @@ def _check(trial: Trial, method: Method, exact: set[Any]) -> None:
     if leaks and (len(leaks) == len(new) or not method.chooses_depths):
         _refuse(trial, method, leaks[0], misses[leaks[0]])
     if leaks:
-        found = sites_of(trial.model).found
+        found = hooks_of(trial.model).cache
         found["leaks"] = {*found.get("leaks", ()), *leaks}
         _warn_of(trial.model, method, leaks, [depth for depth in new if depth not in leaks])
     exact.update((kind, depth) for depth in new if depth not in leaks)
@@ -142,7 +144,7 @@ def _miss(trial: Trial, method: Method, depth: int | None) -> str | None:
     except (ValueError, TypeError):  # the method refuses the samples: it is to do so of the batch, in its numbers
         request = trial.request
         method.apply(request.model, request.batch, method.draw(request).to(trial.device), False)
-        sites_of(request.model).forget()
+        hooks_of(request.model).forget()
         raise
 
 
@@ -179,16 +181,16 @@ class Trial:
     @cached_property
     def rows(self) -> dict[str, Any]:
         """The two samples, with other content in each."""
-        rows = visible_rows(self.request.batch, self.model)
+        rows = full_pair(self.request.batch, self.model)
         return {**rows, **{key: rows[key][[0, 0]] for key in self._keeps if key in rows}}
 
     @cached_property
     def labels(self) -> Tensor | None:
         """Their labels; None where the batch has not one for each sample."""
         labels = self.request.labels
-        if len(labels) != count_rows(self.request.batch) or self.request.boxes:
+        if len(labels) != count_samples(self.request.batch) or self.request.boxes:
             return None
-        return labels[telling_rows(self.request.batch).to(labels.device)]
+        return labels[contrasting_samples(self.request.batch).to(labels.device)]
 
     @cached_property
     def plain(self) -> Any:
@@ -198,7 +200,7 @@ class Trial:
             RuntimeError: if it cannot be run on them alone.
         """
         try:
-            with undisturbed(self.model):
+            with eval_without_side_effects(self.model):
                 return self.model(**self.rows)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError) as error:
             raise RuntimeError(self._why_not(error)) from error
@@ -252,12 +254,12 @@ class Trial:
 
     def would_pass(self, name: str) -> bool:
         """Whether another method, at its defaults, is exact at a depth at least."""
-        from hf_mixup.engine.config import MixupConfig
-        from hf_mixup.methods import METHODS
+        from hf_mixup.methods import build
 
-        method = METHODS[name](MixupConfig(method=name))
+        method = build(name)
         maps = self.labels is not None and self.labels.dim() == 3
-        if (maps and not method.for_pixels) or (self.request.boxes and not method.for_boxes):
+        boxes = self.request.boxes
+        if (maps and not isinstance(method, MixesPixelLabels)) or (boxes and not isinstance(method, MixesBoxes)):
             return False
         try:
             if not method.exchanges:
@@ -269,12 +271,12 @@ class Trial:
     def miss(self, method: Method, depth: int | None) -> str | None:
         """Return what is wrong with the first sample where it is the second one in full, None if it is right."""
         inside = method.enters_model and bool(method.depths(self.model, self.request.batch))
-        with undisturbed(self.model):
+        with eval_without_side_effects(self.model):
             draw, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
             if inputs is None:
                 return "it leaves all inputs as they are and mixes the labels"
             outputs = self.model(**inputs)
-            sites_of(self.model).forget()
+            hooks_of(self.model).forget()
             error = self._error(outputs)
             if error < TOLERANCE:
                 return self._wrong_loss(method, draw, outputs)
@@ -284,9 +286,7 @@ class Trial:
 
     def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
         """Return the parameters, and the inputs of a model that is armed to exchange."""
-        from hf_mixup.methods.base import Draw
-
-        draw = Draw("exchange", torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), layer=depth).to(self.device)
+        draw = method.draw_given(torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), depth).to(self.device)
         return draw, method.apply(self.model, self.rows, draw, False), []
 
     def _given(self, method: Method) -> tuple[Draw, dict[str, Any] | None, list[str]]:
@@ -296,7 +296,7 @@ class Trial:
         """
         draw = self._drawn(method)
         mixed = method.apply(self.model, self.rows, draw, False)
-        sites_of(self.model).forget()
+        hooks_of(self.model).forget()
         places = method.changed_places(draw)
         first = 0 if places is None else int(places[0])
         changed = [key for key, value in self.rows.items() if _differs(value, mixed.get(key), first)]
@@ -335,7 +335,7 @@ class Trial:
             if found is None or found.shape != expected.shape:
                 return float("inf")
             found, expected = (self._visible(each.double()) for each in (found, expected))
-            errors.append(missed(self.model, found, expected[[1, 1]], expected))
+            errors.append(relative_error(self.model, found, expected[[1, 1]], expected))
         return max(errors)
 
     def _visible(self, scores: Tensor) -> Tensor:
@@ -347,9 +347,9 @@ class Trial:
 
     def _loss_error(self, outputs: Any) -> float:
         one, two = (
-            self.model(**pick(self.rows, 2, torch.tensor(which)))["loss"].double() for which in ([0, 0], [1, 1])
+            self.model(**pick_pair(self.rows, 2, torch.tensor(which)))["loss"].double() for which in ([0, 0], [1, 1])
         )
-        return missed(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
+        return relative_error(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
 
     def _wrong_loss(self, method: Method, draw: Draw, outputs: Any) -> str | None:
         """Return what is wrong with the loss of labels that are the second sample's in full, None if nothing is."""
@@ -366,7 +366,9 @@ class Trial:
             for row in ([0, 0], [1, 1])
         ]
         of = loss_items(labels[[1, 1]], kind).clamp(min=1)
-        miss = missed(self.model, torch.as_tensor(found).double() / of, each[1].double() / of, torch.stack(each) / of)
+        miss = relative_error(
+            self.model, torch.as_tensor(found).double() / of, each[1].double() / of, torch.stack(each) / of
+        )
         if miss < TOLERANCE:
             return None
         return (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.context import Context, Requested
+from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.models.labels import LABEL_KEYS
 
 FUTURE = "future_values"
@@ -70,7 +71,7 @@ def refuse_forecast(context: Context, model: nn.Module) -> None:
         ValueError: naming the way out.
     """
     config, name = context.config, type(model).__name__
-    if any(not method.for_forecasts for method in context.method.choices()):
+    if not all(isinstance(method, MixesForecasts) for method in context.method.choices()):
         raise ValueError(
             f"method {config.method!r} does not mix forecasts, and the batch for {name} has {FUTURE} instead of "
             "labels: past and future have to be mixed alike, as 'mixup', 'cmixup' and 'tabular' do"

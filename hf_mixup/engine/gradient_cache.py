@@ -18,15 +18,15 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 
 from hf_mixup.engine.similarity_head import Head
 from hf_mixup.methods.base import Draw
-from hf_mixup.models.caption_tokens import RowSite
-from hf_mixup.models.dual_encoder import towers_of
-from hf_mixup.models.hooks import Mixing, Site, sites_of
+from hf_mixup.models.caption_tokens import SampleHook
+from hf_mixup.models.dual_encoder import dual_encoder_of
+from hf_mixup.models.hooks import MixHook, Mixing, hooks_of
 
 
 class CachedPass:
     """The forward pass of a mixed batch without a graph, and a backward pass that repeats it chunk by chunk.
 
-    Create it while the batch's sites are armed. Embeddings are mixed here, over the whole batch, and no longer in the
+    Create it while the batch's hooks are active. Embeddings are mixed here, over the whole batch, and no longer in the
     model; what else is drawn (dropout) is the same both times.
 
     Args:
@@ -47,9 +47,9 @@ class CachedPass:
         self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, draw, head
         rows, self._size = len(draw.partner), size
         self._chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
-        towers, sites = towers_of(inner), sites_of(inner)
-        self._captures: tuple[Site, Site] = (sites.after(towers.image), sites.after(towers.text))
-        self._row_sites = [each for each in sites.armed if isinstance(each, RowSite)]
+        towers, hooks = dual_encoder_of(inner), hooks_of(inner)
+        self._captures: tuple[MixHook, MixHook] = (hooks.after(towers.image), hooks.after(towers.text))
+        self._sample_hooks = [each for each in hooks.active if isinstance(each, SampleHook)]
         late: list[Mixing | None] = [capture.mixing if capture.on else None for capture in self._captures]
         self._autocast = _autocast_now(draw.partner.device.type)
         self._random: list[_RandomState] = []
@@ -117,23 +117,23 @@ class CachedPass:
         count = chunk.stop - chunk.start
         own = self._params.partner[:count]  # never used; says how many rows there are
 
-        def keep(site: Site) -> Mixing:
+        def keep(hook: MixHook) -> Mixing:
             def note(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:
-                found[id(site)] = states
+                found[id(hook)] = states
                 return states
 
             return note
 
         for capture in self._captures:
-            capture.arm(own, self._params.lam[:count], keep(capture))
-        for row_site in self._row_sites:
-            row_site.narrow(chunk)
+            capture.activate(own, self._params.lam[:count], keep(capture))
+        for sample_hook in self._sample_hooks:
+            sample_hook.narrow(chunk)
         try:
             self._model(**{key: _rows(value, chunk, len(self._params.partner)) for key, value in self._inputs.items()})
         finally:
-            for each in (*self._captures, *self._row_sites):
+            for each in (*self._captures, *self._sample_hooks):
                 each.on = False
-        return tuple(found[id(site)] for site in self._captures)
+        return tuple(found[id(hook)] for hook in self._captures)
 
 
 class _RandomState:

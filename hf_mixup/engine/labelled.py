@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.batch import MixedBatch, refuse_packed
 from hf_mixup.engine.context import Context, Requested
-from hf_mixup.methods import Draw
+from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
+from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import IGNORED, Labels, beside, check_labels, dense_targets, rest_of
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -27,7 +28,8 @@ from hf_mixup.models.losses import (
     soft_scores,
     weighed_labels,
 )
-from hf_mixup.models.segmentation import at_pixels, hear_auxiliary, scored_parts
+from hf_mixup.models.segmentation import at_pixels, capture_auxiliary_logits, scored_parts
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class LabelBatch(MixedBatch):
@@ -49,7 +51,7 @@ class LabelBatch(MixedBatch):
         draw: Draw,
         inplace: bool,
     ) -> None:
-        self.permuted = _permutes(draw)  # while the parameters are on the CPU
+        self.permuted = _permutes(context.method.chosen(draw), draw)  # while the parameters are on the CPU
         super().__init__(context, model, inputs, labels.values, draw, inplace)
         self._read, self.kind = labels, labels.kind
         self._scored: Term | None = None
@@ -58,7 +60,7 @@ class LabelBatch(MixedBatch):
     def __enter__(self) -> LabelBatch:
         super().__enter__()
         if self._read.pixels:
-            hear_auxiliary(self._model)
+            capture_auxiliary_logits(self._model)
         return self
 
     @classmethod
@@ -96,9 +98,14 @@ class LabelBatch(MixedBatch):
     @property
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
-        smoothing = self._context.config.label_smoothing
+        smoothing = self._context.config.losses.label_smoothing
         further = self._method.further_labels(self.labels, self.draw)
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
+
+    @property
+    def further_rows(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The samples that are mixed in beside the partner, and the weight of each."""
+        return self._method.further_rows(self.draw)
 
     @property
     def others(self) -> Tensor:
@@ -120,12 +127,12 @@ class LabelBatch(MixedBatch):
                 class weights, set `masses` for it, too.
 
         Raises:
-            RuntimeError: if the model never passed the site where it should have blended.
+            RuntimeError: if the model never passed the hook where it should have blended.
         """
         self._refuse_unmixed()
         parts = scored_parts(self._model, outputs, self._read)
         self._logits = parts[0][0]
-        if self.draw.open:
+        if self.draw.open and isinstance(self._method, SettlesLater):
             self.draw = self._method.settle(self._logits, self.labels, self.draw)
             self.partner, self.lam = self.draw.partner, self.draw.lam
         total = self._loss_sum(parts)
@@ -145,9 +152,9 @@ class LabelBatch(MixedBatch):
         Args:
             parts: logits and the weight of each, see `scored_parts`.
         """
-        config = self._context.config
+        losses = self._context.config.losses
         weights = None if self._context.class_weights is None else self._context.class_weights.to(parts[0][0].device)
-        taught, balance = config.distill_weight or 0.0, self._balance()
+        taught, balance = losses.distill_weight or 0.0, self._balance()
         sums: list[Tensor] = []
         for logits, share in parts:
             terms = self._method.terms(logits, self.labels, self.draw)
@@ -162,9 +169,9 @@ class LabelBatch(MixedBatch):
                     term.others,
                     term.lam,
                     self.kind,
-                    smoothing=config.label_smoothing,
+                    smoothing=losses.label_smoothing,
                     class_weights=weights,
-                    bce=config.loss == "bce",
+                    bce=losses.loss == "bce",
                     further=term.further,
                     balance=balance,
                 )
@@ -200,10 +207,10 @@ class LabelBatch(MixedBatch):
         The teacher sees the mixed batch. Where rows are blended inside the model, it sees both rows as they are, and
         what it says of them is blended as the labels are.
         """
-        config, method, teacher = self._context.config, self._method, self._context.teacher
+        losses, method, teacher = self._context.config.losses, self._method, self._context.teacher
         if teacher is None or self._logits is None:
             raise RuntimeError("distillation needs a teacher and the model's logits")
-        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), config.loss == "bce"
+        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), losses.loss == "bce"
         scores = teacher.logits(self._clean if inside else self.inputs, self._logits.device)
         scores = at_pixels(teacher.model, scores, self.labels) if self._read.pixels else scores
         if scores.shape != self._logits.shape:
@@ -216,11 +223,11 @@ class LabelBatch(MixedBatch):
             weighed = weighed_labels(term.labels, term.others, term.lam, term.further, balance)
             own, *rest = (label_mass(label, weight, self.kind, class_weights) for label, weight in weighed)
             mass = own + sum(rest)
-            target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
+            target = soft_scores(taught.logits, losses.distill_temperature, self.kind, bce)
             if inside:
-                share = beside(own / mass.clamp(min=1e-12), target)
+                share = expand_like(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
-            distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
+            distance = distilled_loss_sum(term.logits, target, mass, losses.distill_temperature, self.kind, bce)
             total = total + term.share * distance
         return total
 
@@ -233,14 +240,14 @@ class LabelBatch(MixedBatch):
         if self._scored is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
-        sides = [(term.labels, term.lam), (term.others, rest_of(term.lam, term.further)), *term.further]
-        shares = [(labels, beside(weight, labels)) for labels, weight in sides]
+        sides = [(term.labels, term.lam), (term.others, partner_weight(term.lam, term.further)), *term.further]
+        shares = [(labels, expand_like(weight, labels)) for labels, weight in sides]
         found = sum((share * (predicted == labels)).sum() for labels, share in shares)
-        mass = sum((share * (labels != IGNORED)).sum() for labels, share in shares)
+        mass = sum((share * (labels != IGNORE_INDEX)).sum() for labels, share in shares)
         return found / mass.clamp(min=1e-12)  # type: ignore[union-attr]
 
 
-def _permutes(draw: Draw) -> bool:
+def _permutes(method: Method, draw: Draw) -> bool:
     """Whether each row is partner once, so that the partners' labels are those of the batch."""
-    partners = [draw.partner, *(() if draw.further is None else draw.further.unbind(1))]
+    partners = [draw.partner, *(rows for rows, _ in method.further_rows(draw))]
     return all(len(set(each.tolist())) == len(each) for each in partners)

@@ -16,7 +16,7 @@ from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
-from hf_mixup.models.probe import spread_rows
+from hf_mixup.models.batches import expand_shared
 
 BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
@@ -81,7 +81,7 @@ class Mixup(Context):
         self._refuse_active(inner)
         self.check_teacher(inner)
         refuse_adapter(inner)
-        batch = spread_rows(batch)
+        batch = expand_shared(batch)
         batch_type = next(each for each in BATCH_TYPES if each.matches(inner, batch))
         if self.method.for_pairs and batch_type is not PairBatch:
             raise ValueError(

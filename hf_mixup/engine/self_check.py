@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.models.dual_encoder import Towers, embeds_of, pair_logits_of, towers_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of, embeds_of, pair_logits_of
+from hf_mixup.models.exchange import TOLERANCE, relative_error
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import MOVES, predicts_next, read_labels
+from hf_mixup.models.labels import SHIFTS_LABELS, predicts_next, read_labels
 from hf_mixup.models.losses import auxiliary_loss, loss_items, mixed_loss_sum
-from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import two_rows, undisturbed
-from hf_mixup.models.segmentation import hear_auxiliary, scored_parts
+from hf_mixup.models.probe import eval_without_side_effects, two_samples
+from hf_mixup.models.segmentation import capture_auxiliary_logits, scored_parts
 
 if TYPE_CHECKING:
     from hf_mixup.methods._pairs import PairMethod
-    from hf_mixup.methods.base import Draw
-
-TOLERANCE = 0.005  # of the difference between the two rows' outputs; a site that does nothing scores 1
-Apply = Callable[["Draw"], dict[str, Any]]
-"""Parameters of two rows -> the model inputs of the mixed rows, the model armed."""
-
-
-def exchange_error(
-    model: nn.Module, rows: Mapping[str, Any], plain: Tensor, apply: Apply, layer: int | None = None
-) -> float:
-    """Return how far two exchanged rows miss each other's outputs, as a share of the difference between those.
-
-    Args:
-        plain: the outputs of the rows as they are.
-        apply: mixes the rows. Where they differ in length, only the partner's own tokens are compared.
-    """
-    from hf_mixup.methods.base import Draw
-
-    draw = Draw("exchange", torch.tensor([1, 0]), torch.zeros(2), layer=layer).to(plain.device)
-    found, expected = logits_of(model(**apply(draw))).double(), plain.double()[[1, 0]]
-    sites_of(model).forget()
-    if found.shape != expected.shape:
-        return float("inf")
-    mask = rows.get("attention_mask")
-    if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
-        own = mask[[1, 0]].bool()[..., None]
-        found, expected = found * own, expected * own
-    return missed(model, found, expected, expected)
 
 
 def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
@@ -62,11 +34,11 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if loss_is_checked(model, batch):
         return
     read_labels(model, batch)  # what it refuses, it is to refuse in the batch's own numbers
-    rows, config = two_rows(batch), getattr(model, "config", None)
+    rows, config = two_samples(batch), getattr(model, "config", None)
     declared = getattr(config, "problem_type", None)
-    with undisturbed(model):
+    with eval_without_side_effects(model):
         try:
-            hear_auxiliary(model)
+            capture_auxiliary_logits(model)
             outputs = model(**rows)
             own = outputs["loss"]
         except Exception:  # noqa: BLE001 - whatever a head without such a loss raises; the mixed loss will tell
@@ -76,12 +48,12 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
                 config.problem_type = declared  # transformers writes it when it reads labels
         if isinstance(own, Tensor):
             _compare_loss(model, rows, outputs, own)
-    sites_of(model).checked.add(_loss_key(batch))
+    hooks_of(model).checked.add(_loss_key(batch))
 
 
 def loss_is_checked(model: nn.Module, batch: Mapping[str, Any]) -> bool:
     """Whether `check_loss_once` has passed this model, for batches of these entries."""
-    return _loss_key(batch) in sites_of(model).checked
+    return _loss_key(batch) in hooks_of(model).checked
 
 
 def _loss_key(batch: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
@@ -96,16 +68,16 @@ def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: 
             outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
         ours = _mean_loss(model, rows, outputs)
         if labels.vocabulary and not _close(own, ours):
-            MOVES[model] = not predicts_next(model)
+            SHIFTS_LABELS[model] = not predicts_next(model)
             ours = _mean_loss(model, rows, outputs)
     except (ValueError, IndexError, RuntimeError) as error:
-        MOVES.pop(model, None)
+        SHIFTS_LABELS.pop(model, None)
         raise RuntimeError(
             f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. It cannot be "
             "mixed: train it without mixing (prob=0)"
         ) from error
     if not _close(own, ours):
-        MOVES.pop(model, None)
+        SHIFTS_LABELS.pop(model, None)
         weighed = "Use class_weights or label_smoothing of MixupConfig for these, or set"
         raise RuntimeError(
             f"the loss of {type(model).__name__} on two rows is {float(own.mean()):.4g}, where the mean cross-entropy "
@@ -134,25 +106,15 @@ def _close(own: Tensor, ours: Tensor) -> bool:
     return abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
 
 
-def missed(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
-    """Return how far something is from what is expected, as a share of the difference between two rows."""
-    far = (found - expected).abs().max()
-    # Rounding alone must not refuse a model whose two rows happen to score alike.
-    low = hasattr(model, "_original_forward") or next(model.parameters()).dtype not in (torch.float32, torch.float64)
-    rounding = expected.abs().max() * (0.05 if low else 1e-5)
-    difference = (two[0] - two[1]).abs().max()
-    return float((far - rounding).clamp(min=0) / difference.clamp(min=1e-12))
-
-
-def look_at_towers(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Towers, Mapping[str, Any]]:
+def probe_dual_encoder(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[DualEncoder, Mapping[str, Any]]:
     """Find the towers of a dual encoder; return them and what it makes of two rows of the batch.
 
     Raises:
         ValueError: if its joint embeddings cannot be found.
     """
-    rows = _two_pairs(inputs)
-    with undisturbed(model):
-        return towers_of(model, rows), model(**rows)
+    rows = _uneven_pairs(inputs)
+    with eval_without_side_effects(model):
+        return dual_encoder_of(model, rows), model(**rows)
 
 
 def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, Any]) -> None:
@@ -164,13 +126,13 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
     Raises:
         RuntimeError: if they are not: a part of the tower reads the row's own ids or length.
     """
-    checked = sites_of(model).checked
-    key = (method.name, (method.image_mix, method.text_mix, method.config.side), frozenset(inputs))
+    checked = hooks_of(model).checked
+    key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
-    rows = _two_pairs(inputs)
-    with undisturbed(model):
-        towers_of(model, rows)
+    rows = _uneven_pairs(inputs)
+    with eval_without_side_effects(model):
+        dual_encoder_of(model, rows)
         plain = model(**rows)
         for lam in (1.0, 0.0):
             _check_pair_end(model, method, rows, plain, lam)
@@ -181,20 +143,16 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
 def _check_pair_end(
     model: nn.Module, method: PairMethod, rows: dict[str, Any], plain: Mapping[str, Any], lam: float
 ) -> None:
-    from hf_mixup.methods.base import Draw
-
-    device = rows["input_ids"].device
-    boxes = method.box_at_end(model, rows, everything=lam == 0)
-    draw = Draw(method.name, torch.tensor([1, 0]), torch.full((2,), lam), boxes=boxes).to(device)
+    draw = method.draw_end(model, rows, lam).to(rows["input_ids"].device)
     where = f"{type(model).__name__}, {method.name!r} with image_mix={method.image_mix!r}, text_mix={method.text_mix!r}"
     try:
         mixed = model(**method.apply(model, rows, draw, inplace=False))
     except (TypeError, IndexError, RuntimeError) as error:
         raise RuntimeError(f"{where}: its towers do not take that: {error}. Use text_mix='late'") from error
-    sites_of(model).forget()
+    hooks_of(model).forget()
     image, text = (side and lam == 0 for side in (method.mixes_image, method.mixes_text))
     for name, found, expected in _exchanged(mixed, plain, image, text):
-        far = missed(model, found, expected, expected)
+        far = relative_error(model, found, expected, expected)
         if not far < TOLERANCE:
             raise RuntimeError(
                 f"{where}: {name} are not mixed rightly: at lam = {lam:g} what it makes of them is off by {far:.0%} "
@@ -217,7 +175,7 @@ def _exchanged(
     yield "pairs", found, own[:, [1, 0]] if text else own
 
 
-def _two_pairs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _uneven_pairs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pairs with the longest and with the shortest caption; a batch of one row is doubled."""
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     # Without a mask, a caption that ends early repeats its last token.

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.labelled import LabelBatch
-from hf_mixup.models.labels import IGNORED
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 _WAY_OUT = "use MixupTrainer, which counts over all of them, or one batch a step in one process"
 
@@ -38,13 +38,13 @@ def refuse_other_shares(mixed: MixedBatch, given: Any, items: Any) -> None:
         )
     if mixed.labels.is_floating_point():
         return
-    counted = mixed.labels.ne(IGNORED)
+    counted = mixed.labels.ne(IGNORE_INDEX)
     if items is None:
         places = mixed.labels.dim() > 1 and given is not None  # tokens or pixels, of which some batches have more
         other = places or not bool(counted.all())
     else:
         maps = isinstance(given, Tensor) and given.dim() == 3
-        other = maps and bool(counted.sum() != given.ne(IGNORED).sum())
+        other = maps and bool(counted.sum() != given.ne(IGNORE_INDEX).sum())
     other = other or (not mixed.permuted and not bool(counted.all()))  # nor how many their partners have
     if other:
         raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hf_mixup.engine.all_gather import refuse_partitioned
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.models.dual_encoder import embeds_of, pair_logits_of, scale_owners
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 
 
 class Head:
@@ -147,7 +147,7 @@ def checked_head(model: nn.Module, outputs: Mapping[str, Any] | None = None) -> 
         if outputs is None:
             raise RuntimeError("the head has not been checked yet")
         head.check(outputs)
-        sites_of(model).checked.add(_CHECKED)
+        hooks_of(model).checked.add(_CHECKED)
     return head
 
 
@@ -156,7 +156,7 @@ _CHECKED = ("head", None)
 
 def head_is_checked(model: nn.Module) -> bool:
     """Whether a model's head has been compared with its own outputs."""
-    return _CHECKED in sites_of(model).checked
+    return _CHECKED in hooks_of(model).checked
 
 
 def uses_sigmoid(model: nn.Module, config: MixupConfig) -> bool:
@@ -172,7 +172,7 @@ def hold_temperature(model: nn.Module, config: MixupConfig, starts: dict[str, fl
     Args:
         starts: where the parameters of the scale stood when training began, see `Head.clamp`.
     """
-    head, checked = Head(model), sites_of(model).checked
+    head, checked = Head(model), hooks_of(model).checked
     configured = (config.temperature, config.learn_temperature)
     if configured != (None, True) and ("temperature", configured) not in checked:
         head.set_temperature(*configured)

@@ -20,9 +20,10 @@ def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False
     Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, https://arxiv.org/abs/1710.09412, eq. (1).
 
     float32 and float64 take the formula literally, two rounded products and a rounded sum, and so equal timm and
-    torchvision bit for bit. bfloat16 and float16 are computed in float32 and rounded once. lam = 1 gives x and lam = 0
-    gives x[partner] exactly. All of this holds for finite rows: 0 * inf is NaN here as there, and in 16 bits an
-    infinite value may become NaN under any lam.
+    torchvision bit for bit. Large samples in place take x + (1 - lam) * (x[partner] - x) instead, in one operation:
+    faster, on average nearer to the exact result, and never off by more than one unit in the last place of
+    |x| + |x[partner]|. bfloat16 and float16 are computed in float32 and rounded once. lam = 1 gives x and lam = 0 gives
+    x[partner] exactly. All of this holds for finite samples with a finite difference: 0 * inf is NaN here as in timm.
 
     Args:
         x: floating-point tensor [B, ...].
@@ -105,28 +106,25 @@ def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> 
 
 
 def _blend_into_new(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    row_size = x.numel() // len(x)
+    if row_size <= SMALL_ROW:
+        return _blend_gathered(x.clone(), partner, own, other)
     out = torch.empty_like(x)
-    if out.stride() != x.stride() or x.numel() // len(x) <= SMALL_ROW:
-        return _blend_in_place(x.clone(), partner, own, other)
-    sources, count = partner.tolist(), x.numel() // len(x) // SLAB + 1
+    if out.stride() != x.stride():  # the slabs of both must hold the same elements
+        x = x.clone()
+    sources, slabs = partner.tolist(), row_size // SLAB + 1
     check_range(sources, len(x))
-    steps = [Write(row, source, None) for row, source in enumerate(sources)]
-    for to, slab in zip(_slabs(_columns(out), count), _slabs(_columns(x), count)):
-        _blend_row_by_row(to, slab, steps, own, other)
+    for to, slab in zip(_slabs(_columns(out), slabs), _slabs(_columns(x), slabs)):
+        _blend_rows(to, slab, sources, own, other)
     return out
 
 
 def _blend_in_place(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
-    if x.numel() == 0:
-        return x
-    columns, row_size = _columns(x), x.numel() // len(x)
-    if row_size <= SMALL_ROW:
-        for slab in _slabs(columns, x.numel() // SLAB + 1):
-            _blend_gathered(slab, partner.to(x.device), own, other)
-    else:
-        order = write_order(partner.tolist())
-        for slab in _slabs(columns, row_size // SLAB + 1):
-            _blend_row_by_row(slab, slab, order, own, other)
+    if x.numel() <= SMALL_ROW * len(x):
+        return _blend_gathered(x, partner, own, other)
+    order = write_order(partner.tolist())
+    for slab in _slabs(_columns(x), x.numel() // len(x) // SLAB + 1):
+        _lerp_rows(slab, order, own, other)
     return x
 
 
@@ -146,35 +144,45 @@ def _slabs(x: Tensor, count: int) -> tuple[Tensor, ...]:
     return x.chunk(count, dim=max(range(1, x.ndim), key=x.stride))
 
 
-def _blend_row_by_row(out: Tensor, x: Tensor, order: list[Write], own: Tensor, other: Tensor) -> None:
-    """Large rows: each is read from memory once and written once, the extra operations run in the cache.
-
-    Args:
-        out: where the rows go; x itself, if the order never overwrites a row that is still to be read.
-    """
-    rows, to = x.unbind(0), out.unbind(0)
-    stash = torch.empty_like(rows[0])
+def _blend_rows(out: Tensor, x: Tensor, sources: list[int], own: Tensor, other: Tensor) -> None:
+    """Large rows into new memory: each is read once and written once, the second operation runs in the cache."""
+    rows = x.unbind(0)
     own_weights = own.expand(len(x)).unbind(0)  # 0-d tensors: cheaper to multiply by than floats
     other_weights = other.expand(len(x)).tolist()
     one = torch.ones((), dtype=x.dtype)
-    low_precision = x.dtype in (torch.float16, torch.bfloat16)
+    for to, row, source, own_weight, weight in zip(out.unbind(0), rows, sources, own_weights, other_weights):
+        if x.dtype in (torch.float16, torch.bfloat16):
+            torch.lerp(row, rows[source], weight, out=to)  # in float32 inside, one rounding
+        else:
+            # value * partner is rounded and times one is exact, so even a fused multiply-add gives the rounded sum
+            # of two rounded products. (add_ with alpha would fuse the product that has to be rounded.)
+            torch.mul(row, own_weight, out=to).addcmul_(rows[source], one, value=weight)
+
+
+def _lerp_rows(x: Tensor, order: list[Write], own: Tensor, other: Tensor) -> None:
+    """Large rows in place, in an order that never overwrites a row that is still to be read: one operation each."""
+    rows = x.unbind(0)
+    stash = torch.empty_like(rows[0])
+    own_weights, other_weights = own.expand(len(x)).tolist(), other.expand(len(x)).tolist()
     for row, source, stash_for in order:
         if stash_for is not None:
             stash.copy_(rows[row])
         partner = stash if source is None else rows[source]
-        if low_precision:
-            torch.lerp(rows[row], partner, other_weights[row], out=to[row])  # in float32 inside, one rounding
+        if other_weights[row] <= 0.5 or x.dtype in (torch.float16, torch.bfloat16):
+            rows[row].lerp_(partner, other_weights[row])
+        else:  # by the smaller weight, which has lost nothing to rounding
+            torch.lerp(partner, rows[row], own_weights[row], out=rows[row])
+
+
+def _blend_gathered(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """Small rows in place: the partners of all rows at once, in slabs no larger than a cache holds."""
+    partner = partner.to(x.device)
+    for slab in _slabs(_columns(x), x.numel() // SLAB + 1) if x.numel() else ():
+        own_column, other_column = _as_column(own, slab), _as_column(other, slab)
+        # A bad partner raises here, before anything is written.
+        mixed = slab.index_select(0, partner).to(own.dtype).mul_(other_column)
+        if x.dtype == own.dtype:
+            slab.mul_(own_column).add_(mixed)
         else:
-            # value * partner is rounded and times one is exact, so even a fused multiply-add gives the rounded sum
-            # of two rounded products. (add_ with alpha would fuse the product that has to be rounded.)
-            torch.mul(rows[row], own_weights[row], out=to[row]).addcmul_(partner, one, value=other_weights[row])
-
-
-def _blend_gathered(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> None:
-    """Small rows: the partners of all rows at once, copied by `_slabs` into no more than a cache holds."""
-    own, other = _as_column(own, x), _as_column(other, x)
-    mixed = x.index_select(0, partner).to(own.dtype).mul_(other)  # raises on a bad partner before anything is written
-    if x.dtype == own.dtype:
-        x.mul_(own).add_(mixed)
-    else:
-        x.copy_(mixed.add_(x.to(own.dtype).mul_(own)))
+            slab.copy_(mixed.add_(slab.to(own.dtype).mul_(own_column)))
+    return x

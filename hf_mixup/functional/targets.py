@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hf_mixup.utils.constants import IGNORE_INDEX
+
 from ._rows import check_partner
 from .blending import blend_formula, weights
-
-IGNORE_INDEX = -100
-"""The label that `torch` and `transformers` leave out of the loss."""
 
 
 def soft_targets(

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .targets import IGNORE_INDEX, weighted
+from hf_mixup.utils.constants import IGNORE_INDEX
+
+from .targets import weighted
 
 _SCORES = {"cpu": 2**19}  # scores worked on at once: on a CPU what its cache holds,
 _MANY_SCORES = 2**25  # on an accelerator enough to keep it busy

@@ -1,4 +1,6 @@
-"""Entry points for the libraries around: Trainer, data collator, callback, TRL, sentence-transformers."""
+"""The entry points for the libraries around: Trainer, data collator, callback, TRL, sentence-transformers."""
+
+from __future__ import annotations
 
 from hf_mixup.utils.lazy import lazy_modules
 

@@ -18,7 +18,7 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.model_card import add_mixing_section
 from hf_mixup.integrations.running import refuse_unused, the_running_trainer
 from hf_mixup.integrations.weights import refuse_renamed
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 
 
 class ClockCallback(TrainerCallback):
@@ -62,7 +62,7 @@ class ClockCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        sites_of(unwrap(kwargs["model"])).forget()
+        hooks_of(unwrap(kwargs["model"])).forget()
         if not self.stats.mixed and not self.mixup.config.off:
             warnings.warn(
                 f"nothing was mixed in {state.global_step} steps: look at prob={self.mixup.config.prob}, the schedule "

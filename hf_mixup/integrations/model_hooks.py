@@ -30,10 +30,11 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
 from hf_mixup.integrations.trl import OwnLossBatch
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, LABELS, read_labels
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.models.losses import mean_of
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ITEMS = "num_items_in_batch"
 
@@ -101,7 +102,7 @@ class ModelHooks:
     def _forget(self) -> None:
         """Let go of the last batch."""
         self._mixed = None
-        sites_of(self.model).forget()
+        hooks_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         trainer = running_trainer()
@@ -128,7 +129,7 @@ class ModelHooks:
         self._look_for_labels(batch)
         labels, self._own_items = batch.get(LABELS), None
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
-            self._own_items = labels.ne(IGNORED).sum()  # as the Trainer counts pixels, whatever the model ignores
+            self._own_items = labels.ne(IGNORE_INDEX).sum()  # as the Trainer counts pixels, whatever the model ignores
         mixed = self.mixup(model, batch)
         refuse_other_shares(mixed, labels, self._items)
         return (), self._entered(mixed).inputs
@@ -181,7 +182,7 @@ class ModelHooks:
             return outputs
         loss = mixed.loss(outputs)
         if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
-            own = mixed.labels.ne(IGNORED).sum() if self._own_items is None else self._own_items
+            own = mixed.labels.ne(IGNORE_INDEX).sum() if self._own_items is None else self._own_items
             loss = mean_of(loss * own, self._items)
         self.stats.add(**mixed.statistics())
         return with_loss(outputs, loss)

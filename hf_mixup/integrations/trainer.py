@@ -28,9 +28,10 @@ from hf_mixup.integrations.running import refuse_data_parallel
 from hf_mixup.integrations.trl import batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
-from hf_mixup.models.hooks import sites_of
-from hf_mixup.models.labels import IGNORED, LABEL_KEYS, LABELS, Labels
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
 from hf_mixup.models.unlabelled import count_ignored, refuse_unlabelled
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     _AnyTrainer = Trainer
@@ -114,7 +115,7 @@ class MixupTrainerMixin(_AnyTrainer):
         finally:
             self._masses = None
             self.mixup.forget_labels()
-            sites_of(unwrap(cast(nn.Module, self.model))).forget()
+            hooks_of(unwrap(cast(nn.Module, self.model))).forget()
 
     def compute_loss(
         self,
@@ -239,7 +240,9 @@ class MixupTrainerMixin(_AnyTrainer):
         None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
         """
         counts = any(each.kind == "single_label_classification" for each in labels)
-        differ = self.mixup.class_weights is not None or any(bool((each.values == IGNORED).any()) for each in labels)
+        differ = self.mixup.class_weights is not None or any(
+            bool((each.values == IGNORE_INDEX).any()) for each in labels
+        )
         if not in_any(counts and differ, self.accelerator.device):
             return None
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,19 +10,16 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.masks import mask_lam, paste, seen_lam
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import AnyDraw, Batch, Blend, Draw, FloatInputs, MaskDraw, Request, setting
 from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.inputs import float_keys
 
 
-class MaskMethod(Method):
+@dataclass(kw_only=True)
+class MaskMethod(FloatInputs):
     """A method that takes the partner's content outside a mask that it draws, of images unless a subclass says so."""
 
-    for_pixels = True
-
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.mask is None:
-            raise ValueError(f"method {draw.method!r} was given parameters without a mask")
+    def apply(self, model: nn.Module, batch: Batch, draw: MaskDraw, inplace: bool) -> dict[str, Any]:
         mixed = {**batch, **united_mask(batch, draw)}
         for key in self._keys(batch, len(draw.partner)):
             mixed[key] = paste(batch[key], draw.partner, draw.mask, inplace=inplace)
@@ -32,16 +29,19 @@ class MaskMethod(Method):
         return own_pixels(labels, draw) if is_map(labels) else super().label_lam(labels, draw)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+        return float_keys(batch, rows, self.name, self.keys, dims=4)
 
 
-class RandomMask(MaskMethod):
+@dataclass(kw_only=True)
+class RandomMask(Blend, MaskMethod):
     """A method whose mask comes from noise.
 
     A subclass draws fields of noise (`draw_fields`), and says which mask follows from a field and a share to keep
     (`masks_of`). Rows that share a lam share the field; the share is each row's own, for the coin of `prob` may leave
     some of them alone. lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`.
     """
+
+    correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
     def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
         """Draw noise for `count` masks, [count, ...]."""
@@ -51,22 +51,22 @@ class RandomMask(MaskMethod):
         """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
         raise NotImplementedError
 
-    def draw(self, request: Request) -> Draw:
-        draw, cfg = super().draw(request), self.config
+    def draw(self, request: Request) -> MaskDraw:
+        draw = super().draw(request)
         lam = draw.lam
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
-        if cfg.lam_per == "batch":
+        if self.lam_per == "batch":
             fields = self.draw_fields(1, height, width, request)
             lam = lam[:1] if bool((lam == lam[0]).all()) else lam
         else:
             fields = self.draw_fields(request.rows, height, width, request)[self.shared_with(draw.partner)]
         mask = self.masks_of(fields, lam, height, width, request)
         true = mask_lam(mask).expand(request.rows)
-        return replace(draw, lam=true if cfg.correct_lam else draw.lam, mask=mask)
+        return draw.more(MaskDraw, lam=true if self.correct_lam else draw.lam, mask=mask)
 
 
-def by_content(draw: Draw, kept: Tensor, seen: Tensor, correct: bool) -> tuple[Draw, Tensor]:
+def by_content(draw: AnyDraw, kept: Tensor, seen: Tensor, correct: bool) -> tuple[AnyDraw, Tensor]:
     """Return the parameters with the shares of what is seen as lam, and which rows would show nothing.
 
     Args:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Draw, Method, Request
+from hf_mixup.methods.base import BoxDraw, Draw, MaskDraw, Method, Request
+from hf_mixup.methods.capabilities import MixesPixelLabels
 
 
 def is_map(labels: Tensor) -> bool:
@@ -32,14 +33,14 @@ def refuse_other_size(request: Request, size: Sequence[int], method: str) -> Non
 def own_pixels(labels: Tensor, draw: Draw) -> Tensor:
     """Return 1 where a pixel stayed the row's own and 0 where it is the partner's, float32 [B, H, W] or [1, H, W].
 
-    >>> draw = Draw("cutmix", torch.tensor([1, 0]), torch.ones(2), boxes=torch.tensor([0, 0, 1, 2]))
+    >>> draw = BoxDraw("cutmix", torch.tensor([1, 0]), torch.ones(2), boxes=torch.tensor([0, 0, 1, 2]))
     >>> own_pixels(torch.zeros(2, 2, 2), draw)
     tensor([[[0., 0.],
              [1., 1.]]])
     """
-    if draw.mask is not None:
+    if isinstance(draw, MaskDraw):
         return draw.mask.float()
-    if draw.boxes is None:
+    if not isinstance(draw, BoxDraw):
         return draw.lam.new_ones(1, *labels.shape[-2:])
     top, left, bottom, right = draw.boxes.reshape(-1, 1, 1, 4).unbind(-1)
     row = torch.arange(labels.shape[-2], device=labels.device)[:, None]
@@ -54,11 +55,11 @@ def refuse_for_maps(method: Method, model: nn.Module) -> None:
     Raises:
         ValueError: naming the method, and those that have one.
     """
-    from hf_mixup.methods import METHODS
+    from hf_mixup.methods.registry import METHODS
 
     for each in method.choices():
-        if not each.for_pixels:
-            names = ", ".join(name for name, kind in METHODS.items() if kind.for_pixels)
+        if not isinstance(each, MixesPixelLabels):
+            names = ", ".join(name for name, kind in METHODS.items() if issubclass(kind, MixesPixelLabels))
             raise ValueError(
                 f"method {each.name!r} does not mix the labels of pixels that {type(model).__name__} learns from: "
                 f"use one of {names}"

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, Request, TokenDraw
+from hf_mixup.methods.capabilities import NeedsTokenizer
 from hf_mixup.models.captions import TokenRules
 from hf_mixup.models.labels import LABELS, read_labels
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
-
 
 KEYS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs that say which tokens may be exchanged."""
 
 
-class SpanMethod(Method):
+@dataclass(kw_only=True)
+class SpanMethod(Blend, NeedsTokenizer):
     """A method that exchanges tokens before the model sees them."""
 
     own_loss = True  # labels may go with their tokens; trainers that compute the loss themselves withhold the labels
 
-    def __init__(self, config: MixupConfig) -> None:
-        super().__init__(config)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.special: tuple[int, ...] | None = None
 
-    def knows(self, tokenizer: Any) -> None:
+    def set_tokenizer(self, tokenizer: Any) -> None:
         self.special = TokenRules.of(tokenizer).special
 
     def draw(self, request: Request) -> Draw:
         _refuse_other_tasks(request, self.name)
         return super().draw(request)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: TokenDraw, inplace: bool) -> dict[str, Any]:
         return exchange(batch, draw)
 
 
@@ -126,27 +125,22 @@ def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
     return visible & ~fixed & (places > first) & (places < last)
 
 
-def exchange(batch: Batch, draw: Draw) -> dict[str, Any]:
-    """Return the batch with the tokens of `draw.places` and all that goes with them, out of place.
+def exchange(batch: Batch, draw: TokenDraw) -> dict[str, Any]:
+    """Return the batch with the tokens of `draw.positions` and all that goes with them, out of place.
 
     That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places, unless
     the whole row goes.
 
-    Raises:
-        ValueError: for parameters without places.
-
-    >>> draw = Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), places=torch.tensor([[-1, 1], [-1, -1]]))
+    >>> draw = TokenDraw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=torch.tensor([[-1, 1], [-1, -1]]))
     >>> exchange({"input_ids": torch.tensor([[1, 2], [3, 4]])}, draw)["input_ids"]
     tensor([[1, 4],
             [3, 4]])
     """
-    if draw.places is None:
-        raise ValueError(f"method {draw.method!r} was given parameters without places")
-    tied = (draw.places == torch.arange(draw.places.shape[1], device=draw.places.device)).all(-1, keepdim=True)
-    whole = torch.where(tied, draw.places, -1)
+    tied = (draw.positions == torch.arange(draw.positions.shape[1], device=draw.positions.device)).all(-1, keepdim=True)
+    whole = torch.where(tied, draw.positions, -1)
     return {
-        key: _taken(value, draw.partner, whole if "mask" in key or "position" in key else draw.places)
-        if _has_tokens(value, draw.places)
+        key: _taken(value, draw.partner, whole if "mask" in key or "position" in key else draw.positions)
+        if _has_tokens(value, draw.positions)
         else value
         for key, value in batch.items()
     }

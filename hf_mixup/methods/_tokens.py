@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hf_mixup.methods.base import Draw
+from hf_mixup.methods.base import TokenDraw
 
 
-def taken(values: Tensor, draw: Draw) -> Tensor:
+def taken(values: Tensor, draw: TokenDraw) -> Tensor:
     """Return for each place of [B, T] what stands at the place that goes with it, or its own value where none does.
 
-    Raises:
-        ValueError: for parameters without places.
-
     >>> import torch
-    >>> draw = Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), places=torch.tensor([[-1, 1], [0, -1]]))
+    >>> draw = TokenDraw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=torch.tensor([[-1, 1], [0, -1]]))
     >>> taken(torch.tensor([[1, 2], [3, 4]]), draw)
     tensor([[1, 4],
             [1, 4]])
     """
-    if draw.places is None:
-        raise ValueError(f"method {draw.method!r} was given parameters without places")
-    other = values[draw.partner].gather(1, draw.places.clamp(min=0))
-    return other.where(draw.places >= 0, values)
+    other = values[draw.partner].gather(1, draw.positions.clamp(min=0))
+    return other.where(draw.positions >= 0, values)

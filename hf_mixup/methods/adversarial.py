@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
-from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
-from hf_mixup.models.attack_space import Space, scored, space_of, with_points
+from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
+from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
+from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.labels import ProblemType
 from hf_mixup.models.losses import mixed_loss_sum
 from hf_mixup.models.noise import IDS, install_noise
-from hf_mixup.models.probe import joined, rows_of
 from hf_mixup.models.segmentation import at_pixels
 
 NORMS: dict[str, Literal["linf", "l2"]] = {"fgsm": "linf", "fgm": "l2", "pgd": "linf", "pgd_l2": "l2", "freelb": "l2"}
 REACH = {"linf": 0.1, "l2": 1.0}
 
 
-class Adversarial(Method):
+@dataclass(frozen=True, kw_only=True)
+class AttackDraw(Draw):
+    """A draw of an attack.
+
+    Args:
+        clean: how the samples are mixed without an attack.
+        points: samples moved up the gradient of their loss: floats [K, R, ...] for each input; empty where none is.
+        seed: of the random starts.
+    """
+
+    clean: Draw
+    points: dict[str, Tensor]
+    seed: int
+
+    def to(self, device: torch.device) -> AttackDraw:
+        return replace(super().to(device), clean=self.clean.to(device))
+
+
+@register
+class Adversarial(FloatInputs, MixesPixelLabels):
     """Train on each row and on its worst neighbour: the point within `epsilon` to which the gradient of its loss leads.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
@@ -69,97 +92,130 @@ class Adversarial(Method):
     )
     exchanges = False
     own_loss = True
-    for_pixels = True
+
+    attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = setting(
+        None, "A step of signs, an L2 step, several of either, or FreeLB (default: fgsm; of tokens fgm)."
+    )
+    epsilon: float | None = setting(
+        None,
+        "Reach in units of inputs or embeddings (default: fgsm, pgd 0.1 a value; others 1 a sample).",
+        at_least=0,
+    )
+    attack_steps: int = setting(3, "Gradient steps of pgd, pgd_l2 and freelb.", at_least=1)
+    attack_step_size: float | None = setting(None, "Length of such a step (default: 2.5 epsilon / steps).", at_least=0)
+    attack_range: list[float] | None = setting(
+        None, "Lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
+    )
+    clean_weight: float | None = setting(
+        None,
+        "The clean samples' share of the loss (default: 0.5, freelb 0; at 0 they are not run).",
+        at_least=0,
+        below=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        low_high = self.attack_range
+        if low_high is not None and (len(low_high) != 2 or not low_high[0] < low_high[1]):
+            raise ValueError(f"attack_range={low_high!r}: expected two numbers low < high")
+
+    def unread(self) -> dict[str, str]:
+        if self.attack in ("pgd", "pgd_l2", "freelb"):
+            return super().unread()
+        several = dict.fromkeys(("attack_steps", "attack_step_size"), "with attack='pgd', 'pgd_l2' or 'freelb'")
+        return {**several, **super().unread()}
+
+    @property
+    def off(self) -> bool:
+        return super().off or self.epsilon == 0
 
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> AttackDraw:
         if request.partner is not None or request.lam is not None:
             raise ValueError(f"method {self.name!r} mixes no rows: leave partner and lam")
-        tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
-        chosen = (tosses < request.prob).expand(request.rows)
-        if self.config.off:
+        chosen = self.tosses(request).expand(request.rows)
+        if self.off:
             chosen = torch.zeros_like(chosen)
         rows = chosen.nonzero()[:, 0]
-        draw = Draw(self.name, torch.arange(request.rows), torch.ones(request.rows), rows=rows)
-        return self._attacked(request, draw, rows)
+        clean = Draw(self.name, torch.arange(request.rows), torch.ones(request.rows), rows=rows)
+        return self._attacked(request, clean, rows)
 
-    def _attacked(self, request: Request, draw: Draw, rows: Tensor) -> Draw:
-        """Return the parameters with the points to which the attack moves these rows."""
+    def _attacked(self, request: Request, clean: Draw, rows: Tensor) -> AttackDraw:
+        """Return a draw with the points to which the attack moves these samples."""
         seed = int(torch.randint(2**62, (), generator=request.rng))
+        draw = clean.more(AttackDraw, method=self.name, clean=clean, points={}, seed=seed)
         if not len(rows):
             return draw
         where = rows.to(request.labels.device)
-        batch = rows_of(request.batch, where, request.rows)
+        batch = select_samples(request.batch, where, request.rows)
         labels = request.labels if len(rows) == request.rows else request.labels[where]
         points = self._find(request, batch, labels, seed)
-        return replace(draw, seed=seed, points=points)
+        return replace(draw, points=points)
 
     def _find(self, request: Request, batch: Batch, labels: Tensor, seed: int) -> dict[str, Tensor]:
-        model, cfg = request.model, self.config
-        tokens = IDS in batch and cfg.keys is None
-        if tokens and cfg.attack_range is not None:
+        model = request.model
+        tokens = IDS in batch and self.keys is None
+        if tokens and self.attack_range is not None:
             raise ValueError("attack_range is for float inputs, and here the embeddings of tokens are moved: leave it")
-        space = space_of(model, batch, None if tokens else float_keys(batch, len(labels), self.name, cfg.keys))
-        weights = None if cfg.class_weights is None else torch.tensor(cfg.class_weights, device=labels.device)
-        whole = torch.ones(len(labels), device=labels.device)
-        with scored(model, batch, space) as logits_at:
+        space = attack_space(model, batch, None if tokens else float_keys(batch, len(labels), self.name, self.keys))
+        loss_sum = request.loss_sum or partial(_loss_sum, kind=request.kind)
+        with logits_at_points(model, batch, space) as logits_at:
 
             def loss_of(points: Tensor) -> Tensor:
-                logits, smoothing, bce = logits_at(points), cfg.label_smoothing, cfg.loss == "bce"
-                logits = at_pixels(model, logits, labels) if labels.dim() == 3 else logits
-                return mixed_loss_sum(logits, labels, labels, whole, request.kind, smoothing, weights, bce)
+                logits = logits_at(points)
+                return loss_sum(at_pixels(model, logits, labels) if labels.dim() == 3 else logits, labels)
 
             return space.named(self._climb(space, loss_of, "fgm" if tokens else "fgsm", seed))
 
-    def _climb(self, space: Space, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
+    def _climb(self, space: AttackSpace, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
         """Return the points of the attack, [K, B, ...]: one, but for freelb."""
-        cfg, attack = self.config, self.config.attack or default
+        attack = self.attack or default
         norm = NORMS[attack]
-        eps = REACH[norm] if cfg.epsilon is None else cfg.epsilon
-        low, high = cfg.attack_range or (None, None)
+        eps = REACH[norm] if self.epsilon is None else self.epsilon
+        low, high = self.attack_range or (None, None)
         if attack in ("fgsm", "fgm"):
             step = fgsm if attack == "fgsm" else fgm
             return step(space.x, loss_of, eps, low, high, space.mask)[None]
         start = torch.Generator(space.x.device).manual_seed(seed)
         climb = ascent_points if attack == "freelb" else pgd
-        size = cfg.attack_step_size
-        found = climb(space.x, loss_of, eps, cfg.attack_steps, size, norm, start, low, high, space.mask)
+        size = self.attack_step_size
+        found = climb(space.x, loss_of, eps, self.attack_steps, size, norm, start, low, high, space.mask)
         return found if attack == "freelb" else found[None]
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.points is None:
+    def apply(self, model: nn.Module, batch: Batch, draw: AttackDraw, inplace: bool) -> dict[str, Any]:
+        if not draw.points:
             return self._clean(model, batch, draw)
         count, kept = len(draw.lam), self._kept(draw)
-        parts = [rows_of(self._clean(model, batch, draw), kept, count)] if len(kept) else []
+        parts = [select_samples(self._clean(model, batch, draw), kept, count)] if len(kept) else []
         parts += [self._moved(model, batch, floats, draw) for floats in self._floats(draw)]
-        return self._shifted(model, joined(parts, batch, count), draw, draw.partner)
+        return self._shifted(model, concat_batches(parts, batch, count), draw, draw.partner)
 
-    def _clean(self, model: nn.Module, batch: Batch, draw: Draw) -> dict[str, Any]:
+    def _clean(self, model: nn.Module, batch: Batch, draw: AttackDraw) -> dict[str, Any]:
         """Return the batch as it is trained on without an attack."""
         return dict(batch)
 
-    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: Draw) -> dict[str, Any]:
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: AttackDraw) -> dict[str, Any]:
         """Return the attacked rows, with moved floats in place of their own."""
-        return {**rows_of(batch, self._run(draw), len(draw.lam)), **floats}
+        return {**select_samples(batch, self._run(draw), len(draw.lam)), **floats}
 
-    def _floats(self, draw: Draw) -> list[dict[str, Tensor]]:
+    def _floats(self, draw: AttackDraw) -> list[dict[str, Tensor]]:
         """Return the moved float inputs, for each of the K points."""
-        floats = {key: value for key, value in (draw.points or {}).items() if key != IDS}
+        floats = {key: value for key, value in draw.points.items() if key != IDS}
         return [{key: value[copy] for key, value in floats.items()} for copy in range(self._copies(draw))]
 
-    def _shifted(self, model: nn.Module, inputs: dict[str, Any], draw: Draw, partner: Tensor) -> dict[str, Any]:
+    def _shifted(self, model: nn.Module, inputs: dict[str, Any], draw: AttackDraw, partner: Tensor) -> dict[str, Any]:
         """Arm the table of words with the shifts of the tokens, if there are any; clean rows have none."""
-        shifts = (draw.points or {}).get(IDS)
+        shifts = draw.points.get(IDS)
         if shifts is None:
             return inputs
         clean = shifts.new_zeros(len(self._kept(draw)), *shifts.shape[2:])
         return with_points(model, inputs, {IDS: torch.cat([clean, shifts.flatten(0, 1)])}, partner)
 
-    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+    def terms(self, logits: Tensor, labels: Tensor, draw: AttackDraw) -> list[Term]:
         rows, clean = draw.rows, self._clean_weight
-        if rows is None or draw.points is None:
+        if rows is None or not draw.points:
             return super().terms(logits, labels, draw)
         others, lam = self.other_labels(labels, draw), self.label_lam(labels, draw)
         kept, copies, left = len(self._kept(draw)), self._copies(draw), _left(rows, len(labels))
@@ -178,29 +234,33 @@ class Adversarial(Method):
             terms.append(term(own if kept == len(left) else own[left], left, 1.0))
         return terms
 
-    def changed_places(self, draw: Draw) -> Tensor | None:
-        if draw.rows is None or draw.points is None:
+    def changed_places(self, draw: AttackDraw) -> Tensor | None:
+        if draw.rows is None or not draw.points:
             return None
         order = draw.rows if len(self._run(draw)) > len(draw.rows) else torch.arange(len(draw.rows))
         return len(self._kept(draw)) + order
 
     @property
     def _clean_weight(self) -> float:
-        weight = self.config.clean_weight
-        return weight if weight is not None else 0.0 if self.config.attack == "freelb" else 0.5
+        weight = self.clean_weight
+        return weight if weight is not None else 0.0 if self.attack == "freelb" else 0.5
 
-    def _kept(self, draw: Draw) -> Tensor:
+    def _kept(self, draw: AttackDraw) -> Tensor:
         """Return the rows that are run as they are, long: all, or where clean ones do not count, those left alone."""
         whole = torch.arange(len(draw.lam), device=draw.lam.device)
         return whole if self._clean_weight or draw.rows is None else _left(draw.rows, len(whole))
 
-    def _run(self, draw: Draw) -> Tensor:
+    def _run(self, draw: AttackDraw) -> Tensor:
         """Return the rows that are run at each of their points, long: those that are attacked."""
         return torch.arange(len(draw.lam)) if draw.rows is None else draw.rows
 
-    def _copies(self, draw: Draw) -> int:
+    def _copies(self, draw: AttackDraw) -> int:
         """Return how many points each row has."""
-        return len(next(iter((draw.points or {}).values())))
+        return len(next(iter(draw.points.values())))
+
+
+def _loss_sum(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
+    return mixed_loss_sum(logits, labels, labels, torch.ones(len(labels), device=labels.device), kind)
 
 
 def _left(rows: Tensor, count: int) -> Tensor:

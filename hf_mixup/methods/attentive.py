@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 from hf_mixup.functional.masks import enlarge_cells, mask_lam, top_cells
 from hf_mixup.methods._masks import MaskMethod
 from hf_mixup.methods._segmentation import refuse_other_size
-from hf_mixup.methods.base import Draw, Request
+from hf_mixup.methods.base import Blend, Draw, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.methods.saliencymix import countable
 from hf_mixup.models.attention import attention_grid
 
 
-class Attentive(MaskMethod):
+@register
+class Attentive(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
     """Replace the cells of each image where the model attends to its partner most by the partner's pixels there.
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
@@ -45,9 +48,9 @@ class Attentive(MaskMethod):
         "Savvides, Marios}, booktitle={ICASSP}, year={2020}}"
     )
 
-    @property
-    def takes_guide(self) -> bool:
-        return True
+    attention: Literal["last", "rollout"] = setting(
+        "last", "The attention of the last layer, or rolled out through all of them."
+    )
 
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)
@@ -58,9 +61,9 @@ class Attentive(MaskMethod):
         if bool((draw.lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return draw
         model, inputs = request.looking(key)
-        scores = countable(attention_grid(model, inputs, pixels, rollout=self.config.attention == "rollout"))
+        scores = countable(attention_grid(model, inputs, pixels, rollout=self.attention == "rollout"))
         count = ((1 - draw.lam.double()) * scores[0].numel()).round().long()
         taken = top_cells(scores[draw.partner.to(scores.device)], count.to(scores.device, non_blocking=True))
         mask = ~enlarge_cells(taken, *pixels.shape[-2:])
         rows = None if mask.device.type == "cpu" else (count > 0).nonzero()[:, 0]
-        return replace(draw, lam=mask_lam(mask), mask=mask, rows=rows)
+        return draw.more(MaskDraw, lam=mask_lam(mask), mask=mask, rows=rows)

@@ -1,73 +1,51 @@
-"""What all methods share: the parameters of one mixed batch, and how they are drawn from a key."""
+"""What all methods share: their settings, what is drawn for one mixed batch, and how it is drawn from a key."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair, pair_by_length, sample_lam
-
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.models.labels import Further, ProblemType
+from hf_mixup.models.labels import Further, ProblemType
+from hf_mixup.utils.values import check_settings
+from hf_mixup.utils.values import setting as setting
 
 Batch = Mapping[str, Any]
+AnyDraw = TypeVar("AnyDraw", bound="Draw")
 
 
 @dataclass(frozen=True)
 class Draw:
     """Everything random about one mixed batch, drawn once and then only applied.
 
+    A method that draws more than partner and lam has a subclass with fields of its own, none of which is optional.
+
     Args:
-        method: registry name of the method that blends (a switch names the chosen one).
-        partner: row i is blended with row partner[i], long [B].
-        lam: weight of the row's own sample in the targets, float32 [B], in [0, 1].
-        boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
-            [B, 2n].
-        layer: depth of a hidden-layer blend, in blocks.
-        mask: where an image stays the row's own, bool [B, H, W] (or [1, H, W] for all rows); of a table which columns
-            do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
-        sources: at each place the block that is put there, of the own image and of the partner's, long [B, 2, n * n].
-        places: for each token the place of the partner that goes with it, -1 for none, long [B, T].
-        rows: rows that are changed, long, of a method for which lam does not tell; None where lam < 1 does.
-        seed: of noise that is drawn where the batch lies.
-        further: rows that are mixed in beside the partner, long [B, K], of a method that mixes more than two.
-        shares: weight of each of them in the targets, float32 [B, K], taken from what lam leaves the partner.
-        center: pixel (y, x) that four images meet at, long [2] or [B, 2].
-        shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see `mosaic`.
-        points: rows moved by the gradient of their loss, see `Adversarial`: floats [K, R, ...] for each input.
-        open: whether the partners are chosen only when the logits are known, see `Method.settle`.
-        choice: which of the methods of a switch has drawn them, by its position.
+        method: name of the method that blends (a switch names the chosen one).
+        partner: sample i is blended with sample partner[i], long [B].
+        lam: weight of the sample itself in the targets, float32 [B], in [0, 1].
+        rows: numbers of the samples that are changed, long, where lam < 1 does not tell; else None.
+        choice: which of the methods of a switch has drawn, by its position.
+        open: whether partners or lam are known only when the model has run, see `SettlesLater`.
 
     >>> draw = Draw("mixup", partner=torch.tensor([1, 0]), lam=torch.tensor([0.7, 0.7]))
-    >>> draw.lam, draw.boxes is None
-    (tensor([0.7000, 0.7000]), True)
+    >>> draw.lam
+    tensor([0.7000, 0.7000])
     """
 
     method: str
     partner: Tensor
     lam: Tensor
-    boxes: Tensor | None = None
-    layer: int | None = None
-    mask: Tensor | None = None
-    sources: Tensor | None = None
-    places: Tensor | None = None
     rows: Tensor | None = None
-    further: Tensor | None = None
-    shares: Tensor | None = None
-    center: Tensor | None = None
-    shift: Tensor | None = None
-    seed: int = 0
-    points: dict[str, Tensor] | None = None
-    open: bool = False
     choice: int = 0
+    open: bool = False
 
-    def to(self, device: torch.device) -> Draw:
-        """Return the same parameters on a device."""
+    def to(self: AnyDraw, device: torch.device) -> AnyDraw:
+        """Return the same draw on a device."""
         if self.partner.device == device:
             return self
         drawn = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -75,6 +53,56 @@ class Draw:
             name: value.to(device, non_blocking=True) for name, value in drawn.items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+    def more(self, kind: type[AnyDraw], **drawn: Any) -> AnyDraw:
+        """Return this draw as a subclass of `Draw`, with the fields that it adds (and others, to be replaced)."""
+        return kind(**{**{field.name: getattr(self, field.name) for field in fields(Draw)}, **drawn})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxDraw(Draw):
+    """A draw of boxes.
+
+    Args:
+        boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
+            [B, 2n].
+    """
+
+    boxes: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskDraw(Draw):
+    """A draw of masks.
+
+    Args:
+        mask: where an image stays the sample's own, bool [B, H, W] (or [1, H, W] for all samples); of a table which
+            columns do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
+    """
+
+    mask: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenDraw(Draw):
+    """A draw of tokens.
+
+    Args:
+        positions: for each token the position of the partner's token that goes with it, -1 for none, long [B, T].
+    """
+
+    positions: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseDraw(Draw):
+    """A draw of noise.
+
+    Args:
+        seed: of noise that is drawn where the batch lies.
+    """
+
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,8 @@ class Request:
         boxes: whether the labels are boxes, which `labels` do not hold.
         kind: the problem type of the labels.
         guide: another model that is asked where to look in the images; None to ask the model in training.
+        loss_sum: (logits, labels) -> the summed loss of samples as they are, 0-d, as training has it; None for a caller
+            without one.
 
     >>> pixels, rng = torch.rand(4, 3, 8, 8), torch.Generator().manual_seed(0)
     >>> Request(nn.Identity(), {"pixel_values": pixels}, torch.tensor([0, 1, 2, 1]), prob=1.0, rng=rng).rows
@@ -106,6 +136,7 @@ class Request:
     guide: nn.Module | None = None
     kind: ProblemType = "single_label_classification"
     boxes: bool = False
+    loss_sum: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def rows(self) -> int:
@@ -143,21 +174,28 @@ class Term:
     further: Further = ()
 
 
+@dataclass(kw_only=True)
 class Method:
-    """A mixing method: `draw` decides, `apply` carries out.
+    """A mixing method: a dataclass of its own settings. `draw` decides, `apply` carries out.
 
-    A subclass says where it blends (`apply`) and adds to the draw what it needs beyond partner and lam. The class
-    attributes fill the generated table of methods.
+    A subclass declares its settings with `setting`, says how it changes a batch (`apply`), and adds to the draw what it
+    needs. Most derive from `Blend`, which draws a partner and lam; what some need or can do beyond that stands in
+    `capabilities`. The class attributes fill the table of methods.
 
-    >>> from hf_mixup.engine.config import MixupConfig
-    >>> class Brighten(Method):
+    Raises:
+        ValueError: for a value of another type or outside its range, or a setting that has no bearing beside others.
+
+    >>> @dataclass(kw_only=True)
+    ... class Brighten(Blend):
     ...     name = "brighten"
+    ...     by: float = setting(1.0, "What is added where lam is 0.", at_least=0)
+    ...
     ...     def apply(self, model, batch, draw, inplace):
-    ...         return {**batch, "pixel_values": batch["pixel_values"] + 1 - draw.lam[:, None, None, None]}
+    ...         return {**batch, "pixel_values": batch["pixel_values"] + self.by * (1 - draw.lam[:, None, None, None])}
     >>> draw = Draw("brighten", partner=torch.tensor([1, 0]), lam=torch.tensor([1.0, 0.8]))
-    >>> mixed = Brighten(MixupConfig()).apply(nn.Identity(), {"pixel_values": torch.zeros(2, 3, 4, 4)}, draw, False)
+    >>> mixed = Brighten(by=0.5).apply(nn.Identity(), {"pixel_values": torch.zeros(2, 3, 4, 4)}, draw, False)
     >>> mixed["pixel_values"].mean((1, 2, 3))
-    tensor([0.0000, 0.2000])
+    tensor([0.0000, 0.1000])
     """
 
     name: ClassVar[str]
@@ -167,29 +205,52 @@ class Method:
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
-    for_pixels: ClassVar[bool] = False  # has a rule for labels of pixels, [B, H, W]
-    for_boxes: ClassVar[bool] = False  # has a rule for the boxes of object detection
-    for_forecasts: ClassVar[bool] = False  # mixes past and future alike, linearly
-    exchanges: ClassVar[bool] = True  # with lam = 0 a row is its partner, as `sites.exchange` tries it
-    keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their places by the method's definition
-    own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of row and partner by lam
+    exchanges: ClassVar[bool] = True  # with lam = 0 a sample is its partner, as `engine.exchange` tries it
+    keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their positions by the method's definition
+    own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of sample and partner by lam
+    alone: ClassVar[bool] = False  # changes a sample by itself, without a partner
 
-    alone: ClassVar[bool] = False  # changes a row by itself, without a partner
+    prob: float = setting(1.0, "Chance that a batch (or sample) is mixed.", at_least=0, at_most=1)
+    prob_per: Literal["batch", "row"] = setting("batch", "Toss the coin of `prob` once a batch or once a row.")
 
-    def __init__(self, config: MixupConfig) -> None:
-        self.config = config
+    def __post_init__(self) -> None:
+        check_settings(self)
+        unread = self.unread()
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in unread and each.name != "alpha" and value != each.default:
+                raise ValueError(
+                    f"{each.name}={value!r}: method {self.name!r} reads it only {unread[each.name]}: leave it out, or "
+                    "change that"
+                )
+
+    def unread(self) -> dict[str, str]:
+        """Return the settings that have no bearing beside the others as they are, and what each would need."""
+        return {}
+
+    @property
+    def off(self) -> bool:
+        """Whether these settings can never mix anything."""
+        return self.prob == 0
 
     def draw(self, request: Request) -> Draw:
-        """Draw who is blended with whom and how much, except for what the caller dictates."""
-        partner = request.partner if request.partner is not None else self._draw_partner(request)
-        lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
+        """Draw how a batch is mixed, except for what the caller dictates.
+
+        Raises:
+            ValueError: for a batch or labels that the method has no rule for.
+        """
+        raise NotImplementedError
+
+    def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> Draw:
+        """Return the draw of a method that enters the model, for this partner and lam, at one of its depths."""
         return Draw(self.name, partner, lam)
+
+    def tosses(self, request: Request) -> Tensor:
+        """Toss the coin of `prob`: whether to mix, bool [1] for the batch or [B] for each sample."""
+        return torch.rand(1 if self.prob_per == "batch" else request.rows, generator=request.rng) < request.prob
 
     def prepare(self, model: nn.Module) -> None:
         """Install whatever hooks the method needs, before the model is compiled."""
-
-    def knows(self, tokenizer: Any) -> None:
-        """Learn about the tokenizer (or the processor that has it), for a method that has to read captions."""
 
     def choices(self) -> list[Method]:
         """Return the methods that may be drawn: itself alone, unless it delegates."""
@@ -200,28 +261,26 @@ class Method:
         return [None]
 
     @property
-    def takes_guide(self) -> bool:
-        """Whether it asks a model where to look, which may be another than the one in training."""
-        return False
-
-    @property
     def chooses_depths(self) -> bool:
         """Whether the depths are the method's own choice, of which some may be left out."""
         return False
 
-    def chosen(self, draw: Draw) -> Method:
+    def chosen(self, draw: Any) -> Method:
         """Return the method that these parameters are for: itself, unless it delegates."""
         return self
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: Any, inplace: bool) -> dict[str, Any]:
         """Return the model inputs of the mixed batch, and arm the model where the blend happens inside it.
 
+        Args:
+            draw: what this method has drawn: the subclass of `Draw` that its `draw` returns.
+
         Raises:
-            ValueError: for a batch with nothing to blend, or parameters without what the method draws.
+            ValueError: for a batch with nothing to blend.
         """
         raise NotImplementedError
 
-    def rows_changed(self, draw: Draw) -> int:
+    def rows_changed(self, draw: Any) -> int:
         """Return how many rows are mixed; none is with itself as its partner. For parameters on the CPU."""
         if draw.rows is not None:
             return len(draw.rows)
@@ -230,88 +289,143 @@ class Method:
             mixed &= draw.partner != torch.arange(len(draw.partner))
         return int(mixed.sum())
 
-    def changed_places(self, draw: Draw) -> Tensor | None:
+    def changed_places(self, draw: Any) -> Tensor | None:
         """Return where the mixed inputs hold the rows that `draw.rows` names; None where all are in their places."""
         return None
 
-    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
-        """Return the parameters with their partners, of a method that chooses them by the logits."""
-        raise NotImplementedError
-
-    def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
+    def terms(self, logits: Tensor, labels: Tensor, draw: Any) -> list[Term]:
         """Return the parts of the loss: one, the logits against the mixed targets, unless the method has others."""
         others, lam = self.other_labels(labels, draw), self.label_lam(labels, draw)
         return [Term(logits, labels, others, lam, further=self.further_labels(labels, draw))]
 
-    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
         return labels[draw.partner]
 
-    def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
-    ) -> list[dict[str, Tensor]]:
-        """Return the boxes of the mixed images, with their `weights`, of a method that has a rule for boxes.
-
-        Args:
-            labels: `class_labels` [N] and `boxes` [N, 4] of each row.
-            draw: on the CPU.
-            height, width: of the images, in pixels.
-        """
-        raise NotImplementedError
-
-    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
+    def label_lam(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
         return draw.lam
 
-    def further_labels(self, labels: Tensor, draw: Draw) -> Further:
-        """Return the labels of rows that are mixed in beside the partner, and their weights."""
-        if draw.further is None or draw.shares is None:
-            return ()
-        return tuple((labels[rows], share) for rows, share in zip(draw.further.unbind(1), draw.shares.unbind(1)))
+    def further_labels(self, labels: Tensor, draw: Any) -> Further:
+        """Return the labels of the samples that are mixed in beside the partner, and their weights."""
+        return tuple((labels[rows], share) for rows, share in self.further_rows(draw))
+
+    def further_rows(self, draw: Any) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Return the samples that are mixed in beside the partner, long [B], and the weight of each, float32 [B]."""
+        return ()
+
+
+@dataclass(kw_only=True)
+class FixedLam(Method):
+    """A method that mixes two samples by a lam, fixed or drawn by a rule of its own (`_sample_lam`)."""
+
+    lam: float | None = setting(None, "A fixed lam in [0, 1] instead of a drawn one.", at_least=0, at_most=1)
+    lam_per: Literal["batch", "pair", "row"] = setting("batch", "Draw lam once a batch, once a pair, or once a row.")
+
+    @property
+    def off(self) -> bool:
+        return super().off or self.lam == 1
+
+    def draw(self, request: Request) -> Draw:
+        """Draw who is blended with whom and how much, except for what the caller dictates."""
+        partner = request.partner if request.partner is not None else self._draw_partner(request)
+        lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
+        return Draw(self.name, partner, lam)
 
     def _draw_partner(self, request: Request) -> Tensor:
-        cfg = self.config
-        if cfg.pairing == "length":
+        # lam can be shared by a pair only where the pairing has disjoint pairs.
+        return pair(request.rows, generator=request.rng, mode="match" if self.lam_per == "pair" else "random")
+
+    def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
+        """Draw lam [B]; samples that the coin of `prob` leaves alone get lam = 1."""
+        lam = self._fixed_or_sampled(request.rows, request.rng)[self.shared_with(partner)]
+        return lam if request.prob >= 1 else torch.where(self.tosses(request), lam, 1.0)
+
+    def _fixed_or_sampled(self, rows: int, rng: torch.Generator) -> Tensor:
+        return self._sample_lam(rows, rng) if self.lam is None else torch.full((rows,), self.lam)
+
+    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
+        """Draw a lam for each sample, [B], as if none were shared and all were mixed."""
+        raise NotImplementedError
+
+    def shared_with(self, partner: Tensor) -> Tensor:
+        """Name for each sample the one whose draw it uses, long [B]: the first of its batch or pair, or itself."""
+        own = torch.arange(len(partner))
+        if self.lam_per == "batch":
+            return torch.zeros_like(own)
+        if self.lam_per == "pair":  # an odd batch has one cycle of three, which shares a draw too
+            return torch.minimum(torch.minimum(own, partner), partner[partner])
+        return own
+
+
+@dataclass(kw_only=True)
+class DrawnLam(FixedLam):
+    """A method whose lam is drawn from Beta(alpha, alpha)."""
+
+    alpha: float = setting(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.", at_least=0)
+    beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", at_least=0)
+    host_dominant: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
+
+    def unread(self) -> dict[str, str]:
+        return {} if self.lam is None else dict.fromkeys(("alpha", "beta", "host_dominant"), "without lam")
+
+    @property
+    def off(self) -> bool:
+        return super().off or (self.lam is None and self.alpha == 0)
+
+    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
+        alpha = self.alpha if self.beta is None else (self.alpha, self.beta)
+        return sample_lam(alpha, size=rows, generator=rng, host_dominant=self.host_dominant)
+
+
+@dataclass(kw_only=True)
+class ChosenPartner(FixedLam):
+    """A method whose partners may be drawn in several ways."""
+
+    pairing: Literal["random", "match", "flip", "roll", "length"] = setting(
+        "random",
+        "Partners: in random order, disjoint pairs, reversed batch, the sample before, or the nearest in length.",
+    )
+    pair_class: Literal["any", "same", "different"] = setting("any", "Restrict partners to the same or another class.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lam_per == "pair" and self.pairing == "roll":
+            raise ValueError("lam_per='pair' needs disjoint pairs: set pairing to 'match' or 'flip', found 'roll'")
+        if self.pairing == "length" and self.pair_class != "any":
+            raise ValueError(
+                f"pairing='length' and pair_class={self.pair_class!r}: partners can follow one of them only"
+            )
+
+    def _draw_partner(self, request: Request) -> Tensor:
+        if self.pairing == "length":
             return pair_by_length(_lengths(request.batch), request.rng)
         # lam can be shared by a pair only where the pairing has disjoint pairs.
-        return self._pair(request, "match" if cfg.lam_per == "pair" and cfg.pairing == "random" else cfg.pairing)
+        return self._pair(request, "match" if self.lam_per == "pair" and self.pairing == "random" else self.pairing)
 
     def _pair(self, request: Request, mode: str) -> Tensor:
-        """Draw partners in one of the modes of `pair`, among the rows that `pair_class` allows."""
-        cfg, labels = self.config, request.labels
-        if cfg.pair_class == "any":
+        """Draw partners in one of the modes of `pair`, among the samples that `pair_class` allows."""
+        labels = request.labels
+        if self.pair_class == "any":
             return pair(request.rows, generator=request.rng, mode=mode)
         if labels.is_floating_point() or labels.dim() != 1:
             raise ValueError(
-                f"pair_class={cfg.pair_class!r} needs one integer label a row, found {labels.dtype} labels"
+                f"pair_class={self.pair_class!r} needs one integer label a row, found {labels.dtype} labels"
             )
         # The one wait for the device: partners are counted out on the host, and there are labels to count.
-        return pair(request.rows, generator=request.rng, mode=mode, labels=labels.cpu(), among=cfg.pair_class)
+        return pair(request.rows, generator=request.rng, mode=mode, labels=labels.cpu(), among=self.pair_class)
 
-    def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
-        """Draw lam [B]; rows that the coin of `prob` leaves alone get lam = 1."""
-        lam = self._sample_lam(request.rows, request.rng)[self.shared_with(partner)]
-        if request.prob >= 1:
-            return lam
-        tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
-        return torch.where(tosses < request.prob, lam, 1.0)
 
-    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
-        """Draw a lam for each row [B], whatever it shares and the coin of `prob` says."""
-        cfg = self.config
-        if cfg.lam is not None:
-            return torch.full((rows,), cfg.lam)
-        alpha = cfg.alpha if cfg.beta is None else (cfg.alpha, cfg.beta)
-        return sample_lam(alpha, size=rows, generator=rng, host_dominant=cfg.host_dominant)
+@dataclass(kw_only=True)
+class Blend(DrawnLam, ChosenPartner):
+    """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods."""
 
-    def shared_with(self, partner: Tensor) -> Tensor:
-        """Name for each row the row whose draw it uses, long [B]: the batch's first, its pair's first, or its own."""
-        own = torch.arange(len(partner))
-        if self.config.lam_per == "batch":
-            return torch.zeros_like(own)
-        if self.config.lam_per == "pair":  # an odd batch has one cycle of three, which shares a draw too
-            return torch.minimum(torch.minimum(own, partner), partner[partner])
-        return own
+
+@dataclass(kw_only=True)
+class FloatInputs(Method):
+    """A method that changes float inputs of the model."""
+
+    keys: list[str] | None = setting(None, "Model inputs to mix; by default every floating-point input that fits.")
 
 
 def _lengths(batch: Batch) -> Tensor:

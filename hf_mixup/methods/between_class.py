@@ -7,13 +7,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_mixup.functional.loudness import heard_weights, loudness
-from hf_mixup.methods.base import Batch, Draw, Method
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, setting
+from hf_mixup.methods.capabilities import NeedsSamplingRate
 from hf_mixup.methods.mixup import united_mask
-from hf_mixup.models.axes import seen_of
+from hf_mixup.methods.registry import register
+from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.inputs import float_keys
 
 
-class BetweenClass(Method):
+@register
+class BetweenClass(Blend, FloatInputs, NeedsSamplingRate):
     """Mix two waveforms so that each is heard by its share, however loud they were recorded.
 
     The factors follow the A-weighted loudness of both audio clips, and the sum is scaled to the energy of one: lam is
@@ -41,13 +44,15 @@ class BetweenClass(Method):
         "author={Tokozume, Yuji and Ushiku, Yoshitaka and Harada, Tatsuya}, booktitle={ICLR}, year={2018}}"
     )
 
+    sampling_rate: int = setting(16000, "Samples a second of the waveforms.", at_least=1, at_most=999_999)
+
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         mixed = {**batch, **united_mask(batch, draw)}
-        for key in float_keys(batch, len(draw.partner), self.name, self.config.keys, dims=2):
+        for key in float_keys(batch, len(draw.partner), self.name, self.keys, dims=2):
             waveforms: Tensor = batch[key]
-            seen = seen_of(batch, waveforms)
+            seen = visible_mask(batch, waveforms)
             heard = waveforms.detach() if seen is None else waveforms.detach().masked_fill(~seen, 0)
-            levels = loudness(heard, self.config.sampling_rate)
+            levels = loudness(heard, self.sampling_rate)
             own, other = heard_weights(levels, draw.partner, draw.lam)
             mixed[key] = (own[:, None] * waveforms + other[:, None] * waveforms[draw.partner]).to(waveforms.dtype)
         return mixed

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_label_distance
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, setting
+from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.methods.mixup import blend_floats
-from hf_mixup.methods.tabular import draw_swaps, swap_and_blend
+from hf_mixup.methods.registry import register
+from hf_mixup.methods.tabular import SwapColumns
 from hf_mixup.models.embeddings import install_tables
 from hf_mixup.models.padding import mix_embeddings
 
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
 
-
-class CMixup(Method):
+@register
+class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     """Blend rows whose labels are near: token embeddings where the batch has tokens, else every float input.
 
     Categories of tables are swapped, as `tabular` does.
@@ -50,17 +50,23 @@ class CMixup(Method):
         "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
         "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"
     )
-    for_forecasts = True  # of two futures the distance is that of vectors
     enters_model = True  # where there are tokens
 
-    def __init__(self, config: MixupConfig) -> None:
-        super().__init__(config)
-        if config.lam_per == "pair":
+    mask: Literal["union", "weighted"] = setting(
+        "union", "Of tokens: attention sees those of both samples alike, or each as much as its sample counts."
+    )
+    bandwidth: float = setting(
+        1.0, "Standard deviation of the Gaussian over distances of labels, in their units.", above=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lam_per == "pair":
             raise ValueError("lam_per='pair': with method 'cmixup' rows may share a partner; use 'batch' or 'row'")
 
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)
-        return draw if _has_tokens(request.batch) else draw_swaps(draw, request, self.config, self.shared_with)
+        return draw if _has_tokens(request.batch) else self.draw_swaps(draw, request)
 
     def prepare(self, model: nn.Module) -> None:
         install_tables(model)
@@ -70,8 +76,8 @@ class CMixup(Method):
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, draw), draw, self.config.mask)
-        return swap_and_blend(batch, draw, self.name, self.config, inplace)
+            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
+        return self.swap_and_blend(batch, draw, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:
         labels = request.labels
@@ -80,7 +86,7 @@ class CMixup(Method):
                 f"method 'cmixup' needs labels with a distance, found {labels.dtype}: for regression give them as "
                 "floats; for classes use 'mixup', 'embedding' or 'manifold'"
             )
-        return pair_by_label_distance(labels, self.config.bandwidth, request.rng)
+        return pair_by_label_distance(labels, self.bandwidth, request.rng)
 
 
 def _has_tokens(batch: Batch) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from hf_mixup.methods._pairs import PairMethod
+from hf_mixup.methods._pairs import ImageTextMix
+from hf_mixup.methods.registry import register
 
 
-class CrossModal(PairMethod):
+@register
+class CrossModal(ImageTextMix):
     """Mix both sides of each pair with the same partner and lam; a mixed image belongs to what it shares.
 
     Images (`image_mix`) are blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are
@@ -36,11 +38,3 @@ class CrossModal(PairMethod):
         "Changdae and So, Junhyuk and Byun, Hoyoon and Lim, YongTaek and Shin, Minchul and Jeon, Jong-June and Song, "
         "Kyungwoo}, booktitle={NeurIPS}, year={2023}}"
     )
-
-    @property
-    def mixes_image(self) -> bool:
-        return True
-
-    @property
-    def mixes_text(self) -> bool:
-        return True

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, Request, setting
 from hf_mixup.methods.mixup import blend_floats
+from hf_mixup.methods.registry import register
 from hf_mixup.models.embeddings import install_tables, refuse_no_table
 from hf_mixup.models.padding import mix_embeddings
 
 
-class Embedding(Method):
+@register
+class Embedding(Blend):
     """Blend token embeddings at the output of every table that is read by row; float inputs beside them, too.
 
     Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
@@ -41,6 +43,10 @@ class Embedding(Method):
     )
     enters_model = True
 
+    mask: Literal["union", "weighted"] = setting(
+        "union", "Attention sees the tokens of both samples alike, or each as much as its sample counts."
+    )
+
     def prepare(self, model: nn.Module) -> None:
         if not install_tables(model):
             refuse_no_table(model)
@@ -54,7 +60,7 @@ class Embedding(Method):
         return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, draw), draw, self.config.mask)
+        return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from hf_mixup.methods.manifold import Manifold
+from hf_mixup.methods.registry import register
 
 
+@register
 class Features(Manifold):
     """Blend the hidden states at one fixed depth: after the last block, unless `layers` names another.
 
@@ -20,7 +22,7 @@ class Features(Manifold):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup("features")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.draw.layer == model.config.num_hidden_layers
+    >>> mixed.draw.depth == model.config.num_hidden_layers
     True
     """
 
@@ -30,7 +32,7 @@ class Features(Manifold):
     paper = "arXiv:1806.05236"
 
     def _layers(self, model: nn.Module) -> list[float]:
-        layers = self.config.layers or [-1]
+        layers = self.layers or [-1]
         if len(layers) != 1:
             raise ValueError(f"method 'features' mixes at one depth, found layers={layers}: use 'manifold' for several")
         return layers

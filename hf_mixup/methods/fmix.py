@@ -7,12 +7,15 @@ from torch import Tensor
 from hf_mixup.functional.masks import keep_highest, low_frequency_noise
 from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
 
 DECAY = 3.0
 """How fast the amplitude falls with the frequency, from the paper."""
 
 
-class FMix(RandomMask):
+@register
+class FMix(RandomMask, MixesPixelLabels):
     """Replace blots of each image, of any shape, by the partner's pixels.
 
     The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,

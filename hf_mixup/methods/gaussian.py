@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request
-from hf_mixup.models.axes import IDS, seen_of
+from hf_mixup.methods.base import Batch, FloatInputs, NoiseDraw, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
+from hf_mixup.models.axes import IDS, visible_mask
 from hf_mixup.models.inputs import float_keys
-from hf_mixup.models.noise import arm_noise, install_noise, noisy
+from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
-class Gaussian(Method):
+@register
+class Gaussian(FloatInputs, MixesPixelLabels):
     """Add normal noise of standard deviation `sigma` to every float input, or to the embeddings of tokens.
 
     In the units of what the model is given: of normalised pixels, of an audio clip's samples; a table of embeddings
-        often
-    has entries as small as 0.02. Padding stays as it is, and so do the labels: lam is 1, each row its own partner.
-    `prob` and `prob_per` say which rows are changed, `keys` names float inputs to change instead. A sigma of 0 adds
-    nothing.
+    often has entries as small as 0.02. Padding stays as it is, and so do the labels: lam is 1, each sample its own
+    partner. `prob` and `prob_per` say which samples are changed, `keys` names float inputs to change instead. A sigma
+    of 0 adds nothing.
 
     Raises:
         ValueError: for a partner or a lam that is given.
@@ -49,30 +50,34 @@ class Gaussian(Method):
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"
     )
     exchanges = False
-    for_pixels = True
+
+    sigma: float = setting(0.1, "Standard deviation of the noise, in units of the inputs or embeddings.", at_least=0)
+
+    @property
+    def off(self) -> bool:
+        return super().off or self.sigma == 0
 
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> NoiseDraw:
         if request.partner is not None or request.lam is not None:
             raise ValueError("method 'gaussian' mixes no rows: leave partner and lam")
-        tosses = torch.rand(1 if self.config.prob_per == "batch" else request.rows, generator=request.rng)
-        noised = (tosses < request.prob).expand(request.rows)
-        if self.config.off or self.config.sigma == 0:
+        noised = self.tosses(request).expand(request.rows)
+        if self.off:
             noised = torch.zeros_like(noised)
-        draw = Draw(self.name, torch.arange(request.rows), torch.ones(request.rows))
         seed = int(torch.randint(2**62, (), generator=request.rng))
-        return replace(draw, rows=noised.nonzero()[:, 0], seed=seed)
+        partner, lam = torch.arange(request.rows), torch.ones(request.rows)
+        return NoiseDraw(self.name, partner, lam, rows=noised.nonzero()[:, 0], seed=seed)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: NoiseDraw, inplace: bool) -> dict[str, Any]:
         scale = torch.zeros_like(draw.lam)
-        scale[draw.rows] = self.config.sigma
-        if IDS in batch and self.config.keys is None:
-            arm_noise(model, batch, draw.partner, scale, draw.seed)
+        scale[draw.rows] = self.sigma
+        if IDS in batch and self.keys is None:
+            activate_noise(model, batch, draw.partner, scale, draw.seed)
             return dict(batch)
         changed = dict(batch)
-        for number, key in enumerate(float_keys(batch, len(scale), self.name, self.config.keys)):
-            seen = seen_of(batch, batch[key])
+        for number, key in enumerate(float_keys(batch, len(scale), self.name, self.keys)):
+            seen = visible_mask(batch, batch[key])
             changed[key] = noisy(batch[key], scale, seen, draw.seed + number, inplace)
         return changed

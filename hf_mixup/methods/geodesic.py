@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
-from hf_mixup.methods.base import Batch, Draw
+from hf_mixup.methods.base import Batch, Blend, Draw, setting
 from hf_mixup.methods.cross_modal import CrossModal
+from hf_mixup.methods.registry import register
 
 
-class Geodesic(PairMethod):
+@register
+class Geodesic(Blend, PairMethod):
     """Mix the joint embeddings along great circles: images (`side: image`, V-Mix), captions (`text`, L-Mix) or both.
 
     The targets are the shares of the arc, M R or M R M^T. `paper_compat` takes the published target of the variant on
@@ -47,18 +49,29 @@ class Geodesic(PairMethod):
     citation = CrossModal.citation
     late = staticmethod(along_the_arc)
 
-    @property
-    def image_mix(self) -> str:
-        return "latent"
+    side: Literal["both", "image", "text"] = setting("both", "Which sides are mixed.")
+    paper_compat: bool = setting(False, "With both sides: the published targets, right at lam = 1/2 only.")
+    mix_weight: float | None = setting(
+        None, "Weight of the mixed loss beside the plain one (default: the mixed loss alone).", at_least=0
+    )
+
+    def unread(self) -> dict[str, str]:
+        return {**({} if self.side == "both" else {"paper_compat": "with side='both'"}), **super().unread()}
 
     @property
-    def text_mix(self) -> str:
-        return "late"
+    def mixes_image(self) -> bool:  # type: ignore[override]
+        """Whether the images are mixed."""
+        return self.side != "text"
+
+    @property
+    def mixes_text(self) -> bool:  # type: ignore[override]
+        """Whether the captions are mixed."""
+        return self.side != "image"
 
     @property
     def beside(self) -> bool:
         """Whether the mixed pairs are scored beside the plain ones."""
-        return self.config.mix_weight is not None
+        return self.mix_weight is not None
 
     @property
     def enters_model(self) -> bool:  # type: ignore[override]
@@ -77,6 +90,6 @@ class Geodesic(PairMethod):
 
     def mixes(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
         """Return how embeddings are mixed, as the targets of the mixed pairs count it."""
-        if self.config.paper_compat and self.mixes_image and self.mixes_text:
+        if self.paper_compat and self.mixes_image and self.mixes_text:
             draw = replace(draw, lam=torch.where(draw.lam < 1, 0.5, 1.0))
         return super().sides(draw)

@@ -7,10 +7,13 @@ from torch import Tensor
 
 from hf_mixup.functional.masks import enlarge_cells, keep_highest
 from hf_mixup.methods._masks import RandomMask
-from hf_mixup.methods.base import Request
+from hf_mixup.methods.base import Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
 
 
-class GridMix(RandomMask):
+@register
+class GridMix(RandomMask, MixesPixelLabels):
     """Replace random cells of a grid over each image by the partner's: CutMix in many small places.
 
     Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share
@@ -43,8 +46,10 @@ class GridMix(RandomMask):
         "pages={107594}, year={2021}}"
     )
 
+    grid: int = setting(4, "Cells along each side of the image.", at_least=1)
+
     def draw_fields(self, count: int, height: int, width: int, request: Request) -> Tensor:
-        cells = self.config.grid
+        cells = self.grid
         if cells > min(height, width):
             raise ValueError(
                 f"grid={cells}: images of {height} x {width} pixels have no room for so many cells a side; use "

@@ -8,22 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.adversarial import Adversarial
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.adversarial import Adversarial, AttackDraw
+from hf_mixup.methods.base import Batch, Method, Request, setting
+from hf_mixup.methods.registry import held, register
+from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.noise import IDS
-from hf_mixup.models.probe import joined, rows_of
+from hf_mixup.utils.suggest import did_you_mean
+
+MIXES = ("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding")
+"""The methods that it can mix by."""
 
 
+@register
 class InterpolatedAdversarial(Adversarial):
     """Mix the batch, and mix its adversarial copy alike; the loss is the mean of both (see `clean_weight`).
 
-    The attack moves each row, unmixed, against its own label; see `adversarial` for its settings and cost.
-    `interpolated_by` is the method that mixes, "embedding" for tokens, whose shifts are blended with them. Both halves
-    have the same partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0
-    is that method alone. freelb's points are mixed one by one.
+    The attack moves each sample, unmixed, against its own label; see `adversarial` for its settings and cost. `by` is
+    the method that mixes, "embedding" for tokens, whose shifts are blended with them. Both halves have the same
+    partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0 is that method
+    alone. freelb's points are mixed one by one.
 
     Raises:
-        ValueError: for tokens where `interpolated_by` blends floats, and the other way round.
+        ValueError: for tokens where `by` blends floats, and the other way round.
 
     Source: Lamb et al. 2019, "Interpolated Adversarial Training: Achieving Robust Neural Networks without Sacrificing
     Too Much Accuracy", arXiv 1906.06784 (there mixup or manifold mixup, and pgd).
@@ -40,7 +46,7 @@ class InterpolatedAdversarial(Adversarial):
 
     name = "interpolated_adversarial"
     title = "Interpolated adversarial training"
-    blends = "what `interpolated_by` blends (default: mixup), beside it the same of rows moved up the gradient"
+    blends = "what `by` blends (default: mixup), beside it the same of rows moved up the gradient"
     paper = "arXiv:1906.06784"
     citation = (
         "@inproceedings{lamb2019interpolated, title={Interpolated Adversarial Training: Achieving Robust Neural "
@@ -50,21 +56,25 @@ class InterpolatedAdversarial(Adversarial):
 
     exchanges = True
 
-    def __init__(self, config: Any) -> None:
-        from hf_mixup.methods import METHODS
+    by: Method | str | dict[str, Any] = setting(
+        "mixup", "The method that mixes clean and attacked samples, with settings of its own; of tokens embedding."
+    )
 
-        super().__init__(config)
-        self.inner: Method = METHODS[config.interpolated_by](config.for_method(config.interpolated_by))
+    def __post_init__(self) -> None:
+        self.inner = self.by = held(self.by, self.prob_per)
+        if self.inner.name not in MIXES:
+            name = self.inner.name
+            raise ValueError(f"by={name!r} does not mix attacked samples: {did_you_mean(name, MIXES)}")
+        super().__post_init__()
+
+    @property
+    def off(self) -> bool:
+        return self.prob == 0 or self.inner.off
 
     @property
     def enters_model(self) -> bool:  # type: ignore[override]
-        """Whether rows are blended inside the model."""
+        """Whether samples are blended inside the model."""
         return self.inner.enters_model
-
-    @property
-    def for_pixels(self) -> bool:  # type: ignore[override]
-        """Whether it has a rule for labels of pixels."""
-        return self.inner.for_pixels
 
     @property
     def chooses_depths(self) -> bool:
@@ -78,53 +88,55 @@ class InterpolatedAdversarial(Adversarial):
         super().prepare(model)
         self.inner.prepare(model)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> AttackDraw:
         self._refuse(request.batch)
-        draw = self.inner.draw(request)
-        rows, whole = (draw.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
-        unmoved = self.config.epsilon == 0 or not len(rows)
-        # A row that is left alone may still be the partner of one that is not.
-        return self._attacked(request, replace(draw, method=self.name, rows=rows), whole[:0] if unmoved else whole)
+        mixed = self.inner.draw(replace(request, prob=request.prob * self.inner.prob))
+        rows, whole = (mixed.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
+        unmoved = self.epsilon == 0 or not len(rows)
+        # A sample that is left alone may still be the partner of one that is not.
+        return self._attacked(request, replace(mixed, rows=rows), whole[:0] if unmoved else whole)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.points is None or not self.enters_model:
+    def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> AttackDraw:
+        mixed = self.inner.draw_given(partner, lam, depth)
+        return mixed.more(AttackDraw, method=self.name, clean=mixed, points={}, seed=0)
+
+    def apply(self, model: nn.Module, batch: Batch, draw: AttackDraw, inplace: bool) -> dict[str, Any]:
+        if not draw.points or not self.enters_model:
             return super().apply(model, batch, draw, inplace)
         clean = [dict(batch)] if len(self._kept(draw)) else []
         parts = [*clean, *({**batch, **floats} for floats in self._floats(draw))]
         count, times = len(draw.lam), len(parts)
         partner = torch.cat([draw.partner + count * part for part in range(times)])
-        repeated = replace(draw, partner=partner, lam=draw.lam.repeat(times))
-        inputs = self.inner.apply(model, joined(parts, batch, count), repeated, False)
+        repeated = replace(draw.clean, partner=partner, lam=draw.lam.repeat(times))
+        inputs = self.inner.apply(model, concat_batches(parts, batch, count), repeated, False)
         return self._shifted(model, inputs, draw, partner)
 
-    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
-        return self.inner.other_labels(labels, draw)
+    def other_labels(self, labels: Tensor, draw: AttackDraw) -> Tensor:
+        return self.inner.other_labels(labels, draw.clean)
 
-    def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
-        return self.inner.label_lam(labels, draw)
+    def label_lam(self, labels: Tensor, draw: AttackDraw) -> Tensor:
+        return self.inner.label_lam(labels, draw.clean)
 
-    def _clean(self, model: nn.Module, batch: Batch, draw: Draw) -> dict[str, Any]:
-        return self.inner.apply(model, batch, draw, False)
+    def _clean(self, model: nn.Module, batch: Batch, draw: AttackDraw) -> dict[str, Any]:
+        return self.inner.apply(model, batch, draw.clean, False)
 
-    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: Draw) -> dict[str, Any]:
-        mixed = self.inner.apply(model, {**batch, **floats}, draw, False)
-        return rows_of(mixed, self._run(draw), len(draw.lam))
+    def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: AttackDraw) -> dict[str, Any]:
+        mixed = self.inner.apply(model, {**batch, **floats}, draw.clean, False)
+        return select_samples(mixed, self._run(draw), len(draw.lam))
 
-    def _kept(self, draw: Draw) -> Tensor:
+    def _kept(self, draw: AttackDraw) -> Tensor:
         kept, whole = super()._kept(draw), torch.arange(len(draw.lam), device=draw.lam.device)
         return whole if self.enters_model and len(kept) else kept
 
-    def _run(self, draw: Draw) -> Tensor:
+    def _run(self, draw: AttackDraw) -> Tensor:
         return torch.arange(len(draw.lam)) if self.enters_model else super()._run(draw)
 
     def _refuse(self, batch: Batch) -> None:
-        tokens, by = IDS in batch and self.config.keys is None, self.config.interpolated_by
+        tokens, by = IDS in batch and self.keys is None, self.inner.name
         if tokens and by != "embedding":
             raise ValueError(
-                f"method {self.name!r} with interpolated_by={by!r} moves and mixes float inputs, and the batch has "
-                "input_ids: set interpolated_by='embedding'"
+                f"method {self.name!r} with by={by!r} moves and mixes float inputs, and the batch has input_ids: set "
+                "by='embedding'"
             )
         if by == "embedding" and not tokens:
-            raise ValueError(
-                f"interpolated_by='embedding' needs tokens to move, and the batch has none: {', '.join(batch)}"
-            )
+            raise ValueError(f"by='embedding' needs tokens to move, and the batch has none: {', '.join(batch)}")

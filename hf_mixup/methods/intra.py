@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional.targets import IGNORE_INDEX
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.methods.manifold import Manifold
-from hf_mixup.models.blocks import arm_layer
-from hf_mixup.models.hooks import blend_places
+from hf_mixup.methods.base import Batch, DrawnLam, Request, TokenDraw, setting
+from hf_mixup.methods.manifold import DepthDraw, HiddenStates
+from hf_mixup.methods.registry import register
+from hf_mixup.models.blocks import activate_layer
+from hf_mixup.models.hooks import blend_positions
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
-class Intra(Manifold):
+@dataclass(frozen=True, kw_only=True)
+class IntraDraw(DepthDraw, TokenDraw):
+    """A draw of a depth, and of another token for each."""
+
+
+@register
+class Intra(DrawnLam, HiddenStates):
     """Blend the hidden state of each labelled token with that of another labelled token of the same row.
 
     The labelled tokens of a row change places at random, in one cycle, so that each has another for its partner; tokens
@@ -42,7 +49,7 @@ class Intra(Manifold):
     >>> model, batch = tiny("token-classification", "bert")
     >>> with Mixup("intra")(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.draw.places.shape  # for each token the one that it is blended with
+    >>> mixed.draw.positions.shape  # for each token the one that it is blended with
     torch.Size([4, 10])
     """
 
@@ -57,9 +64,10 @@ class Intra(Manifold):
         "year={2020}}"
     )
     own_loss = True
-    for_pixels = False
 
-    def draw(self, request: Request) -> Draw:
+    host_dominant: bool = setting(True, "Fold lam to max(lam, 1 - lam), so that a token's own content dominates.")
+
+    def draw(self, request: Request) -> IntraDraw:
         labels = request.labels
         if labels.dim() != 2 or labels.is_floating_point():
             raise ValueError(
@@ -70,24 +78,21 @@ class Intra(Manifold):
             raise ValueError("method 'intra' blends tokens of a row with each other: leave partner")
         draw = super().draw(request)
         places = shuffled((labels != IGNORE_INDEX).cpu(), request.rng)
-        return replace(draw, partner=torch.arange(request.rows), places=places)
+        return IntraDraw(self.name, torch.arange(request.rows), draw.lam, depth=draw.depth, positions=places)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.places is None:  # the trial whether this depth holds all of a row: by exchanging rows
+    def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
+        if not isinstance(draw, IntraDraw):  # the trial whether this depth holds all of a row: by exchanging rows
             return super().apply(model, batch, draw, inplace)
-        mixing, depths = partial(blend_places, places=draw.places), self.depths(model, batch)
-        arm_layer(model, self._stack(model, batch), draw, mixing, depths)
+        mixing, depths = partial(blend_positions, positions=draw.positions), self.depths(model, batch)
+        stack = self._stack(model, batch)
+        activate_layer(model, stack, draw.partner, draw.lam, draw.depth, mixing, depths)
         return dict(batch)
 
-    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: IntraDraw) -> Tensor:
         return taken(labels, draw)
 
-    def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
-        lam = super()._sample_lam(rows, rng)
-        return lam if self.config.lam is not None else torch.maximum(lam, 1 - lam)
-
     def _layers(self, model: nn.Module) -> list[float]:
-        return self.config.layers or [-1]
+        return self.layers or [-1]
 
 
 def shuffled(chosen: Tensor, rng: torch.Generator) -> Tensor:

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import contrastive_cross_entropy, slerp
 from hf_mixup.methods._pairs import PairMethod
-from hf_mixup.methods.base import Batch, Draw
+from hf_mixup.methods.base import Batch, Draw, DrawnLam, setting
 from hf_mixup.methods.cross_modal import CrossModal
+from hf_mixup.methods.registry import register
 
 
-class M2(PairMethod):
+@register
+class M2(DrawnLam, PairMethod):
     """Experimental: beside the plain loss, one whose negatives are blends of each other pair's image and caption.
 
     Nothing of the batch is mixed. The second loss has the weight `m2_weight` and a temperature of its own; it is the
@@ -38,13 +40,11 @@ class M2(PairMethod):
     paper = "arXiv:2203.03897"
     citation = CrossModal.citation
 
-    @property
-    def mixes_image(self) -> bool:
-        return False
+    mixes_image = False
+    mixes_text = False
 
-    @property
-    def mixes_text(self) -> bool:
-        return False
+    m2_weight: float = setting(0.1, "Weight of the loss with mixed negatives.", at_least=0)
+    m2_temperature: float = setting(0.07, "Temperature of that loss.", above=0)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return dict(batch)
@@ -63,5 +63,5 @@ class M2(PairMethod):
         losses = []
         for own, other in ((images, texts), (texts, images)):
             logits = torch.where(relevance > 0, own[rows] @ other.T, own[rows] @ negatives.T)
-            losses.append(contrastive_cross_entropy(logits / self.config.m2_temperature, relevance))
-        return self.config.m2_weight * (losses[0] + losses[1]) / 2
+            losses.append(contrastive_cross_entropy(logits / self.m2_temperature, relevance))
+        return self.m2_weight * (losses[0] + losses[1]) / 2

@@ -2,19 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.padding import mix_layer
 
 
-class Manifold(Method):
+@dataclass(frozen=True, kw_only=True)
+class DepthDraw(Draw):
+    """A draw of a depth.
+
+    Args:
+        depth: of the blend, in blocks.
+    """
+
+    depth: int
+
+
+@dataclass(kw_only=True)
+class HiddenStates(FixedLam):
+    """A method that changes hidden states between the blocks of a model, at a depth drawn for each batch."""
+
+    enters_model = True
+
+    layers: list[float] | None = setting(
+        None,
+        "Depths of which one is drawn for each batch: whole numbers count blocks (0 is what enters the first, -1 what "
+        "leaves the last); if any lies strictly between 0 and 1, all are shares of the depth.",
+    )
+    modules: list[str] | None = setting(
+        None, "Paths of the modules to take as blocks, instead of those that are found."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = self.layers or []
+        if any(0 < depth < 1 for depth in layers):
+            fits = all(0 <= depth <= 1 for depth in layers)
+        else:
+            fits = all(depth == int(depth) for depth in layers)
+        if not fits:
+            raise ValueError(f"layers={self.layers!r}: use whole numbers of blocks, or shares of the depth in [0, 1]")
+
+    def prepare(self, model: nn.Module) -> None:
+        install_blocks(model)
+
+    def draw(self, request: Request) -> DepthDraw:
+        depths = self.depths(request.model, request.batch)
+        drawn = int(torch.randint(len(depths), (), generator=request.rng))
+        return super().draw(request).more(DepthDraw, depth=depths[drawn])
+
+    def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> DepthDraw:
+        return DepthDraw(self.name, partner, lam, depth=0 if depth is None else depth)
+
+    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
+        stack = self._stack(model, batch)
+        if self.modules and self.layers is None:
+            return list(range(1, len(stack.blocks) + 1))
+        depths = resolve_depths(model, stack, self._layers(model))
+        leaks = hooks_of(model).cache.get("leaks", ()) if self.chooses_depths else ()
+        return [depth for depth in depths if depth not in leaks] or list(depths)
+
+    @property
+    def chooses_depths(self) -> bool:
+        return self.layers is None and self.modules is None
+
+    def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
+        stack, depths = self._stack(model, batch), self.depths(model, batch)
+        return mix_layer(model, stack, batch, draw.partner, draw.lam, draw.depth, depths)
+
+    def _stack(self, model: nn.Module, batch: Batch) -> Stack:
+        return stack_of(model, batch, self.modules)
+
+    def _layers(self, model: nn.Module) -> list[float]:
+        """Return the depths to draw from, as `layers` has them."""
+        raise NotImplementedError
+
+
+@register
+class Manifold(Blend, HiddenStates, MixesPixelLabels):
     """Blend the hidden states after a block drawn anew for each batch.
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
@@ -34,7 +108,7 @@ class Manifold(Method):
     >>> model, batch = tiny("sequence-classification", "bert")
     >>> with Mixup({"method": "manifold", "layers": [0, 1]})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
-    >>> mixed.draw.layer in (0, 1)
+    >>> mixed.draw.depth in (0, 1)
     True
     """
 
@@ -47,36 +121,8 @@ class Manifold(Method):
         "States}, author={Verma, Vikas and Lamb, Alex and Beckham, Christopher and Najafi, Amir and Mitliagkas, "
         "Ioannis and Lopez-Paz, David and Bengio, Yoshua}, booktitle={ICML}, year={2019}}"
     )
-    enters_model = True
-    for_pixels = True
-
-    def prepare(self, model: nn.Module) -> None:
-        install_blocks(model)
-
-    def draw(self, request: Request) -> Draw:
-        depths = self.depths(request.model, request.batch)
-        drawn = int(torch.randint(len(depths), (), generator=request.rng))
-        return replace(super().draw(request), layer=depths[drawn])
-
-    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
-        stack = self._stack(model, batch)
-        if self.config.modules and self.config.layers is None:
-            return list(range(1, len(stack.blocks) + 1))
-        depths = resolve_depths(model, stack, self._layers(model))
-        leaks = sites_of(model).found.get("leaks", ()) if self.chooses_depths else ()
-        return [depth for depth in depths if depth not in leaks] or list(depths)
-
-    @property
-    def chooses_depths(self) -> bool:
-        return self.config.layers is None and self.config.modules is None
-
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_layer(model, self._stack(model, batch), batch, draw, self.depths(model, batch))
-
-    def _stack(self, model: nn.Module, batch: Batch) -> Stack:
-        return stack_of(model, batch, self.config.modules)
 
     def _layers(self, model: nn.Module) -> list[float]:
-        if self.config.layers is not None:
-            return self.config.layers
+        if self.layers is not None:
+            return self.layers
         return [7 / 12, 9 / 12, 1] if getattr(model, "main_input_name", "") == "input_ids" else [0, 1 / 3, 2 / 3]

@@ -8,11 +8,14 @@ from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, blend_images
-from hf_mixup.methods.base import Batch, Draw
-from hf_mixup.models.captions import TokenRules, join_captions, most_tokens
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
+from hf_mixup.methods.capabilities import NeedsTokenizer
+from hf_mixup.methods.registry import register
+from hf_mixup.models.captions import TokenRules, join_captions, max_tokens
 
 
-class MixGen(PairMethod):
+@register
+class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
     """Blend the images and join the captions: a new pair that shows and says both; targets stay hard.
 
     The captions are joined as tokens, within the budget of the text tower: where both do not fit, each keeps at least
@@ -45,24 +48,13 @@ class MixGen(PairMethod):
         "Workshops}, year={2023}}"
     )
     enters_model = False
+    image_mix = "blend"
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.rules: TokenRules | None = None
 
-    @property
-    def image_mix(self) -> str:
-        return "blend"
-
-    @property
-    def mixes_image(self) -> bool:
-        return True
-
-    @property
-    def mixes_text(self) -> bool:
-        return True
-
-    def knows(self, tokenizer: Any) -> None:
+    def set_tokenizer(self, tokenizer: Any) -> None:
         self.rules = TokenRules.of(tokenizer)
 
     def sides(self, draw: Draw) -> tuple[Mix | None, Mix | None]:
@@ -74,6 +66,6 @@ class MixGen(PairMethod):
                 "method 'mixgen' joins captions and has to know the tokenizer: use MixupCollator(processor, ...), "
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
-        budget = most_tokens(model) or batch["input_ids"].shape[1]
-        inputs = blend_images(dict(batch), draw, self.name, self.config.keys, inplace)
+        budget = max_tokens(model) or batch["input_ids"].shape[1]
+        inputs = blend_images(dict(batch), draw, self.name, self.keys, inplace)
         return {**inputs, **join_captions(batch, draw.partner, draw.lam < 1, self.rules, budget)}

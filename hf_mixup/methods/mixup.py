@@ -9,19 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.methods.base import Batch, Draw, Method
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
+from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.embeddings import unite
+from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
 
-class InputMixup(Method):
+@register
+class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecasts):
     """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
 
     Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
-        were not
-    observed throughout, the blend counts as observed where both rows were. Where `future_values` are to be forecast,
-    past and future are blended alike, and the loss is the model's own on the blend.
+    were not observed throughout, the blend counts as observed where both samples were. Where `future_values` are to be
+    forecast, past and future are blended alike, and the loss is the model's own on the blend.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
 
@@ -42,13 +44,9 @@ class InputMixup(Method):
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
-    for_pixels = True
-    for_boxes = True
-
-    for_forecasts = True
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return blend_inputs(batch, draw, self.name, self.config.keys, inplace)
+        return blend_inputs(batch, draw, self.name, self.keys, inplace)
 
     def mixed_boxes(
         self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
@@ -78,7 +76,7 @@ def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
         return {}
-    return {"attention_mask": unite(mask, mask[draw.partner], draw.lam)[0]}
+    return {"attention_mask": unite_masks(mask, mask[draw.partner], draw.lam)[0]}
 
 
 def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:

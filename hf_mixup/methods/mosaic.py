@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
 from hf_mixup.methods._segmentation import is_map, refuse_other_size
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request
+from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
-
-if TYPE_CHECKING:
-    from hf_mixup.models.labels import Further
+from hf_mixup.models.labels import Further
 
 LEAST_SHARE, LEAST_PIXELS = 0.1, 2
 """What must be left of a box that a part cuts: this share of its area, and this many pixels each way."""
 
 
-class Mosaic(Method):
+@dataclass(frozen=True, kw_only=True)
+class MosaicDraw(Draw):
+    """A draw of four parts.
+
+    Args:
+        further: samples that are mixed in beside the partner, long [B, 2].
+        shares: weight of each of them in the targets, float32 [B, 2], taken from what lam leaves the partner.
+        center: pixel (y, x) that the four parts meet at, long [2] or [B, 2].
+        shift: how much further their content is read than it is put, long [4, 2] or [B, 4, 2], see
+            `functional.mosaic`.
+    """
+
+    further: Tensor
+    shares: Tensor
+    center: Tensor
+    shift: Tensor
+
+
+@register
+class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     """Put parts of four images round a random centre; the label of each counts as much as its part covers.
 
     Top left lies the row's own, bottom right its partner's, in between those of two further rows, drawn at random
@@ -57,11 +76,9 @@ class Mosaic(Method):
         "Deep {CNNs}}, author={Takahashi, Ryo and Matsubara, Takashi and Uehara, Kuniaki}, booktitle={ACML}, "
         "year={2018}}"
     )
-    for_boxes = True
-    for_pixels = True
     own_loss = True  # four labels a row
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> MosaicDraw:
         draw, rows, rng = super().draw(request), request.rows, request.rng
         alone = draw.partner == torch.arange(rows)  # nobody to be put beside
         draw = replace(draw, lam=draw.lam.masked_fill(alone, 1.0))
@@ -70,18 +87,18 @@ class Mosaic(Method):
             refuse_other_size(request, size, self.name)
         further = torch.stack([self._pair(request, "random") for _ in range(2)], 1)
         shared = self.shared_with(draw.partner)
-        if request.lam is not None or self.config.lam is not None:
+        if request.lam is not None or self.lam is not None:
             sides = draw.lam.sqrt()[:, None].expand(-1, 2)
         else:
-            across = torch.where(draw.lam < 1, self._sample_lam(rows, rng)[shared], 1.0)
+            across = torch.where(draw.lam < 1, self._fixed_or_sampled(rows, rng)[shared], 1.0)
             sides = torch.stack([draw.lam, across], 1)
         spot = torch.rand(rows, 4, 2, generator=rng, dtype=torch.float64)[shared]
-        if bool((sides == sides[0]).all()) and self.config.lam_per == "batch":
+        if bool((sides == sides[0]).all()) and self.lam_per == "batch":
             sides, spot = sides[0], spot[0]
         center = (sides.double() * torch.tensor(size)).round().long()
         shares = quadrant_shares(center, *size).expand(rows, 4)
-        return replace(
-            draw,
+        return draw.more(
+            MosaicDraw,
             lam=shares[:, 0],
             further=further,
             shares=shares[:, 1:3],
@@ -89,7 +106,7 @@ class Mosaic(Method):
             shift=_shift(center, spot, *size),
         )
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: MosaicDraw, inplace: bool) -> dict[str, Any]:
         mixed = dict(batch)
         for key in self._keys(batch, len(draw.partner)):
             new = _put(batch[key], draw)
@@ -99,7 +116,7 @@ class Mosaic(Method):
         return mixed
 
     def mixed_boxes(
-        self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
+        self, labels: Sequence[Mapping[str, Tensor]], draw: MosaicDraw, height: int, width: int
     ) -> list[dict[str, Tensor]]:
         sources, center, shift = _layout(draw)
         quarters = quadrants(center, height, width).expand(len(sources), 4, 4).tolist()
@@ -113,18 +130,21 @@ class Mosaic(Method):
             made.append({**union, "weights": torch.ones_like(union["boxes"][:, 0])})
         return made
 
-    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: MosaicDraw) -> Tensor:
         return _put(labels, draw) if is_map(labels) else super().other_labels(labels, draw)
 
     def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
         """Return 0 for label maps: the row's own pixels are in the mosaic of the maps, too."""
         return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
 
-    def further_labels(self, labels: Tensor, draw: Draw) -> Further:
+    def further_labels(self, labels: Tensor, draw: MosaicDraw) -> Further:
         return () if is_map(labels) else super().further_labels(labels, draw)
 
+    def further_rows(self, draw: MosaicDraw) -> tuple[tuple[Tensor, Tensor], ...]:
+        return tuple(zip(draw.further.unbind(1), draw.shares.unbind(1)))
+
     def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+        return float_keys(batch, rows, self.name, self.keys, dims=4)
 
 
 def _shift(center: Tensor, spot: Tensor, height: int, width: int) -> Tensor:
@@ -167,12 +187,10 @@ def moved_boxes(
     return {"class_labels": labels["class_labels"][kept], "boxes": moved[kept]}
 
 
-def _layout(draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def _layout(draw: MosaicDraw) -> tuple[Tensor, Tensor, Tensor]:
     """Return the rows of the other three parts [B, 3], the centre, and the shifts."""
-    if draw.further is None or draw.center is None or draw.shift is None:
-        raise ValueError(f"method {draw.method!r} was given parameters without further rows, a centre and shifts")
     return torch.cat([draw.further, draw.partner[:, None]], 1), draw.center, draw.shift
 
 
-def _put(x: Tensor, draw: Draw) -> Tensor:
+def _put(x: Tensor, draw: MosaicDraw) -> Tensor:
     return mosaic(x, *_layout(draw))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from hf_mixup.methods._pairs import PairMethod
+from typing import Literal
+
+from hf_mixup.methods._pairs import ImageTextMix
+from hf_mixup.methods.base import setting
+from hf_mixup.methods.registry import register
 
 
-class OneSided(PairMethod):
+@register
+class OneSided(ImageTextMix):
     """Mix only the images (`side: image`, the default) or only the captions; targets M R.
 
     A mixed image belongs to both captions, with shares lam and 1 - lam.
-
-    Raises:
-        ValueError: for `side: both`.
 
     Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, with the soft contrastive targets of i-Mix (Lee
     et al. 2021, arXiv 2010.08887, equation 4).
@@ -36,9 +38,15 @@ class OneSided(PairMethod):
         "Learning}, author={Lee, Kibok and Zhu, Yian and Sohn, Kihyuk and Li, Chun-Liang and Shin, Jinwoo and Lee, "
         "Honglak}, booktitle={ICLR}, year={2021}}"
     )
-    default_side = "image"
 
-    def __init__(self, config: object) -> None:
-        super().__init__(config)
-        if self.config.side == "both":
-            raise ValueError("side='both' is not one side: use method='cross_modal'")
+    side: Literal["image", "text"] = setting("image", "Which side is mixed.")
+
+    @property
+    def mixes_image(self) -> bool:  # type: ignore[override]
+        """Whether the images are mixed."""
+        return self.side == "image"
+
+    @property
+    def mixes_text(self) -> bool:  # type: ignore[override]
+        """Whether the captions are mixed."""
+        return self.side == "text"

@@ -8,10 +8,13 @@ from torch import Tensor
 from hf_mixup.functional.masks import keep_highest
 from hf_mixup.methods._masks import RandomMask
 from hf_mixup.methods.base import Request
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import patch_of
 
 
-class PatchMix(RandomMask):
+@register
+class PatchMix(RandomMask, MixesPixelLabels):
     """Replace random patches of each image by the partner's, so that a token is of one image alone.
 
     `gridmix` whose cells are the patches of the model, as its configuration tells their size (where a model's patches

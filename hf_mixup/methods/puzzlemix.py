@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.puzzle import block_means, edge_differences, least_cost, mask_costs, puzzle, transport
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide
+from hf_mixup.methods.registry import register
 from hf_mixup.methods.saliencymix import gradient_saliency
 from hf_mixup.models.inputs import float_keys
 
@@ -17,7 +19,20 @@ BLOCKS = (2, 4, 8, 16)
 """Along each side of an image, one of them drawn for each batch."""
 
 
-class PuzzleMix(Method):
+@dataclass(frozen=True, kw_only=True)
+class PuzzleDraw(MaskDraw):
+    """A draw of blocks.
+
+    Args:
+        sources: at each position the block that is put there, of the own image and of the partner's, long
+            [B, 2, n * n].
+    """
+
+    sources: Tensor
+
+
+@register
+class PuzzleMix(Blend, FloatInputs, AsksGuide):
     """Choose for each block the own content, the partner's or the mean of both; move salient ones to where they show.
 
     A block's saliency is the gradient of the loss at its pixels. The mask costs the saliency that it hides, unlike
@@ -60,12 +75,10 @@ class PuzzleMix(Method):
         "author={Kim, Jang-Hyun and Choo, Wonho and Song, Hyun Oh}, booktitle={ICML}, year={2020}}"
     )
 
-    @property
-    def takes_guide(self) -> bool:
-        return True
+    correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
     def draw(self, request: Request) -> Draw:
-        draw, cfg = super().draw(request), self.config
+        draw = super().draw(request)
         lam = draw.lam.masked_fill(draw.partner == torch.arange(request.rows), 1.0)
         if bool((lam == 1).all()):  # also by the coin of `prob`: nothing to look for
             return replace(draw, lam=lam)
@@ -78,11 +91,9 @@ class PuzzleMix(Method):
         shares = torch.where((lam < 1)[:, None, None], shares, 1.0).masked_fill((lam == 0)[:, None, None], 0.0)
         sources = torch.stack([transport(saliency, shares > 0), transport(saliency[partner], shares < 1)], 1)
         true = _mean_share(shares, *pixels.shape[-2:])
-        return replace(draw, lam=true if cfg.correct_lam else lam, mask=shares, sources=sources)
+        return draw.more(PuzzleDraw, lam=true if self.correct_lam else lam, mask=shares, sources=sources)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.mask is None or draw.sources is None:
-            raise ValueError(f"method {draw.method!r} was given parameters without a mask and sources")
+    def apply(self, model: nn.Module, batch: Batch, draw: PuzzleDraw, inplace: bool) -> dict[str, Any]:
         mixed = dict(batch)
         for key in self._keys(batch, len(draw.partner)):
             new = puzzle(batch[key], draw.partner, draw.mask, draw.sources)
@@ -90,7 +101,7 @@ class PuzzleMix(Method):
         return mixed
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+        return float_keys(batch, rows, self.name, self.keys, dims=4)
 
 
 def _draw_blocks(pixels: Tensor, rng: torch.Generator) -> int:

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.mixup import blend_inputs
-from hf_mixup.models.probe import joined, rows_of
+from hf_mixup.methods.registry import register
+from hf_mixup.models.batches import concat_batches, select_samples
 
 
-class RegMixup(Method):
+@register
+class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     """Add to the loss of the clean batch `eta` times that of its mixed copy, both seen in one forward pass.
 
     The model runs over [B + R] rows: the clean ones, then the mixed copies of those R that the coin of `prob` chose
@@ -47,7 +50,8 @@ class RegMixup(Method):
         "H. S. and Dokania, Puneet K.}, booktitle={NeurIPS}, year={2022}}"
     )
     own_loss = True
-    for_pixels = True
+
+    eta: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:
         if "input_ids" in request.batch:
@@ -60,9 +64,11 @@ class RegMixup(Method):
         return replace(draw, rows=((draw.lam < 1) & others).nonzero()[:, 0])
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        mixed = blend_inputs(batch, draw, self.name, self.config.keys, inplace=False)
+        mixed = blend_inputs(batch, draw, self.name, self.keys, inplace=False)
         count = len(draw.lam)
-        return joined([batch, mixed if draw.rows is None else rows_of(mixed, draw.rows, count)], batch, count)
+        return concat_batches(
+            [batch, mixed if draw.rows is None else select_samples(mixed, draw.rows, count)], batch, count
+        )
 
     def changed_places(self, draw: Draw) -> Tensor | None:
         return None if draw.rows is None else len(draw.lam) + torch.arange(len(draw.rows))
@@ -73,4 +79,4 @@ class RegMixup(Method):
         if rows is None or not len(rows):
             return [clean]
         others, lam = self.other_labels(labels, draw)[rows], self.label_lam(labels, draw)[rows]
-        return [Term(logits[count:], labels[rows], others, lam, self.config.eta), clean]
+        return [Term(logits[count:], labels[rows], others, lam, self.eta), clean]

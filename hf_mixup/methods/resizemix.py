@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,15 +9,19 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import box_lam
 from hf_mixup.functional.resizing import boxes_inside, paste_nearest, paste_resized
+from hf_mixup.methods._boxes import check_shares
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
-from hf_mixup.methods.base import Batch, Draw, Method, Request
+from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
+from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
 
 SIDES = (0.1, 0.8)
 """Range of the box's sides as shares of the image's, from the paper."""
 
 
-class ResizeMix(Method):
+@register
+class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     """Paste the partner's whole image, made smaller, into a box of each image: no part of an object is cut off.
 
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
@@ -53,37 +56,45 @@ class ResizeMix(Method):
         "journal={arXiv preprint arXiv:2012.11101}, year={2020}}"
     )
 
-    for_pixels = True
+    minmax: list[float] | None = setting(
+        None, "Lowest and highest side of the box as shares of the image's (default: 0.1 0.8)."
+    )
+    correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
-    def draw(self, request: Request) -> Draw:
-        draw, cfg = super().draw(request), self.config
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares("minmax", self.minmax)
+
+    def unread(self) -> dict[str, str]:
+        return {**({"minmax": "without lam"} if self.lam is not None else {}), **super().unread()}
+
+    def draw(self, request: Request) -> BoxDraw:
+        draw = super().draw(request)
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
-        if cfg.lam_per == "pair":
+        if self.lam_per == "pair":
             # The spot is what rows share, not the box: the coin of `prob` may leave alone the row they share with.
             spot = spot[self.shared_with(draw.partner)]
         boxes = boxes_inside(spot, height, width, draw.lam)
-        return replace(draw, lam=box_lam(boxes, height, width) if cfg.correct_lam else draw.lam, boxes=boxes)
+        return draw.more(BoxDraw, lam=box_lam(boxes, height, width) if self.correct_lam else draw.lam, boxes=boxes)
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
-        lam, cfg = super()._draw_lam(request, partner), self.config
-        if cfg.lam is not None:
+        lam = super()._draw_lam(request, partner)
+        if self.lam is not None:
             return lam
-        low, high = cfg.minmax or SIDES
+        low, high = self.minmax or SIDES
         side = low + (high - low) * (1 - lam)
         return torch.where(lam < 1, 1 - side.square(), 1.0)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        if draw.boxes is None:
-            raise ValueError(f"method {draw.method!r} was given parameters without boxes")
+    def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
         mixed = dict(batch)
         for key in self._keys(batch, len(draw.partner)):
             mixed[key] = paste_resized(batch[key], draw.partner, draw.boxes, inplace=inplace)
         return mixed
 
     def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
-        if not is_map(labels) or draw.boxes is None:
+        if not is_map(labels) or not isinstance(draw, BoxDraw):
             return super().other_labels(labels, draw)
         return paste_nearest(labels, draw.partner, draw.boxes)
 
@@ -91,4 +102,4 @@ class ResizeMix(Method):
         return own_pixels(labels, draw) if is_map(labels) else super().label_lam(labels, draw)
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
-        return float_keys(batch, rows, self.name, self.config.keys, dims=4)
+        return float_keys(batch, rows, self.name, self.keys, dims=4)

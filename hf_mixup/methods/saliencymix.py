@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hf_mixup.functional import box_lam, boxes_at
 from hf_mixup.functional.saliency import most_salient, smooth_saliency, spectral_residual
+from hf_mixup.methods._boxes import BoxMethod
 from hf_mixup.methods._segmentation import refuse_other_size
-from hf_mixup.methods.base import Draw, Method, Request
-from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.base import Blend, BoxDraw, Request, setting
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
+from hf_mixup.methods.registry import register
 from hf_mixup.models.saliency import input_saliency
 
 
-class SaliencyMix(CutMix):
+@register
+class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     """Replace a box of each image by the partner's pixels there, the box lying around the partner's most salient one.
 
     Sides are sqrt(1 - lam) of the image's, rounded as `box` says and clipped to the image. lam is then set to the
@@ -49,32 +52,35 @@ class SaliencyMix(CutMix):
         "Chung, TaeChoong and Bae, Sung-Ho}, booktitle={ICLR}, year={2021}}"
     )
 
-    only_images = True
+    saliency: Literal["spectral", "gradient"] = setting(
+        "spectral", "What stands out by its spectrum, or what moves the loss (one more pass)."
+    )
 
-    def draw(self, request: Request) -> Draw:
-        draw, cfg = Method.draw(self, request), self.config
-        key = next(iter(self._axes(request.model, request.batch, request.rows)))
+    def draw(self, request: Request) -> BoxDraw:
+        draw = super().draw(request)
+        key = next(iter(self.cut_axes(request.model, request.batch, request.rows)))
         height, width = request.batch[key].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         lam = draw.lam
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
-            return replace(draw, boxes=torch.zeros(4, dtype=torch.long))
+            return draw.more(BoxDraw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
         partner, device = draw.partner.to(found.device), found.device
-        boxes = boxes_at(found[partner], height, width, lam, cfg.box)
+        boxes = boxes_at(found[partner], height, width, lam, self.box)
         ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
         nothing, everything = (each.to(device, non_blocking=True) for each in ends)
         boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)
         boxes = torch.where((lam == 0).to(device)[:, None], everything, boxes)
         rows = None if device.type == "cpu" else (lam < 1).nonzero()[:, 0]
-        return replace(draw, lam=box_lam(boxes, height, width) if cfg.correct_lam else lam, boxes=boxes, rows=rows)
+        true = box_lam(boxes, height, width) if self.correct_lam else lam
+        return draw.more(BoxDraw, lam=true, boxes=boxes, rows=rows)
 
     @property
-    def takes_guide(self) -> bool:
-        return self.config.saliency == "gradient"
+    def asks_guide(self) -> bool:
+        return self.saliency == "gradient"
 
     def _saliency(self, request: Request, key: str) -> Tensor:
-        if self.config.saliency == "spectral":
+        if self.saliency == "spectral":
             return spectral_residual(request.batch[key])
         return smooth_saliency(gradient_saliency(request, key))
 

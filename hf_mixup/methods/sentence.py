@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
+from hf_mixup.methods.base import Batch, Blend, Draw, Request, Term
+from hf_mixup.methods.registry import register
 from hf_mixup.models.hooks import blend_states
 
 
-class Sentence(Method):
+@register
+class Sentence(Blend):
     """Blend each row's pooled vector before the last layer, which scores it.
 
     That layer is linear, so that its scores of the blend are the blend of its scores: the model runs as it is, on any

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.functional.targets import IGNORE_INDEX
-from hf_mixup.methods.base import Batch, Draw, Method, Request, Term
+from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, Term, setting
+from hf_mixup.methods.capabilities import SettlesLater
+from hf_mixup.methods.registry import register
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
-class SFTMix(Method):
+@register
+class SFTMix(DrawnLam, SettlesLater):
     """Add to the plain loss of a language model that of its last hidden states, blended between two responses.
 
     The rows that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired with
@@ -50,14 +53,16 @@ class SFTMix(Method):
     own_loss = True
     exchanges = False  # rows are mixed in the loss, behind the model
 
+    mix_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
+
     def draw(self, request: Request) -> Draw:
-        labels, cfg = request.labels, self.config
+        labels = request.labels
         if labels.dim() != 2 or labels.is_floating_point():
             raise ValueError(
                 f"method 'sftmix' needs one label a token, found {labels.dtype} {list(labels.shape)}: for one label a "
                 "row use 'sentence'"
             )
-        if cfg.lam_per == "pair":
+        if self.lam_per == "pair":
             raise ValueError(
                 "lam_per='pair': method 'sftmix' pairs rows when the logits are known; use 'batch' or 'row'"
             )
@@ -85,7 +90,7 @@ class SFTMix(Method):
             labels[rows, places],
             labels[draw.partner[rows], others],
             lam,
-            0.2 if self.config.mix_weight is None else self.config.mix_weight,
+            self.mix_weight,
         )
         return [*plain, mixed]
 

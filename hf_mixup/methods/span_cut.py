@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import Draw, Request
+from hf_mixup.methods.base import Draw, Request, TokenDraw
 from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods.registry import register
 
 
+@register
 class SpanCut(SpanMethod):
     """Replace a span of each row's tokens by the partner's tokens at the same places: a box of CutMix in one dimension.
 
@@ -41,7 +41,7 @@ class SpanCut(SpanMethod):
     paper = "arXiv:1905.04899"
     citation = CutMix.citation
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> TokenDraw:
         draw = super().draw(request)
         ordinary = ordinary_tokens(on_cpu(request.batch), self.special)
         common = ordinary & ordinary[draw.partner]
@@ -51,15 +51,15 @@ class SpanCut(SpanMethod):
         places = same_places(common, (draws * (room - length + 1)).long(), length)
         whole = draw.lam == 0
         places = torch.where(whole[:, None], torch.arange(places.shape[1]), places)
-        return replace(draw, lam=own_share(length, tokens).masked_fill(whole, 0.0), places=places)
+        return draw.more(TokenDraw, lam=own_share(length, tokens).masked_fill(whole, 0.0), positions=places)
 
-    def other_labels(self, labels: Tensor, draw: Draw) -> Tensor:
+    def other_labels(self, labels: Tensor, draw: TokenDraw) -> Tensor:
         return taken(labels, draw) if one_a_token(labels) else super().other_labels(labels, draw)
 
     def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
-        if draw.places is None or not one_a_token(labels):
+        if not isinstance(draw, TokenDraw) or not one_a_token(labels):
             return super().label_lam(labels, draw)
-        return (draw.places < 0).float()
+        return (draw.positions < 0).float()
 
 
 def same_places(common: Tensor, start: Tensor, length: Tensor) -> Tensor:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from hf_mixup.functional.masks import inside_bands, mask_lam
 from hf_mixup.methods._masks import MaskMethod, by_content
-from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, seen_of
+from hf_mixup.methods.base import Batch, ChosenPartner, Draw, MaskDraw, Request, setting
+from hf_mixup.methods.registry import register
+from hf_mixup.models.axes import SERIES, axes_of, refuse_different_sizes, visible_mask
 from hf_mixup.models.inputs import float_keys, nothing_to_blend
 
 
-class SpecMix(MaskMethod):
+@register
+class SpecMix(ChosenPartner, MaskMethod):
     """Replace bands of time and bands of frequency of each spectrogram by the partner's.
 
     Along either axis 0 to `bands` of them, not none along both, each `band_width` wide, anywhere; they may overlap. lam
@@ -50,55 +50,62 @@ class SpecMix(MaskMethod):
         "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "
         "booktitle={Interspeech}, year={2021}}"
     )
-    for_pixels = False
 
-    def draw(self, request: Request) -> Draw:
-        draw, cfg = super().draw(request), self.config
+    bands: int = setting(3, "Bands along time, and as many along frequency, at most.", at_least=1)
+    band_width: float = setting(
+        0.3, "Width of a band as a share of its axis, where no lam is given.", at_least=0, at_most=1
+    )
+    time_axis: int | None = setting(None, "The axis of the input that is time, e.g. 1 in [B, T, F].", at_least=1)
+    correct_lam: bool = setting(True, "With a lam that is given: set it to the true share of the sample's content.")
+
+    def unread(self) -> dict[str, str]:
+        return {**({} if self.lam is None else {"band_width": "without lam"}), **super().unread()}
+
+    def draw(self, request: Request) -> MaskDraw:
+        draw = super().draw(request)
         key = self._keys(request.batch, request.rows)[0]
         values: Tensor = request.batch[key]
-        given = cfg.lam is not None or request.lam is not None
+        given = self.lam is not None or request.lam is not None
         height, width = values.shape[-2:]
         mask = self._draw_mask(draw, given, height, width, request.rng)
-        correct = cfg.correct_lam or not given
-        axes = axes_of(key, values, request.batch, request.model, cfg.time_axis)
-        seen = seen_of(request.batch, values, axes.time if axes else None)
+        correct = self.correct_lam or not given
+        axes = axes_of(key, values, request.batch, request.model, self.time_axis)
+        seen = visible_mask(request.batch, values, axes.time if axes else None)
         if seen is None:
             true = mask_lam(mask).expand(request.rows)
-            return replace(draw, lam=true if correct else draw.lam, mask=mask)
+            return draw.more(MaskDraw, lam=true if correct else draw.lam, mask=mask)
         kept = mask.reshape(len(mask), *(1,) * (values.dim() - 3), *mask.shape[1:])
         draw, nothing = by_content(draw, kept, seen, correct)
-        return replace(draw, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
+        return draw.more(MaskDraw, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
 
     def _draw_mask(self, draw: Draw, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
         """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
-        cfg, lam = self.config, draw.lam
-        if cfg.bands > min(height, width):
+        lam = draw.lam
+        if self.bands > min(height, width):
             raise ValueError(
-                f"bands={cfg.bands}: spectrograms of {height} x {width} have no room for so many along each axis; use "
+                f"bands={self.bands}: spectrograms of {height} x {width} have no room for so many along each axis; use "
                 f"{min(height, width)} or fewer"
             )
-        one = cfg.lam_per == "batch"
+        one = self.lam_per == "batch"
         rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(draw.partner)
-        spots = torch.rand(len(rows), 2, cfg.bands, generator=rng, dtype=torch.float64)[rows]
-        kinds = torch.randint(1, (cfg.bands + 1) ** 2, (len(rows),), generator=rng)[rows]
-        down, across = kinds // (cfg.bands + 1), kinds % (cfg.bands + 1)
+        spots = torch.rand(len(rows), 2, self.bands, generator=rng, dtype=torch.float64)[rows]
+        kinds = torch.randint(1, (self.bands + 1) ** 2, (len(rows),), generator=rng)[rows]
+        down, across = kinds // (self.bands + 1), kinds % (self.bands + 1)
         if one and bool((lam == lam[0]).all()):
             lam = lam[:1]
-        share = band_width(lam.double(), down, across) if given else torch.full(lam.shape, cfg.band_width)
+        share = band_width(lam.double(), down, across) if given else torch.full(lam.shape, self.band_width)
         spots, down, across = (each.expand(len(lam), *each.shape[1:]) for each in (spots, down, across))
         in_rows = inside_bands(spots[:, 0], down, share, height, apart=given)
         in_columns = inside_bands(spots[:, 1], across, share, width, apart=given)
         return ~(in_rows[:, :, None] | in_columns[:, None, :]) | (lam == 1)[:, None, None]
 
     def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
-        if self.config.lam is not None:
-            return super()._sample_lam(rows, rng)
         return torch.full((rows,), 0.5)  # the bands will say; this one is only not 1
 
     def _keys(self, batch: Batch, rows: int) -> list[str]:
         found = [
             key
-            for key in float_keys(batch, rows, self.name, self.config.keys)
+            for key in float_keys(batch, rows, self.name, self.keys)
             if batch[key].dim() in (3, 4) and not key.startswith(("pixel", *SERIES))
         ]
         if not found:

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.methods._spans import SpanMethod, on_cpu, one_a_token, ordinary_tokens, own_share
-from hf_mixup.methods.base import Batch, Draw, Request, Term
-from hf_mixup.models.probe import joined
+from hf_mixup.methods.base import Batch, Draw, Request, Term, TokenDraw, setting
+from hf_mixup.methods.registry import register
+from hf_mixup.models.batches import concat_batches
 from hf_mixup.models.saliency import token_saliency
 
 
+@register
 class SSMix(SpanMethod):
     """Replace the span that matters least for a row's loss by the partner's span, as long, that matters most for its.
 
@@ -55,7 +57,11 @@ class SSMix(SpanMethod):
         "author={Yoon, Soyoung and Kim, Gyuwan and Park, Kyumin}, booktitle={Findings of ACL}, year={2021}}"
     )
 
-    keeps = ("token_type_ids",)  # a token goes to a place of its own sentence
+    keeps = ("token_type_ids",)  # a token goes to a position in its own sentence
+
+    clean_weight: float = setting(
+        0.5, "The clean samples' share of the loss; at 0 they are not run.", at_least=0, below=1
+    )
 
     def draw(self, request: Request) -> Draw:
         drawn = super().draw(request)
@@ -74,25 +80,22 @@ class SSMix(SpanMethod):
         places = torch.full_like(ordinary, -1, dtype=torch.long)
         for sentence in _sentences(batch, ordinary):
             places = places.maximum(salient_places(batch["saliency"], sentence, draw.partner, draw.lam))
-        return replace(draw, lam=own_share((places >= 0).sum(-1), ordinary.sum(-1)), places=places)
+        lam = own_share((places >= 0).sum(-1), ordinary.sum(-1))
+        return draw.more(TokenDraw, lam=lam, positions=places)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: TokenDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
-        return joined([batch, mixed], batch, len(draw.lam)) if self._clean_weight else mixed
+        return concat_batches([batch, mixed], batch, len(draw.lam)) if self.clean_weight else mixed
 
     def changed_places(self, draw: Draw) -> Tensor | None:
-        return len(draw.lam) + torch.arange(len(draw.lam)) if self._clean_weight else None
+        return len(draw.lam) + torch.arange(len(draw.lam)) if self.clean_weight else None
 
     def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
-        count, clean = len(labels), self._clean_weight
+        count, clean = len(labels), self.clean_weight
         if len(logits) == count:  # without clean rows beside them, or with nothing mixed
             return super().terms(logits, labels, draw)
         mixed = Term(logits[count:], labels, labels[draw.partner], draw.lam, 1 - clean)
         return [mixed, Term(logits[:count], labels, labels, torch.ones_like(draw.lam), clean)]
-
-    @property
-    def _clean_weight(self) -> float:
-        return 0.5 if self.config.clean_weight is None else self.config.clean_weight
 
 
 def _sentences(batch: Batch, ordinary: Tensor) -> list[Tensor]:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from hf_mixup.engine.config import SWITCHED, MixupConfig
-from hf_mixup.methods.base import Draw, Method, Request
+from hf_mixup.methods.base import Batch, Draw, Method, Request, setting
+from hf_mixup.methods.registry import held, register
 
 
+@register
 class Switch(Method):
-    """Choose one of several methods for each batch, with given probabilities and alphas.
+    """Choose one of several methods for each batch, with given probabilities.
 
     Raises:
         ValueError: for methods for pairs beside others.
@@ -23,8 +24,8 @@ class Switch(Method):
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
-    >>> settings = {"method": "switch", "switch_methods": ["mixup", "fmix"], "switch_alphas": [0.2, 1.0]}
-    >>> with Mixup(settings)(model, batch) as mixed:
+    >>> switch = Switch(methods=[{"method": "mixup", "alpha": 0.2}, "fmix"], probs=[0.7, 0.3])
+    >>> with Mixup(switch)(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
     >>> mixed.draw.method in ("mixup", "fmix")
     True
@@ -35,47 +36,58 @@ class Switch(Method):
     blends = "what the chosen method blends (default: mixup or CutMix)"
     paper = "arXiv:2012.12877"
 
-    def __init__(self, config: Any) -> None:
-        from hf_mixup.methods import METHODS
+    methods: list[Method | str | dict[str, Any]] = setting(
+        lambda: ["mixup", "cutmix"],
+        "The methods to choose from, each a name or a mapping with settings of its own; one may come twice.",
+    )
+    probs: list[float] | None = setting(None, "Their probabilities (default: equal).", at_least=0)
 
-        super().__init__(config)
-        names = config.switch_methods or SWITCHED
-        alphas = config.switch_alphas or [config.alpha] * len(names)
-        self.probs = torch.tensor(config.switch_probs or [1.0] * len(names))
-        # By position, for one method may come twice, with another alpha.
-        self.methods = [METHODS[name](own_config(config, name, alpha)) for name, alpha in zip(names, alphas)]
-        if len({method.for_pairs for method in self.methods}) > 1:
-            raise ValueError(f"switch_methods={list(names)}: methods for pairs and others do not go together")
+    def __post_init__(self) -> None:
+        given = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
+        self.held: list[Method] = [held(each, self.prob_per) for each in given]
+        self.methods = [*self.held]
+        super().__post_init__()
+        for each in self.held:
+            if isinstance(each, Switch):
+                raise ValueError(f"methods has {self.name!r}, which it cannot switch to: name its methods instead")
+        if not self.held:
+            raise ValueError("methods=[] names nothing: leave it unset for mixup and cutmix")
+        if self.probs is not None and len(self.probs) != len(self.held):
+            raise ValueError(f"probs has {len(self.probs)} values for {len(self.held)} methods")
+        if self.probs is not None and sum(self.probs) <= 0:
+            raise ValueError(f"probs={self.probs!r} sum to 0: no method could be chosen")
+        if len({method.for_pairs for method in self.held}) > 1:
+            names = [method.name for method in self.held]
+            raise ValueError(f"methods={names}: methods for pairs and others do not go together")
+
+    @property
+    def weights(self) -> list[float]:
+        """Their probabilities, up to a factor."""
+        return self.probs or [1.0] * len(self.held)
+
+    @property
+    def off(self) -> bool:
+        return super().off or all(each.off for each, weight in zip(self.held, self.weights) if weight > 0)
 
     def draw(self, request: Request) -> Draw:
-        index = int(torch.multinomial(self.probs, 1, generator=request.rng))
-        return replace(self.methods[index].draw(request), choice=index)
+        index = int(torch.multinomial(torch.tensor(self.weights), 1, generator=request.rng))
+        method = self.held[index]
+        return replace(method.draw(replace(request, prob=request.prob * method.prob)), choice=index)
 
     def prepare(self, model: nn.Module) -> None:
-        for method in self.methods:
+        for method in self.held:
             method.prepare(model)
 
     @property
     def for_pairs(self) -> bool:  # type: ignore[override]
         """Whether it chooses between methods for pairs."""
-        return all(method.for_pairs for method in self.methods)
-
-    def knows(self, tokenizer: Any) -> None:
-        for method in self.methods:
-            method.knows(tokenizer)
+        return all(method.for_pairs for method in self.held)
 
     def choices(self) -> list[Method]:
-        return list(self.methods)
-
-    @property
-    def takes_guide(self) -> bool:
-        return any(method.takes_guide for method in self.methods)
+        return list(self.held)
 
     def chosen(self, draw: Draw) -> Method:
-        return self.methods[draw.choice]
+        return self.held[draw.choice]
 
-
-def own_config(config: MixupConfig, name: str, alpha: float) -> MixupConfig:
-    """Return the configuration of one of the methods, with its alpha if it reads one."""
-    own = config.for_method(name)
-    return replace(own, alpha=alpha) if "alpha" in own.known else own
+    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        return self.chosen(draw).apply(model, batch, draw, inplace)

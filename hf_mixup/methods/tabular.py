@@ -2,22 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional.masks import swap_columns
-from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.methods.mixup import InputMixup, blend_inputs
+from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, FloatInputs, MaskDraw, Request, setting
+from hf_mixup.methods.capabilities import MixesForecasts
+from hf_mixup.methods.mixup import blend_inputs
+from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import is_blendable, is_named_as_input
 
-if TYPE_CHECKING:
-    from hf_mixup.engine.config import MixupConfig
+
+@dataclass(kw_only=True)
+class SwapColumns(FixedLam, FloatInputs):
+    """A method that swaps columns of categories between samples, and blends numbers."""
+
+    correct_lam: bool = setting(True, "Where all columns are swapped: set lam to the share of the sample's own.")
+    swap_keys: list[str] | None = setting(
+        None, "Model inputs whose columns are swapped, not blended (default: integer `*_values`)."
+    )
+
+    def keys_to_swap(self, batch: Batch, rows: int) -> list[str]:
+        """Return the inputs whose columns are swapped.
+
+        Raises:
+            ValueError: for one of `swap_keys` that is no tensor [B, K] of the batch.
+        """
+        if self.swap_keys is None:
+            return [key for key, value in batch.items() if _is_columns(key, value, rows) and is_named_as_input(key)]
+        for key in self.swap_keys:
+            value = batch.get(key)
+            if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows:
+                found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else "none"
+                raise ValueError(f"swap_keys names {key!r}, and columns are [{rows}, K]: found {found}")
+        return list(self.swap_keys)
+
+    def refuse_unnamed(self, batch: Batch, rows: int) -> None:
+        """Refuse integer columns that are not known to be categories.
+
+        Raises:
+            ValueError: naming the input and the way out.
+        """
+        for key, value in batch.items():
+            if self.swap_keys is None and _is_columns(key, value, rows) and not is_named_as_input(key):
+                raise ValueError(
+                    f"{key} holds {value.dtype} {list(value.shape)}, which cannot be blended: name in `swap_keys` the "
+                    "inputs whose columns are to be swapped"
+                )
+
+    def draw_swaps(self, draw: Draw, request: Request) -> Draw:
+        """Draw which columns stay the sample's own; lam is their share if nothing is blended beside them."""
+        keys = self.keys_to_swap(request.batch, request.rows)
+        if not keys:
+            return draw
+        columns = sum(request.batch[key].shape[1] for key in keys)
+        draws = torch.rand(request.rows, columns, generator=request.rng)
+        if self.lam_per == "pair":
+            draws = draws[self.shared_with(draw.partner)]
+        own = draws < draw.lam[:, None]
+        all_swapped = not self._blends(request.batch, request.rows, keys)
+        lam = own.double().mean(1).float() if all_swapped and self.correct_lam else draw.lam
+        return draw.more(MaskDraw, lam=lam, mask=own)
+
+    def swap_and_blend(self, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        """Return the inputs with columns swapped where the draw says so, and the other floats blended."""
+        if not isinstance(draw, MaskDraw):
+            return blend_inputs(batch, draw, self.name, self.keys, inplace)
+        rows = len(draw.partner)
+        keys = self.keys_to_swap(batch, rows)
+        widths = [batch[key].shape[1] for key in keys]
+        mixed = dict(batch)
+        if self._blends(batch, rows, keys):
+            mixed = {**batch, **blend_inputs(_without(batch, keys), draw, self.name, self.keys, inplace)}
+        for key, own in zip(keys, draw.mask.split(widths, 1), strict=True):
+            mixed[key] = swap_columns(batch[key], draw.partner, own)
+        return mixed
+
+    def _blends(self, batch: Batch, rows: int, swapped: list[str]) -> bool:
+        """Whether floats are blended beside the columns that are swapped."""
+        others = _without(batch, swapped)
+        return self.keys is not None or any(is_blendable(key, value, rows) for key, value in others.items())
 
 
-class Tabular(InputMixup):
+@register
+class Tabular(Blend, SwapColumns, MixesForecasts):
     """Blend the numbers of two rows of a table, and take each category from either row, the own one with chance lam.
 
     Numbers are the float inputs [B, F], categories the integer (or bool) ones [B, K] that are called `*_values` or
@@ -53,85 +124,19 @@ class Tabular(InputMixup):
         "Contrastive Pre-Training}, author={Somepalli, Gowthami and Goldblum, Micah and Schwarzschild, Avi and Bruss, "
         "C. Bayan and Goldstein, Tom}, journal={arXiv preprint arXiv:2106.01342}, year={2021}}"
     )
-    for_pixels = False
-    for_boxes = False
 
     def draw(self, request: Request) -> Draw:
-        refuse_unnamed(request.batch, request.rows, self.config)
-        return draw_swaps(super().draw(request), request, self.config, self.shared_with)
+        self.refuse_unnamed(request.batch, request.rows)
+        return self.draw_swaps(super().draw(request), request)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return swap_and_blend(batch, draw, self.name, self.config, inplace)
-
-
-def keys_to_swap(batch: Batch, rows: int, config: MixupConfig) -> list[str]:
-    """Return the inputs whose columns are swapped.
-
-    Raises:
-        ValueError: for one of `swap_keys` that is no tensor [B, K] of the batch.
-    """
-    if config.swap_keys is None:
-        return [key for key, value in batch.items() if _is_columns(key, value, rows) and is_named_as_input(key)]
-    for key in config.swap_keys:
-        value = batch.get(key)
-        if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows:
-            found = f"shape {list(value.shape)}" if isinstance(value, Tensor) else "none"
-            raise ValueError(f"swap_keys names {key!r}, and columns are [{rows}, K]: found {found}")
-    return list(config.swap_keys)
+        return self.swap_and_blend(batch, draw, inplace)
 
 
 def _is_columns(key: str, value: Any, rows: int) -> bool:
     if not isinstance(value, Tensor) or value.dim() != 2 or len(value) != rows or "mask" in key or key.endswith("ids"):
         return False
     return not value.is_floating_point() and not value.is_complex()
-
-
-def refuse_unnamed(batch: Batch, rows: int, config: MixupConfig) -> None:
-    """Refuse integer columns that are not known to be categories.
-
-    Raises:
-        ValueError: naming the input and the way out.
-    """
-    for key, value in batch.items():
-        if config.swap_keys is None and _is_columns(key, value, rows) and not is_named_as_input(key):
-            raise ValueError(
-                f"{key} holds {value.dtype} {list(value.shape)}, which cannot be blended: name in `swap_keys` the "
-                "inputs whose columns are to be swapped"
-            )
-
-
-def draw_swaps(draw: Draw, request: Request, config: MixupConfig, shared_with: Any) -> Draw:
-    """Draw which columns stay the row's own; lam is their share if nothing is blended beside them."""
-    keys = keys_to_swap(request.batch, request.rows, config)
-    if not keys:
-        return draw
-    columns = sum(request.batch[key].shape[1] for key in keys)
-    draws = torch.rand(request.rows, columns, generator=request.rng)
-    if config.lam_per == "pair":
-        draws = draws[shared_with(draw.partner)]
-    own = draws < draw.lam[:, None]
-    all_swapped = not _to_blend(request.batch, request.rows, keys, config)
-    lam = own.double().mean(1).float() if all_swapped and config.correct_lam else draw.lam
-    return replace(draw, lam=lam, mask=own)
-
-
-def swap_and_blend(batch: Batch, draw: Draw, method: str, config: MixupConfig, inplace: bool) -> dict[str, Any]:
-    """Return the inputs with columns swapped where the parameters say so, and the other floats blended."""
-    if draw.mask is None:
-        return blend_inputs(batch, draw, method, config.keys, inplace)
-    keys, rows = keys_to_swap(batch, len(draw.partner), config), len(draw.partner)
-    widths = [batch[key].shape[1] for key in keys]
-    mixed = dict(batch)
-    if _to_blend(batch, rows, keys, config):
-        mixed = {**batch, **blend_inputs(_without(batch, keys), draw, method, config.keys, inplace)}
-    for key, own in zip(keys, draw.mask.split(widths, 1), strict=True):
-        mixed[key] = swap_columns(batch[key], draw.partner, own)
-    return mixed
-
-
-def _to_blend(batch: Batch, rows: int, swapped: list[str], config: MixupConfig) -> bool:
-    named = config.keys is not None
-    return named or any(is_blendable(key, value, rows) for key, value in _without(batch, swapped).items())
 
 
 def _without(batch: Batch, keys: list[str]) -> Batch:

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Draw, Request
-from hf_mixup.methods.cutmix import CutMix
+from hf_mixup.methods._boxes import RandomBox
+from hf_mixup.methods.base import Batch, BoxDraw, Request
+from hf_mixup.methods.capabilities import NeedsAttention, SettlesLater
+from hf_mixup.methods.registry import register
 from hf_mixup.models.attention import class_attention, patch_of
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.hooks import MixHook, hooks_of
 
 
-class TransMix(CutMix):
+@register
+class TransMix(RandomBox, NeedsAttention, SettlesLater):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
     The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
@@ -50,38 +53,36 @@ class TransMix(CutMix):
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "
         "year={2022}}"
     )
-    only_images = True
-    for_pixels = False
     own_loss = True  # the weights are known only when the model has run
 
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.attention: Attention | None = None
 
     def prepare(self, model: nn.Module) -> None:
-        sites_of(model).after(model, Attention)
+        hooks_of(model).after(model, Attention)
 
-    def draw(self, request: Request) -> Draw:
+    def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
         return replace(draw, open=self.rows_changed(draw) > 0)
 
-    def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+    def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
         mixed = super().apply(model, batch, draw, inplace)
-        pixels = mixed[next(iter(self._axes(model, batch, len(draw.partner))))]
-        site = sites_of(model).after(model, Attention)
-        site.watch(draw, pixels, patch_of(model))
-        sites_of(model).arm(site)
-        self.attention = site
+        pixels = mixed[next(iter(self.cut_axes(model, batch, len(draw.partner))))]
+        hook = hooks_of(model).after(model, Attention)
+        hook.watch(draw, pixels, patch_of(model))
+        hooks_of(model).track(hook)
+        self.attention = hook
         return {**mixed, "output_attentions": True}
 
-    def settle(self, logits: Tensor, labels: Tensor, draw: Draw) -> Draw:
+    def settle(self, logits: Tensor, labels: Tensor, draw: BoxDraw) -> BoxDraw:
         """Return the parameters with the weights of the labels, of which the draw knew the area alone."""
-        if self.attention is None or self.attention.own is None or draw.boxes is None:
+        if self.attention is None or self.attention.own is None:
             raise RuntimeError("method 'transmix' has seen no forward pass of the mixed batch before its loss")
         return replace(draw, lam=(draw.lam + self.attention.own) / 2, open=False)
 
 
-class Attention(Site):
+class Attention(MixHook):
     """The end of a model, where the attention of a mixed batch is read; nothing is changed there.
 
     Attributes:
@@ -95,9 +96,9 @@ class Attention(Site):
         self.pixels: Tensor | None = None
         self.patch: tuple[int, int] | None = None
 
-    def watch(self, draw: Draw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
+    def watch(self, draw: BoxDraw, pixels: Tensor, patch: tuple[int, int] | None) -> None:
         """Make the next forward pass leave its attention here."""
-        self.arm(draw.partner, draw.lam)
+        self.activate(draw.partner, draw.lam)
         shape = torch.empty_like(pixels, device="meta")  # no images are kept
         self.own, self.boxes, self.pixels, self.patch = None, draw.boxes, shape, patch
 

@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hf_mixup.utils.constants import IGNORE_INDEX
+
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Binning: TypeAlias = Literal["width", "mass"]
 
-IGNORE_INDEX = -100
 DEFAULT_BINS = 15
 # A confidence that lies below an edge of bins by no more than this is on it: float32 has 0.7 as 0.69999999, and a
 # probability that went through logarithms is off by as much.

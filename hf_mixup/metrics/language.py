@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import DEFAULT_BINS, IGNORE_INDEX, bin_index, to_float64, width_edges
+from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, to_float64, width_edges
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from torch import Tensor

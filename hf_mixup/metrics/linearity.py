@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,15 +118,15 @@ def linearity(
     """
     from hf_mixup.engine.config import MixupConfig
     from hf_mixup.engine.unwrap import unwrap
-    from hf_mixup.models.probe import undisturbed
+    from hf_mixup.models.probe import eval_without_side_effects
 
     if steps < 3:
         raise ValueError(f"steps={steps}: expected at least 3, as two ends are always a straight line")
     given = MixupConfig.from_any(mixup)
     seed = given.draw_seed or 0  # one key for all values of lam, hence the same partners and depth
-    config = replace(given, draw_seed=seed, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    config = given.replace(draw_seed=seed, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
     lam, found = np.linspace(0, 1, steps), []
-    with undisturbed(unwrap(model)):
+    with eval_without_side_effects(unwrap(model)):
         for share in lam.tolist():
             scores, labels, others = _scores_at(model, batch, config, partner, share)
             found.append(scores)

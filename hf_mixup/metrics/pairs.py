@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import (
     DEFAULT_BINS,
-    IGNORE_INDEX,
     TEMPERATURE_RANGE,
     TEMPERATURE_SPREAD,
     FloatArray,
@@ -27,6 +26,7 @@ from hf_mixup.metrics.functional import (
     folds,
     width_edges,
 )
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction

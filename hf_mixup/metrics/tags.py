@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import IGNORE_INDEX, calibration_metrics
+from hf_mixup.metrics.functional import calibration_metrics
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction

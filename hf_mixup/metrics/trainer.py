@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hf_mixup.metrics.functional import IGNORE_INDEX, calibration_metrics, to_float64
+from hf_mixup.metrics.functional import calibration_metrics, to_float64
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction

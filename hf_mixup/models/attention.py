@@ -1,6 +1,6 @@
-"""Where a model looks: the attention of its last layer, or the energy of its last feature map, on the grid of patches.
+"""The attention of a model's last layer, or the energy of its last feature map, on the grid of patches.
 
-Nothing here names an architecture: what the outputs look like decides.
+Nothing here names an architecture: the shapes of the outputs decide.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.probe import undisturbed
+from hf_mixup.models.probe import eval_without_side_effects
 
-MOST_EXTRA = 16
-"""Tokens beside the patches, where the size of a patch is known: the class, one to distil from, registers."""
+MAX_EXTRA = 16
+"""Tokens beside the patches if the size of a patch is known: class token, distillation token, registers."""
 
-MOST_GUESSED = 2
-"""Tokens beside the patches, where it is not: with more, other tokens than patches could pass for them."""
+MAX_GUESSED = 2
+"""Tokens beside the patches if it is not known: with more, other tokens could be taken for patches."""
 
 
 def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, rollout: bool = False) -> Tensor:
     """Return how much a model attends to each cell of its grid, by one more forward pass in evaluation mode.
 
-    Attention where the model has it over the patches of the whole image, see `class_attention`; there the pass runs
-    with attn_implementation="eager", which alone returns attention, and the model has its own again afterwards
-    (data2vec-vision settles that when it is loaded, and has to be loaded so). Else the energy of the last feature map
-    that is a grid: its mean square over the channels. That stands for the class activation map, which needs to know the
-    classifier. No graph, no statistics, no random numbers are left of it.
+    If the model has attention over the patches of the whole image, it is that attention, see `class_attention`. The
+    pass runs with attn_implementation="eager", since no other returns attention, and the model's own is restored
+    afterwards (data2vec-vision reads it when it is loaded, so load it that way). Otherwise it is the energy of the last
+    feature map that forms a grid: the mean square over its channels, instead of a class activation map, which would
+    have to know the classifier. The pass has no side effects.
 
     Args:
         batch: the model inputs, without labels.
@@ -39,7 +39,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
         float32 [B, h, w], not negative.
 
     Raises:
-        ValueError: if the model returns neither.
+        ValueError: if the model returns neither attention nor such a feature map.
 
     >>> from transformers import ViTConfig, ViTForImageClassification
     >>> model = ViTForImageClassification(ViTConfig(image_size=16, patch_size=8, hidden_size=8, num_hidden_layers=1,
@@ -48,10 +48,10 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
     >>> attention_grid(model, {"pixel_values": pixels}, pixels).shape
     torch.Size([3, 2, 2])
     """
-    with undisturbed(model), eager_attention(model):
+    with eval_without_side_effects(model), eager_attention(model):
         try:
             outputs = model(**batch, output_attentions=True, output_hidden_states=True)
-        except (TypeError, ValueError):  # some models have no attention and refuse to be asked
+        except (TypeError, ValueError):  # some models have no attention and refuse the argument
             outputs = model(**batch, output_hidden_states=True)
     found = class_attention(outputs, pixels, patch_of(model), rollout)
     if found is None:
@@ -68,7 +68,7 @@ def attention_grid(model: nn.Module, batch: Mapping[str, Any], pixels: Tensor, r
 
 @contextmanager
 def eager_attention(model: nn.Module) -> Iterator[None]:
-    """Let a transformers model compute attention so that it can be returned; what it had is put back."""
+    """Let a transformers model compute attention so that it can be returned, and restore its implementation."""
     held: list[Any] = [getattr(module, "config", None) for module in model.modules()]
     configs = {id(config): config for config in held if hasattr(config, "_attn_implementation_internal")}
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
@@ -82,7 +82,7 @@ def eager_attention(model: nn.Module) -> Iterator[None]:
 
 
 def patch_of(model: nn.Module) -> tuple[int, int] | None:
-    """Return height and width of a patch as the model's configuration says, None where it does not.
+    """Return height and width of a patch by the model's configuration, None if it does not say.
 
     >>> patch_of(nn.Identity()) is None
     True
@@ -102,7 +102,7 @@ def class_attention(
 ) -> Tensor | None:
     """Return the attention that the class token pays to each patch in the last layer, averaged over the heads.
 
-    Without a token beside the patches: what a patch is paid by all of them on average.
+    Without a class token: the attention that all patches pay to a patch, on average.
 
     Source of the rollout: Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", arXiv 2005.00928,
     section 3: the product of all layers' attention, half of it replaced by the identity for the residual connection.
@@ -136,7 +136,7 @@ def class_attention(
 
 
 def _rolled_out(layers: list[Tensor], last: Tensor) -> Tensor:
-    """Return what each token has of each token of the input, [B, T, T]; layers over other tokens are no part of it."""
+    """Return the share of each input token in each token, [B, T, T]; layers over other tokens are left out."""
     whole = torch.eye(last.shape[-1], device=last.device).expand_as(last)
     for layer in layers:
         if layer.shape == last.shape:
@@ -145,14 +145,14 @@ def _rolled_out(layers: list[Tensor], last: Tensor) -> Tensor:
 
 
 def grid_of(
-    tokens: int, pixels: Tensor, patch: tuple[int, int] | None, guessed: int = MOST_GUESSED
+    tokens: int, pixels: Tensor, patch: tuple[int, int] | None, guessed: int = MAX_GUESSED
 ) -> tuple[int, int] | None:
-    """Return rows and columns of the patches among so many tokens, None where none fit.
+    """Return rows and columns of the patches among so many tokens, None if none fit.
 
     Args:
         tokens: patches and others, of which there are at most 16.
         pixels: the images, [B, C, H, W].
-        patch: height and width of a patch; None for a grid as long and wide as the image, and `guessed` others.
+        patch: height and width of a patch; None for a grid of the image's shape, and up to `guessed` other tokens.
 
     >>> images = torch.zeros(1, 3, 224, 224)
     >>> grid_of(201, images, (16, 16)), grid_of(198, images, None), grid_of(300, images, (16, 16))
@@ -161,7 +161,7 @@ def grid_of(
     height, width = pixels.shape[-2:]
     if patch is not None:
         rows, columns = height // patch[0], width // patch[1]
-        return (rows, columns) if rows * columns > 1 and 0 <= tokens - rows * columns <= MOST_EXTRA else None
+        return (rows, columns) if rows * columns > 1 and 0 <= tokens - rows * columns <= MAX_EXTRA else None
     for cells in range(tokens, max(1, tokens - guessed - 1), -1):
         rows = round((cells * height / width) ** 0.5)
         if rows and cells % rows == 0 and rows * width == cells // rows * height:
@@ -170,26 +170,30 @@ def grid_of(
 
 
 def _energy(outputs: Any, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
-    """Return the mean square over the channels of the last hidden states on a grid of several cells, [B, h, w]."""
+    """Return the mean square over the channels of the last hidden states that form a grid over the image, [B, h, w]."""
     if not isinstance(outputs, Mapping):
         return None
-    states = [*(outputs.get("hidden_states") or ()), *(outputs.get("reshaped_hidden_states") or ())]
+    states = (*(outputs.get("hidden_states") or ()), *(outputs.get("reshaped_hidden_states") or ()))
     for state in reversed(states):
-        if not isinstance(state, Tensor) or len(state) != len(pixels):
-            continue
-        if state.dim() == 4:
-            for grid, channels in ((state.shape[-2:], 1), (state.shape[1:3], -1)):
-                if _like(grid, pixels):
-                    return state.float().square().mean(channels)
-        if state.dim() == 3:
-            found = grid_of(state.shape[1], pixels, patch) if patch is not None else None
-            found = found or grid_of(state.shape[1], pixels, None, guessed=0)
-            if found is not None:
-                return state[:, -found[0] * found[1] :].float().square().mean(-1).reshape(-1, *found)
+        if isinstance(state, Tensor) and len(state) == len(pixels):
+            grid = _on_grid(state, pixels, patch)
+            if grid is not None:
+                return grid.float().square().mean(-1)
     return None
 
 
+def _on_grid(state: Tensor, pixels: Tensor, patch: tuple[int, int] | None) -> Tensor | None:
+    """Return hidden states as a grid over the image, channels last, [B, h, w, C]; None where they form none."""
+    if state.dim() == 4:  # channels first, or last
+        return next((each for each in (state.movedim(1, -1), state) if _like(each.shape[1:3], pixels)), None)
+    if state.dim() != 3:
+        return None
+    size = None if patch is None else grid_of(state.shape[1], pixels, patch)
+    size = size or grid_of(state.shape[1], pixels, None, guessed=0)
+    return None if size is None else state[:, -size[0] * size[1] :].unflatten(1, size)
+
+
 def _like(grid: torch.Size, pixels: Tensor) -> bool:
-    """Whether a grid of several cells is as long and wide as the image, up to a cell by rounding."""
+    """Whether a grid of several cells has the shape of the image, up to rounding by a cell."""
     height, width = pixels.shape[-2:]
     return grid.numel() > 1 and abs(grid[0] * width - grid[1] * height) <= max(height, width)

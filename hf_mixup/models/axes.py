@@ -1,4 +1,4 @@
-"""Which axes of a float input are time, and which space or frequency; and what of it is no padding."""
+"""The axes of a float input (time, space, frequency), and the mask of its padding."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 IDS, MASK, PIXELS = "input_ids", "attention_mask", "pixel_mask"
 OBSERVED = ("past_observed_mask", "observed_mask", "future_observed_mask")
 SERIES = ("past_", "future_")
-TABLE = "numerical"  # columns of a table lie in no order that could be cut
+TABLE = "numerical"  # the columns of a table have no order, so they are not cut
 BINS = ("num_mel_bins", "feature_projection_input_dim", "input_feat_per_channel", "feature_size")
-"""What configurations call the number of frequencies."""
+"""Names of the number of frequencies in configurations."""
 
 Along = Literal["time", "space", "both"]
 
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of an input that parts of it can be cut along.
+    """The axes along which an input can be cut.
 
     Args:
-        time: that of time, None where there is none or it is not known.
-        space: height and width of an image or video, the frequencies of a spectrogram.
-        pair: the last two of a spectrogram, whichever of them is time; empty elsewhere.
+        time: the axis of time, None if there is none or it is not known.
+        space: height and width of an image or video, or the frequencies of a spectrogram.
+        pair: the last two axes of a spectrogram, of which one is time; empty for other inputs.
     """
 
     time: int | None
@@ -37,11 +37,11 @@ def axes_of(key: str, value: Tensor, batch: Mapping[str, Any], model: nn.Module,
     """Find the axes of a float input, by its name and number of dimensions.
 
     Audio clips [B, T] or [B, 1, T]; spectrograms [B, T, F], [B, F, T] or with a channel before these; series `past_*`
-    [B, T] or [B, T, C]; images `pixel_*` [B, C, H, W]; videos [B, T, C, H, W]. In a spectrogram time is where the mask
-    [B, T] has its length, or else not where the model's configuration has its number of frequencies.
+    [B, T] or [B, T, C]; images `pixel_*` [B, C, H, W]; videos [B, T, C, H, W]. In a spectrogram time is the axis of the
+    mask's length [B, T], or else the one that does not have the number of frequencies of the model's configuration.
 
     Args:
-        time_axis: that of time, if the user says so.
+        time_axis: the axis of time, if the user gives it.
 
     Returns:
         None for an input of another kind.
@@ -86,7 +86,7 @@ def _among(key: str, value: Tensor, time_axis: int | None, possible: tuple[int, 
 
 
 def _time_of(value: Tensor, batch: Mapping[str, Any], model: nn.Module, pair: tuple[int, ...]) -> int | None:
-    """Return the axis of time of a spectrogram, None where nothing tells."""
+    """Return the axis of time of a spectrogram, None if neither mask nor configuration tells."""
     mask = batch.get(MASK)
     if isinstance(mask, Tensor) and mask.dim() == 2 and IDS not in batch:
         as_long = [axis for axis in pair if value.shape[axis] == mask.shape[1]]
@@ -107,7 +107,7 @@ def axes_to_cut(key: str, value: Tensor, axes: Axes, along: Along | None) -> tup
     """Return the axes that a box is drawn in, in order.
 
     Args:
-        along: as `MixupConfig.cut_along`: None is height and width of images and videos, time and frequency of
+        along: None means height and width of images and videos, time and frequency of
             spectrograms, and time of audio clips and series.
 
     Raises:
@@ -131,7 +131,7 @@ def axes_to_cut(key: str, value: Tensor, axes: Axes, along: Along | None) -> tup
 
 
 def refuse_different_sizes(sizes: Mapping[str, list[int]]) -> None:
-    """Refuse inputs that one box does not fit.
+    """Refuse inputs of different sizes, since one box must fit all of them.
 
     Raises:
         ValueError: naming two of them.
@@ -140,36 +140,36 @@ def refuse_different_sizes(sizes: Mapping[str, list[int]]) -> None:
     for key, other in sizes.items():
         if other != size:
             raise ValueError(
-                f"{first} and {key} would be cut along axes of {size} and {other} places, and one box fits only one "
-                f"of them: name in `keys` what is to be cut, e.g. keys=[{first!r}]"
+                f"{first} and {key} would be cut along axes of sizes {size} and {other}, and one box fits only one of "
+                f"them: name in `keys` what is to be cut, e.g. keys=[{first!r}]"
             )
 
 
-def seen_of(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -> Tensor | None:
-    """Return where a float input is no padding, in a shape that multiplies it; None where no mask tells.
+def visible_mask(batch: Mapping[str, Any], values: Tensor, time: int | None = None) -> Tensor | None:
+    """Return the mask of a float input, False for padding, in a shape that multiplies it; None without a mask.
 
-    Masks of audio clips and series are [B, T], beside values [B, T], [B, T, F] or [B, F, T]; those of images [B, H, W];
-    those of what was observed of a series have its own shape.
+    Masks of audio clips and series are [B, T], for values [B, T], [B, T, F] or [B, F, T]; masks of images are
+    [B, H, W]; masks of the observed values of a series have its own shape.
 
     Args:
         time: axis of time of the values, if known.
 
-    >>> seen_of({"attention_mask": Tensor([[1, 0]])}, Tensor(1, 5, 2)).shape
+    >>> visible_mask({"attention_mask": Tensor([[1, 0]])}, Tensor(1, 5, 2)).shape
     torch.Size([1, 1, 2])
     """
     own, mask = own_mask(batch, values), batch.get(MASK)
     if own is not None:
-        return own[1].bool()[:, None] if own[0] == PIXELS else _beside(own[1], values, 1)
+        return own[1].bool()[:, None] if own[0] == PIXELS else _expand_mask(own[1], values, 1)
     if not isinstance(mask, Tensor) or mask.dim() != 2 or IDS in batch or (time is None and values.dim() > 3):
         return None
     for axis in (1, values.dim() - 1) if time is None else (time,):
         if values.shape[axis] == mask.shape[1]:
-            return _beside(mask, values, axis)
+            return _expand_mask(mask, values, axis)
     return None
 
 
 def own_mask(batch: Mapping[str, Any], values: Tensor) -> tuple[str, Tensor] | None:
-    """Return name and mask of an input whose mask has its own places, as images and observed series have."""
+    """Return name and mask of an input with a mask of its own shape, such as images and observed series."""
     pixels = batch.get(PIXELS)
     if isinstance(pixels, Tensor) and values.dim() == 4 and pixels.shape[1:] == values.shape[2:]:
         return PIXELS, pixels
@@ -180,7 +180,7 @@ def own_mask(batch: Mapping[str, Any], values: Tensor) -> tuple[str, Tensor] | N
     return None
 
 
-def _beside(mask: Tensor, values: Tensor, axis: int) -> Tensor:
+def _expand_mask(mask: Tensor, values: Tensor, axis: int) -> Tensor:
     shape = [len(mask), *(1,) * (values.dim() - 1)]
     shape[axis : axis + mask.dim() - 1] = mask.shape[1:]
     return mask.bool().reshape(shape)

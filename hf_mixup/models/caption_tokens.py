@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.dual_encoder import Towers, towers_of
-from hf_mixup.models.embeddings import unite
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of
+from hf_mixup.models.embeddings import unite_masks
+from hf_mixup.models.hooks import MixHook, hooks_of
 
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
-
-RowMixing = Callable[..., Tensor]
-"""(module, its output, *state) -> mixed output, row by row."""
+SampleMixing = Callable[..., Tensor]
+"""(module, its output, *state) -> the mixed output, sample by sample."""
 
 
-class RowSite(Site):
-    """A site whose rows need nothing of the others: what it knows of their partners came with the batch.
+class SampleHook(MixHook):
+    """A hook that mixes each sample by itself, since it is given what it needs of the partners beforehand.
 
     So a batch can run through it in chunks, see `narrow`.
     """
@@ -29,56 +26,58 @@ class RowSite(Site):
         super().__init__()
         self._whole: tuple[Tensor, ...] = ()
         self._state: tuple[Tensor, ...] = ()
-        self._row_mixing: RowMixing | None = None
+        self._sample_mixing: SampleMixing | None = None
 
-    def arm_rows(self, draw: Draw, mixing: RowMixing, *state: Tensor) -> RowSite:
-        """Make the next forward pass mix here; each tensor of the state has a row for each row of the batch."""
-        self.arm(draw.partner, draw.lam)
-        self._row_mixing, self._whole, self._state = mixing, state, state
+    def activate_samples(self, partner: Tensor, lam: Tensor, mixing: SampleMixing, *state: Tensor) -> SampleHook:
+        """Make the next forward pass mix here; each tensor of the state has an entry for each sample of the batch."""
+        self.activate(partner, lam)
+        self._sample_mixing, self._whole, self._state = mixing, state, state
         return self
 
-    def narrow(self, rows: slice) -> None:
-        """Make the next forward pass one over these rows of the batch only."""
-        self.on, self.calls, self._state = True, 0, tuple(each[rows] for each in self._whole)
+    def narrow(self, samples: slice) -> None:
+        """Make the next forward pass one over these samples of the batch only."""
+        self.on, self.calls, self._state = True, 0, tuple(each[samples] for each in self._whole)
 
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if not self._blends_now() or self._row_mixing is None:
+        if not self._blends_now() or self._sample_mixing is None:
             return None
         self.count(module)
-        return self._row_mixing(module, output, *self._state)
+        return self._sample_mixing(module, output, *self._state)
 
 
-def arm_tokens(model: nn.Module, batch: Mapping[str, Any], draw: Draw, how: str) -> dict[str, Any]:
-    """Arm the text tower to mix tokens; return the inputs with the ids and mask that go with it.
+def activate_captions(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, how: str
+) -> dict[str, Any]:
+    """Make the text encoder mix tokens in the next forward pass; return the inputs with matching ids and mask.
 
     Args:
-        how: "two_eot" blends tokens place by place and pools both ends, lam * h[own end] + (1 - lam) * h[other end];
-            "aligned" shifts both captions to a common end and gives each place the weight of the tokens that lie there,
-            in the blend and, as its logarithm, in the attention.
+        how: "two_eot" blends tokens position by position and pools both ends, lam * h[own end] + (1 - lam) * h[other
+            end]; "aligned" shifts both captions to a common end and gives each position the weight of the tokens that
+            lie there, in the blend and, as its logarithm, in the attention.
 
     Raises:
-        ValueError: for a tower without an embedding module, or whose attention takes no such mask.
+        ValueError: for a text encoder without an embedding module, or if its attention takes no such mask.
     """
-    towers, ids, mask = towers_of(model), batch["input_ids"], batch.get("attention_mask")
-    if towers.embeddings is None:
+    encoder, ids, mask = dual_encoder_of(model), batch["input_ids"], batch.get("attention_mask")
+    if encoder.embeddings is None:
         raise ValueError(
             f"{type(model).__name__}: no module embeds its tokens, so text_mix={how!r} cannot mix them: use 'late'"
         )
     if mask is not None and mask.dim() != 2:
         raise ValueError(f"text_mix={how!r} needs an attention_mask [B, T], found {list(mask.shape)}")
-    arm = _arm_two_eot if how == "two_eot" else _arm_aligned
-    return {**batch, **arm(model, towers, ids, mask, draw)}
+    activate = _activate_two_eot if how == "two_eot" else _activate_aligned
+    return {**batch, **activate(model, encoder, ids, mask, partner, lam)}
 
 
-def _arm_two_eot(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
-    ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
+def _activate_two_eot(
+    model: nn.Module, encoder: DualEncoder, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+) -> dict[str, Tensor]:
+    ends = None if encoder.pooled_at is None else encoder.pooled_at(ids, mask)
     visible = _visible(ids, mask, ends)
-    united, weight = unite(visible, visible[draw.partner], draw.lam)
-    sites, other = sites_of(model), ids[draw.partner]
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_tokens, other, weight))
+    united, weight = unite_masks(visible, visible[partner], lam)
+    _mix_at(model, encoder.embeddings, partner, lam, _blend_tokens, ids[partner], weight)
     if ends is not None:
-        state = (ends, ends[draw.partner], draw.lam)
-        sites.arm(sites.after(_module(towers.hidden), RowSite).arm_rows(draw, _blend_ends, *state))
+        _mix_at(model, encoder.hidden, partner, lam, _blend_ends, ends, ends[partner], lam)
     return {} if mask is None else {"attention_mask": united.to(mask.dtype)}
 
 
@@ -88,34 +87,35 @@ def _blend_tokens(module: nn.Module, output: Tensor, other_ids: Tensor, weight: 
 
 
 def _blend_ends(module: nn.Module, output: Tensor, own_end: Tensor, other_end: Tensor, lam: Tensor) -> Tensor:
-    """Put the blend of both pooled states where the model pools, at the row's own end."""
-    rows, share = torch.arange(len(output), device=output.device), lam[:, None]
-    blend = (share * output[rows, own_end] + (1 - share) * output[rows, other_end]).to(output.dtype)
-    return output.index_put((rows, own_end), blend)
+    """Put the blend of both pooled states where the model pools, at the sample's own end."""
+    samples, share = torch.arange(len(output), device=output.device), lam[:, None]
+    blend = (share * output[samples, own_end] + (1 - share) * output[samples, other_end]).to(output.dtype)
+    return output.index_put((samples, own_end), blend)
 
 
-def _arm_aligned(model: nn.Module, towers: Towers, ids: Tensor, mask: Tensor | None, draw: Draw) -> dict[str, Tensor]:
+def _activate_aligned(
+    model: nn.Module, encoder: DualEncoder, ids: Tensor, mask: Tensor | None, partner: Tensor, lam: Tensor
+) -> dict[str, Tensor]:
     _refuse_attention(model)
-    length, partner, lam = ids.shape[1], draw.partner, draw.lam[:, None]
-    own_ends = None if towers.pooled_at is None else towers.pooled_at(ids, mask)
+    length, share = ids.shape[1], lam[:, None]
+    own_ends = None if encoder.pooled_at is None else encoder.pooled_at(ids, mask)
     visible = _visible(ids, mask, own_ends).float()
     ends = torch.zeros_like(partner) if own_ends is None else own_ends
     common = torch.maximum(ends, ends[partner])
-    places = torch.arange(length, device=ids.device)
-    own_from = (places - (common - ends)[:, None]).clamp(min=-1)  # which token of the own caption lies at each place
-    other_from = (places - (common - ends[partner])[:, None]).clamp(min=-1)
-    own = lam * _at(visible, own_from)
-    other = (1 - lam) * _at(visible[partner], other_from)
+    positions = torch.arange(length, device=ids.device)
+    own_from = (positions - (common - ends)[:, None]).clamp(min=-1)  # which own token lies at each position
+    other_from = (positions - (common - ends[partner])[:, None]).clamp(min=-1)
+    own = share * _at(visible, own_from)
+    other = (1 - share) * _at(visible[partner], other_from)
     mass = own + other
-    # Where neither has a token, the padding is blended: SigLIP pools the last place, which looks back from there.
+    # Where neither has a token, the padding is blended: SigLIP pools the last position, which attends to the others.
     own_share, other_share = (
-        torch.where(mass > 0, part / mass.clamp(min=1e-12), share) for part, share in ((own, lam), (other, 1 - lam))
+        torch.where(mass > 0, part / mass.clamp(min=1e-12), rest) for part, rest in ((own, share), (other, 1 - share))
     )
     state = (ids, own_from, own_share, ids[partner], other_from, other_share)
-    sites = sites_of(model)
-    sites.arm(sites.after(_module(towers.embeddings), RowSite).arm_rows(draw, _blend_aligned, *state))
+    _mix_at(model, encoder.embeddings, partner, lam, _blend_aligned, *state)
     dtype = next(model.parameters()).dtype
-    inputs = {"attention_mask": _log_mask(mass, towers.ragged, dtype)}
+    inputs = {"attention_mask": _log_mask(mass, encoder.ragged, dtype)}
     if own_ends is not None:
         inputs["input_ids"] = _ids_ending_at(common, ids, ends)
     return inputs
@@ -137,24 +137,24 @@ def _blend_aligned(
 
 
 def _embed(module: nn.Module, ids: Tensor) -> Tensor:
-    return module.forward(input_ids=ids)  # past the module's hooks, which would mix again
+    return module.forward(input_ids=ids)  # without the module's hooks, which would mix again
 
 
 def _at(values: Tensor, source: Tensor) -> Tensor:
-    """Return values [B, T, ...] from the places `source` [B, T]; 0 where it is -1."""
+    """Return values [B, T, ...] from the positions `source` [B, T]; 0 where it is -1."""
     source = source.reshape(source.shape + (1,) * (values.dim() - 2))
     return values.gather(1, source.clamp(min=0).expand_as(values)) * (source >= 0)
 
 
 def _visible(ids: Tensor, mask: Tensor | None, ends: Tensor | None) -> Tensor:
-    """Return 1 at the tokens that count, [B, T]: those up to the end of text, or those the mask shows."""
+    """Return 1 at the tokens that count, [B, T]: up to the end of text, or as the mask says."""
     if ends is not None:
         return (torch.arange(ids.shape[1], device=ids.device) <= ends[:, None]).long()
     return torch.ones_like(ids) if mask is None else mask
 
 
 def _log_mask(mass: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
-    """Return the additive attention mask [B, 1, T, T] that weighs each key by the mass of the tokens there."""
+    """Return the additive attention mask [B, 1, T, T] that weighs each key by the mass of its tokens."""
     lowest = torch.finfo(dtype).min
     added = torch.where(mass > 0, mass.clamp(min=torch.finfo(torch.float32).tiny).log(), lowest).clamp(min=lowest)
     added = added[:, None, None, :].expand(-1, 1, mass.shape[1], -1)
@@ -165,9 +165,8 @@ def _log_mask(mass: Tensor, causal: bool, dtype: torch.dtype) -> Tensor:
 
 
 def _ids_ending_at(common: Tensor, ids: Tensor, ends: Tensor) -> Tensor:
-    """Return ids whose end of text lies at `common` [B]; they are read for nothing else."""
-    rows = torch.arange(len(ids), device=ids.device)
-    end = ids[rows, ends]
+    """Return ids whose end of text lies at `common` [B]; the model reads them for nothing else."""
+    end = ids[torch.arange(len(ids), device=ids.device), ends]
     filler = torch.where(end == 0, 1, 0)[:, None]
     return filler.expand_as(ids).scatter(1, common[:, None], end[:, None])
 
@@ -183,7 +182,10 @@ def _refuse_attention(model: nn.Module) -> None:
         )
 
 
-def _module(module: nn.Module | None) -> nn.Module:
+def _mix_at(
+    model: nn.Module, module: nn.Module | None, partner: Tensor, lam: Tensor, mixing: SampleMixing, *state: Tensor
+) -> None:
     if module is None:
-        raise RuntimeError("the text tower lacks a part that was looked for")  # towers_of found pooled_at without it
-    return module
+        raise RuntimeError("the text encoder lacks a part")  # `dual_encoder_of` found pooled_at without it
+    hooks = hooks_of(model)
+    hooks.track(hooks.after(module, SampleHook).activate_samples(partner, lam, mixing, *state))

@@ -1,4 +1,4 @@
-"""Joining captions as tokens."""
+"""Joining captions as tokens, for method 'mixgen'."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TokenRules:
-    """What joining has to know of a tokenizer.
+    """The facts about a tokenizer that joining needs.
 
     Args:
-        special: ids that begin or end a text or fill it up.
-        pad: id that fills up.
+        special: ids that begin, end or pad a text.
+        pad: id of padding.
     """
 
     special: tuple[int, ...]
@@ -24,10 +24,10 @@ class TokenRules:
 
     @classmethod
     def of(cls, tokenizer: Any) -> TokenRules:
-        """Read them off a tokenizer, or off the tokenizer of a processor.
+        """Return the rules of a tokenizer, or of the tokenizer of a processor.
 
         Raises:
-            TypeError: for something without special tokens.
+            TypeError: for an object without special tokens.
         """
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
         special = getattr(tokenizer, "all_special_ids", None)
@@ -40,14 +40,14 @@ class TokenRules:
         return cls(tuple(i for i in special if i != unknown or i in ends), 0 if pad is None else pad)
 
 
-def most_tokens(model: nn.Module) -> int | None:
-    """Return how many tokens a text tower takes, None if its configuration does not say."""
+def max_tokens(model: nn.Module) -> int | None:
+    """Return how many tokens a text encoder takes, None if its configuration does not say."""
     config = getattr(model, "config", None)
     text = getattr(config, "text_config", config)
     positions = getattr(text, "max_position_embeddings", None)
     if not isinstance(positions, int):
         return None
-    # RoBERTa's kin number positions behind that of the padding.
+    # Models like RoBERTa count positions from behind that of the padding.
     behind_padding = any(name in getattr(text, "model_type", "") for name in ("roberta", "altclip", "clap"))
     return positions - (getattr(text, "pad_token_id", None) or 0) - 1 if behind_padding else positions
 
@@ -55,16 +55,16 @@ def most_tokens(model: nn.Module) -> int | None:
 def join_captions(
     batch: Mapping[str, Any], partner: Tensor, joined: Tensor, rules: TokenRules, budget: int
 ) -> dict[str, Tensor]:
-    """Return `input_ids` (and `attention_mask`, if there is one) with the partner's caption behind the row's own.
+    """Return `input_ids` (and `attention_mask`, if there is one) with the partner's caption behind the sample's own.
 
-    The row's own beginning and end stay around both. Where both captions do not fit, each keeps its first tokens, at
-    least half of the room.
+    The sample's own first and last special tokens stay around both. Where both captions do not fit, each keeps its
+    first tokens, at least half of the budget.
 
     Args:
         batch: `input_ids` [B, T] padded on the right, `attention_mask` [B, T] if the model takes one.
         partner: long [B].
-        joined: bool [B], which rows to join; the others stay as they are.
-        budget: longest row in tokens.
+        joined: bool [B], the samples to join; the others stay as they are.
+        budget: most tokens of a sample.
 
     Raises:
         ValueError: for captions padded on the left.
@@ -85,26 +85,26 @@ def join_captions(
     words = torch.where(worded, ids.shape[1] - plain.flip(-1).int().argmax(-1) - first, 0)
     # Without a mask, one special token ends the text and the others fill up.
     visible = mask.sum(-1) if mask is not None else (first + words + 1).clamp(max=ids.shape[1])
-    begins = torch.where(worded, first, (visible > 1).long())  # where the words begin, or would
+    begins = torch.where(worded, first, (visible > 1).long())  # where the words begin, or would begin
     ends = visible - begins - words
     own, other = _shares(words, words[partner], budget - begins - ends)
     own, other = torch.where(joined, own, words), torch.where(joined, other, 0)
     total = begins + own + other + ends
     width = int(total.max()) if mask is not None else max(ids.shape[1], int(total.max()))
-    places = torch.arange(width, device=ids.device).expand(len(ids), -1)
-    source = torch.where(places < (begins + own)[:, None], places, places - (own + other - words)[:, None])
+    positions = torch.arange(width, device=ids.device).expand(len(ids), -1)
+    source = torch.where(positions < (begins + own)[:, None], positions, positions - (own + other - words)[:, None])
     made = ids.gather(1, source.clamp(0, ids.shape[1] - 1))
-    behind = places - (begins + own)[:, None]  # which word of the partner's
+    behind = positions - (begins + own)[:, None]  # index among the partner's words
     theirs = ids[partner].gather(1, (begins[partner][:, None] + behind).clamp(0, ids.shape[1] - 1))
     made = torch.where((behind >= 0) & (behind < other[:, None]), theirs, made)
-    made = torch.where(places < total[:, None], made, rules.pad)
+    made = torch.where(positions < total[:, None], made, rules.pad)
     if mask is None:
         return {"input_ids": made}
-    return {"input_ids": made, "attention_mask": (places < total[:, None]).to(mask.dtype)}
+    return {"input_ids": made, "attention_mask": (positions < total[:, None]).to(mask.dtype)}
 
 
 def _shares(own: Tensor, other: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how many words of each caption fit, each at least half of the room if it has so many."""
+    """Return how many words of each caption are kept: all, or at least half of the room for each."""
     half = room // 2
     kept = torch.where(own + other <= room, own, torch.maximum(room - other, torch.minimum(own, room - half)))
     kept = torch.minimum(kept, own)

@@ -1,4 +1,4 @@
-"""Where a dual encoder keeps what pairs are mixed at, found by watching one forward pass over two rows."""
+"""The modules of a dual encoder at which pairs are mixed, found by watching a forward pass over two samples."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.trace import Call, watch
 
-OTHER_SIDES = ("image", "audio", "video")  # what a text is paired with
+OTHER_SIDES = ("image", "audio", "video")  # the modalities that a text is paired with
 Positions = Callable[[Tensor, Tensor | None], Tensor]
-"""(ids [B, T], mask [B, T] or None) -> the position [B] that the text tower pools."""
+"""(ids [B, T], mask [B, T] or None) -> the position [B] that the text encoder pools."""
 
 
 @dataclass(frozen=True)
-class Towers:
+class DualEncoder:
     """Modules of a dual encoder.
 
     Args:
-        image, text: give the joint embedding of their side before it is normalised.
-        embeddings: gives the text's token embeddings, positions included; None if none was found.
-        hidden: gives the hidden states that the text is pooled from, where `pooled_at` is an end-of-text position.
-        pooled_at: where the text is pooled if that depends on the row; None if it is the same place in each.
+        image, text: their outputs are the joint embeddings of the image and the text, before normalisation.
+        embeddings: its output are the text's token embeddings, positions included; None if none was found.
+        hidden: its output are the hidden states that the text is pooled from, if `pooled_at` is not None.
+        pooled_at: where the text is pooled if that depends on the sample; None if it is the same position in each.
     """
 
     image: nn.Module
@@ -37,17 +37,17 @@ class Towers:
 
     @property
     def ragged(self) -> bool:
-        """Whether the text is pooled at its own end, in a causal tower."""
+        """Whether the text is pooled at its own end, in a causal encoder."""
         return self.pooled_at is not None
 
 
 def embeds_pairs(model: nn.Module | type[nn.Module]) -> bool:
-    """Whether a model, or its class, gives features of texts and of something else."""
+    """Whether a model, or its class, returns features of texts and of another modality."""
     return hasattr(model, "get_text_features") and any(hasattr(model, f"get_{side}_features") for side in OTHER_SIDES)
 
 
 def is_dual_encoder(model: nn.Module) -> bool:
-    """Whether a model embeds texts and something else into one space and compares them at some temperature.
+    """Whether a model embeds texts and another modality into one space and compares them at some temperature.
 
     >>> is_dual_encoder(nn.Linear(2, 2))
     False
@@ -59,20 +59,20 @@ SCALES = ("temperature", "logit_scale", "logit_scale_a", "logit_scale_t")
 
 
 def scale_owners(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that own the scale and bias of similarities, by the parameter's name; looked for once.
+    """Return the modules that own the scale and bias of similarities, by the parameter's name; cached.
 
-    Owners rather than parameters, because wrappers like FSDP put others in their place.
+    Owners rather than parameters, because wrappers such as FSDP replace parameters.
     """
-    known = sites_of(model).found
-    if "scales" not in known:
+    cache = hooks_of(model).cache
+    if "scales" not in cache:
         found = {
             name: module
-            for module in reversed(list(model.modules()))  # the outermost counts
+            for module in reversed(list(model.modules()))  # the outermost one wins
             for name, _ in module.named_parameters(recurse=False)
             if name in (*SCALES, "logit_bias")
         }
-        known["scales"] = found if set(SCALES) & set(found) else {}
-    return known["scales"]
+        cache["scales"] = found if set(SCALES) & set(found) else {}
+    return cache["scales"]
 
 
 def embeds_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -101,45 +101,40 @@ def pair_logits_of(outputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     raise ValueError(f"{type(outputs).__name__} has no similarities (logits_per_image), only {', '.join(outputs)}")
 
 
-def towers_of(model: nn.Module, rows: Mapping[str, Any] | None = None) -> Towers:
-    """Return the towers of a dual encoder, looking for them on first use.
+def dual_encoder_of(model: nn.Module, pair: Mapping[str, Any] | None = None) -> DualEncoder:
+    """Return the modules of a dual encoder; found on first use, then cached.
 
     Args:
-        rows: two rows of model inputs, with texts of different length if there are such; needed on first use. The
-            model is to be in evaluation mode then.
+        pair: model inputs of two samples, with texts of different length if possible; needed on first use, with the
+            model in evaluation mode.
 
     Raises:
-        ValueError: if the place of the joint embeddings cannot be found.
+        ValueError: if no module returns the joint embeddings.
     """
-    sites = sites_of(model)
-    if "towers" not in sites.found:
-        if rows is None:
-            raise RuntimeError("the towers have not been looked for yet")
-        sites.found["towers"] = _find(model, rows)
-    return sites.found["towers"]
+    cache = hooks_of(model).cache
+    if "dual encoder" not in cache:
+        if pair is None:
+            raise RuntimeError("the modules of the dual encoder have not been found yet")
+        cache["dual encoder"] = _find(model, pair)
+    return cache["dual encoder"]
 
 
 @torch.no_grad()
-def _find(model: nn.Module, rows: Mapping[str, Any]) -> Towers:
-    calls, outputs = _watch(model, rows)
-    image, text = embeds_of(outputs)
-    image_call = _gives(calls, image)
-    text_call = _gives(calls, text) if text.dim() == 2 else _named(calls, model, "text_projection")
+def _find(model: nn.Module, pair: Mapping[str, Any]) -> DualEncoder:
+    *calls, whole = watch(model, pair, model.modules())  # the model itself returns last
+    image, text = embeds_of(whole.output)
+    image_call = _returning(calls, image)
+    text_call = _returning(calls, text) if text.dim() == 2 else _named(calls, model, "text_projection")
     if image_call is None or text_call is None:
         side = "image" if image_call is None else "text"
-        raise ValueError(f"{type(model).__name__}: no module gives its {side} embedding, so it cannot be mixed")
-    ids, mask = rows["input_ids"], rows.get("attention_mask")
+        raise ValueError(f"{type(model).__name__}: no module returns its {side} embedding, so it cannot be mixed")
+    ids, mask = pair["input_ids"], pair.get("attention_mask")
     hidden, pooled_at = _pooling(calls, text_call, model, ids, mask)
-    return Towers(image_call.module, text_call.module, _embeddings(calls, model, ids), hidden, pooled_at)
+    return DualEncoder(image_call.module, text_call.module, _embeddings(calls, model, ids), hidden, pooled_at)
 
 
-def _watch(model: nn.Module, rows: Mapping[str, Any]) -> tuple[list[Call], Mapping[str, Any]]:
-    calls = watch(model, rows, model.modules())
-    return calls[:-1], calls[-1].output  # the model itself returns last
-
-
-def _gives(calls: list[Call], embeds: Tensor) -> Call | None:
-    """Return the last call with this output before normalisation; one that returns a tensor, if there is one."""
+def _returning(calls: list[Call], embeds: Tensor) -> Call | None:
+    """Return the last call with this output before normalisation; preferably one that returns a tensor."""
     wanted = F.normalize(embeds.double(), dim=-1, eps=1e-100)
     found = [call for call in calls if _same_direction(_vectors(call.output), wanted)]
     tensors = [call for call in found if isinstance(call.output, Tensor)]
@@ -164,7 +159,7 @@ def _named(calls: list[Call], model: nn.Module, name: str) -> Call | None:
 
 
 def _embeddings(calls: list[Call], model: nn.Module, ids: Tensor) -> nn.Module | None:
-    """Return the module around the token table: it adds positions and whatever else makes an embedding."""
+    """Return the module around the token table, which adds positions and the like."""
     tables = {
         call.module
         for call in calls
@@ -183,7 +178,7 @@ def _is_ids(value: Any, ids: Tensor) -> bool:
 def _pooling(
     calls: list[Call], projection: Call, model: nn.Module, ids: Tensor, mask: Tensor | None
 ) -> tuple[nn.Module | None, Positions | None]:
-    """Find which hidden states the text is pooled from, if at a place that depends on the row."""
+    """Find the hidden states that the text is pooled from, if the position depends on the sample."""
     pooled = next((value for value in projection.given if isinstance(value, Tensor)), None)
     if pooled is None or pooled.dim() != 2:
         return None, None

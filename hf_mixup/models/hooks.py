@@ -1,8 +1,8 @@
-"""Hooks that blend hidden states while they are armed, and do nothing otherwise.
+"""Hooks that mix hidden states while they are active, and do nothing otherwise.
 
-A hook is registered once for each site of a model and stays: `torch.compile` ignores hooks that arrive after the first
-compiled call. What changes from batch to batch lies in the small `Site` object, as tensors, so that a compiled model
-is traced once for "off" and once for "on" and never again over new draws.
+A hook is registered once for each mix point of a model and stays: `torch.compile` ignores hooks that arrive after the
+first compiled call. What changes from batch to batch lies in a small `MixHook` object, as tensors. So a compiled model
+is traced once for "off" and once for "on", and never again for new draws.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Mixing = Callable[..., Tensor]
 """How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the rows)."""
 
 
-class Site:
-    """One place in a model where rows can be blended.
+class MixHook:
+    """The hook of one mix point: a place in a model where samples can be blended.
 
     `on` says whether a forward pass blends here now. Partner and weight outlive it: older releases of transformers
     run hooks once more when gradient checkpointing recomputes a layer in the backward pass, after the step's context
     has closed, and the recomputation has to see what the forward pass saw.
     """
 
-    first: ClassVar[bool] = False  # comes before whatever other sites do at the same module
+    first: ClassVar[bool] = False  # runs before the other hooks of the same module
 
     def __init__(self) -> None:
         self.on = False
@@ -35,10 +35,10 @@ class Site:
         self.weight: Tensor | None = None
         self.mixing: Mixing = blend_states
 
-    def __reduce__(self) -> tuple[type[Site], tuple[()]]:
-        return type(self), ()  # in a copy of the model, or one read back, it does nothing
+    def __reduce__(self) -> tuple[type[MixHook], tuple[()]]:
+        return type(self), ()  # a copy of the model, or one read back, has inactive hooks
 
-    def arm(self, partner: Tensor, weight: Tensor, mixing: Mixing | None = None) -> Site:
+    def activate(self, partner: Tensor, weight: Tensor, mixing: Mixing | None = None) -> MixHook:
         """Make the next forward pass mix here."""
         self.on, self.calls, self.partner, self.weight = True, 0, partner, weight
         self.mixing = mixing or blend_states
@@ -49,7 +49,7 @@ class Site:
 
     @property
     def missed(self) -> bool:
-        """Whether no pass has come through since it was armed."""
+        """Whether no forward pass has come through since the activation."""
         return self.calls == 0
 
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -88,7 +88,7 @@ class Site:
         return self.mixing(states, self.partner, self.weight)
 
     def count(self, module: nn.Module) -> None:
-        """Count a pass through this site.
+        """Count a pass through this hook.
 
         Raises:
             RuntimeError: at the second one within a forward pass.
@@ -115,10 +115,10 @@ def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, 
     """Blend hidden states out of place, inside the autograd graph.
 
     Args:
-        states: floats with the rows along `axis`, [B, ...] as a rule. Where a row was unfolded into k (the choices of a
-            question, the frames of a video), B * k with those of a row side by side.
+        states: floats with the samples along `axis`, [B, ...] as a rule; B * k where a sample was unfolded into k (the
+            choices of a question, the frames of a video), with those of a sample side by side.
         partner: long [B].
-        weight: float32 share of the own row in [0, 1], [B], or [B, T] one for each token.
+        weight: float32 share of the own sample in [0, 1], [B], or [B, T] one for each token.
 
     Products and sum are computed in float32 at least and rounded once.
 
@@ -127,108 +127,116 @@ def blend_states(states: Tensor, partner: Tensor | None, weight: Tensor | None, 
             [3.]])
     """
     if partner is None or weight is None or not len(partner) or states.shape[axis] % len(partner):
-        rows = 0 if partner is None else len(partner)
+        count = 0 if partner is None else len(partner)
         raise RuntimeError(
-            f"hidden states have {states.shape[axis]} rows where the batch has {rows}: this layer cannot be mixed"
+            f"hidden states have {states.shape[axis]} samples where the batch has {count}: this layer cannot be mixed"
         )
     fold = states.shape[axis] // len(partner)
     if fold > 1:
         partner = (partner[:, None] * fold + torch.arange(fold, device=partner.device)).flatten()
         weight = weight.flatten(0, 1) if weight.dim() == 3 else weight.repeat_interleave(fold, 0)
-    share = _beside(states, weight, axis)
+    share = _weight_like(states, weight, axis)
     other = states.index_select(axis, partner)
     return (share * states + (1 - share) * other).to(states.dtype)
 
 
-def blend_places(
-    states: Tensor, partner: Tensor | None, weight: Tensor | None, axis: int = 0, *, places: Tensor
+def blend_positions(
+    states: Tensor, partner: Tensor | None, weight: Tensor | None, axis: int = 0, *, positions: Tensor
 ) -> Tensor:
-    """Blend the hidden state of each token with that of another place of its partner row; see `blend_states`.
+    """Blend the hidden state of each token with that of another position of its partner; see `blend_states`.
 
     Args:
         states: floats [B, T, ...], or [T, B, ...] with axis = 1.
-        places: long [B, T], -1 for a token that stays as it is.
+        positions: long [B, T], -1 for a token that stays as it is.
 
     Raises:
-        RuntimeError: if the states have not the places of the tokens.
+        RuntimeError: if the states do not have the positions of the tokens.
     """
-    rows = states if axis == 0 else states.transpose(0, 1)
-    if partner is None or weight is None or rows.shape[:2] != places.shape or axis > 1:
+    own = states if axis == 0 else states.transpose(0, 1)
+    if partner is None or weight is None or own.shape[:2] != positions.shape or axis > 1:
         raise RuntimeError(
-            f"hidden states {list(states.shape)} have not the places of {list(places.shape)} tokens: name other layers"
+            f"hidden states {list(states.shape)} do not have the positions of {list(positions.shape)} tokens: name "
+            "other layers"
         )
-    other = rows[partner[:, None], places.clamp(min=0)]
-    share = torch.where(places >= 0, weight[:, None], 1.0)
-    share = share.reshape(*share.shape, *(1,) * (rows.dim() - 2))
-    blended = (share * rows + (1 - share) * other).to(states.dtype)
+    other = own[partner[:, None], positions.clamp(min=0)]
+    share = torch.where(positions >= 0, weight[:, None], 1.0)
+    share = share.reshape(*share.shape, *(1,) * (own.dim() - 2))
+    blended = (share * own + (1 - share) * other).to(states.dtype)
     return blended if axis == 0 else blended.transpose(0, 1)
 
 
-def _beside(states: Tensor, weight: Tensor, axis: int) -> Tensor:
+def _weight_like(states: Tensor, weight: Tensor, axis: int) -> Tensor:
     """Return weights [B] or [B, T] in a shape that multiplies the states."""
     shape = [1] * states.dim()
     shape[axis] = len(weight)
     if weight.dim() == 1:
         return weight.reshape(shape)
-    places = axis - 1 if axis == 1 and states.shape[0] == weight.shape[1] else axis + 1
-    if states.shape[places] != weight.shape[1]:
+    tokens = axis - 1 if axis == 1 and states.shape[0] == weight.shape[1] else axis + 1
+    if states.shape[tokens] != weight.shape[1]:
         raise RuntimeError(
-            f"hidden states {list(states.shape)} have not the {weight.shape[1]} places of the attention mask: mix rows "
-            "of equal length, or another method"
+            f"hidden states {list(states.shape)} do not have the {weight.shape[1]} positions of the attention mask: "
+            "mix samples of equal length, or use another method"
         )
-    shape[places] = weight.shape[1]
-    return (weight if places > axis else weight.T).reshape(shape)
+    shape[tokens] = weight.shape[1]
+    return (weight if tokens > axis else weight.T).reshape(shape)
 
 
-class ModelSites:
-    """The sites of one model, installed on demand."""
+class MixHooks:
+    """The hooks of one model, registered on demand.
+
+    Attributes:
+        active: the hooks that were activated for the last batch.
+        on_deactivate: functions that put back what a mixed forward pass changes in the model.
+        checked: what the self-check has passed.
+        cache: parts of the model that were looked up, keyed by the module of this room that did.
+    """
 
     def __init__(self) -> None:
-        self._sites: WeakKeyDictionary[nn.Module, dict[tuple[str, type], Site]] = WeakKeyDictionary()
+        self._hooks: WeakKeyDictionary[nn.Module, dict[tuple[str, type], MixHook]] = WeakKeyDictionary()
         self._handles: list[Any] = []
-        self.armed: list[Site] = []
-        self.at_disarm: list[Callable[[], None]] = []  # puts back what a mixed forward pass changes in the model
-        self.checked: set[Any] = set()  # what the self-test has passed, see `check`
-        self.found: dict[str, Any] = {}  # parts of the model that were looked for, by name of the room that did
+        self.active: list[MixHook] = []
+        self.on_deactivate: list[Callable[[], None]] = []
+        self.checked: set[Any] = set()
+        self.cache: dict[str, Any] = {}
 
-    def __reduce__(self) -> tuple[type[ModelSites], tuple[()]]:
-        return ModelSites, ()  # a copy of the model, or one read back, finds its own
+    def __reduce__(self) -> tuple[type[MixHooks], tuple[()]]:
+        return MixHooks, ()  # a copy of the model, or one read back, begins with none
 
-    def after(self, module: nn.Module, kind: type[Site] = Site) -> Any:
-        """Return the site of a kind at the output of a module."""
-        return self._site(module, "after", kind)
+    def after(self, module: nn.Module, kind: type[MixHook] = MixHook) -> Any:
+        """Return the hook of a kind at the output of a module."""
+        return self._hook(module, "after", kind)
 
-    def before(self, module: nn.Module, kind: type[Site] = Site) -> Any:
-        """Return the site of a kind at the input of a module."""
-        return self._site(module, "before", kind)
+    def before(self, module: nn.Module, kind: type[MixHook] = MixHook) -> Any:
+        """Return the hook of a kind at the input of a module."""
+        return self._hook(module, "before", kind)
 
-    def _site(self, module: nn.Module, side: str, kind: type[Site]) -> Site:
-        sites = self._sites.setdefault(module, {})
-        if (side, kind) not in sites:
-            site = sites[side, kind] = kind()
+    def _hook(self, module: nn.Module, side: str, kind: type[MixHook]) -> MixHook:
+        hooks = self._hooks.setdefault(module, {})
+        if (side, kind) not in hooks:
+            hook = hooks[side, kind] = kind()
             if side == "after":
-                self._handles.append(module.register_forward_hook(site.after, prepend=kind.first))
+                self._handles.append(module.register_forward_hook(hook.after, prepend=kind.first))
             else:
-                self._handles.append(module.register_forward_pre_hook(site.before, with_kwargs=True))
-        return sites[side, kind]
+                self._handles.append(module.register_forward_pre_hook(hook.before, with_kwargs=True))
+        return hooks[side, kind]
 
-    def arm(self, *sites: Site) -> None:
-        """Take on sites that were just armed: `disarm` ends them together."""
-        self.armed += sites
+    def track(self, *hooks: MixHook) -> None:
+        """Remember hooks that were activated, so that `deactivate` ends them together."""
+        self.active += hooks
 
-    def disarm(self) -> None:
-        """Make forward passes plain again; a recomputation in backward still sees the parameters."""
-        for site in self.armed:
-            site.on = False
-        while self.at_disarm:
-            self.at_disarm.pop()()
+    def deactivate(self) -> None:
+        """Make forward passes plain again; a recomputation in the backward pass still sees partner and weight."""
+        for hook in self.active:
+            hook.on = False
+        while self.on_deactivate:
+            self.on_deactivate.pop()()
 
     def forget(self) -> None:
-        """Let go of the last batch altogether, before the next one is armed."""
-        self.disarm()
-        for site in self.armed:
-            site.forget()
-        self.armed = []
+        """Drop the last batch altogether, before the next one is mixed."""
+        self.deactivate()
+        for hook in self.active:
+            hook.forget()
+        self.active = []
 
     def remove(self) -> None:
         """Take all hooks off the model."""
@@ -236,19 +244,19 @@ class ModelSites:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._sites.clear()
+        self._hooks.clear()
 
 
-_KEPT_AS = "_mixup_sites"
+_ATTRIBUTE = "_mixup_hooks"
 
 
-def sites_of(model: nn.Module) -> ModelSites:
-    """Return the sites of a model, the same object for each call.
+def hooks_of(model: nn.Module) -> MixHooks:
+    """Return the hooks of a model, the same object for each call.
 
-    They lie in the model itself: they know parts of it, and a table of the module (even one with weak keys) would keep
-    it in memory for ever.
+    They lie in the model itself, because they refer to its parts: a table of models in this module, even one with weak
+    keys, would keep the model in memory for ever.
     """
-    found = vars(model).get(_KEPT_AS)
+    found = vars(model).get(_ATTRIBUTE)
     if found is None:
-        found = vars(model)[_KEPT_AS] = ModelSites()
+        found = vars(model)[_ATTRIBUTE] = MixHooks()
     return found

@@ -1,4 +1,4 @@
-"""What a model is given: raw inputs that can be blended, and what a decoder starts from."""
+"""The inputs of a model: float inputs that can be blended, and the inputs of a decoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def float_keys(
     """Return the names of the inputs to blend: `wanted`, or every floating-point tensor with `rows` rows.
 
     Args:
-        dims: required number of dimensions, where the method needs a certain shape.
+        dims: required number of dimensions, if the method needs a certain shape.
 
     Raises:
         ValueError: if nothing can be blended, naming what the batch holds and the way out.
@@ -54,7 +54,7 @@ def float_keys(
 
 
 def image_keys(keys: list[str]) -> list[str]:
-    """Return the inputs that are images or videos, or all where none is: what else goes with images is not cut.
+    """Return the inputs that are images or videos, or all if there are none: other inputs beside images are not cut.
 
     >>> image_keys(["scores", "pixel_values"])
     ['pixel_values']
@@ -63,10 +63,10 @@ def image_keys(keys: list[str]) -> list[str]:
 
 
 def is_blendable(key: str, value: Any, rows: int) -> bool:
-    """Whether an entry of a batch is an input that can be blended by row."""
+    """Whether an entry of a batch is an input that can be blended sample by sample."""
     if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
         return False
-    # An integer image is a mistake that must not pass as "not an input"; ids and masks are integers by nature.
+    # An integer image is a mistake and must be refused; ids and masks are integers by nature.
     return value.is_floating_point() or (is_named_as_input(key) and not value.is_complex())
 
 
@@ -76,7 +76,7 @@ def is_named_as_input(key: str) -> bool:
 
 
 def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> str:
-    """Return what to say of a batch that has no input of a kind."""
+    """Return the error message for a batch without an input to blend."""
     held = ", ".join(
         f"{key} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         if isinstance(value, torch.Tensor)
@@ -90,17 +90,17 @@ def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> s
 
 
 def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
-    """Return a batch without its labels, and with the decoder's inputs that an encoder-decoder would make of them.
+    """Return a batch without its labels, but with the decoder inputs that an encoder-decoder derives from them.
 
     Raises:
-        ValueError: if they are missing and the model does not say how it makes them.
+        ValueError: if they are missing and the model does not say how they follow from the labels.
     """
     inputs = {key: value for key, value in batch.items() if key not in LABEL_KEYS}
     generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     if generates and inputs.get("decoder_input_ids") is None:
         inputs["decoder_input_ids"] = decoder_inputs(model, batch[LABELS])
     if generates and takes(model, "use_cache"):
-        inputs["use_cache"] = False  # as these models do where they see labels; one of them is not causal otherwise
+        inputs["use_cache"] = False  # as with labels; one model is not causal otherwise
     return inputs
 
 
@@ -108,7 +108,7 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
     """Return the tokens that an encoder-decoder feeds to its decoder to predict the labels, both [B, T].
 
     Raises:
-        ValueError: if the model does not say how it makes them.
+        ValueError: if the model does not say how they follow from the labels.
     """
     base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
     for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
@@ -126,5 +126,5 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
 
 def takes(model: nn.Module, name: str) -> bool:
     """Whether the model's forward has an argument of this name."""
-    base = getattr(model, "get_base_model", lambda: model)()  # PEFT passes on whatever it is given
+    base = getattr(model, "get_base_model", lambda: model)()  # PEFT passes all arguments on
     return name in inspect.signature(base.forward).parameters

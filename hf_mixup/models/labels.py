@@ -1,4 +1,4 @@
-"""What the labels of a batch mean, and the dense targets of a mixed batch."""
+"""The labels of a batch as the loss reads them, and the dense targets of a mixed batch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
 from hf_mixup.functional.targets import weighted
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Further = tuple[tuple[Tensor, Tensor], ...]
-"""Labels of rows beside the partner, and the weight of each, float32 [B]."""
-IGNORED = -100
+"""Labels of further partners, and the weight of each, float32 [B]."""
 LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
 LABEL_KEYS = (LABELS, *SPANS, "target_values")
-MOVES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # language models whose loss was tried
+SHIFTS_LABELS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a language model shifts its labels, as the self-check found."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Labels:
     """The labels of a batch, each aligned with the logits that are scored against it.
 
     Args:
-        values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the place
-            that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; or floats [B], [B, 1] or [B, C].
+        values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the
+            position that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; or floats [B], [B, 1] or
+            [B, C].
         kind: the problem type as transformers names it. Tokens and spans are single-label problems with one label for
-            each place, -100 where there is none.
-        classes: number of classes, None where only the logits tell.
+            each position, -100 where there is none.
+        classes: number of classes, None if only the logits tell.
         vocabulary: whether the classes are the tokens of a language model.
         pixels: whether there is a label for each pixel. What the model ignores is -100 here.
     """
@@ -71,7 +73,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
         return Labels(values, kind, choices or getattr(config, "num_labels", None))
     vocabulary = vocabulary_of(model)
     if vocabulary and predicts_next(model):
-        values = F.pad(values[:, 1:], (0, 1), value=IGNORED)
+        values = F.pad(values[:, 1:], (0, 1), value=IGNORE_INDEX)
     return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
 
 
@@ -98,7 +100,7 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
 
 
 def refuse_transcripts(model: nn.Module) -> None:
-    """Refuse a model that learns transcripts by CTC: its labels are tokens in order, and belong to no frame.
+    """Refuse a model that learns transcripts by CTC: its labels are tokens in order and belong to no frame.
 
     Raises:
         ValueError: naming the model.
@@ -112,7 +114,7 @@ def refuse_transcripts(model: nn.Module) -> None:
 
 
 def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """Return the ends of answers [B, 2] as transformers reads them: behind the last token none, before the first that.
+    """Return the ends of answers [B, 2] as transformers reads them: -100 behind the last token, 0 before the first.
 
     >>> _within(torch.tensor([[1, 7], [-1, 2]]), {"input_ids": torch.ones(2, 4)})
     tensor([[   1, -100],
@@ -122,11 +124,11 @@ def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
     if not isinstance(held, Tensor):
         return ends
     tokens = held.shape[1]
-    return ends.clamp(min=0).masked_fill(ends >= tokens, IGNORED)
+    return ends.clamp(min=0).masked_fill(ends >= tokens, IGNORE_INDEX)
 
 
 def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
-    """Whether integer labels [B, T] belong to tokens, also where each row has but one."""
+    """Whether integer labels [B, T] belong to tokens, even if each sample has only one."""
     if labels.is_floating_point() or labels.dim() != 2:
         return False
     base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
@@ -154,16 +156,16 @@ def pixel_labels(labels: Tensor, config: Any) -> Tensor:
         raise ValueError("num_labels=1: mixing labels of pixels needs a logit for each class, two for yes and no")
     ignored = getattr(config, "semantic_loss_ignore_index", getattr(config, "loss_ignore_index", 255))
     labels = labels.long()
-    return labels.masked_fill(labels == ignored, IGNORED)
+    return labels.masked_fill(labels == ignored, IGNORE_INDEX)
 
 
 def predicts_next(model: nn.Module) -> bool:
     """Whether a language model scores the label of each token at the token before.
 
-    As transformers decides it, unless the model's own loss was found to do otherwise (see `sites.check`).
+    As transformers decides it, unless the self-check found that the model's own loss does otherwise.
     """
-    if model in MOVES:
-        return MOVES[model]
+    if model in SHIFTS_LABELS:
+        return SHIFTS_LABELS[model]
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         return False
     loss = str(getattr(model, "loss_type", None) or type(model).__name__)
@@ -179,7 +181,7 @@ def vocabulary_of(model: nn.Module) -> int | None:
         return len(weight)
     if not getattr(model, "can_generate", lambda: False)():
         return None
-    config: Any = getattr(model, "config", None)  # its head does not show itself: a captioner's, say
+    config: Any = getattr(model, "config", None)  # a model that does not return its head, such as a captioner
     return getattr(getattr(config, "text_config", config), "vocab_size", None)
 
 
@@ -244,7 +246,7 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
     low, high = torch.aminmax(labels)
     if low >= 0 and high < num_labels:
         return  # the common case, in one pass
-    wrong = labels[((labels < 0) & (labels != IGNORED)) | (labels >= num_labels)]
+    wrong = labels[((labels < 0) & (labels != IGNORE_INDEX)) | (labels >= num_labels)]
     if len(wrong):
         raise ValueError(
             f"label {int(wrong[0])} is outside the model's {num_labels} classes (0 to {num_labels - 1}): "
@@ -268,23 +270,23 @@ def dense_targets(
     tensor([[0.5000, 0.2500, 0.2500]])
     """
     own, rest = (_dense(each, classes, kind, smoothing) for each in (labels, other))
-    targets = weighted(beside(lam, own), own) + weighted(beside(rest_of(lam, further), own), rest)
+    targets = weighted(expand_like(lam, own), own) + weighted(expand_like(partner_weight(lam, further), own), rest)
     for label, weight in further:
-        targets = targets + weighted(beside(weight, own), _dense(label, classes, kind, smoothing))
+        targets = targets + weighted(expand_like(weight, own), _dense(label, classes, kind, smoothing))
     return targets
 
 
-def rest_of(lam: Tensor, further: Further) -> Tensor:
-    """Return what is left for the labels of the partner, of the shape of lam."""
+def partner_weight(lam: Tensor, further: Further) -> Tensor:
+    """Return the weight that is left for the partner's labels, of the shape of lam."""
     if not further:
         return 1 - lam
     return (1 - lam - torch.stack([weight for _, weight in further]).sum(0)).clamp(min=0)
 
 
-def beside(lam: Tensor, values: Tensor) -> Tensor:
+def expand_like(lam: Tensor, values: Tensor) -> Tensor:
     """Return weights [B] or [B, T] in a shape that multiplies values [B, ...] or [B, T, ...].
 
-    >>> beside(torch.ones(2), torch.zeros(2, 3, 4)).shape
+    >>> expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
     return lam.reshape(*lam.shape, *(1,) * (values.dim() - lam.dim()))
@@ -295,5 +297,5 @@ def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) ->
         alone = torch.arange(len(labels), device=labels.device)
         return soft_targets(labels, alone, 1.0, classes, smoothing=smoothing)
     labels = labels.to(torch.promote_types(labels.dtype, torch.float32))
-    # Several labels a row: each is a choice of its own between two.
+    # Several labels a sample: each is a choice between yes and no.
     return labels * (1 - smoothing) + smoothing / 2 if kind == "multi_label_classification" and smoothing else labels

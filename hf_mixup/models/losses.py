@@ -1,6 +1,6 @@
-"""Losses of a mixed batch, by problem type, all as a sum over rows and the number it is to be divided by.
+"""Losses of a mixed batch, by problem type, all as a sum over samples and the number to divide it by.
 
-Keeping the two apart is what makes gradient accumulation exact: the Trainer knows how many items the accumulated batch
+The two are kept apart so that gradient accumulation is exact: the Trainer knows how many items the accumulated batch
 has, a micro-batch does not.
 """
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
-from hf_mixup.models.labels import IGNORED, Further, ProblemType, beside, dense_targets, rest_of
+from hf_mixup.models.labels import Further, ProblemType, dense_targets, expand_like, partner_weight
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 def mixed_loss_sum(
@@ -35,10 +36,10 @@ def mixed_loss_sum(
     Args:
         logits: [B, C], [B, T, C] for tokens, [B, H, W, C] for pixels, or [B] or [B, 1] for regression.
         labels: [B], [B, T] or [B, H, W] class ids (-100 is ignored), [B, C] floats, or [B] floats.
-        other: those that they are mixed with, of the same shape.
-        lam: weight of the row's own label, float32 [B], or one for each label.
-        smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a row s
-            over yes and no of each. Not for regression.
+        other: the labels of the partners, of the same shape.
+        lam: weight of the sample's own label, float32 [B], or one for each label.
+        smoothing: label smoothing s in [0, 1): 1 - s on the label and s over all classes; with several labels a sample
+            s over yes and no of each. Not for regression.
         class_weights: [C]; weighs the loss of each label by that label's class (the pair form, the right one with
             weights).
         bce: score each class of a single-label problem by itself.
@@ -61,14 +62,14 @@ def mixed_loss_sum(
     ):
         raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
     if kind == "single_label_classification":
-        _check_places(logits, labels, bce)
+        _check_shapes(logits, labels, bce)
         weighed = weighed_labels(labels, other, lam, further, balance)
         if bce:
             return _bce_sum(logits, weighed, smoothing, class_weights)
         weighed += [(labels, torch.zeros_like(lam))] * (len(weighed) % 2)
         total = logits.new_zeros((), dtype=torch.float32)
         for (one, own), (two, rest) in zip(weighed[::2], weighed[1::2]):
-            own, rest = (beside(weight, labels).expand_as(labels) for weight in (own, rest))
+            own, rest = (expand_like(weight, labels).expand_as(labels) for weight in (own, rest))
             total = total + two_target_cross_entropy(
                 logits, one, two, own, rest, smoothing=smoothing, class_weights=class_weights
             )
@@ -83,13 +84,13 @@ def mixed_loss_sum(
 def weighed_labels(
     labels: Tensor, other: Tensor, lam: Tensor, further: Further = (), balance: Sequence[Tensor] = ()
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return all labels of a mixed batch with the weight of each: the rows' own, their partners', and further ones.
+    """Return all labels of a mixed batch with the weight of each: the samples' own, their partners', and further ones.
 
     >>> one, other = torch.tensor([0]), torch.tensor([1])
     >>> [weight.tolist() for _, weight in weighed_labels(one, other, torch.tensor([0.25]))]
     [[0.25], [0.75]]
     """
-    others = [(other, rest_of(lam, further)), *further]
+    others = [(other, partner_weight(lam, further)), *further]
     factors = balance or [torch.ones((), device=lam.device)] * len(others)
     return [(labels, lam), *((each, weight * factor) for (each, weight), factor in zip(others, factors))]
 
@@ -99,10 +100,10 @@ def balance_of(masses: Tensor) -> Sequence[Tensor]:
 
     With class weights, the loss of mixed labels is lam * CE(own) + (1 - lam) * CE(other), each the mean that
     `torch.nn.CrossEntropyLoss` takes: divided by what *its* labels weigh. Where partners permute the batch, all sets
-    weigh the same; where they do not, as with `pair_class`, rare classes may be partners more often than they are rows.
+    weigh the same; where they do not, as with `pair_class`, rare classes may be partners more often than own labels.
 
     Args:
-        masses: what each set of labels weighs, own ones first, floats [1 + K], see `loss_items`.
+        masses: the mass of each set of labels, own ones first, floats [1 + K], see `loss_items`.
 
     Source: the criterion of mixup-cifar10 (https://github.com/facebookresearch/mixup-cifar10, `mixup_criterion`).
 
@@ -125,7 +126,7 @@ def mean_of(total: Tensor, items: Tensor | int) -> Tensor:
 def _bce_sum(
     logits: Tensor, weighed: Sequence[tuple[Tensor, Tensor]], smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Return the summed loss of each class by itself, of labels with weights; a label of -100 adds nothing."""
+    """Return the summed binary losses of each class, of labels with weights; a label of -100 adds nothing."""
     kind: ProblemType = "single_label_classification"
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
     total = logits.new_zeros(())
@@ -136,40 +137,40 @@ def _bce_sum(
     return total
 
 
-def _check_places(logits: Tensor, labels: Tensor, bce: bool) -> None:
+def _check_shapes(logits: Tensor, labels: Tensor, bce: bool) -> None:
     if logits.shape[:-1] != labels.shape:
         raise ValueError(
             f"labels of shape {list(labels.shape)} do not fit logits of shape {list(logits.shape)}: one label for each "
-            "place is needed (a float [B, C] tensor for several labels a row)"
+            "position is needed (a float [B, C] tensor for several labels a sample)"
         )
     if bce and labels.dim() > 1:
-        raise ValueError("loss='bce' is for one label a row: tokens and spans take the cross-entropy (loss='auto')")
+        raise ValueError("loss='bce' is for one label a sample: tokens and spans take the cross-entropy (loss='auto')")
 
 
 def loss_items(
     labels: Tensor, kind: ProblemType, class_weights: Tensor | None = None, bce_classes: int | None = None
 ) -> Tensor:
-    """Return what the summed loss is divided by to give the mean that torch's own loss would give, a 0-d tensor.
+    """Return the number to divide the summed loss by, which gives the mean of torch's own loss, a 0-d tensor.
 
-    Labelled rows (or tokens), weighted by class as in `torch.nn.CrossEntropyLoss`; single numbers for multi-label and
-    regression.
-    With partners that permute the batch this is the same for the labels of the partners; for others see `balance_of`.
+    It is the number of labelled samples (or tokens), weighted by class as in `torch.nn.CrossEntropyLoss`; for
+    multi-label problems and regression the number of single numbers. If the partners permute the batch, it is the same
+    for the labels of the partners; for other partners see `balance_of`.
 
     >>> loss_items(torch.tensor([0, 2, -100]), "single_label_classification")
     tensor(2)
     """
     if kind != "single_label_classification":
         return torch.tensor(labels.numel(), device=labels.device)
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     if class_weights is not None:
-        # By index, not by mask: a mask would make the device wait.
+        # By index, since a mask would make the host wait for the device.
         own = class_weights.to(labels.device)[labels.where(labelled, 0)]
         return (own * labelled).sum() * (bce_classes or 1)
     return labelled.sum() * (bce_classes or 1)
 
 
 def soft_scores(logits: Tensor, temperature: float, kind: ProblemType, bce: bool = False) -> Tensor:
-    """Return what a teacher's logits say, softened, in float32 at least: probabilities, or numbers for regression."""
+    """Return the softened scores of a teacher, in float32 at least: probabilities, or its numbers for regression."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if kind == "regression":
         return logits
@@ -182,8 +183,8 @@ def distilled_loss_sum(
 ) -> Tensor:
     """Return the summed distance of a model from its teacher, a 0-d tensor in float32 at least.
 
-    T^2 KL(teacher || model) at each place, both softened by T; of each class by itself for multi-label problems and
-    `bce`; squared errors for regression.
+    T^2 KL(teacher || model) at each position, both softened by T; for each class by itself for multi-label problems
+    and `bce`; squared errors for regression.
 
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2 (gradients
     of softened targets are 1 / T^2 of the others', hence the factor).
@@ -191,7 +192,7 @@ def distilled_loss_sum(
     Args:
         logits: of the model, [B, C], [B, T, C], or [B] or [B, 1] for regression.
         taught: `soft_scores` of the teacher, of the same shape.
-        mass: what each place counts, float32 [B] or [B, T].
+        mass: the weight of each position, float32 [B] or [B, T].
 
     >>> taught = soft_scores(torch.tensor([[2.0, 0.0]]), 2.0, "single_label_classification")
     >>> distilled_loss_sum(torch.zeros(1, 2), taught, torch.ones(1), 2.0, "single_label_classification")
@@ -199,32 +200,32 @@ def distilled_loss_sum(
     """
     logits = logits.to(taught.dtype)
     if kind == "regression":
-        return weighted(beside(mass, taught), (logits.reshape(taught.shape) - taught).square()).sum()
+        return weighted(expand_like(mass, taught), (logits.reshape(taught.shape) - taught).square()).sum()
     softened = logits / temperature
     if kind == "single_label_classification" and not bce:
         each = torch.xlogy(taught, taught) - weighted(taught, softened.log_softmax(-1))
     else:
         own = binary_cross_entropy(softened, taught)
         each = own + torch.xlogy(taught, taught) + torch.xlogy(1 - taught, 1 - taught)
-    return temperature**2 * weighted(beside(mass, each), each).sum()
+    return temperature**2 * weighted(expand_like(mass, each), each).sum()
 
 
 def label_mass(labels: Tensor, weight: Tensor, kind: ProblemType, class_weights: Tensor | None = None) -> Tensor:
-    """Return what each row's (or token's) label of a given weight counts in the loss, float32 [B] or [B, T].
+    """Return how much each sample's (or token's) label of a given weight counts in the loss, float32 [B] or [B, T].
 
     >>> label_mass(torch.tensor([0, -100]), torch.tensor(0.25), "single_label_classification")
     tensor([0.2500, 0.0000])
     """
     if kind != "single_label_classification":
         return weight
-    kept = (labels != IGNORED).to(weight.dtype)
+    kept = (labels != IGNORE_INDEX).to(weight.dtype)
     if class_weights is not None:
-        kept = kept * class_weights[labels.where(labels != IGNORED, 0)]
-    return beside(weight, labels) * kept
+        kept = kept * class_weights[labels.where(labels != IGNORE_INDEX, 0)]
+    return expand_like(weight, labels) * kept
 
 
 def auxiliary_loss(model: nn.Module, outputs: Any) -> Tensor | float:
-    """Return what a mixture of experts adds to its loss to balance their load, 0 for other models."""
+    """Return the load-balancing loss that a mixture of experts adds to its own, 0 for other models."""
     found = outputs.get("aux_loss") if isinstance(outputs, Mapping) else None
     if not isinstance(found, Tensor):
         return 0.0

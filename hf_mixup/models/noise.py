@@ -1,4 +1,4 @@
-"""Noise on what a model is given: on floats right away, on tokens at the output of the table that reads them."""
+"""Noise on the inputs of a model: on floats directly, on tokens at the output of the table that looks them up."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from hf_mixup.models.axes import IDS, MASK
 from hf_mixup.models.embeddings import Lookup, install_tables, words_of
-from hf_mixup.models.hooks import Site, sites_of
-from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.hooks import MixHook, hooks_of
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import map_tensors, tensors_in, watch
 
 
-class NoiseSite(Site):
-    """A table to whose readings noise is added, before they are blended: `weight` holds it, [B, T, H]."""
+class NoiseHook(MixHook):
+    """A table with noise added to its output, before that is blended: `weight` holds the noise, [B, T, H]."""
 
     first = True
 
@@ -25,10 +25,10 @@ class NoiseSite(Site):
         super().__init__()
         self.number, self.axis, self.once = 0, 0, True
 
-    def take(self, lookup: Lookup, partner: Tensor, noise: Tensor) -> NoiseSite:
-        """Make the next forward pass add this noise to this reading of the table."""
+    def plan_lookup(self, lookup: Lookup, partner: Tensor, noise: Tensor) -> NoiseHook:
+        """Make the next forward pass add this noise to this lookup."""
         self.number, self.axis, self.once = lookup.number, lookup.axis, lookup.once
-        self.arm(partner, noise)
+        self.activate(partner, noise)
         return self
 
     def _blend_nested(self, states: Any, module: nn.Module) -> Any:
@@ -49,41 +49,41 @@ class NoiseSite(Site):
 
 
 def install_noise(model: nn.Module) -> None:
-    """Put the hooks on everything that looks like a table, before the model is compiled; a model may have none."""
-    install_tables(model, NoiseSite)
+    """Register the hooks of all modules that look like tables, before the model is compiled; there may be none."""
+    install_tables(model, NoiseHook)
 
 
-def arm_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
-    """Arm the table that reads `input_ids`: the next forward pass adds noise to the tokens that the mask shows.
+def activate_noise(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, scale: Tensor, seed: int) -> None:
+    """Make the next forward pass add noise to the embeddings of the visible tokens.
 
     Args:
-        partner: long [B], which batch this is (see `MixedBatch`); nothing is exchanged.
-        scale: standard deviation of each row's noise, [B].
-        seed: of the noise, which is drawn where the batch lies.
+        partner: long [B]; it only identifies the batch (see `MixedBatch`), nothing is exchanged.
+        scale: standard deviation of each sample's noise, [B].
+        seed: of the noise, which is drawn on the batch's device.
 
     Raises:
         ValueError: for a model without such a table, or a mask that is not that of the tokens.
     """
-    table, ids, seen = word_table(model, batch), batch[IDS], seen_tokens(batch)
+    table, ids, seen = word_table(model, batch), batch[IDS], token_mask(batch)
     deviation = scale.reshape(-1, *(1,) * ids.dim()).expand(*ids.shape, 1)
     if seen is not None:
         deviation = deviation * seen[..., None]
     noise = normal((*ids.shape, table[1]), ids.device, torch.float32, seed) * deviation
-    arm_words(model, table[0], partner, noise)
+    activate_word_noise(model, table[0], partner, noise)
 
 
-def arm_words(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
-    """Arm a reading of a table: the next forward pass adds noise [B, T, H] (or [B, choices, T, H]) to it."""
-    # The choices of a question are unfolded into rows of their own, side by side.
+def activate_word_noise(model: nn.Module, lookup: Lookup, partner: Tensor, noise: Tensor) -> None:
+    """Make the next forward pass add noise [B, T, H] (or [B, choices, T, H]) to a lookup."""
+    # The choices of a question are unfolded into samples of their own, side by side.
     noise = noise.flatten(0, -3)
-    sites_of(model).arm(sites_of(model).after(lookup.module, NoiseSite).take(lookup, partner, noise))
+    hooks_of(model).track(hooks_of(model).after(lookup.module, NoiseHook).plan_lookup(lookup, partner, noise))
 
 
-def seen_tokens(batch: Mapping[str, Any]) -> Tensor | None:
-    """Return which tokens the mask shows, bool of the shape of the ids; None without a mask.
+def token_mask(batch: Mapping[str, Any]) -> Tensor | None:
+    """Return which tokens are visible, bool of the shape of the ids; None without a mask.
 
     Raises:
-        ValueError: for a mask that is not that of the tokens.
+        ValueError: for a mask of another shape.
     """
     ids, mask = batch[IDS], batch.get(MASK)
     if mask is not None and mask.shape != ids.shape:
@@ -92,24 +92,24 @@ def seen_tokens(batch: Mapping[str, Any]) -> Tensor | None:
 
 
 def word_table(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Lookup, int]:
-    """Return the reading of the batch's own ids, and how wide its vectors are.
+    """Return the lookup of the batch's own ids, and the width of its vectors; cached.
 
-    One table only: what is added to words, types and places each would add up to more than was asked for.
+    One table only: noise on words, types and positions would add up to more than was requested.
     """
-    found = sites_of(model).found
+    cache = hooks_of(model).cache
     key = f"words of {', '.join(sorted(batch))}"
-    if key not in found:
+    if key not in cache:
         words = words_of(model, batch)
         if words is None:
             raise ValueError(
-                f"{type(model).__name__} reads its {IDS} in no table as they are: noise on tokens has no place, use "
-                "method='manifold'"
+                f"{type(model).__name__} looks up its {IDS} in no table as they are, where noise could be added: "
+                "use method='manifold'"
             )
-        with undisturbed(model):
-            calls = watch(model, visible_rows(batch, model), [words.module])
+        with eval_without_side_effects(model):
+            calls = watch(model, full_pair(batch, model), [words.module])
         output = next(tensors_in(next(call.output for call in calls if call.number == words.number)))
-        found[key] = words, output.shape[-1]
-    return found[key]
+        cache[key] = words, output.shape[-1]
+    return cache[key]
 
 
 def noisy(values: Tensor, scale: Tensor, seen: Tensor | None, seed: int, inplace: bool = False) -> Tensor:
@@ -117,9 +117,9 @@ def noisy(values: Tensor, scale: Tensor, seen: Tensor | None, seed: int, inplace
 
     Args:
         values: floats [B, ...].
-        scale: standard deviation of each row's noise, [B]; rows with 0 stay as they are, bit for bit.
-        seen: what is no padding, bool, in a shape that multiplies the values; None for all.
-        seed: of the noise, which is drawn where the values lie.
+        scale: standard deviation of each sample's noise, [B]; samples with 0 stay as they are, bit for bit.
+        seen: bool, False for padding, in a shape that multiplies the values; None for no padding.
+        seed: of the noise, which is drawn on the values' device.
 
     >>> noisy(torch.ones(2, 3), torch.tensor([0.0, 1.0]), None, seed=0)[0]
     tensor([1., 1., 1.])
@@ -133,6 +133,6 @@ def noisy(values: Tensor, scale: Tensor, seen: Tensor | None, seed: int, inplace
 
 
 def normal(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, seed: int) -> Tensor:
-    """Return standard normal numbers from a generator of their own: the same for a seed and a kind of device."""
+    """Return standard normal numbers from a new generator: the same for each seed and type of device."""
     generator = torch.Generator(device).manual_seed(seed)
     return torch.randn(shape, generator=generator, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What a model returns: where its logits are."""
+"""The logits among the outputs of a model."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Rows of different length: what goes with them, found by trying the model on a long and a short row.
+"""Samples of different length: the policy that fits a model, found by trying it on a long and a short sample.
 
-The policy. Blended embeddings are seen wherever either row has a token, and where only one has, that token stands
-alone. Hidden states keep the row's own mask. In both, a model that pools a row at its last token has to find it there:
-it is shown the ids of the longer row, or the rows are padded on the left, so that their last tokens meet. Where neither
-helps, rows of different length are refused.
+Blended embeddings are visible wherever either sample has a token; where only one has, that token stands alone. Hidden
+states keep the sample's own mask. In both cases a model that pools a sample at its last token has to find it there: it
+is given the ids of the longer sample, or the samples are padded on the left, so that their last tokens meet. Where
+neither helps, samples of different length are refused.
 """
 
 from __future__ import annotations
@@ -11,147 +11,152 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.self_check import TOLERANCE, exchange_error
-from hf_mixup.models.blocks import Stack, arm_layer
-from hf_mixup.models.embeddings import Ids, arm_embeddings
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.batches import pads_left, visible_tokens
+from hf_mixup.models.blocks import Stack, activate_layer
+from hf_mixup.models.embeddings import Ids, activate_embeddings
+from hf_mixup.models.exchange import TOLERANCE, exchange_error
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import pads_left, ragged_rows, seen_tokens, two_rows, undisturbed
+from hf_mixup.models.probe import eval_without_side_effects, two_samples, uneven_pair
 from hf_mixup.models.weighted_mask import weighted_mask
 
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
-
 Ends = Literal["own", "left", "left, counted", "equal"]
-UNLIKE = (AssertionError, ValueError, IndexError, RuntimeError)
-"""What a model raises that asks more of a row than its length: as many separators, the places of an image, ..."""
+REFUSALS = (AssertionError, ValueError, IndexError, RuntimeError)
+"""What a model raises that needs more than length: as many separators, the tokens of an image, ..."""
 IDS: tuple[Ids, ...] = ("own", "longer")
 
 
 def mix_embeddings(
-    model: nn.Module, batch: Mapping[str, Any], draw: Draw, mask: Literal["union", "weighted"] = "union"
+    model: nn.Module,
+    batch: Mapping[str, Any],
+    partner: Tensor,
+    lam: Tensor,
+    mask: Literal["union", "weighted"] = "union",
 ) -> dict[str, Any]:
-    """Arm the token tables by the policy that fits the model; return the inputs of the mixed rows.
+    """Activate the hooks of the token tables by the policy that fits the model; return the inputs of the mixed samples.
 
     Args:
-        mask: how attention sees tokens that only one of the rows has, see `MixupConfig`.
+        mask: how attention sees tokens that only one of the samples has, see method 'embedding'.
 
     Raises:
-        ValueError: for rows of different length in a model that no policy fits, or no weighted mask.
+        ValueError: for samples of different length if no policy fits the model, or it takes no weighted mask.
     """
-    weighted = weighted_mask(model, batch, draw) if mask == "weighted" else {}
-    sites, key = sites_of(model), f"ids of {', '.join(sorted(batch))}"
-    if key not in sites.found:
-        # A model may count a row's tokens from the front: what fits one side of padding need not fit the other.
+    weighted = weighted_mask(model, batch, partner, lam) if mask == "weighted" else {}
+    cache, key = hooks_of(model).cache, f"ids of {', '.join(sorted(batch))}"
+    if key not in cache:
+        # A model may count a sample's tokens from the front: what fits one side of padding need not fit the other.
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():
-            sites.found[key] = policies
-    policies = sites.found.get(key, {False: "own", True: "own"})  # until there are rows to try them on
-    # On a device, looking at the mask would have to wait for it: only where it matters.
+            cache[key] = policies
+    policies = cache.get(key, {False: "own", True: "own"})  # until there are samples to try them on
+    # On a device, reading the mask has to wait for it: only where it matters.
     policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
     if policy == "equal":
-        refuse_ragged(model, batch)
-    return {**arm_embeddings(model, batch, draw, "longer" if policy == "longer" else "own"), **weighted}
+        refuse_uneven(model, batch)
+    return {**activate_embeddings(model, batch, partner, lam, "longer" if policy == "longer" else "own"), **weighted}
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:
-    """Return the policy for rows padded on a side, None where the batch has no rows that could tell."""
+    """Return the policy for samples padded on a side, None where the batch has no samples to try it on."""
     choices = batch["input_ids"].dim() == 3
-    with undisturbed(model):
-        rows = _choices(batch) if choices else ragged_rows(batch, model, left)
-        if rows is None:
+    with eval_without_side_effects(model):
+        pair = _choices(batch) if choices else uneven_pair(batch, model, left)
+        if pair is None:
             return None
         try:
-            plain = logits_of(model(**rows))
-        except UNLIKE:
+            plain = logits_of(model(**pair))
+        except REFUSALS:
             return "equal"
         for ids in IDS[:1] if choices else IDS:
-            with suppress(RuntimeError):  # where it works on other places than the mask's, no policy fits
-                if exchange_error(model, rows, plain, partial(arm_embeddings, model, rows, ids=ids)) < TOLERANCE:
+            with suppress(RuntimeError):  # a model with other positions than the mask's: no policy fits
+                if exchange_error(model, pair, plain, partial(activate_embeddings, model, pair, ids=ids)) < TOLERANCE:
                     return ids
-            sites_of(model).forget()
+            hooks_of(model).forget()
     return "equal"
 
 
 def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the first two rows of a batch of multiple choice, None where they do not differ in length."""
-    rows = two_rows(batch)
-    mask = rows.get("attention_mask")
-    return None if mask is None or torch.equal(mask[0], mask[1]) else rows
+    """Return the first two samples of a multiple-choice batch, None where they do not differ in length."""
+    pair = two_samples(batch)
+    mask = pair.get("attention_mask")
+    return None if mask is None or torch.equal(mask[0], mask[1]) else pair
 
 
 def mix_layer(
-    model: nn.Module, stack: Stack, batch: Mapping[str, Any], draw: Draw, depths: Sequence[int | None] = ()
+    model: nn.Module,
+    stack: Stack,
+    batch: Mapping[str, Any],
+    partner: Tensor,
+    lam: Tensor,
+    depth: int,
+    depths: Sequence[int | None] = (),
 ) -> dict[str, Any]:
-    """Arm a block by the policy that fits the model; return the inputs, padded on the left if need be.
+    """Activate the hook of a block by the policy that fits the model; return the inputs, padded on the left if needed.
 
     Args:
-        depths: all that may be drawn, see `arm_layer`.
+        depth, depths: see `activate_layer`.
 
     Raises:
-        ValueError: for rows of different length in a model that no policy fits.
+        ValueError: for samples of different length if no policy fits the model.
     """
-    sites, key = sites_of(model), f"ends of {', '.join(sorted(batch))}"
-    if key not in sites.found:
-        sites.found[key] = _ends_policy(model, stack, batch)
-    policy: Ends = sites.found[key]
+    cache, key = hooks_of(model).cache, f"ends of {', '.join(sorted(batch))}"
+    if key not in cache:
+        cache[key] = _ends_policy(model, stack, batch)
+    policy: Ends = cache[key]
     if policy == "equal":
-        refuse_ragged(model, batch)
-    arm_layer(model, stack, draw, depths=depths)
+        refuse_uneven(model, batch)
+    activate_layer(model, stack, partner, lam, depth, depths=depths)
     return padded_left(batch, counted=policy == "left, counted") if policy.startswith("left") else dict(batch)
 
 
 def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> Ends:
-    """Find out whether a short row, blended with a long one after the last block, is blind to the latter's end."""
-    from hf_mixup.methods.base import Draw
-
-    with undisturbed(model):
-        rows = ragged_rows(batch, model, pads_left(batch))
-        if rows is None or pads_left(rows):
+    """Return the policy: does a short sample, blended with a long one after the last block, see the end of that?"""
+    with eval_without_side_effects(model):
+        pair = uneven_pair(batch, model, pads_left(batch))
+        if pair is None or pads_left(pair):
             return "own"
         try:
-            plain = logits_of(model(**rows))
-        except UNLIKE:
+            plain = logits_of(model(**pair))
+        except REFUSALS:
             return "equal"
-        if plain.dim() > 2:  # one target a token: places meet
+        if plain.dim() > 2:  # one target a token: positions meet
             return "own"
         scores = []
-        for ids in (rows["input_ids"], _other_end(rows)):
-            half, device = torch.full((2,), 0.5), plain.device
-            draw = Draw("ends", torch.tensor([1, 0]), half, layer=len(stack.blocks)).to(device)
-            arm_layer(model, stack, draw)
-            scores.append(logits_of(model(**{**rows, "input_ids": ids}))[1])
-            sites_of(model).forget()
+        for ids in (pair["input_ids"], _other_end(pair)):
+            partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
+            activate_layer(model, stack, partner, half, len(stack.blocks))
+            scores.append(logits_of(model(**{**pair, "input_ids": ids}))[1])
+            hooks_of(model).forget()
         if not torch.equal(scores[0], scores[1]):
             return "own"
-        if torch.equal(logits_of(model(**{**rows, "input_ids": _other_end(rows)}))[0], plain[0]):
-            return "own"  # the long row does not see its end either: as with MRA, whose attention is 0 on a CPU
-        if rows["attention_mask"].dim() != 2:  # such a mask cannot be moved along
+        if torch.equal(logits_of(model(**{**pair, "input_ids": _other_end(pair)}))[0], plain[0]):
+            return "own"  # the long sample does not see its end either: as with MRA, whose attention is 0 on a CPU
+        if pair["attention_mask"].dim() != 2:  # such a mask cannot be shifted
             return "equal"
-        if _same(logits_of(model(**padded_left(rows))), plain):
+        if _same(logits_of(model(**padded_left(pair))), plain):
             return "left"
         if not takes(model, "position_ids"):
             return "equal"
-        return "left, counted" if _same(logits_of(model(**padded_left(rows, counted=True))), plain) else "equal"
+        return "left, counted" if _same(logits_of(model(**padded_left(pair, counted=True))), plain) else "equal"
 
 
 def _same(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
 
 
-def _other_end(rows: Mapping[str, Any]) -> Tensor:
-    """Return ids whose first row has other tokens in its second half, but for the last."""
-    seen = seen_tokens(rows)
-    places = (rows["input_ids"] if seen is None else seen)[0].nonzero().flatten()
-    late = places[len(places) // 2 + 1 : -1]
-    changed = rows["input_ids"].clone()
-    changed[0, late] = changed[0, places[1 : 1 + len(late)]]
+def _other_end(pair: Mapping[str, Any]) -> Tensor:
+    """Return ids whose first sample has other tokens in its second half, except for the last token."""
+    visible = visible_tokens(pair)
+    positions = (pair["input_ids"] if visible is None else visible)[0].nonzero().flatten()
+    late = positions[len(positions) // 2 + 1 : -1]
+    changed = pair["input_ids"].clone()
+    changed[0, late] = changed[0, positions[1 : 1 + len(late)]]
     return changed
 
 
@@ -159,16 +164,16 @@ def padded_left(batch: Mapping[str, Any], counted: bool = False) -> dict[str, An
     """Return the batch with the padding moved from the right to the left.
 
     Args:
-        counted: also give the positions that the tokens had, for a model that numbers the places.
+        counted: also return the position ids that the tokens had, for a model that counts positions.
 
     >>> batch = {"input_ids": torch.tensor([[5, 6, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])}
     >>> padded_left(batch, counted=True)["input_ids"], padded_left(batch, counted=True)["position_ids"]
     (tensor([[0, 5, 6]]), tensor([[2, 0, 1]]))
     """
     mask = batch["attention_mask"]
-    places = torch.arange(mask.shape[1], device=mask.device)
-    behind = mask.shape[1] - 1 - (mask * places).argmax(-1)
-    source = (places - behind[:, None]) % mask.shape[1]
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    padding = mask.shape[1] - 1 - (mask * positions).argmax(-1)
+    source = (positions - padding[:, None]) % mask.shape[1]
     moved = {
         key: value.gather(1, source) if isinstance(value, Tensor) and value.shape == mask.shape else value
         for key, value in batch.items()
@@ -176,15 +181,16 @@ def padded_left(batch: Mapping[str, Any], counted: bool = False) -> dict[str, An
     return {"position_ids": source, **moved} if counted else moved
 
 
-def refuse_ragged(model: nn.Module, batch: Mapping[str, Any]) -> None:
-    """Refuse rows of different length.
+def refuse_uneven(model: nn.Module, batch: Mapping[str, Any]) -> None:
+    """Refuse samples of different length.
 
     Raises:
-        ValueError: if there are such.
+        ValueError: if there are any.
     """
-    seen = seen_tokens(batch)
-    if seen is not None and bool((seen.sum(-1) != seen[0].sum()).any()):
+    visible = visible_tokens(batch)
+    if visible is not None and bool((visible.sum(-1) != visible[0].sum()).any()):
         raise ValueError(
-            f"{type(model).__name__} does not mix rows of different length rightly: it reads each row's own length or "
-            "last token somewhere. Pad on the left (tokenizer.padding_side='left'), or make batches of equal length"
+            f"{type(model).__name__} does not mix samples of different length rightly: it reads each sample's own "
+            "length or last token somewhere. Pad on the left (tokenizer.padding_side='left'), or make batches of equal "
+            "length"
         )

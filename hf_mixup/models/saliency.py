@@ -1,4 +1,4 @@
-"""How much each token, or each pixel, moves the loss: the gradient at its embedding, or at its channels."""
+"""Saliency of tokens and pixels: the gradient of the loss at their embeddings, or at their channels."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 from hf_mixup.models.blocks import stack_of
 from hf_mixup.models.embeddings import words_of
-from hf_mixup.models.hooks import change_given, sites_of
+from hf_mixup.models.hooks import change_given, hooks_of
 from hf_mixup.models.labels import LABELS, Labels, read_labels
 from hf_mixup.models.losses import mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import undisturbed, visible_rows
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import map_tensors
 
 
 def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -> Tensor:
-    """Return the L2 norm of the gradient of each row's own loss at the embeddings of its tokens.
+    """Return the L2 norm of the gradient of each sample's own loss at the embeddings of its tokens.
 
-    At what enters the first block, place by place; where that holds other places than the tokens, or no block is found,
-    at the output of the table of words. One forward and backward pass over the batch in evaluation mode. Nothing of it
-    is left: no gradient on a parameter, no statistics, no random numbers used.
+    The gradient is taken at the input of the first block; if that has other positions than the tokens, or no block is
+    found, at the output of the table of words. One forward and backward pass over the batch in evaluation mode, without
+    side effects on gradients of parameters, statistics or random state.
 
     Args:
         batch: the model inputs, with `input_ids` [B, T].
-        labels: those of the rows.
+        labels: the labels of the samples.
 
     Returns:
         float32 [B, T].
@@ -55,7 +55,7 @@ def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -
         found.append(states.detach().requires_grad_())
         return found[0].clone()  # some models write into it
 
-    with undisturbed(model), torch.enable_grad(), entrance.changed(leaf):
+    with eval_without_side_effects(model), torch.enable_grad(), entrance.changed(leaf):
         logits = logits_of(model(**batch))
         (gradient,) = torch.autograd.grad(_plain_loss(logits, read), found)  # of the embeddings alone
     norms = gradient.float().norm(dim=-1)
@@ -64,12 +64,12 @@ def token_saliency(model: nn.Module, batch: Mapping[str, Any], labels: Tensor) -
 
 @dataclass(frozen=True)
 class Entrance:
-    """Where the embeddings of tokens can be had in a forward pass.
+    """The place of the token embeddings in a forward pass.
 
     Args:
-        module: whose output they are, or with `before` its input.
-        number: at which of its calls.
-        axis: of the rows.
+        module: its output are the embeddings, or with `before` its input.
+        number: which of its calls.
+        axis: the axis of the samples.
     """
 
     module: nn.Module
@@ -79,7 +79,7 @@ class Entrance:
 
     @contextmanager
     def changed(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Put what `change` returns of the embeddings in their place."""
+        """Replace the embeddings by what `change` returns for them."""
         calls = 0
 
         def now() -> bool:
@@ -104,28 +104,28 @@ class Entrance:
 
 
 def entrance_of(model: nn.Module, batch: Mapping[str, Any]) -> Entrance:
-    """Return where the embeddings of the tokens are, found by running two rows at first use; see `token_saliency`.
+    """Return the place of the token embeddings (see `token_saliency`); found by running two samples, then cached.
 
     Raises:
-        ValueError: if there is no such place.
+        ValueError: if there is none.
     """
-    found = sites_of(model).found
-    if "entrance" not in found:
+    cache = hooks_of(model).cache
+    if "entrance" not in cache:
         entrance = _first_block(model, batch)
         if entrance is None:
             words = words_of(model, batch)
             entrance = None if words is None else Entrance(words.module, words.number, words.axis, before=False)
-        found["entrance"] = entrance
-    if found["entrance"] is None:
+        cache["entrance"] = entrance
+    if cache["entrance"] is None:
         raise ValueError(
             f"{type(model).__name__} has no table that reads input_ids as they are, where the gradient of each token "
             "could be taken: use method='span_cut', which needs none"
         )
-    return found["entrance"]
+    return cache["entrance"]
 
 
 def _first_block(model: nn.Module, batch: Mapping[str, Any]) -> Entrance | None:
-    """Return the input of the first block, None where a token does not change its own place there, and no other."""
+    """Return the input of the first block, None unless each token changes its own position there, and no other."""
     try:
         block = stack_of(model, batch).blocks[0]
     except ValueError:
@@ -138,10 +138,10 @@ def _first_block(model: nn.Module, batch: Mapping[str, Any]) -> Entrance | None:
         seen.append(states.movedim(block.given or 0, 0))
         return states
 
-    with undisturbed(model), entrance.changed(look):
-        rows = visible_rows(batch, model)
-        model(**rows)
-    other = rows["input_ids"][0] != rows["input_ids"][1]
+    with eval_without_side_effects(model), entrance.changed(look):
+        pair = full_pair(batch, model)
+        model(**pair)
+    other = pair["input_ids"][0] != pair["input_ids"][1]
     states = seen[0][:, : len(other)] if seen else other[:0]
     if block.given > 1 or states.dim() != 3 or states.shape[1] != len(other) or not bool(other.any()):
         return None
@@ -149,17 +149,16 @@ def _first_block(model: nn.Module, batch: Mapping[str, Any]) -> Entrance | None:
 
 
 def input_saliency(model: nn.Module, batch: Mapping[str, Any], key: str, labels: Tensor | None) -> Tensor:
-    """Return the root mean square over the channels of the gradient of each row's own loss at its pixels.
+    """Return the root mean square over the channels of the gradient of each sample's own loss at its pixels.
 
-    One forward and backward pass over the batch in evaluation mode. Nothing of it is left: no gradient on a parameter,
-    no statistics, no random numbers used.
+    One forward and backward pass over the batch in evaluation mode, without side effects.
 
     Args:
         batch: the model inputs, with floats [B, C, H, W] under `key`.
-        labels: those of the rows; None to take the score of the class that the model itself finds.
+        labels: the labels of the samples; None to take the score of the class that the model predicts.
 
     Returns:
-        float32 [B, H, W], not negative; all 0 for a row whose label is ignored.
+        float32 [B, H, W], not negative; all 0 for a sample whose label is ignored.
 
     Source: Simonyan et al. 2013, "Deep Inside Convolutional Networks", arXiv 1312.6034, section 3.
 
@@ -169,7 +168,7 @@ def input_saliency(model: nn.Module, batch: Mapping[str, Any], key: str, labels:
     torch.Size([2, 8, 9])
     """
     pixels = batch[key].detach().requires_grad_()
-    with undisturbed(model), torch.enable_grad():
+    with eval_without_side_effects(model), torch.enable_grad():
         logits = logits_of(model(**{**batch, key: pixels}))
         read = None if labels is None else read_labels(model, {**batch, LABELS: labels})
         score = logits.float().amax(-1).sum() if read is None else _plain_loss(logits, read)
@@ -178,6 +177,6 @@ def input_saliency(model: nn.Module, batch: Mapping[str, Any], key: str, labels:
 
 
 def _plain_loss(logits: Tensor, labels: Labels) -> Tensor:
-    """Return the summed loss of rows that are not mixed."""
+    """Return the summed loss of unmixed samples."""
     whole = torch.ones(len(labels.values), device=logits.device)
     return mixed_loss_sum(logits, labels.values, labels.values, whole, labels.kind)

@@ -1,4 +1,4 @@
-"""Watching a model run over two rows and over one: which modules take the rows, and along which axis."""
+"""Watching a model run over two samples and over one: which modules see the samples, and along which axis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Call:
     output: Any
 
 
-def watch(model: nn.Module, rows: Mapping[str, Any], modules: Iterable[nn.Module]) -> list[Call]:
+def watch(model: nn.Module, inputs: Mapping[str, Any], modules: Iterable[nn.Module]) -> list[Call]:
     """Run the model and return the calls of some of its modules, in the order in which they returned."""
     calls: list[Call] = []
     numbers: dict[nn.Module, int] = {}
@@ -37,31 +37,31 @@ def watch(model: nn.Module, rows: Mapping[str, Any], modules: Iterable[nn.Module
 
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in dict.fromkeys(modules)]
     try:
-        model(**rows)
+        model(**inputs)
     finally:
         for handle in handles:
             handle.remove()
     return calls
 
 
-def watch_rows(model: nn.Module, rows: Mapping[str, Any], modules: list[nn.Module]) -> list[tuple[Call, Call]]:
-    """Return each call in a pass over two rows together with the same call in a pass over the first row alone."""
-    alone = {(call.module, call.number): call for call in watch(model, first_row(rows), modules)}
-    both = watch(model, rows, modules)
+def watch_pair(model: nn.Module, pair: Mapping[str, Any], modules: list[nn.Module]) -> list[tuple[Call, Call]]:
+    """Return each call in a pass over two samples together with the same call in a pass over the first alone."""
+    alone = {(call.module, call.number): call for call in watch(model, first_sample(pair), modules)}
+    both = watch(model, pair, modules)
     return [(call, alone[call.module, call.number]) for call in both if (call.module, call.number) in alone]
 
 
-def first_row(rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first of two rows."""
-    return {key: value[:1] if _has_rows(value, 2) else value for key, value in rows.items()}
+def first_sample(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first of two samples."""
 
+    def of_two(value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == 2
 
-def _has_rows(value: Any, rows: int) -> bool:
-    return isinstance(value, Tensor) and value.dim() > 0 and len(value) == rows
+    return {key: value[:1] if of_two(value) else value for key, value in pair.items()}
 
 
 def batch_axis(of_two: Tensor, of_one: Tensor) -> int | None:
-    """Return the axis that is twice as long for two rows as for one, None if there is no such single axis.
+    """Return the axis that is twice as long for two samples as for one, None if there is no such single axis.
 
     >>> batch_axis(Tensor(5, 2, 3), Tensor(5, 1, 3))
     1

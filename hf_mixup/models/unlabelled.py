@@ -1,24 +1,25 @@
-"""Labels that are all ignored: a whole first step of them is a mistake, a batch among others is none."""
+"""Labels that are all ignored: a mistake if that holds for the whole first step, but not for a single batch."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from hf_mixup.models.labels import IGNORED, Labels
+from hf_mixup.models.labels import Labels
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ENOUGH = 100
-"""Samples without a label that are no chance, where nobody says what belongs to a step."""
+"""So many samples without a label are no coincidence, where it is not known what belongs to a step."""
 
 
 def count_ignored(labels: Labels) -> int:
-    """Return how many labels a batch has if all of them are ignored, 0 if one counts.
+    """Return the number of labels if all of them are ignored; 0 if one counts.
 
     >>> import torch
     >>> count_ignored(Labels(torch.tensor([-100, -100]), "single_label_classification", 2))
     2
     """
     values = labels.values
-    return 0 if values.is_floating_point() or bool((values != IGNORED).any()) else values.numel()
+    return 0 if values.is_floating_point() or bool((values != IGNORE_INDEX).any()) else values.numel()
 
 
 def refuse_unlabelled(count: int) -> NoReturn:
@@ -28,6 +29,6 @@ def refuse_unlabelled(count: int) -> NoReturn:
         ValueError: always.
     """
     raise ValueError(
-        f"all {count} labels of the first batch are {IGNORED}, which is ignored, so that nothing would be learnt: "
+        f"all {count} labels of the first batch are {IGNORE_INDEX}, which is ignored, so that nothing would be learnt: "
         "check the label column, and whether truncation cuts the labelled tokens off"
     )

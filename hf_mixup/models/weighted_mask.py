@@ -1,29 +1,27 @@
-"""Attention masks that show each token as much as its row counts."""
+"""Attention masks that weigh each token by the share of its sample."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.batches import pads_left
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.outputs import logits_of
-from hf_mixup.models.probe import pads_left, ragged_rows, undisturbed, visible_rows
-
-if TYPE_CHECKING:
-    from hf_mixup.methods.base import Draw
+from hf_mixup.models.probe import eval_without_side_effects, full_pair, uneven_pair
 
 Form = Literal["all", "causal"]
 FORMS: tuple[Form, ...] = ("all", "causal")
 
 
-def weighted_mask(model: nn.Module, batch: Mapping[str, Any], draw: Draw) -> dict[str, Tensor]:
-    """Return a mask by which a token of the row counts lam and one of the partner 1 - lam in attention, by its name.
+def weighted_mask(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> dict[str, Tensor]:
+    """Return a mask, by its name, in which a token of the sample counts lam and one of the partner 1 - lam.
 
-    The logarithm of that weight is added to the scores, so that a token which only a hardly mixed row has is hardly
-    seen; where both rows have a token it counts in full.
+    The logarithm of that weight is added to the attention scores. A position where both samples have a token counts
+    in full.
 
     Raises:
         ValueError: for a model or an attention backend that takes no such mask.
@@ -31,13 +29,13 @@ def weighted_mask(model: nn.Module, batch: Mapping[str, Any], draw: Draw) -> dic
     mask = batch.get("attention_mask")
     if not isinstance(mask, Tensor):
         return {}  # nothing is padded
-    share = draw.lam[:, None]
-    visible = share * mask + (1 - share) * mask[draw.partner]
+    share = lam[:, None]
+    visible = share * mask + (1 - share) * mask[partner]
     return {"attention_mask": additive(visible, _form_of(model, batch), _dtype(model))}
 
 
 def additive(visible: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
-    """Return log(visible) [B, T] for each query, [B, 1, T, T]; where nothing is to be seen, the dtype's least number.
+    """Return log(visible) [B, T] for each query, [B, 1, T, T]; for a hidden token the dtype's least number.
 
     >>> additive(torch.tensor([[1.0, 0.0]]), "all", torch.float32).exp()
     tensor([[[[1., 0.],
@@ -56,35 +54,35 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
-    """Find, at first use, which mask of this form gives what the model's own gives, on a long and a short row."""
-    found, name = sites_of(model).found, type(model).__name__
+    """Return the form whose mask gives the scores of the model's own, tried on a long and a short sample; cached."""
+    cache, name = hooks_of(model).cache, type(model).__name__
     backend = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
     if "flash" in backend:
         raise ValueError(
             f"mask='weighted' adds numbers to attention scores, which {backend} of {name} does not take: load the "
             "model with attn_implementation='sdpa', or leave mask at 'union'"
         )
-    if "weighted mask" not in found:
-        with undisturbed(model):
-            rows = ragged_rows(batch, model, pads_left(batch)) or visible_rows(batch, model)
-            plain = _seen(logits_of(model(**rows)), rows)
-            forms = [form for form in FORMS if _gives(model, rows, form, plain)]
-        found["weighted mask"] = forms[0] if forms else None
-    if found["weighted mask"] is None:
+    if "weighted mask" not in cache:
+        with eval_without_side_effects(model):
+            pair = uneven_pair(batch, model, pads_left(batch)) or full_pair(batch, model)
+            plain = _visible(logits_of(model(**pair)), pair)
+            forms = [form for form in FORMS if _equals_plain(model, pair, form, plain)]
+        cache["weighted mask"] = forms[0] if forms else None
+    if cache["weighted mask"] is None:
         raise ValueError(f"mask='weighted': {name} takes no mask [B, 1, T, T] of numbers: leave mask at 'union'")
-    return found["weighted mask"]
+    return cache["weighted mask"]
 
 
-def _gives(model: nn.Module, rows: Mapping[str, Any], form: Form, plain: Tensor) -> bool:
-    mask = additive(rows["attention_mask"].float(), form, _dtype(model))
+def _equals_plain(model: nn.Module, pair: Mapping[str, Any], form: Form, plain: Tensor) -> bool:
+    mask = additive(pair["attention_mask"].float(), form, _dtype(model))
     try:
-        logits = logits_of(model(**{**rows, "attention_mask": mask}))
-    except Exception:  # noqa: BLE001 - whatever a model raises that expects [B, T]
+        logits = logits_of(model(**{**pair, "attention_mask": mask}))
+    except Exception:  # noqa: BLE001 - a model that expects [B, T] may raise anything
         return False
-    return torch.allclose(_seen(logits, rows), plain, rtol=1e-2, atol=1e-3 * float(plain.abs().max()))
+    return torch.allclose(_visible(logits, pair), plain, rtol=1e-2, atol=1e-3 * float(plain.abs().max()))
 
 
-def _seen(logits: Tensor, rows: Mapping[str, Any]) -> Tensor:
-    """Return logits without those of padding."""
-    mask = rows["attention_mask"]
+def _visible(logits: Tensor, pair: Mapping[str, Any]) -> Tensor:
+    """Return logits with 0 at padding."""
+    mask = pair["attention_mask"]
     return logits * mask[..., None] if logits.dim() == 3 and logits.shape[:2] == mask.shape else logits

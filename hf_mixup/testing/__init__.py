@@ -8,3 +8,9 @@ trial       the checks of one architecture: exchange, rows of different length, 
 survey      one row of the table; `table` makes all of it, ARCHITECTURES.md holds it
 check       the same for a user's own checkpoint: `hf-mixup check MODEL`
 """
+
+from __future__ import annotations
+
+from hf_mixup.utils.lazy import lazy_modules
+
+__getattr__ = lazy_modules(__name__, __path__)

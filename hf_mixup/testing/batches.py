@@ -13,11 +13,11 @@ from hf_mixup.testing.build import build, shrink
 from hf_mixup.testing.families import Family
 from hf_mixup.testing.floats import float_inputs
 from hf_mixup.testing.sizes import END_OF_WORDS, FIRST_WORD, STEPS
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 Lengths = Literal["equal", "right", "left"]
 Batch = dict[str, Any]
 CHOICES = 3
-IGNORED = -100
 SOURCES = ("time-series", "image", "video", "audio")
 
 
@@ -155,8 +155,8 @@ def _labels(family: Family, model: Any, inputs: Batch, lengths: Lengths, rng: to
         return {"labels": torch.arange(rows) % model.config.num_labels}
     if family == "token-classification":
         labels = torch.randint(0, model.config.num_labels, ids.shape, generator=rng)
-        labels[:, 2::3] = IGNORED  # as of the later pieces of a word
-        return {"labels": labels.where(real, IGNORED)}
+        labels[:, 2::3] = IGNORE_INDEX  # as of the later pieces of a word
+        return {"labels": labels.where(real, IGNORE_INDEX)}
     if family == "question-answering":
         first, last = real.int().argmax(-1), _last(real)
         start = first + torch.arange(rows) % 3
@@ -165,12 +165,12 @@ def _labels(family: Family, model: Any, inputs: Batch, lengths: Lengths, rng: to
         labels = ids.clone()
         asked = real & (torch.arange(length) % 3 == 1)
         ids[asked] = torch.randint(FIRST_WORD, END_OF_WORDS, ids.shape, generator=rng)[asked]
-        return {"labels": labels.where(asked, IGNORED)}
+        return {"labels": labels.where(asked, IGNORE_INDEX)}
     if family == "causal-lm" or not model.config.is_encoder_decoder:
-        return {"labels": ids.where(real, IGNORED)}
+        return {"labels": ids.where(real, IGNORE_INDEX)}
     width = length - 3  # the answer's length is not the question's
     answer = torch.randint(FIRST_WORD, END_OF_WORDS, (rows, width), generator=rng)
-    labels = answer.where(real_tokens(rows, width, "equal" if lengths == "equal" else "right"), IGNORED)
+    labels = answer.where(real_tokens(rows, width, "equal" if lengths == "equal" else "right"), IGNORE_INDEX)
     if model.config.model_type == "fsmt":  # it would make its decoder's inputs of the question
         return {"labels": labels, "decoder_input_ids": answer.roll(1, 1)}
     return {"labels": labels}

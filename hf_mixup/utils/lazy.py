@@ -19,8 +19,8 @@ def lazy_modules(package: str, path: Iterable[str], also: Iterable[str] = ()) ->
         also: other names of the package, for the error over a wrong one.
 
     >>> import hf_mixup
-    >>> lazy_modules("hf_mixup", hf_mixup.__path__)("errors").__name__
-    'hf_mixup.utils.suggest'
+    >>> lazy_modules("hf_mixup", hf_mixup.__path__)("utils").__name__
+    'hf_mixup.utils'
     """
 
     def load(name: str) -> ModuleType:

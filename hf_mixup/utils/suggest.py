@@ -13,6 +13,15 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     "did you mean 'cutmix'? Valid: cutmix, mixup"
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Valid: {', '.join(names)}"
+    hint = nearest(wrong, names, cutoff=0.5)
+    return f"{hint}{' ' if hint else ''}Valid: {', '.join(names)}"
+
+
+def nearest(wrong: str, valid: Iterable[str], cutoff: float = 0.75) -> str:
+    """Name the valid spelling nearest to a wrong one, for names that are too many to list; "" if none is near.
+
+    >>> nearest("alhpa", ["alpha", "beta"]), nearest("batch_size", ["chunk_size"])
+    ("did you mean 'alpha'?", '')
+    """
+    near = difflib.get_close_matches(wrong, sorted(valid), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -5,12 +5,99 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, field, fields
 from functools import lru_cache
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hf_mixup.utils.suggest import did_you_mean
+
+
+class Setting(Field):
+    """A field of a dataclass that also says which numbers it takes; see `setting`."""
+
+    __slots__ = ("above", "at_least", "at_most", "below")
+    above: float | None
+    at_least: float | None
+    at_most: float | None
+    below: float | None
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declare a setting: a dataclass field with its default, its help text and the numbers that it takes.
+
+    The bounds stand in the field and not in its metadata, which `HfArgumentParser` hands on to argparse as a whole.
+
+    Args:
+        default: the value, or a function that makes it (for lists).
+        text: what command lines and documents say of it.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(kw_only=True)
+    ... class Noise:
+    ...     sigma: float = setting(0.1, "Standard deviation of the noise.", at_least=0)
+    ...
+    ...     def __post_init__(self):
+    ...         check_settings(self)
+    >>> Noise(sigma=-1)
+    Traceback (most recent call last):
+    ...
+    ValueError: sigma=-1.0: expected a number from 0 on
+    """
+    made = field(default_factory=default) if callable(default) else field(default=default)
+    own = Setting.__new__(Setting)
+    for name in Field.__slots__:
+        setattr(own, name, getattr(made, name))
+    own.metadata = MappingProxyType({"help": text})
+    own.at_least, own.above, own.at_most, own.below = at_least, above, at_most, below
+    return own
+
+
+def check_settings(filled: Any) -> None:
+    """Convert and check all fields of a dataclass, as they are declared. Call it in `__post_init__`.
+
+    Raises:
+        ValueError: for a value of another type or outside its range, or a list that names nothing.
+    """
+    convert_fields(filled)
+    for each in fields(filled):
+        value = getattr(filled, each.name)
+        if value == [] and each.default is None:
+            raise ValueError(f"{each.name}=[] names nothing: leave it unset for the default")
+        if isinstance(each, Setting):
+            for number in value if isinstance(value, list) else [value]:
+                _check_bounds(each, number)
+
+
+def _check_bounds(declared: Setting, value: Any) -> None:
+    if value is None or isinstance(value, (bool, str)):
+        return
+    low, above, high, below = (getattr(declared, name) for name in ("at_least", "above", "at_most", "below"))
+    inside = (low is None or value >= low) and (above is None or value > above)
+    if not inside or (high is not None and value > high) or (below is not None and value >= below):
+        number = "a whole number" if isinstance(value, int) else "a number"
+        raise ValueError(f"{declared.name}={value!r}: expected {number} {_range(low, above, high, below)}")
+
+
+def _range(low: float | None, above: float | None, high: float | None, below: float | None) -> str:
+    """Return a range in words.
+
+    >>> _range(0, None, 1, None), _range(0, None, None, 1), _range(1, None, None, None), _range(None, 0, None, None)
+    ('in [0, 1]', 'in [0, 1)', 'from 1 on', 'above 0')
+    """
+    if high is None and below is None:
+        return f"from {low} on" if above is None else f"above {above}"
+    start = f"[{low}" if above is None else f"({above}"
+    return f"in {start}, {high}]" if below is None else f"in {start}, {below})"
+
 
 _YES, _NO = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n", "0")
 

@@ -28,7 +28,7 @@ from torchvision.transforms import v2
 
 from hf_mixup import MixupConfig
 from hf_mixup.functional.saliency import spectral_residual
-from hf_mixup.methods import METHODS, puzzlemix
+from hf_mixup.methods import puzzlemix
 from hf_mixup.methods.base import Request
 from hf_mixup.models.labels import dense_targets
 
@@ -38,7 +38,7 @@ Run = Callable[[], object]
 
 def ours(method: str, x: Tensor, labels: Tensor, **settings: Any) -> Run:
     """Draw, apply and make the targets, as a training step does."""
-    mixing = METHODS[method](MixupConfig(method=method, **settings))
+    mixing = MixupConfig(method=method, **settings).mixing
     generator, batch = torch.Generator().manual_seed(0), {"pixel_values": x}
     model = torch.nn.Identity()
 

@@ -295,7 +295,7 @@ def test_rows_are_what_the_collator_makes_of_the_images() -> None:
 def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
     own = task(max_train_samples=40)
     clean = PairRows(load_splits(own).train, load_pair_processor(own), own)
-    noisy, blank = clean.spoilt(caption_noise=0.25), clean.spoilt(image_blank=0.25)
+    noisy, blank = clean.corrupted(caption_noise=0.25), clean.corrupted(image_blank=0.25)
     moved = [index for index in range(40) if noisy[index]["caption"] != clean[index]["caption"]]
     assert len(moved) <= 10
     assert len(moved) >= 8  # two rows may have the same caption
@@ -306,8 +306,8 @@ def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
     assert len(empty) == 10
     assert noisy._kept is clean._kept
     assert all(torch.equal(noisy[index]["pixel_values"], clean[index]["pixel_values"]) for index in range(40))
-    assert clean.spoilt().captions == clean.captions
-    assert clean.spoilt(caption_noise=0.25).captions == noisy.captions
+    assert clean.corrupted().captions == clean.captions
+    assert clean.corrupted(caption_noise=0.25).captions == noisy.captions
 
 
 def test_several_captions_serve_training_and_the_first_serves_evaluation() -> None:

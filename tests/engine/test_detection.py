@@ -17,7 +17,7 @@ from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.engine.detection import _weigh
 from hf_mixup.methods.mixup import united_boxes
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.detectors import CLASSES, DETECTORS, SIDE, boxed, build_detector
 from tests.entry_points import ENTRY_POINTS
 
@@ -44,7 +44,7 @@ def test_weights_of_1_give_the_models_own_loss_and_gradients(kind: str, training
             _weigh(model)
         torch.manual_seed(0)
         loss = model(**{**batch, "labels": labels}).loss
-        sites_of(model).disarm()
+        hooks_of(model).deactivate()
         loss.backward()
         found.append((loss.detach(), [None if p.grad is None else p.grad.clone() for p in model.parameters()]))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-6, atol=1e-6)
@@ -290,7 +290,7 @@ def test_a_mosaic_trains_and_cuts_the_masks_of_padding(arguments: Any) -> None:
         assert torch.equal(alone.inputs["pixel_values"], one["pixel_values"] if expected is None else expected)
     args = arguments(max_steps=2, remove_unused_columns=False)
     rows = rows_of(batch_for("yolos", 8))
-    config = MixupConfig("switch", switch_methods=["mixup", "mosaic"])
+    config = MixupConfig("switch", methods=["mixup", "mosaic"])
     MixupTrainer(build_detector("yolos"), args, mixup=config, train_dataset=rows, data_collator=collate).train()
 
 
@@ -300,7 +300,7 @@ def test_refusals() -> None:
     def mix(method: Any, model: Any = model, **kwargs: Any) -> None:
         Mixup(method, **kwargs)(model, batch)
 
-    for method in ("cutmix", "manifold", {"method": "switch", "switch_methods": ["mixup", "cutmix"]}):
+    for method in ("cutmix", "manifold", {"method": "switch", "methods": ["mixup", "cutmix"]}):
         with pytest.raises(ValueError, match=r"does not mix boxes: .*mixup"):
             mix(method)
     for setting in ({"label_smoothing": 0.1}, {"class_weights": [1.0] * 3}, {"loss": "bce"}):

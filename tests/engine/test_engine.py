@@ -99,7 +99,7 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
     expected = model.classifier(model.vit.layernorm(states)[:, 0])
     with Mixup({"method": "manifold", "layers": [depth]})(model, batch, partner=partner, lam=lam) as mixed:
         torch.testing.assert_close(model(**mixed.inputs).logits, expected)
-    assert mixed.draw.layer == depth
+    assert mixed.draw.depth == depth
 
 
 @pytest.mark.parametrize(("method", "name"), CASES)
@@ -297,7 +297,7 @@ def test_pair_class() -> None:
 
 def test_switch_chooses_by_its_probabilities() -> None:
     model, batch = build("resnet"), batch_of("resnet")
-    mixup = Mixup({"method": "switch", "switch_probs": [0.2, 0.8]})
+    mixup = Mixup({"method": "switch", "probs": [0.2, 0.8]})
     chosen = []
     for _ in range(200):
         with mixup(model, batch) as mixed:
@@ -346,7 +346,7 @@ def test_default_depths_that_leak_are_left_out() -> None:
     for _ in range(8):
         with mixup(model, batch) as mixed:
             mixed.loss(model(**mixed.inputs))
-        depths.add(mixed.draw.layer)
+        depths.add(mixed.draw.depth)
     assert depths == {3}
     with pytest.raises(RuntimeError, match="'manifold' at depth 2"):
         Mixup({"method": "manifold", "layers": [2, 3]})(model, batch)

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.engine.stats import MixStats
-from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Draw, Request
 from hf_mixup.testing.batches import tiny
 
@@ -57,7 +56,7 @@ def request_for(method: str, settings: dict[str, Any], seed: int = 0) -> tuple[A
     model, batch = tiny(kind, family)
     rng = torch.Generator().manual_seed(seed)
     inputs = {key: value for key, value in batch.items() if key != "labels"}
-    made = METHODS[method](MixupConfig(method, **settings))
+    made = MixupConfig(method, **settings).mixing
     made.draw(Request(model, inputs, batch["labels"], 1.0, rng))  # what is found out at first use
     rng.manual_seed(seed)
     watched = {key: value.as_subclass(OnDevice) for key, value in inputs.items()}

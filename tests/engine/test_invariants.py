@@ -236,17 +236,17 @@ def test_a_hook_inside_a_checkpoint_blends_again_in_the_recomputation(reentrant:
     """Older releases of transformers checkpoint a layer's call, hooks included."""
     from torch.utils.checkpoint import checkpoint
 
-    from hf_mixup.models.hooks import sites_of
+    from hf_mixup.models.hooks import hooks_of
 
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(4, 4), torch.randn(3, 4, requires_grad=True)
-    sites = sites_of(layer)
+    hooks = hooks_of(layer)
     gradients = []
     for checkpointed in (False, True):
         x.grad = layer.weight.grad = None
-        sites.arm(sites.after(layer).arm(torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9])))
+        hooks.track(hooks.after(layer).activate(torch.tensor([1, 2, 0]), torch.tensor([0.2, 0.5, 0.9])))
         y = checkpoint(lambda v: layer(v).tanh(), x, use_reentrant=reentrant) if checkpointed else layer(x).tanh()
-        sites.disarm()
+        hooks.deactivate()
         y.square().sum().backward()
         gradients.append((x.grad.clone(), layer.weight.grad.clone()))
     for found, expected in zip(gradients[1], gradients[0]):
@@ -308,7 +308,7 @@ def test_compiled_models_mix_and_do_not_recompile(method: str, name: str) -> Non
     for step in range(12):
         with mixup(compiled, batch) as mixed:
             found = mixed.loss(compiled(**mixed.inputs))
-        depths.add(mixed.draw.layer)
+        depths.add(mixed.draw.depth)
         if step == 8:
             frames = counter.frame_count
         with eager(model, batch) as mixed, torch.compiler.set_stance("force_eager"):
@@ -332,7 +332,7 @@ def test_a_model_compiled_before_it_was_prepared_is_not_left_unmixed_silently() 
     else:
         with (
             torch.compiler.set_stance("force_eager"),
-            Mixup({"method": "manifold", "layers": [mixed.draw.layer]})(
+            Mixup({"method": "manifold", "layers": [mixed.draw.depth]})(
                 model, batch, partner=mixed.partner, lam=0.4
             ) as again,
         ):

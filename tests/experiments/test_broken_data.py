@@ -17,9 +17,10 @@ from hf_mixup import cli
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.checks import check_labels
 from hf_mixup.experiments.tasks.data import load_raw, load_splits
+from hf_mixup.experiments.tasks.image import load_image_processor
 from hf_mixup.experiments.tasks.prepare import check_readable, prepare
 from hf_mixup.experiments.tasks.text import tokenized
-from hf_mixup.experiments.tasks.video import VideoRows, load_video_processor
+from hf_mixup.experiments.tasks.video import VideoRows
 from tests.conftest import TINY_RUN
 
 TEXT, TOKENS, NUMBER = "text-classification", "token-classification", "text-regression"
@@ -232,4 +233,4 @@ def test_a_broken_frame_of_a_clip_is_named() -> None:
     rows = Dataset.from_dict({"video": [clip, [*clip[:2], broken]], "label": [0, 1]}, features)
     task = TaskArguments(task="video-classification", model_type="videomae", image_size=4, frames=2)
     with pytest.raises(ValueError, match="row 1: frame 2 in column 'video': the image cannot be read"):
-        VideoRows(rows, load_video_processor(task), task)[0]
+        VideoRows(rows, load_image_processor(task), task)[0]

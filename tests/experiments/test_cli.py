@@ -181,18 +181,84 @@ def test_console_script() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["train"], ["compare"], ["sweep"], ["evaluate"], ["preview"], ["playground"], ["methods"]]
-)
-def test_help_names_the_settings_without_loading_torch(command: list[str]) -> None:
-    code = f"import sys; from hf_mixup.cli import main\ntry: main({[*command, '--help']})\n"
+# Help
+
+
+def shown_by(*arguments: str) -> str:
+    """Return the help that a fresh interpreter prints, which must not load torch or transformers for it."""
+    code = f"import sys; from hf_mixup.cli import main\ntry: main({list(arguments)})\n"
     code += "finally: print('torch' in sys.modules or 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
-    assert "usage: hf-mixup" in done.stdout
-    if command and command != ["methods"]:
-        assert ("--suite" if command == ["evaluate"] else "--alpha") in done.stdout
-        assert "--image_column" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", ["", "train", "compare", "sweep", "evaluate", "preview", "playground", "methods"])
+def test_help_is_one_screen(command: str) -> None:
+    text = shown_by(*command.split(), "--help")
+    assert "usage: hf-mixup" in text
+    assert len(text.splitlines()) <= 52
+    if command not in ("", "methods"):
+        assert ("--suite" if command == "evaluate" else "--alpha") in text
+        assert f"hf-mixup {command} --help all" in text
+        assert not {"--grid", "--image_column"} & set(text.split())
+
+
+def test_help_of_a_task_shows_its_settings() -> None:
+    text = shown_by("train", "config.yaml", "--help", "video-classification")
+    assert "--frames" in text
+    assert "(default: 8)" in text
+    assert not {"--audio_rate", "--alpha"} & set(text.split())
+
+
+def test_help_of_a_method_and_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(topic: str) -> set[str]:
+        with pytest.raises(SystemExit):
+            run("train", "--help", topic)
+        return set(capsys.readouterr().out.split())
+
+    assert {"--minmax", "--alpha", "--prob"} <= shown("cutmix")
+    assert not {"--minmax", "--loss"} & shown("gridmix")
+    everything = shown("all")
+    assert {"--grid", "--audio_rate", "--frames", "--loss", "--dataset", "--adam_beta2"} <= everything
+    assert "did you mean 'cutmix'?" in fails(capsys, "train", "--help", "cutmx")
+
+
+# Names that people try
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--epochs 3", "--epochs is no setting: did you mean 'num_train_epochs'?"),
+        ("--num_epochs=3", "did you mean 'num_train_epochs'?"),
+        ("--batch_size 8", "did you mean 'per_device_train_batch_size'?"),
+        ("--batch-size 8", "did you mean 'per_device_train_batch_size'?"),
+        ("--lr 1e-3", "did you mean 'learning_rate'?"),
+        ("--mixup cutmix", "did you mean 'method'?"),
+        ("--data rows.csv", "did you mean 'dataset'?"),
+        ("--dataset_name emoji", "did you mean 'dataset'?"),
+        ("--model_name_or_path bert", "did you mean 'model'?"),
+        ("--output runs", "did you mean 'output_dir'?"),
+        ("--config c.yaml", "name the configuration file without a flag"),
+        ("--seeds 3", "`hf-mixup compare` has it"),
+        ("--max_seconds 3", "--max_seconds is not for image-classification, but for audio-classification"),
+        ("--nonsense 3", "`--help` lists the usual settings"),
+    ],
+)
+def test_names_that_people_try(config: Path, capsys: pytest.CaptureFixture[str], flags: str, message: str) -> None:
+    assert message in fails(capsys, "train", config, *flags.split())
+
+
+def test_other_spellings_are_no_settings_and_mean_one() -> None:
+    from transformers import TrainingArguments
+
+    from hf_mixup.experiments.tasks.hints import _ADVICE, _MEANT
+    from hf_mixup.experiments.tasks.settings import _expanded, _names
+
+    names = set(_names(_expanded([TaskArguments, MixupConfig, TrainingArguments])))
+    assert set(_MEANT.values()) <= names
+    assert not names & {*_MEANT, *_ADVICE}
 
 
 # Settings
@@ -205,6 +271,25 @@ def test_flags_override_the_file(tmp_path: Path) -> None:
     config, task = parse_settings([MixupConfig, TaskArguments], [str(path), "--alpha", "0.4", "--flip"])
     assert (config.alpha, config.prob, config.layers) == (0.4, 0.5, [0, -1])
     assert (task.image_column, task.flip) == ("img", True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "{config} --alpha 0.4 --flip",
+        "--alpha 0.4 {config} --flip",
+        "--alpha 0.4 --flip {config}",
+        "--test_splits a b {config} --alpha=0.4 --flip --dataset rows.json",
+    ],
+)
+def test_a_file_may_stand_anywhere_among_the_flags(tmp_path: Path, arguments: str) -> None:
+    path = write(tmp_path / "c.yaml", {"method": "cutmix", "alpha": 0.2, "image_column": "img"})
+    mixup, task = parse_settings([MixupConfig, TaskArguments], arguments.format(config=path).split())
+    assert (mixup.method, mixup.alpha, task.image_column, task.flip) == ("cutmix", 0.4, "img", True)
+
+
+def test_two_files_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "two configuration files" in fails(capsys, "train", config, "--alpha", 1, "other.yaml")
 
 
 def test_json_and_yaml_read_alike(tmp_path: Path) -> None:

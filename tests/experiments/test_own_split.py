@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hf_mixup.experiments.tasks import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.dividing import by_class
+from hf_mixup.experiments.tasks.splitting import by_class
 
 
 def written(folder: Path, rows: list[dict[str, Any]], split: str = "train") -> Path:

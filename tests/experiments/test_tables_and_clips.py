@@ -18,9 +18,10 @@ from hf_mixup import Mixup, MixupTrainer, cli
 from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
+from hf_mixup.experiments.tasks.image import load_image_processor
 from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.tables import load_table
-from hf_mixup.experiments.tasks.video import MOTIONS, VideoRows, _placed, emoji_video, load_video_processor
+from hf_mixup.experiments.tasks.video import MOTIONS, VideoRows, _placed, emoji_video
 from hf_mixup.tabular import TabularConfig, TabularMLP, TabularProcessor
 
 MAE = {
@@ -231,7 +232,7 @@ def test_frames_are_spread_evenly(tmp_path: Path) -> None:
     DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "clips"))
     task = small("video-classification", dataset=str(tmp_path / "clips"), frames=4, validation_share=0.4)
     splits = load_splits(task)
-    made = VideoRows(splits.tests["test"], load_video_processor(task), task)
+    made = VideoRows(splits.tests["test"], load_image_processor(task), task)
     shown = [((row["pixel_values"][:, 0, 0, 0] + 1) * 127.5).round().int().tolist() for row in made]
     assert shown == [[0, 20, 40, 60], [90] * 4, [5, 5, 6, 6]]
     texts = Dataset.from_dict({"video": ["a.mp4"], "label": [0]}, Features(video=Value("string"), label=Value("int64")))

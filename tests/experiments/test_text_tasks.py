@@ -324,15 +324,15 @@ def test_label_noise_replaces_its_share_by_other_classes_alike(task: str) -> Non
         ({"few_shot": 0}, "few_shot=0: expected a whole number from 1 on"),
         ({"label_noise": 1.0}, r"label_noise=1.0: expected a share in \[0, 1\)"),
         ({"label_noise": -0.1}, "label_noise=-0.1"),
-        ({"task": "token-classification", "few_shot": 2}, "few_shot=2 is not for token-classification, but for image"),
+        (
+            {"task": "token-classification", "few_shot": 2},
+            "few_shot=2 is not for token-classification, but for .*image",
+        ),
         ({"task": "text-regression", "label_noise": 0.2}, "label_noise=0.2 is not for text-regression"),
         ({"task": "image-classification", "lora_rank": 2}, "lora_rank=2 is not for image-classification"),
         ({"task": "seq2seq", "source_column": None}, "source_column=None: seq2seq reads"),
         ({"task": "image-classification", "freeze": "embeddings"}, "freeze='embeddings' is not for image-class"),
-        (
-            {"task": "text-classification", "freeze": "image"},
-            "freeze='image' is not for text-classification, but for image-text",
-        ),
+        ({"task": "text-classification", "freeze": "image"}, "freeze='image' is not known: .*embeddings"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:

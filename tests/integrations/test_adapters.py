@@ -55,10 +55,10 @@ MIXED = [
     ("prefix", "SEQ_2_SEQ_LM"),
 ]
 REFUSED = [
-    *((name, "CAUSAL_LM", "puts 3 tokens before each row") for name in ("prompt", "p")),
+    *((name, "CAUSAL_LM", "puts 3 tokens before each sample") for name in ("prompt", "p")),
     ("adalora", "SEQ_CLS", "ADALORA adds a loss on its own weights"),
-    ("poly", "SEQ_CLS", "POLY gives each row the weights of its task"),
-    ("multitask", "SEQ_CLS", "MULTITASK_PROMPT_TUNING gives each row the weights of its task"),
+    ("poly", "SEQ_CLS", "POLY gives each sample the weights of its task"),
+    ("multitask", "SEQ_CLS", "MULTITASK_PROMPT_TUNING gives each sample the weights of its task"),
 ]
 
 
@@ -123,5 +123,5 @@ def test_prompts_before_a_fused_head(entry_point: str, tmp_path: Any) -> None:
         else:
             trl.SFTTrainer(tiny(LlamaForCausalLM), callbacks=[MixupCallback("embedding")], **shared).train()
 
-    with pytest.raises(ValueError, match="the adapter PREFIX_TUNING puts 3 tokens before each row"):
+    with pytest.raises(ValueError, match="the adapter PREFIX_TUNING puts 3 tokens before each sample"):
         train()

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import Trainer, default_data_collator
 
 from hf_mixup import Mixup, MixupCallback, MixupCollator, MixupConfig, MixupTrainer
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import build, examples
 from tests.detectors import boxed, build_detector
 
@@ -123,8 +123,8 @@ def test_a_model_whose_training_broke_off_is_freed(way: Callable[..., None], nam
 
 def test_copies_and_stored_models_have_sites_of_their_own() -> None:
     model = build("bert")
-    sites_of(model).checked.add("loss")
+    hooks_of(model).checked.add("loss")
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert sites_of(other) is not sites_of(model)
-        assert not sites_of(other).checked
-    assert sites_of(model).checked == {"loss"}
+        assert hooks_of(other) is not hooks_of(model)
+        assert not hooks_of(other).checked
+    assert hooks_of(model).checked == {"loss"}

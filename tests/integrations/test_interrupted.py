@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig
 from hf_mixup.engine.active import active_hooks
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -100,7 +100,7 @@ def test_nothing_stays_of_an_interrupted_step(
     assert torch.equal(logits(model, rows=3), logits(plain, rows=3))
     if entry_point != "collator":
         assert active_hooks(model) is None
-    assert not any(site.on or site.partner is not None for site in sites_of(model).armed)
+    assert not any(hook.on or hook.partner is not None for hook in hooks_of(model).active)
     assert trainer.train().global_step == 3
 
 
@@ -174,13 +174,13 @@ def test_ctrl_c_while_a_method_enters_the_model(monkeypatch: pytest.MonkeyPatch)
     mixup = Mixup({"method": "embedding", "lam": 0.3})
     with mixup(model, batch):
         pass
-    arm = type(sites_of(model)).arm
+    track = type(hooks_of(model)).track
 
-    def stop(sites: Any, *given: Any) -> None:
-        arm(sites, *given)
+    def stop(hooks: Any, *given: Any) -> None:
+        track(hooks, *given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(sites_of(model)), "arm", stop)
+    monkeypatch.setattr(type(hooks_of(model)), "track", stop)
     with pytest.raises(KeyboardInterrupt):
         mixup(model, batch).__enter__()
     assert torch.equal(logits(model), logits(plain_copy(model)))

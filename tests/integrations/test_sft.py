@@ -136,7 +136,7 @@ def test_accumulation_is_one_large_batch(entry_point: str, tmp_path: Path) -> No
         ({"label_smoothing_factor": 0.1}, {}, "label_smoothing_factor"),
         ({}, {"label_smoothing": 0.1}, "label_smoothing"),
         ({}, {"method": "sftmix"}, "method 'sftmix' has a loss of its own, and SFTTrainer"),
-        ({}, {"method": "switch", "switch_methods": ["manifold", "sentence"]}, "method 'sentence' has a loss"),
+        ({}, {"method": "switch", "methods": ["manifold", "sentence"]}, "method 'sentence' has a loss"),
         ({}, {"class_weights": [1.0, 2.0]}, "class_weights"),
     ],
 )

@@ -157,7 +157,7 @@ def test_warm_up_is_linear() -> None:
     probs = []
     for step in (0, 25, 50, 99):
         mixup.set_step(step)
-        probs.append(mixup.clock.prob(mixup.config))
+        probs.append(mixup.clock.prob(mixup.method.prob, mixup.config.schedule))
     assert probs == pytest.approx([0, 0.4, 0.8, 0.8])
 
 

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.engine.config import SharedConfig
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
@@ -547,7 +547,7 @@ def test_interpolated_mixes_both_halves_alike(rows: int, extra: dict[str, Any]) 
 @pytest.mark.parametrize("rows", [1, 5])
 def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, Any], rows: int) -> None:
     model, batch = build("bert").eval(), batch_of("bert", rows=rows, lengths=True)
-    mixup = Mixup({"method": "interpolated_adversarial", "interpolated_by": "embedding", "epsilon": 0.8, **extra})
+    mixup = Mixup({"method": "interpolated_adversarial", "by": "embedding", "epsilon": 0.8, **extra})
     attack = extra.get("attack", "fgm")
     weight = extra.get("clean_weight", 0.0 if attack == "freelb" else 0.5)
     steps, size = (2, 2.5 * 0.8 / 3) if attack == "freelb" else (1, 0.8)
@@ -574,12 +574,12 @@ def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, 
 
 
 @pytest.mark.parametrize("by", ["cutmix", "manifold"])
-def test_interpolated_by_other_methods(by: str) -> None:
+def test_by_other_methods(by: str) -> None:
     """The clean half is what the method alone gives for the same draw; so is the other, of moved rows."""
     model, batch = build("vit").eval(), batch_of("vit")
     adversary = {**batch, "pixel_values": climb(model, batch, "fgsm", 0.2, 1, 0.2, 0)[-1]}
     settings = {"layers": [1], "draw_seed": 5}
-    config = {"method": "interpolated_adversarial", "interpolated_by": by, "epsilon": 0.2, **settings}
+    config = {"method": "interpolated_adversarial", "by": by, "epsilon": 0.2, **settings}
     with Mixup(shared(config))(model, batch) as mixed:
         outputs = model(**mixed.inputs)
     losses = []
@@ -598,13 +598,13 @@ def test_interpolated_takes_partner_and_lam_and_refuses_what_does_not_fit() -> N
         pixels = mixed.inputs["pixel_values"]
     torch.testing.assert_close(pixels[:6], lam * batch["pixel_values"] + (1 - lam) * batch["pixel_values"][partner])
     assert (pixels[6:] - pixels[:6]).abs().max() == pytest.approx(0.1, rel=1e-3)
-    with pytest.raises(ValueError, match="set interpolated_by='embedding'"):
+    with pytest.raises(ValueError, match="set by='embedding'"):
         Mixup("interpolated_adversarial")(build("bert"), batch_of("bert"))
     with pytest.raises(ValueError, match="needs tokens to move"):
-        Mixup({"method": "interpolated_adversarial", "interpolated_by": "embedding"})(model, batch)
+        Mixup({"method": "interpolated_adversarial", "by": "embedding"})(model, batch)
     with pytest.raises(ValueError, match="did you mean 'manifold'"):
-        MixupConfig(method="interpolated_adversarial", interpolated_by="manifol")
-    text, unrun = {"method": "interpolated_adversarial", "interpolated_by": "embedding"}, build("bert").eval()
+        MixupConfig(method="interpolated_adversarial", by="manifol")
+    text, unrun = {"method": "interpolated_adversarial", "by": "embedding"}, build("bert").eval()
     outputs = unrun(**{key: value for key, value in batch_of("bert").items() if key != "labels"})
     with Mixup(text)(unrun, batch_of("bert")) as mixed, pytest.raises(RuntimeError, match="did not pass the place"):
         mixed.loss(outputs)
@@ -631,11 +631,11 @@ TEXT = ("interpolated_adversarial", "bert", None)
 
 def shared(settings: dict[str, Any]) -> MixupConfig:
     """Return the configuration of a method with those of the settings that it reads."""
-    return SharedConfig(**settings).for_method(settings["method"])
+    return SharedSettings(settings).for_method(settings["method"])
 
 
 def by_tokens(method: str, name: str) -> dict[str, Any]:
-    return {"interpolated_by": "embedding"} if (method, name) == TEXT[:2] else {}
+    return {"by": "embedding"} if (method, name) == TEXT[:2] else {}
 
 
 @pytest.mark.parametrize(("method", "name", "attack"), METHODS[1:])
@@ -651,7 +651,7 @@ def test_entry_points_train_to_the_same_weights(
     for each in ("trainer", entry_point):
         model = build(name)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
-        own = SharedConfig(**config).for_method(method)
+        own = SharedSettings(config).for_method(method)
         trainer = ENTRY_POINTS[each](model, args, own, train_dataset=examples(name, 4))
         trainer.train()
         made.append((model.state_dict(), trainer.state.log_history[-1]["train_loss"]))
@@ -752,7 +752,7 @@ def test_range_and_keys() -> None:
 def test_switch_may_choose_it() -> None:
     model, batch = build("vit").eval(), batch_of("vit")
     methods = ["adversarial", "interpolated_adversarial", "cutmix"]
-    mixup, chosen = Mixup({"method": "switch", "switch_methods": methods}), set()
+    mixup, chosen = Mixup({"method": "switch", "methods": methods}), set()
     for _ in range(12):
         with mixup(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))

@@ -49,7 +49,7 @@ def test_it_blends_what_the_plain_method_blends_with_near_partners(task: Any, sa
 
 def test_a_switch_may_choose_it() -> None:
     model, batch = images()
-    config = MixupConfig(method="switch", switch_methods=["cmixup"], bandwidth=0.5)
+    config = MixupConfig(method="switch", methods=["cmixup"], bandwidth=0.5)
     with Mixup(config)(model, batch) as mixed:
         assert mixed.partner.tolist() == NEAREST
 

@@ -735,14 +735,14 @@ def test_methods_and_models_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="has to know the tokenizer"):
         Mixup("mixgen")(build("clip"), batch_of("clip")).__enter__()
     with pytest.raises(ValueError, match="do not go together"):
-        Mixup({"method": "switch", "switch_methods": ["mixup", "cross_modal"]})
+        Mixup({"method": "switch", "methods": ["mixup", "cross_modal"]})
     with pytest.raises(ValueError, match="use method='cross_modal'"):
         Mixup({"method": "one_sided", "side": "both"})
 
 
 def test_switch_between_methods_for_pairs() -> None:
     model, batch = build("clip"), batch_of("clip")
-    mixup = mixup_of("switch", switch_methods=["cross_modal", "geodesic", "mixgen"])
+    mixup = mixup_of("switch", methods=["cross_modal", "geodesic", "mixgen"])
     chosen = set()
     for _ in range(12):
         with mixup(model, batch) as mixed:

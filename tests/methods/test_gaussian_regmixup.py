@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.engine.config import SharedConfig
-from hf_mixup.models.axes import seen_of
+from hf_mixup.experiments.mixing import SharedSettings
+from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.noise import noisy, normal
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
@@ -160,7 +160,7 @@ def test_padding_of_audios_stays_silent() -> None:
     ],
 )
 def test_which_mask_belongs_to_an_input(batch: dict[str, Any], shape: tuple[int, ...], expected: Any) -> None:
-    found = seen_of({key: torch.ones(size) for key, size in batch.items()}, torch.zeros(shape))
+    found = visible_mask({key: torch.ones(size) for key, size in batch.items()}, torch.zeros(shape))
     assert (None if found is None else tuple(found.shape)) == expected
 
 
@@ -427,7 +427,7 @@ def test_micro_batches_take_their_share_of_all_labels(method: str, name: str) ->
     """What is divided by the labels of the whole, as the Trainer counts them, is the sum over the own rows."""
     batch = batch_of(name, rows=6)
     batch["labels"][1] = -100
-    model, mixup = build(name).eval(), Mixup(SharedConfig(sigma=0.4).for_method(method))
+    model, mixup = build(name).eval(), Mixup(SharedSettings(dict(sigma=0.4)).for_method(method))
     for part in (slice(0, 4), slice(4, 6)):
         with mixup(model, {key: value[part] for key, value in batch.items()}) as mixed:
             outputs = model(**mixed.inputs)
@@ -461,7 +461,7 @@ def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_po
     """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other noise."""
     made, sigma = [], 1e-6 if entry_point == "collator" else 0.3
     for each in ("trainer", entry_point):
-        model, config = build(name), SharedConfig(lam=0.3, pairing="flip", sigma=sigma, draw_seed=0)
+        model, config = build(name), SharedSettings(dict(lam=0.3, pairing="flip", sigma=sigma, draw_seed=0))
         config = config.for_method(method)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
         trainer = ENTRY_POINTS[each](model, args, config, train_dataset=examples(name, 4))
@@ -476,7 +476,10 @@ def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_po
 def test_logs_tell_the_rate(method: str, arguments: Any) -> None:
     args = arguments(max_steps=2, logging_strategy="steps", logging_steps=1)
     trainer = MixupTrainer(
-        build("resnet"), args, train_dataset=examples("resnet", 8), mixup=SharedConfig(alpha=10.0).for_method(method)
+        build("resnet"),
+        args,
+        train_dataset=examples("resnet", 8),
+        mixup=SharedSettings(dict(alpha=10.0)).for_method(method),
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "mixup_rate" in entry]
@@ -490,7 +493,7 @@ def test_logs_tell_the_rate(method: str, arguments: Any) -> None:
 @pytest.mark.parametrize("methods", [["gaussian", "regmixup"], ["gaussian", "mixup"]])
 def test_switch_may_choose_them(methods: list[str]) -> None:
     model, batch = build("vit").eval(), batch_of("vit")
-    mixup, chosen = Mixup({"method": "switch", "switch_methods": methods}), set()
+    mixup, chosen = Mixup({"method": "switch", "methods": methods}), set()
     for _ in range(12):
         with mixup(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))

@@ -21,7 +21,7 @@ from tests.methods.test_guided_methods import images, looking, mixed_by, same_tr
 GUIDED: list[dict[str, Any]] = [
     {"method": "attentive"},
     {"method": "saliencymix", "saliency": "gradient"},
-    {"method": "switch", "switch_methods": ["attentive", "cutmix"]},
+    {"method": "switch", "methods": ["attentive", "cutmix"]},
 ]
 
 
@@ -170,7 +170,7 @@ def test_the_command_line_trains_with_attention_that_is_returned(tmp_path: Any) 
                 "model_type": "vit",
                 "config_overrides": {**vit, "image_size": 16, "patch_size": 8},
                 "method": "switch",
-                "switch_methods": ["transmix", "patchmix"],
+                "methods": ["transmix", "patchmix"],
                 "output_dir": str(tmp_path / "out"),
             }
         )

@@ -67,7 +67,7 @@ def draw(method: str, rows: int = 6, size: tuple[int, int] = (12, 9), seed: int 
     config = MixupConfig(method=method, **settings)
     batch, labels = {"pixel_values": randn(rows, 3, *size)}, torch.arange(rows)
     request = Request(torch.nn.Identity(), batch, labels, config.prob, rng(seed), partner, lam)
-    return METHODS[method](config).draw(request)
+    return config.mixing.draw(request)
 
 
 def own_masks(record: Draw, height: int, width: int) -> Tensor:
@@ -368,7 +368,7 @@ def test_patchmix_takes_whole_patches(height: int, width: int, patch: Any) -> No
     down, across = patch if isinstance(patch, tuple) else (patch, patch)
     cells = (height // down) * (width // across)
     batch, given, seen = {"pixel_values": randn(9, 3, height, width)}, torch.rand(9, generator=rng(5)), set()
-    mixing = METHODS["patchmix"](MixupConfig(method="patchmix", lam_per="row"))
+    mixing = MixupConfig(method="patchmix", lam_per="row").mixing
     record = mixing.draw(Request(model, batch, torch.arange(9), 1.0, rng(), lam=given))
     assert record.mask is not None
     for row in range(9):
@@ -496,7 +496,7 @@ def test_in_place_writes_into_the_batch(method: str) -> None:
         batch = batch_of("resnet")
         config = MixupConfig(method=method, lam_per="row")
         request = Request(model, batch, batch["labels"], 1.0, rng(3))
-        mixing = METHODS[method](config)
+        mixing = config.mixing
         inputs = mixing.apply(model, batch, mixing.draw(request), inplace)
         assert (inputs["pixel_values"] is batch["pixel_values"]) == inplace
         results.append(inputs["pixel_values"])
@@ -505,7 +505,7 @@ def test_in_place_writes_into_the_batch(method: str) -> None:
 
 @pytest.mark.parametrize("method", NEW)
 def test_parameters_without_a_region_are_refused(method: str) -> None:
-    batch, mixing = batch_of("resnet"), METHODS[method](MixupConfig(method=method))
+    batch, mixing = batch_of("resnet"), METHODS[method]()
     with pytest.raises(ValueError, match=rf"'{method}' was given parameters without (boxes|a mask)"):
         mixing.apply(torch.nn.Identity(), batch, Draw(method, torch.arange(6), torch.ones(6)), False)
     with pytest.raises(ValueError, match="of 4 dimensions"):

@@ -321,7 +321,7 @@ class Named(nn.Module):
 def drawn(method: str, batch: dict[str, Tensor], model: nn.Module | None = None, **settings: Any) -> tuple[Any, Any]:
     """Draw and apply; return the parameters and the mixed inputs. `partner` and `dictated` go to the request."""
     partner, lam = settings.pop("partner", None), settings.pop("dictated", None)
-    mixing = METHODS[method](MixupConfig(method, **settings))
+    mixing = MixupConfig(method, **settings).mixing
     model, rng = model or Named(num_mel_bins=6), torch.Generator().manual_seed(settings.get("draw_seed") or 0)
     rows = len(next(iter(batch.values())))
     draw = mixing.draw(Request(model, batch, torch.arange(rows), mixing.config.prob, rng, partner, lam))
@@ -636,7 +636,7 @@ def test_lam_follows_the_columns_where_all_are_swapped() -> None:
 def test_cmixup_swaps_categories_between_rows_near_in_label() -> None:
     batch = {**table(), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1, 9.0, 9.1])}
     labels = batch.pop("labels")
-    mixing = METHODS["cmixup"](MixupConfig("cmixup", bandwidth=0.2, lam=0.5))
+    mixing = MixupConfig("cmixup", bandwidth=0.2, lam=0.5).mixing
     draw = mixing.draw(Request(Named(), batch, labels, 1.0, torch.Generator().manual_seed(0)))
     assert draw.partner.tolist() == [1, 0, 3, 2, 5, 4]
     mixed = mixing.apply(Named(), batch, draw, False)
@@ -667,7 +667,7 @@ def test_columns_that_nobody_named_are_refused() -> None:
         ("transposed", {"method": "specmix", "lam_per": "row"}),
         ("video", {"method": "cutmix", "cut_along": "both"}),
         ("series", {"method": "cutmix"}),
-        ("series", {"method": "switch", "switch_methods": ["mixup", "cutmix"]}),
+        ("series", {"method": "switch", "methods": ["mixup", "cutmix"]}),
         ("table", {"method": "tabular"}),
     ],
     ids=str,
@@ -688,7 +688,7 @@ def test_a_switch_over_all_that_a_modality_takes_chooses_each_and_does_as_it_doe
     model, seen = model_of(modality), set()
     names = [name for name, claimed in CLAIMS.items() if modality in claimed and name not in ("switch", "cmixup")]
     batch = batch_of(modality)
-    switch = Mixup(MixupConfig("switch", switch_methods=names))
+    switch = Mixup(MixupConfig("switch", methods=names))
     for number in range(12 * len(names)):
         switch.set_step(number)
         with switch(model, batch) as mixed:

@@ -171,7 +171,7 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
 def test_sides_and_places_are_drawn_evenly() -> None:
     batch = {"pixel_values": torch.zeros(1).expand(2000, 1, 400, 600), "labels": torch.zeros(2000, dtype=torch.long)}
     request = Request(torch.nn.Identity(), batch, batch["labels"], 1.0, rng())
-    draw = METHODS["mosaic"](MixupConfig(method="mosaic", lam_per="row", alpha=2.0)).draw(request)
+    draw = MixupConfig(method="mosaic", lam_per="row", alpha=2.0).mixing.draw(request)
     assert draw.center is not None
     assert draw.shift is not None
     for axis, length in ((0, 400), (1, 600)):
@@ -212,7 +212,7 @@ def test_the_ends_the_coin_and_few_rows() -> None:
     assert torch.equal(x, before)
     assert mixed_by(batch, inplace=True).inputs["pixel_values"] is x
     assert not torch.equal(x, before)
-    method = METHODS["mosaic"](MixupConfig(method="mosaic"))
+    method = METHODS["mosaic"]()
     with pytest.raises(ValueError, match="was given parameters without further rows, a centre and shifts"):
         method.apply(torch.nn.Identity(), batch, Draw("mosaic", partner, torch.ones(6)), False)
 
@@ -273,7 +273,7 @@ def test_other_problem_types() -> None:
     torch.testing.assert_close(mixed.loss(outputs), F.mse_loss(outputs.logits[:, 0], target))
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "switch", "switch_methods": ["mosaic", "cutmix"]}])
+@pytest.mark.parametrize("settings", [{}, {"method": "switch", "methods": ["mosaic", "cutmix"]}])
 def test_training_with_mosaic(settings: dict[str, Any], arguments: Any) -> None:
     trainer = MixupTrainer(
         model=build("vit"),

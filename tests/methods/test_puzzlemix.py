@@ -276,7 +276,7 @@ def test_bad_input_of_the_kernel_is_named() -> None:
         puzzle(x, partner, torch.ones(2, 3, 3), stay)
     with pytest.raises(ValueError, match="partner"):
         puzzle(x, partner[:1], torch.ones(2, 2, 2), stay)
-    method = METHODS["puzzlemix"](MixupConfig(method="puzzlemix"))
+    method = METHODS["puzzlemix"]()
     with pytest.raises(ValueError, match="was given parameters without a mask and sources"):
         method.apply(build("resnet"), {"pixel_values": x}, Draw("puzzlemix", partner, torch.ones(2)), False)
 

@@ -12,8 +12,8 @@ from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupTrainer
 from hf_mixup.functional import paste_nearest
-from hf_mixup.integrations.model_hooks import ModelHooks
-from hf_mixup.models.labels import IGNORED
+from hf_mixup.integrations.model_hooks import Armed
+from hf_mixup.utils.constants import IGNORE_INDEX
 from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, maps, side_of
 
 PARTNER, LAM = torch.tensor([3, 4, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35])
@@ -24,7 +24,7 @@ STILL = {"classifier_dropout_prob": 0.0, "drop_path_rate": 0.0}  # nothing rando
 def by_pixel(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Sum of cross-entropies over pixels, each by itself: logits [B, C, H, W], labels [B, H, W], -100 ignored."""
     total = torch.zeros((), dtype=torch.float64)
-    for row, y, x in (labels != IGNORED).nonzero().tolist():
+    for row, y, x in (labels != IGNORE_INDEX).nonzero().tolist():
         scores = logits[row, :, y, x].double()
         share = 1.0 if weights is None else float(weights[row])
         total = total + share * (scores.logsumexp(0) - scores[labels[row, y, x]])
@@ -36,7 +36,7 @@ def enlarged(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def kept(labels: Tensor) -> Tensor:
-    return labels.masked_fill(labels == 255, IGNORED)
+    return labels.masked_fill(labels == 255, IGNORE_INDEX)
 
 
 def addressed(rows: int, size: int) -> Tensor:
@@ -78,10 +78,12 @@ def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> No
     for number in range(4):
         own = (row[number] == number).float().mean()
         torch.testing.assert_close(own, mixed.lam[number], rtol=0, atol=1e-6)
-    torch.testing.assert_close(loss.double(), by_pixel(scores, shown) / (labels != IGNORED).sum(), rtol=1e-5, atol=0)
-    hard = F.one_hot(shown.clamp(min=0), CLASSES) * (shown != IGNORED)[..., None]
+    torch.testing.assert_close(
+        loss.double(), by_pixel(scores, shown) / (labels != IGNORE_INDEX).sum(), rtol=1e-5, atol=0
+    )
+    hard = F.one_hot(shown.clamp(min=0), CLASSES) * (shown != IGNORE_INDEX)[..., None]
     torch.testing.assert_close(mixed.targets, hard.float(), rtol=0, atol=0)
-    predicted, counted = scores.argmax(1), shown != IGNORED
+    predicted, counted = scores.argmax(1), shown != IGNORE_INDEX
     accuracy = ((predicted == shown) & counted).sum() / counted.sum()
     torch.testing.assert_close(mixed.accuracy(), accuracy, rtol=1e-6, atol=0)
     assert found.shape == batch["pixel_values"].shape
@@ -103,7 +105,9 @@ def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
                 source = int((y - top + 0.5) * 32 / height), int((x - left + 0.5) * 32 / width)
                 shown[row, y, x] = labels[mixed.partner[row]][source]
     assert torch.equal(paste_nearest(labels, mixed.partner, mixed.draw.boxes), shown)
-    torch.testing.assert_close(loss.double(), by_pixel(scores, shown) / (labels != IGNORED).sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        loss.double(), by_pixel(scores, shown) / (labels != IGNORE_INDEX).sum(), rtol=1e-5, atol=0
+    )
 
 
 def test_a_map_of_blocks_resized_is_as_torch_resizes_it() -> None:
@@ -134,7 +138,7 @@ def test_linear_blends_weigh_two_labels_a_pixel(method: str) -> None:
         else:
             own, other, lam = labels, labels[PARTNER], LAM
         total = total + share * (by_pixel(scores, own, lam) + by_pixel(scores, other, 1 - lam))
-    torch.testing.assert_close(loss.double(), total / (labels != IGNORED).sum(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(loss.double(), total / (labels != IGNORE_INDEX).sum(), rtol=1e-5, atol=0)
 
 
 def test_what_the_model_ignores_is_ignored() -> None:
@@ -153,7 +157,7 @@ def test_what_the_model_ignores_is_ignored() -> None:
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
 def test_accumulated_batches_are_one_batch(method: str) -> None:
     model, batch, partner = build_segmenter("beit"), maps(4), torch.tensor([1, 0, 3, 2])
-    mixup, items, found = Mixup(method), (kept(batch["labels"]) != IGNORED).sum(), []
+    mixup, items, found = Mixup(method), (kept(batch["labels"]) != IGNORE_INDEX).sum(), []
     for parts in ([slice(0, 4)], [slice(0, 2), slice(2, 4)]):
         model.zero_grad()
         total = torch.zeros(())
@@ -203,7 +207,7 @@ def test_the_trainer_mixes_maps_and_evaluates_as_ever(method: str, arguments: An
     )
     trainer = MixupTrainer(model, args, mixup=method, train_dataset=rows, eval_dataset=held)
     counted = trainer._get_num_items_in_batch([maps(3), maps(2)], torch.device("cpu"))
-    assert int(counted) == sum(int((kept(maps(count)["labels"]) != IGNORED).sum()) for count in (3, 2))
+    assert int(counted) == sum(int((kept(maps(count)["labels"]) != IGNORE_INDEX).sum()) for count in (3, 2))
     trainer.train()
     logs = trainer.state.log_history[0]
     assert 0 < logs["mixup_accuracy"] < 1
@@ -217,7 +221,7 @@ def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):
         model, batch = build_segmenter("segformer", **STILL), maps(2)
-        armed = ModelHooks(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
+        armed = Armed(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
         given = {} if items is None else {"num_items_in_batch": items}
         found.append(model(**batch, **given).loss.item())
         armed.remove()
@@ -241,7 +245,7 @@ def test_a_teacher_of_another_size_scores_pixels() -> None:
     shown = torch.where(own, labels, labels[mixed.partner])
     each = 4 * (p * (p / q).log()).sum(1)
     torch.testing.assert_close(
-        loss.double(), each[shown != IGNORED].sum() / (labels != IGNORED).sum(), rtol=1e-5, atol=1e-7
+        loss.double(), each[shown != IGNORE_INDEX].sum() / (labels != IGNORE_INDEX).sum(), rtol=1e-5, atol=1e-7
     )
 
 
@@ -256,7 +260,7 @@ def test_refusals(arguments: Any) -> None:
         with pytest.raises(ValueError, match=f"labels of 16 x 16 pixels and images of 32 x 32: method '{method}'"):
             mix(method, small)
     mix("mixup", small)  # which cuts nothing
-    for method in ("transmix", "sentence", {"method": "switch", "switch_methods": ["mixup", "transmix"]}):
+    for method in ("transmix", "sentence", {"method": "switch", "methods": ["mixup", "transmix"]}):
         with pytest.raises(ValueError, match=r"does not mix the labels of pixels that .* use one of mixup, cutmix"):
             mix(method)
     with pytest.raises(ValueError, match=r"labels of pixels hold torch\.float32: expected integers"):

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from hf_mixup.methods.settings import READS, known_by
 from transformers import PreTrainedModel
 
 from hf_mixup import Mixup, MixupConfig
-from hf_mixup.engine.config import SharedConfig
 from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section
 from hf_mixup.methods import METHODS, Method
 from hf_mixup.methods.mixup import InputMixup
-from hf_mixup.methods.settings import READS, known_by
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
@@ -63,8 +63,8 @@ OTHER: dict[str, tuple[Any, Values]] = {
     "bands": (1, {}),
     "band_width": (0.1, {}),
     "swap_keys": (["wrong"], {}),
-    "switch_methods": (["fmix", "gridmix"], {}),
-    "switch_probs": ([0.0, 1.0], {}),
+    "methods": (["fmix", "gridmix"], {}),
+    "probs": ([0.0, 1.0], {}),
     "switch_alphas": ([0.2, 5.0], {}),
     "bandwidth": (0.01, {}),
     "sampling_rate": (8000, {}),
@@ -77,7 +77,7 @@ OTHER: dict[str, tuple[Any, Values]] = {
     "attack_step_size": (0.01, {"attack": "pgd"}),
     "attack_range": ([0.0, 0.1], {}),
     "clean_weight": (0.1, {}),
-    "interpolated_by": ("cutmix", {}),
+    "by": ("cutmix", {}),
     "side": ("text", {}),
     "image_mix": ("latent", {}),
     "text_mix": ("two_eot", {}),
@@ -175,8 +175,8 @@ def outcome(place: str, config: MixupConfig, seed: int, seen: set[str]) -> list[
     except (ValueError, RuntimeError, TypeError) as error:
         return [str(error)]
     finally:
-        sites_of(model).forget()
-        sites_of(model).checked.clear()
+        hooks_of(model).forget()
+        hooks_of(model).checked.clear()
         model.load_state_dict(before, strict=False)
         model.requires_grad_(True)
 
@@ -278,11 +278,11 @@ def test_what_is_read_beside_other_settings_only(method: str, settings: Values, 
 
 
 def test_delegates_read_what_their_methods_read() -> None:
-    assert MixupConfig("switch", switch_methods=["mixup", "gridmix"], grid=5).grid == 5
-    assert MixupConfig("interpolated_adversarial", interpolated_by="cutmix", minmax=[0.1, 0.2]).minmax == [0.1, 0.2]
-    assert MixupConfig("switch", switch_methods=["cross_modal", "m2"], temperature=0.1).temperature == 0.1
+    assert MixupConfig("switch", methods=["mixup", "gridmix"], grid=5).grid == 5
+    assert MixupConfig("interpolated_adversarial", by="cutmix", minmax=[0.1, 0.2]).minmax == [0.1, 0.2]
+    assert MixupConfig("switch", methods=["cross_modal", "m2"], temperature=0.1).temperature == 0.1
     with pytest.raises(ValueError, match=r"class_weights=.*no classes"):
-        MixupConfig("switch", switch_methods=["cross_modal", "m2"], class_weights=[1, 2])
+        MixupConfig("switch", methods=["cross_modal", "m2"], class_weights=[1, 2])
 
 
 @pytest.mark.parametrize(
@@ -300,8 +300,8 @@ def test_delegates_read_what_their_methods_read() -> None:
         ("interpolated_adversarial", {"alpha": 0}, True),
         ("switch", {"switch_alphas": [0, 0]}, True),
         ("switch", {"switch_alphas": [0, 1], "alpha": 0}, False),
-        ("switch", {"switch_alphas": [0, 1], "switch_probs": [1, 0]}, True),
-        ("switch", {"switch_methods": ["gaussian", "mixup"], "alpha": 0}, False),
+        ("switch", {"switch_alphas": [0, 1], "probs": [1, 0]}, True),
+        ("switch", {"methods": ["gaussian", "mixup"], "alpha": 0}, False),
     ],
 )
 def test_off_asks_only_what_is_read(method: str, settings: Values, off: bool) -> None:
@@ -324,7 +324,7 @@ def test_a_card_shows_what_was_read(method: str, settings: Values, shown: list[s
 
 
 def test_a_comparison_deals_shared_settings_out() -> None:
-    base = SharedConfig("cmixup", alpha=0.4, bandwidth=0.5, grid=2)
+    base = SharedSettings("cmixup", alpha=0.4, bandwidth=0.5, grid=2)
     labels = ["none,mixup,cmixup:bandwidth=0.2,gridmix,gaussian:sigma=0.3"]
     none, mixup, cmixup, gridmix, gaussian = parse_variants(labels, base)
     assert mixup.mixup.changed == {"alpha": 0.4}
@@ -344,6 +344,6 @@ def test_a_comparison_deals_shared_settings_out() -> None:
 
 
 def test_controls_keep_only_what_is_theirs() -> None:
-    base = SharedConfig("cross_modal", temperature=0.1, alpha=0.4)
+    base = SharedSettings("cross_modal", temperature=0.1, alpha=0.4)
     control = parse_variants(["none", "cross_modal"], base, paired=True)[0].mixup
     assert control.changed == {"temperature": 0.1, "prob": 0.0}

@@ -40,8 +40,8 @@ from hf_mixup.methods._spans import exchange, ordinary_tokens
 from hf_mixup.methods.base import Draw
 from hf_mixup.methods.span_cut import same_places
 from hf_mixup.methods.ssmix import salient_places
-from hf_mixup.models.labels import IGNORED
 from hf_mixup.models.saliency import token_saliency
+from hf_mixup.utils.constants import IGNORE_INDEX
 from tests.conftest import batch_of, build, examples
 
 PAD, CLS, SEP = 0, 1, 2
@@ -203,7 +203,7 @@ def test_what_goes_with_the_tokens() -> None:
     }
     before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in batch.items()}
     places = torch.tensor([[-1, 1, 4, -1, -1, -1], [-1, -1, -1, 2, -1, -1]])
-    found = exchange(batch, Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), places=places))
+    found = exchange(batch, Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=places))
     for key, value in before.items():
         assert batch[key] is value or torch.equal(batch[key], value)  # type: ignore[arg-type]
         expected = value.clone() if isinstance(value, Tensor) else value
@@ -234,8 +234,8 @@ def test_labels_of_tokens_go_with_their_tokens(left: bool) -> None:
     labels = torch.randint(0, 4, batch["input_ids"].shape)
     for row in range(5):
         silent = set(range(labels.shape[1])) - set(words_of(batch, row))
-        labels[row, sorted(silent)] = IGNORED
-        labels[row, words_of(batch, row)[-1]] = IGNORED  # a later piece of a word
+        labels[row, sorted(silent)] = IGNORE_INDEX
+        labels[row, words_of(batch, row)[-1]] = IGNORE_INDEX  # a later piece of a word
     with Mixup("span_cut", tokenizer=TOKENIZER)(model, {**batch, "labels": labels}, lam=0.3) as mixed:
         outputs = model(**mixed.inputs)
         found = mixed.loss(outputs)
@@ -247,13 +247,13 @@ def test_labels_of_tokens_go_with_their_tokens(left: bool) -> None:
             label = int(labels[other if cut else row, t])
             exchanged += cut
             expected = torch.zeros(4)
-            if label != IGNORED:
+            if label != IGNORE_INDEX:
                 total -= logits[row, t].log_softmax(-1)[label]
                 expected[label] = 1
                 hits, mass = hits + int(logits[row, t].argmax() == label), mass + 1
             torch.testing.assert_close(mixed.targets[row, t], expected)
     assert exchanged > 5
-    torch.testing.assert_close(found.double(), total / (labels != IGNORED).sum(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.double(), total / (labels != IGNORE_INDEX).sum(), rtol=1e-5, atol=1e-6)
     assert float(mixed.accuracy()) == pytest.approx(hits / mass)
 
 

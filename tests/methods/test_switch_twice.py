@@ -9,11 +9,11 @@ import torch
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.switch import Switch
-from hf_mixup.models.hooks import sites_of
+from hf_mixup.models.hooks import hooks_of
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
-TWICE = MixupConfig("switch", switch_methods=["mixup", "cutmix", "mixup"], switch_alphas=[0.05, 1.0, 500.0])
+TWICE = MixupConfig("switch", methods=["mixup", "cutmix", "mixup"], switch_alphas=[0.05, 1.0, 500.0])
 
 
 def test_each_position_draws_with_its_own_alpha() -> None:
@@ -32,7 +32,7 @@ def test_each_position_draws_with_its_own_alpha() -> None:
 def test_one_method_once_draws_as_before() -> None:
     """The choice is drawn first, then what the chosen method draws: as for each method by itself."""
     model, batch = build("resnet"), batch_of("resnet")
-    config = MixupConfig("switch", switch_methods=["mixup", "cutmix"], draw_seed=3)
+    config = MixupConfig("switch", methods=["mixup", "cutmix"], draw_seed=3)
     for step in range(6):
         mixup = Mixup(config)
         mixup.set_step(step)
@@ -54,14 +54,14 @@ def _request(model: Any, batch: dict[str, Any], rng: torch.Generator) -> Any:
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_entry_point_trains_and_logs(entry_point: str, arguments: Any) -> None:
     model = build("bert")
-    config = MixupConfig("switch", switch_methods=["manifold", "embedding", "manifold"], switch_alphas=[0.2, 1.0, 5.0])
+    config = MixupConfig("switch", methods=["manifold", "embedding", "manifold"], switch_alphas=[0.2, 1.0, 5.0])
     args = arguments(max_steps=6, logging_strategy="steps", logging_steps=2)
     trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=examples("bert", 16))
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     if entry_point != "collator":
         assert all(0 < entry["mixup_lam"] <= 1 for entry in logs)
-    assert sites_of(model).checked  # by the exchange of two rows
+    assert hooks_of(model).checked  # by the exchange of two rows
 
 
 def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None:
@@ -73,9 +73,7 @@ def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None
 
 
 def test_each_method_is_given_what_it_reads() -> None:
-    config = MixupConfig(
-        "switch", switch_methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2
-    )
+    config = MixupConfig("switch", methods=["gaussian", "gridmix", "resizemix"], grid=3, minmax=[0.2, 0.3], sigma=0.2)
     method = Mixup(config).method
     assert isinstance(method, Switch)
     assert [each.config.changed for each in method.methods] == [{"sigma": 0.2}, {"grid": 3}, {"minmax": [0.2, 0.3]}]

@@ -24,7 +24,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import pair_by_confidence, token_losses
 from hf_mixup.methods.intra import shuffled
 from hf_mixup.methods.sftmix import side_by_side
-from hf_mixup.models.labels import IGNORED
+from hf_mixup.utils.constants import IGNORE_INDEX
 from tests.conftest import batch_of, build
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -56,8 +56,8 @@ def tagged(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
     for row in range(rows):
         end = length - 2 * row
         mask[row, end:] = 0
-        labels[row, [0, *range(end - 1, length)]] = IGNORED
-    labels[0, 3] = IGNORED
+        labels[row, [0, *range(end - 1, length)]] = IGNORE_INDEX
+    labels[0, 3] = IGNORE_INDEX
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
@@ -146,12 +146,12 @@ def test_intra_is_a_shuffle_of_the_last_states(config: PreTrainedConfig) -> None
     total, labels = torch.zeros((), dtype=torch.float64), batch["labels"]
     for row in range(len(labels)):
         for place in range(labels.shape[1]):
-            if labels[row, place] == IGNORED:
+            if labels[row, place] == IGNORE_INDEX:
                 continue
             scores = logits[row, place].log_softmax(-1)
             other = labels[row, places[row, place]] if places[row, place] >= 0 else labels[row, place]
             total -= lam[row] * scores[labels[row, place]] + (1 - lam[row]) * scores[other]
-    torch.testing.assert_close(loss, total / (labels != IGNORED).sum())
+    torch.testing.assert_close(loss, total / (labels != IGNORE_INDEX).sum())
 
 
 def test_intra_at_a_depth_goes_through_the_blocks_above() -> None:
@@ -237,14 +237,14 @@ def responses() -> dict[str, Tensor]:
     ids = torch.randint(1, 30, (5, 10))
     labels, mask = ids.clone(), torch.ones_like(ids)
     for row, (start, end) in enumerate([(3, 8), (5, 10), (2, 9), (4, 5), (10, 10)]):
-        labels[row, :start] = IGNORED
-        labels[row, end:], mask[row, end:] = IGNORED, 0
+        labels[row, :start] = IGNORE_INDEX
+        labels[row, end:], mask[row, end:] = IGNORE_INDEX, 0
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def sftmix_by_hand(logits: Tensor, labels: Tensor, partner: Tensor, lam: Tensor, weight: float) -> Tensor:
     scores, total = logits.log_softmax(-1), torch.zeros((), dtype=torch.float64)
-    answers = [[place for place in range(9) if labels[row, place + 1] != IGNORED] for row in range(5)]
+    answers = [[place for place in range(9) if labels[row, place + 1] != IGNORE_INDEX] for row in range(5)]
     for row in range(5):
         for place in answers[row]:
             total = total - scores[row, place, labels[row, place + 1]]
@@ -274,8 +274,8 @@ def test_sftmix_is_a_mixed_loss_beside_the_plain_one() -> None:
     torch.testing.assert_close(outputs.logits, logits)
     means = []
     for row in range(5):
-        losses = F.cross_entropy(logits[row, :-1], labels[row, 1:], reduction="none", ignore_index=IGNORED)
-        means.append(losses.sum() / (labels[row, 1:] != IGNORED).sum().clamp(min=1))
+        losses = F.cross_entropy(logits[row, :-1], labels[row, 1:], reduction="none", ignore_index=IGNORE_INDEX)
+        means.append(losses.sum() / (labels[row, 1:] != IGNORE_INDEX).sum().clamp(min=1))
     order = torch.stack(means).argsort().tolist()
     partner = torch.empty(5, dtype=torch.long)
     for one, other in ((0, 3), (1, 4), (3, 0), (4, 1), (2, 0)):
@@ -310,7 +310,7 @@ def test_confident_rows_meet_unsure_ones(rows: int) -> None:
 def test_token_losses_are_the_cross_entropy_of_each_token(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(3, 7, 11).to(dtype), torch.randint(0, 11, (3, 7))
-    labels[0, 2:] = IGNORED
+    labels[0, 2:] = IGNORE_INDEX
     wide = torch.promote_types(dtype, torch.float32)
     expected = F.cross_entropy(logits.to(wide).mT, labels, reduction="none")
     torch.testing.assert_close(token_losses(logits, labels), expected)

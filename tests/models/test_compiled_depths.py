@@ -89,7 +89,7 @@ def test_many_depths_are_one_trace(method: str, build: Any) -> None:
         with mixup(compiled, batch) as mixed:
             found = mixed.loss(compiled(**mixed.inputs))
         frames.append(counter.frame_count)
-        depths.add(mixed.draw.layer)
+        depths.add(mixed.draw.depth)
         with eager(model, batch) as mixed, torch.compiler.set_stance("force_eager"):
             expected = mixed.loss(model(**mixed.inputs))
         torch.testing.assert_close(found, expected)
@@ -139,6 +139,6 @@ def test_an_uncompiled_model_blends_once() -> None:
             for depth, (given, output) in enumerate(calls, 1)
             if not torch.equal(output, nn.functional.linear(given, *model.blocks[depth - 1].parameters()))
         ]
-        assert changed == [mixed.draw.layer] * (mixed.draw.layer > 0)
+        assert changed == [mixed.draw.depth] * (mixed.draw.depth > 0)
     for handle in handles:
         handle.remove()

@@ -24,7 +24,7 @@ def test_blocks_that_are_run_past_their_hooks_are_mixed_at_their_ends() -> None:
                 torch.testing.assert_close(model(**mixed.inputs).logits, expected, rtol=1e-5, atol=1e-6)
         with mixup(model, batch, partner=partner, lam=0.5) as mixed:
             assert (model(**mixed.inputs).logits - plain).abs().max() > 1e-4
-    with pytest.raises(ValueError, match="what enters its first block"):
+    with pytest.raises(ValueError, match="is given no hidden states"):
         Mixup({"method": "manifold", "layers": [0], "self_check": False})(model, batch).__enter__()
 
 

@@ -18,7 +18,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.engine.batch import refuse_packed
-from hf_mixup.models.probe import count_rows, rows_of, seen_tokens
+from hf_mixup.models.batches import count_samples, select_samples, visible_tokens
 from tests.conftest import CLASSES, build
 from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import SMALL
@@ -79,7 +79,7 @@ def exchange_miss(model: PreTrainedModel, batch: dict[str, Any], method: str) ->
         labels = torch.zeros(batch["input_ids"].shape[: plain.dim() - 1], dtype=torch.long)
         with Mixup(method)(model, {**batch, "labels": labels}, partner=PARTNER, lam=0.0) as mixed:
             found = model(**mixed.inputs).logits
-    seen = seen_tokens(batch)
+    seen = visible_tokens(batch)
     if plain.dim() == 3 and seen is not None:
         shown = seen.expand(len(plain), -1)[PARTNER, :, None]
         found, plain = found * shown, plain * shown
@@ -115,7 +115,7 @@ def test_masks_with_a_place_for_each_pair_of_tokens(name: str, dtype: torch.dtyp
 def test_such_a_mask_beside_a_pooled_last_token() -> None:
     batch = texts()
     whole = {**batch, "attention_mask": as_map(batch, True, torch.float32)}
-    with pytest.raises(ValueError, match="does not mix rows of different length"):
+    with pytest.raises(ValueError, match="does not mix samples of different length"):
         exchange_miss(made("llama"), whole, "manifold")
 
 
@@ -175,5 +175,5 @@ def test_what_is_packing_and_what_is_padding() -> None:
 def test_one_number_a_token_is_none_of_a_row() -> None:
     """Also where there are as many tokens as rows."""
     batch = {"cache_position": torch.arange(3), "input_ids": torch.ones(3, 3)}
-    assert rows_of(batch, torch.tensor([0]), 3)["cache_position"].tolist() == [0, 1, 2]
-    assert count_rows({"cache_position": torch.arange(5), "input_ids": torch.ones(3, 5)}) == 3
+    assert select_samples(batch, torch.tensor([0]), 3)["cache_position"].tolist() == [0, 1, 2]
+    assert count_samples({"cache_position": torch.arange(5), "input_ids": torch.ones(3, 5)}) == 3

@@ -12,12 +12,13 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 
 from hf_mixup.cli import main
 from hf_mixup.experiments.check import load, try_model
-from hf_mixup.testing.batches import IGNORED, make_batch, real_tokens
+from hf_mixup.testing.batches import make_batch, real_tokens
 from hf_mixup.testing.build import CannotBuild, build, shrink
 from hf_mixup.testing.exchange import check_plain, missed, plain_scores, try_exchange
 from hf_mixup.testing.families import FAMILIES, architectures, classes
 from hf_mixup.testing.survey.survey import Row, survey
 from hf_mixup.testing.survey.table import COMMITTED, release_of, render, survey_all
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 ALL = [(family, kind) for family in FAMILIES for kind in architectures(family)]
 SPECIAL = [  # each pools, counts positions or is built in a way of its own
@@ -131,8 +132,8 @@ def test_batches_pad_on_the_side_they_are_told(lengths: Any) -> None:
     batch = make_batch("token-classification", model, rows=5, length=10, lengths=lengths)
     mask, pad = batch["attention_mask"], model.config.pad_token_id
     assert torch.equal(batch["input_ids"] == pad, mask == 0)
-    assert (batch["labels"][mask == 0] == IGNORED).all()
-    assert ((batch["labels"] != IGNORED).sum(-1) > 0).all()
+    assert (batch["labels"][mask == 0] == IGNORE_INDEX).all()
+    assert ((batch["labels"] != IGNORE_INDEX).sum(-1) > 0).all()
     ends = {"equal": (1, 1), "right": (1, 0), "left": (0, 1)}[lengths]
     assert (int(mask[1, 0]), int(mask[1, -1])) == ends
     assert torch.equal(mask.bool(), real_tokens(5, 10, lengths))

@@ -86,7 +86,7 @@ REFUSED: list[Values] = [
     {"pairing": 3},
     {"keys": [["pixel_values"]]},
     {"class_weights": [0, 0]},
-    {"method": "switch", "switch_methods": []},
+    {"method": "switch", "methods": []},
 ]
 
 

@@ -276,7 +276,7 @@ def _probabilities(judged: Judged, outcomes: Outcomes, split: str) -> dict[str, 
 
 
 def _card(row: Mapping[str, Any], index: int, label: str, lines: Sequence[str], task: Any) -> Card:
-    image: Any = row.get(task.image_column)
+    image: Any = row.get(getattr(task, "image_column", ""))
     if hasattr(image, "convert"):
         shown = image.convert("RGB")
         shown.thumbnail((_SIDE, _SIDE))
@@ -287,7 +287,7 @@ def _card(row: Mapping[str, Any], index: int, label: str, lines: Sequence[str], 
         shown.save(buffer, format="PNG")
         alt = f"Row {index}, labelled {label}"
         return Card(f"{label} (row {index})", lines, embedded(buffer.getvalue()), alt)
-    text = row.get(task.text_column)
+    text = row.get(getattr(task, "text_column", ""))
     head = [f"“{text if len(text) <= _LONG else text[: _LONG - 1] + '…'}”"] if isinstance(text, str) else []
     return Card(f"{label} (row {index})", [*head, *lines])
 

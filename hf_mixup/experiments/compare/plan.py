@@ -9,14 +9,14 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.runs import determinants, run_args
 from hf_mixup.experiments.compare.store import key_of, run_folder
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
-from hf_mixup.experiments.tasks.arguments import NUMBERS, PAIRS, TaskArguments
+from hf_mixup.experiments.mixing import SharedSettings
+from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Run:
     folder: Path
 
 
-Made = tuple[CompareArguments, TaskArguments, MixupConfig, TrainingArguments]
+Made = tuple[CompareArguments, TaskArguments, SharedSettings, TrainingArguments]
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,16 @@ class Plan:
         return self.settings[0].prepared
 
 
-def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> Plan:
+def make_plan(
+    comparison: CompareArguments, task: TaskArguments, mixup: SharedSettings, args: TrainingArguments
+) -> Plan:
     """Load the data and list the runs.
 
     Raises:
         ValueError: for methods, settings or data that do not fit, before anything is trained.
     """
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
-    if task.task in NUMBERS and any(variant.smoothing for variant in variants):
+    if task.label_kind == "number" and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     settings = _settings(comparison, task)
     _check_variants(variants, settings[0].prepared)
@@ -85,26 +87,22 @@ def make_plan(comparison: CompareArguments, task: TaskArguments, mixup: MixupCon
 
 
 def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting]:
-    if task.few_shot and comparison.fractions != [1.0]:
-        raise ValueError(f"few_shot={task.few_shot} and fractions both say which rows to train on: give one of them")
+    few_shot = getattr(task, "few_shot", None)
+    if few_shot and comparison.fractions != [1.0]:
+        raise ValueError(f"few_shot={few_shot} and fractions both say which rows to train on: give one of them")
     noises: Sequence[float | None] = comparison.noises or [None]
-    spoilt = [_with_noise(task, noise) for noise in noises]  # which refuses noise that the task does not know
+    # A task that has no such noise refuses it.
+    noisy = [task if noise is None else task.with_noise(noise) for noise in noises]
     first = prepare(task)
     found = []
     for fraction in comparison.fractions:
-        for noise, own in zip(noises, spoilt, strict=True):
+        for noise, own in zip(noises, noisy, strict=True):
             if fraction < 1:
                 own = replace(own, max_train_samples=max(1, round(fraction * len(first.splits.train))))
             # The rows to judge on are the same ones, and are kept in memory once.
             prepared = first if own == task else replace(prepare(own), evaluated=first.evaluated)
             found.append(Setting(_name(comparison, fraction, noise), fraction, noise, own, prepared))
     return found
-
-
-def _with_noise(task: TaskArguments, noise: float | None) -> TaskArguments:
-    if noise is None:
-        return task
-    return replace(task, caption_noise=noise) if task.task == PAIRS else replace(task, label_noise=noise)
 
 
 def _name(comparison: CompareArguments, fraction: float, noise: float | None) -> str:
@@ -118,7 +116,7 @@ def _name(comparison: CompareArguments, fraction: float, noise: float | None) ->
 
 def _check_variants(variants: Sequence[Variant], prepared: Prepared) -> None:
     """Refuse a method that does not fit before the first run is trained, not after hours."""
-    with quiet():
+    with silence_libraries():
         check_readable(prepared)
         model = prepared.build_model()
         for variant in variants:

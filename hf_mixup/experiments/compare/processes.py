@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.plan import Made, Plan, make_plan
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 _POLL = 1.0  # seconds until it is looked whether a process has died
 Show = Callable[[int, int, int], None]  # number of the run, step, steps
@@ -100,7 +100,7 @@ def _work(device: str, made: tuple[Any, ...], jobs: Any, messages: Any) -> None:
 
     comparison, task, mixup, kind, values = made
     args, own = kind(**values), os.getpid()
-    with quiet():
+    with silence_libraries():
         plan = make_plan(comparison, task, mixup, args)
         for number in iter(jobs.get, None):
             messages.put(("step", own, number, (0, 1)))

@@ -11,7 +11,6 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.judge import Judged, judge
 from hf_mixup.experiments.compare.output import best_of, publish, results_of, write_results
@@ -19,6 +18,7 @@ from hf_mixup.experiments.compare.page import Origin, write_report
 from hf_mixup.experiments.compare.plan import Plan, make_plan
 from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
 from hf_mixup.experiments.compare.training import Failed, Outcomes, train_all
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
@@ -28,7 +28,7 @@ from hf_mixup.utils.files import check_writable, write_text
 def compare(
     comparison: CompareArguments,
     task: TaskArguments,
-    mixup: MixupConfig,
+    mixup: SharedSettings,
     args: TrainingArguments,
     command: str = "hf_mixup.experiments.compare.run.compare(...)",
 ) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def compare(
     >>> task = TaskArguments(task="tabular-classification", dataset="wine")
     >>> args = TrainingArguments(tempfile.mkdtemp(), max_steps=2, report_to="none", use_cpu=True)
     >>> with contextlib.redirect_stdout(io.StringIO()):  # the tables
-    ...     results = compare(CompareArguments(methods=["none", "mixup"]), task, MixupConfig(), args)
+    ...     results = compare(CompareArguments(methods=["none", "mixup"]), task, SharedSettings(), args)
     >>> [(each["method"], each["split"]) for each in results]
     [('none', 'validation'), ('none', 'test'), ('mixup', 'validation'), ('mixup', 'test')]
     """

@@ -16,7 +16,7 @@ from hf_mixup.experiments.compare.processes import FullError, cuda_devices, run_
 from hf_mixup.experiments.compare.runs import WatchCallback, run_args, train_run
 from hf_mixup.experiments.compare.store import Finished, load_run, whole_or_nothing
 from hf_mixup.utils.files import NoSpaceError, is_full
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
 _WARM, _TIMED = 2, 10  # first steps that are slow, and steps after which the time of all runs is told
@@ -53,7 +53,7 @@ def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
         return f"{done} of {len(plan.runs)} runs are finished and kept; the same command goes on from there"
 
     try:
-        with quiet(), Progress(len(plan.runs), todo, args) as progress:
+        with silence_libraries(), Progress(len(plan.runs), todo, args) as progress:
             for run, outcome in _trained(plan, todo, args, progress):
                 outcomes[run] = outcome
                 progress.done(run, outcome)

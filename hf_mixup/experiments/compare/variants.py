@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from hf_mixup.engine.config import MixupConfig, SharedConfig, refuse_unshared
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.methods import CONTROLS, METHODS, unknown
 from hf_mixup.utils.files import parse_text
 
@@ -35,7 +36,7 @@ class Variant:
     smoothing: float | None = None
 
 
-def parse_variants(methods: Sequence[str], base: MixupConfig, paired: bool = False) -> list[Variant]:
+def parse_variants(methods: Sequence[str], base: SharedSettings, paired: bool = False) -> list[Variant]:
     """Read `name` or `name:setting=value:setting=value`, separated by commas or as several words.
 
     Settings are those of `MixupConfig` and override `base`, of which each method takes what it reads. The controls
@@ -48,7 +49,7 @@ def parse_variants(methods: Sequence[str], base: MixupConfig, paired: bool = Fal
         ValueError: for an unknown method or setting (with the nearest one), a wrong value, one that the method does
             not read (of `base`: that none of the methods reads), or a method given twice.
 
-    >>> [v.mixup.alpha for v in parse_variants(["mixup,mixup:alpha=0.2"], MixupConfig())]
+    >>> [v.mixup.alpha for v in parse_variants(["mixup,mixup:alpha=0.2"], SharedSettings())]
     [1.0, 0.2]
     """
     labels = [label.strip() for word in methods for label in _COMMA.split(word) if label.strip()]
@@ -58,11 +59,11 @@ def parse_variants(methods: Sequence[str], base: MixupConfig, paired: bool = Fal
     if twice:
         raise ValueError(f"methods has {', '.join(sorted(twice))} twice")
     variants = [_variant(label, base, paired) for label in labels]
-    refuse_unshared(base, [each.mixup for each in variants if each.label.partition(":")[0] not in CONTROLS])
+    base.refuse_unshared(each.mixup for each in variants if each.label.partition(":")[0] not in CONTROLS)
     return variants
 
 
-def _variant(label: str, base: MixupConfig, paired: bool) -> Variant:
+def _variant(label: str, base: SharedSettings, paired: bool) -> Variant:
     name, *texts = label.split(":")
     settings = dict(_setting(text, label) for text in texts)
     if "method" in settings:
@@ -78,13 +79,13 @@ def _variant(label: str, base: MixupConfig, paired: bool) -> Variant:
     return Variant(label, mixup)
 
 
-def _control(label: str, name: str, settings: dict[str, Any], base: MixupConfig, paired: bool) -> Variant:
+def _control(label: str, name: str, settings: dict[str, Any], base: SharedSettings, paired: bool) -> Variant:
     smoothed = name == "smoothing"
     valid = [each for each in _OF_THE_LOSS if smoothed or each != "label_smoothing"]
     for setting in settings:
         if setting not in valid:
             raise ValueError(f"{label}: control {name!r} does not mix and has no setting {setting!r}")
-    shared = SharedConfig(**{each: getattr(base, each) for each in _OF_THE_LOSS})
+    shared = SharedSettings({name: value for name, value in base.values.items() if name in _OF_THE_LOSS})
     settings = ({"label_smoothing": SMOOTHING} if smoothed else {}) | settings
     try:
         control = shared.for_method("cross_modal" if paired else "mixup", prob=0.0, **settings)
@@ -92,7 +93,7 @@ def _control(label: str, name: str, settings: dict[str, Any], base: MixupConfig,
         raise ValueError(f"{label}: {error}") from error
     if paired or not smoothed:
         return Variant(label, control)
-    return Variant(label, replace(control, label_smoothing=0.0), control.label_smoothing)
+    return Variant(label, control.replace(label_smoothing=0.0), control.label_smoothing)
 
 
 def _setting(text: str, label: str) -> tuple[str, Any]:

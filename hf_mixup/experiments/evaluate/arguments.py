@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from hf_mixup.engine.config import knob
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import check_whole, convert_fields
+from hf_mixup.utils.values import check_whole, convert_fields, setting
 
 CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD = SUITES = ("calibration", "corruption", "noise", "adversarial", "ood")
 ALL = "all"
@@ -50,7 +49,7 @@ class EvaluateArguments:
         default=None,
         metadata={"help": "Also score with test-time augmentation: flip, crops:0.9, scale:1.25; dropout:8; head:64."},
     )
-    tta_average: Literal["probabilities", "logits", "log_probabilities"] = knob(
+    tta_average: Literal["probabilities", "logits", "log_probabilities"] = setting(
         "probabilities", "What test-time augmentation averages."
     )
     corruptions: list[str] | None = field(
@@ -76,11 +75,11 @@ class EvaluateArguments:
         default_factory=lambda: ["1/255", "2/255", "4/255", "8/255"],
         metadata={"help": "Largest change of a pixel by an attack, in [0, 1]. [1/255 2/255 4/255 8/255]"},
     )
-    adversarial_steps: int = knob(10, "Steps of pgd.")
-    ood_dataset: str | None = knob(None, "Data set of another kind (default: strange rows made of the test rows).")
-    ood_split: str | None = knob(None, "Split of ood_dataset (default: test, or else its first).")
-    baseline: str | None = knob(None, "Evaluation of another model, for the mean corruption error relative to it.")
-    write_card: bool = knob(True, "Add the results to the model card of a checkpoint on disk.")
+    adversarial_steps: int = setting(10, "Steps of pgd.")
+    ood_dataset: str | None = setting(None, "Data set of another kind (default: strange rows made of the test rows).")
+    ood_split: str | None = setting(None, "Split of ood_dataset (default: test, or else its first).")
+    baseline: str | None = setting(None, "Evaluation of another model, for the mean corruption error relative to it.")
+    write_card: bool = setting(True, "Add the results to the model card of a checkpoint on disk.")
 
     def __post_init__(self) -> None:
         convert_fields(self)

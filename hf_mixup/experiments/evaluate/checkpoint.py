@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from transformers import (
 )
 
 from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
-from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
+from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
 from hf_mixup.experiments.tasks.data import Splits
 from hf_mixup.experiments.tasks.saved import saved_task
 
@@ -43,11 +42,6 @@ def run_label(checkpoint: str) -> tuple[str, int]:
         mixup = MixupConfig.from_pretrained(path)
         return "none" if mixup.off else mixup.method, seed or 0
     return ("none" if kept or seed is not None else path.resolve().name if path.is_dir() else checkpoint), seed or 0
-
-
-def of_checkpoint(task: TaskArguments, checkpoint: str) -> TaskArguments:
-    """Return the task with the saved model in place of the one it was trained from."""
-    return replace(task, model=checkpoint, model_type=None, config_overrides=None, lora_rank=None, audio_rate=None)
 
 
 def files_of(checkpoint: str) -> list[tuple[str, int, int]]:

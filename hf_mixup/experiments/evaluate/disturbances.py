@@ -9,8 +9,6 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from datasets import Dataset
-
 from hf_mixup.experiments.evaluate import images, texts
 from hf_mixup.experiments.evaluate.arguments import (
     ADVERSARIAL,
@@ -143,8 +141,6 @@ def _of_images(
 def _of_texts(
     suite: str, evaluation: EvaluateArguments, prepared: Prepared, task: TaskArguments, seed: int
 ) -> list[Disturbance]:
-    from hf_mixup.experiments.tasks.text import tokenized
-
     cells: list[tuple[str, float, texts.Change]] = []
     if suite == CORRUPTION:
         names = evaluation.corruptions or list(texts.CORRUPTIONS)
@@ -159,8 +155,8 @@ def _of_texts(
 
     def rows(family: str, level: float, change: texts.Change, split: str) -> Any:
         own = _entropy(seed, suite, family, level)
-        changed = texts.changed_texts(prepared.splits.evaluated[split], task.text_column, change, own)
-        return tokenized(changed, prepared.processing_class, task)
+        changed = texts.changed_texts(prepared.splits.evaluated[split], task.input_column, change, own)
+        return task.samples(changed, prepared.processing_class)
 
     return [Disturbance(suite, family, level, partial(rows, family, level, change)) for family, level, change in cells]
 
@@ -196,20 +192,10 @@ def _foreign(evaluation: EvaluateArguments, prepared: Prepared, task: TaskArgume
     split = evaluation.ood_split or ("test" if "test" in data else next(iter(data)))
     if split not in data:
         raise ValueError(f"ood_dataset has no split {split!r}: {did_you_mean(split, data)}")
-    column = task.image_column if task.task == IMAGE else task.text_column
+    column = task.input_column
     rows = data[split]
     if column not in rows.column_names:
         raise ValueError(f"ood_dataset has no column {column!r}: {did_you_mean(column, rows.column_names)}")
     rows = of_modality(rows.select_columns([column]), split, other)
-    rows = rows.add_column(task.label_column, [0] * len(rows))
-    return _processed(rows, prepared, task)
-
-
-def _processed(rows: Dataset, prepared: Prepared, task: TaskArguments) -> Any:
-    if task.task == IMAGE:
-        from hf_mixup.experiments.tasks.image import ImageRows
-
-        return ImageRows(rows, prepared.processing_class, task)
-    from hf_mixup.experiments.tasks.text import tokenized
-
-    return tokenized(rows, prepared.processing_class, task)
+    rows = rows.add_column(task.columns["label"], [0] * len(rows))
+    return task.samples(rows, prepared.processing_class)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
-from hf_mixup.experiments.tasks.kept import MOST_KEPT
+from hf_mixup.experiments.tasks.cached import CACHE_LIMIT
 
 Pixels = NDArray[np.uint8]
 Change = Callable[[Pixels, np.random.SeedSequence], Pixels]
@@ -46,7 +46,7 @@ class Memory:
     [1, 2]
     """
 
-    def __init__(self, room: int = MOST_KEPT) -> None:
+    def __init__(self, room: int = CACHE_LIMIT) -> None:
         self.room, self.kept = room, dict[Hashable, Pixels]()
 
     def __call__(self, key: Hashable, make: Callable[[], Pixels]) -> Pixels:

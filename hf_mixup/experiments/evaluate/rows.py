@@ -17,11 +17,11 @@ from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.functional.attacks import fgsm, pgd
 from hf_mixup.models.outputs import logits_of
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 Batch = dict[str, Any]
 Change = Callable[[Any, Batch, int], Batch]
 """(model, batch with labels, number of the batch) -> the batch that is scored instead."""
-IGNORED = -100
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Scorer:
                 batch = change(self.model, batch, number)
             expected = batch.pop("labels")
             found = self._forward(model or self.model, batch)
-            kept = expected != IGNORED
+            kept = expected != IGNORE_INDEX
             logits.append(found[kept].cpu())
             labels.append(expected[kept].cpu())
         return {"logits": torch.cat(logits).numpy(), "labels": torch.cat(labels).numpy()}

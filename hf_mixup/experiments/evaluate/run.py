@@ -13,7 +13,7 @@ from transformers import TrainingArguments
 import hf_mixup
 from hf_mixup.augment.tta import View
 from hf_mixup.experiments.evaluate.arguments import OOD, EvaluateArguments
-from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, of_checkpoint, relabelled, run_label
+from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, relabelled, run_label
 from hf_mixup.experiments.evaluate.disturbances import checked_suites
 from hf_mixup.experiments.evaluate.parts import Parts, Subject
 from hf_mixup.experiments.evaluate.rows import Scorer
@@ -27,13 +27,14 @@ from hf_mixup.experiments.report.evaluation import (
 )
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits, load_splits
-from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
+from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder
 from hf_mixup.metrics.results import Measured
 from hf_mixup.utils.files import check_writable, write_text
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
+_SIZES = ("image_size", "max_length")  # settings that change what a model is given
 
 
 def evaluate(
@@ -75,7 +76,7 @@ def evaluate(
     for folder in (checkpoint, *(evaluation.noise_runs or ())):
         check_folder(folder)
     output = output_folder(output, checkpoint)
-    with quiet():
+    with silence_libraries():
         prepared = prepared_for(checkpoint, task, tested_splits(task))
         subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
         parts = Parts(subject, evaluation, views, baseline)
@@ -177,7 +178,7 @@ def tested_splits(task: TaskArguments) -> Splits:
 
 def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepared:
     """Return the rows as the saved model takes them, their classes numbered as its own."""
-    return PREPARE[task.task](of_checkpoint(task, checkpoint), relabelled(splits, checkpoint, task.label_column))
+    return task.for_checkpoint(checkpoint).prepared(relabelled(splits, checkpoint, task.columns["label"]))
 
 
 def subject_of(
@@ -188,10 +189,10 @@ def subject_of(
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
         "checkpoint": files_of(checkpoint) or checkpoint,
-        "inputs": [task.task, task.image_size, task.max_length, task.image_column, task.text_column, task.label_column],
+        "inputs": [task.task, *(getattr(task, name, None) for name in _SIZES), *task.columns.values()],
         "seed": args.seed,
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
-    own, finished = of_checkpoint(task, checkpoint), Finished(parts, determinants)
+    own, finished = task.for_checkpoint(checkpoint), Finished(parts, determinants)
     return Subject(checkpoint, own, prepared, scorer, finished, run_label(checkpoint), args.seed)

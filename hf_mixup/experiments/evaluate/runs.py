@@ -31,7 +31,7 @@ from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder
 from hf_mixup.metrics.results import Measured
 from hf_mixup.utils.files import is_disk_full, write_text
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 DIFFERENCES = "differences.json"
 
@@ -68,7 +68,7 @@ def evaluate_comparison(
     evaluation, views, baseline = checked(evaluation, task, args)
     runs = stored_runs(comparison)
     output = output_folder(output, str(comparison))
-    with quiet():
+    with silence_libraries():
         scored = _Runs(evaluation, views, baseline, task, args, output / PARTS, tested_splits(task))
         results = scored.all(runs)
     tables, differences = runs_tables(results), differences_of(results)

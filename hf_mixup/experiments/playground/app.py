@@ -28,7 +28,7 @@ audio { width: 100%; }
 def build(page: Page) -> gr.Blocks:
     """Return the page, to be served by `launch`."""
     choices = [(page.view.choice(row), row) for row in page.rows]
-    alpha = page.stage.config.alpha
+    alpha = page.stage.alpha or 1.0
     with gr.Blocks(title="hf-mixup playground", analytics_enabled=False) as demo:
         gr.Markdown(f"# hf-mixup playground\n{page.heading}")
         draw = gr.State(0)

@@ -50,8 +50,7 @@ class Page:
 
     def density(self, alpha: float, lam: float) -> str:
         """Draw where lam comes from."""
-        config = self.stage.config
-        return density(alpha, lam, config.beta, config.host_dominant)
+        return density(alpha, lam, self.stage.beta, bool(self.stage.folded))
 
     def drawn(self, alpha: float, draw: int) -> tuple[float, int]:
         """Return another lam, and the number of its draw."""

@@ -9,17 +9,16 @@ from importlib.util import find_spec
 import torch
 from transformers import TrainingArguments, set_seed
 
-from hf_mixup.engine.config import MixupConfig
-from hf_mixup.experiments.evaluate.checkpoint import load_model, of_checkpoint, relabelled
+from hf_mixup.experiments.evaluate.checkpoint import load_model, relabelled
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.playground.page import Page
 from hf_mixup.experiments.playground.show import VIEWS
 from hf_mixup.experiments.playground.stage import Stage, fitting_methods
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
 from hf_mixup.experiments.tasks.prepare import check_mixing
-from hf_mixup.experiments.tasks.prepared import PREPARE
 from hf_mixup.experiments.tasks.saved import check_folder
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 _ROWS = 100  # to choose from
 _UNTRAINED = (
@@ -30,7 +29,7 @@ _UNTRAINED = (
 
 def playground(
     task: TaskArguments,
-    mixup: MixupConfig,
+    mixup: SharedSettings,
     args: TrainingArguments,
     checkpoint: str | None = None,
     port: int | None = None,
@@ -53,13 +52,15 @@ def playground(
     launch(build(make_page(task, mixup, args, checkpoint)), port)
 
 
-def make_page(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None = None) -> Page:
+def make_page(
+    task: TaskArguments, mixup: SharedSettings, args: TrainingArguments, checkpoint: str | None = None
+) -> Page:
     """Load data and model, try which methods fit, and return what the page is made of; see `playground`."""
     set_seed(args.seed)
     splits = load_splits(task)
     if checkpoint is not None:
-        splits, task = relabelled(splits, checkpoint, task.label_column), of_checkpoint(task, checkpoint)
-    prepared = PREPARE[task.task](task, splits)
+        splits, task = relabelled(splits, checkpoint, task.columns["label"]), task.for_checkpoint(checkpoint)
+    prepared = task.prepared(splits)
     model = prepared.build_model() if checkpoint is None else load_model(checkpoint, task.task).requires_grad_()
     view = VIEWS[task.task](prepared, task)
     stage = Stage(view.rows, prepared.collator, model, mixup, prepared.processing_class)
@@ -68,7 +69,7 @@ def make_page(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, 
         raise ValueError(f"two rows are mixed, and the validation split has {len(rows)}: give it more")
     own = rows[0]
     first = own, next((row for row in rows if view.label(row) != view.label(own)), rows[1])
-    with quiet():
+    with silence_libraries():
         fits = fitting_methods(stage, *first, lambda config: check_mixing(prepared, model, config))
     if fits[mixup.method]:
         those = ", ".join(name for name, reason in fits.items() if not reason)

@@ -17,8 +17,8 @@ from hf_mixup.experiments.playground.charts import OWN, PARTNER
 from hf_mixup.experiments.playground.stage import Mixed
 from hf_mixup.experiments.report.page import embedded
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TaskArguments
+from hf_mixup.experiments.tasks.drawings import tokens_of, unnormalised
 from hf_mixup.experiments.tasks.prepared import Prepared
-from hf_mixup.experiments.tasks.preview import tokens_of, unnormalised
 from hf_mixup.methods import METHODS
 
 LEAST = 0.005  # share of a label that is named
@@ -79,7 +79,7 @@ class Texts(View):
     """Texts, token by token."""
 
     def choice(self, index: int) -> str:
-        text = " ".join(str(self.prepared.splits.validation[index][self.task.text_column]).split())
+        text = " ".join(str(self.prepared.splits.validation[index][self.task.input_column]).split())
         return f"{self.label(index)} · {text[:_BEGINNING]}{'…' if len(text) > _BEGINNING else ''}"
 
     def row(self, index: int, colour: str = OWN) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.functional import sample_lam
 from hf_mixup.methods import METHODS
 from hf_mixup.models.labels import ProblemType, dense_targets
@@ -70,7 +71,7 @@ class Stage:
     >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8, 8], depths=[1, 1],
     ...     embedding_size=8, layer_type="basic"))
     >>> rows = [{"pixel_values": torch.full((3, 32, 32), float(n)), "labels": n} for n in range(3)]
-    >>> mixed = Stage(rows, default_data_collator, model, MixupConfig()).mix(2, 0, "mixup", lam=0.25)
+    >>> mixed = Stage(rows, default_data_collator, model, SharedSettings()).mix(2, 0, "mixup", lam=0.25)
     >>> float(mixed.inputs["pixel_values"][0, 0, 0]), mixed.target.tolist()
     (0.5, [0.75, 0.0, 0.25])
     """
@@ -80,12 +81,13 @@ class Stage:
         rows: Any,
         collator: Callable[[list[Any]], Any],
         model: nn.Module,
-        config: MixupConfig,
+        settings: SharedSettings,
         tokenizer: Any = None,
     ) -> None:
         self.rows, self.collator, self.model, self.tokenizer = rows, collator, model.eval(), tokenizer
-        always = replace(config, lam=None, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
-        self.config = replace(always, alpha=config.alpha or 1.0)
+        dropped = ("lam", "prob", "prob_warmup", "off_ratio", "off_epochs")
+        self.settings = SharedSettings({k: v for k, v in settings.values.items() if k not in dropped})
+        self.alpha, self.beta, self.folded = (settings.values.get(name) for name in ("alpha", "beta", "host_dominant"))
         self._engines: dict[str, Mixup] = {}
         self._lock = Lock()  # a model is armed for one batch at a time, and a page asks from several threads
         self.way = lru_cache(maxsize=64)(self._way)
@@ -119,7 +121,7 @@ class Stage:
             inputs={key: value[place] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
             inside=at_work.enters_model or at_work.name in _IN_THE_LOSS,
             method=at_work.name,
-            layer=mixed.draw.layer,
+            layer=getattr(mixed.draw, "depth", None),
             target=target[_OWN],
             probabilities=term.logits[_OWN].float().softmax(-1),
         )
@@ -133,13 +135,13 @@ class Stage:
 
     def draw_lam(self, alpha: float, draw: int) -> float:
         """Draw lam as training would, with another alpha."""
-        beta = alpha if self.config.beta is None else self.config.beta
+        beta = alpha if self.beta is None else self.beta
         rng = torch.Generator().manual_seed(draw)
-        return float(sample_lam((alpha, beta), generator=rng, host_dominant=self.config.host_dominant))
+        return float(sample_lam((alpha, beta), generator=rng, host_dominant=bool(self.folded)))
 
     def _engine(self, method: str) -> Mixup:
         if method not in self._engines:
-            config = self.config.for_method(method)
+            config = self.settings.for_method(method)
             self._engines[method] = Mixup(config, tokenizer=self.tokenizer)
             self._engines[method].prepare(self.model)
         return self._engines[method]
@@ -154,7 +156,7 @@ def fitting_methods(stage: Stage, own: int, partner: int, check: Callable[[Mixup
     found = {}
     for method in METHODS:
         try:
-            check(stage.config.for_method(method))
+            check(stage.settings.for_method(method))
             stage.mix(own, partner, method, 0.5)
             found[method] = ""
         except (ValueError, TypeError, RuntimeError) as error:

@@ -18,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import (
     DEFAULT_BINS,
-    IGNORE_INDEX,
     FloatArray,
     IntArray,
     bin_index,
@@ -27,6 +26,7 @@ from hf_mixup.metrics.functional import (
     to_float64,
     width_edges,
 )
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 Totals = Callable[[FloatArray], FloatArray]  # totals [..., K] -> score [...]
 

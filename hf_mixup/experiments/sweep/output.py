@@ -15,6 +15,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.plan import Setting
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.report.page import Cell, Code, Image, Section, Table, Text, write_page
 from hf_mixup.experiments.report.statistics import LEVEL
 from hf_mixup.experiments.tasks.settings import settings_of
@@ -45,7 +46,7 @@ class Swept:
     """A sweep that ended: the validation metrics of plain training, one mapping a seed, and all trials."""
 
     setting: Setting
-    mixup: MixupConfig
+    mixup: SharedSettings
     metric: str
     controls: Sequence[Metrics]
     trials: list[Trial]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,12 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from hf_mixup.engine.config import MixupConfig, refuse_unshared
 from hf_mixup.experiments.compare.plan import Run, Setting
 from hf_mixup.experiments.compare.runs import determinants, run_args
 from hf_mixup.experiments.compare.store import Finished, key_of, load_run, remove_dead_parts, run_folder
 from hf_mixup.experiments.compare.training import Failed, StopRun, train_one
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.arguments import SweepArguments
 from hf_mixup.experiments.sweep.output import Swept, Trial, write_output
 from hf_mixup.experiments.sweep.study import done, next_trial, open_study, suggested
@@ -27,9 +27,9 @@ from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.methods import METHODS, unknown
-from hf_mixup.methods.settings import readers
+from hf_mixup.methods.registry import readers
 from hf_mixup.utils.files import NoSpaceError, check_writable, write_text
-from hf_mixup.utils.quiet import quiet
+from hf_mixup.utils.silence import silence_libraries
 
 MARKER = "sweep.json"  # tells a sweep's folder from others
 
@@ -37,7 +37,7 @@ MARKER = "sweep.json"  # tells a sweep's folder from others
 def sweep(
     arguments: SweepArguments,
     task: TaskArguments,
-    mixup: MixupConfig,
+    mixup: SharedSettings,
     args: TrainingArguments,
     command: str = "hf_mixup.experiments.sweep.run.sweep(...)",
 ) -> Swept:
@@ -73,7 +73,7 @@ def sweep(
     return swept
 
 
-def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
+def _check(arguments: SweepArguments, mixup: SharedSettings, output: Path) -> None:
     check_writable(output)
     if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
         raise ValueError(f"output_dir: {output} is not empty and holds no sweep: name another with --output_dir")
@@ -83,7 +83,7 @@ def _check(arguments: SweepArguments, mixup: MixupConfig, output: Path) -> None:
             raise ImportError(f'a sweep needs {package}, which is not installed: pip install "hf-mixup[{extra}]"')
 
 
-def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
+def _check_settings(arguments: SweepArguments, mixup: SharedSettings) -> None:
     """Refuse methods of which nothing would be varied, and settings that none of them reads."""
     methods = arguments.methods or [mixup.method]
     for name in methods:
@@ -97,20 +97,22 @@ def _check_settings(arguments: SweepArguments, mixup: MixupConfig) -> None:
                 f"methods: a sweep tries values of alpha, and method {each.method!r} does not read it ({why}): leave "
                 f"that out, or compare settings by hand: hf-mixup compare --methods {each.method}:setting=value,..."
             )
-    refuse_unshared(mixup, own)
+    mixup.refuse_unshared(own)
     if arguments.depths and not any("layers" in each.known for each in own):
-        raise ValueError(f"layer_sets: none of the methods ({', '.join(methods)}) reads layers; {readers('layers')}")
+        raise ValueError(
+            f"layer_sets: none of the methods ({', '.join(methods)}) reads layers; {', '.join(readers('layers'))} do"
+        )
 
 
-def _check_methods(arguments: SweepArguments, mixup: MixupConfig, prepared: Prepared) -> None:
+def _check_methods(arguments: SweepArguments, mixup: SharedSettings, prepared: Prepared) -> None:
     """Refuse a method or layers that do not fit before the first run."""
-    with quiet():
+    with silence_libraries():
         check_readable(prepared)
         model = prepared.build_model()
         for method in arguments.methods or [mixup.method]:
             own = mixup.for_method(method)
             tried = arguments.depths if "layers" in own.known else []
-            for each in [replace(own, layers=layers) for layers in tried] or [own]:
+            for each in [own.replace(layers=layers) for layers in tried] or [own]:
                 check_mixing(prepared, model, each)
 
 
@@ -126,7 +128,7 @@ class _Sweep:
         self,
         arguments: SweepArguments,
         setting: Setting,
-        mixup: MixupConfig,
+        mixup: SharedSettings,
         args: TrainingArguments,
         metric: str,
         study: Any,
@@ -139,7 +141,7 @@ class _Sweep:
     def run(self) -> Swept:
         total = self.arguments.control_seeds + self.arguments.trials
         try:
-            with quiet(), tqdm(total=total, unit="run") as bar:
+            with silence_libraries(), tqdm(total=total, unit="run") as bar:
                 controls = [self._control(seed, bar) for seed in range(self.arguments.control_seeds)]
                 bar.update(len(done(self.study)))
                 while len(done(self.study)) < self.arguments.trials:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.engine.config import MixupConfig
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.arguments import SweepArguments
 from hf_mixup.metrics.results import direction
 
@@ -85,7 +86,7 @@ def next_trial(study: Any, seed: int) -> Any:
     return study.ask()
 
 
-def suggested(trial: Any, arguments: SweepArguments, base: MixupConfig) -> tuple[str, MixupConfig]:
+def suggested(trial: Any, arguments: SweepArguments, base: SharedSettings) -> tuple[str, MixupConfig]:
     """Return what a trial tries, as a method of `compare` writes it and as a configuration."""
     methods = arguments.methods or [base.method]
     settings: dict[str, Any] = {"alpha": round(trial.suggest_float("alpha", *arguments.alphas, log=True), 4)}

@@ -1,147 +1,86 @@
-"""What to train and on what: the settings that neither mixing nor the Trainer knows."""
+"""What every task shares: the settings of data, model and run, and what a task says of itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from hf_mixup.engine.config import knob
-from hf_mixup.experiments.tasks.augmentation import check_augmentations
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import check_above, check_whole, convert_fields
+from hf_mixup.utils.values import check_whole, convert_fields, setting
 
-IMAGE, TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ, AUDIO, VIDEO, TABULAR, TABULAR_REGRESSION = TASKS = (
-    *("image-classification", "text-classification", "image-text"),
-    *("token-classification", "text-regression", "causal-lm", "seq2seq"),
-    *("audio-classification", "video-classification", "tabular-classification", "tabular-regression"),
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+    from hf_mixup.experiments.tasks.prepared import Prepared
+    from hf_mixup.experiments.tasks.splits import Splits
+
+# Names of tasks that other rooms ask for.
+IMAGE, TEXT, TOKENS, AUDIO, PAIRS = (
+    *("image-classification", "text-classification", "token-classification", "audio-classification", "image-text"),
 )
-NUMBERS = (REGRESSION, TABULAR_REGRESSION)  # tasks without classes
-BUNDLED, INSTRUMENTS = "emoji", "instruments"
-TABLES = {TABULAR: ("wine", "breast_cancer", "digits"), TABULAR_REGRESSION: ("diabetes",)}  # scikit-learn ships them
-# Bundled data for tasks that emoji are not for.
-_BUNDLED_FOR = {AUDIO: INSTRUMENTS, **{task: names[0] for task, names in TABLES.items()}}
-# Settings that would be ignored elsewhere, and the tasks that know them.
-_ONLY_FOR = {
-    "augment": (IMAGE,),
-    "few_shot": (IMAGE, TEXT, AUDIO, VIDEO, TABULAR),
-    "label_noise": (IMAGE, TEXT, TOKENS, AUDIO, VIDEO, TABULAR),
-    "lora_rank": (TEXT, PAIRS, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ),
-    "audio_rate": (AUDIO,),
-    "numerical_columns": (TABULAR, TABULAR_REGRESSION),
-    "categorical_columns": (TABULAR, TABULAR_REGRESSION),
-}
-_FREEZES = {"image": (PAIRS,), "text": (PAIRS,), "embeddings": (TEXT, TOKENS, REGRESSION, CAUSAL, SEQ2SEQ)}
+TASKS: dict[str, type[TaskArguments]] = {}
+"""Every task by its name; `register` adds one."""
 
 
-@dataclass
+@dataclass(init=False, kw_only=True)
 class TaskArguments:
-    """Data set, columns and model of a run.
+    """Data, model and run of a task: the base of all tasks, each of which adds settings of its own.
+
+    Called itself, it builds the class of `task`, so that settings from one flat file are one flat call.
 
     Args:
-        config_overrides: settings of a new model's configuration, a mapping or its JSON text; those of a tower of a
+        config_overrides: settings of a new model's configuration, a mapping or its JSON text; those of one side of a
             dual encoder under `vision_config` and `text_config`.
-        caption_column: holds a caption a row, or a list of them: training picks one each time, evaluation the first.
-        id_column: rows with the same value are relevant to each other.
-        class_column, class_templates: name the classes and sentences of zero-shot classification, which is then
-            scored on every split.
-        caption_noise, image_blank: spoil the training rows; `eval_caption_noise` and `eval_image_blank` add a spoilt
-            copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are spoilt in every run.
-        augment: what is done to single training images ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
-        few_shot: rows of each class that are kept for training. They depend on `few_shot_seed` alone, so that every
-            method and every seed of the training gets the same; another draw is another data set.
-        label_noise: share of the training labels that become another class, each of the others alike: of the rows,
-            or of the words for token-classification. The same labels are spoilt in every run; evaluation is clean.
 
     Raises:
-        ValueError: for an unknown task, or settings that exclude each other or that the task does not know.
+        ValueError: for an unknown task, a setting that the task does not have (naming the tasks that do), or settings
+            that exclude each other.
 
+    >>> TaskArguments(task="text-classification", max_length=32).max_length
+    32
     >>> TaskArguments(task="image-clasification")
     Traceback (most recent call last):
     ...
     ValueError: task='image-clasification' is not known: did you mean 'image-classification'? Valid: ...
+    >>> TaskArguments(task="seq2seq", frames=4)
+    Traceback (most recent call last):
+    ...
+    ValueError: frames=4 is not for seq2seq, but for video-classification
     """
 
-    task: str = knob("image-classification", f"What to train: {', '.join(TASKS[:-1])} or {TASKS[-1]}.")
-    dataset: str = knob(
-        BUNDLED,
-        "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one: emoji; for audio instruments; "
-        "for tables wine, breast_cancer, digits, diabetes.",
-    )
-    dataset_config: str | None = knob(None, "Configuration of a Hub data set that has several.")
-    train_split: str = knob("train", "Split to train on.")
-    validation_split: str | None = knob(None, "Split to validate on (default: validation, or a part of train).")
-    validation_share: float = knob(0.1, "Part of the training rows to validate on where no split is there for it.")
-    test_splits: list[str] | None = field(
-        default=None, metadata={"help": "Splits to test on (default: those whose name begins with test)."}
-    )
-    image_column: str = knob("image", "Column with the images.")
-    audio_column: str = knob("audio", "Column with the audio clips.")
-    video_column: str = knob("video", "Column with the clips: a list of images a row.")
-    numerical_columns: list[str] | None = field(
-        default=None, metadata={"help": "Tables: columns of numbers (default: all that hold numbers)."}
-    )
-    categorical_columns: list[str] | None = field(
-        default=None, metadata={"help": "Tables: columns of categories (default: all that hold texts or classes)."}
-    )
-    text_column: str = knob("text", "Column with the texts; token-classification: with lists of words.")
-    source_column: str | None = knob(
-        "source", "causal-lm, seq2seq: column with the prompts or sources (causal-lm: null to learn whole texts)."
-    )
-    target_column: str = knob("target", "causal-lm, seq2seq: column with the texts to write.")
-    caption_column: str = knob("caption", "image-text: column with the captions, a text or a list of texts a row.")
-    id_column: str | None = knob(
-        None, "image-text: column that is equal where image and caption of two rows fit (default: the caption)."
-    )
-    class_column: str | None = knob(None, "image-text: column with class names, to score zero-shot classification.")
-    class_templates: list[str] | None = field(
-        default=None,
-        metadata={"help": "image-text: captions to make of class names, e.g. 'a photo of a {}' (default: the names)."},
-    )
-    label_column: str = knob(
-        "label", "Column with the classes, as names or numbers; token-classification: lists of tags; else numbers."
-    )
-    model: str | None = knob(None, "Checkpoint: a Hub name or a folder (default for text: the packaged MiniLM).")
-    model_type: str | None = knob(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
-    config_overrides: dict | str | None = field(
-        default=None, metadata={"help": "Settings of the new model's configuration, as JSON."}
-    )
-    image_size: int | None = knob(None, "Side of the square images (default: that of the checkpoint).")
-    audio_rate: int | None = knob(
-        None, "Samples a second for a new model of audio clips (default: that of its feature extractor)."
-    )
-    frames: int = knob(8, "Video-classification: images of a clip that a model sees, spread evenly.")
-    max_seconds: float = knob(10.0, "Longer audio clips are cut to this.")
-    max_length: int = knob(128, "Longer texts are cut to this number of tokens.")
-    max_train_samples: int | None = knob(None, "Train on this many rows, drawn once, the same for every seed.")
-    max_eval_samples: int | None = knob(None, "Evaluate on at most this many rows of each split.")
-    few_shot: int | None = knob(None, "Classification: train on this many rows of each class, the same for every seed.")
-    few_shot_seed: int = knob(0, "Seed of the draw of few_shot.")
-    label_noise: float = knob(0.0, "Classification: share of the training labels replaced by another class, in [0, 1).")
-    flip: bool = knob(False, "Flip half of the training images from left to right.")
-    augment: list[str] | None = field(
-        default=None,
-        metadata={"help": "Image-classification: change training images by randaugment, trivialaugment, erasing, ..."},
-    )
-    cache_images: bool = knob(
-        True, "Keep processed images, audio clips or clips in memory where they take at most 2 GB."
-    )
-    caption_noise: float = knob(0.0, "image-text: share of training rows whose captions change places.")
-    image_blank: float = knob(0.0, "image-text: share of training rows whose images are blanked.")
-    eval_caption_noise: float = knob(0.0, "image-text: also test with this share of the captions changing places.")
-    eval_image_blank: float = knob(0.0, "image-text: also test with this share of the images blanked.")
-    freeze: Literal["image", "text", "embeddings"] | None = knob(
-        None, "image-text: keep this tower's weights (LiT: image); texts: keep the embeddings of the tokens."
-    )
-    lora_rank: int | None = knob(None, "Texts, image-text: train LoRA adapters of this rank instead of all weights.")
-    overwrite_output_dir: bool = knob(False, "Train into an output folder that is not empty.")
+    task: str = setting(IMAGE, "What to train.")
+    dataset: str = setting("emoji", "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one.")
+    dataset_config: str | None = setting(None, "Configuration of a Hub data set that has several.")
+    train_split: str = setting("train", "Split to train on.")
+    validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
+    validation_share: float = setting(0.1, "Part of the training rows to validate on where no split is there for it.")
+    test_splits: list[str] | None = setting(None, "Splits to test on (default: those whose name begins with test).")
+    max_train_samples: int | None = setting(None, "Train on this many rows, drawn once, the same for every seed.")
+    max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.")
+    model: str | None = setting(None, "Checkpoint: a Hub name or a folder (default for texts: the packaged MiniLM).")
+    model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
+    config_overrides: dict | str | None = setting(None, "Settings of the new model's configuration, as JSON.")
+    overwrite_output_dir: bool = setting(False, "Train into an output folder that is not empty.")
+
+    label_kind: ClassVar[Literal["class", "tags", "number"] | None] = None
+    """What the column `columns["label"]` holds: one class a row, a list of tags, or a number."""
+    peft_task: ClassVar[str | None] = None
+    """What PEFT calls the task."""
+    preview_rows: ClassVar[int | None] = None
+    """Rows of a preview's batch, where the batch size of the training is too large for it."""
+
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
+        kind = task_class(settings.get("task", cls.task)) if cls is TaskArguments else cls
+        refuse_unread(kind, settings)
+        return super().__new__(kind)
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        if self.task not in TASKS:
-            raise ValueError(f"task={self.task!r} is not known: {did_you_mean(str(self.task), TASKS)}")
-        if self.dataset == BUNDLED:
-            self.dataset = _BUNDLED_FOR.get(self.task, BUNDLED)
+        if self.task != type(self).task:
+            raise ValueError(f"task={self.task!r}: {type(self).__name__} is {type(self).task}")
         self.config_overrides = _mapping(self.config_overrides)
         if self.model and self.model_type:
             raise ValueError("model names a checkpoint and model_type a new model: give one of them")
@@ -149,47 +88,145 @@ class TaskArguments:
             raise ValueError("config_overrides are for a new model: name its model_type")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in ("image_size", "max_length", "max_train_samples", "max_eval_samples"):
+        for name in ("max_train_samples", "max_eval_samples"):
             check_whole(name, getattr(self, name))
-        for name in ("few_shot", "lora_rank", "audio_rate", "frames"):
-            check_whole(name, getattr(self, name))
-        check_above("max_seconds", self.max_seconds)
-        for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
-        if not 0 <= self.label_noise < 1:
-            raise ValueError(f"label_noise={self.label_noise!r}: expected a share in [0, 1)")
-        for name, tasks in _ONLY_FOR.items():
-            if getattr(self, name) and self.task not in tasks:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not for {self.task}, but for {', '.join(tasks)}")
-        if self.source_column is None and self.task == SEQ2SEQ:
-            raise ValueError("source_column=None: seq2seq reads one text and writes another; name the column it reads")
-        if self.freeze and self.task not in (known := _FREEZES[self.freeze]):
-            raise ValueError(f"freeze={self.freeze!r} is not for {self.task}, but for {', '.join(known)}")
-        check_augmentations(self.augment or ())
-        for template in self.class_templates or ():
-            if template.count("{}") != 1:
-                raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
 
     @property
     def overrides(self) -> dict[str, Any]:
         """Settings of a new model's configuration."""
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
 
+    # Data
+
     @property
     def columns(self) -> dict[str, str]:
-        """Columns that the data set must have, by what errors call them."""
-        if self.task == PAIRS:
-            named = {"image": self.image_column, "caption": self.caption_column}
-            optional = {"id": self.id_column, "class": self.class_column}
-        elif self.task in TABLES:
-            named, optional = {"label": self.label_column}, {}
-        elif self.task in (CAUSAL, SEQ2SEQ):
-            named, optional = {"target": self.target_column}, {"source": self.source_column}
-        else:
-            inputs = {IMAGE: self.image_column, AUDIO: self.audio_column, VIDEO: self.video_column}
-            named, optional = {"input": inputs.get(self.task, self.text_column), "label": self.label_column}, {}
-        return named | {name: column for name, column in optional.items() if column}
+        """Columns that the data set must have, by what errors call them; "label" for that of the labels."""
+        return {}
+
+    @property
+    def input_column(self) -> str:
+        """The column of the one input: images, clips or texts."""
+        raise ValueError(f"{self.task} has several columns of inputs")
+
+    def bundled(self) -> Mapping[str, Callable[[], DatasetDict]]:
+        """Return the data sets that come with the package, by name."""
+        return {}
+
+    def read_folder(self, path: Path) -> DatasetDict | None:
+        """Return the data of a folder that `datasets` cannot read alone; None for any other folder."""
+        return None
+
+    def read_inputs(self, rows: Dataset, split: str) -> Dataset:
+        """Check the columns of inputs and return the rows as `samples` takes them."""
+        return rows
+
+    def alter_training_rows(self, rows: Dataset, label_names: list[str]) -> Dataset:
+        """Return the training rows as the task's settings want them: fewer, or with wrong labels."""
+        return rows
+
+    # Model
+
+    def load_processor(self, train: Dataset) -> Any:
+        """Return the checkpoint's processor (tokenizer, image processor, ...) or that of a new model."""
+        raise NotImplementedError
+
+    def load_model(self, label_names: list[str], processor: Any) -> Any:
+        """Return the model; seed before calling, as a new head or model is drawn at random."""
+        raise NotImplementedError
+
+    def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
+        """Return what the model takes: rows of numbers, augmented for training."""
+        raise NotImplementedError
+
+    def collator(self, processor: Any) -> Callable[..., Any]:
+        """Return what makes a batch of samples."""
+        from transformers import default_data_collator
+
+        return default_data_collator
+
+    def prepared(self, splits: Splits) -> Prepared:
+        """Return data, model and scores, ready to train."""
+        from hf_mixup.experiments.tasks.prepared import Prepared
+
+        processor = self.load_processor(splits.train)
+        return Prepared(
+            splits=splits,
+            train=self.samples(splits.train, processor, train=True),
+            evaluated={split: self.samples(rows, processor) for split, rows in splits.evaluated.items()},
+            processing_class=processor,
+            collator=self.collator(processor),
+            build_model=lambda: self.load_model(splits.label_names, processor),
+        )
+
+    # Results
+
+    def drawing(self) -> Callable[..., Path] | None:
+        """Return what draws a preview, see `tasks.drawings`; None for a task that has none."""
+        return None
+
+    # Other runs of the same task
+
+    def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
+        """Return the task with a saved model in place of the one that it was trained from."""
+        return replace(self, model=checkpoint, model_type=None, config_overrides=None, **unset)
+
+    def with_noise(self, share: float) -> Any:
+        """Return the task with this share of wrong training labels.
+
+        Raises:
+            ValueError: for a task that has no such setting, naming those that do.
+        """
+        settings: dict[str, Any] = {"label_noise": share}
+        return replace(self, **settings)
+
+
+Kind = TypeVar("Kind", bound=type[TaskArguments])
+
+
+def register(kind: Kind) -> Kind:
+    """Add a task to the registry, under the default of its field `task`; use it as a decorator.
+
+    Raises:
+        ValueError: for a name that is taken.
+    """
+    if TASKS.setdefault(kind.task, kind) is not kind:
+        raise ValueError(f"task={kind.task!r} is taken by {TASKS[kind.task].__name__}: choose another name")
+    return kind
+
+
+def task_class(name: Any) -> type[TaskArguments]:
+    """Return the class of a task.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task={name!r} is not known: {did_you_mean(str(name), TASKS)}")
+    return TASKS[name]
+
+
+def tasks_with(setting: str) -> list[str]:
+    """Return the names of the tasks that have a setting.
+
+    >>> tasks_with("frames")
+    ['video-classification']
+    """
+    return [name for name, kind in TASKS.items() if setting in {each.name for each in fields(kind)}]
+
+
+def refuse_unread(kind: type[TaskArguments], settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a task does not have.
+
+    Raises:
+        ValueError: naming the tasks that have the setting, or the nearest setting.
+    """
+    own = [each.name for each in fields(kind)]
+    for name, value in settings.items():
+        if name in own:
+            continue
+        if others := tasks_with(name):
+            raise ValueError(f"{name}={value!r} is not for {kind.task}, but for {', '.join(others)}")
+        raise ValueError(f"{name!r} is no setting of {kind.task}: {did_you_mean(name, own)}")
 
 
 def _mapping(given: Any) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import inspect
 import io
 from dataclasses import replace
 from math import gcd
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,14 +21,16 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.kept import MOST_KEPT
+from hf_mixup.experiments.tasks.cached import CACHE_LIMIT
 from hf_mixup.experiments.tasks.models import classifier, new_config
+
+if TYPE_CHECKING:
+    from hf_mixup.experiments.tasks.audio_classification import AudioClassification
 
 _CHUNK = 64  # rows extracted at a time
 
 
-def load_feature_extractor(task: TaskArguments) -> Any:
+def load_feature_extractor(task: AudioClassification) -> Any:
     """Return the checkpoint's feature extractor, or that of a new model's architecture.
 
     That of a new model hears `task.audio_rate` samples a second and shares settings with the model: those of
@@ -38,6 +40,7 @@ def load_feature_extractor(task: TaskArguments) -> Any:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
         OSError: for a checkpoint that has none.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000)
     >>> load_feature_extractor(task).sampling_rate
     8000
@@ -65,9 +68,10 @@ def load_feature_extractor(task: TaskArguments) -> Any:
     return kind(**shared)
 
 
-def load_audio_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+def load_audio_model(task: AudioClassification, label_names: list[str]) -> PreTrainedModel:
     """Return a classifier of audio clips with one output a label; see `tasks.models.classifier`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
     >>> load_audio_model(TaskArguments(task="audio-classification", **settings), ["flute", "horn"]).config.id2label
@@ -135,6 +139,7 @@ class AudioRows(Dataset):
     Raises:
         ValueError: (at the first use) for an audio clip that cannot be read, naming its row.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits
     >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000, max_train_samples=4)
     >>> rows = AudioRows(load_splits(task).train, load_feature_extractor(task), task)
@@ -142,11 +147,11 @@ class AudioRows(Dataset):
     torch.Size([4000])
     """
 
-    def __init__(self, rows: Rows, extractor: Any, task: TaskArguments) -> None:
-        self.rows, self.extractor, self.keep = rows, extractor, task.cache_images
+    def __init__(self, rows: Rows, extractor: Any, task: AudioClassification) -> None:
+        self.rows, self.extractor, self.caches = rows, extractor, task.cache_images
         self.audio_column, self.max_seconds = task.audio_column, task.max_seconds
         self.labels: list[int] = list(rows[task.label_column])
-        self._kept: list[dict[str, Tensor]] | None = None
+        self._cached: list[dict[str, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -159,13 +164,13 @@ class AudioRows(Dataset):
         return self._waveforms(index, index + 1)[0]
 
     def _features(self, index: int) -> dict[str, Tensor]:
-        if self._kept is not None:
-            return self._kept[index]
+        if self._cached is not None:
+            return self._cached[index]
         features = self._extracted(index, index + 1)[0]
-        self.keep = self.keep and len(self) * sum(value.nbytes for value in features.values()) <= MOST_KEPT
-        if self.keep:
+        self.caches = self.caches and len(self) * sum(value.nbytes for value in features.values()) <= CACHE_LIMIT
+        if self.caches:
             starts = range(0, len(self), _CHUNK)
-            self._kept = [each for start in starts for each in self._extracted(start, start + _CHUNK)]
+            self._cached = [each for start in starts for each in self._extracted(start, start + _CHUNK)]
         return features
 
     def _waveforms(self, start: int, stop: int) -> list[np.ndarray]:

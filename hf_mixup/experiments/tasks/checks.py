@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, List, Value
 
-from hf_mixup.experiments.tasks.arguments import NUMBERS, TOKENS, TaskArguments
-from hf_mixup.experiments.tasks.faults import is_number, kind_of, source_of
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.broken_files import is_number, kind_of, source_of
 
 _NUMBERS = ("float", "double", "half", "int", "uint")
 _WITH_POINT = _NUMBERS[:3]
@@ -26,27 +26,27 @@ def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
     Raises:
         ValueError: naming file, row and column.
     """
-    column = task.label_column
+    column = task.columns["label"]
     feature: Any = rows.features[column]
     dtype = str(getattr(feature, "dtype", ""))
-    if task.task == TOKENS:
+    if task.label_kind == "tags":
         wrong, expected = _no_tags, "a list of tags"
         fits = isinstance(feature, List) and isinstance(feature.feature, (ClassLabel, Value))
-    elif task.task in NUMBERS:
+    elif task.label_kind == "number":
         wrong, expected = _no_number, "a number"
         fits = not isinstance(feature, ClassLabel) and dtype.startswith(_NUMBERS)
     else:
         wrong, expected = (_no_name if isinstance(feature, ClassLabel) else _no_class), "one class"
         fits = isinstance(feature, (ClassLabel, Value)) and not dtype.startswith(_WITH_POINT)
     values = rows[column][:]
-    _refuse_first(values, wrong, split, task, f"label column {column!r}")
+    _refuse_first(values, wrong, split, task.dataset, f"label column {column!r}")
     if not fits:
-        _refuse_first(values, _other_kind(), split, task, f"label column {column!r}")
+        _refuse_first(values, _other_kind(), split, task.dataset, f"label column {column!r}")
         raise ValueError(f"label column {column!r} holds {feature}: expected {expected} a row")
     if dtype in ("string", "large_string"):
         _warn_of_numbers(values, split, task)
-    if task.task == TOKENS:
-        _check_lengths(rows[task.text_column][:], values, split, task)
+    if task.label_kind == "tags":
+        _check_lengths(rows[task.input_column][:], values, split, task)
 
 
 def _warn_of_numbers(values: list[str], split: str, task: TaskArguments) -> None:
@@ -56,17 +56,17 @@ def _warn_of_numbers(values: list[str], split: str, task: TaskArguments) -> None
     if 0 < count < len(values):
         row = numbers.index(count <= len(values) / 2)
         warnings.warn(
-            f"{source_of(task.dataset, split)}: label column {task.label_column!r} holds {count} numbers and "
+            f"{source_of(task.dataset, split)}: label column {task.columns['label']!r} holds {count} numbers and "
             f"{len(values) - count} other texts, {values[row]!r} in row {row}: all are taken for names of classes",
             stacklevel=2,
         )
 
 
-def _refuse_first(values: Iterable[Any], wrong: Wrong, split: str, task: TaskArguments, column: str) -> None:
+def _refuse_first(values: Iterable[Any], wrong: Wrong, split: str, dataset: str, column: str) -> None:
     for row, value in enumerate(values):
         found = wrong(value)
         if found is not None:
-            raise ValueError(f"{source_of(task.dataset, split)}, row {row}: {column} {found}")
+            raise ValueError(f"{source_of(dataset, split)}, row {row}: {column} {found}")
 
 
 def _no_class(value: Any) -> str | None:
@@ -93,7 +93,7 @@ def _no_tags(value: Any) -> str | None:
     if value is None:
         return "is empty: give the row a list of tags or drop it"
     if isinstance(value, list) and None in value:
-        return f"has no tag at place {value.index(None)}: give each word its tag"
+        return f"has no tag at position {value.index(None)}: give each word its tag"
     return None
 
 
@@ -115,16 +115,14 @@ def _check_lengths(words: list[Any], tags: list[Any], split: str, task: TaskArgu
         found, own = pair
         if len(found or ()) == len(own):
             return None
-        return (
-            f"{task.text_column!r} has {len(found or ())} words and column {task.label_column!r} {len(own)} tags: give "
-            "each word its tag"
-        )
+        words, tags = task.input_column, task.columns["label"]
+        return f"{words!r} has {len(found or ())} words and column {tags!r} {len(own)} tags: give each word its tag"
 
-    _refuse_first(zip(words, tags, strict=True), wrong, split, task, "column")
+    _refuse_first(zip(words, tags, strict=True), wrong, split, task.dataset, "column")
 
 
-def check_texts(rows: Dataset, split: str, task: TaskArguments, setting: str, column: str) -> None:
-    """Refuse a row without a text (or, in lists of words, without a word in some place).
+def check_texts(rows: Dataset, split: str, dataset: str, setting: str, column: str) -> None:
+    """Refuse a row without a text (or, in lists of words, with a word missing).
 
     Raises:
         ValueError: naming file, row and column.
@@ -136,13 +134,13 @@ def check_texts(rows: Dataset, split: str, task: TaskArguments, setting: str, co
         if not isinstance(value, (str, list)):
             return f"{setting} column {column!r}, found {value!r}; mend or drop the row"
         if isinstance(value, list) and None in value:
-            return f"{setting} column {column!r} at place {value.index(None)}; mend or drop the row"
+            return f"{setting} column {column!r} at position {value.index(None)}; mend or drop the row"
         return None
 
-    _refuse_first(rows[column][:], wrong, split, task, "no text in")
+    _refuse_first(rows[column][:], wrong, split, dataset, "no text in")
 
 
-def check_media(rows: Dataset, split: str, task: TaskArguments, setting: str, column: str) -> None:
+def check_media(rows: Dataset, split: str, dataset: str, setting: str, column: str) -> None:
     """Refuse a row without a file of an image or audio column, or whose file is not there or empty.
 
     Raises:
@@ -163,4 +161,4 @@ def check_media(rows: Dataset, split: str, task: TaskArguments, setting: str, co
 
     sizes = pc.fill_null(pc.binary_length(held), 0)
     found = zip(paths.to_pylist(), sizes.to_pylist(), strict=True)
-    _refuse_first(found, wrong, split, task, f"{setting} column {column!r}")
+    _refuse_first(found, wrong, split, dataset, f"{setting} column {column!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset as Rows
@@ -12,18 +12,22 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
 
 from hf_mixup.data.pair_collator import as_image
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.kept import KeptRows
+from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import classifier
+from hf_mixup.experiments.tasks.shared import WithImages, WithPixels
+
+if TYPE_CHECKING:
+    from hf_mixup.experiments.tasks.image_classification import ImageClassification
 
 
-def load_image_processor(task: TaskArguments) -> Any:
+def load_image_processor(task: WithPixels) -> Any:
     """Return the checkpoint's image processor, or a plain one (resize, scale to [-1, 1]) for a new model.
 
     Raises:
         ValueError: if the task names no model.
         OSError: for a checkpoint that has none.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> load_image_processor(TaskArguments(model_type="resnet", image_size=32)).size["height"]
     32
     """
@@ -37,9 +41,10 @@ def load_image_processor(task: TaskArguments) -> Any:
     return ViTImageProcessor(**size)
 
 
-def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+def load_image_model(task: ImageClassification, label_names: list[str]) -> PreTrainedModel:
     """Return an image classifier with one output a label; see `tasks.models.classifier`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
     >>> load_image_model(TaskArguments(model_type="resnet", config_overrides=sizes), ["cat", "dog"]).config.id2label
     {0: 'cat', 1: 'dog'}
@@ -48,7 +53,7 @@ def load_image_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForImageClassification, task, label_names, **size)
 
 
-class PixelRows(KeptRows):
+class PixelRows(CachedRows):
     """Processed images, float32 [3, H, W] each: what the rows of every task with images share.
 
     Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
@@ -69,7 +74,7 @@ class PixelRows(KeptRows):
         self,
         rows: Rows,
         processor: Any,
-        task: TaskArguments,
+        task: WithImages,
         flip: bool = False,
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
@@ -105,6 +110,7 @@ class PixelRows(KeptRows):
 class ImageRows(PixelRows):
     """Rows of `pixel_values` float32 [3, H, W] and integer `labels`; see `PixelRows`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits
     >>> task = TaskArguments(model_type="resnet", image_size=32, max_train_samples=4)
     >>> rows = ImageRows(load_splits(task).train, load_image_processor(task), task)
@@ -116,7 +122,7 @@ class ImageRows(PixelRows):
         self,
         rows: Rows,
         processor: Any,
-        task: TaskArguments,
+        task: ImageClassification,
         flip: bool = False,
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:

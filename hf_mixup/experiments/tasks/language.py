@@ -7,14 +7,13 @@ from typing import Any
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
+from hf_mixup.experiments.tasks.shared import Written
 from hf_mixup.experiments.tasks.text import special_tokens
+from hf_mixup.utils.constants import IGNORE_INDEX
 
-_IGNORED = -100
 
-
-def load_causal_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
+def load_causal_model(task: Written, tokenizer: Any) -> PreTrainedModel:
     """Return a model that predicts the next token: a checkpoint, or a new one of `model_type`, with its adapters.
 
     Seed before calling, as a new model (or new adapters) is drawn at random.
@@ -24,6 +23,7 @@ def load_causal_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
         OSError: for a checkpoint that cannot be loaded.
         ImportError: if PEFT is not installed and `lora_rank` is given.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.text import load_tokenizer
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> task = TaskArguments(task="causal-lm", model_type="llama", config_overrides=sizes)
@@ -33,9 +33,10 @@ def load_causal_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
     return _language_model(AutoModelForCausalLM, task, tokenizer)
 
 
-def load_seq2seq_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
+def load_seq2seq_model(task: Written, tokenizer: Any) -> PreTrainedModel:
     """Return a model that reads one text and writes another; otherwise as `load_causal_model`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.text import load_tokenizer
     >>> sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     >>> task = TaskArguments(task="seq2seq", model_type="t5", config_overrides=sizes)
@@ -45,7 +46,7 @@ def load_seq2seq_model(task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
     return _language_model(AutoModelForSeq2SeqLM, task, tokenizer)
 
 
-def _language_model(auto_class: Any, task: TaskArguments, tokenizer: Any) -> PreTrainedModel:
+def _language_model(auto_class: Any, task: Written, tokenizer: Any) -> PreTrainedModel:
     if task.model is not None:
         return with_adapters(auto_class.from_pretrained(task.model), task)
     if task.model_type is None:
@@ -60,7 +61,7 @@ def _language_model(auto_class: Any, task: TaskArguments, tokenizer: Any) -> Pre
     return with_adapters(auto_class.from_config(config), task)
 
 
-def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
+def prompted(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` [T] for a causal model, not yet padded.
 
     A row is the prompt, with the special tokens that the tokenizer gives it (as it will when the model is used), the
@@ -68,6 +69,7 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     tokenized apart and follow each other as they are. Where a row is longer than `max_length`, the prompt loses its
     begin, and then the answer its end.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.text import load_tokenizer
     >>> task = TaskArguments(task="causal-lm", model_type="llama")
     >>> rows = Dataset.from_dict({"source": ["a cat"], "target": ["miaow"]})
@@ -79,8 +81,8 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     def row(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
         answer = [*answer, *([] if end is None else [end])][: task.max_length]
         prompt = prompt[max(0, len(prompt) + len(answer) - task.max_length) :]
-        labels = [_IGNORED] * len(prompt) + answer
-        labels[0] = _IGNORED  # nothing stands before it from which it could be predicted
+        labels = [IGNORE_INDEX] * len(prompt) + answer
+        labels[0] = IGNORE_INDEX  # nothing stands before it from which it could be predicted
         return {
             "input_ids": prompt + answer,
             "attention_mask": [1] * len(labels),
@@ -96,9 +98,10 @@ def prompted(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)
 
 
-def translated(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
+def translated(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` (of the source) and `labels` [T'] (the target), not yet padded.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.text import load_tokenizer
     >>> task = TaskArguments(task="seq2seq", model_type="t5")
     >>> rows = Dataset.from_dict({"source": ["a cat"], "target": ["a dog"]})

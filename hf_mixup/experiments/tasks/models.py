@@ -7,18 +7,9 @@ from typing import Any
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from hf_mixup.experiments.tasks.arguments import CAUSAL, REGRESSION, SEQ2SEQ, TEXT, TOKENS, TaskArguments
-from hf_mixup.experiments.tasks.settings import nearest
-from hf_mixup.utils.suggest import did_you_mean
-
-# PEFT trains the head of a classifier whole.
-_PEFT_TASKS: dict[str, Any] = {
-    TEXT: "SEQ_CLS",
-    REGRESSION: "SEQ_CLS",
-    TOKENS: "TOKEN_CLS",
-    CAUSAL: "CAUSAL_LM",
-    SEQ2SEQ: "SEQ_2_SEQ_LM",
-}
+from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.shared import WithTexts
+from hf_mixup.utils.suggest import did_you_mean, nearest
 
 
 def classifier(auto_class: Any, task: TaskArguments, label_names: list[str], **settings: Any) -> PreTrainedModel:
@@ -33,18 +24,15 @@ def classifier(auto_class: Any, task: TaskArguments, label_names: list[str], **s
     Raises:
         ValueError: for an architecture or configuration setting that does not exist.
         OSError: for a checkpoint that cannot be loaded.
-        ImportError: if PEFT is not installed and `lora_rank` is given.
     """
     labels: dict[str, Any] = {
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: number for number, name in enumerate(label_names)},
     }
     if task.model_type is not None:
-        model = auto_class.from_config(new_config(task, **labels, **settings))
-    else:
-        # A checkpoint's own head has other classes as a rule: keep its body, draw a new head.
-        model = auto_class.from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
-    return with_adapters(model, task)
+        return auto_class.from_config(new_config(task, **labels, **settings))
+    # A checkpoint's own head has other classes as a rule: keep its body, draw a new head.
+    return auto_class.from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
 
 
 def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
@@ -55,7 +43,7 @@ def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
     """
     model_type = str(task.model_type)
     if model_type not in CONFIG_MAPPING_NAMES:
-        hint = nearest(model_type, list(CONFIG_MAPPING_NAMES))
+        hint = nearest(model_type, CONFIG_MAPPING_NAMES) or "see the documentation of transformers"
         raise ValueError(f"model_type={model_type!r} is no architecture of transformers: {hint}")
     default = AutoConfig.for_model(model_type)
     overrides = task.overrides
@@ -67,7 +55,7 @@ def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
     return AutoConfig.for_model(model_type, **{**known, **overrides})
 
 
-def with_adapters(model: Any, task: TaskArguments) -> Any:
+def with_adapters(model: Any, task: WithTexts) -> Any:
     """Return the model with LoRA adapters on all linear layers if the task asks for them; a new head is trained, too.
 
     The embeddings of tokens keep their weights where the task asks for it.
@@ -84,6 +72,6 @@ def with_adapters(model: Any, task: TaskArguments) -> Any:
     except ImportError as error:
         raise ImportError("lora_rank needs PEFT, which is not installed: pip install peft") from error
     settings: dict[str, Any] = {"r": task.lora_rank, "lora_alpha": 2 * task.lora_rank, "target_modules": "all-linear"}
-    if task.task == TOKENS:  # PEFT would put an adapter on this head, which it trains whole, and stumble over it
+    if task.peft_task == "TOKEN_CLS":  # PEFT trains such a head whole, and would stumble over an adapter on it
         settings["exclude_modules"] = ["classifier", "score"]
-    return get_peft_model(model, LoraConfig(**settings, task_type=_PEFT_TASKS.get(task.task)))
+    return get_peft_model(model, LoraConfig(**settings, task_type=task.peft_task))

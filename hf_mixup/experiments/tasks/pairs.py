@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,26 +15,32 @@ from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, Pr
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator, text_id
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.data import Splits
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
+from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.experiments.tasks.splits import Splits
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
-from hf_mixup.metrics import zero_shot_accuracy
+from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
+from hf_mixup.metrics.results import PAIR_METRICS
+from hf_mixup.utils.constants import IGNORE_INDEX
 from hf_mixup.utils.suggest import did_you_mean
 
+if TYPE_CHECKING:
+    from hf_mixup.experiments.tasks.image_text import ImageText
+
 _CAPTION = "caption"
-_NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are spoilt must not depend on the seed of the training
-_TOWERS = {"image": "vision_model", "text": "text_model"}
+_NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are corrupted must not depend on the seed of the training
+_ENCODERS = {"image": "vision_model", "text": "text_model"}
 
 
-def load_pair_processor(task: TaskArguments) -> Any:
+def load_pair_processor(task: ImageText) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     Raises:
         ValueError: if the task names no model, or one that does not take images and texts.
         OSError: for a checkpoint that has none.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> processor = load_pair_processor(TaskArguments(task="image-text", model_type="clip", image_size=32))
     >>> type(processor).__name__, processor.image_processor.size["height"]
     ('CLIPProcessor', 32)
@@ -53,9 +59,10 @@ def load_pair_processor(task: TaskArguments) -> Any:
     return kind(image_processor, AutoTokenizer.from_pretrained(packaged_minilm()))
 
 
-def pair_collator(task: TaskArguments, processor: Any) -> PairCollator:
-    """Return the collator of a task's `PairRows`; captions are cut to what the text tower has positions for.
+def pair_collator(task: ImageText, processor: Any) -> PairCollator:
+    """Return the collator of a task's `PairRows`; captions are cut to what the text encoder has positions for.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_length=24)
     >>> pair_collator(task, load_pair_processor(task)).tokens(["a cat", "a black cat"])["input_ids"].shape
     torch.Size([2, 5])
@@ -66,8 +73,8 @@ def pair_collator(task: TaskArguments, processor: Any) -> PairCollator:
     return PairCollator(processor, caption=_CAPTION, ids=PAIR_IDS, max_length=min(lengths))
 
 
-def load_pair_model(task: TaskArguments, processor: Any) -> Any:
-    """Return the dual encoder of a task, with its LoRA adapters and frozen tower if it asks for them.
+def load_pair_model(task: ImageText, processor: Any) -> Any:
+    """Return the dual encoder of a task, with its LoRA adapters and frozen encoder if it asks for them.
 
     Seed before calling, as a new model (or new adapters) is drawn at random.
 
@@ -76,6 +83,7 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
         OSError: for a checkpoint that cannot be loaded.
         ImportError: if PEFT is not installed and `lora_rank` is given.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)
@@ -89,20 +97,21 @@ def load_pair_model(task: TaskArguments, processor: Any) -> Any:
     if not hasattr(model, "get_text_features"):
         raise ValueError(f"{task.model or task.model_type} is no dual encoder, found {type(model).__name__}")
     model = with_adapters(model, task)
-    if task.freeze in _TOWERS:
-        tower = getattr(model, _TOWERS[task.freeze], None)
-        if tower is None:
-            raise ValueError(f"freeze={task.freeze!r}: {type(model).__name__} has no {_TOWERS[task.freeze]}")
-        tower.requires_grad_(False)
+    if task.freeze is not None:
+        encoder = getattr(model, _ENCODERS[task.freeze], None)
+        if encoder is None:
+            raise ValueError(f"freeze={task.freeze!r}: {type(model).__name__} has no {_ENCODERS[task.freeze]}")
+        encoder.requires_grad_(False)
     return model
 
 
-def new_pair_config(task: TaskArguments, tokenizer: Any) -> PretrainedConfig:
+def new_pair_config(task: ImageText, tokenizer: Any) -> PretrainedConfig:
     """Return the configuration of a new dual encoder: the task's own settings over what tokenizer and images dictate.
 
     Raises:
-        ValueError: for an unknown `model_type` or a setting that it or its towers do not have.
+        ValueError: for an unknown `model_type` or a setting that it or its encoders do not have.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from transformers import AutoTokenizer
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_length=24)
     >>> config = new_pair_config(task, AutoTokenizer.from_pretrained(packaged_minilm()))
@@ -116,22 +125,22 @@ def new_pair_config(task: TaskArguments, tokenizer: Any) -> PretrainedConfig:
         **special_tokens(tokenizer),
     }
     images = {} if task.image_size is None else {"image_size": task.image_size}
-    towers = {}
+    encoders = {}
     for name, dictated in {"text_config": tokens, "vision_config": images}.items():
-        tower = getattr(default, name, None)
-        if tower is None:
+        encoder = getattr(default, name, None)
+        if encoder is None:
             raise ValueError(f"model_type={task.model_type!r} has no {name}: name a dual encoder, e.g. clip")
-        known = {key: value for key, value in dictated.items() if hasattr(tower, key)}
-        towers[name] = {**known, **_own_settings(task, name, tower)}
-    return new_config(replace(task, config_overrides={**task.overrides, **towers}))
+        known = {key: value for key, value in dictated.items() if hasattr(encoder, key)}
+        encoders[name] = {**known, **_own_settings(task, name, encoder)}
+    return new_config(replace(task, config_overrides={**task.overrides, **encoders}))
 
 
-def _own_settings(task: TaskArguments, name: str, tower: PretrainedConfig) -> dict[str, Any]:
+def _own_settings(task: ImageText, name: str, encoder: PretrainedConfig) -> dict[str, Any]:
     own = task.overrides.get(name, {})
     for key in own:
         # transformers would store an unknown setting silently.
-        if not hasattr(tower, key):
-            raise ValueError(f"{name} has no setting {key!r}: {did_you_mean(key, tower.to_dict())}")
+        if not hasattr(encoder, key):
+            raise ValueError(f"{name} has no setting {key!r}: {did_you_mean(key, encoder.to_dict())}")
     return own
 
 
@@ -149,6 +158,7 @@ class PairRows(PixelRows):
     Raises:
         ValueError: for an image that cannot be read or a row without an id, naming the row.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_train_samples=4)
     >>> rows = PairRows(load_splits(task).train, load_pair_processor(task), task)
@@ -157,7 +167,7 @@ class PairRows(PixelRows):
     """
 
     def __init__(
-        self, rows: Rows, processor: Any, task: TaskArguments, train: bool = False, classes: list[str] | None = None
+        self, rows: Rows, processor: Any, task: ImageText, train: bool = False, classes: list[str] | None = None
     ) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         captions = rows[task.caption_column][:]
@@ -174,7 +184,7 @@ class PairRows(PixelRows):
             pixels = torch.zeros_like(pixels)
         return {"pixel_values": pixels, _CAPTION: self.captions[index], PAIR_IDS: self.ids[index]}
 
-    def spoilt(self, caption_noise: float = 0.0, image_blank: float = 0.0) -> PairRows:
+    def corrupted(self, caption_noise: float = 0.0, image_blank: float = 0.0) -> PairRows:
         """Return these rows with wrong captions or blank images for some; the pixels are shared.
 
         Args:
@@ -196,7 +206,7 @@ def _some(count: int, share: float, seed: int) -> list[int]:
     return order[: round(share * count)].tolist()
 
 
-def _ids(rows: Rows, task: TaskArguments) -> list[int]:
+def _ids(rows: Rows, task: ImageText) -> list[int]:
     values = rows[str(task.id_column)][:]
     for row, value in enumerate(values):
         if not isinstance(value, (int, str)):
@@ -204,7 +214,7 @@ def _ids(rows: Rows, task: TaskArguments) -> list[int]:
     return [text_id(value) if isinstance(value, str) else value for value in values]
 
 
-def class_names(splits: Splits, task: TaskArguments) -> list[str] | None:
+def class_names(splits: Splits, task: ImageText) -> list[str] | None:
     """Return the names in the class column over all splits; None if the task has no such column."""
     if task.class_column is None:
         return None
@@ -217,17 +227,45 @@ def class_names(splits: Splits, task: TaskArguments) -> list[str] | None:
     return sorted(str(value) for value in values - {None})
 
 
-def _class_numbers(rows: Rows, task: TaskArguments, names: list[str]) -> list[int]:
+def _class_numbers(rows: Rows, task: ImageText, names: list[str]) -> list[int]:
     """Return the number of each row's class; -100 for none."""
     values = rows[str(task.class_column)][:]
     if isinstance(rows.features[str(task.class_column)], ClassLabel):
-        return [-100 if value is None or value < 0 else value for value in values]
+        return [IGNORE_INDEX if value is None or value < 0 else value for value in values]
     numbers = {name: number for number, name in enumerate(names)}
-    return [-100 if value is None else numbers[str(value)] for value in values]
+    return [IGNORE_INDEX if value is None else numbers[str(value)] for value in values]
+
+
+def prepared_pairs(task: ImageText, made: Prepared) -> Prepared:
+    """Return the task with corrupted rows where its settings ask for them, and with the scores of pairs."""
+    classes, evaluated = class_names(made.splits, task), dict(made.evaluated)
+    if classes is not None:
+        for split, rows in made.splits.evaluated.items():
+            evaluated[split].classes = _class_numbers(rows, task, classes)
+    for split in made.splits.tests or ["validation"]:
+        if task.eval_caption_noise:
+            evaluated[f"{split}_noisy"] = evaluated[split].corrupted(caption_noise=task.eval_caption_noise)
+        if task.eval_image_blank:
+            evaluated[f"{split}_blank"] = evaluated[split].corrupted(image_blank=task.eval_image_blank)
+
+    def zero_shot_scores(model: Any, rows: PairRows, predictions: Any) -> dict[str, float]:
+        return zero_shot(model, made.collator, rows, predictions[0], classes, task) if classes else {}
+
+    return replace(
+        made,
+        train=made.train.corrupted(task.caption_noise, task.image_blank),
+        evaluated=evaluated,
+        paired=True,
+        compute_metrics=pair_compute_metrics,
+        more_metrics=zero_shot_scores,
+        metrics=(*PAIR_METRICS, "zero_shot_accuracy") if classes else PAIR_METRICS,
+        classified=id_logits,
+        rows=None,
+    )
 
 
 def zero_shot(
-    model: Any, collator: PairCollator, rows: PairRows, image_embeds: np.ndarray, names: list[str], task: TaskArguments
+    model: Any, collator: Any, rows: PairRows, image_embeds: np.ndarray, names: list[str], task: ImageText
 ) -> dict[str, float]:
     """Return `zero_shot_accuracy` of images [N, D] against the class names in the task's templates.
 
@@ -241,6 +279,7 @@ def zero_shot(
 def class_embeds(model: Any, collator: PairCollator, names: list[str], templates: list[str]) -> np.ndarray:
     """Return one embedding [C, D] a class: the mean direction of its name in every template.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)

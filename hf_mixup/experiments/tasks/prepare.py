@@ -13,9 +13,11 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.prepared import PREPARE, Prepared
+from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.refit import refits, refitted, temperature_of
 from hf_mixup.integrations.trainer import MixupTrainer
+from hf_mixup.methods.capabilities import NeedsAttention, NeedsSamplingRate
+from hf_mixup.methods.registry import each_part
 
 
 def prepare(task: TaskArguments) -> Prepared:
@@ -29,7 +31,7 @@ def prepare(task: TaskArguments) -> Prepared:
     >>> sorted(prepared.evaluated), prepared.build_model().config.num_labels
     (['test', 'validation'], 3)
     """
-    return PREPARE[task.task](task, load_splits(task))
+    return task.prepared(load_splits(task))
 
 
 def check_readable(prepared: Prepared) -> None:
@@ -57,7 +59,7 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     _check_rate(prepared, mixup)
     _show_attention(model, mixup)
     half = {"lam": 0.5} if "lam" in mixup.known else {}
-    always = mixup.for_method(mixup.method, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0, **half)
+    always = mixup.replace(prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0, **half)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
     training = model.training
@@ -73,17 +75,20 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
 
 def _show_attention(model: PreTrainedModel, mixup: MixupConfig) -> None:
     """Let the model compute attention so that it can be returned, where a method reads it in the mixed pass."""
-    if "transmix" in (mixup.method, *(mixup.switch_methods or ())):
+    if any(isinstance(each, NeedsAttention) for each in each_part(mixup.mixing)):
         model.set_attn_implementation("eager")
 
 
 def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
-    rate = getattr(prepared.processing_class, "sampling_rate", mixup.sampling_rate)
-    if "between_class" in (mixup.method, *(mixup.switch_methods or ())) and rate != mixup.sampling_rate:
-        raise ValueError(
-            f"sampling_rate={mixup.sampling_rate}: method 'between_class' would measure how loud these audio clips are "
-            f"wrongly, which have {rate} samples a second: set sampling_rate to {rate}"
-        )
+    for method in each_part(mixup.mixing):
+        if not isinstance(method, NeedsSamplingRate):
+            continue
+        rate = getattr(prepared.processing_class, "sampling_rate", method.sampling_rate)
+        if rate != method.sampling_rate:
+            raise ValueError(
+                f"sampling_rate={method.sampling_rate}: method {method.name!r} would measure how loud these clips "
+                f"are wrongly, which have {rate} samples a second: set sampling_rate to {rate}"
+            )
 
 
 def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArguments, mixup: MixupConfig) -> Trainer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.arguments import TaskArguments, task_class
 from hf_mixup.utils.files import write_text
 
 TASK_FILE = "task.json"
@@ -60,7 +60,7 @@ def save_task(folder: Path, task: TaskArguments, seed: int) -> None:
 
 
 def saved_task(folder: Path) -> tuple[dict[str, Any], int | None]:
-    """Return the settings of `TaskArguments` that differ from the defaults, and the seed; {} and None if none is kept.
+    """Return the settings of the task that differ from the defaults, and the seed; {} and None if none is kept.
 
     `hf-mixup train` keeps them in `task.json`, `compare` in the `result.json` of each run.
 
@@ -77,10 +77,7 @@ def saved_task(folder: Path) -> tuple[dict[str, Any], int | None]:
             kept, seed = dict(content["task"]), int(content["training"]["seed"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} does not tell the task of a run: remove it, or name a CONFIG") from error
-        known = {field.name: _default(field) for field in fields(TaskArguments)}
-        return {key: value for key, value in kept.items() if key in known and value != known[key]}, seed
+        default = asdict(task_class(kept.get("task", TaskArguments.task))())
+        same = {key for key, value in default.items() if key != "task" and kept.get(key, value) == value}
+        return {key: value for key, value in kept.items() if key not in same}, seed
     return {}, None
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default is not MISSING else field.default_factory()

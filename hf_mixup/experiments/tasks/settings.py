@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments, task_class, tasks_with
+from hf_mixup.experiments.tasks.hints import hint, meant_by
 from hf_mixup.utils.files import read_config
-from hf_mixup.utils.suggest import did_you_mean
 
 _SECTIONS = ("compare", "sweep", "evaluate")  # mappings of settings that one command alone knows
+_CONFIG_FILES = (".yaml", ".yml", ".json")
+# Flags with the name of such a file, beside our own that take a text.
+_TAKE_FILES = {"deepspeed", "fsdp_config", "accelerator_config", "config", "config_file", "cfg", "yaml"}
 
 
 def parse_settings(
@@ -21,30 +25,31 @@ def parse_settings(
     section: str | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...]:
-    """Fill dataclasses from `[CONFIG] [--field value ...]`; flags win over the file.
+    """Fill dataclasses from `[CONFIG] [--setting value ...]`; flags win over the file.
+
+    For `TaskArguments` the class of the task is filled, which `task` names.
 
     Args:
         types: dataclasses whose field names differ from each other.
-        argv: the arguments (default: the process's own). A configuration file comes first.
+        argv: the arguments (default: the process's own). The configuration file may stand anywhere among the flags.
         section: key of the file whose mapping is read as if it stood at the top level. Other mappings that
             belong to a command (`compare:`, `sweep:`, `evaluate:`) are left alone: one file serves every command.
         defaults: settings that both the file and the flags win over.
 
     Raises:
-        ValueError: for an unreadable file (with its line), an unknown field (with the nearest one), a wrong value.
+        ValueError: for an unreadable file (with its line), an unknown setting (with what was meant), a wrong value.
         FileNotFoundError: if there is no such file.
 
     >>> from hf_mixup import MixupConfig
     >>> parse_settings([MixupConfig], ["--method", "cutmix", "--alpha", "0.4"])[0].alpha
     0.4
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    values = dict(defaults or {})
-    if arguments and not arguments[0].startswith("-"):
-        path = Path(arguments.pop(0))
-        own = _flattened(read_config(path), path, section)
-        _refuse_unknown_keys(own, types, path)
-        values |= own
+    path, arguments = split_config(sys.argv[1:] if argv is None else argv, types)
+    own = {} if path is None else read_section(path, section)
+    values = {**(defaults or {}), **own}
+    types, mixing = _mixing_as_flags([_task(values, arguments) if kind is TaskArguments else kind for kind in types])
+    for key in own:
+        _refuse_unknown(str(key), f"{path}: {key!r}", types)
     parser = _parser(types)
     converted = _converted_names(types)
     parser.set_defaults(**{name: value for name, value in values.items() if name in converted})
@@ -53,8 +58,54 @@ def parse_settings(
         flags + arguments, return_remaining_strings=True, look_for_args_file=False
     )
     if rest:
-        _refuse_argument(rest[0], types)
-    return tuple(filled)
+        _refuse_argument(rest, types)
+    return tuple(mixing[type(each)](each.given) if type(each) in mixing else each for each in filled)
+
+
+def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path | None, list[str]]:
+    """Return the configuration file among the arguments, if there is one, and the others.
+
+    It is what comes first, unless that is a flag, or a YAML or JSON file that is not the value of a flag.
+
+    Raises:
+        ValueError: for two of them.
+
+    >>> split_config(["--alpha", "0.4", "image.yaml", "--dataset", "rows.json"], [TaskArguments])
+    (PosixPath('image.yaml'), ['--alpha', '0.4', '--dataset', 'rows.json'])
+    """
+    declared = [field for kind in _expanded(types) for field in fields(kind)]
+    take_files = _TAKE_FILES | {field.name for field in declared if "str" in str(field.type)}
+    found = []
+    for place, argument in enumerate(arguments):
+        before = arguments[place - 1] if place else ""
+        flag = before.startswith("--") and "=" not in before and before.lstrip("-").replace("-", "_") in take_files
+        named = place == 0 or (Path(argument).suffix in _CONFIG_FILES and not flag)
+        if named and not argument.startswith("-"):
+            found.append(place)
+    if len(found) > 1:
+        raise ValueError(f"two configuration files, {' and '.join(arguments[place] for place in found)}: name one")
+    path = Path(arguments[found[0]]) if found else None
+    return path, [argument for place, argument in enumerate(arguments) if place not in found]
+
+
+def read_section(path: Path, section: str | None) -> dict[str, Any]:
+    """Return the settings of a file, with those that it keeps for one command; see `parse_settings`."""
+    values = read_config(path)
+    for name in _SECTIONS:
+        inner = values.pop(name, None) or {}
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"{path}: {name!r} holds {type(inner).__name__}, expected a mapping of settings")
+        if section == name:
+            values = {**values, **inner}
+    return values
+
+
+def refuse_other_spellings(names: Iterable[str], types: Sequence[type]) -> None:
+    """Refuse what people write for a setting and is none, before anything heavy is imported."""
+    known = set(_names(_expanded(types)))
+    for name in names:
+        if (meant := meant_by(name)) and name not in known:
+            raise ValueError(f"--{name} is no setting: did you mean {meant!r}?")
 
 
 def settings_of(*filled: Any) -> dict[str, Any]:
@@ -68,7 +119,12 @@ def settings_of(*filled: Any) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for each in filled:
+        if hasattr(each, "changed"):
+            found |= {"method": each.method, **each.changed}
+            continue
         default = type(each)()
+        if isinstance(each, TaskArguments):
+            found["task"] = each.task
         for field in fields(each):
             value = getattr(each, field.name)
             if field.init and value != getattr(default, field.name) and not field.name.endswith("_token"):
@@ -84,43 +140,51 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def nearest(wrong: str, valid: Sequence[str]) -> str:
-    """Name the nearest valid spelling; of many names, list none if one is near.
+def _mixing_as_flags(types: Sequence[Any]) -> tuple[list[Any], dict[type, type]]:
+    """Return the types with flat flags in place of those that hold the settings of mixing, and what each stands for."""
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.mixing import SharedSettings, flags_of
 
-    >>> nearest("alhpa", ["alpha", "beta"])
-    "did you mean 'alpha'?"
-    """
-    hint, _, _ = did_you_mean(wrong, valid).partition(" Valid: ")
-    return hint if hint.endswith("?") else "`hf-mixup train --help` lists the settings"
-
-
-def _flattened(values: dict[str, Any], path: Path, section: str | None) -> dict[str, Any]:
-    for name in _SECTIONS:
-        inner = values.pop(name, None) or {}
-        if not isinstance(inner, Mapping):
-            raise ValueError(f"{path}: {name!r} holds {type(inner).__name__}, expected a mapping of settings")
-        if section == name:
-            values = {**values, **inner}
-    return values
+    others = _names([kind for kind in types if kind not in (MixupConfig, SharedSettings)])
+    shown = [flags_of(others) if kind in (MixupConfig, SharedSettings) else kind for kind in types]
+    return shown, {flat: kind for flat, kind in zip(shown, types) if flat is not kind}
 
 
-def _names(types: Sequence[type]) -> list[str]:
+def _task(values: Mapping[str, Any], arguments: Sequence[str]) -> type[TaskArguments]:
+    """Return the class of the task that flags or a file name."""
+    named = values.get("task", TaskArguments.task)
+    for argument, after in zip(arguments, [*arguments[1:], ""]):
+        if argument.partition("=")[0] == "--task":
+            named = argument.partition("=")[2] or after
+    return task_class(named)
+
+
+def _expanded(types: Sequence[type]) -> list[Any]:
+    """Return the types with every task in place of `TaskArguments`."""
+    return [each for kind in types for each in (TASKS.values() if kind is TaskArguments else (kind,))]
+
+
+def _names(types: Sequence[Any]) -> list[str]:
     return [field.name for each in types for field in fields(each) if field.init]
 
 
-def _refuse_unknown_keys(values: Mapping[str, Any], types: Sequence[type], path: Path) -> None:
+def _refuse_unknown(name: str, shown: str, types: Sequence[Any]) -> None:
+    """Refuse a setting that none of the types has."""
     names = _names(types)
-    for key in values:
-        if key not in names:
-            raise ValueError(f"{path}: {key!r} is no setting: {nearest(str(key), names)}")
+    if name in names:
+        return
+    for kind in types:
+        if issubclass(kind, TaskArguments) and tasks_with(name):
+            raise ValueError(f"{shown} is not for {kind.task}, but for {', '.join(tasks_with(name))}")
+    raise ValueError(f"{shown} is no setting: {hint(name, names)}")
 
 
-def _refuse_argument(argument: str, types: Sequence[type]) -> NoReturn:
-    if not argument.startswith("-"):
-        raise ValueError(f"{argument!r} belongs to no flag; a configuration file goes before all flags")
-    flag = argument.partition("=")[0]
-    hint = nearest(flag.lstrip("-").replace("-", "_"), _names(types))
-    raise ValueError(f"{flag} is no setting: {hint}")
+def _refuse_argument(rest: Sequence[str], types: Sequence[type]) -> NoReturn:
+    flag = rest[0].partition("=")[0]
+    if not flag.startswith("-"):
+        raise ValueError(f"{rest[0]!r} belongs to no flag; a configuration file is a YAML or JSON file")
+    _refuse_unknown(flag.lstrip("-"), flag, types)
+    raise ValueError(f"{flag} is no setting")
 
 
 def _parser(types: Sequence[type]) -> Any:
@@ -142,7 +206,7 @@ def _parser(types: Sequence[type]) -> Any:
 
 def _converted_names(types: Sequence[type]) -> list[str]:
     """Return the fields of dataclasses that convert their values themselves, as those of this package do."""
-    return _names([each for each in types if each.__module__.startswith("hf_mixup.")])
+    return _names([kind for kind in types if kind.__module__.startswith("hf_mixup.") or kind in TASKS.values()])
 
 
 def _as_flags(values: Mapping[str, Any], parser: Any) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn import datasets as sklearn_datasets
 
-from hf_mixup.experiments.tasks.arguments import TABULAR_REGRESSION, TaskArguments
+from hf_mixup.experiments.tasks.shared import Tabular
 from hf_mixup.tabular import TabularConfig, TabularMLP, TabularProcessor
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -39,13 +39,14 @@ def load_table(name: str) -> DatasetDict:
     return rows.train_test_split(test_size=_TEST_SHARE, seed=_SPLIT_SEED, stratify_by_column=stratify)
 
 
-def load_tabular_processor(task: TaskArguments, train: Dataset) -> TabularProcessor:
+def load_tabular_processor(task: Tabular, train: Dataset) -> TabularProcessor:
     """Return the checkpoint's processor, or one fitted to the training rows.
 
     Raises:
         ValueError: for columns that are not there, or that hold neither numbers nor categories.
         OSError: for a checkpoint that has none.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="tabular-classification", dataset="wine")
     >>> load_tabular_processor(task, load_table("wine")["train"]).numerical[0]
     'alcohol'
@@ -53,11 +54,11 @@ def load_tabular_processor(task: TaskArguments, train: Dataset) -> TabularProces
     if task.model is not None:
         return TabularProcessor.from_pretrained(task.model)
     numerical, categorical = _columns(task, train)
-    target = train[task.label_column][:] if task.task == TABULAR_REGRESSION else None
+    target = train[task.label_column][:] if task.label_kind == "number" else None
     return TabularProcessor.fit(train[:], numerical, categorical, target)
 
 
-def _columns(task: TaskArguments, rows: Dataset) -> tuple[list[str], list[str]]:
+def _columns(task: Tabular, rows: Dataset) -> tuple[list[str], list[str]]:
     """Return the names of the columns of numbers and of categories."""
     named = [*(task.numerical_columns or ()), *(task.categorical_columns or ())]
     for name in named:
@@ -87,7 +88,7 @@ def _kind(feature: Any) -> str | None:
     return "number" if str(getattr(feature, "dtype", "")).startswith(_NUMBERS) else None
 
 
-def load_tabular_model(task: TaskArguments, label_names: list[str], processor: TabularProcessor) -> TabularMLP:
+def load_tabular_model(task: Tabular, label_names: list[str], processor: TabularProcessor) -> TabularMLP:
     """Return a `TabularMLP` for the processor's columns: a checkpoint, or a new one with the settings of the task.
 
     Seed before calling, as a new model is drawn at random.
@@ -96,6 +97,7 @@ def load_tabular_model(task: TaskArguments, label_names: list[str], processor: T
         ValueError: for another `model_type`, or settings that a `TabularConfig` does not have.
         OSError: for a checkpoint that cannot be loaded.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="tabular-classification", dataset="wine")
     >>> processor = load_tabular_processor(task, load_table("wine")["train"])
     >>> load_tabular_model(task, ["a", "b", "c"], processor).config.numerical_size
@@ -119,12 +121,13 @@ def load_tabular_model(task: TaskArguments, label_names: list[str], processor: T
     return TabularMLP(TabularConfig(**sizes, **labels, **task.overrides))
 
 
-def tabular_rows(rows: Dataset, processor: TabularProcessor, task: TaskArguments) -> Dataset:
+def tabular_rows(rows: Dataset, processor: TabularProcessor, task: Tabular) -> Dataset:
     """Return rows of `numerical_values` [F], `categorical_values` [K] and `labels`: a class, or a scaled number.
 
     Numbers to predict are in standard deviations of the training rows, from their mean; so are the errors then, and the
     `bandwidth` of C-Mixup. `TabularProcessor.unscaled_target` leads back.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task, rows = TaskArguments(task="tabular-classification", dataset="wine"), load_table("wine")["train"]
     >>> row = tabular_rows(rows, load_tabular_processor(task, rows), task)[0]
     >>> len(row["numerical_values"]), row["labels"]
@@ -133,7 +136,7 @@ def tabular_rows(rows: Dataset, processor: TabularProcessor, task: TaskArguments
 
     def values(batch: dict[str, list[Any]]) -> dict[str, Any]:
         labels = batch[task.label_column]
-        numbers = task.task == TABULAR_REGRESSION
+        numbers = task.label_kind == "number"
         return {**processor(batch), "labels": processor.scaled_target(labels) if numbers else labels}
 
     return rows.map(values, batched=True, remove_columns=rows.column_names)

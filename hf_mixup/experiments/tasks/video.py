@@ -1,22 +1,25 @@
-"""Clips: moving emoji, the processor of images, the model, and rows of frames."""
+"""Videos: moving emoji, the model, and rows of frames."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
 from datasets import Dataset as Rows
 from PIL import Image as PILImage
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForVideoClassification, PreTrainedModel, ViTImageProcessor
+from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from hf_mixup.data import load_emoji
 from hf_mixup.data.pair_collator import as_image
-from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.kept import KeptRows
+from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import classifier
+
+if TYPE_CHECKING:
+    from hf_mixup.experiments.tasks.video_classification import VideoClassification
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
 """What the emoji of `emoji_video` do; position i is label i."""
@@ -26,6 +29,7 @@ _LONGEST_WAY, _WIDEST_TURN, _ZOOM = 14.0, 100.0, 1.8  # pixels, degrees, and tim
 _ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
 
 
+@cache  # two seconds to make, and a comparison asks for it at every setting
 def emoji_video() -> DatasetDict:
     """Clips of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
 
@@ -84,30 +88,10 @@ def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
     return image.transform(size, kind, back, PILImage.Resampling.BILINEAR, fillcolor="white")
 
 
-def load_video_processor(task: TaskArguments) -> Any:
-    """Return the image processor of a checkpoint, or a plain one (resize, scale to [-1, 1]), for single frames.
-
-    Raises:
-        ValueError: if the task names no model.
-        OSError: for a checkpoint that has none.
-
-    >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16)
-    >>> load_video_processor(task).size["height"]
-    16
-    """
-    size: dict[str, Any] = {}
-    if task.image_size is not None:
-        size = {"size": {"height": task.image_size, "width": task.image_size}}
-    if task.model is not None:
-        return AutoImageProcessor.from_pretrained(task.model, **size)
-    if task.model_type is None:
-        raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
-    return ViTImageProcessor(**size)
-
-
-def load_video_model(task: TaskArguments, label_names: list[str]) -> PreTrainedModel:
+def load_video_model(task: VideoClassification, label_names: list[str]) -> PreTrainedModel:
     """Return a classifier of clips with one output a label; see `tasks.models.classifier`.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"model_type": "videomae", "image_size": 32, "config_overrides": sizes}
     >>> task = TaskArguments(task="video-classification", frames=4, **settings)
@@ -118,7 +102,7 @@ def load_video_model(task: TaskArguments, label_names: list[str]) -> PreTrainedM
     return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **size)
 
 
-class VideoRows(KeptRows):
+class VideoRows(CachedRows):
     """Rows of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
 
     Of each clip `task.frames` frames are taken, spread evenly. Frames are processed once, at the first use; beyond 2 GB
@@ -131,16 +115,18 @@ class VideoRows(KeptRows):
     Raises:
         ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.
 
+    >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits
+    >>> from hf_mixup.experiments.tasks.image import load_image_processor
     >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16, max_train_samples=4)
-    >>> rows = VideoRows(load_splits(task).train, load_video_processor(task), task)
+    >>> rows = VideoRows(load_splits(task).train, load_image_processor(task), task)
     >>> rows[0]["pixel_values"].shape
     torch.Size([8, 3, 16, 16])
     """
 
     chunk = 32  # clips of several frames each
 
-    def __init__(self, rows: Rows, processor: Callable[..., Any], task: TaskArguments) -> None:
+    def __init__(self, rows: Rows, processor: Callable[..., Any], task: VideoClassification) -> None:
         super().__init__(rows, processor, task)
         self.video_column, self.frames = task.video_column, task.frames
         self.labels: list[int] = list(rows[task.label_column])

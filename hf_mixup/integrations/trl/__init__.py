@@ -18,7 +18,6 @@ from hf_mixup.integrations.running import SETTINGS, owner_of, refuse_sentences
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.integrations.trl.reward import HalvesBatch
 from hf_mixup.integrations.trl.sft import FusedBatch
-from hf_mixup.methods import METHODS
 
 BATCH_TYPES: dict[str, type[OwnLossBatch]] = {"SFTConfig": FusedBatch, "RewardConfig": HalvesBatch}
 
@@ -68,7 +67,7 @@ def refuse_settings(batch_type: type[OwnLossBatch], args: Any, config: MixupConf
     if found is not None:
         raise ValueError(f"{found} does not go with mixing in {trainer}, which computes the loss itself: leave it out")
     refuse_own_loss(config, trainer)
-    if config.pair_class != "any" and batch_type is HalvesBatch:
+    if getattr(config.mixing, "pair_class", "any") != "any" and batch_type is HalvesBatch:
         raise ValueError(f"pair_class={config.pair_class!r} needs classes, and {trainer} has none: leave it out")
     for name in ("packing", "padding_free"):
         if getattr(args, name, False):
@@ -93,7 +92,7 @@ def take_smoothing(config: MixupConfig, factor: float) -> None:
             f"label_smoothing_factor={factor} and MixupConfig.label_smoothing={config.label_smoothing} differ: give "
             "one of them"
         )
-    config.label_smoothing = factor or config.label_smoothing
+    config.losses.label_smoothing = factor or config.label_smoothing
 
 
 def take_smoothing_of_labels_left(config: MixupConfig, model: Any, factor: float) -> None:
@@ -117,7 +116,7 @@ def refuse_own_loss(config: MixupConfig, trainer: str) -> None:
     Raises:
         ValueError: naming the method.
     """
-    for method in METHODS[config.method](config).choices():
+    for method in config.mixing.choices():
         if method.own_loss and not config.off:
             raise ValueError(
                 f"method {method.name!r} has a loss of its own, and {trainer} computes the loss itself: use "

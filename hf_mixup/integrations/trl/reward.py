@@ -13,8 +13,8 @@ from hf_mixup.engine.context import Context
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.contrastive import mix_rows
 from hf_mixup.integrations.trl.batch import OwnLossBatch
-from hf_mixup.methods.base import Draw
-from hf_mixup.models.probe import count_rows, spread_rows
+from hf_mixup.methods.base import BoxDraw, Draw
+from hf_mixup.models.batches import count_samples, expand_shared
 
 
 class HalvesBatch(OwnLossBatch):
@@ -30,8 +30,8 @@ class HalvesBatch(OwnLossBatch):
 
     @classmethod
     def from_batch(cls, context: Context, model: nn.Module, batch: Mapping[str, Any]) -> HalvesBatch:
-        batch = spread_rows(batch)
-        inner, rows = unwrap(model), count_rows(batch)
+        batch = expand_shared(batch)
+        inner, rows = unwrap(model), count_samples(batch)
         if rows % 2:
             raise ValueError(f"{rows} rows: expected as many chosen as rejected ones")
         labels = next(value for value in batch.values() if isinstance(value, Tensor)).new_zeros(rows, dtype=torch.long)
@@ -48,10 +48,7 @@ class HalvesBatch(OwnLossBatch):
 
 def _for_both(draw: Draw) -> Draw:
     """Return the parameters of one half [B] for both, [2B]."""
-    partner, boxes = draw.partner, draw.boxes
-    return replace(
-        draw,
-        partner=torch.cat([partner, partner + len(partner)]),
-        lam=draw.lam.repeat(2),
-        boxes=boxes if boxes is None or boxes.dim() == 1 else boxes.repeat(2, 1),
-    )
+    both = replace(draw, partner=torch.cat([draw.partner, draw.partner + len(draw.partner)]), lam=draw.lam.repeat(2))
+    if isinstance(both, BoxDraw) and both.boxes.dim() == 2:
+        return replace(both, boxes=both.boxes.repeat(2, 1))
+    return both

@@ -15,9 +15,9 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.functional.targets import weighted
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.models.adapters import refuse_adapter
-from hf_mixup.models.hooks import Site, sites_of
+from hf_mixup.models.batches import expand_shared
+from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.labels import LABELS
-from hf_mixup.models.probe import spread_rows
 
 FUSED = "fused_lm_head"  # how TRL asks for the fused head
 
@@ -40,7 +40,7 @@ class FusedBatch(OwnLossBatch):
                 "compute_loss_func does: leave it out, or mix in a loop of your own with `Mixup`"
             )
         refuse_packed(batch)
-        batch = spread_rows(batch)
+        batch = expand_shared(batch)
         inner, labels = unwrap(model), batch[LABELS]
         inputs = {key: value for key, value in batch.items() if key not in (LABELS, FUSED)}
         return cls(context, inner, inputs, labels, context.draw(inner, inputs, labels), inplace=False)
@@ -55,7 +55,7 @@ class FusedBatch(OwnLossBatch):
         labels = self.labels
         if self.rate:
             labels = torch.cat([labels, labels[self.partner]])
-            sites_of(self._model).arm(_doubled(self._model).arm(self.partner, self.lam))
+            hooks_of(self._model).track(_doubled(self._model).activate(self.partner, self.lam))
         self.inputs = {**self.inputs, LABELS: labels}
         return self
 
@@ -74,7 +74,7 @@ class FusedBatch(OwnLossBatch):
         return weighted(lam, own) + weighted(1 - lam, others)
 
 
-class Doubled(Site):
+class Doubled(MixHook):
     """Repeats the last hidden states, so that each row can be scored against two labels."""
 
     def after(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -86,4 +86,4 @@ class Doubled(Site):
 
 def _doubled(model: Any) -> Any:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model  # of a PEFT model
-    return sites_of(model).after(causal.base_model, Doubled)
+    return hooks_of(model).after(causal.base_model, Doubled)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_mixup.engine.mixup import Mixup
-from hf_mixup.testing.batches import IGNORED, Lengths, make_batch, real_tokens
+from hf_mixup.testing.batches import Lengths, make_batch, real_tokens
 from hf_mixup.testing.build import build
 from hf_mixup.testing.exchange import (
     TOLERANCE,
@@ -29,6 +29,7 @@ from hf_mixup.testing.exchange import (
     try_exchange,
 )
 from hf_mixup.testing.families import Family
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 YES = "yes"
 PER_TOKEN = ("token-classification", "masked-lm", "causal-lm")
@@ -115,7 +116,7 @@ class Trial:
             return scores.where(real[:, :, None], 0)
         if self.family == "seq2seq":
             labels = batch["labels"] if rows is None else batch["labels"][rows]
-            return scores.where((labels != IGNORED)[..., None], 0)
+            return scores.where((labels != IGNORE_INDEX)[..., None], 0)
         return scores
 
     @torch.no_grad()
@@ -236,7 +237,7 @@ def _apart(found: Tensor, expected: Tensor) -> float:
 def _pad(batch: Mapping[str, Any], pad: int) -> dict[str, Any]:
     """Return the batch with rows that end in more padding."""
     length = batch["attention_mask"].shape[-1]
-    fill = {"input_ids": pad, "inputs": pad, "labels": IGNORED}
+    fill = {"input_ids": pad, "inputs": pad, "labels": IGNORE_INDEX}
     axes = {name: value.shape.index(length, 1) for name, value in batch.items() if length in value.shape[1:]}
     longer = dict(batch)
     for name, axis in axes.items():

@@ -14,7 +14,7 @@ from hf_mixup.experiments.tasks.arguments import TaskArguments
 _SEED = 0  # which rows they are must not depend on the seed of the training
 
 
-def divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
+def split_validation(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
     """Return the rows to train on and those to validate on, drawn at random from the training split.
 
     Where rows have one class each, both have the same shares of the classes, and every class keeps a row to train on;
@@ -27,21 +27,22 @@ def divided(train: Dataset, task: TaskArguments) -> tuple[Dataset, Dataset]:
         ValueError: for too few rows, or where no row can be spared.
 
     >>> rows = Dataset.from_dict({"label": [0] * 8 + [1] * 8 + [2]}).cast_column("label", ClassLabel(3))
-    >>> parts = divided(rows, TaskArguments(label_column="label", validation_share=0.2))
+    >>> parts = split_validation(rows, TaskArguments(validation_share=0.2))
     >>> [sorted(part["label"]) for part in parts]
     [[0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2], [0, 0, 1, 1]]
     """
     if len(train) < 2:
         raise ValueError(f"split {task.train_split!r} has {len(train)} rows: too few to validate on a part of them")
-    feature = train.features.get(task.label_column) if "label" in task.columns else None
+    column = task.columns.get("label", "")
+    feature = train.features.get(column)
     if isinstance(feature, ClassLabel):
-        kept, spared = by_class(train[task.label_column][:], task.validation_share)
+        kept, spared = by_class(train[column][:], task.validation_share)
     else:
         rows = Dataset.from_dict({"row": range(len(train))})
         parts = rows.train_test_split(test_size=task.validation_share, seed=_SEED)
         kept, spared = parts["train"]["row"][:], parts["test"]["row"][:]
         if isinstance(feature, List):
-            kept, spared = _with_all_tags(kept, spared, train[task.label_column][:])
+            kept, spared = _with_all_tags(kept, spared, train[column][:])
     if not spared:
         raise ValueError(
             f"split {task.train_split!r} has no row to spare for validation: each of its {len(train)} rows is the only "

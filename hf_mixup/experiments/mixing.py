@@ -1,0 +1,107 @@
+"""Mixing settings of a command: flat, from a file and from flags, for one method or for several that share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, make_dataclass
+from typing import Any, get_type_hints
+
+from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
+from hf_mixup.methods import METHODS, settings_of
+from hf_mixup.methods.registry import method_named, readers
+from hf_mixup.utils.suggest import did_you_mean
+
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
+"""The default of a flag that was not given."""
+
+
+class SharedSettings:
+    """Flat settings that several methods share, as in a comparison: each method is given those that it has.
+
+    Raises:
+        ValueError: for a name that is no setting of any method.
+
+    >>> SharedSettings({"grid": 2, "alpha": 0.4}).for_method("mixup").changed
+    {'alpha': 0.4}
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self.values = dict(values or {})
+        known = all_settings()
+        for name in self.values:
+            if name not in known and name != "method":
+                raise ValueError(f"{name!r} is no setting of any method: {did_you_mean(name, known)}")
+
+    @property
+    def method(self) -> str:
+        """The method that is named beside them, else "mixup"."""
+        return self.values.get("method", "mixup")
+
+    @property
+    def config(self) -> MixupConfig:
+        """The configuration of that one method, which has to have all of them."""
+        return MixupConfig(self.values)
+
+    def for_method(self, method: str, **own: Any) -> MixupConfig:
+        """Return the configuration of one method: of the shared settings those that it has, and its own.
+
+        Raises:
+            ValueError: for own settings that it does not have, and as the configuration.
+        """
+        names = {*MixupConfig(method_named(method)()).known}
+        shared = {name: value for name, value in self.values.items() if name in names}
+        return MixupConfig({**shared, **own, "method": method})
+
+    def refuse_unshared(self, methods: Iterable[MixupConfig]) -> None:
+        """Refuse shared settings that none of these methods has.
+
+        Raises:
+            ValueError: naming the setting, and the methods that do have it.
+        """
+        methods = list(methods)
+        for name, value in self.values.items():
+            if methods and name != "method" and not any(name in each.known for each in methods):
+                names = ", ".join(dict.fromkeys(each.method for each in methods))
+                has = f"{', '.join(readers(name))} do" if readers(name) else pair_methods()
+                raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
+
+
+def all_settings() -> dict[str, Any]:
+    """Return the settings of all methods and of the engine: name -> (dataclass, field), the first that declares it."""
+    kinds = [*METHODS.values(), *PARTS.values(), SelfCheck]
+    found: dict[str, Any] = {}
+    for kind in kinds:
+        for each in fields(kind):
+            found.setdefault(each.name, (kind, each))
+    return found
+
+
+def flags_of(without: Iterable[str] = ()) -> type:
+    """Return a dataclass of all mixing settings, for a parser of flags; what is not given stays `UNSET`.
+
+    Args:
+        without: names that the command has for something else.
+
+    >>> filled = flags_of()(method="cutmix", alpha="0.4")
+    >>> filled.given
+    {'method': 'cutmix', 'alpha': '0.4'}
+    """
+    known = {name: each for name, each in all_settings().items() if name not in {*without}}
+    made: list[Any] = [("method", str, field(default=UNSET, metadata={"help": "Name of the mixing method."}))]
+    for name, (kind, declared) in known.items():
+        made.append((name, get_type_hints(kind)[name], field(default=UNSET, metadata=declared.metadata)))
+    return make_dataclass("MixingFlags", made, bases=(_Given,), namespace={"__module__": __name__})
+
+
+class _Given:
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were given."""
+        return {name: value for name, value in vars(self).items() if value is not UNSET}
+
+
+def described(method: str) -> dict[str, Any]:
+    """Return the settings that a command with this method takes: name -> dataclass field."""
+    names = MixupConfig(method_named(method)()).known
+    own = settings_of(method)
+    return {name: own.get(name, each) for name, (_, each) in all_settings().items() if name in names}

@@ -1,0 +1,125 @@
+"""Mixed samples as images: one function for each kind of input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_mixup.engine.labelled import LabelBatch, MixedBatch
+from hf_mixup.experiments.tasks.augmentation import pixel_scale
+from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.plots import TextPair, audio_grid, image_grid, pair_grid, text_pairs
+
+Sample = tuple[dict[str, Any], MixedBatch, bool]
+"""A batch, its mixed form, and whether the blend is visible in the inputs."""
+_SHOWN = 2  # samples of each batch
+_STRIP = 4.6  # inches of a video strip
+
+
+def draw_images(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw images, or videos as strips of their frames, with the partner's below."""
+    in_inputs = all(visible for _, _, visible in samples)
+    video = samples[0][0]["pixel_values"].dim() == 5
+    images, captions = [], []
+    for batch, mixed, visible in samples:
+        own, rows = _changed(mixed)
+        if not in_inputs:  # beside each other, or the mixed image twice where a switch chose to blend pixels
+            other = own if visible else batch["pixel_values"][mixed.partner][rows]
+            own = torch.cat([own, other], dim=-2 if video else -1)
+        images.append(unnormalised(_strips(own) if video else own, prepared.processing_class))
+        captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
+    if not in_inputs:
+        title += (
+            f": blended inside the model; {'above' if video else 'left'} own, {'below' if video else 'right'} partner"
+        )
+    layout: dict[str, Any] = {"columns": 2, "width": _STRIP} if video else {"columns": 4}
+    return image_grid(torch.cat(images).numpy(), captions, output, title=title, **layout)
+
+
+def _strips(videos: Tensor) -> Tensor:
+    """Return videos [B, T, C, H, W] as images [B, C, H, T * W]."""
+    return videos.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def draw_audio(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw audio clips; where the blend happens inside the model, each is followed by its partner."""
+    in_inputs = all(visible for _, _, visible in samples)
+    extractor, names = prepared.processing_class, prepared.splits.label_names
+    key = extractor.model_input_names[0]
+    clips, captions = [], []
+    for batch, mixed, visible in samples:
+        own, rows = _changed(mixed, key)
+        for audio, row in zip(own, rows, strict=True):
+            caption = _caption(mixed, row, names)
+            clips.append(audio)
+            captions.append(caption)
+            if not in_inputs:
+                other = int(mixed.partner[row])
+                clips.append(audio if visible else batch[key][other])
+                captions.append(caption if visible else f"partner: {_label(mixed.labels[other], names)}")
+    if not in_inputs:
+        title += ": blended inside the model; after each audio its partner"
+    waveforms = [audio.float().numpy() for audio in clips]
+    return audio_grid(waveforms, captions, output, rate=extractor.sampling_rate, title=title)
+
+
+def _changed(mixed: MixedBatch, key: str = "pixel_values") -> tuple[Tensor, list[int]]:
+    """Return the first images (audio clips) of a mixed batch and their rows: those behind the clean ones, if any."""
+    pixels, places = mixed.inputs[key], mixed.changed_places
+    if places is None or mixed.draw.rows is None:
+        return pixels[:_SHOWN], list(range(len(pixels[:_SHOWN])))
+    return pixels[places[:_SHOWN]], mixed.draw.rows[:_SHOWN].tolist()
+
+
+def draw_texts(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw texts beside their partners: the blend happens behind the tokens."""
+    names, tokenizer = prepared.splits.label_names, prepared.processing_class
+    pairs = []
+    for batch, mixed, _ in samples:
+        for row in range(min(_SHOWN, len(mixed.labels))):
+            partner = int(mixed.partner[row])
+            own_tokens, other_tokens = (tokens_of(batch, each, tokenizer) for each in (row, partner))
+            own_label, other_label = (_label(mixed.labels[each], names) for each in (row, partner))
+            pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label))
+    return text_pairs(pairs, output)
+
+
+def draw_pairs(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw the pairs of one batch, with the matrix of their targets."""
+    # The coin of `prob` may have left some batches alone.
+    batch, mixed, _ = next((sample for sample in samples if sample[1].rate), samples[0])
+    processor = prepared.processing_class
+    captions = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+    images = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
+    both = [(captions[row], captions[int(partner)]) for row, partner in enumerate(mixed.partner)]
+    return pair_grid(images.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
+
+
+def _label(label: Tensor, names: list[str]) -> str:
+    return names[int(label)] if names else f"{float(label):.2f}"
+
+
+def tokens_of(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
+    """Return the tokens of one text of a batch, without padding."""
+    return tokenizer.convert_ids_to_tokens(batch["input_ids"][row][batch["attention_mask"][row].bool()])
+
+
+def _caption(mixed: MixedBatch, row: int, names: list[str]) -> str:
+    lam, draw = float(mixed.lam[row]), mixed.draw
+    if lam == 1:
+        return names[int(mixed.labels[row])]
+    further = mixed.further_rows if isinstance(mixed, LabelBatch) else ()
+    rows = [int(each[row]) for each in (draw.partner, *(numbers for numbers, _ in further))]
+    shares = [float(share[row]) for _, share in further]
+    shares = [1 - lam - sum(shares), *shares]
+    shown = [pair for pair in zip(shares, rows) if len(rows) == 1 or pair[0] >= 0.005]
+    return " + ".join(f"{share:.2f} {names[int(mixed.labels[each])]}" for share, each in [(lam, row), *shown])
+
+
+def unnormalised(pixels: Tensor, processor: Any) -> Tensor:
+    """Return pixels in [0, 1], as they were before the processor normalised them."""
+    mean, std = pixel_scale(processor)
+    return (pixels * std + mean).float().clamp(0, 1)  # rounding leaves [0, 1] by a hair

@@ -1,0 +1,27 @@
+"""Texts -> classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hf_mixup.experiments.tasks.arguments import TEXT, register
+from hf_mixup.experiments.tasks.shared import Classified, OneText
+
+
+@register
+@dataclass(kw_only=True)
+class TextClassification(OneText, Classified):
+    """One class a text.
+
+    >>> TextClassification(max_length=32, few_shot=10).columns
+    {'input': 'text', 'label': 'label'}
+    """
+
+    task: str = TEXT
+    peft_task = "SEQ_CLS"
+
+    def bundled(self) -> Any:
+        from hf_mixup.data import load_emoji
+
+        return {"emoji": lambda: load_emoji("text")}

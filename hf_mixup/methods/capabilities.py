@@ -1,0 +1,71 @@
+"""What single methods need or can do beyond mixing inputs: small classes that a method has among its bases.
+
+Whoever wants to know asks by `isinstance`, of each of the methods that may be drawn (`Method.choices`) or that a method
+holds (`registry.each_part`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+class MixesPixelLabels:
+    """Has a rule for labels of pixels, [B, H, W]: see `Method.other_labels` and `Method.label_lam`."""
+
+
+class MixesForecasts:
+    """Mixes past and future alike, linearly, so that a model's own loss of a forecast fits the blend."""
+
+
+class MixesBoxes:
+    """Has a rule for the boxes of object detection."""
+
+    def mixed_boxes(
+        self, labels: Sequence[Mapping[str, Tensor]], draw: Any, height: int, width: int
+    ) -> list[dict[str, Tensor]]:
+        """Return the boxes of the mixed images, with their `weights`.
+
+        Args:
+            labels: `class_labels` [N] and `boxes` [N, 4] of each sample.
+            draw: on the CPU.
+            height, width: of the images, in pixels.
+        """
+        raise NotImplementedError
+
+
+class NeedsTokenizer:
+    """Reads tokens, and has to know which of them are special."""
+
+    def set_tokenizer(self, tokenizer: Any) -> None:
+        """Take what is needed from a tokenizer, or from a processor that has it."""
+        raise NotImplementedError
+
+
+class NeedsAttention:
+    """Reads the attention of the mixed forward pass, which the model has to return."""
+
+
+class NeedsSamplingRate:
+    """Has to know how many samples a second its waveforms have."""
+
+    sampling_rate: int
+
+
+class AsksGuide:
+    """Asks a model where to look in the images, which may be another than the one in training."""
+
+    @property
+    def asks_guide(self) -> bool:
+        """Whether it does with its settings as they are."""
+        return True
+
+
+class SettlesLater:
+    """Draws what is complete only when the model has run: its draws are `open`."""
+
+    def settle(self, logits: Tensor, labels: Tensor, draw: Any) -> Any:
+        """Return the draw with the partners, or lam, that follow from the forward pass of the mixed batch."""
+        raise NotImplementedError
