@@ -114,12 +114,11 @@ def _help(name: str, topic: str | None) -> None:
         formatter_class=Formatter,
         conflict_handler="resolve",
     )
-    if command.settings:
+    if command.usual is not None:
         parser.usage = f"hf-mixup {name} {command.first}[CONFIG] [--setting value ...]"
         about = f"{command.more}CONFIG is a YAML or JSON file of settings; flags override it."
         parser.description = f"{parser.description}\n{about}"
-        own = [(name, kind, None if topic == ALL else command.usual) for kind in _own_settings(name)]
-        add_help(parser, name, own, topic, command.settings)
+        add_help(parser, name, _own_settings(name), topic, command.usual)
     if topic in (None, ALL) and command.flags is not None:
         command.flags(parser)  # last, as some say more than the settings of the same name
     parser.print_help()
@@ -234,13 +233,13 @@ def _evaluate(arguments: list[str]) -> None:
     if config is None:
         folder = Path(checkpoint)
         if several:
-            from hf_mixup.experiments.evaluate.comparison import stored_runs
+            from hf_mixup.experiments.evaluate.stored_runs import stored_runs
 
             folder = next(run.folder for run in stored_runs(folder) if run.folder is not None)
         defaults |= _saved_task(folder, rest)
     evaluation, task, _, args = _parse("evaluate", rest, shared=True, **defaults)
     if several:
-        from hf_mixup.experiments.evaluate.runs import evaluate_comparison
+        from hf_mixup.experiments.evaluate.every_run import evaluate_comparison
 
         evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
         return
@@ -397,55 +396,53 @@ class _Command:
         text: what it does.
         run: takes the arguments and returns the exit status, None for 0.
         flags: adds the flags that are no settings.
-        settings: which groups of the usual settings its help shows, see `tasks.help`; none for a command without.
-        usual: which of its own settings its help shows; None for all.
+        usual: which settings of its own, and which groups of others, its help shows, see `tasks.help`; None for a
+            command without settings.
         first, more: what stands before CONFIG in its usage, and what the help says of it.
     """
 
     text: str
     run: Callable[[list[str]], int | None]
     flags: Callable[[argparse.ArgumentParser], None] | None = None
-    settings: tuple[str, ...] = ()
     usual: tuple[str, ...] | None = None
     first: str = ""
     more: str = ""
 
 
-_DATA, _MIXING, _TRAINING = "data and model", "mixing", "training"
+_MIXING, _TRAINING = "mixing", "training"
 _COMMANDS = {
     "train": _Command(
         "train one model and leave it, its metrics and its model card in the output folder",
         _train,
-        settings=(_DATA, _MIXING, _TRAINING),
+        usual=(_MIXING, _TRAINING),
     ),
     "compare": _Command(
         "train with several methods and seeds, and compare them in a table and images",
         _compare,
-        settings=(_DATA, _MIXING, _TRAINING),
+        usual=("methods", "seeds", "fractions", "noises", "select_by", _MIXING, _TRAINING),
     ),
     "sweep": _Command(
         "try methods, alpha, prob and layers, and leave the best settings as a file for train",
         _sweep,
-        settings=(_DATA, _MIXING, _TRAINING),
+        usual=("methods", "alphas", "probs", "layer_sets", "trials", "control_seeds", "select_by", _MIXING, _TRAINING),
     ),
     "evaluate": _Command(
         "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",
         _evaluate,
         _add_evaluate,
-        settings=(_DATA,),
         usual=("suite", "tta", "corruptions", "severities", "adversarial_eps", "ood_dataset", "baseline"),
         first="CHECKPOINT ",
         more="CHECKPOINT is a folder with a model, or its name on the Hub, and comes first; what train and compare\n"
         "left knows its data, others need a CONFIG. Of the folder of a comparison all runs are scored, and compared.\n",
     ),
     "preview": _Command(
-        "draw a grid of mixed samples with their weights and labels", _preview, _add_preview, (_DATA, _MIXING)
+        "draw a grid of mixed samples with their weights and labels", _preview, _add_preview, (_MIXING,)
     ),
     "playground": _Command(
         "mix two samples by hand in the browser, and see what a model makes of the way between them",
         _playground,
         _add_playground,
-        (_DATA, _MIXING),
+        (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
     "check": _Command("try at which places of a model its rows are mixed rightly", _check, _add_check),

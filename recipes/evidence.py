@@ -1,11 +1,11 @@
-"""The figures of the README: the commands that measure them, and the tables made of what these leave.
+"""The figures of the README: the commands that measure them, and the tables made from their results.
 
     python recipes/evidence.py                # all of it: about 80 minutes on two CPU cores
     python recipes/evidence.py image audio    # some of it
     python recipes/evidence.py --tables       # measure nothing, write the tables from recipes/results/ anew
 
 A command that was stopped goes on where it was. Each part leaves `recipes/results/PART.json`, with the scores of every
-seed, the differences to the controls, the commands and what they ran on; the README's tables are made of these files.
+seed, the differences to the controls, the commands and the hardware; the README's tables are made from these files.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def retrieved(split: str) -> Columns:
     return [*((split, metric, heading) for metric, heading in found.items()), *calibrated(split)[1:]]
 
 
-DISTURBED: Columns = [
+PERTURBED: Columns = [
     ("test", "accuracy", "as they are"),
     ("test, corruption", "accuracy", "15 corruptions"),
     ("test, noise", "accuracy", "pixel noise"),
     ("test, adversarial fgsm", "accuracy", "FGSM 8/255"),
     ("test, adversarial pgd", "accuracy", "PGD 8/255"),
 ]
-DOUBTED: Columns = [
+CONFIDENCE: Columns = [
     ("test", "ece", "as they are: ECE"),
     ("test, corruption", "ece", "15 corruptions: ECE"),
     ("test, adversarial pgd", "ece", "PGD: ECE"),
@@ -93,7 +93,7 @@ class Compared:
         for source, name in self.images.items():
             shutil.copyfile(folder / source, RESULTS / name)
         rows = _read(folder / "results.json")
-        if any("suite" in row for row in rows):  # of an evaluation under disturbances, not of a comparison
+        if any("suite" in row for row in rows):  # results of an evaluation, not of a comparison
             rows = [row for many in conditions(rows).values() for row in many]
         asked = {column[:2] for columns in self.tables.values() for column in columns}
         return {
@@ -107,9 +107,9 @@ class Compared:
             ],
         }
 
-    def shown(self, kept: Mapping[str, Any]) -> list[str]:
+    def shown(self, found: Mapping[str, Any]) -> list[str]:
         """Return the tables, in Markdown."""
-        return [table(kept, title, columns) for title, columns in self.tables.items()]
+        return [table(found, title, columns) for title, columns in self.tables.items()]
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ class Cost:
         """Return the figures."""
         return {"results": _read(ROOT / self.file)["results"]}
 
-    def shown(self, kept: Mapping[str, Any]) -> list[str]:
+    def shown(self, found: Mapping[str, Any]) -> list[str]:
         """Return one table, with the model and the methods that are measured on it."""
-        return [costs(kept["results"])]
+        return [costs(found["results"])]
 
 
 def _compared(name: str, arguments: str, tables: Mapping[str, Columns]) -> Compared:
@@ -150,7 +150,7 @@ PARTS: dict[str, Compared | Cost] = {
             "--adversarial_eps 8/255 --test_splits test"
         ],
         f"{image.folder}/evaluation",
-        {"accuracy on test": DISTURBED, "doubt on test": DOUBTED},
+        {"accuracy on test": PERTURBED, "doubt on test": CONFIDENCE},
     ),
     "text_few": _compared("text_few", "recipes/configs/emoji_few.yaml", {"on test": calibrated("test")}),
     "text_noise": _compared(
@@ -174,7 +174,7 @@ def measure(name: str) -> None:
     """Run the commands of a part and keep what its tables need.
 
     Raises:
-        subprocess.CalledProcessError: if a command fails; what it finished is kept, for the next time.
+        subprocess.CalledProcessError: if a command fails; finished runs stay for the next time.
     """
     part = PARTS[name]
     (ROOT / RUNS).mkdir(parents=True, exist_ok=True)
@@ -182,8 +182,8 @@ def measure(name: str) -> None:
         print(f"$ {command}", flush=True)
         subprocess.run(shlex.split(command), cwd=ROOT, env=_environment(), check=True)
     RESULTS.mkdir(exist_ok=True)
-    kept = {"commands": list(part.commands), **part.collected(), "environment": {**versions(), "hardware": hardware()}}
-    write_text(RESULTS / f"{name}.json", json.dumps(_short(kept), indent=1) + "\n")
+    found = {"commands": list(part.commands), **part.collected(), "environment": {**versions(), "hardware": hardware()}}
+    write_text(RESULTS / f"{name}.json", json.dumps(_short(found), indent=1) + "\n")
 
 
 def _environment() -> dict[str, str]:
@@ -206,16 +206,16 @@ def _short(value: Any) -> Any:
 
 def section(name: str) -> str:
     """Return the commands and tables of a part as Markdown, from its results file."""
-    part, kept = PARTS[name], _read(RESULTS / f"{name}.json")
-    return "\n\n".join(["\n".join(["```bash", *part.commands, "```"]), *part.shown(kept)])
+    part, found = PARTS[name], _read(RESULTS / f"{name}.json")
+    return "\n\n".join(["\n".join(["```bash", *part.commands, "```"]), *part.shown(found)])
 
 
-def table(kept: Mapping[str, Any], title: str, columns: Columns) -> str:
+def table(found: Mapping[str, Any], title: str, columns: Columns) -> str:
     """Return a table of methods: mean and deviation over seeds, with marks for what is beyond noise."""
-    summaries = aggregate(kept["results"])
+    summaries = aggregate(found["results"])
     known = {
         (each["method"], each["split"], each["metric"], each["control"]): _difference(each)
-        for each in kept["differences"]
+        for each in found["differences"]
     }
     lines = [[title, *(heading for *_, heading in columns)], ["---"] * (len(columns) + 1)]
     for method in methods_and_splits(summaries)[0]:

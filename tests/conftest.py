@@ -33,7 +33,7 @@ LONG = (
     "test_distributed.py",
     "test_recipes.py",
     "test_notebooks.py",
-    "test_zoo.py",
+    "test_architectures.py",
     "test_cross_modal.py",
     "test_invariants.py",
     "test_compare.py",

@@ -73,8 +73,8 @@ def side_of(kind: str) -> int:
     return 64 if kind.startswith("mobile") else 32
 
 
-def maps(rows: int = 5, size: int = 32, seed: int = 1) -> dict[str, Tensor]:
-    """Make images and their label maps, of which some pixels are ignored (255)."""
+def segmentation_batch(rows: int = 5, size: int = 32, seed: int = 1) -> dict[str, Tensor]:
+    """Make images and their segmentation masks, in which some pixels are ignored (255)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, CLASSES, (rows, size, size), generator=generator)
     labels[torch.rand(rows, size, size, generator=generator) < 0.1] = 255

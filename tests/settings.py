@@ -48,7 +48,7 @@ ROWS: dict[str, Row] = {
     "span_cut": Row(TEXT, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
     "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "row"})),
     "cmixup": Row(()),  # for regression: tests/methods/test_cmixup.py
-    "switch": Row(IMAGE, ({}, {"methods": ["cutmix", "manifold"], "switch_alphas": [1.0, 2.0]})),
+    "switch": Row(IMAGE, ({}, {"methods": ["cutmix", {"method": "manifold", "alpha": 2.0}]})),
 }
 
 # Methods for pairs are tried on a dual encoder, in test_cross_modal.py and test_dual_encoders.py.

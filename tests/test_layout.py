@@ -34,7 +34,8 @@ UPWARD: set[tuple[str, str]] = set()
 CIRCLES = {
     frozenset(f"hf_mixup.experiments.{name}" for name in names.split())
     for names in (
-        "compare.processes compare.training",
+        "tasks.arguments tasks.broken_files tasks.checks tasks.data tasks.labels tasks.paths tasks.prepared"
+        " tasks.saved tasks.splitting",
         "tasks.audio tasks.audio_classification",
         "tasks.image tasks.image_classification",
         "tasks.image_text tasks.pairs",

@@ -76,7 +76,7 @@ def run(command: str) -> int:
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
     if len(words) == 1:
         return 0 if words[0] in cli._COMMANDS else 2
-    if words[0] == "check":  # trying the model is for tests/testing/test_zoo.py
+    if words[0] == "check":  # trying the model is for tests/testing/test_architectures.py
         cli._add_model(parser := cli._Parser(allow_abbrev=False))
         parser.parse_args(words[1:])
         return 0

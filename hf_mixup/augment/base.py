@@ -15,7 +15,7 @@ P = TypeVar("P")
 class Transform(ABC, Generic[P]):
     """A step of `SynchronizedAugmentation`. Subclass it to add one: `draw` may be random, `apply` must not be.
 
-    `needs` names the kinds of columns (see `Columns`) of which a row must have one, lest the step do nothing unnoticed.
+    `needs` names fields of `Columns`; a row must have one of them, or the step would silently do nothing.
 
     >>> class Upper(Transform[None]):
     ...     needs = ("caption",)

@@ -65,7 +65,7 @@ class Columns:
             raise ValueError("Columns names no column: name at least one of image, caption, audio, video, timed_text")
 
     def names(self, field: str) -> tuple[str, ...]:
-        """Return the columns of one kind."""
+        """Return the columns of one field."""
         named = getattr(self, field)
         if isinstance(named, str):
             return (named,)
@@ -91,5 +91,5 @@ class Columns:
             if name not in present:
                 raise ValueError(
                     f"there is no column {name!r}: {did_you_mean(name, present)}. Columns(...) says which column holds "
-                    "what; set a kind to None if the rows do not have it"
+                    "what; set a field to None if the rows do not have it"
                 )

@@ -54,7 +54,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a row holds, by kind; None or empty is what it does not have. Nothing in it is ever modified.
+    """The content of a row by modality; None or empty for what it does not have. Nothing in it is ever modified.
 
     Args:
         images, masks, captions, per_box: column name -> the row's value, a single one or a list.

@@ -75,8 +75,8 @@ class SynchronizedAugmentation:
         for step in self.transforms:
             if not isinstance(step, Transform):
                 raise ValueError(f"transforms holds {step!r}: it must hold transforms such as Flip()")
-            if not any(self.columns.names(kind) for kind in step.needs):
-                needs = " or ".join(f"{kind}=..." for kind in step.needs)
+            if not any(self.columns.names(field) for field in step.needs):
+                needs = " or ".join(f"{field}=..." for field in step.needs)
                 raise ValueError(f"{type(step).__name__} would change nothing: name its column, Columns({needs})")
 
     def set_epoch(self, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: a trained model's scores, averaged over several views of each row."""
+"""Test-time augmentation: a trained model's scores, averaged over several views of each sample."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class TestTimeAugmentation(nn.Module):
     tensor([1., 1.])
     """
 
-    __test__: ClassVar[bool] = False  # the name is no test's
-    accepts_loss_kwargs = False  # a Trainer is not to hand on num_items_in_batch
+    __test__: ClassVar[bool] = False  # pytest must not collect it
+    accepts_loss_kwargs = False  # so that a Trainer does not pass num_items_in_batch
 
     def __init__(self, model: nn.Module, views: Sequence[View], average: Average = "probabilities") -> None:
         super().__init__()
@@ -102,8 +102,9 @@ class TestTimeAugmentation(nn.Module):
             batch = {**inputs, LABELS: labels}
             read = read_labels(self.model, batch)
             inputs = model_inputs(self.model, batch, read)
-        kind = self._kind(read)
-        scores = self._scores(inputs, "logits" if kind == REGRESSION else self.average, kind == MULTI_LABEL)
+        problem_type = self._problem_type(read)
+        average: Average = "logits" if problem_type == REGRESSION else self.average
+        scores = self._scores(inputs, average, problem_type == MULTI_LABEL)
         return ModelOutput(logits=scores) if read is None else ModelOutput(loss=_loss(scores, read), logits=scores)
 
     def _refuse(self, inputs: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ class TestTimeAugmentation(nn.Module):
                 "TrainingArguments(remove_unused_columns=False)"
             )
 
-    def _kind(self, read: Labels | None) -> str | None:
+    def _problem_type(self, read: Labels | None) -> str | None:
         """Return the problem type: by the labels, or as the model's configuration tells."""
         if read is not None:
             return read.kind
@@ -132,7 +133,7 @@ class TestTimeAugmentation(nn.Module):
             if own.shape != mean.shape:
                 raise ValueError(
                     f"view {view.name!r} gives logits {list(logits.shape)}, unlike the views before it: views that "
-                    "change the number of places go with one label a row"
+                    "change the number of positions go with one label a sample"
                 )
             if average == "probabilities":
                 mean = torch.logaddexp(mean + math.log1p(-1 / count), own - math.log(count))
@@ -146,8 +147,8 @@ class TestTimeAugmentation(nn.Module):
             logits = logits_of(self.model(**seen))
         if view.change is not None and logits.dim() > 2:
             raise ValueError(
-                f"view {view.name!r} moves places, and the model scores each place (logits {list(logits.shape)}): use "
-                "views that leave the inputs as they are, as dropout_passes does"
+                f"view {view.name!r} moves positions, and the model scores each one (logits {list(logits.shape)}): "
+                "use views that leave the inputs as they are, as dropout_passes does"
             )
         return logits
 
@@ -287,10 +288,10 @@ def scale(factor: float) -> View:
 
 
 def head(length: int) -> View:
-    """Return the view of texts cut to their first tokens: those, and each row's last one (often a separator).
+    """Return the view of texts cut to their first tokens: those, and each sample's last one (often a separator).
 
     Args:
-        length: tokens that a row keeps at most, from 2 on. Rows that are not longer stay as they are.
+        length: tokens that a sample keeps at most, from 2 on. Shorter samples stay as they are.
 
     Raises:
         ValueError: for a length below 2.
@@ -300,14 +301,14 @@ def head(length: int) -> View:
     >>> head(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
     [[2, 10, 3]]
     """
-    return View(f"head {length}", _truncation(length, lambda place, count: (place < length - 1) | (place == count - 1)))
+    return View(f"head {length}", _truncation(length, lambda at, count: (at < length - 1) | (at == count - 1)))
 
 
 def tail(length: int) -> View:
-    """Return the view of texts cut to their last tokens: those, and each row's first one (often [CLS]).
+    """Return the view of texts cut to their last tokens: those, and each sample's first one (often [CLS]).
 
     Args:
-        length: tokens that a row keeps at most, from 2 on. Rows that are not longer stay as they are.
+        length: tokens that a sample keeps at most, from 2 on. Shorter samples stay as they are.
 
     Raises:
         ValueError: for a length below 2.
@@ -317,7 +318,7 @@ def tail(length: int) -> View:
     >>> tail(3).change(model, {"input_ids": torch.tensor([[2, 10, 11, 12, 3]])})["input_ids"].tolist()
     [[2, 12, 3]]
     """
-    return View(f"tail {length}", _truncation(length, lambda place, count: (place == 0) | (place > count - length)))
+    return View(f"tail {length}", _truncation(length, lambda at, count: (at == 0) | (at > count - length)))
 
 
 def _on_pixels(change: Callable[[Tensor], Tensor]) -> Change:
@@ -336,7 +337,7 @@ def _resize(pixels: Tensor, size: list[int]) -> Tensor:
 
 
 def _truncation(length: int, keeps: Callable[[Tensor, Tensor], Tensor]) -> Change:
-    """Return the change that keeps tokens by their place among a row's `count` visible ones."""
+    """Return the change that keeps tokens by their position among a sample's `count` visible ones."""
     if length < 2:
         raise ValueError(f"length={length}: expected a whole number of tokens from 2 on")
 

@@ -86,25 +86,25 @@ def read_phrases(value: Any, name: str, boxes: Tensor | None) -> tuple[Phrase, .
 def _read_phrase(entry: Any, name: str, wanted: str, boxes: Tensor | None) -> Phrase:
     if not isinstance(entry, Mapping) or not {"text", "box"} <= entry.keys():
         raise refuse(name, entry, wanted)
-    text, place = entry["text"], entry["box"]
+    text, where = entry["text"], entry["box"]
     if not isinstance(text, str) or not text.strip():
         raise refuse(name, entry, "a phrase with some text")
-    if isinstance(place, (int, np.integer)) and not isinstance(place, bool):
+    if isinstance(where, (int, np.integer)) and not isinstance(where, bool):
         count = 0 if boxes is None else len(boxes)
-        if not 0 <= place < count:
+        if not 0 <= where < count:
             raise ValueError(
-                f"column {name!r} says that {text!r} is seen in box {place}, but there are {count} boxes: "
+                f"column {name!r} says that {text!r} is seen in box {where}, but there are {count} boxes: "
                 "count from 0, and name the column of the boxes in Columns(boxes=...)"
             )
-        return Phrase(entry, text, index=int(place))
-    box = read_boxes([place], name)
+        return Phrase(entry, text, index=int(where))
+    box = read_boxes([where], name)
     return Phrase(entry, text, box=box[0])
 
 
 def write_phrase(phrase: Phrase) -> dict[str, Any]:
     """Return a phrase as the entry that it was read from, changed."""
-    place = phrase.index if phrase.box is None else like(phrase.box, phrase.entry["box"])
-    return {**phrase.entry, "text": phrase.text, "box": place}
+    where = phrase.index if phrase.box is None else like(phrase.box, phrase.entry["box"])
+    return {**phrase.entry, "text": phrase.text, "box": where}
 
 
 def read_audio(value: Any, name: str) -> np.ndarray:

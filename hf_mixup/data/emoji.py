@@ -1,17 +1,16 @@
 """The bundled emoji data set: real colour images with captions and categories.
 
-About 6,300 images of 1,900 emoji by four artists, 32 pixels a side, in one file that
-ships with the package: nothing is downloaded. It is small enough to train on a laptop
-and hard enough to tell training methods apart, because train and test hold different
-emoji.
+About 6,300 images of 1,900 emoji by four artists, 32 pixels a side, in one file that ships with the package: nothing is
+downloaded. It is small enough to train on a laptop and hard enough to tell training methods apart, because train and
+test hold different emoji.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
-from importlib import resources
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+from hf_mixup.data.tables import read_table, split_table, with_label
 
 if TYPE_CHECKING:
     import datasets
@@ -49,45 +48,40 @@ _COLUMNS = {
 def load_emoji(task: Task = "image") -> datasets.DatasetDict:
     """Load the bundled emoji images, captions and categories.
 
-    Splits are drawn by emoji (70/10/20 within each group), never by image: no emoji
-    of ``validation`` or ``test`` occurs in ``train``. Emoji that differ by gender or
-    direction only, or that an artist drew alike, stay together in one split.
+    Splits are drawn by emoji (70/10/20 within each group), never by image: no emoji of ``validation`` or ``test`` is in
+    ``train``. Emoji that differ by gender or direction only, or that an artist drew alike, stay together in one split.
 
-    ``test_shifted`` holds every image of one artist (``"fxemoji"``), of whom the
-    other splits have none. It measures a change of style, so its emoji were *not* kept
-    out of ``train``: most may have been seen there, drawn by others. For emoji as new as
-    the artist, keep the unseen ones::
+    ``test_shifted`` holds every image of one artist (``"fxemoji"``), of whom the other splits have none. It measures a
+    change of style, so its emoji were *not* kept out of ``train``: most may have been seen there, drawn by others. For
+    emoji as new as the artist, keep the unseen ones::
 
         seen = set(data["train"]["emoji"])
         unseen = data["test_shifted"].filter(lambda e: e not in seen, input_columns="emoji")
 
-    That artist drew few flags, and flags are easy: compare accuracies on ``test`` and
-    ``test_shifted`` group by group, or over the same emoji.
+    That artist drew few flags, and flags are easy: compare accuracies on ``test`` and ``test_shifted`` group by group,
+    or over the same emoji.
 
     Args:
-        task: What the columns should serve.
+        task: which columns to return.
 
-            * ``"image"``: ``image`` (RGB, 32 pixels a side, white behind), ``label``
-              (a `ClassLabel` over the nine groups), ``emoji``, ``artist``.
-            * ``"text"``: ``text`` (the caption), ``label``, ``emoji``; one row an
-              emoji. Splits are those of the images, without ``test_shifted``: a
-              caption has no artist.
-            * ``"image-text"``: ``image``, ``caption``, ``keywords`` (a list of
-              strings), ``emoji``, ``artist``, ``group``.
+            * ``"image"``: ``image`` (RGB, 32 pixels a side, white behind), ``label`` (a `ClassLabel` over the nine
+              groups), ``emoji``, ``artist``.
+            * ``"text"``: ``text`` (the caption), ``label``, ``emoji``; one row an emoji. Splits are those of the
+              images, without ``test_shifted``: a caption has no artist.
+            * ``"image-text"``: ``image``, ``caption``, ``keywords`` (a list of strings), ``emoji``, ``artist``,
+              ``group``.
 
     Returns:
-        Splits ``train``, ``validation``, ``test`` and, except for ``"text"``,
-        ``test_shifted``. They live in memory: loading writes no cache file. Rows come
-        in a fixed order, sorted by emoji, so shuffle the training split.
+        Splits ``train``, ``validation``, ``test`` and, except for ``"text"``, ``test_shifted``. They live in memory:
+        loading writes no cache file. Rows come in a fixed order, sorted by emoji, so shuffle the training split.
 
     Raises:
         ValueError: If ``task`` is not one of the three.
-        ImportError: If `datasets` is missing, or Pillow for a task with images.
+        ImportError: If Pillow is missing, for a task with images.
 
     Source:
-        Twemoji (CC-BY 4.0), Noto Emoji (Apache-2.0), Fluent Emoji (MIT) and FxEmoji
-        (CC-BY 4.0); captions and categories from Emojibase and Unicode CLDR. Credits
-        and licences: ``LICENSES.md`` beside this module.
+        Twemoji (CC-BY 4.0), Noto Emoji (Apache-2.0), Fluent Emoji (MIT) and FxEmoji (CC-BY 4.0); captions and
+        categories from Emojibase and Unicode CLDR. Credits and licences: ``LICENSES.md`` beside this module.
 
     Example:
         >>> from hf_mixup.data import load_emoji
@@ -103,9 +97,12 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
         raise ValueError(_wrong_task(task))
     if task != "text":
         _require_pillow()
-    datasets = _import_datasets()
+    import datasets
 
-    table = _with_task_columns(_read_table())
+    table = with_label(read_table("emoji.parquet"), "group", GROUPS)
+    table = table.append_column("text", table["caption"])
+    if task == "text":
+        table = one_row_an_emoji(table)
     text = datasets.Value("string")
     features = {
         "image": datasets.Image(mode="RGB"),
@@ -113,25 +110,11 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
         "keywords": datasets.List(text),
         **dict.fromkeys(("caption", "text", "emoji", "artist", "group"), text),
     }
-    if task == "text":
-        table = _one_row_an_emoji(table)
-    splits = _SPLITS if task == "text" else (*_SPLITS, _SHIFTED)
-    columns = _COLUMNS[task]
-    info = datasets.DatasetInfo(
-        description=f"Emoji bundled with hf-mixup, for task {task!r}.",
-        license="See LICENSES.md in hf_mixup/data",
-        features=datasets.Features({name: features[name] for name in columns}),
-    )
-    return datasets.DatasetDict(
-        {
-            # A private copy of `info` each, as a data set may change its own.
-            split: datasets.Dataset(
-                _rows_where(table, "split", split).select(columns),
-                info=info.copy(),
-                split=datasets.NamedSplit(split),
-            )
-            for split in splits
-        }
+    return split_table(
+        table,
+        _SPLITS if task == "text" else (*_SPLITS, _SHIFTED),
+        {name: features[name] for name in _COLUMNS[task]},
+        f"Emoji bundled with hf-mixup, for task {task!r}.",
     )
 
 
@@ -151,36 +134,7 @@ def _require_pillow() -> None:
         raise ImportError('Decoding images needs Pillow: pip install "hf-mixup[vision]"') from error
 
 
-def _import_datasets() -> Any:
-    """Return the `datasets` module, imported late because it is slow to import."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ImportError("Loading bundled data needs datasets: pip install datasets") from error
-    return datasets
-
-
-def _read_table(name: str = "emoji.parquet") -> pa.Table:
-    """Return a bundled file as it is, one row an image or audio."""
-    import pyarrow.parquet as pq
-
-    # Through bytes, so that it also works from a package that is not a plain folder.
-    file = resources.files(__package__).joinpath(name)
-    table = pq.read_table(io.BytesIO(file.read_bytes()))
-    # The features stored in the file are for `load_dataset`; the caller sets its own.
-    return table.replace_schema_metadata(None)
-
-
-def _with_task_columns(table: pa.Table) -> pa.Table:
-    """Return the table with ``label`` (position of the group) and ``text`` (caption)."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    label = pc.index_in(table["group"], value_set=pa.array(GROUPS)).cast(pa.int64())
-    return table.append_column("label", label).append_column("text", table["caption"])
-
-
-def _one_row_an_emoji(table: pa.Table) -> pa.Table:
+def one_row_an_emoji(table: pa.Table) -> pa.Table:
     """Return the first row of each emoji, with the split its text belongs to."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -192,10 +146,3 @@ def _one_row_an_emoji(table: pa.Table) -> pa.Table:
     # Rows are sorted by emoji, so an emoji is new where it differs from the row before.
     first = [here != before for here, before in zip(emoji, [None, *emoji], strict=False)]
     return table.filter(pa.array(first))
-
-
-def _rows_where(table: pa.Table, column: str, value: str) -> pa.Table:
-    """Return the rows that hold ``value`` in ``column``."""
-    import pyarrow.compute as pc
-
-    return table.filter(pc.equal(table[column], value))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hf_mixup.data.emoji import _import_datasets, _read_table, _rows_where
+from hf_mixup.data.tables import read_table, split_table, with_label
 
 if TYPE_CHECKING:
     import datasets
@@ -35,16 +35,14 @@ RATE = 8_000
 """Samples a second."""
 
 _SPLITS = ("train", "validation", "test", "test_shifted")
-_COLUMNS = ("audio", "label", "key", "recording", "source")
 
 
 def load_instruments() -> datasets.DatasetDict:
     """Load the bundled notes of instruments, each with the instrument's name as its class.
 
-    The notes of ``train``, ``validation`` and ``test`` are played from the recordings of one audio bank, hard and soft.
-    Splits are drawn by recording: two notes that were made from one (an audio clip bank has a recording for every few
-        keys)
-    stay together. ``test_shifted`` holds notes that other people recorded of other instruments.
+    The notes of ``train``, ``validation`` and ``test`` are played from the recordings of one soundfont, hard and soft.
+    Splits are drawn by recording: notes made from one recording (a soundfont has one for every few keys) stay together.
+    ``test_shifted`` holds notes that other people recorded of other instruments.
 
     Returns:
         Splits ``train``, ``validation``, ``test`` and ``test_shifted`` with the columns ``audio`` (FLAC files as
@@ -52,11 +50,8 @@ def load_instruments() -> datasets.DatasetDict:
         ``key`` (MIDI number: 60 is the middle C), ``recording``, and ``source`` (``"fluidr3"`` or ``"tonejs"``). Rows
         are sorted by instrument, so shuffle the training split.
 
-    Raises:
-        ImportError: If `datasets` is missing.
-
     Source:
-        The FluidR3 audio bank (MIT) and the samples of tonejs-instruments (CC BY 3.0). Credits and licences:
+        The FluidR3 soundfont (MIT) and the samples of tonejs-instruments (CC BY 3.0). Credits and licences:
         ``LICENSES.md`` beside this module.
 
     Example:
@@ -67,35 +62,15 @@ def load_instruments() -> datasets.DatasetDict:
         >>> data["train"][0]["audio"]["bytes"][:4]  # soundfile reads it; with torchcodec, cast the column to Audio()
         b'fLaC'
     """
-    datasets = _import_datasets()
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    import datasets
 
-    table = _read_table("instruments.parquet")
-    label = pc.index_in(table["instrument"], value_set=pa.array(INSTRUMENTS)).cast(pa.int64())
-    table = table.append_column("label", label)
     text = datasets.Value("string")
-    features = datasets.Features(
-        {
-            "audio": datasets.Audio(sampling_rate=RATE, decode=False),
-            "label": datasets.ClassLabel(names=list(INSTRUMENTS)),
-            "key": datasets.Value("int32"),
-            "recording": text,
-            "source": text,
-        }
-    )
-    info = datasets.DatasetInfo(
-        description="Notes of instruments bundled with hf-mixup.",
-        license="See LICENSES.md in hf_mixup/data",
-        features=features,
-    )
-    return datasets.DatasetDict(
-        {
-            split: datasets.Dataset(
-                _rows_where(table, "split", split).select(_COLUMNS),
-                info=info.copy(),
-                split=datasets.NamedSplit(split),
-            )
-            for split in _SPLITS
-        }
-    )
+    features = {
+        "audio": datasets.Audio(sampling_rate=RATE, decode=False),
+        "label": datasets.ClassLabel(names=list(INSTRUMENTS)),
+        "key": datasets.Value("int32"),
+        "recording": text,
+        "source": text,
+    }
+    table = with_label(read_table("instruments.parquet"), "instrument", INSTRUMENTS)
+    return split_table(table, _SPLITS, features, "Notes of instruments bundled with hf-mixup.")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-PAIR_IDS, RETURN_LOSS = "pair_ids", "return_loss"  # of a batch of pairs, beside what the towers take
+PAIR_IDS, RETURN_LOSS = "pair_ids", "return_loss"  # of a batch of pairs, beside the inputs of the encoders
 Padding = Literal["longest", "max_length"]
 
 
@@ -32,8 +32,8 @@ class PairCollator:
             fits the image of the other. They become `pair_ids`; texts are hashed to 63 bits.
         max_length: longer captions are cut to this many tokens (default: what the tokenizer says, if it does).
         padding: "longest" pads to the longest caption of a batch, "max_length" all batches alike. The default is
-            "max_length" where the text tower reads the padding, that is, for SigLIP, whose towers pool the last
-            position and were trained so, and for tokenizers that give no attention mask; else "longest".
+            "max_length" where the text encoder reads the padding, that is, for SigLIP, which pools the last
+            position and was trained so, and for tokenizers that give no attention mask; else "longest".
 
     Returns:
         (when called) `pixel_values` [B, 3, H, W], `input_ids` and `attention_mask` int64 [B, T], `return_loss` True
@@ -164,10 +164,10 @@ class PairCollator:
                 )
 
 
-def tower_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the towers of a dual encoder take of a batch.
+def encoder_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs of a dual encoder from a batch.
 
-    >>> tower_inputs({"input_ids": [[1]], "pair_ids": [7], "return_loss": True})
+    >>> encoder_inputs({"input_ids": [[1]], "pair_ids": [7], "return_loss": True})
     {'input_ids': [[1]]}
     """
     return {key: value for key, value in batch.items() if key not in (PAIR_IDS, RETURN_LOSS)}
@@ -240,7 +240,7 @@ def _part(processor: Any, name: str) -> Any:
 
 
 def _sane(length: int) -> int | None:
-    """Tokenizers that know no limit say one of 10^20 and more."""
+    """Tokenizers without a limit name one of 10^20 and more."""
     return length if length < LARGE_INTEGER else None
 
 

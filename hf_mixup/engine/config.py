@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_mixup.methods import METHODS, Method, build, settings_of
-from hf_mixup.methods.registry import flat, readers, refusal
+from hf_mixup.methods.registry import changed, flat, readers, refusal
 from hf_mixup.utils.files import read_config, write_text
 from hf_mixup.utils.values import check_settings, setting
 
@@ -217,9 +217,13 @@ class MixupConfig:
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The settings that differ from their defaults, but for the method."""
-        default = type(self)(type(self.mixing)()).to_dict()
-        return {k: v for k, v in self.to_dict().items() if v != default[k] and k != "method"}
+        """The settings that differ from their defaults, but for the method; methods that it holds as users write them.
+
+        >>> MixupConfig("switch", methods=["mixup", {"method": "fmix", "alpha": 0.2}], prob=1.0).changed
+        {'methods': ['mixup', {'method': 'fmix', 'alpha': 0.2}]}
+        """
+        parts = {name: value for part in PARTS for name, value in _changed(getattr(self, part)).items()}
+        return {**changed(self.mixing), **parts, **({} if self.self_check else {"self_check": False})}
 
     @property
     def known(self) -> set[str]:

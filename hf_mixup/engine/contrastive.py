@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.data.pair_collator import PAIR_IDS, tower_inputs
+from hf_mixup.data.pair_collator import PAIR_IDS, encoder_inputs
 from hf_mixup.engine.all_gather import check_equal_rows, world_size
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.caption_ids import caption_keys
@@ -174,7 +174,7 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
     ValueError: the batch for Identity has no captions ('input_ids'); it holds: pixel_values
     """
     name, held = type(model).__name__, ", ".join(batch) or "nothing"
-    inputs = tower_inputs(batch)
+    inputs = encoder_inputs(batch)
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor):
         raise ValueError(f"the batch for {name} has no captions ('input_ids'); it holds: {held}")

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.data.pair_collator import PAIR_IDS, RETURN_LOSS, tower_inputs
+from hf_mixup.data.pair_collator import PAIR_IDS, RETURN_LOSS, encoder_inputs
 from hf_mixup.engine.caption_ids import caption_keys
 from hf_mixup.engine.similarity_head import Head
 from hf_mixup.functional import soft_info_nce
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.dual_encoder import embeds_of, pair_logits_of
 
 
@@ -22,13 +23,13 @@ def has_own_loss(model: nn.Module) -> bool:
     >>> has_own_loss(nn.Linear(2, 2))
     False
     """
-    forward = getattr(model, "get_base_model", lambda: model)().forward  # PEFT's own signature says nothing
+    forward = base_model(model).forward  # PEFT's own signature says nothing
     return RETURN_LOSS in inspect.signature(forward).parameters
 
 
 def own_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Return the batch as the model itself takes it: asked for its loss, and without what only mixing knows."""
-    inputs = tower_inputs(batch)
+    inputs = encoder_inputs(batch)
     return {**inputs, RETURN_LOSS: True} if has_own_loss(model) else inputs
 
 

@@ -17,6 +17,7 @@ from hf_mixup.engine.detection_loss import WEIGHTED
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
@@ -126,7 +127,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
     Raises:
         ValueError: naming the model, the setting or the method.
     """
-    base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    base = base_model(model)
     name, config = type(base).__name__, context.config
     own = getattr(model, "loss_function", None)
     if "ForObjectDetection" not in name or own not in WEIGHTED or not {"class_labels", "boxes"} <= set(labels[0]):
@@ -173,8 +174,8 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
 
 
 def _weigh(model: Any) -> None:
-    """Give the model's loss weights until it is disarmed."""
-    base = getattr(model, "get_base_model", lambda: model)()
+    """Let the model's loss weigh each box, until its hooks are deactivated."""
+    base = base_model(model)
     given = vars(base).get("_loss_function")
 
     def put_back() -> None:

@@ -1,4 +1,4 @@
-"""Trying one model: at which sites and depths its rows are mixed rightly."""
+"""`hf-mixup check`: the methods and depths at which a model's rows are mixed correctly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXACT = "exact"
 
 
 class Found(NamedTuple):
-    """What was found at one site: the method, the depth (empty where there is none), "exact" or what went wrong."""
+    """The verdict on a method at a depth ("" where there is none): "exact", or the error."""
 
     method: str
     depth: str
@@ -56,7 +56,7 @@ def load(name: str, family: str | None = None) -> tuple[Family, PreTrainedModel]
 
 
 def try_model(family: Family, model: PreTrainedModel, method: str | None = None) -> Iterator[Found]:
-    """Yield what is found with a method, by default those for raw inputs or embeddings and for hidden layers.
+    """Yield the verdict on a method, by default on those for raw inputs or embeddings and for hidden layers.
 
     >>> for found in try_model("sequence-classification", build("sequence-classification", "bert")):
     ...     print(*found)
@@ -65,7 +65,7 @@ def try_model(family: Family, model: PreTrainedModel, method: str | None = None)
     manifold 1 exact
     manifold 2 exact
     """
-    batch = make_batch(family, model, rows=2)
+    batch = make_batch(family, model, samples=2)
     batch = {key: value.to(model.device) for key, value in batch.items()}
     for each in [method] if method else ["mixup" if family.startswith(SOURCES) else "embedding", "manifold"]:
         if each != "manifold":
@@ -76,7 +76,7 @@ def try_model(family: Family, model: PreTrainedModel, method: str | None = None)
 
 
 def _depths(model: PreTrainedModel, batch: dict[str, Any]) -> list[str]:
-    """Return the depths of a model's blocks; one empty one if it has none, of which the method will say so."""
+    """Return the depths of a model's blocks; an empty one without blocks, which the method refuses with its reason."""
     from hf_mixup.models.blocks import stack_of
 
     try:
@@ -115,7 +115,7 @@ def _elsewhere(model_type: str) -> str:
 
 
 def short_reason(verdict: str) -> str:
-    """Return a verdict without where in the test it arose.
+    """Return a verdict without the step of the test in which it arose.
 
     >>> short_reason("refused: lam=1: ValueError: no blocks")
     'refused: no blocks'

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, make_dataclass
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
-from hf_mixup.methods import METHODS, settings_of
+from hf_mixup.methods import METHODS, Method, settings_of
 from hf_mixup.methods.registry import method_named, readers
+from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
@@ -43,13 +44,17 @@ class SharedSettings:
         return MixupConfig(self.values)
 
     def for_method(self, method: str, **own: Any) -> MixupConfig:
-        """Return the configuration of one method: of the shared settings those that it has, and its own.
+        """Return the configuration of one method: its own settings, and of the shared ones those that have a bearing.
 
         Raises:
             ValueError: for own settings that it does not have, and as the configuration.
         """
-        names = {*MixupConfig(method_named(method)()).known}
+        kind = method_named(method)
+        names = MixupConfig(kind()).known
         shared = {name: value for name, value in self.values.items() if name in names}
+        trial = object.__new__(kind)  # not checked: settings that have no bearing beside others would be refused
+        vars(trial).update({**shared, **own})
+        shared = {name: value for name, value in shared.items() if name not in trial.unread()}
         return MixupConfig({**shared, **own, "method": method})
 
     def refuse_unshared(self, methods: Iterable[MixupConfig]) -> None:
@@ -60,7 +65,7 @@ class SharedSettings:
         """
         methods = list(methods)
         for name, value in self.values.items():
-            if methods and name != "method" and not any(name in each.known for each in methods):
+            if methods and name != "method" and not any(name in each.read for each in methods):
                 names = ", ".join(dict.fromkeys(each.method for each in methods))
                 has = f"{', '.join(readers(name))} do" if readers(name) else pair_methods()
                 raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
@@ -89,15 +94,29 @@ def flags_of(without: Iterable[str] = ()) -> type:
     known = {name: each for name, each in all_settings().items() if name not in {*without}}
     made: list[Any] = [("method", str, field(default=UNSET, metadata={"help": "Name of the mixing method."}))]
     for name, (kind, declared) in known.items():
-        made.append((name, get_type_hints(kind)[name], field(default=UNSET, metadata=declared.metadata)))
+        made.append((name, _as_flag(get_type_hints(kind)[name]), field(default=UNSET, metadata=declared.metadata)))
     return make_dataclass("MixingFlags", made, bases=(_Given,), namespace={"__module__": __name__})
+
+
+def _as_flag(hint: Any) -> Any:
+    """Return the type that a flag has for a setting: methods are named, or spelled as a JSON mapping."""
+    if Method in get_args(hint):
+        return str
+    return list[str] if any(Method in get_args(each) for each in get_args(hint)) else hint
 
 
 class _Given:
     @property
     def given(self) -> dict[str, Any]:
         """The settings that were given."""
-        return {name: value for name, value in vars(self).items() if value is not UNSET}
+        return {name: _read(value) for name, value in vars(self).items() if value is not UNSET}
+
+
+def _read(value: Any) -> Any:
+    """Return the value of a flag, with mappings in place of their JSON text."""
+    if isinstance(value, list):
+        return [_read(each) for each in value]
+    return parse_text(value) if isinstance(value, str) and value.startswith("{") else value
 
 
 def described(method: str) -> dict[str, Any]:

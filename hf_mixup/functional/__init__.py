@@ -1,11 +1,11 @@
-"""Pure tensor kernels of mixup: draw lam, pair rows, blend, cut and paste, attack, targets and losses of mixed rows.
+"""Pure tensor kernels of mixup: draw lam, pair samples, blend, cut and paste, attack, and mixed targets and losses.
 
 Nothing here knows about models, trainers or batches: tensors in, tensors out, and every random draw takes a
 ``torch.Generator``. Drawing (`sample_lam`, `pair`, `cut_boxes`) and applying (`blend`, `cut`, `soft_targets`) are
 separate, so that the same draw can be applied to several tensors, replayed, or fed in from elsewhere.
 
-Throughout, ``partner`` is a long tensor [B]: row ``i`` is mixed with row ``partner[i]``; and ``lam`` is the weight of
-the row's *own* sample, in [0, 1].
+Throughout, ``partner`` is a long tensor [B]: sample ``i`` is mixed with sample ``partner[i]``; ``lam`` is the weight of
+the *own* sample, in [0, 1].
 """
 
 from .attacks import ascent_points, fgm, fgsm, pgd

@@ -75,6 +75,24 @@ def check_partner(x: Tensor, partner: Tensor) -> None:
         )
 
 
+def check_images(x: Tensor, name: str) -> None:
+    """Raise a ValueError unless ``x`` has a batch dimension and two of an image."""
+    if x.ndim < 3:
+        raise ValueError(f"{name} needs x of shape [B, ..., H, W], got {list(x.shape)}")
+
+
+def check_boxes(x: Tensor, boxes: Tensor, axes: int = 2) -> None:
+    """Raise a ValueError unless ``boxes`` holds both ends along the axes, for the whole batch or for each sample."""
+    if boxes.shape not in ((2 * axes,), (len(x), 2 * axes)):
+        raise ValueError(f"boxes must have shape [{2 * axes}] or [{len(x)}, {2 * axes}], got {list(boxes.shape)}")
+
+
+def positions_inside(start: Tensor, end: Tensor, length: int) -> Tensor:
+    """Return which of the positions along an axis lie in [start, end): bool [B, length] for ends [B]."""
+    position = torch.arange(length, device=start.device)
+    return (position >= start.unsqueeze(-1)) & (position < end.unsqueeze(-1))
+
+
 def check_inplace(x: Tensor) -> None:
     """Raise a RuntimeError if overwriting ``x`` would break autograd or write the same memory twice."""
     if x.requires_grad and torch.is_grad_enabled():

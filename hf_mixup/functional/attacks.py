@@ -24,14 +24,14 @@ def fgsm(
 
     Args:
         x: floats [B, ...] of two dimensions at least.
-        loss_of: x -> the loss, summed over the rows (or one for each), so that rows do not bear on each other.
+        loss_of: x -> the loss, summed over the samples (or one for each), so that none influences another.
         eps: how far in units of x, not negative: a number, [B], or a shape that broadcasts to x (say [3, 1, 1]).
         low, high: where values end, broadcast to x; what lies outside already goes no further. None for no end.
         mask: bool, broadcast to x; only what is True is changed. None for all.
 
     Returns:
         Of x's shape and type, without a graph; computed in float32 (float64 if x is) and rounded once. What `mask` or
-        an eps of 0 excludes is x bit by bit. A row whose gradient is not finite stays as it is.
+        an eps of 0 excludes is x bit by bit. A sample whose gradient is not finite stays as it is.
 
     Raises:
         ValueError: a shape or type does not fit, eps is negative, or the loss does not depend on x.
@@ -45,7 +45,7 @@ def fgsm(
 def fgm(
     x: Tensor, loss_of: LossOf, eps: Tensor | float, low: Bound = None, high: Bound = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Move each row by `eps` along its gradient: x + eps * gradient / |gradient|, the L2 norm over the whole row.
+    """Move each sample by `eps` along its gradient: x + eps * gradient / |gradient|, the L2 norm over the whole sample.
 
     Source: Miyato et al. 2016, "Adversarial Training Methods for Semi-Supervised Text Classification", arXiv
     1605.07725, equation 5.
@@ -83,7 +83,7 @@ def pgd(
         steps: of the ascent, from 1 on; each is a forward and a backward pass.
         step_size: of each, in the units of eps and of its shapes; None for 2.5 * eps / steps (section 5 of the source),
             which can cross the ball from any start.
-        norm: linf bounds each value's change, l2 that of a row as a whole.
+        norm: linf bounds each value's change, l2 that of a sample as a whole.
         generator: draws the start uniformly from the ball, on the generator's device; None starts at x.
         x, loss_of, eps, low, high, mask: as in `fgsm` (`fgm` for l2), and what is returned and raised.
 
@@ -188,7 +188,7 @@ class _Ball:
         return gradient.sign() if self.norm == "linf" else _unit(gradient)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Return a point drawn uniformly from the ball around x, the ends not yet seen to."""
+        """Return a point drawn uniformly from the ball around x; it may lie outside the ends."""
         settings = {"generator": generator, "device": generator.device, "dtype": self.x.dtype}
         if self.norm == "linf":
             noise = 2 * torch.rand(self.x.shape, **settings) - 1  # type: ignore[call-overload]
@@ -216,13 +216,13 @@ def _gradient(x: Tensor, loss_of: LossOf) -> Tensor:
 
 
 def _length(values: Tensor) -> Tensor:
-    """Return each row's L2 norm, [B, 1, ...], never 0."""
+    """Return each sample's L2 norm, [B, 1, ...], never 0."""
     length = values.flatten(1).norm(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
     return length.reshape(-1, *(1,) * (values.dim() - 1))
 
 
 def _unit(values: Tensor) -> Tensor:
-    """Return each row at length 1, a row of zeros as it is; squares of tiny gradients would be 0."""
+    """Return each sample at length 1, a sample of zeros as it is; squares of tiny gradients would be 0."""
     largest = values.abs().flatten(1).amax(1).clamp(min=torch.finfo(values.dtype).tiny)
     values = values / largest.reshape(-1, *(1,) * (values.dim() - 1))
     return values / _length(values)
@@ -238,9 +238,9 @@ def _radius(name: str, value: Tensor | float, x: Tensor, norm: Norm) -> Tensor:
         raise ValueError(f"{name}={value!r}: expected numbers from 0 on")
     whole = radius.numel() == 1 or (radius.dim() == x.dim() and radius.numel() == len(radius) == len(x))
     if not (_broadcasts(radius, x) if norm == "linf" else whole):
-        kinds = "a number, [B] or a shape that broadcasts to x" if norm == "linf" else "a number or [B]"
+        expected = "a number, [B] or a shape that broadcasts to x" if norm == "linf" else "a number or [B]"
         raise ValueError(
-            f"{name} of shape {list(torch.as_tensor(value).shape)} for x {list(x.shape)}: expected {kinds}"
+            f"{name} of shape {list(torch.as_tensor(value).shape)} for x {list(x.shape)}: expected {expected}"
         )
     return radius
 

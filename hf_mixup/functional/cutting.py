@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import check_inplace, check_partner, needs_graph, write_order
+from ._rows import check_boxes, check_inplace, check_partner, needs_graph, positions_inside, write_order
 from .blending import SLAB
 
 
@@ -27,7 +27,7 @@ def cut_boxes(
 
     Args:
         height, width: image size in pixels.
-        lam: share of the image that the row keeps, in [0, 1]: a scalar draws one box, [B] one box per row.
+        lam: share of the image that the sample keeps, in [0, 1]: a scalar draws one box, [B] one box per sample.
         generator: CPU source of randomness; None for torch's global one.
         minmax: ``(lo, hi)`` in [0, 1]: instead of using lam's value, draw both sides uniformly from
             [lo, hi) of the image's and place the box wholly inside, as timm's ``cutmix_minmax``.
@@ -63,7 +63,7 @@ def cut_blocks(
         lam, generator, minmax, style: as in `cut_boxes`.
 
     Returns:
-        Long CPU tensor of the first places, then of those behind the last ones: [2n] or [B, 2n] for n axes.
+        Long CPU tensor of the first positions, then of those behind the last ones: [2n] or [B, 2n] for n axes.
 
     Raises:
         ValueError: as in `cut_boxes`.
@@ -87,7 +87,7 @@ def boxes_at(center: Tensor, height: int, width: int, lam: float | Tensor, style
     Args:
         center: long tensor (y, x), [2] or [B, 2].
         height, width: image size in pixels.
-        lam: share of the image that the row keeps, in [0, 1]; scalar or [B].
+        lam: share of the image that the sample keeps, in [0, 1]; scalar or [B].
         style: ``"timm"`` (1.0.31) truncates the side, odd sides allowed; ``"torchvision"`` (0.29) truncates half the
             side, so that sides are even.
 
@@ -109,7 +109,7 @@ def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: s
     Args:
         center: long tensor [n] or [B, n], on any device.
         size: length of each of the n axes, of which a side is the n-th root of 1 - lam.
-        lam, style: as in `boxes_at`; on the CPU, where nobody has to wait for it.
+        lam, style: as in `boxes_at`; on the CPU, so that no device has to be waited for.
 
     Raises:
         ValueError: for another style, or lam outside [0, 1].
@@ -158,7 +158,7 @@ def _blocks_inside(
 
 
 def box_lam(boxes: Tensor, *size: int) -> Tensor:
-    """The share of an image outside its box: the weight of the row's own sample after `cut`.
+    """The share of an image outside its box: the weight of the own sample after `cut`.
 
     Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, eq. (2), after clipping.
 
@@ -178,7 +178,7 @@ def box_lam(boxes: Tensor, *size: int) -> Tensor:
 
 
 def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Mark the places inside boxes, on their device and without a wait for it.
+    """Mark the positions inside boxes, on their device and without waiting for it.
 
     Args:
         boxes: [2n] or [B, 2n] for n axes, see `cut_blocks`.
@@ -195,14 +195,13 @@ def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     first, behind = boxes.reshape(-1, 2, n).unbind(1)
     inside = torch.ones((), dtype=torch.bool, device=boxes.device)
     for axis, length in enumerate(size):
-        place = torch.arange(length, device=boxes.device)
-        along = (place >= first[:, axis, None]) & (place < behind[:, axis, None])
+        along = positions_inside(first[:, axis], behind[:, axis], length)
         inside = inside & along.reshape(-1, *(length if other == axis else 1 for other in range(n)))
     return inside
 
 
 def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False, axes: Sequence[int] | None = None) -> Tensor:
-    """Paste the partner's pixels inside the box over the row's own: CutMix.
+    """Paste the partner's pixels inside the box over the sample's own: CutMix.
 
     Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, eq. (1).
 
@@ -232,27 +231,29 @@ def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False, axes: 
     """
     check_partner(x, partner)
     n = 2 if axes is None else len(axes)
-    last = list(range(x.ndim - n, x.ndim))
-    if x.ndim < 1 + n:
-        raise ValueError(
-            f"cut needs x of shape {'[B, ..., H, W]' if n == 2 else f'[B] and {n} axes'}, got {list(x.shape)}"
-        )
-    if axes is not None and not all(0 < axis < x.ndim for axis in axes):
-        raise ValueError(f"axes must lie between 1 and {x.ndim - 1}, got {list(axes)}")
-    if boxes.shape not in ((2 * n,), (len(x), 2 * n)):
-        raise ValueError(f"boxes must have shape [{2 * n}] or [{len(x)}, {2 * n}], got {list(boxes.shape)}")
+    _check_cut(x, boxes, axes, n)
     if inplace:
         check_inplace(x)
-    view = x if axes is None or list(axes) == last else x.movedim(list(axes), last)
+    last = list(range(x.ndim - n, x.ndim))
+    into = last if axes is None else list(axes)
+    view = x if into == last else x.movedim(into, last)
     if torch.compiler.is_compiling() or x.device.type != "cpu" or needs_graph(x):
         mixed = _cut_formula(view, partner.to(x.device), boxes.to(x.device), n)
-        if inplace:
-            view.copy_(mixed)
+        mixed = view.copy_(mixed) if inplace else mixed
     else:
         mixed = _cut_in_place(view if inplace else view.clone(), partner, boxes, n)
     if inplace:
         return x
-    return mixed if view is x else mixed.movedim(last, list(axes or ()))
+    return mixed if view is x else mixed.movedim(last, into)
+
+
+def _check_cut(x: Tensor, boxes: Tensor, axes: Sequence[int] | None, n: int) -> None:
+    if x.ndim < 1 + n:
+        expected = "[B, ..., H, W]" if n == 2 else f"[B] and {n} axes"
+        raise ValueError(f"cut needs x of shape {expected}, got {list(x.shape)}")
+    if axes is not None and not all(0 < axis < x.ndim for axis in axes):
+        raise ValueError(f"axes must lie between 1 and {x.ndim - 1}, got {list(axes)}")
+    check_boxes(x, boxes, n)
 
 
 def _cut_formula(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:

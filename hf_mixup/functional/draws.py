@@ -25,7 +25,7 @@ def sample_lam(
             is 1. Small values give lam near 0 or 1, 1 is uniform, large values give lam near 1/2.
         size: number of draws; None for a single one.
         generator: CPU source of randomness; None for torch's global one.
-        host_dominant: replace lam by max(lam, 1 - lam), so that a row never becomes the smaller part of its mixture.
+        host_dominant: replace lam by max(lam, 1 - lam), so that a sample never becomes the smaller part of its mixture.
 
     Returns:
         float32 CPU tensor in [0, 1], 0-d if ``size`` is None, else [size].
@@ -69,22 +69,22 @@ def pair(
     labels: Tensor | None = None,
     among: str | None = None,
 ) -> Tensor:
-    """Draw a partner for each of ``n`` rows, nobody being its own partner when n >= 2.
+    """Draw a partner for each of ``n`` samples, nobody being its own partner when n >= 2.
 
     Modes:
-        - ``"random"``: all rows form one random cycle, uniform over the (n-1)! cyclic permutations (Sattolo 1986).
-          Each row's partner is uniform over the other n - 1 rows.
-        - ``"match"``: random disjoint pairs, uniform over all matchings; with odd n three of the rows form a 3-cycle.
-        - ``"flip"``: row i with row n-1-i, as timm does; with odd n the middle three rows form a 3-cycle.
-        - ``"roll"``: row i with row i-1, as torchvision does.
+        - ``"random"``: all samples form one random cycle, uniform over the (n-1)! cyclic permutations (Sattolo 1986).
+          Each sample's partner is uniform over the other n - 1 samples.
+        - ``"match"``: random disjoint pairs, uniform over all matchings; with odd n three samples form a 3-cycle.
+        - ``"flip"``: sample i with sample n-1-i, as timm does; with odd n the middle three samples form a 3-cycle.
+        - ``"roll"``: sample i with sample i-1, as torchvision does.
 
     Args:
-        n: number of rows. 1 gives ``[0]``, 0 an empty tensor.
+        n: number of samples. 1 gives ``[0]``, 0 an empty tensor.
         generator: CPU source of randomness; None for torch's global one. ``flip`` and ``roll`` draw nothing.
         mode: see above.
-        labels: integer class of each row, [n]; needed with ``among``.
+        labels: integer class of each sample, [n]; needed with ``among``.
         among: ``"same"`` applies the mode within each class; ``"different"`` (mode ``"random"`` only) draws each
-            row's partner uniformly among the rows of other classes, so that two rows may share a partner. A row
+            sample's partner uniformly among those of other classes, so that two may share a partner. A sample
             without such a partner keeps itself. None ignores the labels.
 
     Returns:
@@ -138,7 +138,7 @@ def _match(n: int, generator: torch.Generator | None) -> Tensor:
 
 def _flip(n: int, generator: torch.Generator | None) -> Tensor:
     partner = torch.arange(n).flip(0)
-    if n % 2 and n > 1:  # the middle row would meet itself: middle -> next -> previous -> middle
+    if n % 2 and n > 1:  # the middle sample would meet itself: middle -> next -> previous -> middle
         middle = n // 2
         partner[middle - 1 : middle + 2] = torch.tensor([middle, middle + 1, middle - 1])
     return partner
@@ -156,7 +156,7 @@ def _other_class(labels: Tensor, generator: torch.Generator | None) -> Tensor:
     order = labels.argsort(stable=True)
     _, inverse, count = labels.unique(return_inverse=True, return_counts=True)
     others = n - count[inverse]
-    # In the sorted order the rows of other classes lie, cyclically, right behind the row's own class.
+    # In the sorted order the samples of other classes lie, cyclically, right behind the sample's own class.
     own_end = count.cumsum(0)[inverse]
     step = (torch.rand(n, generator=generator, dtype=torch.float64) * others).long()
     partner = order[(own_end + step) % max(n, 1)]
@@ -164,13 +164,13 @@ def _other_class(labels: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def pair_by_length(lengths: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Pair rows of like length, so that little of a mixed row stands alone; nobody is its own partner when B >= 2.
+    """Pair samples of like length, to mix little with padding; nobody is its own partner when B >= 2.
 
-    Neighbours in the order of length form disjoint pairs; rows of equal length are in random order. With an odd number
-    three neighbours, drawn at random, form a 3-cycle.
+    Neighbours in the order of length form disjoint pairs; samples of equal length are in random order. With an odd
+    number three neighbours, drawn at random, form a 3-cycle.
 
     Args:
-        lengths: tokens (or frames) of each row, [B].
+        lengths: tokens (or frames) of each sample, [B].
         generator: CPU source of randomness; None for torch's global one.
 
     Returns:
@@ -191,7 +191,7 @@ def pair_by_length(lengths: Tensor, generator: torch.Generator | None = None) ->
     if n == 1:
         near = torch.zeros_like(near)
     elif n % 2:
-        # An even number of rows before the three and behind them: those behind are moved to the front, the three last.
+        # An even number lies before the three and behind them: those behind are moved to the front, the three last.
         three = 2 * int(torch.randint(n // 2, (), generator=generator))
         order = order.roll(n - 3 - three)
         near[-3:] = torch.tensor([n - 2, n - 1, n - 3])
@@ -201,13 +201,13 @@ def pair_by_length(lengths: Tensor, generator: torch.Generator | None = None) ->
 
 
 def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Generator | None = None) -> Tensor:
-    """Draw for each row a partner with a near label: P(j | i) ~ exp(-|y_i - y_j|^2 / (2 bandwidth^2)), j other than i.
+    """Draw each sample a partner with a near label: P(j | i) ~ exp(-|y_i - y_j|^2 / (2 bandwidth^2)), j other than i.
 
     However far the others are, the nearest of them remain: only differences of the squared distances count. Computed in
     float64.
 
     Source: Yao et al. 2022, "C-Mixup: Improving Generalization in Regression", https://arxiv.org/abs/2210.05775,
-    here within the batch and without the row itself.
+    here within the batch and without the sample itself.
 
     Args:
         labels: numbers [B], or [B, K] whose distance is Euclidean.
@@ -216,7 +216,7 @@ def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Ge
         generator: CPU source of randomness; None for torch's global one.
 
     Returns:
-        Long CPU tensor [B]; rows may share a partner. A single row keeps itself.
+        Long CPU tensor [B]; samples may share a partner. A single sample keeps itself.
 
     Raises:
         ValueError: labels of another shape or not finite, or a bandwidth that is not above 0.
@@ -241,18 +241,18 @@ def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Ge
 
 
 def pair_by_confidence(confidence: Tensor) -> Tensor:
-    """Pair the more confident half of the rows with the less confident half, in order; nobody is its own partner.
+    """Pair the more confident half of the samples with the less confident half, in order; nobody is its own partner.
 
-    The surest row meets the surest of the lower half, and so on. With an odd number the middle row takes the surest one
-    as its partner, which then serves two.
+    The most confident sample meets the most confident of the lower half, and so on. With an odd number the middle one
+    takes the most confident one as its partner, which then serves two.
 
     Source: Xiao et al. 2024, "SFTMix", https://arxiv.org/abs/2410.05248, section 3, here within the batch.
 
     Args:
-        confidence: [B], larger is surer.
+        confidence: [B], larger is more confident.
 
     Returns:
-        Long tensor [B] on the same device. A single row keeps itself.
+        Long tensor [B] on the same device. A single sample keeps itself.
 
     Raises:
         ValueError: `confidence` is not of shape [B].

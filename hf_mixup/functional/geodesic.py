@@ -32,7 +32,7 @@ def slerp(own: Tensor, other: Tensor, lam: float | Tensor) -> Tensor:
     tensor([[-0., 1.]])
     """
     dtype = torch.promote_types(own.dtype, torch.float32)
-    tiny = torch.finfo(dtype).tiny  # untrained towers give embeddings far below the usual bound
+    tiny = torch.finfo(dtype).tiny  # untrained encoders give embeddings far below the usual bound
     own, other = (F.normalize(each.to(dtype), dim=-1, eps=tiny) for each in (own, other))
     share = torch.as_tensor(lam, dtype=dtype, device=own.device)
     share = share.reshape(share.shape + (1,) * (own.dim() - share.dim()))
@@ -50,10 +50,10 @@ def _turned(own: Tensor, other: Tensor, share: Tensor) -> Tensor:
     aside = other - cosine * own
     length = aside.norm(dim=-1, keepdim=True)
     with torch.no_grad():
-        # What is left of opposite vectors are rounding errors: they say nothing about the way.
-        told = length > 16 * torch.finfo(own.dtype).eps
+        # Between opposite vectors only rounding errors are left, which give no direction.
+        reliable = length > 16 * torch.finfo(own.dtype).eps
         axis = F.one_hot(own.abs().argmin(-1), own.shape[-1]).to(own.dtype)
         free = F.normalize(axis - (axis * own).sum(-1, keepdim=True) * own, dim=-1)
-        way = torch.where(told, aside / length.clamp(min=torch.finfo(own.dtype).tiny), free)
+        way = torch.where(reliable, aside / length.clamp(min=torch.finfo(own.dtype).tiny), free)
     angle = (1 - share) * torch.atan2(length, cosine)
     return angle.cos() * own + angle.sin() * way

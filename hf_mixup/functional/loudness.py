@@ -1,4 +1,4 @@
-"""How loud audio clips are to the ear, and mixing them so that lam is heard."""
+"""Loudness of audio as the ear hears it, and weights that mix audio so that lam is the share heard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loudness(waveforms: Tensor, sampling_rate: int) -> Tensor:
     Recognition", https://arxiv.org/abs/1711.10282, section 3.2 and appendix.
 
     Args:
-        audio clips: waveforms [B, T], floating-point.
+        waveforms: [B, T], floating-point.
         sampling_rate: samples a second, above 0.
 
     Returns:
@@ -32,7 +32,7 @@ def loudness(waveforms: Tensor, sampling_rate: int) -> Tensor:
     [20.0, -80.0]
     """
     if waveforms.dim() != 2:
-        raise ValueError(f"audio clips must have shape [B, T], got {list(waveforms.shape)}")
+        raise ValueError(f"waveforms must have shape [B, T], got {list(waveforms.shape)}")
     if sampling_rate <= 0:
         raise ValueError(f"sampling_rate must be above 0, got {sampling_rate}")
     size = 2 ** max(1, round(float(torch.tensor(sampling_rate / 8).log2())))
@@ -59,10 +59,10 @@ def a_weighting(frequencies: Tensor) -> Tensor:
 
 
 def heard_weights(levels: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the factors of each audio and of its partner by which the own one is heard as lam of the mix.
+    """Return the factors of each audio and of its partner by which the own audio is heard as a share lam of the mix.
 
     With p = 1 / (1 + 10^((G_i - G_j) / 20) (1 - lam) / lam) they are p and 1 - p, divided by sqrt(p^2 + (1 - p)^2), for
-    the energy of two unrelated audio clips adds up.
+    the energies of two unrelated waveforms add up.
 
     Source: Tokozume et al. 2018, https://arxiv.org/abs/1711.10282, equations 2 and 3.
 

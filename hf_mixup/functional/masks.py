@@ -1,11 +1,11 @@
-"""Masks of pixels: which of them stay the row's own, and pasting the partner's over the others."""
+"""Masks of pixels that stay the sample's own, and pasting the partner's over the others."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ._rows import check_inplace, check_partner, needs_graph
+from ._rows import check_images, check_inplace, check_partner, needs_graph
 
 
 def low_frequency_noise(
@@ -52,9 +52,9 @@ def top_cells(scores: Tensor, count: Tensor) -> Tensor:
              [0, 1]]])
     """
     order = scores.flatten(1).argsort(dim=-1, descending=True, stable=True)
-    taken = torch.arange(order.shape[1], device=order.device) < count[:, None]
-    order, taken = torch.broadcast_tensors(order, taken)
-    return torch.zeros_like(taken).scatter(1, order, taken).unflatten(1, scores.shape[1:])
+    chosen = torch.arange(order.shape[1], device=order.device) < count[:, None]
+    order, chosen = torch.broadcast_tensors(order, chosen)
+    return torch.zeros_like(chosen).scatter(1, order, chosen).unflatten(1, scores.shape[1:])
 
 
 def keep_highest(field: Tensor, share: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def keep_highest(field: Tensor, share: Tensor) -> Tensor:
     filled = torch.where(below, -torch.inf, torch.inf).to(values.dtype)
     least = torch.cat([values, filled], 1).kthvalue(size + 1, dim=-1, keepdim=True).values
     kept, above = values >= least, values > least
-    spare = count.to(values.device)[:, None] - above.sum(-1, keepdim=True)  # places for those that equal the least
+    spare = count.to(values.device)[:, None] - above.sum(-1, keepdim=True)  # room for those that equal the least
     equal = kept ^ above
     if bool((equal.sum(-1, keepdim=True) > spare).any()):
         kept = above | (equal & (equal.cumsum(-1) <= spare))
@@ -127,10 +127,10 @@ def inside_bands(spots: Tensor, count: Tensor, width: Tensor, length: int, apart
     Source: Kim et al. 2021, "SpecMix", https://arxiv.org/abs/2108.03020, section 2.2.
 
     Args:
-        spots: where bands lie among the places that they have room for, [b, n] in [0, 1).
+        spots: start of each band as a share of the possible starts, [b, n] in [0, 1).
         count: how many of the n are used, long [b].
         width: of a band, as a share of the axis, [b]; with `apart` at most 1 / count.
-        length: of the axis; the ends of bands are rounded to its places.
+        length: of the axis; the ends of bands are rounded to its positions.
         apart: whether bands do not overlap, so that they cover count * width.
 
     Returns:
@@ -147,8 +147,8 @@ def inside_bands(spots: Tensor, count: Tensor, width: Tensor, length: int, apart
     start = spots * free + (number * width if apart else 0)
     # What is added keeps a band's end and the next one's start, a third and two thirds, from rounding apart.
     first, behind = ((edge * length + 0.5 + 1e-9).floor()[..., None] for edge in (start, start + width))
-    place = torch.arange(length)
-    return ((place >= first) & (place < behind) & used[..., None]).any(1)
+    position = torch.arange(length)
+    return ((position >= first) & (position < behind) & used[..., None]).any(1)
 
 
 def swap_columns(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
@@ -174,11 +174,11 @@ def swap_columns(x: Tensor, partner: Tensor, own: Tensor) -> Tensor:
 
 
 def seen_lam(kept: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
-    """The share of a row's own content in what is seen of it and of its partner.
+    """The share of a sample's own content in what is seen of it and of its partner.
 
     Args:
-        kept: where a row stays its own, bool [1 or B, ...].
-        seen: where rows have content, no padding, bool [B, ...], in a shape that goes with `kept`.
+        kept: where a sample stays its own, bool [1 or B, ...].
+        seen: where samples have content, no padding, bool [B, ...], in a shape that goes with `kept`.
         partner: long [B], on their device.
 
     Returns:
@@ -194,7 +194,7 @@ def seen_lam(kept: Tensor, seen: Tensor, partner: Tensor) -> Tensor:
 
 
 def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Tensor:
-    """Keep the row's own pixels where the mask is True, and take the partner's elsewhere.
+    """Keep the sample's own pixels where the mask is True, and take the partner's elsewhere.
 
     Args:
         x: tensor [B, C, H, W], or any [B, ..., H, W], of any dtype.
@@ -217,8 +217,7 @@ def paste(x: Tensor, partner: Tensor, mask: Tensor, inplace: bool = False) -> Te
             [[1., 1., 0.]]])
     """
     check_partner(x, partner)
-    if x.ndim < 3:
-        raise ValueError(f"paste needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    check_images(x, "paste")
     size = tuple(x.shape[-2:])
     if mask.dtype != torch.bool or mask.shape not in ((1, *size), (len(x), *size)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Four images round a centre: the row's own in one corner, those of three others in the rest."""
+"""Four images round a centre: the sample's own in one corner, those of three others in the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import needs_graph
+from ._rows import check_images, needs_graph
 
 
 def quadrants(center: Tensor, height: int, width: int) -> Tensor:
@@ -41,9 +41,9 @@ def quadrant_shares(center: Tensor, height: int, width: int) -> Tensor:
 
 
 def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Put four images round a centre: the row's own top left, its partners' top right, bottom left and bottom right.
+    """Put four images round a centre: the sample's own top left, its partners' top right, bottom left and bottom right.
 
-    A pixel of a quadrant stays at its place, unless `shift` moves the image under its quadrant.
+    A pixel of a quadrant stays where it is, unless `shift` moves the image under its quadrant.
 
     Source: Takahashi, Matsubara and Uehara 2018, "Data Augmentation using Random Image Cropping and Patching for Deep
     CNNs", https://arxiv.org/abs/1811.09030 (RICAP); as mosaic of detectors: Bochkovskiy et al. 2020, "YOLOv4",
@@ -53,7 +53,7 @@ def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = N
         x: tensor [B, C, H, W], or any [B, ..., H, W], of any dtype.
         partners: long tensor [B, 3] with values in [0, B).
         center: long (y, x) of the corner that all four touch, 0 <= y <= H and 0 <= x <= W: [2] for the whole batch or
-            [B, 2]; (H, W) leaves the row as it is, (0, 0) gives the third partner.
+            [B, 2]; (H, W) leaves the sample as it is, (0, 0) gives the third partner.
         shift: how many pixels further (down, right) the content of each quadrant is read than it is put, long [4, 2]
             or [B, 4, 2]; it must not lead out of the image.
 
@@ -80,8 +80,7 @@ def mosaic(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None = N
 
 
 def _check(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None) -> None:
-    if x.ndim < 3:
-        raise ValueError(f"mosaic needs x of shape [B, ..., H, W], got {list(x.shape)}")
+    check_images(x, "mosaic")
     rows = len(x)
     if partners.shape != (rows, 3) or partners.dtype != torch.long:
         raise ValueError(
@@ -94,7 +93,7 @@ def _check(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor | None) ->
 
 
 def _mosaic_formula(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor) -> Tensor:
-    """The definition, for autograd, torch.compile and accelerators: one gather, whatever the rows draw."""
+    """The definition, for autograd, torch.compile and accelerators: one gather, whatever the samples draw."""
     (height, width), rows = x.shape[-2:], torch.arange(len(x), device=x.device)
     y, x_ = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
     lower, right = (y >= center[:, :1]).long(), (x_ >= center[:, 1:]).long()

@@ -121,17 +121,17 @@ def least_cost(costs: Tensor, down: Tensor, across: Tensor) -> Tensor:
     shares = torch.tensor(SHARES, dtype=costs.dtype, device=costs.device)
     apart = (shares[:, None] - shares).square()[..., None, None]  # [3, 3, 1, 1]
 
-    def told(belief: Tensor, weight: Tensor) -> Tensor:
+    def message(belief: Tensor, weight: Tensor) -> Tensor:
         message = (belief[:, None] + weight[:, None, None] * apart).amin(2)
         return message - message.amin(1, keepdim=True)
 
-    above, below, left, right = (torch.zeros_like(costs) for _ in range(4))  # what a block was told from there
+    above, below, left, right = (torch.zeros_like(costs) for _ in range(4))  # the message from that side
     for _ in range(ROUNDS):
         belief = costs + above + below + left + right
-        from_above = told((belief - below)[:, :, :-1], down)
-        from_below = told((belief - above)[:, :, 1:], down)
-        from_left = told((belief - right)[..., :-1], across)
-        from_right = told((belief - left)[..., 1:], across)
+        from_above = message((belief - below)[:, :, :-1], down)
+        from_below = message((belief - above)[:, :, 1:], down)
+        from_left = message((belief - right)[..., :-1], across)
+        from_right = message((belief - left)[..., 1:], across)
         above = (above + F.pad(from_above, (0, 0, 1, 0))) / 2
         below = (below + F.pad(from_below, (0, 0, 0, 1))) / 2
         left = (left + F.pad(from_left, (1, 0))) / 2
@@ -140,13 +140,13 @@ def least_cost(costs: Tensor, down: Tensor, across: Tensor) -> Tensor:
 
 
 def transport(saliency: Tensor, shown: Tensor) -> Tensor:
-    """Return which block to show at each place, so that salient ones are moved to where they are seen, but not far.
+    """Return which block to show at each position, so that salient ones are moved to where they are seen, but not far.
 
-    Every block asks for the place where it is worth most: its share of the saliency if it is seen there, less the
-    squared distance. A place takes the best of those who ask, the others ask for their next best place, until all have
-    one. The authors' code stops after n rounds, by which all places have a block where something is seen, and leaves
-    the rest of them empty; here blocks that nobody sees fill those, however far they have to go. The assignment is
-    stable, not the cheapest: no block and place would both be better off with each other.
+    Every block asks for the position where it is worth most: its share of the saliency if it is seen there, less the
+    squared distance. A position takes the best block that asks for it, the others ask for their next best position,
+    until all have one. The authors' code stops after n rounds and leaves some positions empty; here blocks that nobody
+    sees fill those, however far they have to go. The assignment is stable, not the cheapest: no block and position
+    would both be better off with each other.
 
     Source: Kim et al. 2020, https://arxiv.org/abs/2009.06962, section 3.4 and algorithm 1.
 
@@ -155,7 +155,7 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
         shown: bool [B, n, n], where something of this image is seen.
 
     Returns:
-        Long [B, n * n], a permutation for each row: at each place the block that goes there, both counted in reading
+        Long [B, n * n], a permutation for each row: at each position the block that goes there, both counted in reading
         order.
 
     >>> saliency = torch.tensor([[[1.0, 8.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]])
@@ -167,19 +167,19 @@ def transport(saliency: Tensor, shown: Tensor) -> Tensor:
     count = blocks * blocks
     share = saliency.flatten(1)
     share = share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
-    place = torch.cartesian_prod(torch.arange(blocks), torch.arange(blocks)).to(share)
-    far = (place[:, None] - place).square().sum(-1) / max(1, blocks - 1) ** 2
-    cost = DISTANCE * far - share[..., None] * shown.flatten(1)[:, None]  # [B, block, place]
+    position = torch.cartesian_prod(torch.arange(blocks), torch.arange(blocks)).to(share)
+    far = (position[:, None] - position).square().sum(-1) / max(1, blocks - 1) ** 2
+    cost = DISTANCE * far - share[..., None] * shown.flatten(1)[:, None]  # [B, block, position]
     order = torch.arange(count, device=share.device).expand(rows, -1)
     asked = cost.argmin(-1)
     while True:
         price = cost.gather(-1, asked[..., None])[..., 0]
         best = torch.full_like(price, torch.inf).scatter_reduce(1, asked, price, "amin")
         willing = torch.where(price == best.gather(1, asked), order, count)
-        taken = torch.full_like(order, count).scatter_reduce(1, asked, willing, "amin")  # the first of equals
-        row, block = (taken.gather(1, asked) != order).nonzero(as_tuple=True)
+        assigned = torch.full_like(order, count).scatter_reduce(1, asked, willing, "amin")  # the first of equals
+        row, block = (assigned.gather(1, asked) != order).nonzero(as_tuple=True)
         if not len(row):
-            return taken
+            return assigned
         cost[row, block, asked[row, block]] = torch.inf
         asked[row, block] = cost[row, block].argmin(-1)
 
@@ -205,8 +205,8 @@ def puzzle(x: Tensor, partner: Tensor, shares: Tensor, sources: Tensor) -> Tenso
         x: floats [B, C, H, W].
         partner: long [B] with values in [0, B).
         shares: of the own image in each block, in [0, 1], [B, n, n].
-        sources: at each place the block that is put there, of the own image and of the partner's, long
-            [B, 2, n * n]. Pixels beyond the last whole block stay at their places.
+        sources: at each position the block that is put there, of the own image and of the partner's, long
+            [B, 2, n * n]. Pixels beyond the last whole block stay where they are.
 
     Returns:
         Tensor like x, in the same memory format.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._rows import check_inplace, check_partner, needs_graph
+from ._rows import check_boxes, check_images, check_inplace, check_partner, needs_graph, positions_inside
 
 
 def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> 
     Args:
         spot: what the box lies around, (y, x) in [0, 1) as shares of the image's sides: [2] or [B, 2].
         height, width: image size in pixels.
-        lam: share of the image that the row keeps, in [0, 1]; scalar or [B].
+        lam: share of the image that the sample keeps, in [0, 1]; scalar or [B].
 
     Returns:
         Long tensor (top, left, bottom, right), [4] or [B, 4], bottom and right exclusive; empty where lam is 1.
@@ -40,13 +40,13 @@ def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> 
 
 
 def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False) -> Tensor:
-    """Resize the partner's whole image into the box and paste it over the row's own pixels: ResizeMix.
+    """Resize the partner's whole image into the box and paste it over the sample's own pixels: ResizeMix.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels",
     https://arxiv.org/abs/2012.11101.
 
     Bilinear with antialiasing: `torch.nn.functional.interpolate(..., mode="bilinear", antialias=True)`. For autograd
-    and on accelerators it is written as one product of matrices for each direction: each row may have a box of its own,
+    and on accelerators it is written as one product of matrices for each direction: each sample may have its own box,
     there is no loop over rows and no wait for the device, and the gradient is deterministic. 16 bits are computed in
     float32 and rounded once.
 
@@ -74,10 +74,8 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
     check_partner(x, partner)
     if not x.is_floating_point():
         raise TypeError(f"paste_resized needs a floating-point x, got {x.dtype}: convert it first")
-    if x.ndim < 3:
-        raise ValueError(f"paste_resized needs x of shape [B, ..., H, W], got {list(x.shape)}")
-    if boxes.shape not in ((4,), (len(x), 4)):
-        raise ValueError(f"boxes must have shape [4] or [{len(x)}, 4], got {list(boxes.shape)}")
+    check_images(x, "paste_resized")
+    check_boxes(x, boxes)
     if inplace:
         check_inplace(x)
     if torch.compiler.is_compiling() or x.device.type != "cpu" or needs_graph(x):
@@ -119,14 +117,14 @@ def _shrink(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def paste_nearest(labels: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
-    """Paste the partner's whole map of labels, made smaller, into a box over the row's own: by the nearest pixel.
+    """Paste the partner's whole segmentation mask, made smaller by nearest pixels, into a box over the sample's own.
 
-    Each place of the box takes the label at the centre of what it covers of the partner's map.
+    Each position of the box takes the label at the centre of what it covers of the partner's mask.
 
     Args:
         labels: integers [B, H, W].
         partner: long tensor [B] with values in [0, B).
-        boxes: (top, left, bottom, right) in pixels inside the map, [4] for the whole batch or [B, 4].
+        boxes: (top, left, bottom, right) in pixels inside the mask, [4] for the whole batch or [B, 4].
 
     Returns:
         New tensor like labels.
@@ -145,12 +143,11 @@ def paste_nearest(labels: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _nearest(start: Tensor, end: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return which places lie between start and end, bool [b, N], and what place each of them takes, long [b, N]."""
-    place = torch.arange(length, device=start.device)
-    side, within = (end - start).clamp(min=1).unsqueeze(-1), place - start.unsqueeze(-1)
-    inside = (within >= 0) & (place < end.unsqueeze(-1))
+    """Return which positions lie between start and end, bool [b, N], and the position each one reads, long [b, N]."""
+    side = (end - start).clamp(min=1).unsqueeze(-1)
+    within = torch.arange(length, device=start.device) - start.unsqueeze(-1)
     source = (2 * within + 1) * length // (2 * side)
-    return inside, source.clamp(0, length - 1)
+    return positions_inside(start, end, length), source.clamp(0, length - 1)
 
 
 def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
@@ -170,13 +167,12 @@ def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _resize_matrix(start: Tensor, end: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return which places lie between start and end, bool [b, N], and what each takes from each place, [b, N, N]."""
-    place = torch.arange(length, device=start.device)
+    """Return which positions lie between start and end, bool [b, N], and the weights each reads with, [b, N, N]."""
+    position = torch.arange(length, device=start.device)
     side = (end - start).clamp(min=1).unsqueeze(-1)
-    within = place - start.unsqueeze(-1)
-    inside = (within >= 0) & (place < end.unsqueeze(-1))
-    # Places outside are not used: they take what the nearest one inside does, so that no row of weights is empty.
+    within = position - start.unsqueeze(-1)
+    # Positions outside are not used: they read as the nearest one inside does, so that no row of weights is empty.
     scale = length / side.to(dtype)
     center = (within.clamp(min=0).minimum(side - 1) + 0.5) * scale
-    weights = (1 - (place + 0.5 - center.unsqueeze(-1)).abs() / scale.unsqueeze(-1)).clamp(min=0)
-    return inside, weights / weights.sum(-1, keepdim=True)
+    weights = (1 - (position + 0.5 - center.unsqueeze(-1)).abs() / scale.unsqueeze(-1)).clamp(min=0)
+    return positions_inside(start, end, length), weights / weights.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Where an image draws the eye, from its spectrum alone."""
+"""Saliency of images, from their spectrum alone."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ def spectral_residual(x: Tensor) -> Tensor:
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         gray = (x if x.dtype == torch.float64 else x.float()).mean(1, keepdim=True)
         small = _shrunk(gray)
-        kind, total = torch.finfo(gray.dtype), small.abs().sum((-2, -1), keepdim=True)  # no amplitude is above it
+        limits = torch.finfo(gray.dtype)
+        bound = small.abs().sum((-2, -1), keepdim=True)  # no amplitude is larger
         small = small - small.mean((-2, -1), keepdim=True)
         spectrum = torch.fft.fft2(small)
         amplitude = spectrum.abs()
-        # Frequencies that an image all but lacks would stand out by their rounding alone: they count as this much.
-        floor = torch.maximum(1e-3 * amplitude.mean((-2, -1), keepdim=True), 4 * kind.eps * total).clamp(min=kind.tiny)
+        # Frequencies that an image almost lacks would stand out by rounding alone: this is their least amplitude.
+        floor = torch.maximum(1e-3 * amplitude.mean((-2, -1), keepdim=True), 4 * limits.eps * bound)
+        floor = floor.clamp(min=limits.tiny)
         log = amplitude.clamp(min=floor).log()
-        # The sum of the image is no part of its contrast: it counts as the frequencies beside it do.
+        # The mean of the image is not part of its contrast: it takes the mean of the neighbouring frequencies.
         log[..., 0, 0] = (log[..., 1 % log.shape[-2], 0] + log[..., 0, 1 % log.shape[-1]]) / 2
         mean = F.avg_pool2d(F.pad(log, (1, 1, 1, 1), mode="circular"), 3, stride=1)
         spectrum = torch.where(amplitude > floor, spectrum / amplitude.clamp(min=floor) * (log - mean).exp(), 0)
@@ -56,7 +58,7 @@ def spectral_residual(x: Tensor) -> Tensor:
 
 
 def smooth_saliency(saliency: Tensor) -> Tensor:
-    """Return a map under the Gaussian of `spectral_residual`, at its scale: for maps as ragged as gradients are.
+    """Return saliency smoothed by the Gaussian of `spectral_residual`, at its scale: for maps as ragged as gradients.
 
     Args:
         saliency: float32 (or float64) [B, H, W].

@@ -1,4 +1,4 @@
-"""Dense targets of mixed rows, and the loss against them."""
+"""Dense targets of mixed samples, and the loss against them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def soft_targets(
     smoothing, before mixing, as timm does it.
 
     Args:
-        labels: integer tensor [B], values in [0, num_classes), or -100 for a row without a label: its y is all
+        labels: integer tensor [B], values in [0, num_classes), or -100 for a sample without a label: its y is all
             zeros, so that it adds nothing to the loss. [B, ...] gives one target per position.
         partner: long tensor [B] with values in [0, B).
-        lam: weight of the row's own label in [0, 1]: a float, a 0-d tensor, or one per row [B].
+        lam: weight of the sample's own label in [0, 1]: a float, a 0-d tensor, or one per sample [B].
         num_classes: number of classes C.
         smoothing: share s of each label spread over all classes: off = s / C, on = 1 - s + off.
 
@@ -102,7 +102,7 @@ def soft_cross_entropy(
         targets: non-negative tensor of the same shape, rows summing to 1, or to less where a label is missing.
         weight: one factor per class, [C].
         reduction: ``"none"``, ``"sum"``, or ``"mean"``: the sum divided by the total ``weight * targets``. That is the
-            number of rows if there is no weight and no missing label, and else keeps the mean equal to the pair form
+            number of samples if there is no weight and no missing label, and else keeps the mean equal to the pair form
             with ``torch.nn.functional.cross_entropy`` (NaN if nothing is labelled, as there).
 
     Returns:

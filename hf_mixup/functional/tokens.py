@@ -28,7 +28,7 @@ def two_target_cross_entropy(
     class_weights: Tensor | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Sum of own_weight * CE(logits, own) + other_weight * CE(logits, other) over all places.
+    """Sum of own_weight * CE(logits, own) + other_weight * CE(logits, other) over all positions.
 
     Beyond the logits it holds their gradient and a chunk of float32 scores: no float32 copy of the logits, no
     log-softmax and no dense target outlive a chunk, whose softmax is computed again in the backward pass. (Inside
@@ -41,11 +41,11 @@ def two_target_cross_entropy(
         logits: floating-point tensor [..., V] with any strides; a shifted slice is not copied.
         own: long tensor [...] with values in [0, V), or -100 where there is no target, which adds nothing.
         other: the same for the partner's labels.
-        own_weight: float tensor [...] (or of a shape that broadcasts to it), the weight of each place's own label.
+        own_weight: float tensor [...] (or of a shape that broadcasts to it), the weight of each position's own label.
         other_weight: the same for the partner's label. The two need not sum to 1.
         smoothing: label smoothing in [0, 1].
         class_weights: [V], weighs each of the two cross-entropies by its own label.
-        chunk: places worked on at once; None for as many as suit the device.
+        chunk: positions worked on at once; None for as many as suit the device.
 
     Returns:
         0-d tensor in float32, or float64 if the logits are. Gradients, in the dtype of each, flow to the logits and to
@@ -67,7 +67,7 @@ def two_target_cross_entropy(
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy at each place [...], 0 where the label is -100, in chunks as the two-target form.
+    """Return the cross-entropy at each position [...], 0 where the label is -100, in chunks as the two-target form.
 
     Args:
         logits: floating-point tensor [..., V].
@@ -96,7 +96,7 @@ def _both(
 def _pair_losses(
     logits: Tensor, own: Tensor, other: Tensor, smoothing: float, class_weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return both cross-entropies of each place, [...] and [...]."""
+    """Return both cross-entropies of each position, [...] and [...]."""
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     weights = None if class_weights is None else class_weights.to(scores)
     uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1) if smoothing else None
@@ -153,9 +153,9 @@ class _Chunked(torch.autograd.Function):
         ctx.smoothing, ctx.chunk = smoothing, chunk
         dtype = torch.promote_types(logits.dtype, torch.float32)
         losses = logits.new_empty(own.shape, dtype=dtype), logits.new_empty(own.shape, dtype=dtype)
-        for place in _chunks(own.shape, chunk):
-            found = _pair_losses(logits[place], own[place], other[place], smoothing, class_weights)
-            losses[0][place], losses[1][place] = found
+        for index in _chunks(own.shape, chunk):
+            found = _pair_losses(logits[index], own[index], other[index], smoothing, class_weights)
+            losses[0][index], losses[1][index] = found
         return losses
 
     @staticmethod
@@ -163,14 +163,14 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, *shares: Tensor) -> tuple[Tensor | None, ...]:
         logits, own, other, class_weights = ctx.saved_tensors
         grad = torch.empty_like(logits)
-        for place in _chunks(own.shape, ctx.chunk):
-            pairs = [(labels[place], share[place]) for labels, share in zip((own, other), shares)]
-            _write_gradient(grad[place], logits[place], pairs, ctx.smoothing, class_weights)
+        for index in _chunks(own.shape, ctx.chunk):
+            pairs = [(labels[index], share[index]) for labels, share in zip((own, other), shares)]
+            _write_gradient(grad[index], logits[index], pairs, ctx.smoothing, class_weights)
         return grad, None, None, None, None, None
 
 
 def _chunks(shape: torch.Size, size: int) -> Iterator[tuple[Any, ...]]:
-    """Yield indices that cut `shape` into views of at most `size` places; flattening would copy a slice."""
+    """Yield indices that cut `shape` into views of at most `size` positions; flattening would copy a slice."""
     if not shape:
         yield ()
         return

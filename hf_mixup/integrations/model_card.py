@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.methods import METHODS
+from hf_mixup.methods.registry import brief
 
 HEADING = "## Mixup training"
 
@@ -30,15 +32,30 @@ def add_mixing_section(directory: str | os.PathLike[str], config: MixupConfig) -
 
 
 def mixing_section(config: MixupConfig) -> str:
-    """Return the Markdown section for a configuration: method, what it read other than the defaults, citation.
+    """Return the Markdown section for a configuration: method, settings other than the defaults, citation.
 
     >>> print(mixing_section(MixupConfig(method="cutmix", alpha=0.5)).splitlines()[2])
     Trained with **CutMix** (arXiv:1905.04899) by hf-mixup.
     """
     method = METHODS[config.method]
-    shown = {"method", *(config.read & {"alpha", "prob", *config.changed})}
-    rows = "\n".join(f"| {name} | {value} |" for name, value in config.to_dict().items() if name in shown)
+    shown = {"method", *(config.read & {"alpha", "prob", "methods", "by", *config.changed})}
+    rows = "\n".join(f"| {name} | {_text(getattr(config, name))} |" for name in config.to_dict() if name in shown)
     off = " Mixing was switched off in this run." if config.off else ""
     text = f"{HEADING}\n\nTrained with **{method.title}** ({method.paper}) by hf-mixup.{off}\n\n"
     text += f"| setting | value |\n| --- | --- |\n{rows}\n"
     return text + (f"\n```bibtex\n{method.citation}\n```\n" if method.citation else "")
+
+
+def _text(value: Any) -> str:
+    """Return a setting as a card shows it; methods by name, with what is not at its default.
+
+    >>> config = MixupConfig("switch", methods=[{"method": "mixup", "alpha": 0.2}, "cutmix"])
+    >>> _text(config.methods)
+    'mixup (alpha=0.2), cutmix'
+    """
+    value = brief(value)
+    if isinstance(value, dict):
+        own = ", ".join(f"{name}={_text(each)}" for name, each in value.items() if name != "method")
+        return f"{value['method']} ({own})"
+    names = isinstance(value, list) and any(isinstance(each, (str, dict)) for each in value)
+    return ", ".join(_text(each) for each in value) if names else str(value)

@@ -41,6 +41,11 @@ class OneSided(ImageTextMix):
 
     side: Literal["image", "text"] = setting("image", "Which side is mixed.")
 
+    def __post_init__(self) -> None:
+        if self.side == "both":
+            raise ValueError("side='both' is not one side: use method='cross_modal'")
+        super().__post_init__()
+
     @property
     def mixes_image(self) -> bool:  # type: ignore[override]
         """Whether the images are mixed."""

@@ -150,6 +150,26 @@ def _plain(value: Any) -> Any:
     return flat(value) if isinstance(value, Method) else value
 
 
+def brief(value: Any) -> Any:
+    """Return a setting as users write it: a held method by its name, with what is not at its default.
+
+    >>> brief([build("cutmix"), build({"method": "mixup", "alpha": 0.2})])
+    ['cutmix', {'method': 'mixup', 'alpha': 0.2}]
+    """
+    if isinstance(value, list):
+        return [brief(each) for each in value]
+    if not isinstance(value, Method):
+        return value
+    own = changed(value)
+    return {"method": value.name, **own} if own else value.name
+
+
+def changed(method: Method) -> dict[str, Any]:
+    """Return the settings of a method that differ from their defaults, as users write them."""
+    default, names = type(method)(), settings_of(type(method))
+    return {name: brief(getattr(method, name)) for name in names if getattr(method, name) != getattr(default, name)}
+
+
 def readers(name: str) -> list[str]:
     """Return the names of the methods that have a setting.
 

@@ -5,12 +5,12 @@
     load("calibration")    the same numbers as an `evaluate` module, found without a network
 
     robustness_metrics, load("robustness")    scores over the levels of corruptions, attacks or noise
-    ood_metrics, load("ood")                  telling rows of another distribution from test rows
+    ood_metrics, load("ood")                  telling out-of-distribution from test samples
     pair_compute_metrics, retrieval_metrics, load("retrieval")    the same three for dual encoders
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
     zero_shot_accuracy     of images against class embeddings
-    linearity              how straight a model's probabilities are between two rows
+    linearity              how straight a model's probabilities are between two samples
 
 Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
 """

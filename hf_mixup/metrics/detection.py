@@ -1,4 +1,4 @@
-"""Telling rows of another distribution from the test rows by a classifier's logits."""
+"""Detecting out-of-distribution samples by a classifier's logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TRUE_POSITIVE_RATE = 0.95
 
 
 def detection_scores(logits: ArrayLike) -> dict[str, FloatArray]:
-    """Return how familiar each row looks, by name of the score; higher is more familiar.
+    """Return the confidence scores of each sample by name; in-distribution samples should score higher.
 
     Args:
         logits: [N, C], C >= 2.
@@ -40,14 +40,14 @@ def detection_scores(logits: ArrayLike) -> dict[str, FloatArray]:
 
 
 def ood_metrics(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
-    """Return how well rows inside and outside the distribution are told apart, by each score of `detection_scores`.
+    """Return how well each score of `detection_scores` separates in-distribution from out-of-distribution samples.
 
-    `auroc_*` is the chance that a row from inside looks more familiar than one from outside (1/2: guessing);
-    `aupr_in_*` and `aupr_out_*` the average precision with the rows inside, or outside, as the positives; `fpr95_*` the
-    share of rows outside that pass where 95 % of those inside do.
+    `auroc_*` is the chance that an in-distribution sample scores higher than an out-of-distribution one (1/2:
+    guessing); `aupr_in_*` and `aupr_out_*` the average precision with either as the positives; `fpr95_*` the share of
+    out-of-distribution samples above the threshold that 95 % of the in-distribution samples pass.
 
     Args:
-        inside, outside: logits [N, C] and [M, C] of the same model.
+        inside, outside: logits [N, C] in and [M, C] out of distribution, of the same model.
 
     Raises:
         ValueError: as `detection_scores`, or the numbers of classes differ.
@@ -67,10 +67,10 @@ def ood_metrics(inside: ArrayLike, outside: ArrayLike) -> dict[str, float]:
     is_inside = np.repeat((1, 0), (len(near["energy"]), len(far["energy"])))
     metrics = {}
     for name in SCORES:
-        familiar = np.concatenate([near[name], far[name]])
-        false, true, _ = roc_curve(is_inside, familiar, drop_intermediate=False)
-        metrics[f"auroc_{name}"] = float(roc_auc_score(is_inside, familiar))
-        metrics[f"aupr_in_{name}"] = float(average_precision_score(is_inside, familiar))
-        metrics[f"aupr_out_{name}"] = float(average_precision_score(1 - is_inside, -familiar))
+        score = np.concatenate([near[name], far[name]])
+        false, true, _ = roc_curve(is_inside, score, drop_intermediate=False)
+        metrics[f"auroc_{name}"] = float(roc_auc_score(is_inside, score))
+        metrics[f"aupr_in_{name}"] = float(average_precision_score(is_inside, score))
+        metrics[f"aupr_out_{name}"] = float(average_precision_score(1 - is_inside, -score))
         metrics[f"fpr95_{name}"] = float(false[np.argmax(true >= TRUE_POSITIVE_RATE)])
     return metrics

@@ -25,9 +25,9 @@ DEFAULT_BINS = 15
 # probability that went through logarithms is off by as much.
 EDGE_TOLERANCE = 1e-6
 TEMPERATURE_RANGE = (0.05, 20.0)  # wide enough for any usable classifier
-# Before any row is seen, log T is taken for normal with mean 0 and this deviation. On rows that are all classified
-# correctly the NLL alone has no minimum: it falls for T -> 0, and the first error elsewhere would cost 20 times its
-# margin. 40 such rows of margin 3 now end at 0.5; 200 rows with errors among them move by less than 0.5 %.
+# The prior of log T is normal with mean 0 and this deviation. On rows that are all classified correctly the NLL alone
+# has no minimum: it falls for T -> 0, and the first error elsewhere would cost 20 times its margin. With the prior, 40
+# such rows of margin 3 end at 0.5; 200 rows with errors among them move by less than 0.5 %.
 TEMPERATURE_SPREAD = 1.0
 # Parts of a cross-fit. Few rows need most of them for the fit; of many, halves are enough, and a fit takes long.
 FOLDS, FOLDS_OF_MANY, MANY = 10, 2, 2000
@@ -94,6 +94,16 @@ def bin_index(confidence: FloatArray, inner_edges: FloatArray, tolerance: float 
     array([1, 3, 7, 9])
     """
     return np.searchsorted(inner_edges, confidence + tolerance, side="right")
+
+
+def calibration_gap(confidence: FloatArray, correct: FloatArray, n_bins: int = DEFAULT_BINS) -> float:
+    """Return the expected calibration error of items with a confidence [N] and a correctness in {0, 1} [N].
+
+    >>> calibration_gap(np.array([0.9, 0.9]), np.array([1.0, 0.0]))
+    0.4
+    """
+    bins = bin_index(confidence, width_edges(n_bins))
+    return float(np.abs(np.bincount(bins, weights=confidence - correct)).sum() / len(bins))
 
 
 def width_edges(n_bins: int) -> FloatArray:

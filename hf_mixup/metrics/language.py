@@ -1,8 +1,8 @@
-"""Scores of language models, from what is kept of their logits: three numbers a token in place of a vocabulary.
+"""Scores of language models from three numbers a token, which are kept in place of the logits of a whole vocabulary.
 
 Pass `compute_metrics=language_metrics` to the Trainer, and `preprocess_logits_for_metrics=` one of
 
-    token_scores        for a model that scores labels [B, T] place by place (seq2seq, masked tokens)
+    token_scores        for a model that scores the label at each position [B, T] (seq2seq, masked tokens)
     next_token_scores   for one that predicts the next token (causal)
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, to_float64, width_edges
+from hf_mixup.metrics.functional import calibration_gap, to_float64
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def _row_scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def next_token_scores(logits: Any, labels: Tensor) -> Tensor:
-    """Return `token_scores` of logits [B, T, V] that stand one place before the label they predict.
+    """Return `token_scores` of logits [B, T, V] that predict the next position.
 
-    The first place is predicted from nothing; its scores are 0, which `language_metrics` leaves out.
+    The first position is predicted from nothing; its scores are 0, and `language_metrics` leaves it out.
 
     >>> import torch
     >>> next_token_scores(torch.tensor([[[0.0, 2.0], [9.0, 9.0]]]).log(), torch.tensor([[0, 1]]))[0]
@@ -94,12 +94,11 @@ def language_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     if not np.isfinite(own).all():
         raise ValueError(f"scores hold {np.count_nonzero(~np.isfinite(own))} NaN or infinite values out of {len(own)}")
     nll = -float(own.mean())
-    bins = bin_index(confidence, width_edges(DEFAULT_BINS))
     rows = scored.any(axis=1)
     return {
         "accuracy": float(right.mean()),
         "nll": nll,
         "perplexity": float(np.exp(nll)),
-        "ece": float(np.abs(np.bincount(bins, weights=confidence - right)).sum() / len(bins)),
+        "ece": calibration_gap(confidence, right),
         "exact_match": float(((scores[..., 2] > 0) | ~scored).all(axis=1)[rows].mean()),
     }

@@ -1,7 +1,7 @@
-"""How a classifier's scores fall as its rows are disturbed more and more: corruptions, attacks, noise.
+"""How a classifier's scores fall with the level of corruptions, attacks or noise.
 
-A disturbance has a family ("gaussian_noise", "pgd", "label_noise") and a level above 0 (a severity, an epsilon, a
-share); level 0 is the row as it was.
+A corruption has a family ("gaussian_noise", "pgd", "label_noise") and a level above 0 (a severity, an epsilon, a
+share); level 0 is the clean sample.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def robustness_metrics(
     baseline: Mapping[str, Any] | None = None,
     n_bins: int = DEFAULT_BINS,
 ) -> dict[str, Any]:
-    """Return accuracy, nll and ece over the levels of each family of disturbances, and their means.
+    """Return accuracy, nll and ece over the levels of each family of corruptions, and their means.
 
     Args:
         predictions: [N, C] logits.
         references: [N] class labels; -100 is left out.
-        families, levels: [N] the disturbance of each row. At level 0 the family does not matter.
-        temperature: adds ece_temperature and nll_temperature. It should come from undisturbed validation rows: what
-            it is worth under a shift is the question.
+        families, levels: [N] the corruption of each sample. At level 0 the family does not matter.
+        temperature: adds ece_temperature and nll_temperature. Fit it on clean validation samples, to see
+            what it is worth under a shift.
         baseline: what this function returned for the model to compare with, see `summarise_levels`.
         n_bins: of the calibration errors.
 
@@ -51,7 +51,7 @@ def robustness_metrics(
         As `summarise_levels`.
 
     Raises:
-        ValueError: as `log_probabilities`, the lengths differ, no row is disturbed, or as `summarise_levels`.
+        ValueError: as `log_probabilities`, the lengths differ, there is no level above 0, or as `summarise_levels`.
 
     >>> logits, labels = [[2.0, 0.0], [2.0, 0.0], [0.0, 1.0]], [0, 0, 0]
     >>> metrics = robustness_metrics(logits, labels, ["blur"] * 3, [0, 1, 2])
@@ -73,9 +73,8 @@ def robustness_metrics(
         for level in np.unique(strengths[(names == family) & (strengths > 0)]).tolist():
             rows = (names == family) & (strengths == level)
             cells[str(family), level] = cell_scores(scores[rows], labels[rows], temperature, n_bins=n_bins)
-    undisturbed = strengths == 0
-    if undisturbed.any():
-        clean = cell_scores(scores[undisturbed], labels[undisturbed], temperature, n_bins=n_bins)
+    if (strengths == 0).any():
+        clean = cell_scores(scores[strengths == 0], labels[strengths == 0], temperature, n_bins=n_bins)
     return summarise_levels(cells, clean, baseline)
 
 
@@ -109,7 +108,7 @@ def summarise_levels(
 
     Args:
         cells: scores by family and level.
-        clean: scores of the undisturbed rows.
+        clean: scores of the clean samples.
         baseline: what this function returned for the model to compare with. It adds `mce`, the mean over families of
             the summed errors as a share of the baseline's, and with `clean` on both sides `relative_mce`, where each
             side's clean error is first taken off. 1 is the baseline; the papers print 100 times that.
@@ -131,7 +130,7 @@ def summarise_levels(
     0.75
     """
     if not cells:
-        raise ValueError("no row is disturbed: there is no level above 0")
+        raise ValueError("there is no level above 0: no sample is corrupted")
     families: dict[str, dict[str, Any]] = {}
     for family in dict.fromkeys(family for family, _ in cells):
         levels = sorted(level for name, level in cells if name == family)
@@ -196,11 +195,11 @@ def area_under_curve(levels: Sequence[float], values: Sequence[float]) -> float:
     """
     from sklearn.metrics import auc
 
-    places, heights = finite_float64(levels, "levels"), finite_float64(values, "values")
-    if places.shape != heights.shape or places.ndim != 1 or not len(places):
-        raise ValueError(f"levels and values must be two lists of one length, not {places.shape} and {heights.shape}")
-    if (np.diff(places) <= 0).any():
-        raise ValueError(f"levels must rise: {places.tolist()}")
-    if len(places) == 1:
+    at, heights = finite_float64(levels, "levels"), finite_float64(values, "values")
+    if at.shape != heights.shape or at.ndim != 1 or not len(at):
+        raise ValueError(f"levels and values must be two lists of one length, not {at.shape} and {heights.shape}")
+    if (np.diff(at) <= 0).any():
+        raise ValueError(f"levels must rise: {at.tolist()}")
+    if len(at) == 1:
         return float("nan")
-    return float(auc(places, heights) / (places[-1] - places[0]))
+    return float(auc(at, heights) / (at[-1] - at[0]))

@@ -1,4 +1,4 @@
-"""How straight a classifier's probabilities are between two rows."""
+"""How straight a classifier's probabilities are between two samples."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Linearity:
-    """A classifier's probabilities on the way from each row's partner (lam = 0) to the row itself (lam = 1).
+    """A classifier's probabilities on the way from each sample's partner (lam = 0) to the sample itself (lam = 1).
 
     Args:
         lam: [L], rising from 0 to 1.
         probabilities: [L, N, C].
-        labels: [N], of the rows.
+        labels: [N], of the samples.
         others: [N], of their partners.
 
-    >>> step = [[[0, 1]], [[0, 1]], [[1, 0]]]  # one pair of rows, two classes: it jumps behind the middle
+    >>> step = [[[0, 1]], [[0, 1]], [[1, 0]]]  # one pair of samples, two classes: a jump after the middle
     >>> found = Linearity(np.array([0, 0.5, 1]), np.array(step, float), np.array([0]), np.array([1]))
     >>> found.deviation[:, 0], found.share, found.misses
     (array([0. , 0.5, 0. ]), 0.25, array([0., 0., 0.]))
@@ -46,27 +46,27 @@ class Linearity:
 
     @property
     def deviation(self) -> FloatArray:
-        """How much of the probability lies elsewhere than on the line, [L, N] in [0, 1] (total variation distance)."""
+        """Total variation distance of the probabilities from the line, [L, N] in [0, 1]."""
         return _distance(self.probabilities, self.straight)
 
     @property
     def length(self) -> FloatArray:
-        """How far the ends are apart, [N] in [0, 1]: 0 where both rows get the same probabilities."""
+        """Total variation distance of both ends, [N] in [0, 1]."""
         return _distance(self.probabilities[-1], self.probabilities[0])
 
     @property
     def share(self) -> float:
-        """Mean deviation along the way as a share of the mean length; NaN if all rows get the same probabilities.
+        """Mean deviation along the way as a share of the mean length; NaN if all samples get the same probabilities.
 
-        0 is a straight line; one jump, wherever it lies, makes at least 1/4. A model that is sure of nothing has small
-        deviations and a small length, so that the deviation alone would flatter it.
+        0 is a straight line; one jump, wherever it lies, makes at least 1/4. An unconfident model has small deviations
+        and a small length, so that the deviation alone would flatter it.
         """
         length = float(self.length.mean())
         return area_under_curve(self.lam.tolist(), self.deviation.mean(axis=1).tolist()) / length if length else np.nan
 
     @property
     def misses(self) -> FloatArray:
-        """Share of rows whose likeliest class is neither row's label, [L].
+        """Share of blends whose likeliest class is neither label, [L].
 
         Source: Zhang et al. 2018, arXiv 1710.09412, figure 2a.
         """
@@ -86,14 +86,14 @@ def linearity(
     partner: Tensor | None = None,
     steps: int = 11,
 ) -> Linearity:
-    """Run a classifier on blends of each row with its partner, from one end to the other.
+    """Run a classifier on blends of each sample with its partner, from one end to the other.
 
-    Training with mixing asks for probabilities that change in proportion to the blend, where it blends; this measures
-    how near they come to that, of any model, mixed in training or not.
+    Mixup training asks for probabilities that change in proportion to the blend; this measures how near any model comes
+    to that, trained with mixup or not.
 
     Args:
         model: a transformers classifier; it is left as it was.
-        batch: model inputs and integer `labels` [N], on the model's device; some hundred rows will do.
+        batch: model inputs and integer `labels` [N], on the model's device; some hundred samples will do.
         mixup: where to blend, as elsewhere: "mixup" for the inputs, "embedding", or {"method": "manifold", "layers":
             [2]} for one depth. `pair_class` "different" leaves out pairs of one class; lam, alpha, prob and the
             schedule do not matter.
@@ -101,8 +101,8 @@ def linearity(
         steps: values of lam, equally far apart, both ends included; at least 3.
 
     Raises:
-        ValueError: for labels or outputs that are not one class a row, a method that blends by another lam than it is
-            given, or too few steps; and as `Mixup`.
+        ValueError: for labels or outputs that are not one class a sample, a method that blends by another lam than the
+            given one, or too few steps; and as `Mixup`.
 
     Source: Verma et al. 2019, arXiv 1806.05236, and Zhang et al. 2018, arXiv 1710.09412, section 2, ask for this
     linearity; they do not measure it so.
@@ -136,7 +136,7 @@ def linearity(
 def _scores_at(
     model: nn.Module, batch: Mapping[str, Any], config: MixupConfig, partner: Tensor | None, lam: float
 ) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return the probabilities [N, C] of blends at one lam, and the labels of the rows and of their partners."""
+    """Return the probabilities [N, C] of blends at one lam, and the labels of the samples and of their partners."""
     from hf_mixup.engine.mixup import Mixup
     from hf_mixup.models.outputs import logits_of
 
@@ -145,8 +145,8 @@ def _scores_at(
     labels = mixed.labels
     if labels.dim() != 1 or labels.is_floating_point() or logits.dim() != 2 or len(logits) != len(labels):
         raise ValueError(
-            f"linearity is measured on one class a row: method {config.method!r} gave logits {list(logits.shape)} for "
-            f"labels {list(labels.shape)} of {str(labels.dtype).removeprefix('torch.')}"
+            f"linearity is measured on one class a sample: method {config.method!r} gave logits {list(logits.shape)} "
+            f"for labels {list(labels.shape)} of {str(labels.dtype).removeprefix('torch.')}"
         )
     if not bool((mixed.lam - lam).abs().max() < 1e-6):
         raise ValueError(

@@ -21,10 +21,9 @@ from hf_mixup.metrics.functional import (
     FloatArray,
     IntArray,
     _check_labels,
-    bin_index,
+    calibration_gap,
     finite_float64,
     folds,
-    width_edges,
 )
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -417,13 +416,7 @@ def _mean_nll(scans: Sequence[_Scan]) -> float:
 
 
 def _mean_ece(scans: Sequence[_Scan], n_bins: int) -> float:
-    """As `expected_calibration_error`, whose classes would have to be written out: here only the first is known."""
-    inner_edges, errors = width_edges(n_bins), []
-    for scan in scans:
-        gap = (scan.rank == 1) - scan.confidence
-        bins = bin_index(scan.confidence, inner_edges)
-        errors.append(np.abs(np.bincount(bins, weights=gap)).sum() / len(gap))
-    return float(np.mean(errors))
+    return float(np.mean([calibration_gap(scan.confidence, scan.rank == 1, n_bins) for scan in scans]))
 
 
 def _alignment(images: _Side, texts: _Side) -> float:

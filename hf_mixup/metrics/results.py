@@ -35,7 +35,7 @@ class Result(TypedDict):
 
 
 class Measured(Result, total=False):
-    """Scores of an evaluated model; those of disturbed rows also say what was done to which split, how strongly.
+    """Scores of an evaluated model; those of corrupted samples also name the split, the corruption and its level.
 
     `error` says why a run has none.
     """
@@ -125,10 +125,8 @@ def controls(labels: Iterable[str]) -> list[str]:
     ['none:temperature=0.1', 'smoothing']
     """
     names = list(labels)
-    first = [
-        next((label for label in names if label.partition(":")[0] == name), None) for name in ("none", "smoothing")
-    ]
-    return [label for label in first if label is not None]
+    found = ([label for label in names if label.partition(":")[0] == name] for name in ("none", "smoothing"))
+    return [label for matching in found for label in matching[:1]]
 
 
 def direction(metric: str) -> int:

@@ -26,12 +26,12 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """
     found, start = set(), 0
     for position, tag in enumerate(tags):
-        place, _, kind = tag.partition("-")
-        if place == "B" or tags[position - 1].partition("-")[2] != kind or position == 0:
+        prefix, _, entity = tag.partition("-")
+        if prefix == "B" or tags[position - 1].partition("-")[2] != entity or position == 0:
             start = position
         following = tags[position + 1] if position + 1 < len(tags) else "O"
-        if place != "O" and following != f"I-{kind}":
-            found.add((kind, start, position))
+        if prefix != "O" and following != f"I-{entity}":
+            found.add((entity, start, position))
     return found
 
 

@@ -11,6 +11,11 @@ BY_TASK = ("MULTITASK_PROMPT_TUNING", "POLY")
 BEHIND = ("PREFIX_TUNING", "CARTRIDGE")  # keys and values for the blocks: no positions of their own
 
 
+def base_model(model: nn.Module) -> Any:
+    """Return the model beneath its PEFT adapters."""
+    return getattr(model, "get_base_model", lambda: model)()
+
+
 def refuse_adapter(model: nn.Module, fused: bool = False) -> None:
     """Refuse adapters with which mixing would get positions, samples or the loss wrong.
 

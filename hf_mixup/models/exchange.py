@@ -16,7 +16,7 @@ Apply = Callable[[Tensor, Tensor], dict[str, Any]]
 """(partner, lam) of two samples -> the model inputs of the mixed samples, with the model's hooks activated."""
 
 
-def exchange_error(model: nn.Module, rows: Mapping[str, Any], plain: Tensor, apply: Apply) -> float:
+def exchange_error(model: nn.Module, pair: Mapping[str, Any], plain: Tensor, apply: Apply) -> float:
     """Return how far two exchanged samples miss each other's outputs, as a share of the difference between those.
 
     Args:
@@ -28,11 +28,16 @@ def exchange_error(model: nn.Module, rows: Mapping[str, Any], plain: Tensor, app
     hooks_of(model).forget()
     if found.shape != expected.shape:
         return float("inf")
-    mask = rows.get("attention_mask")
+    mask = pair.get("attention_mask")
     if found.dim() == 3 and isinstance(mask, Tensor) and mask.shape == found.shape[:2]:
         own = mask[[1, 0]].bool()[..., None]
         found, expected = found * own, expected * own
     return relative_error(model, found, expected, expected)
+
+
+def same_scores(found: Tensor, expected: Tensor) -> bool:
+    """Whether two ways to run a model give the same scores, up to rounding."""
+    return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
 
 
 def relative_error(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:

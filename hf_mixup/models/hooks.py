@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Mixing = Callable[..., Tensor]
-"""How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the rows)."""
+"""How states [B, ...] are mixed, given partner and weight (and in a block or table the axis of the samples)."""
 
 
 class MixHook:
@@ -78,9 +78,9 @@ class MixHook:
             return states
         if not isinstance(states, tuple):
             raise RuntimeError(f"{type(module).__name__} returns {type(states).__name__}, no hidden states to mix")
-        rows = len(self.partner) if self.partner is not None else 0
+        count = len(self.partner) if self.partner is not None else 0
         return tuple(
-            self._mix(s) if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == rows else s
+            self._mix(s) if isinstance(s, Tensor) and s.is_floating_point() and s.dim() > 1 and len(s) == count else s
             for s in states
         )
 
@@ -193,7 +193,6 @@ class MixHooks:
 
     def __init__(self) -> None:
         self._hooks: WeakKeyDictionary[nn.Module, dict[tuple[str, type], MixHook]] = WeakKeyDictionary()
-        self._handles: list[Any] = []
         self.active: list[MixHook] = []
         self.on_deactivate: list[Callable[[], None]] = []
         self.checked: set[Any] = set()
@@ -215,9 +214,9 @@ class MixHooks:
         if (side, kind) not in hooks:
             hook = hooks[side, kind] = kind()
             if side == "after":
-                self._handles.append(module.register_forward_hook(hook.after, prepend=kind.first))
+                module.register_forward_hook(hook.after, prepend=kind.first)
             else:
-                self._handles.append(module.register_forward_pre_hook(hook.before, with_kwargs=True))
+                module.register_forward_pre_hook(hook.before, with_kwargs=True)
         return hooks[side, kind]
 
     def track(self, *hooks: MixHook) -> None:
@@ -237,14 +236,6 @@ class MixHooks:
         for hook in self.active:
             hook.forget()
         self.active = []
-
-    def remove(self) -> None:
-        """Take all hooks off the model."""
-        self.forget()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._hooks.clear()
 
 
 _ATTRIBUTE = "_mixup_hooks"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.axes import TABLE
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
 from hf_mixup.utils.suggest import did_you_mean
@@ -18,9 +19,9 @@ SHAPES = {2: "(audio clips [B, T])", 3: "(spectrograms [B, T, F])", 4: "(images 
 
 
 def float_keys(
-    batch: Mapping[str, Any], rows: int, method: str, wanted: list[str] | None = None, dims: int | None = None
+    batch: Mapping[str, Any], count: int, method: str, wanted: list[str] | None = None, dims: int | None = None
 ) -> list[str]:
-    """Return the names of the inputs to blend: `wanted`, or every floating-point tensor with `rows` rows.
+    """Return the names of the inputs to blend: `wanted`, or every floating-point tensor with `count` samples.
 
     Args:
         dims: required number of dimensions, if the method needs a certain shape.
@@ -38,7 +39,7 @@ def float_keys(
             raise ValueError(f"keys names {missing[0]!r}, which the batch lacks: {did_you_mean(missing[0], batch)}")
         found = list(wanted)
     else:
-        found = [key for key, value in batch.items() if is_blendable(key, value, rows)]
+        found = [key for key, value in batch.items() if is_blendable(key, value, count)]
     if dims is not None:
         found = [key for key in found if batch[key].dim() == dims]
     for key in found:
@@ -62,9 +63,9 @@ def image_keys(keys: list[str]) -> list[str]:
     return [key for key in keys if key.startswith("pixel")] or keys
 
 
-def is_blendable(key: str, value: Any, rows: int) -> bool:
+def is_blendable(key: str, value: Any, count: int) -> bool:
     """Whether an entry of a batch is an input that can be blended sample by sample."""
-    if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != rows or "mask" in key:
+    if not isinstance(value, torch.Tensor) or value.dim() < 2 or len(value) != count or "mask" in key:
         return False
     # An integer image is a mistake and must be refused; ids and masks are integers by nature.
     return value.is_floating_point() or (is_named_as_input(key) and not value.is_complex())
@@ -110,7 +111,7 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
     Raises:
         ValueError: if the model does not say how they follow from the labels.
     """
-    base: Any = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    base = base_model(model)
     for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
         if hasattr(base, name):
             return getattr(base, name)(labels)
@@ -126,5 +127,4 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
 
 def takes(model: nn.Module, name: str) -> bool:
     """Whether the model's forward has an argument of this name."""
-    base = getattr(model, "get_base_model", lambda: model)()  # PEFT passes all arguments on
-    return name in inspect.signature(base.forward).parameters
+    return name in inspect.signature(base_model(model).forward).parameters

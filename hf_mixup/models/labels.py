@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
 from hf_mixup.functional.targets import weighted
+from hf_mixup.models.adapters import base_model
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -95,7 +96,7 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     elif not isinstance(labels, Tensor):
         raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {held}")
     if labels.dim() == 0 or len(labels) == 0:
-        raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no rows")
+        raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no samples")
     return labels, spans
 
 
@@ -105,7 +106,7 @@ def refuse_transcripts(model: nn.Module) -> None:
     Raises:
         ValueError: naming the model.
     """
-    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    base = base_model(model)
     if any(each.__name__.endswith("ForCTC") for each in type(base).__mro__):
         raise ValueError(
             f"{type(base).__name__} learns transcripts by CTC, whose labels belong to no frame of the audio: these are "
@@ -131,13 +132,13 @@ def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
     """Whether integer labels [B, T] belong to tokens, even if each sample has only one."""
     if labels.is_floating_point() or labels.dim() != 2:
         return False
-    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    base = base_model(model)
     return labels.shape[1] > 1 or "ForTokenClassification" in type(base).__name__ or vocabulary_of(model) is not None
 
 
 def segments(model: nn.Module) -> bool:
     """Whether a model scores each pixel of an image, as its name says."""
-    base = getattr(model, "get_base_model", lambda: model)()  # beneath PEFT
+    base = base_model(model)
     return "ForSemanticSegmentation" in type(base).__name__ and getattr(base, "config", None) is not None
 
 
@@ -200,7 +201,7 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
         return "single_label_classification"
     if labels.is_floating_point() and labels.dim() > 2:
         raise ValueError(
-            f"labels hold {labels.dtype} {list(labels.shape)}, a number for each pixel or place (depth, heatmaps, "
+            f"labels hold {labels.dtype} {list(labels.shape)}, a number for each pixel or position (depth, heatmaps, "
             "...): these are not mixed. Train such a model without mixing"
         )
     found = _declared_or_inferred(config, labels)
@@ -214,7 +215,7 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     if labels.dim() not in shapes[found]:
         raise ValueError(
             f"labels of shape {list(labels.shape)} do not fit problem type {found!r}: mixing takes one target a "
-            "row or one a token. Other heads (boxes, masks) are not covered"
+            "sample or one a token. Other heads (boxes, masks) are not covered"
         )
     return found
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hf_mixup.models.batches import pads_left, visible_tokens
 from hf_mixup.models.blocks import Stack, activate_layer
 from hf_mixup.models.embeddings import Ids, activate_embeddings
-from hf_mixup.models.exchange import TOLERANCE, exchange_error
+from hf_mixup.models.exchange import TOLERANCE, exchange_error, same_scores
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
@@ -139,15 +139,11 @@ def _ends_policy(model: nn.Module, stack: Stack, batch: Mapping[str, Any]) -> En
             return "own"  # the long sample does not see its end either: as with MRA, whose attention is 0 on a CPU
         if pair["attention_mask"].dim() != 2:  # such a mask cannot be shifted
             return "equal"
-        if _same(logits_of(model(**padded_left(pair))), plain):
+        if same_scores(logits_of(model(**padded_left(pair))), plain):
             return "left"
         if not takes(model, "position_ids"):
             return "equal"
-        return "left, counted" if _same(logits_of(model(**padded_left(pair, counted=True))), plain) else "equal"
-
-
-def _same(found: Tensor, expected: Tensor) -> bool:
-    return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+        return "left, counted" if same_scores(logits_of(model(**padded_left(pair, counted=True))), plain) else "equal"
 
 
 def _other_end(pair: Mapping[str, Any]) -> Tensor:

@@ -86,7 +86,7 @@ def contrasting_samples(inputs: Mapping[str, Any]) -> Tensor:
 
 
 def _named_tokens(model: nn.Module, ids: Tensor) -> Tensor:
-    """Return the tokens that a model's configuration names: the places of images, ends of text, padding."""
+    """Return the tokens that a model's configuration names: placeholders of images, ends of text, padding."""
     config = getattr(model, "config", None)
     parts = [part for part in (config, getattr(config, "text_config", None)) if part is not None]
     named = [

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.labels import Labels
 from hf_mixup.models.outputs import logits_of
@@ -84,6 +85,6 @@ def install_auxiliary(model: nn.Module) -> None:
 
 
 def _auxiliary_head(model: nn.Module) -> nn.Module | None:
-    base: Any = getattr(model, "get_base_model", lambda: model)()
+    base = base_model(model)
     head = getattr(base, "auxiliary_head", None)
     return head if isinstance(head, nn.Module) and hasattr(base.config, "auxiliary_loss_weight") else None

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hf_mixup.models.batches import per_sample
+
 
 @dataclass(frozen=True)
 class Call:
@@ -53,11 +55,10 @@ def watch_pair(model: nn.Module, pair: Mapping[str, Any], modules: list[nn.Modul
 
 def first_sample(pair: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first of two samples."""
-
-    def of_two(value: Any) -> bool:
-        return isinstance(value, Tensor) and value.dim() > 0 and len(value) == 2
-
-    return {key: value[:1] if of_two(value) else value for key, value in pair.items()}
+    return {
+        key: value[:1] if isinstance(value, Tensor) and per_sample(key, value, 2) else value
+        for key, value in pair.items()
+    }
 
 
 def batch_axis(of_two: Tensor, of_one: Tensor) -> int | None:

@@ -12,7 +12,7 @@ ENOUGH = 100
 
 
 def count_ignored(labels: Labels) -> int:
-    """Return the number of labels if all of them are ignored; 0 if one counts.
+    """Return how many labels a batch has if all of them are ignored, 0 if one counts.
 
     >>> import torch
     >>> count_ignored(Labels(torch.tensor([-100, -100]), "single_label_classification", 2))

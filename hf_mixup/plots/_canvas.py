@@ -1,15 +1,18 @@
-"""What all images share: a figure without global state, an atomic PNG writer, safe text and the colours."""
+"""What all plots share: figures without global state, an atomic PNG writer, safe text, axes, legends and colours."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 import textwrap
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.metrics.functional import FloatArray
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 150
@@ -64,13 +67,9 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"images are PNG files: {path.name!r} does not end in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because os.replace is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        figure.savefig(partial, format="png")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:  # os.replace needs one file system
+        figure.savefig(partial := Path(folder, path.name), format="png")
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -99,3 +98,63 @@ def wrapped(text: str, width: int) -> str:
     """
     lines = [textwrap.wrap(drawable(line), max(width, 1)) or [""] for line in text.splitlines()]
     return "\n".join(part for line in lines for part in line)
+
+
+def line_count(text: str) -> int:
+    """Return how many lines a text fills, at least one.
+
+    >>> line_count("manifold\\nmixup")
+    2
+    """
+    return text.count("\n") + 1
+
+
+def clipped(text: str, width: int, lines: int = 1) -> str:
+    """Wrap the text to at most so many lines; the last one ends in … where more was there.
+
+    >>> clipped("a rather long name", 9), clipped("a rather long name", 9, lines=2)
+    ('a rather…', 'a rather\\nlong name')
+    """
+    parts = wrapped(" ".join(text.split()), width).splitlines()
+    if len(parts) <= lines:
+        return "\n".join(parts)
+    rest = " ".join(parts[lines - 1 :])
+    return "\n".join([*parts[: lines - 1], rest[: width - 1].rstrip() + "…"])
+
+
+def plain_axes(axes: Axes, *, grid: str | None = None) -> None:
+    """Keep small tick labels and two spines; draw grid lines of the axis "x", "y" or "both" behind the data."""
+    axes.tick_params(labelsize=7.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(axis=grid, color="#e4e7eb", linewidth=0.7)  # type: ignore[arg-type]
+        axes.set_axisbelow(True)
+
+
+def panel_title(axes: Axes, text: str, subtitle: str = "") -> None:
+    """Write a bold title, and a plain line between it and the panel."""
+    axes.set_title(text, fontsize=9.5, fontweight="bold", color=INK, pad=20 if subtitle else None, parse_math=False)
+    if subtitle:
+        axes.annotate(subtitle, (0.5, 1), (0, 6), "axes fraction", "offset points", ha="center", va="bottom",
+                      fontsize=8.5, color=INK)  # fmt: skip
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Explain what the axes show in one legend below all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    texts = list(map(drawable, labels))
+    legend = figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def in_unit_range(values: FloatArray, requirement: str) -> FloatArray:
+    """Return values clipped to [0, 1]; they may lie beyond it by a rounding of up to 1e-3.
+
+    Raises:
+        ValueError: they lie further out; the message begins with the requirement.
+    """
+    low, high = values.min(), values.max()
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"{requirement} [{low:.3g}, {high:.3g}]")
+    return values.clip(0, 1)

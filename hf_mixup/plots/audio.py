@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots._canvas import INK, MUTED, PALETTE, new_figure, save_png, wrapped
+from hf_mixup.plots._canvas import INK, MUTED, PALETTE, line_count, new_figure, save_png, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def audio_grid(
     already (log mel energies, as an AST takes them) is drawn with time from left to right and low pitches below.
 
     Args:
-        audio clips: N arrays, all waveforms or all spectrograms.
+        clips: N arrays, all waveforms or all spectrograms.
         captions: N texts, such as "0.63 flute + 0.37 harp".
         path: PNG file to write.
         rate: samples a second of waveforms; gives their time in seconds.
@@ -53,7 +53,7 @@ def audio_grid(
     >>> import tempfile
     >>> tone = np.sin(np.arange(4000) / 3)
     >>> audio_grid([tone, tone / 4], ["loud", "soft"], Path(tempfile.mkdtemp(), "clips.png"), rate=8000).name
-    'audio clips.png'
+    'clips.png'
     """
     arrays = _checked(clips, captions)
     if columns < 1:
@@ -61,7 +61,7 @@ def audio_grid(
     columns = min(columns, len(arrays))
     waves = arrays[0].ndim == 1
     texts = [wrapped(caption, _CAPTION_WIDTH) for caption in captions]
-    lines = max(text.count("\n") + 1 for text in texts)
+    lines = max(map(line_count, texts))
     panel = _SPECTROGRAM + (_WAVE if waves else 0)
     cell = lines * _LINE + 0.08 + panel + _GAP + 0.12
     rows, top = math.ceil(len(arrays) / columns), 0.4 if title else 0.1
@@ -90,9 +90,9 @@ def _checked(clips: Sequence[ArrayLike], captions: Sequence[str]) -> list[NDArra
     arrays = [finite_float64(audio, "clips") for audio in clips]
     if not arrays or any(not array.size for array in arrays):
         raise ValueError("there is no audio to draw")
-    kinds = {array.ndim for array in arrays}
-    if kinds not in ({1}, {2}):
-        raise ValueError(f"audio clips must all be [T] or all be [T, M], not of {sorted(kinds)} dimensions")
+    dimensions = {array.ndim for array in arrays}
+    if dimensions not in ({1}, {2}):
+        raise ValueError(f"audio clips must all be [T] or all be [T, M], not of {sorted(dimensions)} dimensions")
     if len(captions) != len(arrays):
         raise ValueError(f"{len(arrays)} audio clips need as many captions, not {len(captions)}")
     return arrays

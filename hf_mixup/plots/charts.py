@@ -21,7 +21,20 @@ from hf_mixup.metrics.results import (
     direction,
     methods_and_splits,
 )
-from hf_mixup.plots._canvas import INK, MUTED, PALETTE, WARNING, drawable, new_figure, save_png, wrapped
+from hf_mixup.plots._canvas import (
+    INK,
+    MUTED,
+    PALETTE,
+    WARNING,
+    clipped,
+    drawable,
+    legend_below,
+    line_count,
+    new_figure,
+    panel_title,
+    plain_axes,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +50,7 @@ def reliability_diagram(
     n_bins: int = DEFAULT_BINS,
     from_logits: bool = True,
 ) -> Path:
-    """Draw accuracy against confidence, one panel per method, and below it the share of rows in each bin.
+    """Draw accuracy against confidence, one panel per method, and below it the share of samples in each bin.
 
     The form of Guo et al. (2017) with bins of equal width: a bar is the accuracy of a bin, and the hatched part
     leads from there to its mean confidence. A method with NaN or infinite outputs gets an empty panel that says so.
@@ -61,57 +74,43 @@ def reliability_diagram(
     rows = math.ceil(len(curves) / columns)
     figure = new_figure(2.7 * columns + 0.4, 3.9 * rows + 0.3, constrained=True)
     panels = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02).flat
-    titles = _equally_tall([_two_lines(method, 28) for method in curves])
+    titles = _equally_tall([clipped(method, 28, 2) for method in curves])
     legend_drawn = False
     for panel, title, curve in zip(panels, titles, curves.values(), strict=False):
         top, bottom = panel.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        _style(top, bottom, title)
-        _reliability_panel(top, bottom, curve, n_bins, from_logits)
+        _style(top, bottom)
+        _reliability_panel(top, bottom, title, curve, n_bins, from_logits)
         if top.containers and not legend_drawn:  # a diverged method has no bars to explain
             top.legend(loc="upper left", fontsize=7, edgecolor="none", framealpha=0.8)
             legend_drawn = True
     return save_png(figure, path)
 
 
-def _style(top: Axes, bottom: Axes, title: str) -> None:
-    top.set_title(title, fontsize=9.5, fontweight="bold", color=INK, pad=20, parse_math=False)
+def _style(top: Axes, bottom: Axes) -> None:
     top.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle="--", zorder=3)
-    top.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    bottom.set(xlabel="confidence", ylabel="rows (%)")
+    top.set(xlim=(0, 1), ylim=(0, 1))
+    top.set_ylabel("accuracy", fontsize=8.5)
+    bottom.set_xlabel("confidence", fontsize=8.5)
+    bottom.set_ylabel("samples (%)", fontsize=8.5)
     bottom.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
     for axes in (top, bottom):
-        axes.tick_params(labelsize=7.5)
-        axes.xaxis.label.set_fontsize(8.5)
-        axes.yaxis.label.set_fontsize(8.5)
-        axes.spines[["top", "right"]].set_visible(False)
-
-
-def _two_lines(name: str, width: int) -> str:
-    lines = wrapped(name, width).splitlines() or [""]
-    if len(lines) > 2:
-        lines = [lines[0], lines[1][: width - 1] + "…"]
-    return "\n".join(lines)
+        plain_axes(axes)
 
 
 def _equally_tall(titles: Sequence[str]) -> list[str]:
     """Put blank lines before the shorter titles, so that all panels keep one height."""
-    tallest = max(title.count("\n") for title in titles)
-    return ["\n" * (tallest - title.count("\n")) + title for title in titles]
+    tallest = max(map(line_count, titles))
+    return ["\n" * (tallest - line_count(title)) + title for title in titles]
 
 
 def _reliability_panel(
-    top: Axes, bottom: Axes, curve: tuple[ArrayLike, ArrayLike], n_bins: int, from_logits: bool
+    top: Axes, bottom: Axes, title: str, curve: tuple[ArrayLike, ArrayLike], n_bins: int, from_logits: bool
 ) -> None:
     predictions, references = curve
     if not np.isfinite(to_float64(predictions, "predictions")).all():
-        style: dict[str, Any] = {
-            "ha": "center",
-            "va": "center",
-            "color": WARNING,
-            "fontsize": 9,
-            "backgroundcolor": "white",
-        }
-        top.text(0.5, 0.5, "diverged: outputs\nare not finite", **style)
+        panel_title(top, title, " ")
+        top.text(0.5, 0.5, "diverged: outputs\nare not finite", ha="center", va="center", color=WARNING, fontsize=9,
+                 backgroundcolor="white")  # fmt: skip
         bottom.set_yticks([0])
         return
     bins = reliability_bins(predictions, references, n_bins=n_bins, from_logits=from_logits)
@@ -125,10 +124,7 @@ def _reliability_panel(
 
     ece = expected_calibration_error(predictions, references, n_bins=n_bins, from_logits=from_logits)
     share = accuracy(predictions, references, from_logits=from_logits)
-    subtitle = f"ECE {ece:.3f}    accuracy {share:.3f}"
-    top.annotate(
-        subtitle, (0.5, 1), (0, 6), "axes fraction", "offset points", ha="center", va="bottom", fontsize=8.5, color=INK
-    )
+    panel_title(top, title, f"ECE {ece:.3f}    accuracy {share:.3f}")
 
 
 def metric_bars(
@@ -161,28 +157,21 @@ def metric_bars(
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for panel, metric in zip(panels, metrics, strict=True):
         _bar_panel(panel, metric, methods, splits, summaries)
-    panels[0].set_yticks(range(len(methods)), [_two_lines(method, 24) for method in methods])
+    panels[0].set_yticks(range(len(methods)), [clipped(method, 24, 2) for method in methods])
     panels[0].set_ylim(len(methods) - 0.5, -0.5)  # the first method on top
     for label in panels[0].get_yticklabels():
         label.set(fontsize=8.5, color=INK, parse_math=False)
     if len(splits) > 1:
-        handles, _ = panels[0].get_legend_handles_labels()
-        legend = figure.legend(
-            handles, list(map(drawable, splits)), loc="outside lower center", ncols=4, frameon=False, fontsize=8.5
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        legend_below(figure, panels[0])
     return save_png(figure, path)
 
 
 def _bar_panel(panel: Axes, metric: str, methods: Sequence[str], splits: Sequence[str], summaries: Summaries) -> None:
     arrow = {1: " ↑", 0: "", -1: " ↓"}[direction(metric)]
-    panel.set_title(drawable(metric) + arrow, fontsize=9.5, fontweight="bold", color=INK, parse_math=False)
-    panel.tick_params(axis="x", labelsize=7.5)
+    panel_title(panel, drawable(metric) + arrow)
+    plain_axes(panel, grid="x")
     panel.tick_params(axis="y", length=0)
-    panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.grid(axis="x", color="#e4e7eb", linewidth=0.7)
-    panel.set_axisbelow(True)
+    panel.spines["left"].set_visible(False)
     thickness = (0.8 if len(splits) > 1 else 0.6) / len(splits)
     reach = [0.0]
     for index, split in enumerate(splits):

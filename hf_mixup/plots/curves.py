@@ -6,12 +6,24 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_mixup.metrics.results import Result, Summaries, aggregate, methods_and_splits
-from hf_mixup.plots._canvas import INK, MUTED, PALETTE, drawable, new_figure, save_png
+from hf_mixup.plots._canvas import (
+    MUTED,
+    PALETTE,
+    drawable,
+    legend_below,
+    new_figure,
+    panel_title,
+    plain_axes,
+    save_png,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MARKERS = "osD^vPX*"
 
@@ -46,14 +58,14 @@ def calibration_plane(
     for panel, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
         for index, method in enumerate(methods):
             _draw_method(panel, summaries, method, split, score, error, index)
-        panel.set_title(drawable(split), fontsize=9.5, fontweight="bold", color=INK, parse_math=False)
+        panel_title(panel, drawable(split))
         panel.set_xlabel(f"{drawable(score)} →", fontsize=8.5)
         panel.set_ylabel(f"← {drawable(error)}", fontsize=8.5)
-        _calm(panel)
+        _framed(panel)
         panel.margins(x=0.12, y=0.12)
         panel.set_ylim(bottom=0)
         panel.locator_params(axis="x", nbins=4)
-    _legend(figure, panel)
+    legend_below(figure, panel)
     return save_png(figure, path)
 
 
@@ -85,13 +97,13 @@ def training_curves(
         steps = np.unique([step for seed in seeds for step, _ in seed])
         values = np.stack([np.interp(steps, *np.transpose(seed)) for seed in seeds])
         colour = PALETTE[index % len(PALETTE)]
-        panel.plot(steps, values.mean(axis=0), color=colour, linewidth=1.6, label=drawable(method))
+        panel.plot(steps, values.mean(axis=0), color=colour, linewidth=1.6, label=method)
         if len(seeds) > 1:
             panel.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
     panel.set_xlabel("step", fontsize=8.5)
     panel.set_ylabel(drawable(name), fontsize=8.5)
-    _calm(panel)
-    _legend(figure, panel)
+    _framed(panel)
+    legend_below(figure, panel)
     return save_png(figure, path)
 
 
@@ -109,29 +121,21 @@ def _point(
     return x.mean, y.mean, spreads[0], spreads[1]
 
 
-def _draw_method(panel: Any, summaries: Summaries, method: str, split: str, score: str, error: str, index: int) -> None:
+def _draw_method(
+    panel: Axes, summaries: Summaries, method: str, split: str, score: str, error: str, index: int
+) -> None:
     before = _point(summaries, method, split, score, error)
     after = _point(summaries, method, split, score, f"{error}_temperature")
     style: dict[str, Any] = {"color": PALETTE[index % len(PALETTE)], "marker": _MARKERS[index % len(_MARKERS)]}
     style |= {"markersize": 7, "linestyle": "none", "capsize": 2, "elinewidth": 0.9}
     if before is not None:
-        panel.errorbar(before[0], before[1], before[3], before[2], label=drawable(method), **style)
+        panel.errorbar(before[0], before[1], before[3], before[2], label=method, **style)
     if before is not None and after is not None:
         panel.plot((before[0], after[0]), (before[1], after[1]), color=style["color"], linewidth=0.8, linestyle=":")
         panel.errorbar(after[0], after[1], after[3], markerfacecolor="white", **style)
 
 
-def _calm(panel: Any) -> None:
-    panel.tick_params(labelsize=7.5)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color="#e4e7eb", linewidth=0.7)
-    panel.set_axisbelow(True)
+def _framed(panel: Axes) -> None:
+    plain_axes(panel, grid="both")
     for spine in panel.spines.values():
         spine.set_color(MUTED)
-
-
-def _legend(figure: Any, panel: Any) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
-    for text in legend.get_texts():
-        text.set_parse_math(False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots._canvas import INK, new_figure, save_png, wrapped
+from hf_mixup.plots._canvas import INK, in_unit_range, line_count, new_figure, save_png, wrapped
 
 _CELL, _GAP = 1.9, 0.14  # inches
 _CAPTION_SIZE, _TITLE_SIZE = 8.5, 11.0  # points
@@ -57,7 +57,7 @@ def image_grid(
     rows = math.ceil(count / columns)
     image_height = width * high / wide
     captions_by_row = [texts[row * columns : (row + 1) * columns] for row in range(rows)]
-    row_heights = [image_height + 0.1 + _LINE * max(map(_line_count, row)) + _GAP for row in captions_by_row]
+    row_heights = [image_height + 0.1 + _LINE * max(map(line_count, row)) + _GAP for row in captions_by_row]
     top = _GAP + (0.36 if title else 0.0)
 
     figure_width = columns * (width + _GAP) + _GAP
@@ -76,21 +76,9 @@ def image_grid(
         centre = ((left + width / 2) / figure_width, (bottom - 0.06) / figure_height)
         figure.text(*centre, text, fontsize=_CAPTION_SIZE, color=INK, ha="center", va="top", parse_math=False)
     if title:
-        figure.text(
-            0.5,
-            1 - 0.3 / figure_height,
-            wrapped(title, 1000),
-            fontsize=_TITLE_SIZE,
-            color=INK,
-            ha="center",
-            fontweight="bold",
-            parse_math=False,
-        )
+        figure.text(0.5, 1 - 0.3 / figure_height, wrapped(title, 1000), fontsize=_TITLE_SIZE, color=INK, ha="center",
+                    fontweight="bold", parse_math=False)  # fmt: skip
     return save_png(figure, path)
-
-
-def _line_count(text: str) -> int:
-    return text.count("\n") + 1
 
 
 def _checked(images: ArrayLike, captions: Sequence[str]) -> NDArray[np.float64]:
@@ -99,7 +87,4 @@ def _checked(images: ArrayLike, captions: Sequence[str]) -> NDArray[np.float64]:
         raise ValueError(f"images must be [N, C, H, W] with C 1 or 3 and nothing empty, not {pixels.shape}")
     if len(captions) != len(pixels):
         raise ValueError(f"{len(pixels)} images need as many captions, not {len(captions)}")
-    low, high = pixels.min(), pixels.max()
-    if low < -1e-3 or high > 1 + 1e-3:  # a little beyond is the rounding of un-normalising
-        raise ValueError(f"images must be un-normalised to [0, 1]; these span [{low:.3g}, {high:.3g}]")
-    return pixels.clip(0, 1)
+    return in_unit_range(pixels, "images must be un-normalised to [0, 1]; these span")

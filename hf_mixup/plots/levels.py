@@ -1,4 +1,4 @@
-"""Scores over the levels of disturbances, and how familiar rows of another kind look."""
+"""Scores over the levels of corruptions, and confidence scores of out-of-distribution samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.detection import SCORES, detection_scores, ood_metrics
-from hf_mixup.plots._canvas import INK, PALETTE, drawable, new_figure, save_png
+from hf_mixup.plots._canvas import INK, PALETTE, drawable, new_figure, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,13 +33,13 @@ def level_curves(
     level: str,
     scale: float = 1,
 ) -> Path:
-    """Draw accuracy and calibration error over the level, one panel per family of disturbances.
+    """Draw accuracy and calibration error over the level, one panel per family of corruptions.
 
     Args:
         summaries: split or method -> what `hf_mixup.metrics.summarise_levels` returned, of the same families.
         path: PNG file to write.
         title: one line above all.
-        level: what a level is, for the axis.
+        level: what a level is, for the label of the axis.
         scale: levels are shown times this.
 
     Raises:
@@ -86,24 +86,21 @@ def _curve(panel: Axes, family: str, summary: Mapping[str, Any], colour: str, sc
     if curve is None:
         return
     clean = summary.get("clean")
-    places = [scale * level for level in ([0.0] if clean else []) + list(curve["levels"])]
+    levels = [scale * level for level in ([0.0] if clean else []) + list(curve["levels"])]
     for score, line in zip(("accuracy", "ece"), _LINES.values(), strict=True):
         values = ([clean[score]] if clean else []) + list(curve[score])
-        panel.plot(places, values, line, color=colour, linewidth=1.5, marker="o", markersize=2.6)
+        panel.plot(levels, values, line, color=colour, linewidth=1.5, marker="o", markersize=2.6)
 
 
 def _style(panel: Axes, title: str) -> None:
     panel.set_title(title, fontsize=8.5, fontweight="bold", color=INK, parse_math=False)
     panel.set_ylim(0, 1)
     panel.set_yticks((0, 0.25, 0.5, 0.75, 1), ("0", "", "0.5", "", "1"))
-    panel.tick_params(labelsize=7.5)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(color="#e4e7eb", linewidth=0.7)
-    panel.set_axisbelow(True)
+    plain_axes(panel, grid="both")
 
 
 def _legend(figure: Figure, names: list[str], title: str, across: int) -> None:
-    """Explain colours by split (or method) and lines by score, so many beside each other."""
+    """Explain colours by split (or method) and lines by score, `across` entries in a line."""
     from matplotlib.lines import Line2D
 
     figure.suptitle(drawable(title), fontsize=11, fontweight="bold", color=INK)
@@ -116,10 +113,10 @@ def _legend(figure: Figure, names: list[str], title: str, across: int) -> None:
 def score_histograms(
     split: str, inside: ArrayLike, outside: Mapping[str, ArrayLike], path: str | os.PathLike[str]
 ) -> Path:
-    """Draw how familiar the rows of a split and those of another kind look, one panel per kind and score.
+    """Draw the confidence scores of a split and of out-of-distribution samples, one panel per source and score.
 
     Args:
-        split: what the rows inside are called.
+        split: name of the in-distribution split.
         inside: their logits [N, C].
         outside: name -> logits [M, C].
         path: PNG file to write.
@@ -134,7 +131,7 @@ def score_histograms(
     'ood.png'
     """
     if not outside:
-        raise ValueError("there are no rows outside to draw")
+        raise ValueError("there are no out-of-distribution samples to draw")
     figure = new_figure(3.4 * len(SCORES) + 0.3, 2.2 * len(outside) + 0.3, constrained=True)
     panels = figure.subplots(len(outside), len(SCORES), squeeze=False)
     near = detection_scores(inside)
@@ -149,8 +146,7 @@ def score_histograms(
             text = f"AUROC {found[f'auroc_{score}']:.3f}    FPR95 {found[f'fpr95_{score}']:.3f}"
             panel.set_title(text, fontsize=8.5, color=INK)
             panel.set_xlabel("largest probability" if score == "max_probability" else "energy score", fontsize=8.5)
-            panel.tick_params(labelsize=7.5)
-            panel.spines[["top", "right"]].set_visible(False)
-        row[0].set_ylabel("rows (%)", fontsize=8.5)
+            plain_axes(panel)
+        row[0].set_ylabel("samples (%)", fontsize=8.5)
         row[0].legend(fontsize=7.5, frameon=False)
     return save_png(figure, path)

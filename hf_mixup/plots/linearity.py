@@ -1,4 +1,4 @@
-"""A classifier's probabilities on the way from one row to another."""
+"""A classifier's probabilities on the way from one sample to another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_mixup.metrics.functional import FloatArray
 from hf_mixup.metrics.linearity import Linearity
-from hf_mixup.plots._canvas import INK, PALETTE, drawable, new_figure, save_png
+from hf_mixup.plots._canvas import INK, PALETTE, drawable, legend_below, new_figure, panel_title, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,11 +22,11 @@ _OWN, _OTHER, _REST = PALETTE[0], PALETTE[1], "#d5d9de"
 
 
 def path_diagram(found: Mapping[str, Linearity], path: str | os.PathLike[str]) -> Path:
-    """Draw, one panel a model, how its probabilities change from the partner to the row itself.
+    """Draw, one panel a model, how its probabilities change from the partner to the sample itself.
 
-    Above the mean over the rows: the row's own class, its partner's, and all others; dashed lines join what they are
-    at the ends. Below how far a row's probabilities are from its straight line: the mean, and in a band half the rows.
-    Pairs of one class are left out.
+    Above, the mean probabilities of the sample's own class, its partner's, and all others; dashed lines join the ends.
+    Below, the deviation from the straight line: the mean, and the middle half of the samples as a band. Pairs of one
+    class are left out.
 
     Args:
         found: name of the model -> what `hf_mixup.metrics.linearity` returned.
@@ -55,8 +55,7 @@ def path_diagram(found: Mapping[str, Linearity], path: str | os.PathLike[str]) -
         _areas(top, each)
         _deviation(bottom, each, max(1.1 * reach, 0.05))
         _style(top, bottom, name, each, labelled=number % columns == 0)
-    handles, labels = top.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+    legend_below(figure, top)
     return save_png(figure, path)
 
 
@@ -69,7 +68,7 @@ def _between_classes(name: str, found: Linearity) -> Linearity:
 
 def _areas(panel: Axes, found: Linearity) -> None:
     own, other = _means(found, found.probabilities)
-    shares = {"the row's class": own, "its partner's class": other, "all other classes": 1 - own - other}
+    shares = {"own class": own, "partner's class": other, "all other classes": 1 - own - other}
     panel.stackplot(found.lam, *shares.values(), labels=list(shares), colors=[_OWN, _OTHER, _REST], alpha=0.85)
     straight_own, straight_other = _means(found, found.straight)
     line: dict[str, Any] = {"color": INK, "linewidth": 1.1, "linestyle": "--"}
@@ -78,7 +77,7 @@ def _areas(panel: Axes, found: Linearity) -> None:
 
 
 def _means(found: Linearity, probabilities: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the mean probability of the rows' classes and of their partners', [L] each."""
+    """Return the mean probability of the samples' own classes and of their partners', [L] each."""
     rows = np.arange(len(found.labels))
     own, other = (probabilities[:, rows, labels].mean(axis=1) for labels in (found.labels, found.others))
     return own, other
@@ -93,9 +92,7 @@ def _deviation(panel: Axes, found: Linearity, reach: float) -> None:
 
 
 def _style(top: Axes, bottom: Axes, name: str, found: Linearity, labelled: bool) -> None:
-    top.set_title(drawable(name), fontsize=9.5, fontweight="bold", color=INK, pad=20, parse_math=False)
-    subtitle = f"off the line {found.share:.2f}    length {found.length.mean():.2f}"
-    top.annotate(subtitle, (0.5, 1), (0, 6), "axes fraction", "offset points", ha="center", va="bottom", fontsize=8.5)
+    panel_title(top, drawable(name), f"off the line {found.share:.2f}    length {found.length.mean():.2f}")
     top.set(xlim=(0, 1), ylim=(0, 1))
     bottom.set_xlabel("lam", fontsize=8.5)
     if labelled:
@@ -103,5 +100,4 @@ def _style(top: Axes, bottom: Axes, name: str, found: Linearity, labelled: bool)
         bottom.set_ylabel("off the line", fontsize=8.5)
     bottom.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
     for axes in (top, bottom):
-        axes.tick_params(labelsize=7.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        plain_axes(axes)

@@ -1,6 +1,6 @@
 """Images of image-text batches: their target matrix, mixed pairs, and what a caption retrieves.
 
-All are at most seven inches wide and written in large type, so that a telephone can show them.
+All are at most seven inches wide and written in large type, so that a phone can show them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.functional import FloatArray, finite_float64
-from hf_mixup.plots._canvas import INK, MUTED, PALETTE, new_figure, save_png, wrapped
+from hf_mixup.plots._canvas import (
+    INK,
+    MUTED,
+    PALETTE,
+    clipped,
+    in_unit_range,
+    line_count,
+    new_figure,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,60 +111,62 @@ def pair_grid(
     'pairs.png'
     """
     arrays = [_image(image, "images") for image in images]
-    weights = finite_float64(lam, "lam")
-    count = len(arrays)
-    if not count:
-        raise ValueError("there is no image to draw")
-    if len(captions) != count or weights.shape != (count,):
-        raise ValueError(
-            f"{count} images need as many captions and weights, not {len(captions)} and {len(np.atleast_1d(weights))}"
-        )
-    if (weights < 0).any() or (weights > 1).any():
-        raise ValueError(f"lam must lie in [0, 1], not {weights[(weights < 0) | (weights > 1)][0]:g}")
+    weights = _weights(lam, len(arrays), len(captions))
+    own = [caption for caption, _ in captions]
     matrix = None if targets is None else _matrix(targets)
-    if matrix is not None:
-        if len(matrix) != count:
-            raise ValueError(f"{count} images need as many rows of targets, not {len(matrix)}")
-        own = [caption for caption, _ in captions]
-        row_names = own if row_names is None else row_names
-        if column_names is None and matrix.shape[1] == count:
-            column_names = own
+    if matrix is not None and len(matrix) != len(arrays):
+        raise ValueError(f"{len(arrays)} images need as many rows of targets, not {len(matrix)}")
+    if matrix is not None and column_names is None and matrix.shape[1] == len(own):
+        column_names = own
 
     texts = [_weighted(weight, *both) for weight, both in zip(weights, captions, strict=True)]
-    columns = min(_COLUMNS, count)
+    columns = min(_COLUMNS, len(arrays))
     image_height = _IMAGE * max(len(array) / array.shape[1] for array in arrays)
-    row_heights = []
-    for start in range(0, count, columns):
-        longest = max(_lines(own) + _lines(other) for own, other in texts[start : start + columns])
-        row_heights.append(image_height + 0.1 + _LINE * longest + _GAP)
-    width = columns * (_IMAGE + _GAP) - _GAP + 2 * _MARGIN
-    height = sum(row_heights)
-    if matrix is not None:
-        matrix_width, matrix_height = _matrix_size(matrix)
-        width = max(width, _ROW_NAMES + matrix_width + 2 * _MARGIN)
-        height += 0.06 + _LINE + 0.08 + matrix_height + _COLUMN_NAMES
+    row_heights = _row_heights(texts, columns, image_height)
+    images_width, images_height = columns * (_IMAGE + _GAP) - _GAP, sum(row_heights)
+    matrix_width, matrix_height = (0.0, 0.0) if matrix is None else _matrix_size(matrix)
+    width = max(images_width, (_ROW_NAMES + matrix_width) if matrix is not None else 0) + 2 * _MARGIN
+    below = 0.06 + _LINE + 0.08 + matrix_height + _COLUMN_NAMES if matrix is not None else 0.0
 
-    figure, top = _titled(title, width, height)
-    first = (width - columns * (_IMAGE + _GAP) + _GAP) / 2
+    figure, top = _titled(title, width, images_height + below)
     for index, (array, (own_text, other_text)) in enumerate(zip(arrays, texts, strict=True)):
         row, column = divmod(index, columns)
-        x, y = first + column * (_IMAGE + _GAP), top + sum(row_heights[:row])
+        x, y = (width - images_width) / 2 + column * (_IMAGE + _GAP), top + sum(row_heights[:row])
         _show(figure, x, y, _IMAGE, image_height, array)
         y += image_height + 0.07
         _write(figure, x, y, own_text, _TEXT, color=PALETTE[0])
-        _write(figure, x, y + _LINE * _lines(own_text), other_text, _TEXT, color=PALETTE[5])
+        _write(figure, x, y + _LINE * line_count(own_text), other_text, _TEXT, color=PALETTE[5])
     if matrix is not None:
-        x, y = max(_ROW_NAMES, (width - matrix_width) / 2), top + sum(row_heights) + 0.06
-        _heat_map(figure, x, y, matrix, row_names, column_names)
+        x, y = max(_ROW_NAMES, (width - matrix_width) / 2), top + images_height + 0.06
+        _heat_map(figure, x, y, matrix, own if row_names is None else row_names, column_names)
     return save_png(figure, path)
 
 
+def _weights(lam: Sequence[float], images: int, captions: int) -> FloatArray:
+    weights = finite_float64(lam, "lam")
+    if not images:
+        raise ValueError("there is no image to draw")
+    if captions != images or weights.shape != (images,):
+        raise ValueError(f"{images} images need as many captions and weights, not {captions} and {weights.size}")
+    wrong = weights[(weights < 0) | (weights > 1)]
+    if wrong.size:
+        raise ValueError(f"lam must lie in [0, 1], not {wrong[0]:g}")
+    return weights
+
+
+def _row_heights(texts: Sequence[tuple[str, str]], columns: int, image_height: float) -> list[float]:
+    """Return the height in inches of each row of images with the captions below."""
+    lines = [line_count(own) + line_count(other) for own, other in texts]
+    longest = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
+    return [image_height + 0.1 + _LINE * each + _GAP for each in longest]
+
+
 def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
-    """Return what stands below an image: both captions with their weights, or the own one alone."""
+    """Return the text below an image: both captions with their weights, or the own one alone."""
     if lam == 1:
-        return _clipped(own, _CAPTION, _CAPTION_LINES), ""
+        return clipped(own, _CAPTION, _CAPTION_LINES), ""
     shares = (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}")
-    return _clipped(shares[0], _CAPTION, _CAPTION_LINES), _clipped(shares[1], _CAPTION, _CAPTION_LINES)
+    return clipped(shares[0], _CAPTION, _CAPTION_LINES), clipped(shares[1], _CAPTION, _CAPTION_LINES)
 
 
 def retrieval_examples(
@@ -177,7 +188,7 @@ def retrieval_examples(
         title: a line or two above the rows.
 
     Raises:
-        ValueError: there is no caption, one has no image, the numbers of captions, images and marks differ, or a
+        ValueError: there is no caption, one has no image, the numbers of captions, images and marks differ, or an
             image is not as above.
         ImportError: matplotlib is not installed.
 
@@ -201,12 +212,12 @@ def retrieval_examples(
     columns = max(map(len, rows))
     side = min(1.6, (6.7 - _GAP * (columns - 1)) / columns)
     width = max(3.6, columns * (side + _GAP) - _GAP + 2 * _MARGIN)
-    captions = [_clipped(query, int(10.5 * (width - 2 * _MARGIN)), 2) for query in queries]
-    row_heights = [_LINE * _lines(caption) + 0.08 + side + _LINE + 0.06 + 1.6 * _GAP for caption in captions]
+    captions = [clipped(query, int(10.5 * (width - 2 * _MARGIN)), 2) for query in queries]
+    row_heights = [_LINE * line_count(caption) + 0.08 + side + _LINE + 0.06 + 1.6 * _GAP for caption in captions]
     figure, y = _titled(title, width, sum(row_heights))
     for caption, found, marks, row_height in zip(captions, rows, correct, row_heights, strict=True):
         _write(figure, _MARGIN, y, caption, _TEXT, fontweight="bold")
-        below = y + _LINE * _lines(caption) + 0.08
+        below = y + _LINE * line_count(caption) + 0.08
         for rank, (image, hit) in enumerate(zip(found, marks, strict=True), 1):
             x = _MARGIN + (rank - 1) * (side + _GAP)
             _show(figure, x, below, side, side, image, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
@@ -219,8 +230,8 @@ def retrieval_examples(
 
 def _titled(title: str | None, width: float, height: float) -> tuple[Figure, float]:
     """Figure with the title on top and `height` inches below it, and where they begin."""
-    text = _clipped(title or "", int(9 * (width - 2 * _MARGIN)), 2)
-    top = _MARGIN + (0.2 * _lines(text) + 0.1 if text else 0.0)
+    text = clipped(title or "", int(9 * (width - 2 * _MARGIN)), 2)
+    top = _MARGIN + (0.2 * line_count(text) + 0.1 if text else 0.0)
     figure = new_figure(width, top + height)
     if text:
         _write(figure, width / 2, _MARGIN, text, _TITLE, ha="center", fontweight="bold")
@@ -231,10 +242,7 @@ def _matrix(targets: ArrayLike) -> FloatArray:
     matrix = finite_float64(targets, "targets")
     if matrix.ndim != 2 or not matrix.size:
         raise ValueError(f"targets must be a matrix [images, captions] with at least one of each, not {matrix.shape}")
-    low, high = matrix.min(), matrix.max()
-    if low < -1e-3 or high > 1 + 1e-3:  # a little beyond is rounding
-        raise ValueError(f"targets must lie in [0, 1]; these span [{low:.3g}, {high:.3g}]")
-    return matrix.clip(0, 1)
+    return in_unit_range(matrix, "targets must lie in [0, 1]; these span")
 
 
 def _matrix_size(matrix: FloatArray) -> tuple[float, float]:
@@ -257,8 +265,8 @@ def _heat_map(
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for axis, names, count in ((axes.yaxis, row_names, matrix.shape[0]), (axes.xaxis, column_names, matrix.shape[1])):
         texts = _names(names, count, "row" if axis is axes.yaxis else "column")
-        places = range(0, count, math.ceil(count / 32))
-        axis.set_ticks(places, [texts[place] for place in places])
+        shown = range(0, count, math.ceil(count / 32))
+        axis.set_ticks(shown, [texts[index] for index in shown])
         for label in axis.get_ticklabels():
             label.set(fontsize=_SMALL if count <= 20 else 7, color=INK, parse_math=False)
     axes.tick_params(length=0, pad=3)
@@ -279,20 +287,7 @@ def _names(names: Sequence[str] | None, count: int, side: str) -> list[str]:
         return [str(index) for index in range(count)]
     if len(names) != count:
         raise ValueError(f"{count} {side}s of targets need as many {side}_names, not {len(names)}")
-    return [_clipped(name, _NAME, 1) for name in names]
-
-
-def _clipped(text: str, width: int, lines: int) -> str:
-    """Wrap the text to at most so many lines; the last one ends in … where more was there."""
-    parts = wrapped(" ".join(text.split()), width).splitlines()
-    if len(parts) <= lines:
-        return "\n".join(parts)
-    rest = " ".join(parts[lines - 1 :])
-    return "\n".join([*parts[: lines - 1], rest[: width - 1].rstrip() + "…"])
-
-
-def _lines(text: str) -> int:
-    return text.count("\n") + 1
+    return [clipped(name, _NAME, 1) for name in names]
 
 
 def _box(figure: Figure, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
@@ -337,7 +332,4 @@ def _image(image: ArrayLike | Any, name: str) -> FloatArray:
         pixels = pixels.transpose(1, 2, 0)
     if pixels.ndim != 3 or not pixels.size or pixels.shape[2] not in (1, 3):
         raise ValueError(f"{name} must be [C, H, W] or [H, W, C] each, with C 1 or 3 and not empty, not {pixels.shape}")
-    low, high = pixels.min(), pixels.max()
-    if low < -1e-3 or high > 1 + 1e-3:  # a little beyond is the rounding of un-normalising
-        raise ValueError(f"{name} must be un-normalised to [0, 1], or uint8; one spans [{low:.3g}, {high:.3g}]")
-    return pixels.clip(0, 1)
+    return in_unit_range(pixels, f"{name} must be un-normalised to [0, 1], or uint8; one spans")

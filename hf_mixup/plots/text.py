@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hf_mixup.plots._canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure, save_png
+from hf_mixup.plots._canvas import DPI, INK, MUTED, PALETTE, clipped, drawable, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# At this size one character of the font is 11 pixels wide; a fraction would be rounded, and the places drift.
+# At this size one character of the font is 11 pixels wide; a fraction would be rounded, and the text drift.
 _FONT, _SIZE, _CHARACTER = "DejaVu Sans Mono", 8.77, 11 / DPI  # points, inches
 _COLUMN = 52  # characters
 _LINE, _MARGIN, _GAP, _HEADER = 0.25, 0.2, 0.35, 0.36  # inches
@@ -20,7 +20,7 @@ _MAX_LINES = 8
 
 
 class TextPair(NamedTuple):
-    """One mixed row: its own tokens with weight `lam` in [0, 1], and those of its partner with 1 - lam.
+    """One mixed sample: its own tokens with weight `lam` in [0, 1], and those of its partner with 1 - lam.
 
     >>> pair = TextPair(["a", "fine", "video"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")
     >>> f"{pair.lam:.0%} {pair.label}, {1 - pair.lam:.0%} {pair.partner_label}"
@@ -35,7 +35,7 @@ class TextPair(NamedTuple):
 
 
 def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
-    """Draw each row's tokens beside those of its partner, headed by weight and label and tinted by the weight.
+    """Draw each sample's tokens beside its partner's, headed by weight and label and tinted by the weight.
 
     Tokens wrap; after eight lines the rest is counted. Characters the font lacks appear as a box.
 
@@ -44,7 +44,7 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
         path: PNG file to write.
 
     Raises:
-        ValueError: there is no row, or a `lam` lies outside [0, 1].
+        ValueError: there is no pair, or a `lam` lies outside [0, 1].
         ImportError: matplotlib is not installed.
 
     >>> import tempfile
@@ -53,7 +53,7 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
     'pairs.png'
     """
     if not rows:
-        raise ValueError("there is no row to draw")
+        raise ValueError("there is no pair to draw")
     wrong = [row.lam for row in rows if not 0 <= row.lam <= 1]
     if wrong:
         raise ValueError(f"lam must lie in [0, 1], not {wrong[0]}")
@@ -68,7 +68,7 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
     axes.set_axis_off()
 
     left, right, y = _MARGIN, _MARGIN + column + _GAP, _MARGIN
-    for x, text in ((left, "own row"), (right, "partner row")):
+    for x, text in ((left, "own sample"), (right, "partner")):
         axes.text(x, y, text, color=MUTED, fontsize=8.5, va="center")
     y += _HEADER
     for row, (own, partner), row_height in zip(rows, sides, heights, strict=True):
@@ -103,25 +103,11 @@ def _side(
     axes: Axes, x: float, y: float, placed: Sequence[tuple[int, int, str]], weight: float, label: str, colour: str
 ) -> None:
     axes.text(x, y + 0.06, f"{weight:.2f}", color=colour, fontsize=10, fontweight="bold", va="center")
-    axes.text(x + 0.42, y + 0.06, _clipped(label), color=INK, fontsize=10, va="center", parse_math=False)
+    axes.text(x + 0.42, y + 0.06, clipped(label, 40), color=INK, fontsize=10, va="center", parse_math=False)
     if not placed:
         axes.text(x, y + 0.06 + _LINE, "no tokens", color=MUTED, fontsize=_SIZE, va="center", style="italic")
     # The tint shows the weight, yet never hides the text.
     box = {"boxstyle": "round,pad=0.16", "facecolor": (colour, 0.06 + 0.34 * weight), "edgecolor": "none"}
     for line, start, text in placed:
-        axes.text(
-            x + start * _CHARACTER,
-            y + 0.1 + (line + 1) * _LINE,
-            text,
-            family=_FONT,
-            fontsize=_SIZE,
-            color=INK,
-            va="baseline",
-            parse_math=False,
-            bbox=box,
-        )
-
-
-def _clipped(label: str, width: int = 40) -> str:
-    text = drawable(label)
-    return text if len(text) <= width else text[: width - 1] + "…"
+        axes.text(x + start * _CHARACTER, y + 0.1 + (line + 1) * _LINE, text, family=_FONT, fontsize=_SIZE, color=INK,
+                  va="baseline", parse_math=False, bbox=box)  # fmt: skip

@@ -92,16 +92,16 @@ class TabularMLP(PreTrainedModel):
                 raise ValueError(f"{name} has {found} columns, and the model was made for {size}")
         parts = [] if numbers is None else [numbers.to(self.dtype)]
         if categories is not None:
-            parts += [table(categories[..., place]) for place, table in enumerate(self.embeddings)]
+            parts += [table(categories[..., column]) for column, table in enumerate(self.embeddings)]
         return parts
 
     def _loss(self, logits: Tensor, labels: Tensor, items: Tensor | int | None) -> Tensor:
-        kind = self.config.problem_type
-        if kind is None:
-            kind = "regression" if self.config.num_labels == 1 else "single_label_classification"
-        if kind == "regression":
+        problem_type = self.config.problem_type
+        if problem_type is None:
+            problem_type = "regression" if self.config.num_labels == 1 else "single_label_classification"
+        if problem_type == "regression":
             total = F.mse_loss(logits.reshape(labels.shape), labels.to(logits.dtype), reduction="sum")
-        elif kind == "multi_label_classification":
+        elif problem_type == "multi_label_classification":
             total = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
         else:
             total = F.cross_entropy(logits, labels, reduction="sum")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from transformers import FeatureExtractionMixin
 
+from hf_mixup.utils.suggest import did_you_mean
+
 
 class TabularProcessor(FeatureExtractionMixin):
     """Standardise columns of numbers and number the categories of the others, as learnt from training rows.
@@ -64,8 +66,8 @@ class TabularProcessor(FeatureExtractionMixin):
         from sklearn.preprocessing import StandardScaler
 
         table = cls._numbers(columns, numerical)
-        for place, name in enumerate(numerical):
-            if not np.isfinite(table[:, place]).any():
+        for column, name in zip(table.T, numerical):
+            if not np.isfinite(column).any():
                 raise ValueError(f"column {name!r} holds no number: leave it out, or name it in categorical_columns")
         scaler = StandardScaler().fit(table) if len(numerical) else None
         known = {name: sorted({str(v) for v in cls._column(columns, name) if v is not None}) for name in categorical}
@@ -83,14 +85,14 @@ class TabularProcessor(FeatureExtractionMixin):
         """Return `numerical_values` float32 [N, F] and `categorical_values` int64 [N, K], those that there are.
 
         Raises:
-            ValueError: for a column that is not there, or a number that is none.
+            ValueError: for a column that is not there, or one that is not a number.
         """
         made = {}
         if self.numerical:
             scaled = (self._numbers(columns, self.numerical) - np.array(self.mean)) / np.array(self.scale)
             made["numerical_values"] = np.nan_to_num(scaled, nan=0.0).astype(np.float32)
         if self.categories:
-            made["categorical_values"] = np.stack([self._places(columns, name) for name in self.categories], axis=1)
+            made["categorical_values"] = np.stack([self._codes(columns, name) for name in self.categories], axis=1)
         return made
 
     def scaled_target(self, values: Sequence[float]) -> np.ndarray:
@@ -120,8 +122,6 @@ class TabularProcessor(FeatureExtractionMixin):
     @staticmethod
     def _column(columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
         if name not in columns:
-            from hf_mixup.utils.suggest import did_you_mean
-
             raise ValueError(f"the table has no column {name!r}: {did_you_mean(name, list(columns))}")
         return columns[name]
 
@@ -133,10 +133,10 @@ class TabularProcessor(FeatureExtractionMixin):
             try:
                 numbers = np.array(values, dtype=np.float64)
             except (TypeError, ValueError) as error:
-                raise ValueError(f"column {name!r} holds what is no number: {error}") from error
+                raise ValueError(f"column {name!r} holds a value that is not a number: {error}") from error
             tables.append(np.where(np.isfinite(numbers), numbers, np.nan))
         return np.stack(tables, axis=1) if tables else np.zeros((0, 0))
 
-    def _places(self, columns: Mapping[str, Sequence[Any]], name: str) -> np.ndarray:
-        places = {value: place for place, value in enumerate(self.categories[name], start=1)}
-        return np.array([places.get(str(value), 0) for value in self._column(columns, name)], dtype=np.int64)
+    def _codes(self, columns: Mapping[str, Sequence[Any]], name: str) -> np.ndarray:
+        codes = {value: code for code, value in enumerate(self.categories[name], start=1)}
+        return np.array([codes.get(str(value), 0) for value in self._column(columns, name)], dtype=np.int64)

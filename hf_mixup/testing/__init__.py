@@ -1,12 +1,12 @@
-"""Every architecture of transformers' auto mappings as a tiny random model, and what can be mixed in it rightly.
+"""Tiny random models of every architecture in transformers' auto mappings, and what can be mixed in them rightly.
 
 families    the families of tasks, and the architectures of each
-build       architecture -> tiny random model; `sizes` says what a configuration needs beside small numbers
-batches     model -> rows that fit it, with the labels of its family (`floats`: images, videos, audio clips, series)
-exchange    plain and mixed scores, and how far they miss each other
-trial       the checks of one architecture: exchange, rows of different length, padding, gradients, precision
-survey      one row of the table; `table` makes all of it, ARCHITECTURES.md holds it
-check       the same for a user's own checkpoint: `hf-mixup check MODEL`
+build       architecture -> tiny random model; `sizes` holds the small sizes and what a configuration needs besides
+batches     model -> a batch that fits it, with the labels of its family (`floats`: images, videos, audio clips, series)
+exchange    plain and mixed scores, and the error between them
+survey      the checks of all architectures, and the table ARCHITECTURES.md
+
+`hf-mixup check MODEL` runs the same checks on a checkpoint.
 """
 
 from __future__ import annotations

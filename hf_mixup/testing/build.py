@@ -33,11 +33,11 @@ from hf_mixup.testing.sizes import (
 
 
 class CannotBuild(Exception):
-    """An architecture of which no tiny model can be made here; the message is the reason."""
+    """No tiny model of an architecture can be built here; the message is the reason."""
 
 
 def build(family: Family, model_type: str) -> PreTrainedModel:
-    """Build a tiny random model in evaluation mode, its weights large enough that rows score apart.
+    """Build a tiny random model in evaluation mode, its weights large enough that samples score apart.
 
     Args:
         family: one of `hf_mixup.testing.families.FAMILIES`.
@@ -45,7 +45,7 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
 
     Raises:
         CannotBuild: with the reason, e.g. a package that is not installed.
-        ValueError: for an architecture that the family does not have.
+        ValueError: for an architecture that the family lacks.
 
     >>> model = build("sequence-classification", "bert")
     >>> type(model).__name__, model.config.hidden_size, model.config.num_labels
@@ -63,7 +63,7 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
             given: dict[str, Any] = {"num_labels": CLASSES} if family.endswith("classification") else {}
             if family == "causal-lm" and "is_decoder" in _settings(config):
                 given["is_decoder"] = True
-            if "mask_time_prob" in _settings(config):  # what it hides is drawn anew in each pass, of longer audio clips
+            if "mask_time_prob" in _settings(config):  # a random mask in each pass, for longer audio clips
                 given["mask_time_prob"] = 0.0
             config = shrink(config, **given)
             with torch.random.fork_rng(devices=[]):
@@ -77,7 +77,7 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
 
 @torch.no_grad()
 def _enlarge(model: PreTrainedModel) -> None:
-    """Make weights so large that rows score apart: without training, many layers would level them."""
+    """Make weights so large that samples score apart: without training, many layers would level them."""
     for parameter in model.parameters():
         if parameter.dim() < 2 or not parameter.is_floating_point() or not parameter.std() > 1e-6:
             continue  # a vector, or a scale
@@ -86,7 +86,7 @@ def _enlarge(model: PreTrainedModel) -> None:
         unit = (2 / parameter[0].numel()) ** 0.5 / parameter.std()
         parameter.mul_(unit if parameter.dim() == 4 else unit.clamp(min=3))
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # some begin near 0
+        if isinstance(module, torch.nn.BatchNorm2d):  # some are near 0
             module.weight.fill_(1)
 
 
@@ -98,7 +98,7 @@ def model_class_of(name: str) -> type[PreTrainedModel]:
 
 
 def default_config(config_class: Any) -> PreTrainedConfig:
-    """Return the configuration a class has of itself, or of parts that make one."""
+    """Return a class's default configuration, or one made of parts that have no defaults."""
     parts: dict[str, Any] = {
         name: default_config(_config_class(kind)) for name, kind in PARTS.get(config_class.model_type, {}).items()
     }
@@ -114,7 +114,7 @@ def _config_class(model_type: str) -> type[PreTrainedConfig]:
 
 
 def shrink(config: PreTrainedConfig, tokens: dict[str, int] | None = None, **given: Any) -> PreTrainedConfig:
-    """Return a configuration made anew with small sizes, its parts included; what follows from sizes follows again.
+    """Return a new configuration with small sizes, its parts included; what it derives from sizes is derived anew.
 
     >>> from transformers import BertConfig
     >>> shrink(BertConfig()).num_hidden_layers
@@ -153,7 +153,7 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _own_choices(config: PreTrainedConfig) -> dict[str, Any]:
-    """Return what a part is told by the whole, and would not choose by itself."""
+    """Return the settings of a part that differ from its defaults: the whole chose them."""
     try:
         usual = _settings(type(config)())
     except Exception:  # noqa: BLE001 - made of parts that have no defaults
@@ -175,7 +175,7 @@ def _has_pattern(config: PreTrainedConfig) -> bool:
 
 
 def _shrink_list(name: str, values: Sequence[Any], config: PreTrainedConfig, blocks: int) -> list[Any] | None:
-    """Return a list of small sizes, None where the list had better follow from them."""
+    """Return a list of small sizes, None if the configuration should derive it."""
     if name in WIDTHS and all(width % 8 == 0 for width in values):
         return [width // 8 for width in values]
     small = [SIZES[name] if name in LISTS and _is_larger(value, SIZES[name]) else value for value in values]
@@ -185,7 +185,7 @@ def _shrink_list(name: str, values: Sequence[Any], config: PreTrainedConfig, blo
 
 
 def _cut(values: Sequence[Any], blocks: int) -> list[Any]:
-    """Return one item a block, so that each kind of them occurs."""
+    """Return one item a block, so that each kind occurs."""
     kinds = list(dict.fromkeys(values))
     return [kinds[block % len(kinds)] for block in range(blocks)]
 
@@ -196,7 +196,7 @@ def _short(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' remarks on odd configurations to itself."""
+    """Silence transformers' warnings about unusual configurations."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

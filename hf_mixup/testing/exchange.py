@@ -1,4 +1,4 @@
-"""Running a tiny model plain and mixed, and comparing what it scores."""
+"""Running a tiny model plain and mixed, and comparing its scores."""
 
 from __future__ import annotations
 
@@ -8,35 +8,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TOLERANCE = 1e-3  # of the difference between rows
-LABELS = ("labels", "start_positions", "end_positions", "target_values", "future_values")
-SCORES = ("logits", "prediction_logits", "prediction_outputs", "regression_outputs", "mean_predictions")
+from hf_mixup.models.labels import LABEL_KEYS
+from hf_mixup.models.outputs import logits_of
+
+SCORE_TOLERANCE = 1e-3  # of the difference between samples
 
 Settings = dict[str, Any]
 
 
 def scores_of(outputs: Any) -> Tensor:
-    """Return what a model scores, the rows first: logits, both ends of spans [B, 2, T], predictions.
+    """Return the scores of a model, samples first: logits, both ends of spans [B, 2, T], or predictions.
 
     Raises:
-        ValueError: if it returned nothing of the kind.
+        ValueError: if it returned none.
     """
-    if isinstance(outputs.get("start_logits"), Tensor):
-        return torch.stack([outputs["start_logits"], outputs["end_logits"]], 1)
-    for name in SCORES:
-        if isinstance(outputs.get(name), Tensor):
-            return outputs[name]
-    raise ValueError(f"outputs without scores: {', '.join(outputs)}")
+    mean = outputs.get("mean_predictions")  # of a model that forecasts
+    return mean if isinstance(mean, Tensor) else logits_of(outputs)
 
 
 def plain_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a batch without labels, unless the model makes its decoder's inputs of them."""
-    makes = getattr(model.config, "is_encoder_decoder", False) and "labels" in batch and batch["labels"].dim() == 2
-    return {name: value for name, value in batch.items() if makes or name not in LABELS}
+    """Return a batch without labels, unless the model derives its decoder's inputs from them."""
+    derives = getattr(model.config, "is_encoder_decoder", False) and "labels" in batch and batch["labels"].dim() == 2
+    return {name: value for name, value in batch.items() if derives or name not in (*LABEL_KEYS, "future_values")}
 
 
 def plain_scores(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-    """Return what the model scores on a batch that is not mixed."""
+    """Return the scores of an unmixed batch."""
     return scores_of(model(**plain_inputs(model, batch)))
 
 
@@ -45,21 +42,21 @@ def check_plain(model: nn.Module, batch: Mapping[str, Any]) -> float:
     """Run a batch as it is, with its labels; return the loss.
 
     Raises:
-        ValueError: if loss or scores are not finite, or two rows score alike.
+        ValueError: if loss or scores are not finite, or two samples score alike.
     """
     loss, scores = model(**batch).loss, plain_scores(model, batch).double().flatten(1)
     if loss is None or not torch.isfinite(loss).all():
         raise ValueError(f"the loss is {loss}")
     if not torch.isfinite(scores).all():
         raise ValueError("scores are not finite")
-    gaps = [float((one - other).abs().max()) for row, one in enumerate(scores) for other in scores[:row]]
+    gaps = [float((one - other).abs().max()) for number, one in enumerate(scores) for other in scores[:number]]
     if min(gaps) < 1e-4 * float(scores.abs().max()):
-        raise ValueError(f"rows score alike: they differ by {min(gaps):.2g}")
+        raise ValueError(f"samples score alike: they differ by {min(gaps):.2g}")
     return float(loss)
 
 
 def mixed_scores(model: nn.Module, batch: Mapping[str, Any], settings: Settings, partner: Tensor, lam: float) -> Tensor:
-    """Return what the model scores on a mixed batch, through the public engine."""
+    """Return the scores of a mixed batch, through the public engine."""
     from hf_mixup import Mixup
 
     with Mixup({**settings})(model, batch, partner=partner, lam=lam) as mixed:
@@ -74,11 +71,11 @@ def mixed_loss(model: nn.Module, batch: Mapping[str, Any], settings: Settings, p
         return mixed.loss(mixed.forward(model))
 
 
-def missed(found: Tensor, expected: Tensor, plain: Tensor) -> float:
-    """Return how far scores miss, as a share of the difference between rows; infinity for another shape.
+def score_error(found: Tensor, expected: Tensor, plain: Tensor) -> float:
+    """Return the error of scores as a share of the difference between samples; infinity for another shape.
 
-    >>> rows = torch.tensor([[0.0], [2.0]])
-    >>> missed(rows + 1, rows, rows)
+    >>> scores = torch.tensor([[0.0], [2.0]])
+    >>> score_error(scores + 1, scores, scores)
     0.5
     """
     if found.shape != expected.shape:
@@ -92,16 +89,16 @@ def try_exchange(model: nn.Module, batch: Mapping[str, Any], settings: Settings)
     """Return "exact", "refused: why", "WRONG: where and by how much" or "error: what was raised"."""
     others, own = _partners(batch)
     plain = plain_scores(model, batch)
-    misses = {}
+    errors = {}
     ends = {"lam=1": (others, 1.0, plain), "lam=0": (others, 0.0, plain[others]), "itself": (own, 0.3, plain)}
     for name, (partner, lam, expected) in ends.items():
         try:
-            miss = missed(mixed_scores(model, batch, settings, partner, lam), expected, plain)
+            found = score_error(mixed_scores(model, batch, settings, partner, lam), expected, plain)
         except Exception as error:  # noqa: BLE001 - a survey reports all
             return f"{'refused' if is_refusal(error) else 'error'}: {name}: {brief(error)}"
-        if not miss < TOLERANCE:
-            misses[name] = f"{miss:.2g}"
-    return f"WRONG: {misses}" if misses else "exact"
+        if not found < SCORE_TOLERANCE:
+            errors[name] = f"{found:.2g}"
+    return f"WRONG: {errors}" if errors else "exact"
 
 
 def _partners(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -110,7 +107,7 @@ def _partners(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether this package says no with a reason, rather than fails in something it calls."""
+    """Whether this package refused with a reason, instead of failing in a library that it calls."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -24,7 +24,7 @@ _MAPPINGS = {"seq2seq": "SEQ_TO_SEQ_CAUSAL_LM"}
 
 
 def classes(family: Family) -> dict[str, str]:
-    """Return the class that transformers trains for each model type of a family; the first where there are several.
+    """Return the class that transformers trains for each model type of a family; of several the first.
 
     Raises:
         ValueError: for an unknown family.

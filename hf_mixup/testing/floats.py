@@ -11,47 +11,53 @@ from transformers import PreTrainedModel
 from hf_mixup.testing.families import Family
 
 
-def float_inputs(family: Family, model: Any, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def float_inputs(family: Family, model: Any, samples: int, rng: torch.Generator) -> dict[str, Any]:
     """Make a batch of floats for a model, with the labels of its family."""
     make = {"image": _images, "video": _videos, "audio": _audios, "time": _series}[family.partition("-")[0]]
-    inputs = make(model, rows, rng)
+    inputs = make(model, samples, rng)
     if family.endswith("classification"):
         key = "target_values" if "target_values" in inspect.signature(model.forward).parameters else "labels"
-        return {**inputs, key: torch.arange(rows) % model.config.num_labels}
+        return {**inputs, key: torch.arange(samples) % model.config.num_labels}
     if family == "time-series-regression":
-        return {**inputs, "target_values": torch.randn(rows, model.config.num_targets, generator=rng)}
-    return {**inputs, "future_values": torch.randn(rows, model.config.horizon_length, generator=rng)}
+        return {**inputs, "target_values": torch.randn(samples, model.config.num_targets, generator=rng)}
+    return {**inputs, "future_values": torch.randn(samples, model.config.horizon_length, generator=rng)}
 
 
-def _images(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _images(model: PreTrainedModel, samples: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     vision = getattr(config, "vision_config", config)
-    channels = next((n for n in (getattr(vision, k, None) for k in ("num_channels", "in_channels")) if n), 3)
+    channels = _setting(vision, "num_channels", "in_channels") or 3
     channels = channels if isinstance(channels, int) else 3
     if config.model_type == "imagegpt":
-        return {"input_ids": torch.randint(10, 60, (rows, 16), generator=rng)}
+        return {"input_ids": torch.randint(10, 60, (samples, 16), generator=rng)}
     if config.model_type == "siglip2":
         side, patches = vision.patch_size, vision.num_patches
         return {
-            "pixel_values": torch.randn(rows, patches, channels * side * side, generator=rng),
-            "pixel_attention_mask": torch.ones(rows, patches, dtype=torch.long),
-            "spatial_shapes": torch.full((rows, 2), int(patches**0.5)),
+            "pixel_values": torch.randn(samples, patches, channels * side * side, generator=rng),
+            "pixel_attention_mask": torch.ones(samples, patches, dtype=torch.long),
+            "spatial_shapes": torch.full((samples, 2), int(patches**0.5)),
         }
-    size = getattr(vision, "image_size", None) or 32
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
     name = "inputs" if config.model_type == "perceiver" else "pixel_values"
-    return {name: torch.randn(rows, channels, height, width, generator=rng)}
+    sides = _sides(getattr(vision, "image_size", None) or 32)
+    return {name: torch.randn(samples, channels, *sides, generator=rng)}
 
 
-def _videos(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
-    config = model.config
-    frames = next(n for n in (getattr(config, k, None) for k in ("num_frames", "frames_per_clip")) if n)
-    size = next(n for n in (getattr(config, k, None) for k in ("crop_size", "image_size")) if n)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    return {model.main_input_name: torch.randn(rows, frames, 3, height, width, generator=rng)}
+def _sides(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
-def _audios(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _videos(model: PreTrainedModel, samples: int, rng: torch.Generator) -> dict[str, Any]:
+    frames = _setting(model.config, "num_frames", "frames_per_clip")
+    sides = _sides(_setting(model.config, "crop_size", "image_size"))
+    return {model.main_input_name: torch.randn(samples, frames, 3, *sides, generator=rng)}
+
+
+def _setting(config: Any, *names: str) -> Any:
+    """Return the first of these settings that a configuration has."""
+    return next((value for name in names if (value := getattr(config, name, None))), None)
+
+
+def _audios(model: PreTrainedModel, samples: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     shapes = {
         "audio-spectrogram-transformer": lambda: (config.max_length, config.num_mel_bins),
@@ -59,14 +65,14 @@ def _audios(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str
         "whisper": lambda: (config.num_mel_bins, 2 * config.max_source_positions),
     }
     shape = shapes[config.model_type]() if config.model_type in shapes else (800,)
-    inputs = {model.main_input_name: torch.randn(rows, *shape, generator=rng)}
+    inputs = {model.main_input_name: torch.randn(samples, *shape, generator=rng)}
     if model.main_input_name == "input_values" and len(shape) == 1:
-        inputs["attention_mask"] = torch.ones(rows, *shape, dtype=torch.long)
+        inputs["attention_mask"] = torch.ones(samples, *shape, dtype=torch.long)
     return inputs
 
 
-def _series(model: PreTrainedModel, rows: int, rng: torch.Generator) -> dict[str, Any]:
+def _series(model: PreTrainedModel, samples: int, rng: torch.Generator) -> dict[str, Any]:
     config = model.config
     channels = getattr(config, "num_input_channels", None)
     shape = (config.context_length,) if channels is None else (config.context_length, channels)
-    return {"past_values": torch.randn(rows, *shape, generator=rng)}
+    return {"past_values": torch.randn(samples, *shape, generator=rng)}

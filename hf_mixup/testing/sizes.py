@@ -1,4 +1,4 @@
-"""Small sizes by the names that configurations give them."""
+"""Small sizes, by their names in configurations."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import Any
 VOCABULARY = 100
 CLASSES = 4
 LAYERS = 2
-PATTERN = 4  # blocks where they are of several kinds, so that each kind occurs
+PATTERN = 4  # blocks of a model with several kinds of them, so that each kind occurs
 BLOCKS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 KEY_HEADS = ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads")
-NEEDED = (
-    "vocab_size",
-    "head_dim",
-    "num_key_value_heads",
-    "num_experts_per_tok",
-)  # even where a configuration leaves them open
-WIDTHS = ("hidden_sizes", "conv_dim", "embed_dim")  # lists with one number a stage, taken down in proportion
-LISTS = ("image_size", "intermediate_size", "depth", "depths")  # lists of sizes of one kind
+# Sizes that are set even if a configuration leaves them open.
+NEEDED = ("vocab_size", "head_dim", "num_key_value_heads", "num_experts_per_tok")
+WIDTHS = ("hidden_sizes", "conv_dim", "embed_dim")  # lists with one number a stage, reduced in proportion
+LISTS = ("image_size", "intermediate_size", "depth", "depths")  # lists of equal sizes
 UNSET: Any = ...
 TOKENS = {"pad": 1, "bos": 2, "eos": 3, "decoder_start": 2, "sep": 4, "cls": 5, "mask": 6, "unk": 7, "forced_eos": 3}
 FIRST_WORD, END_OF_WORDS = 10, 60  # ordinary ids; images' and audio clips' own come after
@@ -67,7 +63,7 @@ _BY_VALUE: dict[Any, str] = {
         num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim""",
 }  # fmt: skip
 SIZES: dict[str, Any] = {name: size for size, names in _BY_VALUE.items() for name in names.split()}
-# What a few architectures need beside small sizes, by the model type of the configuration or of its part.
+# What a few architectures need besides small sizes, by the model type of the configuration or of its part.
 _SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4}
 EXTRA: dict[str, dict[str, Any]] = {
     # sizes that must agree with each other
@@ -98,7 +94,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "swinv2": _SWIN,
     "textnet": {"stem_out_channels": 8},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128, "chunk_size": 16},
-    # some of each kind of block
+    # to have some of each kind of block
     "bamba": {"attn_layer_indices": [1], "layer_types": UNSET},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
@@ -120,7 +116,7 @@ EXTRA: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("swa_qk_nope_head_dim", "swa_v_head_dim"), 8),
     },
     "gemma3n_text": {"num_kv_shared_layers": 2},
-    # what is left open by default
+    # settings that are open by default
     "blt": {"use_cache": False},
     "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2, "clip_qkv": 8.0}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
@@ -131,7 +127,7 @@ EXTRA: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     },
     "dots1": {"n_shared_experts": 1, "n_routed_experts": 4, "num_experts_per_tok": 2},
-    "glm_moe_dsa": {"index_topk": 16},  # of equal scores, it takes others where there is more padding
+    "glm_moe_dsa": {"index_topk": 16},  # among equal scores its choice depends on the padding
     "neomme": {"head_dim": 16},
     "patchtsmixer": {"num_targets": CLASSES},
     "patchtst": {"num_targets": CLASSES},
@@ -144,20 +140,20 @@ EXTRA: dict[str, dict[str, Any]] = {
     },
     "xmod": {"default_language": "en_XX"},
 }
-# Architectures that stand in a mapping without being trained as the family is.
+# Architectures in a mapping that are not trained as the family is.
 UNFIT = {
     "gemma4_assistant": "drafts for another model, whose hidden states it is given",
     "gemma4_unified_assistant": "drafts for another model, whose hidden states it is given",
     "lxmert": "chooses among answers to a question about an image, and finds no span",
-    "musicgen": "predicts codes of audio, several to a place, in as many rows",
-    "musicgen_melody": "predicts codes of audio, several to a place, in as many rows",
+    "musicgen": "predicts codes of audio, several to a position, in as many rows",
+    "musicgen_melody": "predicts codes of audio, several to a position, in as many rows",
     "pp_lcnet": "its forward takes no labels",
     "shieldgemma2": "answers yes or no to a prompt about an image, and takes no class",
     "voxtral_realtime": "needs audio in step with its text",
 }
-# Architectures whose own weights are large enough: with larger ones they magnify rounding as if it were a difference.
+# Architectures with weights that are large enough already: larger ones would magnify rounding errors.
 LARGE = ("levit",)
 # The parts of configurations that have no defaults of their own.
 PARTS: dict[str, dict[str, str]] = {"encoder-decoder": {"encoder": "bert", "decoder": "bert-generation"}}
-# Lengths of which some architectures need a multiple.
+# The length has to be a multiple of these numbers.
 STEPS: dict[str, int] = {"mra": 32, "perceiver": 64, "reformer": 64}

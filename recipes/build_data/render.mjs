@@ -1,9 +1,9 @@
-// Draw vector pictures as PNG files.
+// Draw vector images as PNG files.
 //
 // usage: node render.mjs jobs.json
 //
 // jobs.json is a list of {"svg": "<svg ...>", "out": "file.png", "width": 64},
-// written by build.py. The pictures keep their transparency: build.py puts every
+// written by emoji.py. The images keep their transparency: emoji.py puts every
 // artist on the same white background, so that this is done in one place only.
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -19,4 +19,4 @@ for (const { svg, out, width } of jobs) {
   });
   writeFileSync(out, resvg.render().asPng());
 }
-console.log(`rendered ${jobs.length} vector pictures`);
+console.log(`rendered ${jobs.length} vector images`);

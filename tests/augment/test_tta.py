@@ -353,10 +353,10 @@ def test_inputs_that_a_view_cannot_change() -> None:
         TestTimeAugmentation(model, [identity()])(labels=torch.zeros(2))
 
 
-def test_places_that_move_are_refused() -> None:
+def test_positions_that_move_are_refused() -> None:
     class Dense(torch.nn.Module):
         def forward(self, pixel_values: Tensor) -> Tensor:
             return pixel_values
 
-    with pytest.raises(ValueError, match="'flip' moves places"):
+    with pytest.raises(ValueError, match="'flip' moves positions"):
         TestTimeAugmentation(Dense(), [flip()]).eval()(pixel_values=torch.rand(2, 3, 4, 4))

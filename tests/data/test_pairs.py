@@ -138,7 +138,7 @@ def test_captions_are_cut_and_padded(processor: CLIPProcessor, tokenizer: Any) -
     assert PairCollator(processor, max_length=9, padding="max_length")(rows())["input_ids"].shape == (2, 9)
 
 
-def test_siglip_and_tokenizers_without_mask_are_padded_to_a_fixed_length(processor: CLIPProcessor) -> None:
+def test_siglip_and_maskless_tokenizers_pad_to_a_fixed_length(processor: CLIPProcessor) -> None:
     from transformers import SiglipProcessor
 
     siglip = SiglipProcessor(processor.image_processor, processor.tokenizer)
@@ -304,13 +304,13 @@ def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
     assert all(pairs[noisy[index]["caption"]] == noisy[index]["pair_ids"] for index in range(40))
     empty = [index for index in range(40) if not blank[index]["pixel_values"].any()]
     assert len(empty) == 10
-    assert noisy._kept is clean._kept
+    assert noisy._cached is clean._cached
     assert all(torch.equal(noisy[index]["pixel_values"], clean[index]["pixel_values"]) for index in range(40))
     assert clean.corrupted().captions == clean.captions
     assert clean.corrupted(caption_noise=0.25).captions == noisy.captions
 
 
-def test_several_captions_serve_training_and_the_first_serves_evaluation() -> None:
+def test_training_draws_a_caption_and_evaluation_takes_the_first() -> None:
     own = task(caption_column="keywords", id_column=None)
     data, processor = load_splits(own).train, load_pair_processor(own)
     assert PairRows(data, processor, own, train=True)[0]["caption"] == data[0]["keywords"]

@@ -20,7 +20,7 @@ from hf_mixup.functional import (
     soft_info_nce,
     soft_sigmoid_loss,
 )
-from tests import zoo
+from tests import pair_models
 
 
 def draw(rows: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -144,15 +144,15 @@ OWN: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_models_own_losses_are_met_at_one_hot_targets(name: str) -> None:
-    model = zoo.build(name)
-    outputs = model(**zoo.batch(model), return_loss=True)
+    model = pair_models.build(name)
+    outputs = model(**pair_models.batch(model), return_loss=True)
     logits = outputs["logits_per_video" if name == "XCLIPModel" else "logits_per_image"]
     torch.testing.assert_close(OWN[name](logits, torch.eye(4)), outputs.loss, rtol=1e-5, atol=1e-5)
 
 
 def test_claps_own_loss_takes_one_direction_twice() -> None:
-    model = zoo.build("ClapModel")
-    outputs = model(**zoo.batch(model), return_loss=True)
+    model = pair_models.build("ClapModel")
+    outputs = model(**pair_models.batch(model), return_loss=True)
     by_audio, by_text = outputs.logits_per_audio, outputs.logits_per_text
     own = (contrastive_cross_entropy(by_text, torch.eye(4)) + contrastive_cross_entropy(by_audio.T, torch.eye(4))) / 2
     torch.testing.assert_close(outputs.loss, own)

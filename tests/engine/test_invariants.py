@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, default_data
 import hf_mixup.methods.base
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.engine.schedule import Clock
+from hf_mixup.experiments.mixing import SharedSettings
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 from tests.settings import CASES
@@ -224,7 +225,7 @@ def test_gradient_checkpointing_changes_nothing(method: str, name: str) -> None:
         model, batch = build(name).train(), batch_of(name)
         if checkpointing:
             model.gradient_checkpointing_enable()
-        with Mixup(MixupConfig("manifold", layers=[2]).for_method(method))(model, batch) as mixed:
+        with Mixup(SharedSettings({"layers": [2]}).for_method(method))(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         loss.backward()
         gradients.append({k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None})
@@ -367,7 +368,7 @@ def test_one_forward_pass_a_step(method: str, name: str, entry_point: str, argum
         passes[module.training] += 1
 
     model.register_forward_pre_hook(count)
-    config = MixupConfig("manifold", layers=[1]).for_method(method)
+    config = SharedSettings({"layers": [1]}).for_method(method)
     ENTRY_POINTS[entry_point](model, arguments(max_steps=5), config, train_dataset=examples(name, 12)).train()
     assert passes[True] == 5
     # Two rows at first use: the loss is tried, two rows are exchanged, and the places to enter the model are found.

@@ -205,7 +205,7 @@ def test_features_are_kept_and_the_same_when_they_are_not() -> None:
     kept, anew = (AudioRows(rows, load_feature_extractor(small()), small(cache_images=keep)) for keep in (True, False))
     assert torch.equal(kept[3]["input_values"], anew[3]["input_values"])
     assert kept[3]["input_values"] is kept[3]["input_values"]
-    assert anew._kept is None
+    assert anew._cached is None
 
 
 # Settings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from hf_mixup import MixupConfig, cli
+from hf_mixup import cli
+from hf_mixup.experiments.compare import one_run, training
 from hf_mixup.experiments.compare import run as compare_run
-from hf_mixup.experiments.compare import training
-from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.compare.plan import Run
 from tests.conftest import TINY_RUN
 
 SETTINGS: dict[str, Any] = {
@@ -37,13 +36,13 @@ def config(tmp_path: Path) -> Path:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runs that were trained."""
     trained: list[str] = []
-    train_run = training.train_run
+    train_run = one_run.train_run
 
-    def counted(prepared: Any, task: Any, variant: Any, args: Any, *rest: Any) -> None:
-        trained.append(f"{variant.label} {args.seed}")
-        train_run(prepared, task, variant, args, *rest)
+    def counted(run: Run, *rest: Any) -> None:
+        trained.append(f"{run.variant.label} {run.seed}")
+        train_run(run, *rest)
 
-    monkeypatch.setattr(training, "train_run", counted)
+    monkeypatch.setattr(one_run, "train_run", counted)
     return trained
 
 
@@ -85,7 +84,7 @@ def test_writes_table_images_results_and_the_best_model(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_methods_share_initial_weights_and_order_of_the_data(config: Path, tmp_path: Path) -> None:
+def test_methods_share_initial_weights_and_data_order(config: Path, tmp_path: Path) -> None:
     """With a learning rate of 0 the weights stay where they began; plain runs of one seed see the same rows."""
     assert run(config, "--learning_rate", 0, "--methods", "none,mixup,cutmix,manifold", "--seeds", 2) == 0
     weights: dict[str, list[dict[str, torch.Tensor]]] = {"42": [], "43": []}
@@ -151,7 +150,7 @@ def test_goes_on_after_ctrl_c(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from hf_mixup.experiments.compare.runs import StepCallback
+    from hf_mixup.experiments.compare.one_run import StepCallback
 
     with monkeypatch.context() as patch:
 
@@ -194,7 +193,7 @@ def test_a_flipped_bit_in_the_predictions_is_noticed(config: Path, tmp_path: Pat
     assert len(trainings) == 2
 
 
-def test_a_data_set_without_test_split_is_compared_on_validation(
+def test_without_test_split_validation_is_compared(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from hf_mixup.data import load_emoji
@@ -257,26 +256,14 @@ def test_keeps_off_the_folder_of_something_else(
 def test_missing_plot_package_is_noticed_first(
     config: Path, trainings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_run, "find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
     assert run(config) == 2
     assert 'pip install "hf-mixup[plots]"' in capsys.readouterr().err
     assert not trainings
 
 
-def test_variants() -> None:
-    base = MixupConfig(alpha=0.3, prob=0.5)
-    variants = parse_variants(["none,smoothing:label_smoothing=0.2", "manifold:layers=[0,1]:prob=1", "cutmix"], base)
-    none, smoothing, manifold, cutmix = variants
-    assert none.mixup.plain
-    assert none.smoothing is None
-    assert smoothing.mixup.plain
-    assert smoothing.smoothing == 0.2
-    assert (manifold.mixup.layers, manifold.mixup.prob, manifold.mixup.alpha) == ([0, 1], 1, 0.3)
-    assert (cutmix.mixup.method, cutmix.mixup.prob) == ("cutmix", 0.5)
-
-
 @pytest.mark.usefixtures("undrawn")
-def test_stored_predictions_are_those_of_the_stored_model(config: Path, tmp_path: Path) -> None:
+def test_stored_predictions_give_the_scores(config: Path, tmp_path: Path) -> None:
     from hf_mixup.experiments.compare.store import load_run
     from hf_mixup.metrics import calibration_metrics
 
@@ -312,29 +299,6 @@ def test_each_cuda_device_has_a_process(config: Path, tmp_path: Path, capsys: py
     assert run(config, "--use_cpu", "false", "--methods", "none,mixup,cutmix") == 0
     assert f"{torch.cuda.device_count()} CUDA devices" in capsys.readouterr().err
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 3
-
-
-def test_a_process_that_dies_takes_one_run_with_it() -> None:
-    from hf_mixup.experiments.compare.processes import FullError, _listen
-
-    class Worker:
-        def __init__(self, pid: int, exitcode: int | None) -> None:
-            self.pid, self.exitcode = pid, exitcode
-
-    def ended(workers: list[Worker], *said: tuple[str, int, int, Any]) -> list[tuple[int, str | None]]:
-        messages: queue.Queue[Any] = queue.Queue()
-        for each in said:
-            messages.put(each)
-        shown: list[tuple[int, int, int]] = []
-        return list(_listen(workers, messages, {0, 1, 2}, lambda *step: shown.append(step)))
-
-    died = "its process ended with exit status -9"
-    started = (("step", 1, 0, (0, 1)), ("step", 2, 1, (0, 1)), ("done", 2, 1, None))
-    last = ("step", 2, 2, (0, 1)), ("done", 2, 2, "ValueError: no")
-    assert ended([Worker(1, -9), Worker(2, 1)], *started, *last) == [(1, None), (2, "ValueError: no"), (0, died)]
-    assert ended([Worker(1, -9), Worker(2, -9)], *started) == [(1, None), (0, died), (2, died.replace("-9", "1"))]
-    with pytest.raises(FullError, match="no space"):
-        ended([], ("full", 1, 0, "no space"))
 
 
 # Pairs
@@ -381,7 +345,7 @@ def test_pairs_are_compared_by_retrieval(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_stored_embeddings_of_pairs_are_those_that_were_scored(pair_config: Path, tmp_path: Path) -> None:
+def test_stored_embeddings_of_pairs_give_the_scores(pair_config: Path, tmp_path: Path) -> None:
     from hf_mixup.experiments.compare.store import load_run
     from hf_mixup.metrics import retrieval_metrics
 
@@ -392,15 +356,6 @@ def test_stored_embeddings_of_pairs_are_those_that_were_scored(pair_config: Path
         scores = retrieval_metrics(images, texts, ids, ids, scale=head[0, 0], bias=head[0, 1])
         assert np.isclose(scores["nll"], stored.metrics[split]["nll"])
         assert scores["mean_recall"] == stored.metrics[split]["mean_recall"]
-
-
-def test_controls_of_pairs_keep_the_loss_and_leave_out_the_mixing() -> None:
-    base = MixupConfig(method="cross_modal", alpha=0.3, temperature=0.1, learn_temperature=False)
-    none, smoothing = (variant.mixup for variant in parse_variants(["none", "smoothing"], base, paired=True))
-    assert none.off
-    assert smoothing.off
-    assert (none.temperature, none.learn_temperature, none.alpha) == (0.1, False, 1.0)
-    assert (none.label_smoothing, smoothing.label_smoothing) == (0.0, 0.1)
 
 
 def test_diverged_pairs_are_reported_as_such(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hf_mixup import cli
-from hf_mixup.experiments.compare import training
+from hf_mixup.experiments.compare import one_run
 from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.compare.one_run import Show
+from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.metrics import calibration_metrics, fit_temperature
 from tests.conftest import TINY_RUN
 from tests.fake_runs import leave
-
-Train = Callable[..., None]
 
 
 @pytest.fixture
@@ -37,15 +36,13 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int, float]]:
     """Stand in for the training, and note method, seed, training rows and label noise of each run."""
     trained: list[tuple[str, int, int, float]] = []
 
-    def train_run(
-        prepared: Any, task: Any, variant: Any, args: Any, name: str, settings: Any, show: Train, watch: Any
-    ) -> None:
-        trained.append((variant.label, args.seed, len(prepared.train), task.label_noise))
+    def train_run(run: Run, args: Any, show: Show, watch: Any) -> None:
+        trained.append((run.variant.label, run.seed, len(run.setting.prepared.train), run.setting.task.label_noise))
         for step in range(1, 21):
             show(step, 20)
-        leave(Path(args.output_dir), prepared, variant.label, args.seed, settings)
+        leave(run, Path(args.output_dir))
 
-    monkeypatch.setattr(training, "train_run", train_run)
+    monkeypatch.setattr(one_run, "train_run", train_run)
     monkeypatch.setattr(
         "hf_mixup.experiments.compare.run.write_report", lambda *arguments: None
     )  # which takes longest by far
@@ -57,14 +54,14 @@ def run(*arguments: object) -> int:
 
 
 def fails_for(monkeypatch: pytest.MonkeyPatch, label: str, error: Exception) -> None:
-    inner = training.train_run
+    inner = one_run.train_run
 
-    def failing(prepared: Any, task: Any, variant: Any, args: Any, *rest: Any) -> None:
-        if variant.label == label and args.seed == 43:
+    def failing(run: Run, *rest: Any) -> None:
+        if run.variant.label == label and run.seed == 43:
             raise error
-        inner(prepared, task, variant, args, *rest)
+        inner(run, *rest)
 
-    monkeypatch.setattr(training, "train_run", failing)
+    monkeypatch.setattr(one_run, "train_run", failing)
 
 
 def test_every_method_is_trained_on_every_share_and_noise(
@@ -110,7 +107,7 @@ def test_small_shares_are_parts_of_larger_ones() -> None:
     assert len({run.folder for run in plan.runs}) == 3
 
 
-def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
+def test_the_refit_is_of_the_validation_rows(
     config: Path, tmp_path: Path, train: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(config, "--seeds", 6, "--max_eval_samples", 100) == 0
@@ -139,7 +136,7 @@ def test_refit_is_that_of_the_validation_rows_and_verdicts_follow_it(
     assert "equivalent within ±0.01 with 6 seeds: calibration (95 % interval +0.000 to +0.000)" in shown
 
 
-def test_the_card_of_the_best_model_tells_of_the_comparison(config: Path, tmp_path: Path, train: list[Any]) -> None:
+def test_the_card_of_the_best_model_has_the_comparison(config: Path, tmp_path: Path, train: list[Any]) -> None:
     assert run(config, "--fractions", 0.5, 1.0) == 0
     card = ModelCard.load(tmp_path / "out" / "best" / "README.md")  # which checks the metadata
     assert "- mixup against none on test: " in card.text
@@ -155,7 +152,7 @@ def test_the_card_of_the_best_model_tells_of_the_comparison(config: Path, tmp_pa
 
 def test_comparison_and_mixing_stand_in_the_card_once_each(tmp_path: Path) -> None:
     from hf_mixup import MixupConfig
-    from hf_mixup.experiments.report.card import COMPARISON, add_comparison_section
+    from hf_mixup.experiments.report.comparison_card import COMPARISON, add_comparison_section
     from hf_mixup.integrations.model_card import HEADING, add_mixing_section
 
     (tmp_path / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")
@@ -201,7 +198,7 @@ def test_all_runs_fail(
     def failing(*arguments: Any) -> None:
         raise TypeError("no")
 
-    monkeypatch.setattr(training, "train_run", failing)
+    monkeypatch.setattr(one_run, "train_run", failing)
     assert run(config) == 1
     assert "all 6 runs failed, the first one with: TypeError: no" in capsys.readouterr().err
 
@@ -213,7 +210,7 @@ def test_all_runs_fail(
         RuntimeError("Error while serializing: No space left on device"),
     ],
 )
-def test_a_full_disk_stops_at_once_and_loses_no_finished_run(
+def test_a_full_disk_stops_and_loses_no_finished_run(
     config: Path,
     tmp_path: Path,
     train: list[Any],

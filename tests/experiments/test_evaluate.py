@@ -16,9 +16,7 @@ from torch.nn import functional as F
 pytest.importorskip("matplotlib")
 
 from hf_mixup import metrics
-from hf_mixup.data import load_emoji
-from hf_mixup.experiments.evaluate import images, texts
-from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.evaluate import text_changes
 from hf_mixup.experiments.tasks import TaskArguments
 from tests.conftest import TINY_RUN
 from tests.experiments.test_cli import TEXT, fails, run, write
@@ -118,15 +116,15 @@ def test_figures_are_those_of_the_model(model: Path) -> None:
     assert of(results, "test") == pytest.approx(expected, rel=1e-5)
 
 
-def test_attacks_lower_the_likelihood_and_stay_in_their_ball(model: Path) -> None:
-    from hf_mixup.experiments.evaluate.rows import attack
+def test_attacks_lower_the_likelihood_within_epsilon(model: Path) -> None:
+    from hf_mixup.experiments.evaluate.adversarial import attack
 
     rows, classifier = rows_and_model(model)
     classifier.eval().requires_grad_(False)
     pixels, labels = batch(rows)
     mean, std, eps = 0.5, 0.5, 8 / 255
     for name in ("fgsm", "pgd"):
-        change = attack(name, eps, EvaluateArguments(adversarial_steps=3), rows.processor, seed=0)
+        change = attack(name, eps, 3, rows.processor, seed=0)
         moved = change(classifier, {"pixel_values": pixels, "labels": labels}, 0)["pixel_values"]
         seen, before = moved * std + mean, pixels * std + mean
         assert float((seen - before).abs().max()) == pytest.approx(eps, rel=1e-3)
@@ -160,7 +158,7 @@ def test_label_noise_curve_over_models(model: Path) -> None:
     other = Path(shutil.copytree(model, model.parent / "wrong"))
     kept = json.loads((other / "task.json").read_text())
     (other / "task.json").write_text(json.dumps({**kept, "task": {**kept["task"], "label_noise": 0.4}}))
-    results = evaluate(model, "--suite", "noise", "--noise_levels", 0.1, "--noise_runs", model, other)
+    results = evaluate(model, "--suite", "noise", "--noise_levels", 0.1, "--label_noise_runs", model, other)
     assert of(results, "test, label_noise 0.4")["accuracy"] == of(results, "test")["accuracy"]
     assert of(results, "test")["label_noise_accuracy"] == pytest.approx(of(results, "test")["accuracy"])
     assert "### Trained on wrong labels, test" in (model / "evaluation" / "tables.md").read_text()
@@ -172,7 +170,7 @@ def test_label_noise_curve_over_models(model: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hf_mixup.experiments.evaluate.rows import Scorer
+    from hf_mixup.experiments.evaluate.scorer import Scorer
 
     flags = ("evaluate", model, "--suite", "noise", "--noise_levels", 0.1, 0.2, *QUIET)
     calls: list[int] = []
@@ -252,7 +250,7 @@ def test_all_suites_of_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     results = evaluate(tmp_path / "out", *flags)
     assert {each["split"] for each in results} == {
         *("test", "test, tta", "test against random_tokens", "test, replaced_letters 1"),
-        *(f"test, {name} 5" for name in texts.CORRUPTIONS),
+        *(f"test, {name} 5" for name in text_changes.CORRUPTIONS),
     }
 
 
@@ -268,136 +266,10 @@ def test_tags_are_scored_token_by_token(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is not for token-classification" in fails(capsys, "evaluate", tmp_path / "out", "--suite", "noise", *QUIET)
 
 
-# What is done to images and texts ---------------------------------------------------------------------------------
+# Another data set as out-of-distribution samples, and labels ------------------------------------------------------
 
 
-class Plain:
-    """A processor without normalisation."""
-
-    do_normalize = False
-
-
-def image(size: int = 32) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-
-
-SLOW = pytest.param("glass_blur", marks=pytest.mark.slow)  # it is compiled at its first use
-REST = [name for name in (*images.CORRUPTIONS, *images.MORE_CORRUPTIONS) if name != "glass_blur"]
-
-
-@pytest.mark.parametrize("name", [SLOW, *REST])
-def test_corruptions_follow_from_their_seed_alone(name: str) -> None:
-    pytest.importorskip("imagecorruptions")
-    change, draws = images.corruption(name, 3), np.random.SeedSequence
-    state = np.random.get_state()[1].copy()
-    once, again, other = (change(image(), draws(seed)) for seed in (0, 0, 1))
-    assert (np.random.get_state()[1] == state).all(), "numpy's global generator is left as it was"
-    assert once.dtype == np.uint8
-    assert once.shape == (32, 32, 3)
-    assert (once == again).all()
-    assert (once != image()).any()
-    drawn = name not in (*("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate"),
-                         *("jpeg_compression", "gaussian_blur", "saturate"))  # fmt: skip
-    assert (once != other).any() == drawn
-
-
-def test_severities_rise_and_small_images_are_enlarged() -> None:
-    pytest.importorskip("imagecorruptions")
-    smooth = np.asarray(load_emoji("image")["test"][0]["image"])
-    for name in ("gaussian_noise", "contrast", "jpeg_compression"):
-        changes = [
-            float(
-                np.abs(images.corruption(name, level)(smooth, np.random.SeedSequence(0)).astype(float) - smooth).mean()
-            )
-            for level in (1, 3, 5)
-        ]
-        assert changes == sorted(changes)
-    assert images.corruption("contrast", 1)(image(12), np.random.SeedSequence(0)).shape == (12, 12, 3)
-
-
-def test_images_are_changed_as_they_are_seen() -> None:
-    seen = torch.from_numpy(image()).permute(2, 0, 1).float() / 255
-
-    class Normalised:
-        image_mean, image_std = [0.5, 0.4, 0.3], [0.2, 0.3, 0.4]
-
-    mean, std = (torch.tensor(values)[:, None, None] for values in (Normalised.image_mean, Normalised.image_std))
-    rows = [{"pixel_values": (seen - mean) / std, "labels": 1}]
-    same = images.ChangedImages(rows, Normalised(), lambda found, draws: found, (0,))
-    torch.testing.assert_close(same[0]["pixel_values"], rows[0]["pixel_values"], rtol=0, atol=1e-5)
-    assert same[0]["labels"] == 1
-    found: list[np.ndarray] = []
-    images.ChangedImages(rows, Normalised(), lambda each, draws: found.append(each) or each, (0,))[0]
-    assert (found[0] == image()).all()
-    with pytest.raises(ValueError, match="do not lead back to images"):
-        images.ChangedImages(rows, Plain(), lambda each, draws: each, (0,))[0]
-
-
-def test_rows_draw_apart_and_alike_every_time() -> None:
-    rows = [{"pixel_values": torch.full((3, 40, 40), 0.5), "labels": 0}] * 2
-    noisy, again, other = (
-        images.ChangedImages(rows, Plain(), images.gaussian_noise(0.1), (seed, 7)) for seed in (0, 0, 1)
-    )
-    first, second = noisy[0]["pixel_values"], noisy[1]["pixel_values"]
-    assert torch.equal(first, again[0]["pixel_values"])
-    assert not torch.equal(first, second)
-    assert not torch.equal(first, other[0]["pixel_values"])
-    assert float(first.std()) == pytest.approx(0.1, rel=0.05)
-
-
-def test_strange_images() -> None:
-    own, draws = image(10), np.random.SeedSequence(3)
-    shuffled = images.shuffled_patches(own, draws)
-    assert sorted(shuffled[:8, :8].ravel()) == sorted(own[:8, :8].ravel())
-    assert (shuffled[8:] == own[8:]).all()
-    blocks = {own[y : y + 2, x : x + 2].tobytes() for y in range(0, 8, 2) for x in range(0, 8, 2)}
-    assert {shuffled[y : y + 2, x : x + 2].tobytes() for y in range(0, 8, 2) for x in range(0, 8, 2)} == blocks
-    with pytest.raises(ValueError, match="3 x 3 pixels has no 4 x 4 pieces"):
-        images.shuffled_patches(image(3), draws)
-    noise = images.gaussian_pixels(image(64), draws)
-    assert noise.mean() == pytest.approx(127.5, abs=2)
-
-
-def test_typos_by_share() -> None:
-    text = "a quick brown fox, jumping over 3 lazy dogs " * 50
-    for name, make in {**texts.CORRUPTIONS, "replaced_letters": texts.replaced_letters}.items():
-        nothing = make(0.0)(text, np.random.default_rng(0))
-        assert nothing.split() == text.split(), name
-        once, again = (make(0.3)(text, np.random.default_rng(5)) for _ in range(2))
-        assert once == again
-        assert once != text
-    draws = np.random.default_rng(0)
-    assert texts.dropped_words(1.0)("one two", draws) in ("one", "two")
-    assert texts.dropped_words(1.0)("", draws) == ""
-    kept = len(texts.dropped_words(0.3)(text, draws).split()) / len(text.split())
-    assert kept == pytest.approx(0.7, abs=0.06)
-    assert texts.dropped_letters(1.0)("a cat, 2 dogs", draws) == "a c, 2 d"
-    assert sorted(texts.swapped_letters(0.5)(text, draws)) == sorted(text)
-    replaced = texts.replaced_letters(1.0)("ab-c", draws)
-    assert replaced[2] == "-"
-    assert len(replaced) == 4
-
-
-def test_random_tokens_keep_lengths_and_special_tokens() -> None:
-    class Tokenizer:
-        all_special_ids = (0, 1, 2)
-
-        def __len__(self) -> int:
-            return 50
-
-    rows = [{"input_ids": [1, 7, 8, 9, 2], "attention_mask": [1] * 5, "labels": 3}] * 2
-    strange = texts.RandomTokens(rows, Tokenizer(), (0, 1))
-    first, second = strange[0]["input_ids"], strange[1]["input_ids"]
-    assert (first[0], first[-1], len(first)) == (1, 2, 5)
-    assert min(first[1:-1]) > 2
-    assert first != second
-    assert rows[0]["input_ids"] == [1, 7, 8, 9, 2]
-
-
-# Another data set as the outside, and labels ------------------------------------------------------------------------
-
-
-def test_another_data_set_is_the_outside(model: Path, tmp_path: Path) -> None:
+def test_another_data_set_is_out_of_distribution(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "grey" / "test"
     folder.mkdir(parents=True)
     for level in range(6):
@@ -430,7 +302,7 @@ def test_labels_are_numbered_as_the_model_numbers_them(model: Path, capsys: pyte
     assert "does not know the class 'Smileys & Emotion'" in fails(capsys, "evaluate", model, *QUIET)
 
 
-def test_a_model_on_smoothed_labels_is_no_mixed_one(model: Path) -> None:
+def test_a_model_trained_with_smoothing_is_called_none(model: Path) -> None:
     from hf_mixup import MixupConfig
 
     MixupConfig("cutmix", prob=0.0, label_smoothing=0.1).save_pretrained(model)
@@ -459,7 +331,7 @@ def test_a_model_on_smoothed_labels_is_no_mixed_one(model: Path) -> None:
         (["--noise_levels", "0.1", "0.1"], "has a number twice"),
         (["--adversarial_steps", "0"], "adversarial_steps=0"),
         (["--baseline", "nowhere"], "baseline: no such results of an evaluation"),
-        (["--noise_runs", "./nowhere"], "no such folder of a model: ./nowhere"),
+        (["--label_noise_runs", "./nowhere"], "no such folder of a model: ./nowhere"),
         (["--task", "image-text"], "evaluate scores image-classification, text-classification, token-classification"),
         (["--task", "text-classification", "--suite", "adversarial"], "is not for text-classification"),
         (["--ood_datset", "x"], "did you mean 'ood_dataset'?"),
@@ -498,10 +370,10 @@ def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, capsys: pytest
 def test_missing_packages_are_named(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_mixup.experiments.evaluate.disturbances.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
     message = fails(capsys, "evaluate", trained, "--suite", "corruption", *QUIET)
     assert 'pip install "hf-mixup[robustness]"' in message
-    monkeypatch.setattr("hf_mixup.experiments.evaluate.run.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
     assert 'pip install "hf-mixup[plots]"' in fails(capsys, "evaluate", trained, *QUIET)
 
 
@@ -516,7 +388,7 @@ def test_one_row_and_headless_models_are_refused(model: Path, capsys: pytest.Cap
     assert not (model / "evaluation" / "results.json").exists()
 
 
-def test_what_compare_left_is_evaluated_with_a_config_or_without(trained: Path, tmp_path: Path) -> None:
+def test_a_run_of_compare_is_evaluated_with_and_without_config(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "run"))
     kept = json.loads((folder / "task.json").read_text())
     (folder / "task.json").rename(tmp_path / "task.json")
@@ -535,7 +407,7 @@ def test_what_compare_left_is_evaluated_with_a_config_or_without(trained: Path, 
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_audio_are_calibrated_and_no_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audio_has_the_calibration_suite_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("soundfile")
     from tests.experiments.test_audio_task import SMALL
 

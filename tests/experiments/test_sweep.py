@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from transformers import TrainingArguments
 
 from hf_mixup import MixupConfig, cli
-from hf_mixup.experiments.compare import training
+from hf_mixup.experiments.compare import one_run
+from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import save_run
-from hf_mixup.experiments.sweep.output import Swept, Trial
+from hf_mixup.experiments.sweep.report import Swept, Trial
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from tests.browser import DESK, PHONE, check_page
 from tests.conftest import TINY_RUN
@@ -37,19 +38,17 @@ def train(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Stand in for the training: NLL is least for cutmix with alpha 1; plain training has 1.0 and 1.1."""
     trained: list[tuple[str, int]] = []
 
-    def train_run(
-        prepared: Any, task: Any, variant: Any, args: Any, name: str, settings: Any, show: Any, watch: Any
-    ) -> None:
-        trained.append((variant.label, args.seed))
-        nll = 1.0 + 0.1 * (args.seed - 42)
-        if not variant.mixup.off:
-            nll = 0.4 + abs(variant.mixup.alpha - 1) / 10 + 0.2 * (variant.mixup.method == "mixup")
+    def train_run(run: Run, args: Any, show: Any, watch: Any) -> None:
+        trained.append((run.variant.label, run.seed))
+        nll, mixup = 1.0 + 0.1 * (run.seed - 42), run.variant.mixup
+        if not mixup.off:
+            nll = 0.4 + abs(mixup.alpha - 1) / 10 + 0.2 * (mixup.method == "mixup")
         logits, labels = [[1.0, 0.0]] * 2, [0, 1]
-        metrics = {split: {"accuracy": 0.5, "ece": nll / 10, "nll": nll} for split in prepared.evaluated}
+        metrics = {split: {"accuracy": 0.5, "ece": nll / 10, "nll": nll} for split in run.setting.prepared.evaluated}
         (Path(args.output_dir) / "model.safetensors").write_bytes(b"weights")
-        save_run(Path(args.output_dir), metrics, dict.fromkeys(metrics, (logits, labels)), settings)
+        save_run(Path(args.output_dir), metrics, dict.fromkeys(metrics, (logits, labels)), run.determinants)
 
-    monkeypatch.setattr(training, "train_run", train_run)
+    monkeypatch.setattr(one_run, "train_run", train_run)
     return trained
 
 
@@ -101,7 +100,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
     whole = json.loads((tmp_path / "whole" / "results.json").read_text())
     before = list(train)
     train.clear()
-    inner = training.train_run
+    inner = one_run.train_run
     with monkeypatch.context() as patch:
 
         def interrupted(*arguments: Any) -> None:
@@ -109,7 +108,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
                 raise KeyboardInterrupt
             inner(*arguments)
 
-        patch.setattr(training, "train_run", interrupted)
+        patch.setattr(one_run, "train_run", interrupted)
         assert run(config) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last == "interrupted: 2 of 4 trials are done and kept; the same command goes on from there"
@@ -143,15 +142,15 @@ def test_a_corrupt_study_file_is_named_and_loses_no_run(
 def test_trials_that_fail_or_are_given_up_are_told(
     config: Path, tmp_path: Path, train: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = training.train_run
-    failing = iter([RuntimeError("no memory"), training.StopRun("worse than the median")])
+    inner = one_run.train_run
+    failing = iter([RuntimeError("no memory"), one_run.StopRun("worse than the median")])
 
-    def sometimes(prepared: Any, task: Any, variant: Any, *rest: Any) -> None:
-        if not variant.mixup.off and (error := next(failing, None)):
+    def sometimes(run: Run, *rest: Any) -> None:
+        if not run.variant.mixup.off and (error := next(failing, None)):
             raise error
-        inner(prepared, task, variant, *rest)
+        inner(run, *rest)
 
-    monkeypatch.setattr(training, "train_run", sometimes)
+    monkeypatch.setattr(one_run, "train_run", sometimes)
     assert run(config) == 0
     trials = results(tmp_path)["trials"]
     assert [trial["state"] for trial in trials] == ["fail", "pruned", "complete", "complete"]
@@ -164,7 +163,7 @@ def test_trials_that_fail_or_are_given_up_are_told(
 def test_a_full_disk_stops_the_sweep(
     config: Path, train: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inner = training.train_run
+    inner = one_run.train_run
 
     def full(*arguments: Any) -> None:
         if len(train) == 3:
@@ -172,7 +171,7 @@ def test_a_full_disk_stops_the_sweep(
         inner(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_run", full)
+        patch.setattr(one_run, "train_run", full)
         assert run(config) == 2
     assert "1 of 4 trials are done and kept" in capsys.readouterr().err
     assert run(config) == 0
@@ -210,7 +209,9 @@ def test_wrong_settings(
 def test_a_folder_or_a_package_that_does_not_fit(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_mixup.experiments.sweep.run.find_spec", lambda name: None if name == "optuna" else name)
+    monkeypatch.setattr(
+        "hf_mixup.experiments.compare.startup.find_spec", lambda name: None if name == "optuna" else name
+    )
     assert run(config) == 2
     assert 'pip install "hf-mixup[sweep]"' in capsys.readouterr().err
     (tmp_path / "out").mkdir()
@@ -260,6 +261,6 @@ def test_pruning_stops_a_run_and_stores_nothing(config: Path, tmp_path: Path, mo
         ((1.0, None), 0.5, "nothing to compare it with"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_the_winner(values: tuple[Any, Any], best: float, text: str) -> None:
+def test_the_verdict_on_the_winner(values: tuple[Any, Any], best: float, text: str) -> None:
     trial = Trial(0, "mixup:alpha=1.0", MixupConfig(), best, "complete", {"nll": best}, None)
-    assert text in Swept(None, MixupConfig(), "nll", [{"nll": value} for value in values], [trial]).said  # type: ignore[arg-type]
+    assert text in Swept(None, MixupConfig(), "nll", [{"nll": value} for value in values], [trial]).verdict  # type: ignore[arg-type]

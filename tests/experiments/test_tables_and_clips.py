@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
@@ -147,7 +147,7 @@ def test_columns_are_scaled_and_numbered_as_learnt(tmp_path: Path) -> None:
         np.testing.assert_allclose(processor.scaled_target([25, 25 + np.std([10, 20, 30, 40])]), [0, 1], atol=1e-6)
     with pytest.raises(ValueError, match="the table has no column 'size': did you mean 'sizes'"):
         fitted({"sizes": [1.0]})
-    with pytest.raises(ValueError, match="column 'kind' holds what is no number"):
+    with pytest.raises(ValueError, match="column 'kind' holds a value that is not a number"):
         TabularProcessor.fit(columns, ["kind"])
     with pytest.raises(ValueError, match="'none' holds no number: leave it out"):
         TabularProcessor.fit({"none": [None, None]}, ["none"])
@@ -223,10 +223,10 @@ def test_clips_of_the_splits() -> None:
 
 
 def test_frames_are_spread_evenly(tmp_path: Path) -> None:
-    from PIL import Image
+    from PIL import Image as PILImage
 
     greys = [[0, 10, 20, 30, 40, 50, 60], [90], [5, 6]]
-    clips = [[Image.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
+    clips = [[PILImage.new("RGB", (8, 8), (grey,) * 3) for grey in clip] for clip in greys]
     features = Features({"video": List(Image()), "label": ClassLabel(names=["a", "b"])})
     rows = Dataset.from_dict({"video": clips, "label": [0, 1, 0]}, features=features)
     DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "clips"))

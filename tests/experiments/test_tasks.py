@@ -42,7 +42,7 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
-from hf_mixup.engine.config import knob
+from hf_mixup.utils.values import setting
 from hf_mixup.experiments.tasks import register
 from hf_mixup.experiments.tasks.shared import Classified, Tabular
 
@@ -54,8 +54,8 @@ class Parity(Tabular, Classified):
 
     task: str = "parity"
     dataset: str = "numbers"
-    largest: int = knob(8, "Largest number.")
-    share: float = knob(0.5, "Share of the numbers to train on.")
+    largest: int = setting(8, "Largest number.")
+    share: float = setting(0.5, "Share of the numbers to train on.")
 
     def bundled(self):
         from datasets import ClassLabel, DatasetDict

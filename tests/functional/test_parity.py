@@ -1,89 +1,121 @@
-"""The engine against the peers' own classes on the same draws; for the kernels see test_functional.py."""
+"""The kernels against timm and torchvision on the same draws, bit for bit; the engine: tests/engine/test_peers.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from timm.data.mixup import Mixup as TimmMixup
-from torchvision.transforms import v2
+from torch import Tensor
 
-from hf_mixup import Mixup
-from tests.conftest import CLASSES, batch_of, build
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_timm_mixup(smoothing: float) -> None:
-    model, batch = build("resnet"), batch_of("resnet")
-    theirs = TimmMixup(mixup_alpha=1.0, label_smoothing=smoothing, num_classes=CLASSES)
-    lam = 0.3125  # a float32, as every lam here
-    theirs._params_per_batch = lambda: (lam, False)
-    pixels, targets = theirs(batch["pixel_values"].clone(), batch["labels"])
-    config = {"method": "mixup", "pairing": "flip", "lam": lam, "label_smoothing": smoothing}
-    with Mixup(config)(model, batch) as mixed:
-        pass
-    assert torch.equal(mixed.inputs["pixel_values"], pixels)
-    assert torch.equal(mixed.targets, targets)
-
-
-def test_timm_cutmix() -> None:
-    model, batch = build("resnet"), batch_of("resnet")
-    np.random.seed(3)
-    theirs = TimmMixup(mixup_alpha=0.0, cutmix_alpha=1.0, label_smoothing=0.0, num_classes=CLASSES)
-    pixels, targets = theirs(batch["pixel_values"].clone(), batch["labels"])
-    changed = (pixels != batch["pixel_values"]).any(0).any(0).nonzero()
-    (top, left), (bottom, right) = changed.min(0).values.tolist(), (changed.max(0).values + 1).tolist()
-
-    import hf_mixup.methods.cutmix as module
-
-    boxes = torch.tensor([top, left, bottom, right])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "cut_blocks", lambda *args, **kwargs: boxes.expand(6, 4))
-        mixup = Mixup({"method": "cutmix", "pairing": "flip", "self_check": False})  # its draws are those of timm
-        with mixup(model, batch) as mixed:
-            pass
-    assert torch.equal(mixed.inputs["pixel_values"], pixels)
-    torch.testing.assert_close(mixed.targets, targets, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("method", ["mixup", "cutmix"])
-def test_torchvision(method: str) -> None:
-    model, batch = build("resnet"), batch_of("resnet")
-    theirs = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[method](num_classes=CLASSES)
-    lam, (row, column) = 0.3125, (4, 11)
-    theirs._dist = type("Fixed", (), {"sample": lambda self, shape: torch.tensor(lam)})()
-    with pytest.MonkeyPatch.context() as patch:
-        places = iter([torch.tensor([column]), torch.tensor([row])])
-        patch.setattr("torchvision.transforms.v2._augment.torch.randint", lambda *args, **kwargs: next(places))
-        pixels, targets = theirs(batch["pixel_values"], batch["labels"])
-
-    import hf_mixup.methods.cutmix as module
-    from hf_mixup.functional import boxes_at
-
-    with pytest.MonkeyPatch.context() as patch:
-        center = torch.tensor([row, column])
-        patch.setattr(
-            module, "cut_blocks", lambda size, lam, **kwargs: boxes_at(center.expand(6, 2), *size, lam, "torchvision")
-        )
-        config = {"method": method, "pairing": "roll", "lam": lam, "self_check": False}
-        config |= {"box": "torchvision"} if method == "cutmix" else {}
-        with Mixup(config)(model, batch) as mixed:
-            pass
-    assert torch.equal(mixed.inputs["pixel_values"], pixels)
-    torch.testing.assert_close(mixed.targets, targets, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"lam_per": "row"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "row"}, {"box": "torchvision"}]
+from hf_mixup.functional import (
+    blend,
+    box_lam,
+    boxes_at,
+    cut,
+    pair,
+    soft_targets,
 )
-def test_cutmix_lam_is_the_share_of_own_pixels(settings: dict[str, object]) -> None:
-    model, batch = build("resnet"), batch_of("resnet", rows=7)
-    mixup = Mixup({"method": "cutmix", **settings})
-    for _ in range(20):
-        with mixup(model, batch) as mixed:
-            own = (mixed.inputs["pixel_values"] == batch["pixel_values"]).float().mean((1, 2, 3))
-        torch.testing.assert_close(mixed.lam, own)
-        other = torch.where(
-            mixed.inputs["pixel_values"] == batch["pixel_values"], 0, batch["pixel_values"][mixed.partner]
-        )
-        assert torch.equal(torch.where(other != 0, mixed.inputs["pixel_values"], 0), other)
+from tests.functional.common import (
+    randn,
+    rng,
+)
+
+
+def own_boxes_of_timm(lam: np.ndarray | float, size: tuple[int, int], minmax: tuple[float, float] | None) -> Tensor:
+    """Replay timm's draws from numpy's global state, row by row as it does, and build the boxes with ours."""
+    lam_rows = torch.as_tensor(lam, dtype=torch.float64 if isinstance(lam, float) else torch.float32)
+    boxes = []
+    for value in lam_rows.reshape(-1):
+        if isinstance(lam, np.ndarray) and value == 1:
+            boxes.append(torch.zeros(4, dtype=torch.long))  # timm draws nothing for a row left alone
+        elif minmax:
+            side = [np.random.randint(int(length * minmax[0]), int(length * minmax[1])) for length in size]
+            start = [np.random.randint(0, length - cut + 1) for length, cut in zip(size, side, strict=True)]
+            boxes.append(torch.tensor([*start, start[0] + side[0], start[1] + side[1]]))
+        else:
+            center = torch.tensor([np.random.randint(0, length) for length in size])
+            boxes.append(boxes_at(center, *size, value))
+    return torch.stack(boxes).reshape(*lam_rows.shape, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "minmax"])
+@pytest.mark.parametrize("size", [(112, 112), (37, 52)])
+def test_parity_with_timm(seed: int, mode: str, method: str, size: tuple[int, int]) -> None:
+    timm_mixup = pytest.importorskip("timm.data.mixup")
+    batch, classes, prob = 6, 10, 0.8
+    minmax = (0.2, 0.8) if method == "minmax" else None
+    theirs = timm_mixup.Mixup(
+        mixup_alpha=0.8 if method == "mixup" else 0.0,
+        cutmix_alpha=0.0 if method == "mixup" else 1.0,
+        cutmix_minmax=minmax,
+        prob=prob,
+        mode=mode,
+        label_smoothing=0.1,
+        num_classes=classes,
+    )
+    x, labels = randn(batch, 3, *size, seed=seed), torch.randint(classes, (batch,), generator=rng(seed))
+    np.random.seed(seed)
+    expected_x, expected_y = theirs(x.clone(), labels)
+
+    np.random.seed(seed)
+    alpha = 0.8 if method == "mixup" else 1.0
+    if mode == "batch":
+        lam = float(np.random.beta(alpha, alpha)) if np.random.rand() < prob else 1.0
+        drawn: np.ndarray | float = lam
+    else:
+        rows = batch if mode == "elem" else batch // 2
+        lam = np.random.beta(alpha, alpha, size=rows).astype(np.float32)
+        drawn = np.where(np.random.rand(rows) < prob, lam, np.float32(1))
+    partner = pair(batch, mode="flip")
+
+    def for_the_batch(rows: Tensor) -> Tensor:
+        return torch.cat([rows, rows.flip(0)]) if mode == "pair" else rows
+
+    if method == "mixup":
+        amount = drawn if mode == "batch" else for_the_batch(torch.from_numpy(drawn))
+        out = blend(x, partner, amount)
+    elif mode == "batch" and drawn == 1.0:
+        amount, out = 1.0, x
+    else:
+        boxes = own_boxes_of_timm(drawn, size, minmax)
+        if mode == "batch":  # timm keeps this lam in double precision, box_lam rounds it
+            top, left, bottom, right = boxes.tolist()
+            amount = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
+            assert box_lam(boxes, *size) == torch.tensor(amount)
+        else:
+            boxes = for_the_batch(boxes)
+            amount = box_lam(boxes, *size)
+        out = cut(x, partner, boxes)
+    assert torch.equal(out, expected_x)
+    assert torch.equal(soft_targets(labels, partner, amount, classes, smoothing=0.1), expected_y)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("batch", [5, 6])
+@pytest.mark.parametrize("size", [(112, 112), (37, 52)])
+def test_parity_with_torchvision(seed: int, batch: int, size: tuple[int, int]) -> None:
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    classes, partner = 10, pair(batch, mode="roll")
+    x, labels = randn(batch, 3, *size, seed=seed), torch.randint(classes, (batch,), generator=rng(seed))
+
+    mixup = v2.MixUp(alpha=0.7, num_classes=classes)
+    torch.manual_seed(seed)
+    expected_x, expected_y = mixup(x, labels)
+    torch.manual_seed(seed)
+    lam = torch.distributions.Beta(torch.tensor([0.7]), torch.tensor([0.7])).sample(()).squeeze()
+    assert torch.equal(blend(x, partner, lam), expected_x)
+    assert torch.equal(soft_targets(labels, partner, lam, classes), expected_y)
+
+    cutmix = v2.CutMix(alpha=1.0, num_classes=classes)
+    torch.manual_seed(seed)
+    expected_x, expected_y = cutmix(x, labels)
+    torch.manual_seed(seed)
+    lam = float(torch.distributions.Beta(torch.tensor([1.0]), torch.tensor([1.0])).sample(()))
+    column, row = (int(torch.randint(length, (1,))) for length in reversed(size))
+    boxes = boxes_at(torch.tensor([row, column]), *size, lam, style="torchvision")
+    assert torch.equal(cut(x, partner, boxes), expected_x)
+    top, left, bottom, right = boxes.tolist()
+    amount = 1 - (bottom - top) * (right - left) / (size[0] * size[1])
+    assert torch.equal(soft_targets(labels, partner, amount, classes), expected_y)

@@ -210,7 +210,7 @@ def test_a_last_batch_of_one_row_trains(arguments: Any) -> None:
 
 
 def test_a_collator_hands_over_to_the_trainer(arguments: Any) -> None:
-    """A collator that armed the model must not mix what MixupTrainer mixes already."""
+    """A collator with hooks on the model must not mix what MixupTrainer mixes already."""
     model = build("resnet")
     collator = MixupCollator(mixup="mixup", model=model)
     trainer = MixupTrainer(model, arguments(), data_collator=collator, train_dataset=examples("resnet", 8))

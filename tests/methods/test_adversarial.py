@@ -31,7 +31,7 @@ from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
-from tests.segmenters import build_segmenter, maps
+from tests.segmenters import build_segmenter, segmentation_batch
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -292,7 +292,7 @@ def test_the_loss_is_that_of_clean_and_moved_rows(name: str, attack: Any) -> Non
     torch.testing.assert_close(found, logits_at(model, batch, points[0]), rtol=1e-3, atol=1e-4)
     if done != "freelb":
         torch.testing.assert_close(mixed.accuracy(), (found.argmax(-1) == batch["labels"]).float().mean())
-    torch.testing.assert_close(F.cross_entropy(logits(model, batch), batch["labels"]), clean)  # nothing stays armed
+    torch.testing.assert_close(F.cross_entropy(logits(model, batch), batch["labels"]), clean)  # no hook stays active
     assert len(outputs.logits) == 6 * (1 + len(points))
 
 
@@ -463,7 +463,7 @@ def test_embeddings_of_other_heads_move_up_the_models_own_loss(make: Any) -> Non
 @pytest.mark.parametrize("name", ["segformer", "beit"])
 def test_pixels_with_labels(name: str) -> None:
     """The model's own loss, of clean and of moved images; auxiliary heads count in it, not in the attack."""
-    model, batch = build_segmenter(name), maps(3)
+    model, batch = build_segmenter(name), segmentation_batch(3)
     moved = batch["pixel_values"].clone().requires_grad_()
     labels = batch["labels"].masked_fill(batch["labels"] == 255, -100)
     scores = F.interpolate(model(pixel_values=moved).logits, labels.shape[-2:], mode="bilinear", align_corners=False)
@@ -512,7 +512,13 @@ def test_padding_of_audios_stays_and_several_inputs_move_together() -> None:
 
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize(
-    "extra", [{}, {"prob": 0.5, "prob_per": "row", "lam_per": "row"}, {"clean_weight": 0.0}, {"epsilon": 0.0}]
+    "extra",
+    [
+        {},
+        {"prob": 0.5, "prob_per": "row", "by": {"method": "mixup", "lam_per": "row"}},
+        {"clean_weight": 0.0},
+        {"epsilon": 0.0},
+    ],
 )
 def test_interpolated_mixes_both_halves_alike(rows: int, extra: dict[str, Any]) -> None:
     model, batch = build("vit").eval(), batch_of("vit", rows=rows)
@@ -541,7 +547,7 @@ def test_interpolated_mixes_both_halves_alike(rows: int, extra: dict[str, Any]) 
         {},
         {"attack": "freelb"},
         {"clean_weight": 0.0},
-        {"clean_weight": 0.0, "prob": 0.5, "prob_per": "row", "lam_per": "row"},
+        {"clean_weight": 0.0, "prob": 0.5, "prob_per": "row", "by": {"method": "embedding", "lam_per": "row"}},
     ],
 )
 @pytest.mark.parametrize("rows", [1, 5])
@@ -570,7 +576,7 @@ def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, 
                 own, other = batch["labels"][row], batch["labels"][partner]
                 total = total - part * (lam * scores[own] + (1 - lam) * scores[other])
         torch.testing.assert_close(mixed.loss(outputs), total / rows, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(logits(model, batch), plain)  # nothing stays armed
+    torch.testing.assert_close(logits(model, batch), plain)  # no hook stays active
 
 
 @pytest.mark.parametrize("by", ["cutmix", "manifold"])
@@ -578,13 +584,14 @@ def test_by_other_methods(by: str) -> None:
     """The clean half is what the method alone gives for the same draw; so is the other, of moved rows."""
     model, batch = build("vit").eval(), batch_of("vit")
     adversary = {**batch, "pixel_values": climb(model, batch, "fgsm", 0.2, 1, 0.2, 0)[-1]}
-    settings = {"layers": [1], "draw_seed": 5}
-    config = {"method": "interpolated_adversarial", "by": by, "epsilon": 0.2, **settings}
-    with Mixup(shared(config))(model, batch) as mixed:
+    inner = {"method": by, **({"layers": [1]} if by == "manifold" else {})}
+    with Mixup({"method": "interpolated_adversarial", "by": inner, "epsilon": 0.2, "draw_seed": 5})(
+        model, batch
+    ) as mixed:
         outputs = model(**mixed.inputs)
     losses = []
     for each in (batch, adversary):
-        with Mixup(shared({"method": by, **settings}))(model, each) as alone:
+        with Mixup({**inner, "draw_seed": 5})(model, each) as alone:
             losses.append(alone.loss(model(**alone.inputs)))
         assert torch.equal(alone.lam, mixed.lam)
     torch.testing.assert_close(mixed.loss(outputs), sum(losses) / 2)
@@ -630,8 +637,12 @@ TEXT = ("interpolated_adversarial", "bert", None)
 
 
 def shared(settings: dict[str, Any]) -> MixupConfig:
-    """Return the configuration of a method with those of the settings that it reads."""
-    return SharedSettings(settings).for_method(settings["method"])
+    """Return the configuration of a method with those of the settings that it reads, also by what it mixes by."""
+    own = dict(settings)
+    if own["method"] == "interpolated_adversarial":
+        mixing = {name: own.pop(name) for name in ("lam", "pairing") if name in own}
+        own["by"] = {"method": own.get("by", "mixup"), **mixing}
+    return SharedSettings(own).for_method(own["method"])
 
 
 def by_tokens(method: str, name: str) -> dict[str, Any]:
@@ -651,7 +662,7 @@ def test_entry_points_train_to_the_same_weights(
     for each in ("trainer", entry_point):
         model = build(name)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
-        own = SharedSettings(config).for_method(method)
+        own = shared(config)
         trainer = ENTRY_POINTS[each](model, args, own, train_dataset=examples(name, 4))
         trainer.train()
         made.append((model.state_dict(), trainer.state.log_history[-1]["train_loss"]))

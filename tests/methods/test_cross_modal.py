@@ -384,12 +384,12 @@ def test_cached_gradients_take_the_memory_of_a_chunk() -> None:
 
 
 def test_batch_normalisation_cannot_be_cached() -> None:
-    from tests import zoo
+    from tests import pair_models
 
-    model = zoo.build("AlignModel").train()
+    model = pair_models.build("AlignModel").train()
     mixup = Mixup({"method": "cross_modal", "chunk_size": 2})
     refused = pytest.raises(ValueError, match=r"AlignModel normalises over the batch")
-    with mixup(model, zoo.batch(model)) as mixed, refused:
+    with mixup(model, pair_models.batch(model)) as mixed, refused:
         mixed.forward(model)
 
 

@@ -78,7 +78,7 @@ def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> 
         torch.testing.assert_close(mixed.accuracy(), hits)
     assert left_alone
     assert changed
-    assert torch.equal(logits(model, batch), plain)  # nothing stays armed
+    assert torch.equal(logits(model, batch), plain)  # no hook stays active
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert"])
@@ -427,7 +427,7 @@ def test_micro_batches_take_their_share_of_all_labels(method: str, name: str) ->
     """What is divided by the labels of the whole, as the Trainer counts them, is the sum over the own rows."""
     batch = batch_of(name, rows=6)
     batch["labels"][1] = -100
-    model, mixup = build(name).eval(), Mixup(SharedSettings(dict(sigma=0.4)).for_method(method))
+    model, mixup = build(name).eval(), Mixup(SharedSettings({"sigma": 0.4}).for_method(method))
     for part in (slice(0, 4), slice(4, 6)):
         with mixup(model, {key: value[part] for key, value in batch.items()}) as mixed:
             outputs = model(**mixed.inputs)
@@ -461,7 +461,7 @@ def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_po
     """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other noise."""
     made, sigma = [], 1e-6 if entry_point == "collator" else 0.3
     for each in ("trainer", entry_point):
-        model, config = build(name), SharedSettings(dict(lam=0.3, pairing="flip", sigma=sigma, draw_seed=0))
+        model, config = build(name), SharedSettings({"lam": 0.3, "pairing": "flip", "sigma": sigma, "draw_seed": 0})
         config = config.for_method(method)
         args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
         trainer = ENTRY_POINTS[each](model, args, config, train_dataset=examples(name, 4))
@@ -479,7 +479,7 @@ def test_logs_tell_the_rate(method: str, arguments: Any) -> None:
         build("resnet"),
         args,
         train_dataset=examples("resnet", 8),
-        mixup=SharedSettings(dict(alpha=10.0)).for_method(method),
+        mixup=SharedSettings({"alpha": 10.0}).for_method(method),
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "mixup_rate" in entry]

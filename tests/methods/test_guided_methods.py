@@ -272,9 +272,9 @@ def test_energy_of_a_convolutional_net_by_hand() -> None:
     ],
 )
 def test_architectures_are_not_named(kind: str, size: int, grid: tuple[int, int], sums_to_one: bool | None) -> None:
-    from hf_mixup.testing.build import build as build_zoo
+    from hf_mixup.testing.build import build as build_tiny
 
-    model = build_zoo("image-classification", kind)
+    model = build_tiny("image-classification", kind)
     pixels = torch.randn(3, 3, size, size)
     found = attention_grid(model, {"pixel_values": pixels}, pixels)
     assert found.shape == (3, *grid)

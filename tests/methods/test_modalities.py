@@ -33,7 +33,7 @@ from hf_mixup.models.dual_encoder import pair_logits_of
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.exchange import is_refusal
-from tests import zoo
+from tests import pair_models
 from tests.conftest import CLASSES, build
 
 ROWS = 5
@@ -419,8 +419,8 @@ def test_inputs_of_different_size_are_refused_and_images_go_first() -> None:
 
 @pytest.mark.parametrize("along", [None, "time", "both"])
 def test_videos_of_pairs_are_cut(along: Any) -> None:
-    model = zoo.build("XCLIPModel")
-    batch, partner = zoo.batch(model), torch.tensor([2, 3, 1, 0])
+    model = pair_models.build("XCLIPModel")
+    batch, partner = pair_models.batch(model), torch.tensor([2, 3, 1, 0])
     plain = pair_logits_of(model(**batch))[0]
     for lam, source in ((1.0, torch.arange(4)), (0.0, partner), (0.5, None)):
         mixup = Mixup(MixupConfig("one_sided", image_mix="cut", cut_along=along))

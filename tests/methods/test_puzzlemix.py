@@ -21,8 +21,6 @@ from hf_mixup.functional.puzzle import (
     spread_blocks,
     transport,
 )
-from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Draw
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import build
 from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
@@ -276,9 +274,6 @@ def test_bad_input_of_the_kernel_is_named() -> None:
         puzzle(x, partner, torch.ones(2, 3, 3), stay)
     with pytest.raises(ValueError, match="partner"):
         puzzle(x, partner[:1], torch.ones(2, 2, 2), stay)
-    method = METHODS["puzzlemix"]()
-    with pytest.raises(ValueError, match="was given parameters without a mask and sources"):
-        method.apply(build("resnet"), {"pixel_values": x}, Draw("puzzlemix", partner, torch.ones(2)), False)
 
 
 # the method

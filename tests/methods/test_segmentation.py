@@ -12,9 +12,9 @@ from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupTrainer
 from hf_mixup.functional import paste_nearest
-from hf_mixup.integrations.model_hooks import Armed
+from hf_mixup.integrations.model_hooks import ModelHooks
 from hf_mixup.utils.constants import IGNORE_INDEX
-from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, maps, side_of
+from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, segmentation_batch, side_of
 
 PARTNER, LAM = torch.tensor([3, 4, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35])
 CUTS = ["cutmix", "gridmix", "fmix", "saliencymix", "mosaic"]
@@ -48,7 +48,7 @@ def addressed(rows: int, size: int) -> Tensor:
 @pytest.mark.parametrize("kind", SEGMENTERS)
 def test_unmixed_loss_is_the_models_own(kind: str) -> None:
     """With the auxiliary heads of those that have one; the trial before the first step passes, too."""
-    model, batch = build_segmenter(kind), maps(3, side_of(kind))
+    model, batch = build_segmenter(kind), segmentation_batch(3, side_of(kind))
     own = model(**batch).loss
     own.backward()
     gradients = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
@@ -66,7 +66,7 @@ def test_unmixed_loss_is_the_models_own(kind: str) -> None:
 @pytest.mark.parametrize("lam_per", ["batch", "row"])
 @pytest.mark.parametrize("method", CUTS)
 def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> None:
-    model, batch = build_segmenter("segformer"), maps(4)
+    model, batch = build_segmenter("segformer"), segmentation_batch(4)
     batch["pixel_values"] = addressed(4, 32)
     labels = kept(batch["labels"])
     with Mixup({"method": method, "lam_per": lam_per, "draw_seed": 2, "lam": 0.6})(model, batch) as mixed:
@@ -91,7 +91,7 @@ def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> No
 
 @pytest.mark.parametrize("lam_per", ["batch", "row"])
 def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
-    model, batch = build_segmenter("segformer"), maps(4)
+    model, batch = build_segmenter("segformer"), segmentation_batch(4)
     labels = kept(batch["labels"])
     with Mixup({"method": "resizemix", "lam_per": lam_per, "draw_seed": 1})(model, batch) as mixed:
         scores = enlarged(model(**mixed.inputs).logits, labels)
@@ -121,7 +121,7 @@ def test_a_map_of_blocks_resized_is_as_torch_resizes_it() -> None:
 @pytest.mark.parametrize("method", ["mixup", "manifold", "regmixup"])
 def test_linear_blends_weigh_two_labels_a_pixel(method: str) -> None:
     """With an auxiliary head, whose labels are mixed as the others are."""
-    model, batch = build_segmenter("beit"), maps(5)
+    model, batch = build_segmenter("beit"), segmentation_batch(5)
     labels, heard = kept(batch["labels"]), []
     model.auxiliary_head.register_forward_hook(lambda module, args, output: heard.append(output))
     settings = {"layers": [0]} if method == "manifold" else {}
@@ -143,7 +143,7 @@ def test_linear_blends_weigh_two_labels_a_pixel(method: str) -> None:
 
 def test_what_the_model_ignores_is_ignored() -> None:
     """Class 0 here, and -100, which torch ignores; the number of logged items follows."""
-    model, batch = build_segmenter("segformer", semantic_loss_ignore_index=0), maps(2)
+    model, batch = build_segmenter("segformer", semantic_loss_ignore_index=0), segmentation_batch(2)
     batch["labels"] = batch["labels"].where(batch["labels"] != 255, 0)
     own = model(**batch).loss
     for value in (0, -100):
@@ -156,7 +156,7 @@ def test_what_the_model_ignores_is_ignored() -> None:
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
 def test_accumulated_batches_are_one_batch(method: str) -> None:
-    model, batch, partner = build_segmenter("beit"), maps(4), torch.tensor([1, 0, 3, 2])
+    model, batch, partner = build_segmenter("beit"), segmentation_batch(4), torch.tensor([1, 0, 3, 2])
     mixup, items, found = Mixup(method), (kept(batch["labels"]) != IGNORE_INDEX).sum(), []
     for parts in ([slice(0, 4)], [slice(0, 2), slice(2, 4)]):
         model.zero_grad()
@@ -179,7 +179,7 @@ def test_a_compiled_model_with_an_auxiliary_head_is_traced_once() -> None:
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()
-    model, batch, mixup = build_segmenter("beit"), maps(3), Mixup("cutmix")
+    model, batch, mixup = build_segmenter("beit"), segmentation_batch(3), Mixup("cutmix")
     mixup.prepare(model)
     counter, losses, traced = CompileCounterWithBackend("eager"), [], []
     for runs in (torch.compile(model, backend=counter), model):
@@ -200,14 +200,16 @@ def rows_of(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("method", ["cutmix", "switch"])
 def test_the_trainer_mixes_maps_and_evaluates_as_ever(method: str, arguments: Any) -> None:
-    rows, held = rows_of(maps(12)), rows_of(maps(4, seed=7))
+    rows, held = rows_of(segmentation_batch(12)), rows_of(segmentation_batch(4, seed=7))
     model = build_segmenter("segformer")
     args = arguments(
         gradient_accumulation_steps=2, per_device_train_batch_size=3, logging_strategy="steps", logging_steps=1
     )
     trainer = MixupTrainer(model, args, mixup=method, train_dataset=rows, eval_dataset=held)
-    counted = trainer._get_num_items_in_batch([maps(3), maps(2)], torch.device("cpu"))
-    assert int(counted) == sum(int((kept(maps(count)["labels"]) != IGNORE_INDEX).sum()) for count in (3, 2))
+    counted = trainer._get_num_items_in_batch([segmentation_batch(3), segmentation_batch(2)], torch.device("cpu"))
+    assert int(counted) == sum(
+        int((kept(segmentation_batch(count)["labels"]) != IGNORE_INDEX).sum()) for count in (3, 2)
+    )
     trainer.train()
     logs = trainer.state.log_history[0]
     assert 0 < logs["mixup_accuracy"] < 1
@@ -220,16 +222,16 @@ def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None
     """It counts pixels that the model ignores, too: the collator's and the callback's loss is a share of its own."""
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):
-        model, batch = build_segmenter("segformer", **STILL), maps(2)
-        armed = Armed(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
+        model, batch = build_segmenter("segformer", **STILL), segmentation_batch(2)
+        hooks = ModelHooks(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
         given = {} if items is None else {"num_items_in_batch": items}
         found.append(model(**batch, **given).loss.item())
-        armed.remove()
+        hooks.remove()
     assert found[1] == pytest.approx(found[0] / 2, rel=1e-6)
 
 
 def test_a_teacher_of_another_size_scores_pixels() -> None:
-    model, teacher, batch = build_segmenter("segformer"), build_segmenter("sapiens2", seed=2), maps(3)
+    model, teacher, batch = build_segmenter("segformer"), build_segmenter("sapiens2", seed=2), segmentation_batch(3)
     labels = kept(batch["labels"])
     with Mixup({"method": "cutmix", "distill_weight": 1.0}, teacher=teacher)(model, batch, lam=0.6) as mixed:
         outputs = model(**mixed.inputs)
@@ -250,7 +252,7 @@ def test_a_teacher_of_another_size_scores_pixels() -> None:
 
 
 def test_refusals(arguments: Any) -> None:
-    model, batch = build_segmenter("segformer"), maps(2)
+    model, batch = build_segmenter("segformer"), segmentation_batch(2)
 
     def mix(method: Any, labels: Tensor | None = None, model: Any = model) -> None:
         Mixup(method)(model, {**batch, **({} if labels is None else {"labels": labels})})

@@ -1,23 +1,26 @@
-"""Each setting of each method changes something, or is refused: the table of who reads what, against the code."""
+"""Every setting of every method changes something or is refused, however it is written; others are refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, Field
 from functools import cache
-from typing import Any
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
-from hf_mixup.methods.settings import READS, known_by
+import yaml
 from transformers import PreTrainedModel
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.engine.config import PARTS
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section
-from hf_mixup.methods import METHODS, Method
-from hf_mixup.methods.mixup import InputMixup
+from hf_mixup.methods import METHODS, settings_of
+from hf_mixup.methods.registry import readers
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
@@ -25,17 +28,11 @@ from tests.conftest import CLASSES, batch_of, build
 from tests.methods.test_cross_modal import Tokenizer
 
 Values = dict[str, Any]
-NAMES = [field.name for field in fields(MixupConfig) if field.name != "method"]
-# What the engine reads for every method, with tests of its own.
-ENGINE = {
-    *("loss", "label_smoothing", "class_weights", "distill_weight", "distill_temperature"),
-    *("prob_warmup", "off_ratio", "off_epochs", "self_check", "draw_seed"),
-}
+OF_METHODS = sorted({name for method in METHODS for name in settings_of(method)})
+OF_PAIRS = vars(PARTS["pairs"]())
 # No effect in one process, within the range of a scale, or on the loss: test_dual_encoders.py, test_distributed.py.
 ELSEWHERE = {"local_loss", "max_logit_scale", "chunk_size"}
-# Drawn as every method draws, and then of no use: such settings are refused.
-DRAWN_IN_VAIN = {("intra", "pairing"), ("intra", "pair_class"), ("m2", "pairing"), ("m2", "pair_class")}
-DRAWN_IN_VAIN |= {("intra", "host_dominant"), ("sftmix", "pairing"), ("sftmix", "pair_class"), ("cross_modal", "side")}
+HELD = {"methods", "by"}  # settings that are methods
 CUT = {"image_mix": "cut", "lam_per": "row"}
 # For each setting another value than the default, and what it needs beside it.
 OTHER: dict[str, tuple[Any, Values]] = {
@@ -65,7 +62,6 @@ OTHER: dict[str, tuple[Any, Values]] = {
     "swap_keys": (["wrong"], {}),
     "methods": (["fmix", "gridmix"], {}),
     "probs": ([0.0, 1.0], {}),
-    "switch_alphas": ([0.2, 5.0], {}),
     "bandwidth": (0.01, {}),
     "sampling_rate": (8000, {}),
     "mix_weight": (0.9, {}),
@@ -145,30 +141,17 @@ def scene(name: str) -> tuple[PreTrainedModel, Values]:
     return tiny(*families[name])  # type: ignore[arg-type]
 
 
-class Recorder:
-    """A configuration that notes which settings are looked at."""
-
-    def __init__(self, config: MixupConfig, seen: set[str]) -> None:
-        self._config, self._seen = config, seen
-
-    def __getattr__(self, name: str) -> Any:
-        if name in NAMES:
-            self._seen.add(name)
-        return getattr(self._config, name)
-
-
-def outcome(place: str, config: MixupConfig, seed: int, seen: set[str]) -> list[Any]:
+def outcome(place: str, config: MixupConfig, seed: int) -> list[Any]:
     """Return all that a mixed batch comes to, or the reason why it is refused."""
     model, batch = scene(place)
     before = {key: value.clone() for key, value in model.state_dict().items() if "logit_scale" in key}
     try:
-        engine = Mixup(replace(config, draw_seed=seed, self_check=False), tokenizer=Tokenizer())
-        engine.method.config = Recorder(engine.method.config, seen)  # type: ignore[assignment]
+        engine = Mixup(config.replace(draw_seed=seed, self_check=False), tokenizer=Tokenizer())
         engine.prepare(model)
         with torch.random.fork_rng(devices=[]), engine(model, batch) as mixed:
             torch.manual_seed(0)
             loss = mixed.loss(mixed.forward(model))
-        drawn = [value for name, value in sorted(vars(mixed.draw).items()) if name != "points"]
+        drawn = [value for name, value in sorted(vars(mixed.draw).items()) if name not in ("points", "clean")]
         inputs = [value for value in mixed.inputs.values() if isinstance(value, torch.Tensor)]
         learns = [parameter.requires_grad for key, parameter in model.named_parameters() if key in before]
         return [loss.detach().clone(), *drawn, *inputs, *learns]
@@ -190,75 +173,126 @@ def same(one: list[Any], other: list[Any]) -> bool:
     return len(one) == len(other) and all(map(alike, one, other))
 
 
+def place_of(method: str, name: str = "") -> str:
+    return OTHER_SCENES.get((method, name), SCENES.get(method, "vit"))
+
+
 def known(method: str) -> set[str]:
-    return known_by(vars(MixupConfig(method))) - {"method"}
+    return {*settings_of(method), *(OF_PAIRS if METHODS[method].for_pairs is True else ())}
 
 
-def test_every_method_has_a_line() -> None:
-    assert set(READS) == set(METHODS)
-    assert set(" ".join(READS.values()).split()) <= set(NAMES)
+def default_of(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-@pytest.mark.parametrize("method", READS)
-def test_what_a_method_does_not_read_is_refused(method: str) -> None:
-    for name in set(OTHER) - known(method):
-        with pytest.raises(ValueError, match=rf"^{name}=.* (does not read it|reads it only|loss has no classes)"):
-            MixupConfig(method, **{name: OTHER[name][0]})
+def other_value(method: str, name: str) -> tuple[Any, Values]:
+    """Return a value that is not the method's default, and what it needs beside it."""
+    value, beside = OTHER[name]
+    beside = {key: each for key, each in BESIDE.get((method, name), beside).items() if key in known(method)}
+    default = OF_PAIRS[name] if name in OF_PAIRS else default_of(settings_of(method)[name])
+    return (not value if value is default else value), beside
 
 
-def settings_of(method: str) -> Iterator[str]:
-    of_audios = {"time_axis"} if METHODS[method].for_pairs else set()  # images beside captions have none
-    yield from sorted(known(method) - ENGINE - ELSEWHERE - of_audios)
+def spelled(method: str, settings: Values, folder: Path) -> Iterator[MixupConfig]:
+    """Yield a configuration written in each of the ways that there are, first with the class."""
+    flat = {"method": method, **settings}
+    of_pairs = {name: value for name, value in settings.items() if name in OF_PAIRS}
+    own = {name: value for name, value in settings.items() if name not in OF_PAIRS}
+    yield MixupConfig(METHODS[method](**own), **of_pairs)
+    yield MixupConfig(method, **settings)
+    yield MixupConfig.from_any(flat)
+    (folder / "mixup.yaml").write_text(yaml.safe_dump(flat))
+    yield MixupConfig.from_yaml(folder / "mixup.yaml")
 
 
-@pytest.mark.parametrize("method", READS)
-def test_what_a_method_reads_changes_something(method: str) -> None:
-    """Draws, inputs or loss differ, or the value is refused; and nothing beyond the table is looked at."""
-    seen: set[str] = set()
-    for name in settings_of(method):
-        value, beside = OTHER[name]
-        beside = BESIDE.get((method, name), beside)
-        place = OTHER_SCENES.get((method, name), SCENES.get(method, "vit"))
-        base = MixupConfig(method).for_method(method, **{k: v for k, v in beside.items() if k in known(method)})
-        changed = base.for_method(method, **{name: value})
+@pytest.mark.parametrize("method", METHODS)
+def test_each_setting_changes_something(method: str) -> None:
+    """The draw, the inputs or the loss; or the value is refused."""
+    of_audio = {"time_axis"} if METHODS[method].for_pairs else set()  # images beside captions have none
+    for name in sorted(known(method) - ELSEWHERE - of_audio):
+        value, beside = other_value(method, name)
+        base, changed = (MixupConfig(method, **each) for each in (beside, {**beside, name: value}))
         assert name in changed.read
-        pairs = ([outcome(place, each, seed, seen) for each in (base, changed)] for seed in range(6))
+        place = place_of(method, name)
+        pairs = ([outcome(place, each, seed) for each in (base, changed)] for seed in range(6))
         assert any(not same(*pair) for pair in pairs), name
-        assert len(outcome(place, base, 0, seen)) > 1, name  # was not refused itself
-    beyond = {(method, name) for name in seen - known(method)}
-    assert beyond <= DRAWN_IN_VAIN
+        assert len(outcome(place, base, 0)) > 1, name  # was not refused itself
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_four_spellings_are_one_configuration(method: str, tmp_path: Path) -> None:
+    for name in sorted(known(method)):
+        if name in OTHER:
+            value, beside = other_value(method, name)
+            first, *others = spelled(method, {**beside, name: value}, tmp_path)
+            assert all(other == first and other.to_dict() == first.to_dict() for other in others), name
+    first, *others = (outcome(place_of(method), each, 1) for each in spelled(method, {"prob": 0.9}, tmp_path))
+    assert len(first) > 1
+    assert all(same(first, other) for other in others)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_of_other_methods_are_refused(method: str, tmp_path: Path) -> None:
+    for name in {*OF_METHODS} - known(method):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+            METHODS[method](**{name: OTHER[name][0]})
+        refuse(method, name, f" does not read it; {', '.join(readers(name))} do", tmp_path)
+    for name in {*OF_PAIRS} - known(method) - ELSEWHERE:
+        refuse(method, name, " does not read it; .*cross_modal.* do", tmp_path)
+
+
+def refuse(method: str, name: str, message: str, folder: Path) -> None:
+    flat = {"method": method, name: OTHER[name][0]}
+    (folder / "mixup.yaml").write_text(yaml.safe_dump(flat))
+    for written in (
+        lambda: MixupConfig(**flat),
+        lambda: MixupConfig(flat),
+        lambda: MixupConfig.from_yaml(folder / "mixup.yaml"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{name}=.*method '{method}'{message}"):
+            written()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_numbers_out_of_range_are_refused(method: str) -> None:
+    for name, field in settings_of(method).items():
+        for bound, step in (("at_least", -1), ("above", 0), ("at_most", 1), ("below", 0)):
+            limit = getattr(field, bound, None)
+            if limit is None:
+                continue
+            wrong = limit + step
+            with pytest.raises(ValueError, match=rf"^{name}=-?[\d.]+: expected a (whole )?number .*{limit}"):
+                METHODS[method](**{name: [wrong] if isinstance(other_value(method, name)[0], list) else wrong})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_values_of_another_type_are_refused(method: str) -> None:
+    hints = get_type_hints(METHODS[method])
+    for name in settings_of(method).keys() - HELD:
+        kind = hints[name]
+        if get_origin(kind) in (Union, UnionType):
+            (kind,) = {*get_args(kind)} - {NoneType}
+        if get_origin(kind) is list:
+            (kind,) = get_args(kind)
+        wrong: Any = {"a": 1} if kind is str else "wrong"
+        says = "is not known: .*[Vv]alid" if get_origin(kind) is Literal else "expected (a|true)"
+        with pytest.raises(ValueError, match=rf"^{name}=.*{says}"):
+            METHODS[method](**{name: wrong})
+    for name in settings_of(method).keys() & HELD:
+        with pytest.raises(TypeError, match=r"3: expected a method, its name or a mapping"):
+            METHODS[method](**{name: 3})
 
 
 def test_every_setting_has_another_value() -> None:
-    defaults = {field.name: field.default for field in fields(MixupConfig)}
-    assert MISSING not in defaults.values()
-    assert set(OTHER) == set(NAMES) - ENGINE - ELSEWHERE
-    assert all(value != defaults[name] for name, (value, _) in OTHER.items())
-
-
-def test_a_method_of_ones_own_reads_what_its_nearest_base_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    described = {"title": "Own", "blends": "nothing", "paper": "none", "apply": lambda *each: {}}
-    bases = {"half": InputMixup, "box": METHODS["cutmix"], "plain": Method, "pair": METHODS["one_sided"]}
-    for name, base in bases.items():
-        monkeypatch.setitem(METHODS, name, type(name.title(), (base,), {"name": name, **described}))
-    monkeypatch.setitem(METHODS, "inner", type("Inner", (METHODS["half"],), {"name": "inner", **described}))
-    assert known("half") == known("inner") == known("mixup")
-    assert known("plain") == {*known("mixup"), "correct_lam"}
-    assert known("box") == known("cutmix")
-    assert known("pair") == known("one_sided")
-    with pytest.raises(ValueError, match="grid=9: method 'inner' does not read it; gridmix does"):
-        MixupConfig("inner", grid=9)
-    with pytest.raises(ValueError, match="'wavelength' is no setting"):
-        MixupConfig.from_dict({"method": "half", "wavelength": 3})
+    assert set(OTHER) == {*OF_METHODS, *OF_PAIRS} - ELSEWHERE
 
 
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
         ("adversarial", {"attack_steps": 5}, "only with attack='pgd', 'pgd_l2' or 'freelb'"),
-        ("interpolated_adversarial", {"grid": 5}, "does not read it; gridmix does"),
-        ("switch", {"grid": 5}, "does not read it; gridmix does"),
-        ("switch", {"switch_alphas": [1, 2], "lam": 0.5}, "only without lam"),
+        ("resizemix", {"minmax": [0.2, 0.8], "lam": 0.3}, "only without lam"),
+        ("specmix", {"band_width": 0.1, "lam": 0.3}, "only without lam"),
         ("mixup", {"lam": 0.3, "beta": 2}, "only without lam"),
         ("cutmix", {"minmax": [0.2, 0.8], "lam": 0.3}, "only without lam"),
         ("cutmix", {"minmax": [0.2, 0.8], "beta": 2}, "only without minmax"),
@@ -269,7 +303,6 @@ def test_a_method_of_ones_own_reads_what_its_nearest_base_reads(monkeypatch: pyt
         ("cross_modal", {"class_weights": [1, 2]}, "a contrastive loss has no classes"),
         ("cross_modal", {"loss": "bce"}, "loss='bce' is for labels"),
         ("mixup", {"loss": "infonce"}, "loss='infonce' is for pairs"),
-        ("gaussian", {"alpha": 0.4}, "does not read it; mixup, "),
     ],
 )
 def test_what_is_read_beside_other_settings_only(method: str, settings: Values, message: str) -> None:
@@ -277,12 +310,19 @@ def test_what_is_read_beside_other_settings_only(method: str, settings: Values, 
         MixupConfig(method, **settings)
 
 
-def test_delegates_read_what_their_methods_read() -> None:
-    assert MixupConfig("switch", methods=["mixup", "gridmix"], grid=5).grid == 5
-    assert MixupConfig("interpolated_adversarial", by="cutmix", minmax=[0.1, 0.2]).minmax == [0.1, 0.2]
+def test_held_methods_take_their_own_settings() -> None:
+    switch = MixupConfig("switch", methods=["mixup", {"method": "gridmix", "grid": 5}])
+    assert switch.mixing.choices()[1] == METHODS["gridmix"](grid=5)
+    adversarial = MixupConfig("interpolated_adversarial", by={"method": "cutmix", "minmax": [0.1, 0.2]})
+    assert adversarial.by == METHODS["cutmix"](minmax=[0.1, 0.2])
     assert MixupConfig("switch", methods=["cross_modal", "m2"], temperature=0.1).temperature == 0.1
     with pytest.raises(ValueError, match=r"class_weights=.*no classes"):
         MixupConfig("switch", methods=["cross_modal", "m2"], class_weights=[1, 2])
+    with pytest.raises(ValueError, match="grid=5: method 'mixup' does not read it; gridmix does"):
+        MixupConfig("interpolated_adversarial", by={"method": "mixup", "grid": 5})
+
+
+OFF = {"method": "mixup", "alpha": 0}
 
 
 @pytest.mark.parametrize(
@@ -297,11 +337,11 @@ def test_delegates_read_what_their_methods_read() -> None:
         ("gaussian", {"prob": 0}, True),
         ("adversarial", {"epsilon": 0}, True),
         ("interpolated_adversarial", {"epsilon": 0}, False),
-        ("interpolated_adversarial", {"alpha": 0}, True),
-        ("switch", {"switch_alphas": [0, 0]}, True),
-        ("switch", {"switch_alphas": [0, 1], "alpha": 0}, False),
-        ("switch", {"switch_alphas": [0, 1], "probs": [1, 0]}, True),
-        ("switch", {"methods": ["gaussian", "mixup"], "alpha": 0}, False),
+        ("interpolated_adversarial", {"by": {"method": "mixup", "alpha": 0}}, True),
+        ("switch", {"methods": [OFF, OFF]}, True),
+        ("switch", {"methods": [OFF, "cutmix"]}, False),
+        ("switch", {"methods": [OFF, "cutmix"], "probs": [1, 0]}, True),
+        ("switch", {"methods": ["gaussian", OFF]}, False),
     ],
 )
 def test_off_asks_only_what_is_read(method: str, settings: Values, off: bool) -> None:
@@ -311,20 +351,27 @@ def test_off_asks_only_what_is_read(method: str, settings: Values, off: bool) ->
 @pytest.mark.parametrize(
     ("method", "settings", "shown"),
     [
-        ("mixup", {}, ["method", "alpha", "prob"]),
-        ("gaussian", {"sigma": 0.3}, ["method", "prob", "sigma"]),
-        ("mixup", {"alpha": 0.4, "lam": 0.3}, ["method", "lam", "prob"]),
-        ("switch", {"alpha": 0.4, "switch_alphas": [0.2, 1.0]}, ["method", "prob", "switch_alphas"]),
-        ("cutmix", {"label_smoothing": 0.1, "grid": 4}, ["method", "alpha", "prob", "label_smoothing"]),
+        ("mixup", {}, {"prob": "1.0", "alpha": "1.0"}),
+        ("gaussian", {"sigma": 0.3}, {"prob": "1.0", "sigma": "0.3"}),
+        ("mixup", {"alpha": 0.4, "lam": 0.3}, {"prob": "1.0", "lam": "0.3"}),
+        ("cutmix", {"minmax": [0.2, 0.8], "label_smoothing": 0.1}, {"minmax": "[0.2, 0.8]", "label_smoothing": "0.1"}),
+        ("switch", {}, {"methods": "mixup, cutmix"}),
+        ("switch", {"methods": [{"method": "mixup", "alpha": 0.2}, "fmix"]}, {"methods": "mixup (alpha=0.2), fmix"}),
+        (
+            "interpolated_adversarial",
+            {"by": {"method": "cutmix", "minmax": [0.1, 0.2], "prob": 0.5}},
+            {"by": "cutmix (prob=0.5, minmax=[0.1, 0.2])"},
+        ),
     ],
 )
-def test_a_card_shows_what_was_read(method: str, settings: Values, shown: list[str]) -> None:
+def test_a_card_shows_what_was_read(method: str, settings: Values, shown: Values) -> None:
     lines = mixing_section(MixupConfig(method, **settings)).splitlines()
-    assert [line.split(" | ")[0][2:] for line in lines if line.startswith("| ")][2:] == shown
+    rows = [line[2:-2].split(" | ") for line in lines if line.startswith("| ")]
+    assert dict(rows[2:]) == {"method": method, "prob": "1.0", **shown}
 
 
 def test_a_comparison_deals_shared_settings_out() -> None:
-    base = SharedSettings("cmixup", alpha=0.4, bandwidth=0.5, grid=2)
+    base = SharedSettings({"method": "cmixup", "alpha": 0.4, "bandwidth": 0.5, "grid": 2})
     labels = ["none,mixup,cmixup:bandwidth=0.2,gridmix,gaussian:sigma=0.3"]
     none, mixup, cmixup, gridmix, gaussian = parse_variants(labels, base)
     assert mixup.mixup.changed == {"alpha": 0.4}
@@ -344,6 +391,6 @@ def test_a_comparison_deals_shared_settings_out() -> None:
 
 
 def test_controls_keep_only_what_is_theirs() -> None:
-    base = SharedSettings("cross_modal", temperature=0.1, alpha=0.4)
+    base = SharedSettings({"method": "cross_modal", "temperature": 0.1, "alpha": 0.4})
     control = parse_variants(["none", "cross_modal"], base, paired=True)[0].mixup
     assert control.changed == {"temperature": 0.1, "prob": 0.0}

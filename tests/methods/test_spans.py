@@ -37,7 +37,7 @@ from transformers import (
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.methods._spans import exchange, ordinary_tokens
-from hf_mixup.methods.base import Draw
+from hf_mixup.methods.base import Draw, TokenDraw
 from hf_mixup.methods.span_cut import same_places
 from hf_mixup.methods.ssmix import salient_places
 from hf_mixup.models.saliency import token_saliency
@@ -138,14 +138,14 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
     for row, other in enumerate(mixed.partner.tolist()):
         own, common = words_of(batch, row), sorted(set(words_of(batch, row)) & set(words_of(batch, other)))
         wanted = round((1 - float(torch.tensor(lam))) * len(own))  # halves to even, as torch does
-        cut = [t for t in range(batch["input_ids"].shape[1]) if mixed.draw.places[row, t] >= 0]
+        cut = [t for t in range(batch["input_ids"].shape[1]) if mixed.draw.positions[row, t] >= 0]
         if torch.tensor(lam) == 0:  # the partner in full
             assert mixed.lam[row] == 0
             assert all(torch.equal(mixed.inputs[name][row], batch[name][other]) for name in batch if name != "labels")
             continue
         assert len(cut) == min(wanted, len(common))
         assert not cut or common[common.index(cut[0]) :][: len(cut)] == cut  # one span of the places both have
-        assert mixed.draw.places[row, cut].tolist() == cut
+        assert mixed.draw.positions[row, cut].tolist() == cut
         assert mixed.lam[row] == torch.tensor(1 - len(cut) / max(len(own), 1))
         for name in ("input_ids", "token_type_ids"):
             for t in range(batch["input_ids"].shape[1]):
@@ -158,8 +158,7 @@ def test_every_start_of_a_span_is_as_likely() -> None:
     mixup, model = Mixup(MixupConfig("span_cut", lam=2 / 3), tokenizer=TOKENIZER), classifier()
     for _ in range(1000):
         draw = mixup.draw(model, batch, torch.tensor([0, 1]))
-        assert draw.places is not None
-        found[int((draw.places[0] >= 0).int().argmax()) - 1] += 1
+        found[int((draw.positions[0] >= 0).int().argmax()) - 1] += 1
     assert found.sum() == 1000
     assert (found - 200).abs().max() < 60  # more than four standard deviations
 
@@ -168,11 +167,11 @@ def test_every_start_of_a_span_is_as_likely() -> None:
 def test_rows_that_share_lam_share_the_span(lam_per: str) -> None:
     batch = texts([20] * 8)
     mixed = mixed_by(MixupConfig("span_cut", lam_per=lam_per, alpha=4.0), batch)
-    spans = {tuple(row.tolist()) for row in mixed.draw.places}
+    spans = {tuple(row.tolist()) for row in mixed.draw.positions}
     paired = {tuple(sorted((row, other))) for row, other in enumerate(mixed.partner.tolist())}
     if lam_per == "pair":
         for one, other in paired:
-            assert torch.equal(mixed.draw.places[one], mixed.draw.places[other])
+            assert torch.equal(mixed.draw.positions[one], mixed.draw.positions[other])
     assert len(spans) == 1 if lam_per == "batch" else len(spans) > 2
 
 
@@ -184,8 +183,8 @@ def test_the_coin_leaves_rows_alone() -> None:
     assert 5 < alone.sum() < 25
     assert mixed.rate == pytest.approx(1 - float(alone.float().mean()))
     assert torch.equal(mixed.inputs["input_ids"][alone], batch["input_ids"][alone])
-    assert (mixed.draw.places[alone] == -1).all()
-    assert (mixed.draw.places[~alone] >= 0).sum(-1).unique().tolist() == [4]  # 4.5, half to even
+    assert (mixed.draw.positions[alone] == -1).all()
+    assert (mixed.draw.positions[~alone] >= 0).sum(-1).unique().tolist() == [4]  # 4.5, half to even
 
 
 def test_what_goes_with_the_tokens() -> None:
@@ -219,7 +218,7 @@ def test_loss_of_row_labels_is_weighted_by_the_true_share() -> None:
         found = mixed.loss(model(**mixed.inputs))
     logits, expected = model(**mixed.inputs).logits.double(), torch.zeros((), dtype=torch.float64)
     for row, other in enumerate(mixed.partner.tolist()):
-        swapped = len([t for t in words_of(batch, row) if mixed.draw.places[row, t] >= 0])
+        swapped = len([t for t in words_of(batch, row) if mixed.draw.positions[row, t] >= 0])
         share = 1 - swapped / len(words_of(batch, row))
         scores = logits[row].log_softmax(-1)
         expected -= (share * scores[labels[row]] + (1 - share) * scores[labels[other]]) / len(labels)
@@ -243,7 +242,7 @@ def test_labels_of_tokens_go_with_their_tokens(left: bool) -> None:
     logits, exchanged = outputs.logits.double(), 0
     for row, other in enumerate(mixed.partner.tolist()):
         for t in range(labels.shape[1]):
-            cut = bool(mixed.draw.places[row, t] >= 0)
+            cut = bool(mixed.draw.positions[row, t] >= 0)
             label = int(labels[other if cut else row, t])
             exchanged += cut
             expected = torch.zeros(4)
@@ -472,7 +471,7 @@ def test_ssmix_by_hand(name: str) -> None:
     words = [words_of(batch, row) for row in range(4)]
     partner = mixed.partner.tolist()
     places = places_by_hand(saliency, words, partner, lam.tolist())
-    assert torch.equal(mixed.draw.places, places)
+    assert torch.equal(mixed.draw.positions, places)
     ids, shares = batch["input_ids"].clone(), []
     for row, other in enumerate(partner):
         for t in range(ids.shape[1]):
@@ -500,7 +499,7 @@ def test_ssmix_mixes_each_sentence_of_a_pair_with_its_like() -> None:
         words = [[t for t in words_of(batch, row) if types[row, t] == sentence] for row in range(5)]
         places = places_by_hand(saliency, words, partner, [float(torch.tensor(0.6))] * 5)
         expected = torch.where(places >= 0, places, expected)
-    assert torch.equal(mixed.draw.places, expected)
+    assert torch.equal(mixed.draw.positions, expected)
     assert torch.equal(mixed.inputs["token_type_ids"], torch.cat([types, types]))
     counts = torch.tensor([len(words_of(batch, row)) for row in range(5)])
     torch.testing.assert_close(mixed.lam, 1 - (expected >= 0).sum(-1) / counts.clamp(min=1))
@@ -513,12 +512,12 @@ def test_few_rows_and_few_words(name: str, counts: list[int], left: bool) -> Non
     batch = texts(counts, left)
     mixed = mixed_by(MixupConfig(name, lam_per="row"), batch, lam=0.05)
     if name == "ssmix" and len(counts) == 1:
-        assert mixed.draw.places is None
+        assert not isinstance(mixed.draw, TokenDraw)
         assert mixed.lam.tolist() == [1.0]
         return
     for row, other in enumerate(mixed.partner.tolist()):
         own, theirs = words_of(batch, row), words_of(batch, other)
-        taken = mixed.draw.places[row][mixed.draw.places[row] >= 0]
+        taken = mixed.draw.positions[row][mixed.draw.positions[row] >= 0]
         assert set(taken.tolist()) <= set(theirs)
         assert (len(taken) == 0) == (mixed.lam[row] == 1)
         kept = [t for t in range(batch["input_ids"].shape[1]) if t not in own]
@@ -541,7 +540,7 @@ def published_window(length: int, share: float) -> int:
 def test_ssmix_exchanges_as_many_tokens_as_the_published_code(percent: int) -> None:
     counts = [1, 4, 9, 10, 19, 20, 25]
     mixed = mixed_by(MixupConfig("ssmix", lam=1 - percent / 100), texts(counts), partner=torch.full((7,), 6))
-    exchanged = (mixed.draw.places >= 0).sum(-1).tolist()
+    exchanged = (mixed.draw.positions >= 0).sum(-1).tolist()
     assert exchanged[:-1] == [published_window(count, percent / 100) for count in counts[:-1]]
     assert exchanged[-1] == 0  # a row that is its own partner
 
@@ -630,9 +629,8 @@ def test_ssmix_leaves_no_trace() -> None:
         assert torch.equal(value, before[name]), name
     for parameter in model.parameters():
         assert parameter.grad is None or (parameter.grad == 1).all()
-    assert mixed.draw.places is not None
-    assert (mixed.draw.places >= 0).any()
-    assert torch.equal(mixed.draw.places, again.draw.places)  # drawn from the key, saliency from model and batch
+    assert (mixed.draw.positions >= 0).any()
+    assert torch.equal(mixed.draw.positions, again.draw.positions)  # drawn from the key, saliency from model and batch
 
 
 def test_ssmix_costs_two_passes_for_a_mixed_batch_and_one_for_another() -> None:
@@ -691,7 +689,7 @@ def test_ssmix_under_peft_takes_the_spans_of_the_model_itself() -> None:
     adapted = peft.get_peft_model(build("bert"), peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2))
     adapted.enable_input_require_grads()
     mixed = mixed_by("ssmix", batch, adapted, lam=0.7)
-    assert torch.equal(mixed.draw.places, plain.draw.places)  # a fresh adapter changes nothing
+    assert torch.equal(mixed.draw.positions, plain.draw.positions)  # a fresh adapter changes nothing
 
 
 @pytest.mark.parametrize("name", ["span_cut", "ssmix"])

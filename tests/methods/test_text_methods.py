@@ -135,7 +135,7 @@ def test_intra_is_a_shuffle_of_the_last_states(config: PreTrainedConfig) -> None
     with Mixup("intra")(model, batch, lam=lam) as mixed:
         outputs = model(**mixed.inputs)
         loss = mixed.loss(outputs)
-    places = mixed.draw.places
+    places = mixed.draw.positions
     assert places is not None
     seen: list[Tensor] = []
     handle = model.classifier.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -159,7 +159,7 @@ def test_intra_at_a_depth_goes_through_the_blocks_above() -> None:
     lam = torch.tensor([0.3, 0.5, 0.8, 0.2])
     with Mixup(MixupConfig("intra", layers=[1]))(model, batch, lam=lam) as mixed:
         found = model(**mixed.inputs).logits
-    places = mixed.draw.places
+    places = mixed.draw.positions
     assert places is not None
 
     def shuffle(module: nn.Module, args: Any, output: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_mixup.experiments.report.rows import class_sums, token_sums
+from hf_mixup.experiments.report.score_sums import class_sums, token_sums
 from hf_mixup.metrics import expected_calibration_error, language_metrics, reliability_bins, token_scores
 from hf_mixup.metrics import pairs as pair_metrics
 from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, width_edges
@@ -48,7 +48,7 @@ def test_edges_are_the_nearest_numbers_and_ends_are_closed() -> None:
 
 
 @pytest.mark.parametrize("bins", [1, 4, 15])
-def test_random_confidences_are_binned_as_by_a_loop_and_by_torchmetrics(bins: int) -> None:
+def test_bins_match_a_loop_and_torchmetrics(bins: int) -> None:
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     rng = np.random.default_rng(bins)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from hf_mixup import MixupConfig
 from hf_mixup.metrics import Linearity, linearity
-from hf_mixup.plots import path_diagram
 from tests.conftest import CLASSES, batch_of, build
 
 
@@ -137,8 +136,8 @@ def test_texts_are_blended_inside_the_model() -> None:
     [
         ({}, "mixup", {"steps": 2}, "steps=2: expected at least 3"),
         ({}, "cutmix", {}, "method 'cutmix' does not blend by the lam it is given"),
-        ({}, "regmixup", {}, r"one class a row: method 'regmixup' gave logits \[12, 4\] for labels \[6\]"),
-        ({"labels": torch.rand(6, CLASSES)}, "mixup", {}, r"one class a row: .* for labels \[6, 4\] of float32"),
+        ({}, "regmixup", {}, r"one class a sample: method 'regmixup' gave logits \[12, 4\] for labels \[6\]"),
+        ({"labels": torch.rand(6, CLASSES)}, "mixup", {}, r"one class a sample: .* for labels \[6, 4\] of float32"),
         ({}, "embedding", {}, "resnet|ResNet|input_ids"),
     ],
 )
@@ -147,25 +146,3 @@ def test_what_has_no_such_path_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         linearity(build("resnet"), {**batch_of("resnet"), **changed}, mixup, **options)
-
-
-def test_diagram_shows_means_and_leaves_out_pairs_of_one_class(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, drawn = random_path(), []
-    monkeypatch.setattr("hf_mixup.plots.linearity.save_png", lambda figure, path: drawn.append(figure))
-    path_diagram({"one": found, "two": found}, tmp_path / "path.png")
-    axes = [each for panel in drawn[0].subfigs for each in panel.axes]
-    assert [each.get_title() for each in axes[::2]] == ["one", "two"]
-    apart = [row for row in range(5) if found.labels[row] != found.others[row]]
-    assert 0 < len(apart) < 5
-    ends = [np.mean([found.probabilities[step, row, found.labels[row]] for row in apart]) for step in (0, -1)]
-    np.testing.assert_allclose(axes[0].lines[0].get_ydata()[[0, -1]], ends)
-    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), found.deviation[:, apart].mean(axis=1))
-
-
-def test_diagram_names_what_cannot_be_drawn(tmp_path: Any) -> None:
-    with pytest.raises(ValueError, match="there is no model to draw"):
-        path_diagram({}, tmp_path / "path.png")
-    found = random_path()
-    alike = Linearity(found.lam, found.probabilities, found.labels, found.labels)
-    with pytest.raises(ValueError, match="plain: all pairs are of one class"):
-        path_diagram({"plain": alike}, tmp_path / "path.png")

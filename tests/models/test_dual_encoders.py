@@ -16,7 +16,7 @@ from hf_mixup.engine.similarity_head import Head
 from hf_mixup.metrics import pair_compute_metrics
 from hf_mixup.models.captions import TokenRules
 from hf_mixup.models.dual_encoder import embeds_of, is_dual_encoder, pair_logits_of
-from tests import zoo
+from tests import pair_models
 from tests.conftest import README
 
 # A column of the table: the settings of the method, and whether images and captions are mixed.
@@ -30,18 +30,18 @@ COLUMNS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "m2": ({"method": "m2"}, False, False),
 }
 REFUSALS = (ValueError, RuntimeError)
-CASES = [(name, column) for name in zoo.dual_encoders() for column in COLUMNS]
+CASES = [(name, column) for name in pair_models.dual_encoders() for column in COLUMNS]
 
 
 @pytest.mark.slow
 def test_no_dual_encoder_is_missed() -> None:
-    assert zoo.dual_encoders() == zoo.dual_encoders(every=True)
+    assert pair_models.dual_encoders() == pair_models.dual_encoders(every=True)
 
 
 @cache
 def model_and_batch(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-    model = zoo.build(name)
-    return model, zoo.batch(model)
+    model = pair_models.build(name)
+    return model, pair_models.batch(model)
 
 
 def mixup_of(column: str) -> Mixup:
@@ -95,10 +95,10 @@ def test_mixed_rightly_or_refused_by_name(name: str, column: str) -> None:
     model.zero_grad()
     assert grads
     assert all(torch.isfinite(grad).all() for grad in grads)
-    assert torch.equal(pair_logits_of(model(**batch))[0], plain)  # nothing stays armed
+    assert torch.equal(pair_logits_of(model(**batch))[0], plain)  # no hook stays active
 
 
-@pytest.mark.parametrize("name", zoo.dual_encoders())
+@pytest.mark.parametrize("name", pair_models.dual_encoders())
 def test_scale_and_bias_are_the_models_own(name: str) -> None:
     model, batch = model_and_batch(name)
     if refusal(name, "m2") is not None or embeds(model(**batch))[1].dim() != 2:
@@ -111,13 +111,13 @@ def test_scale_and_bias_are_the_models_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("prob", [0.0, 1.0])
-@pytest.mark.parametrize("name", zoo.dual_encoders())
+@pytest.mark.parametrize("name", pair_models.dual_encoders())
 def test_trains_and_evaluates_in_the_trainer(name: str, prob: float, arguments: Any) -> None:
     """Also unmixed, where a model without a loss of its own is given one."""
     if refusal(name, "pixels + late") is not None:
         pytest.skip("refused, see above")
-    model = zoo.build(name)
-    batch = zoo.batch(model)
+    model = pair_models.build(name)
+    batch = pair_models.batch(model)
     data = [{key: value[row] for key, value in batch.items()} for row in range(4)]
     config = MixupConfig("cross_modal", prob=prob)
     trainer = MixupTrainer(model, arguments(), mixup=config, train_dataset=data, eval_dataset=data)
@@ -135,8 +135,8 @@ def test_trains_and_evaluates_in_the_trainer(name: str, prob: float, arguments: 
 @pytest.mark.parametrize("text_mix", ["two_eot", "aligned"])
 @pytest.mark.parametrize("name", ["CLIPModel", "SiglipModel", "ChineseCLIPModel", "MetaClip2Model", "OwlViTModel"])
 def test_tokens_are_exact_in_both_attentions(name: str, text_mix: str, attention: str) -> None:
-    model = zoo.build(name, attention)
-    batch, partner = zoo.batch(model), torch.tensor([2, 3, 1, 0])
+    model = pair_models.build(name, attention)
+    batch, partner = pair_models.batch(model), torch.tensor([2, 3, 1, 0])
     plain = embeds(model(**batch))[1]
     for lam, expected in ((1.0, plain), (0.0, plain[partner])):
         mixup = Mixup({"method": "one_sided", "side": "text", "text_mix": text_mix})
@@ -160,7 +160,7 @@ def test_aligned_is_continuous_at_both_ends(name: str) -> None:
 def table() -> str:
     """Return the table of the README: what each architecture takes."""
     lines = [f"| architecture | {' | '.join(COLUMNS)} |", f"| --- |{' --- |' * len(COLUMNS)}"]
-    for name, model_type in zoo.dual_encoders().items():
+    for name, model_type in pair_models.dual_encoders().items():
         if not is_dual_encoder(model_and_batch(name)[0]):
             continue
         marks = ["no" if refusal(name, column) else "yes" for column in COLUMNS]

@@ -11,7 +11,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from hf_mixup import Mixup, MixupConfig
+from hf_mixup import Mixup
+from hf_mixup.experiments.mixing import SharedSettings
 from tests.conftest import batch_of, build
 
 ROWS, STEPS = 8, 3
@@ -28,7 +29,7 @@ def shard(folder: str, method: str) -> dict[str, Any]:
         fully_shard(model, mesh=mesh)
     optimizer, mixup = (
         torch.optim.SGD(model.parameters(), lr=0.1),
-        Mixup(MixupConfig("manifold", layers=[1]).for_method(method)),
+        Mixup(SharedSettings({"layers": [1]}).for_method(method)),
     )
     mixup.prepare(model)
     each = ROWS // processes

@@ -25,7 +25,7 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
         logging_steps=1,
         disable_tqdm=True,
     )
-    config = SharedSettings("manifold", lam=0.3, layers=[1]).for_method(method, **extra)
+    config = SharedSettings({"lam": 0.3, "layers": [1]}).for_method(method, **extra)
     trainer = ENTRY_POINTS[entry_point](build(name), args, config, train_dataset=examples(name, 24))
     trainer.train()
     if not trainer.is_world_process_zero():

@@ -2,13 +2,14 @@
 
 arguments    what to compare
 variants     "mixup:alpha=0.2" -> settings of a run
+startup      refusals before anything is trained or loaded, for all experiments
+store        finished runs on disk, named by what determines them
 plan         method x seed x share of the rows x label noise -> runs
-store        finished runs on disk, found again by what determines them
-runs         train one run
-training     train all of them, whatever becomes of one
-processes    several at a time, one process a CUDA device
+one_run      train and store one run
+processes    several at a time, one process for each CUDA device
+training     train all of them; a failed run does not stop the rest
 judge        temperature refit, differences to the controls, verdicts
-output       results, tables, the best model
-page         report.html and its images
+results      results.json, differences.json, tables, the best model
+report       report.html and its figures
 run          all of it in order
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_mixup.utils.values import check_whole, convert_fields
+from hf_mixup.utils.values import check_whole, convert_fields, setting
 
 SelectBy = Literal[
     "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
 ]
-"""Validation metrics that can decide between runs; which of them there are, the task says."""
+"""Validation metrics that can decide between runs; each task has some of them."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class CompareArguments:
             "[none,smoothing,mixup,cutmix]"
         },
     )
-    seeds: int = field(default=1, metadata={"help": "Runs a method, with seeds seed, seed + 1, ..."})
+    seeds: int = setting(1, "Runs a method, with seeds seed, seed + 1, ...")
     fractions: list[float] = field(
         default_factory=lambda: [1.0],
         metadata={"help": "Compare on these shares of the training rows; smaller ones are parts of larger ones [1.0]"},

@@ -1,27 +1,31 @@
-"""What the runs of one setting say: scores after a temperature refit, differences to the controls, verdicts."""
+"""Judge the runs of one setting: scores after a temperature refit, differences to the controls, verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hf_mixup.experiments.compare.one_run import Failed, Outcomes
 from hf_mixup.experiments.compare.plan import Run, Setting
 from hf_mixup.experiments.compare.store import Finished
-from hf_mixup.experiments.compare.training import Failed, Outcomes
-from hf_mixup.experiments.report.rows import RowSums
-from hf_mixup.experiments.report.statistics import Difference, row_differences, seed_differences, with_adjusted
+from hf_mixup.experiments.report.score_sums import RowSums
+from hf_mixup.experiments.report.statistics import (
+    Difference,
+    contests,
+    row_differences,
+    seed_differences,
+    with_adjusted,
+)
 from hf_mixup.experiments.report.verdict import verdict
 from hf_mixup.experiments.tasks.prepare import Prepared, finite
 from hf_mixup.experiments.tasks.refit import REFITTED, refits, temperature_of
-from hf_mixup.metrics.results import controls
 from hf_mixup.plots import Result
 
 Differences = dict[str, dict[str, Difference]]  # by method and score
 
 
 class Verdict(NamedTuple):
-    """What is said of a method against a control on a split."""
+    """The verdict on a method against a control on a split."""
 
     method: str
     control: str
@@ -49,7 +53,7 @@ class Judged:
 
     @property
     def splits(self) -> list[str]:
-        """Splits that the methods are judged on: those for tests, or where there is none the validation rows."""
+        """Splits that the methods are judged on: the test splits, or without any the validation rows."""
         return _tested(self.results)
 
     @property
@@ -102,13 +106,9 @@ def _tested(results: list[Result]) -> list[str]:
 def _compared(
     prepared: Prepared, own: Outcomes, temperatures: dict[Run, float], results: list[Result]
 ) -> tuple[dict[tuple[str, str], Differences], list[Verdict]]:
-    labels = list(dict.fromkeys(run.variant.label for run in own))
-    known = controls(labels)
     differences: dict[tuple[str, str], Differences] = {}
-    for control in known:
-        # The other control is judged against plain training only.
-        judged = [label for label in labels if label not in known[: known.index(control) + 1]]
-        by_split = {}
+    for control, judged in contests(run.variant.label for run in own):
+        found: dict[tuple[str, str], dict[str, Difference]] = {}
         for split in _tested(results):
             runs = {
                 label: [
@@ -118,16 +118,15 @@ def _compared(
                 ]
                 for label in (control, *judged)
             }
-            by_split[split] = _on(split, runs, control, prepared, results)
-        # One family: all methods, scores and splits against this control.
-        flat = {f"{split}\n{method}": many for split, found in by_split.items() for method, many in found.items()}
-        for key, many in with_adjusted(flat).items():
-            split, _, method = key.partition("\n")
-            differences.setdefault((control, split), {})[method] = many
+            for method, scores in _on(split, runs, control, prepared, results).items():
+                found[split, method] = scores
+        # One family of tests: all methods, scores and splits against this control.
+        for (split, method), scores in with_adjusted(found).items():
+            differences.setdefault((control, split), {})[method] = scores
     verdicts = [
-        Verdict(method, control, split, verdict(many))
-        for (control, split), found in differences.items()
-        for method, many in found.items()
+        Verdict(method, control, split, verdict(scores))
+        for (control, split), methods in differences.items()
+        for method, scores in methods.items()
     ]
     return differences, verdicts
 
@@ -141,27 +140,17 @@ def _on(
 ) -> Differences:
     """Return the differences on one split: by row and seed where the scores add up over rows, else by seed."""
     by_row = row_differences(runs, control) if prepared.rows is not None else {}
-    found: Differences = {}
-    for method in runs:
-        if method != control:
-            scores = _scores(results, split, prepared)
-            found[method] = {
-                name: by_row[method][name]
-                if name in by_row.get(method, {})
-                else seed_differences(scores(method, name), scores(control, name))
-                for name in _asked(results, split, prepared)
-            }
-    return found
 
-
-def _scores(results: list[Result], split: str, prepared: Prepared) -> Callable[[str, str], list[float | None]]:
     def scores(method: str, name: str) -> list[float | None]:
         return [r["metrics"].get(name) for r in results if r["method"] == method and r["split"] == split]
 
-    return scores
-
-
-def _asked(results: list[Result], split: str, prepared: Prepared) -> list[str]:
-    """Return the scores of the table and of the refit that some run has on a split."""
-    there = {name for r in results if r["split"] == split for name in r["metrics"]}
-    return [name for name in dict.fromkeys((*prepared.metrics, *REFITTED)) if name in there]
+    scored = {name for r in results if r["split"] == split for name in r["metrics"]}
+    names = [name for name in dict.fromkeys((*prepared.metrics, *REFITTED)) if name in scored]
+    return {
+        method: {
+            name: by_row.get(method, {}).get(name) or seed_differences(scores(method, name), scores(control, name))
+            for name in names
+        }
+        for method in runs
+        if method != control
+    }

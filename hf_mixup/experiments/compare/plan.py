@@ -1,22 +1,33 @@
-"""The cells of a comparison: method x seed x share of the rows x label noise."""
+"""The runs of a comparison: method x seed x share of the training rows x label noise, and what determines each."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from transformers import TrainingArguments
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+import hf_mixup
 from hf_mixup.experiments.compare.arguments import CompareArguments
-from hf_mixup.experiments.compare.runs import determinants, run_args
+from hf_mixup.experiments.compare.startup import check_methods
 from hf_mixup.experiments.compare.store import key_of, run_folder
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
-from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable, prepare
-from hf_mixup.utils.silence import silence_libraries
+from hf_mixup.experiments.tasks.prepare import Prepared, prepare
+from hf_mixup.experiments.tasks.trained import files_of
+
+# These say where files go, what is logged and how fast data comes: they have no influence on the result.
+_NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
+_NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")
+_LOGGED = 0.02  # of all steps
+_SCORED = 2  # version of the scores that are stored with a run; runs with others are trained again
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +48,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One cell of the comparison and where it is stored."""
+    """One cell of the comparison, everything that determines its result, and where it is stored."""
 
     setting: Setting
     variant: Variant
@@ -45,8 +56,13 @@ class Run:
     determinants: dict[str, Any]
     folder: Path
 
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return ", ".join(filter(None, (self.variant.label, f"seed {self.seed}", self.setting.name)))
 
-Made = tuple[CompareArguments, TaskArguments, SharedSettings, TrainingArguments]
+
+Inputs = tuple[CompareArguments, TaskArguments, SharedSettings, TrainingArguments]
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ class Plan:
 
     settings: list[Setting]
     runs: list[Run]
-    made: Made
+    inputs: Inputs
 
     @property
     def prepared(self) -> Prepared:
@@ -75,15 +91,51 @@ def make_plan(
     if task.label_kind == "number" and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
     settings = _settings(comparison, task)
-    _check_variants(variants, settings[0].prepared)
-    output, runs = Path(str(args.output_dir)), []
-    for setting in settings:
-        for seed in range(args.seed, args.seed + comparison.seeds):  # after an interrupt, whole seeds are there
-            for variant in variants:
-                own = determinants(setting.prepared, setting.task, variant, run_args(args, variant, seed, output))
-                folder = run_folder(output, variant.label, seed, key_of(own))
-                runs.append(Run(setting, variant, seed, own, folder))
+    check_methods(settings[0].prepared, (variant.mixup for variant in variants))
+    seeds = range(args.seed, args.seed + comparison.seeds)
+    # Seed by seed, so that after an interrupt whole seeds are there.
+    runs = [plan_run(setting, variant, seed, args) for setting in settings for seed in seeds for variant in variants]
     return Plan(settings, runs, (comparison, task, mixup, args))
+
+
+def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArguments) -> Run:
+    """Return a run of `args.output_dir`, with all that decides how it comes out, as plain values."""
+    output, task = Path(str(args.output_dir)), setting.task
+    splits = {"train": setting.prepared.splits.train, **setting.prepared.splits.evaluated}
+    training = run_args(args, variant, seed, output)
+    determinants = {
+        "task": {
+            name: value for name, value in asdict(task).items() if name not in ("cache_images", "overwrite_output_dir")
+        },
+        "mixup": variant.mixup.to_dict(),
+        "training": {name: value for name, value in training.to_dict().items() if _matters(name)},
+        "data": {split: rows._fingerprint for split, rows in splits.items()},
+        "checkpoint": files_of(task.model),
+        "device": args.device.type,
+        "scored": _SCORED,
+        "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
+    }
+    folder = run_folder(output, variant.label, seed, key_of(determinants))
+    return Run(setting, variant, seed, determinants, folder)
+
+
+def run_args(args: TrainingArguments, variant: Variant, seed: int, output: Path) -> TrainingArguments:
+    """Return the Trainer's settings for one run: nothing but the seed and the smoothing differs between runs."""
+    own = copy.copy(args)
+    own.seed, own.output_dir = seed, str(output)
+    own.disable_tqdm = True  # one bar shows all runs
+    # A run is short and is repeated from its start: no checkpoints, and no evaluation in between.
+    own.save_strategy, own.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
+    own.load_best_model_at_end = False
+    if not own.report_to:  # nobody reads the logs but the training curves
+        own.logging_strategy, own.logging_steps = IntervalStrategy.STEPS, _LOGGED
+    if variant.smoothing is not None:
+        own.label_smoothing_factor = variant.smoothing
+    return own
+
+
+def _matters(name: str) -> bool:
+    return name not in _NO_INFLUENCE and not name.startswith(_NO_INFLUENCE_PREFIXES)
 
 
 def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting]:
@@ -91,15 +143,14 @@ def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting
     if few_shot and comparison.fractions != [1.0]:
         raise ValueError(f"few_shot={few_shot} and fractions both say which rows to train on: give one of them")
     noises: Sequence[float | None] = comparison.noises or [None]
-    # A task that has no such noise refuses it.
-    noisy = [task if noise is None else task.with_noise(noise) for noise in noises]
+    noisy = [task if noise is None else task.with_noise(noise) for noise in noises]  # or is refused
     first = prepare(task)
     found = []
     for fraction in comparison.fractions:
         for noise, own in zip(noises, noisy, strict=True):
             if fraction < 1:
                 own = replace(own, max_train_samples=max(1, round(fraction * len(first.splits.train))))
-            # The rows to judge on are the same ones, and are kept in memory once.
+            # All settings are judged on the same rows, which are cached in memory once.
             prepared = first if own == task else replace(prepare(own), evaluated=first.evaluated)
             found.append(Setting(_name(comparison, fraction, noise), fraction, noise, own, prepared))
     return found
@@ -112,12 +163,3 @@ def _name(comparison: CompareArguments, fraction: float, noise: float | None) ->
     if noise is not None and len(comparison.noises or ()) > 1:
         parts.append(f"{100 * noise:g} % wrong labels")
     return ", ".join(parts)
-
-
-def _check_variants(variants: Sequence[Variant], prepared: Prepared) -> None:
-    """Refuse a method that does not fit before the first run is trained, not after hours."""
-    with silence_libraries():
-        check_readable(prepared)
-        model = prepared.build_model()
-        for variant in variants:
-            check_mixing(prepared, model, variant.mixup)

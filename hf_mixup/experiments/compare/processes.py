@@ -1,4 +1,4 @@
-"""Runs side by side: one process a CUDA device, each of which takes the next run when it is done with one."""
+"""Runs side by side: one process for each CUDA device, which takes the next run when it is done with one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from typing import Any
 
 from transformers import TrainingArguments
 
-from hf_mixup.experiments.compare.plan import Made, Plan, make_plan
+from hf_mixup.experiments.compare.one_run import Failed, train_one
+from hf_mixup.experiments.compare.plan import Inputs, Plan, make_plan
+from hf_mixup.utils.files import NoSpaceError
 from hf_mixup.utils.silence import silence_libraries
 
-_POLL = 1.0  # seconds until it is looked whether a process has died
-Show = Callable[[int, int, int], None]  # number of the run, step, steps
+_POLL = 1.0  # seconds between two looks for a process that has died
+ShowRun = Callable[[int, int, int], None]  # number of the run, step, steps
 Ended = tuple[int, str | None]  # number of the run, and why it failed
 
 
-class FullError(Exception):
-    """A process found no space to store its run."""
-
-
 def cuda_devices(args: TrainingArguments) -> list[str]:
-    """Return the CUDA devices that runs may be spread over: none where there is one, or training is elsewhere."""
+    """Return the CUDA devices to spread runs over; none where there is only one, or training is elsewhere."""
     import torch
 
     count = torch.cuda.device_count() if args.device.type == "cuda" else 0
@@ -35,20 +33,20 @@ def cuda_devices(args: TrainingArguments) -> list[str]:
     return named[:count] if named else [str(index) for index in range(count)]
 
 
-def run_side_by_side(plan: Plan, numbers: Sequence[int], devices: Sequence[str], show: Show) -> Iterator[Ended]:
+def run_side_by_side(plan: Plan, numbers: Sequence[int], devices: Sequence[str], show: ShowRun) -> Iterator[Ended]:
     """Train these runs of a plan, as many at a time as there are devices; yield each as it ends.
 
     A process that dies takes one run with it. Whatever ends this, no process is left behind.
 
     Raises:
-        FullError: with what the process said.
+        NoSpaceError: if a process found no space to store its run.
     """
     context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
     jobs, messages = context.Queue(), context.Queue()
     for number in [*numbers, *[None] * len(devices)]:
         jobs.put(number)
-    made = _picklable(plan.made)
-    workers = [context.Process(target=_work, args=(device, made, jobs, messages), daemon=True) for device in devices]
+    inputs = _picklable(plan.inputs)
+    workers = [context.Process(target=_work, args=(device, inputs, jobs, messages), daemon=True) for device in devices]
     try:
         for worker in workers:
             worker.start()
@@ -61,45 +59,42 @@ def run_side_by_side(plan: Plan, numbers: Sequence[int], devices: Sequence[str],
                 worker.join()
 
 
-def _listen(workers: Sequence[Any], messages: Any, waiting: set[int], show: Show) -> Iterator[Ended]:
-    doing: dict[int, int] = {}  # by process id
+def _listen(workers: Sequence[Any], messages: Any, waiting: set[int], show: ShowRun) -> Iterator[Ended]:
+    at_work: dict[int, int] = {}  # process id -> its run
     while waiting:
         try:
-            kind, process, number, value = messages.get(timeout=_POLL)
+            message, process, number, value = messages.get(timeout=_POLL)
         except queue.Empty:
             dead = {worker.pid: worker.exitcode for worker in workers if worker.exitcode is not None}
-            lost = {doing.pop(process): code for process, code in dead.items() if process in doing}
+            lost = {at_work.pop(process): code for process, code in dead.items() if process in at_work}
             if len(dead) == len(workers):
                 lost |= dict.fromkeys(waiting - set(lost), 1)
             for number, code in lost.items():
                 waiting.discard(number)
                 yield number, f"its process ended with exit status {code}"
             continue
-        if kind == "full":
-            raise FullError(value)
-        if kind == "step":
-            doing[process] = number
+        if message == "full":
+            raise NoSpaceError(value)
+        if message == "step":
+            at_work[process] = number
             show(number, *value)
         else:
-            doing.pop(process, None)
+            at_work.pop(process, None)
             waiting.discard(number)
             yield number, value
 
 
-def _picklable(made: Made) -> tuple[Any, ...]:
-    """Return what a plan is made from; a process must make its own TrainingArguments, as they know their device."""
-    comparison, task, mixup, args = made
+def _picklable(inputs: Inputs) -> tuple[Any, ...]:
+    """Return the inputs of a plan; a process makes TrainingArguments of its own, as they hold their device."""
+    comparison, task, mixup, args = inputs
     values = {field.name: getattr(args, field.name) for field in fields(args) if field.init}
     return comparison, task, mixup, type(args), values
 
 
-def _work(device: str, made: tuple[Any, ...], jobs: Any, messages: Any) -> None:
+def _work(device: str, inputs: tuple[Any, ...], jobs: Any, messages: Any) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # before anything here asks for a device
-    from hf_mixup.experiments.compare.training import Failed, train_one
-    from hf_mixup.utils.files import NoSpaceError
-
-    comparison, task, mixup, kind, values = made
-    args, own = kind(**values), os.getpid()
+    comparison, task, mixup, args_type, values = inputs
+    args, own = args_type(**values), os.getpid()
     with silence_libraries():
         plan = make_plan(comparison, task, mixup, args)
         for number in iter(jobs.get, None):

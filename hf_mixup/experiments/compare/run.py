@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.arguments import CompareArguments
-from hf_mixup.experiments.compare.judge import Judged, judge
-from hf_mixup.experiments.compare.output import best_of, publish, results_of, write_results
-from hf_mixup.experiments.compare.page import Origin, write_report
-from hf_mixup.experiments.compare.plan import Plan, make_plan
+from hf_mixup.experiments.compare.judge import judge
+from hf_mixup.experiments.compare.one_run import Failed
+from hf_mixup.experiments.compare.plan import make_plan
+from hf_mixup.experiments.compare.report import write_report
+from hf_mixup.experiments.compare.results import best_of, publish, results_of, write_results
+from hf_mixup.experiments.compare.startup import check_output, deciding_metric, refuse_launcher, require
 from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
-from hf_mixup.experiments.compare.training import Failed, Outcomes, train_all
+from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
-from hf_mixup.utils.files import check_writable, write_text
+from hf_mixup.utils.files import write_text
 
 
 def compare(
@@ -62,26 +62,26 @@ def compare(
     >>> [(each["method"], each["split"]) for each in results]
     [('none', 'validation'), ('none', 'test'), ('mixup', 'validation'), ('mixup', 'test')]
     """
-    if args.world_size > 1:
-        raise ValueError("compare trains in one process: start it without a launcher")
+    refuse_launcher(args, "compare")
     output = Path(str(args.output_dir))
-    _check_output(output)
-    if find_spec("matplotlib") is None:
-        raise ImportError('the images need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+    check_output(output, [MARKER], "comparison")
+    require("the images need", "matplotlib", "plots")
     plan = make_plan(comparison, task, mixup, args)
-    select_by = comparison.select_by or plan.prepared.select_by
-    if select_by not in plan.prepared.metrics:
-        raise ValueError(f"select_by={select_by!r} does not score {task.task}: {', '.join(plan.prepared.metrics)} do")
+    select_by = deciding_metric(comparison.select_by, plan.prepared, task)
     output.mkdir(parents=True, exist_ok=True)
     write_text(output / MARKER, json.dumps(asdict(comparison), indent=2) + "\n")
     remove_dead_parts(output)
     outcomes = train_all(plan, args)
-    _refuse_if_all_failed(outcomes)
+    reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
+    if len(reasons) == len(outcomes):
+        raise RuntimeError(f"all {len(reasons)} runs failed, the first one with: {reasons[0]}")
     judged = [judge(setting, outcomes) for setting in plan.settings]
     write_results(output, judged)
-    _say(output, plan, judged)
-    origin = Origin(command, settings_of(task, mixup, args) | {"compare": settings_of(comparison)})
-    report = write_report(output, judged, outcomes, args, origin)
+    print((output / "table.md").read_text(encoding="utf-8"))
+    if not controls([run.variant.label for run in plan.runs]):
+        print("no verdicts: add the controls none and smoothing to the methods\n")
+    settings = settings_of(task, mixup, args) | {"compare": settings_of(comparison)}
+    report = write_report(output, judged, outcomes, args, command, settings)
     best = best_of(outcomes, select_by)
     finished = outcomes[best]
     if isinstance(finished, Finished):
@@ -89,21 +89,3 @@ def compare(
     print(f"best model by validation {select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
     print(f"report: {report}")
     return results_of(judged)
-
-
-def _check_output(output: Path) -> None:
-    check_writable(output)
-    if output.is_dir() and any(output.iterdir()) and not (output / MARKER).exists():
-        raise ValueError(f"output_dir: {output} is not empty and holds no comparison: name another with --output_dir")
-
-
-def _refuse_if_all_failed(outcomes: Outcomes) -> None:
-    reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
-    if len(reasons) == len(outcomes):
-        raise RuntimeError(f"all {len(reasons)} runs failed, the first one with: {reasons[0]}")
-
-
-def _say(output: Path, plan: Plan, judged: Sequence[Judged]) -> None:
-    print((output / "table.md").read_text(encoding="utf-8"))
-    if not controls([run.variant.label for run in plan.runs]):
-        print("no verdicts: add the controls none and smoothing to the methods\n")

@@ -1,4 +1,4 @@
-"""Finished runs on disk: each in its own folder, there whole or not at all, named by what determines it."""
+"""Finished runs on disk: each whole or not at all, in a folder named by what determines it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def key_of(determinants: Mapping[str, Any]) -> str:
 
 
 def is_comparison(folder: str | Path) -> bool:
-    """Whether a folder is one that `hf-mixup compare` left."""
+    """Whether a folder holds a comparison."""
     return (Path(folder) / MARKER).is_file()
 
 
@@ -63,30 +63,22 @@ def run_folder(output: Path, label: str, seed: int, key: str) -> Path:
 
 
 def load_run(folder: Path) -> Finished | None:
-    """Return the run stored in a folder; None if there is none or it cannot be read, so that it is trained again."""
+    """Return the run stored in a folder; None if it is missing or unreadable, and has to be trained again."""
     try:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         metrics, history = result["metrics"], result.get("history", [])
         with np.load(folder / PREDICTIONS, allow_pickle=False) as file:  # reading an array checks its sum
-            stored = {name: file[name] for name in sorted(file.files, key=_position)}
-        predictions = {split: tuple(stored[name] for name in stored if _split(name) == split) for split in metrics}
-        if not all(predictions.values()):
-            return None
-        if not all(isinstance(scores, dict) and scores for scores in metrics.values()):
+            stored = {name: file[name] for name in sorted(file.files, key=lambda name: int(name.rpartition(".")[2]))}
+        predictions = {
+            split: tuple(part for name, part in stored.items() if name.rpartition(".")[0] == split) for split in metrics
+        }
+        if not all(predictions.values()) or not all(isinstance(scores, dict) and scores for scores in metrics.values()):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
         return None
     if not any(folder.glob("*.safetensors")):
         return None
     return Finished(folder, metrics, predictions, history)
-
-
-def _split(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def _position(name: str) -> int:
-    return int(name.rpartition(".")[2])
 
 
 def save_run(
@@ -96,13 +88,8 @@ def save_run(
     determinants: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the results of a run beside its model, into a folder that `whole_or_nothing` gave.
-
-    Of the history, which the Trainer logged, finite numbers are kept.
-    """
-    arrays: dict[str, Any] = {}
-    for split, parts in predictions.items():
-        arrays.update({f"{split}.{position}": part for position, part in enumerate(parts)})
+    """Write the results of a run beside its model, and the finite numbers of its log, into a folder of `atomic_dir`."""
+    arrays: Any = {f"{split}.{n}": part for split, parts in predictions.items() for n, part in enumerate(parts)}
     np.savez_compressed(folder / PREDICTIONS, **arrays)
     logged = [{name: value for name, value in line.items() if _is_number(value)} for line in history]
     whole = {"metrics": metrics, "settings": determinants, "history": logged}
@@ -115,10 +102,10 @@ def _is_number(value: Any) -> bool:
 
 
 @contextmanager
-def whole_or_nothing(folder: Path) -> Iterator[Path]:
+def atomic_dir(folder: Path) -> Iterator[Path]:
     """Give a folder to fill, which takes the place of `folder` at the end; after an error nothing is left of it.
 
-    A process that is killed leaves its part, which `remove_dead_parts` finds.
+    `remove_dead_parts` removes the part that a killed process leaves.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial, lock = _locked_part(folder)
@@ -134,7 +121,7 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def _locked_part(folder: Path) -> tuple[Path, int | None]:
-    """Make a folder for a part, locked as long as this process lives."""
+    """Make a folder for a part, locked until this process ends."""
     while True:
         partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
         partial.mkdir()
@@ -145,10 +132,10 @@ def _locked_part(folder: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder for this process, which the system undoes when it ends in whatever way.
+    """Lock a folder until this process ends, in whatever way.
 
     Returns:
-        What to close; None where folders cannot be locked (on Windows, on some network disks).
+        The descriptor to close; None where folders cannot be locked (on Windows, on some network disks).
 
     Raises:
         BlockingIOError: if a living process has locked it.
@@ -169,11 +156,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def remove_dead_parts(output: Path) -> None:
-    """Remove what killed processes left of runs that they had begun; parts of living ones stay.
-
-    Args:
-        output: of a comparison or a sweep.
-    """
+    """Remove the unfinished runs of killed processes from the output of a comparison or a sweep."""
     for partial in [each for folder in (output, output / "runs") for each in folder.glob(".*.part")]:
         if not _PART.search(partial.name) or not partial.is_dir():
             continue

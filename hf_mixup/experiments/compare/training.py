@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 from transformers import TrainingArguments
 
+from hf_mixup.experiments.compare.one_run import Failed, Outcomes, Show, read_back, train_one
 from hf_mixup.experiments.compare.plan import Plan, Run
-from hf_mixup.experiments.compare.processes import FullError, cuda_devices, run_side_by_side
-from hf_mixup.experiments.compare.runs import WatchCallback, run_args, train_run
-from hf_mixup.experiments.compare.store import Finished, load_run, whole_or_nothing
-from hf_mixup.utils.files import NoSpaceError, is_full
+from hf_mixup.experiments.compare.processes import cuda_devices, run_side_by_side
+from hf_mixup.experiments.compare.store import Finished, load_run
+from hf_mixup.utils.files import NoSpaceError
 from hf_mixup.utils.silence import silence_libraries
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
-_WARM, _TIMED = 2, 10  # first steps that are slow, and steps after which the time of all runs is told
-_LONGEST = 300  # characters of a reason
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A run that raised, and why; nothing of it is stored, so that the next start tries it again."""
-
-    reason: str
-
-
-Outcomes = dict[Run, Finished | Failed]
-
-
-class StopRun(Exception):
-    """Raised by a callback to give a run up; nothing of it is stored."""
+_WARM, _TIMED = 2, 10  # slow first steps, and timed steps behind them, from which the time of all runs is estimated
 
 
 def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
-    """Return what became of each run, in the order of the plan.
+    """Return the outcome of each run, in the order of the plan.
 
-    Each finished run is stored at once. A run that raises is noted and the next one begins.
+    Each finished run is stored at once. A run that raises is noted, and the next one begins.
 
     Raises:
-        KeyboardInterrupt, NoSpaceError: saying how much is done and kept.
+        KeyboardInterrupt, NoSpaceError: saying how much is done.
     """
     outcomes: Outcomes = {run: stored for run in plan.runs if (stored := load_run(run.folder)) is not None}
     todo = [run for run in plan.runs if run not in outcomes]
 
-    def kept() -> str:
+    def state() -> str:
         done = sum(isinstance(outcome, Finished) for outcome in outcomes.values())
         return f"{done} of {len(plan.runs)} runs are finished and kept; the same command goes on from there"
 
@@ -58,9 +41,9 @@ def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
                 outcomes[run] = outcome
                 progress.done(run, outcome)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(kept()) from None
+        raise KeyboardInterrupt(state()) from None
     except NoSpaceError as error:
-        raise NoSpaceError(f"{error}; {kept()}") from error
+        raise NoSpaceError(f"{error}; {state()}") from error
     return {run: outcomes[run] for run in plan.runs}
 
 
@@ -79,41 +62,9 @@ def _trained(
 
     numbers = [number for number, run in enumerate(plan.runs) if run in set(todo)]
     progress.side_by_side(len(devices))
-    try:
-        for number, reason in run_side_by_side(plan, numbers, devices, show):
-            run = plan.runs[number]
-            yield run, Failed(reason) if reason else _read_back(run)
-    except FullError as error:
-        raise NoSpaceError(str(error)) from error
-
-
-def _read_back(run: Run) -> Finished | Failed:
-    return load_run(run.folder) or Failed("it was stored and cannot be read back")
-
-
-def train_one(
-    run: Run, args: TrainingArguments, show: Callable[[int, int], None], watch: Sequence[WatchCallback] = ()
-) -> Finished | Failed:
-    """Train and store one run, or tell why it failed.
-
-    Raises:
-        NoSpaceError: if there is no room to store it.
-        StopRun: from a callback of `watch`.
-    """
-    try:
-        with whole_or_nothing(run.folder) as folder:
-            name = f"{Path(str(args.output_dir)).name}-{run.variant.label}"
-            own_args = run_args(args, run.variant, run.seed, folder)
-            setting = run.setting
-            train_run(setting.prepared, setting.task, run.variant, own_args, name, run.determinants, show, watch)
-        return _read_back(run)
-    except StopRun:
-        raise
-    except Exception as error:  # whatever a run dies of, the others go on
-        if is_full(error, run.folder):
-            raise NoSpaceError(f"no space to store {run.variant.label}, seed {run.seed}: {error}") from error
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return Failed(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
+    for number, reason in run_side_by_side(plan, numbers, devices, show):
+        run = plan.runs[number]
+        yield run, Failed(reason) if reason else read_back(run)
 
 
 class Progress:
@@ -122,12 +73,12 @@ class Progress:
     def __init__(self, total: int, todo: Sequence[Run], args: TrainingArguments) -> None:
         self.todo, self.args = list(todo), args
         self.bar: Any = tqdm(total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0)
-        self.finished, self.parts = float(total - len(todo)), dict.fromkeys(todo, 0.0)
-        self.begun: dict[Run, tuple[int, float]] = {}
-        self.told, self.at_once = False, 1
+        self.finished, self.shares = float(total - len(todo)), dict.fromkeys(todo, 0.0)
+        self.started: dict[Run, tuple[int, float]] = {}
+        self.estimated, self.at_once = False, 1
 
     def side_by_side(self, count: int) -> None:
-        """Note that so many runs are trained at a time."""
+        """Say how many runs are trained at a time."""
         self.at_once = count
         self.bar.write(f"{count} CUDA devices: {count} runs at a time", file=self.bar.fp)
 
@@ -137,36 +88,36 @@ class Progress:
     def __exit__(self, *error: Any) -> None:
         self.bar.close()
 
-    def of(self, run: Run) -> Callable[[int, int], None]:
-        """Return what a run tells its steps: (step, steps)."""
+    def of(self, run: Run) -> Show:
+        """Return what shows the steps of a run."""
         return lambda step, steps: self.step(run, step, steps)
 
     def step(self, run: Run, step: int, steps: int) -> None:
-        """Note that a run has done this step of so many."""
-        self.parts[run] = step / steps
-        self.bar.set_postfix_str(f"{_title(run)}: step {step}/{steps}", refresh=False)
+        """Show how far a run is."""
+        self.shares[run] = step / steps
+        self.bar.set_postfix_str(f"{run.title}: step {step}/{steps}", refresh=False)
         self._redraw()
-        if not self.told:
+        if not self.estimated:
             self._estimate(run, step, steps)
 
     def done(self, run: Run, outcome: Finished | Failed) -> None:
-        """Note that a run has ended."""
-        self.parts[run] = 1.0
+        """Count a run that has ended; say so if it failed."""
+        self.shares[run] = 1.0
         self._redraw()
         self.bar.refresh()
         if isinstance(outcome, Failed):
-            self.bar.write(f"{_title(run)} failed: {outcome.reason}", file=self.bar.fp)
+            self.bar.write(f"{run.title} failed: {outcome.reason}", file=self.bar.fp)
 
     def _redraw(self) -> None:
-        self.bar.update(self.finished + sum(self.parts.values()) - self.bar.n)  # which draws it a few times a second
+        self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # which draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
         if step <= _WARM:
-            self.begun[run] = (step, time.perf_counter())
+            self.started[run] = (step, time.perf_counter())
             return
-        first, begun = self.begun.get(run, (step, 0.0))
+        first, started = self.started.get(run, (step, 0.0))
         if step - first >= min(_TIMED, max(1, steps - first)):
-            pace = (time.perf_counter() - begun) / (step - first)
+            pace = (time.perf_counter() - started) / (step - first)
             own = len(run.setting.prepared.train)
             # As many steps as epochs over its rows make, unless all runs have the same number.
             shares = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) / own for each in self.todo]
@@ -176,11 +127,7 @@ class Progress:
                 f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)",
                 file=self.bar.fp,
             )
-            self.told = True
-
-
-def _title(run: Run) -> str:
-    return ", ".join(filter(None, (run.variant.label, f"seed {run.seed}", run.setting.name)))
+            self.estimated = True
 
 
 def duration(seconds: float) -> str:

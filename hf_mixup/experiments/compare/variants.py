@@ -13,7 +13,7 @@ from hf_mixup.methods import CONTROLS, METHODS, unknown
 from hf_mixup.utils.files import parse_text
 
 SMOOTHING = 0.1
-# What belongs to the loss stays in a control; what belongs to the mixing is left out, so that changing it repeats none.
+# A control keeps the settings of the loss, without those of the mixing: a change of them repeats no control.
 _OF_THE_LOSS = (
     *("loss", "class_weights", "label_smoothing"),
     *("duplicates", "temperature", "learn_temperature", "max_logit_scale", "chunk_size", "local_loss"),
@@ -39,11 +39,10 @@ class Variant:
 def parse_variants(methods: Sequence[str], base: SharedSettings, paired: bool = False) -> list[Variant]:
     """Read `name` or `name:setting=value:setting=value`, separated by commas or as several words.
 
-    Settings are those of `MixupConfig` and override `base`, of which each method takes what it reads. The controls
-    never mix: "none" trains plainly, "smoothing"
-    with the Trainer's label smoothing of 0.1 (another strength: `smoothing:label_smoothing=0.2`), or if rows are
-    `paired`, of which the Trainer smooths none, with that of `MixupConfig`. Settings of the loss are theirs, too, such
-    as a fixed temperature for pairs: `none:temperature=0.1:learn_temperature=false`.
+    Settings are those of `MixupConfig`. They override `base`, from which each method takes the settings that it has.
+    The controls never mix: "none" trains plainly, "smoothing" with the Trainer's label smoothing of 0.1 (another
+    strength: `smoothing:label_smoothing=0.2`). The Trainer does not smooth `paired` rows; there it is the smoothing of
+    `MixupConfig`. Controls take settings of the loss, too: `none:temperature=0.1:learn_temperature=false`.
 
     Raises:
         ValueError: for an unknown method or setting (with the nearest one), a wrong value, one that the method does

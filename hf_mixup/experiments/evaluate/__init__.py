@@ -1,15 +1,13 @@
-"""`hf-mixup evaluate`: how a trained model stands up to shift, noise, attacks and rows of another kind.
+"""`hf-mixup evaluate`: a trained model under distribution shift, noise, attacks and on out-of-distribution samples.
 
-arguments     what to evaluate
-checkpoint    a saved model, its task and its labels
-rows          rows -> logits, clean or under attack
-images      corruptions, noise and strange images, as the model sees them
-texts         typos, lost words and strange texts
-views         "crops:0.9" -> views of test-time augmentation
-disturbances  what the suites do to the rows
-parts         one part after the other, kept as it is finished
-store         finished parts on disk
-run           checks, parts, results, images and the model card
-comparison    the runs that a comparison left
-runs          all of these: results, tables and images over methods and seeds
+arguments      which suites a task has, their settings in one flat list; parsing reads words and numbers
+corruption, noise, adversarial, ood, views
+               one suite each (or test-time augmentation): its settings, and what it does
+perturbation   one cell of a suite, and the rows it is made from; image_changes, text_changes
+scorer         a data set -> logits, clean or under attack
+one_model      the parts of an evaluation, one after the other
+store          finished parts on disk
+run            checks, parts, results, images and the model card of one model
+stored_runs    the runs that a comparison left
+every_run      all of these: results, tables and images over methods and seeds
 """

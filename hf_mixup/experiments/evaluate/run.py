@@ -1,9 +1,8 @@
-"""All parts of an evaluation, then results, images and the model card."""
+"""Evaluate one model, then write results, images and the model card."""
 
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -12,12 +11,15 @@ from transformers import TrainingArguments
 
 import hf_mixup
 from hf_mixup.augment.tta import View
-from hf_mixup.experiments.evaluate.arguments import OOD, EvaluateArguments
-from hf_mixup.experiments.evaluate.checkpoint import files_of, load_model, relabelled, run_label
-from hf_mixup.experiments.evaluate.disturbances import checked_suites
-from hf_mixup.experiments.evaluate.parts import Parts, Subject
-from hf_mixup.experiments.evaluate.rows import Scorer
-from hf_mixup.experiments.evaluate.store import Finished
+from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
+from hf_mixup.experiments.compare.startup import check_output, refuse_launcher, require
+from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
+from hf_mixup.experiments.evaluate.image_changes import ImageCache
+from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, Subject
+from hf_mixup.experiments.evaluate.ood import OOD
+from hf_mixup.experiments.evaluate.perturbation import Source
+from hf_mixup.experiments.evaluate.scorer import Scorer
+from hf_mixup.experiments.evaluate.store import PartStore
 from hf_mixup.experiments.evaluate.views import parse_views
 from hf_mixup.experiments.report.evaluation import (
     BY_LEVEL,
@@ -28,9 +30,10 @@ from hf_mixup.experiments.report.evaluation import (
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits, load_splits
 from hf_mixup.experiments.tasks.prepared import Prepared
-from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.experiments.tasks.saved import check_folder, saved_task
+from hf_mixup.experiments.tasks.trained import files_of, load_model, relabelled
 from hf_mixup.metrics.results import Measured
-from hf_mixup.utils.files import check_writable, write_text
+from hf_mixup.utils.files import write_text
 from hf_mixup.utils.silence import silence_libraries
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
@@ -44,10 +47,10 @@ def evaluate(
     args: TrainingArguments,
     output: Path | None = None,
 ) -> list[Measured]:
-    """Score a saved classifier on every test split, as the suites have it.
+    """Score a saved classifier on every test split, with all chosen suites.
 
     Writes `results.json`, `tables.md` and PNG images into the output folder, and a section into the model card of a
-    checkpoint on disk. Each finished part is kept in `finished/`, so that an evaluation goes on where it was stopped.
+    checkpoint on disk. Each finished part is stored in `finished/`, so that an evaluation goes on where it was stopped.
 
     Args:
         checkpoint: a folder with a model, or its name on the Hub.
@@ -73,20 +76,20 @@ def evaluate(
     ['test', 'test_shifted']
     """
     evaluation, views, baseline = checked(evaluation, task, args)
-    for folder in (checkpoint, *(evaluation.noise_runs or ())):
+    for folder in (checkpoint, *(evaluation.label_noise_runs or ())):
         check_folder(folder)
     output = output_folder(output, checkpoint)
     with silence_libraries():
         prepared = prepared_for(checkpoint, task, tested_splits(task))
         subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
-        parts = Parts(subject, evaluation, views, baseline)
+        whole = ModelEvaluation(subject, evaluation, views, baseline)
         try:
-            results, arrays = parts.run()
+            results, arrays = whole.run()
         except KeyboardInterrupt:
-            message = f"{parts.done} of {parts.total} parts are finished and kept; the same command goes on from there"
+            message = f"{whole.done} of {whole.total} parts are finished and kept; the same command goes on from there"
             raise KeyboardInterrupt(message) from None
         finally:
-            parts.bar.close()
+            whole.bar.close()
     images = draw_evaluation(results, arrays, output)
     for name in (*BY_LEVEL, OOD):  # of an earlier evaluation with other suites
         if output / f"{name}.png" not in images:
@@ -105,44 +108,27 @@ def evaluate(
 def checked(
     evaluation: EvaluateArguments, task: TaskArguments, args: TrainingArguments
 ) -> tuple[EvaluateArguments, list[View], list[Measured] | None]:
-    """Return the arguments with their suites in order, the views and the baseline; refuse what cannot be done.
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: before anything is loaded.
-    """
-    evaluation = checked_suites(evaluation, task)
+    """Return the arguments with their suites in order, the views and the baseline, before anything is loaded."""
+    evaluation = evaluation.for_task(task)
     views = parse_views(evaluation.tta or (), task.task)
-    if args.world_size > 1:
-        raise ValueError("evaluate runs in one process: start it without a launcher")
+    refuse_launcher(args, "evaluate", verb="runs")
     baseline = _baseline(evaluation.baseline)
-    if find_spec("matplotlib") is None:
-        raise ImportError('the images need matplotlib, which is not installed: pip install "hf-mixup[plots]"')
+    require("the images need", "matplotlib", "plots")
     return evaluation, views, baseline
 
 
 def output_folder(output: Path | None, checkpoint: str) -> Path:
-    """Return where results go, by default `evaluation` in the folder that is evaluated.
-
-    Raises:
-        ValueError: for one that cannot be written, or a folder with something else in it.
-    """
+    """Return where results go, by default `evaluation` in the folder that is evaluated."""
     if output is None:
         if not Path(checkpoint).is_dir():
             raise ValueError(f"{checkpoint} is no folder to leave results in: name one with --output_dir")
         output = Path(checkpoint) / "evaluation"
-    check_writable(output)
-    ours = {PARTS, RESULTS}
-    if output.is_dir() and any(output.iterdir()) and not ours & {each.name for each in output.iterdir()}:
-        raise ValueError(f"output_dir: {output} is not empty and holds no evaluation: name another with --output_dir")
+    check_output(output, [PARTS, RESULTS], "evaluation")
     return output
 
 
 def _baseline(path: str | None) -> list[Measured] | None:
-    """Read the results of another model.
-
-    Raises:
-        FileNotFoundError, ValueError: if there are none.
-    """
+    """Read the results of another model."""
     if path is None:
         return None
     file = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
@@ -151,18 +137,14 @@ def _baseline(path: str | None) -> list[Measured] | None:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
         if not any(each.get("suite") in BY_LEVEL for each in results):
-            raise ValueError("no disturbed rows")
+            raise ValueError("no perturbed rows")
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"baseline: {file} holds no evaluation with curves to compare with: {error}") from error
     return list(results)
 
 
 def tested_splits(task: TaskArguments) -> Splits:
-    """Load the rows to score.
-
-    Raises:
-        ValueError, FileNotFoundError: as `load_splits`, or there are too few rows.
-    """
+    """Load the rows to score; refuse too few of them."""
     splits = load_splits(task)
     if not splits.tests:
         raise ValueError("the data set has no split to test on: name some with --test_splits")
@@ -182,9 +164,15 @@ def prepared_for(checkpoint: str, task: TaskArguments, splits: Splits) -> Prepar
 
 
 def subject_of(
-    checkpoint: str, task: TaskArguments, prepared: Prepared, args: TrainingArguments, parts: Path
+    checkpoint: str,
+    task: TaskArguments,
+    prepared: Prepared,
+    args: TrainingArguments,
+    parts: Path,
+    label: tuple[str, int] | None = None,
+    cache: ImageCache | None = None,
 ) -> Subject:
-    """Load the model and join it with the rows it is scored on; finished parts are kept in a folder."""
+    """Load the model and join it with its test rows; finished parts are stored in a folder."""
     model = load_model(checkpoint, task.task).to(args.device)
     scorer = Scorer(model, prepared.collator, args.per_device_eval_batch_size, args.device, args.dataloader_num_workers)
     determinants = {
@@ -194,5 +182,15 @@ def subject_of(
         "device": args.device.type,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }
-    own, finished = task.for_checkpoint(checkpoint), Finished(parts, determinants)
-    return Subject(checkpoint, own, prepared, scorer, finished, run_label(checkpoint), args.seed)
+    source = Source(prepared, task.for_checkpoint(checkpoint), args.seed, cache)
+    return Subject(checkpoint, source, scorer, PartStore(parts, determinants), label or run_label(checkpoint))
+
+
+def run_label(checkpoint: str) -> tuple[str, int]:
+    """Return the name of a model in the results, its mixing method if it was trained here, and the seed of its run."""
+    path = Path(checkpoint)
+    task, seed = saved_task(path) if path.is_dir() else ({}, None)
+    if (path / CONFIG_NAME).is_file():
+        mixup = MixupConfig.from_pretrained(path)
+        return "none" if mixup.off else mixup.method, seed or 0
+    return ("none" if task or seed is not None else path.resolve().name if path.is_dir() else checkpoint), seed or 0

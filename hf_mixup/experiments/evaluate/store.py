@@ -1,12 +1,9 @@
-"""Finished parts of an evaluation on disk: each whole or not at all, found again by what determines it."""
+"""Finished parts of an evaluation on disk: each whole or not at all, named by what determines it."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
-import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.compare.store import key_of
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import atomic_path, write_text
 
 Arrays = dict[str, np.ndarray]
 Scores = dict[str, Any]
 
 
-class Finished:
-    """Parts of one evaluation, computed once.
+class PartStore:
+    """The finished parts of one evaluation, each computed once.
 
     Args:
-        folder: where they are kept.
+        folder: where they are stored.
         determinants: what all parts depend on; each part adds its own name and settings.
     """
 
@@ -40,14 +37,8 @@ class Finished:
                 return {key: file[key] for key in file.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile):
             made = make()
-        buffer = io.BytesIO()
-        np.savez(buffer, **made)  # type: ignore[arg-type]
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            partial.write_bytes(buffer.getbuffer())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_path(path) as partial, partial.open("wb") as file:
+            np.savez(file, **made)  # type: ignore[arg-type]
         return made
 
     def scores(self, name: str, make: Callable[[], Scores], **settings: Any) -> Scores:

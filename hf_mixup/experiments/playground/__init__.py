@@ -1,8 +1,8 @@
-"""`hf-mixup playground`: mix two rows by hand, and see what the model makes of the way between them.
+"""`hf-mixup playground`: mix two rows by hand, and see the predictions of the model between them.
 
-stage.py    two rows, mixed by the engine as training mixes them
-show.py     what is shown of it, as HTML; charts.py draws the curves
-page.py     what the page shows and does
-app.py      its pickers and sliders, the only place that knows gradio
-main.py     from settings to a running page
+stage        two rows, mixed by the engine as training mixes them
+show         rows and their mixture as HTML; charts draws the curves
+controller   the answers of the page, without gradio
+app          pickers, sliders and images, the only place that knows gradio
+run          from settings to a running page
 """

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from hf_mixup.experiments.playground.charts import OWN, PARTNER
-from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.methods import METHODS
 
 _MOST_ALPHA = 4.0
@@ -16,8 +16,8 @@ _CLASSES = 3  # that the soft label and the prediction list
 CSS = """
 .image { width: 100%; max-width: 18rem; image-rendering: pixelated; display: block; margin: 0 auto; }
 .chart { width: 100%; max-width: 34rem; display: block; margin: 0 auto; background: white; border-radius: 6px; }
-.beside { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
-.beside > div { min-width: 0; }
+.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 0.5rem; }
+.sides > div { min-width: 0; }
 .tokens { line-height: 1.9; max-height: 16rem; overflow-y: auto; overflow-wrap: anywhere; }
 .token { padding: 0.1rem 0.25rem; border-radius: 4px; font-family: monospace; font-size: 0.85rem; }
 audio { width: 100%; }
@@ -81,7 +81,7 @@ def _picker(page: Page, title: str, first: int, choices: list[tuple[str, int]], 
 
 
 def _wire(demo: gr.Blocks, page: Page, picks: list[gr.Dropdown], knobs: list[Any], shown: list[Any]) -> None:
-    """Look again whenever a row, the method, lam or the draw changes; of a dragged slider the last place counts."""
+    """Update whenever a row, the method, lam or the draw changes; a dragged slider counts where it stops."""
     triggers = [demo.load, *(each.change for each in (*picks, *knobs))]
     gr.on(
         triggers,

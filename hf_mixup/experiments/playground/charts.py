@@ -1,4 +1,4 @@
-"""The curves of the page: where lam is drawn from, and what the model says along the way."""
+"""The curves of the page: the density of lam, and the predictions along lam."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import beta as beta_distribution
 from torch import Tensor
 
-from hf_mixup.experiments.playground.stage import Way
-from hf_mixup.experiments.report.page import embedded
+from hf_mixup.experiments.playground.stage import Interpolation
+from hf_mixup.experiments.report.html_page import embedded
 from hf_mixup.plots._canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def density(alpha: float, lam: float, beta: float | None = None, host_dominant: 
     return _chart(figure, f"Density of {name} from 0 to 1, with lam at {lam:.2f}")
 
 
-def curves(way: Way, lam: float, classes: Sequence[int], names: Sequence[str]) -> str:
+def curves(along: Interpolation, lam: float, classes: Sequence[int], names: Sequence[str]) -> str:
     """Draw the probabilities of both rows' classes along lam, beside their soft labels, as an HTML image.
 
     Args:
@@ -66,11 +66,11 @@ def curves(way: Way, lam: float, classes: Sequence[int], names: Sequence[str]) -
     shown = list(dict.fromkeys(classes))
     for number, colour in zip(shown, (OWN, PARTNER)):
         label = drawable(_shortened(names[number]))
-        axes.plot(way.lam, way.targets[:, number], color=colour, linestyle="--", linewidth=1.1)
-        axes.plot(way.lam, way.probabilities[:, number], color=colour, linewidth=2, label=label)
+        axes.plot(along.lam, along.targets[:, number], color=colour, linestyle="--", linewidth=1.1)
+        axes.plot(along.lam, along.probabilities[:, number], color=colour, linewidth=2, label=label)
     if len(names) > len(shown):
-        rest = 1 - way.probabilities[:, shown].sum(-1)
-        axes.plot(way.lam, rest, color=MUTED, linewidth=1, label="all other classes")
+        rest = 1 - along.probabilities[:, shown].sum(-1)
+        axes.plot(along.lam, rest, color=MUTED, linewidth=1, label="all other classes")
     axes.plot([], [], color=INK, linestyle="--", linewidth=1.1, label="soft label")
     axes.axvline(lam, color=INK, linewidth=1)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="probability")
@@ -82,19 +82,19 @@ def curves(way: Way, lam: float, classes: Sequence[int], names: Sequence[str]) -
     return _chart(
         figure,
         f"Predicted probabilities of {' and '.join(names[number] for number in shown)} along lam from 0 to 1, "
-        f"{distance(way):.2f} from the soft labels on average",
+        f"{distance(along):.2f} from the soft labels on average",
     )
 
 
-def distance(way: Way) -> float:
-    """Return how far predictions are from the soft labels on average along the way: total variation, in [0, 1].
+def distance(along: Interpolation) -> float:
+    """Return the mean total variation between predictions and soft labels along lam, in [0, 1].
 
     >>> import torch
     >>> targets = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    >>> distance(Way(torch.tensor([0.0, 1.0]), targets, torch.tensor([[0.5, 0.5], [1.0, 0.0]])))
+    >>> distance(Interpolation(torch.tensor([0.0, 1.0]), targets, torch.tensor([[0.5, 0.5], [1.0, 0.0]])))
     0.25
     """
-    apart: Tensor = (way.probabilities - way.targets).abs().sum(-1) / 2
+    apart: Tensor = (along.probabilities - along.targets).abs().sum(-1) / 2
     return float(apart.mean())
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import socket
 from contextlib import closing
-from importlib.util import find_spec
 
 import torch
 from transformers import TrainingArguments, set_seed
 
-from hf_mixup.experiments.evaluate.checkpoint import load_model, relabelled
+from hf_mixup.experiments.compare.startup import require
 from hf_mixup.experiments.mixing import SharedSettings
-from hf_mixup.experiments.playground.page import Page
+from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.show import VIEWS
 from hf_mixup.experiments.playground.stage import Stage, fitting_methods
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
 from hf_mixup.experiments.tasks.prepare import check_mixing
 from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.experiments.tasks.trained import load_model, relabelled
 from hf_mixup.utils.silence import silence_libraries
 
 _ROWS = 100  # to choose from
@@ -55,7 +55,7 @@ def playground(
 def make_page(
     task: TaskArguments, mixup: SharedSettings, args: TrainingArguments, checkpoint: str | None = None
 ) -> Page:
-    """Load data and model, try which methods fit, and return what the page is made of; see `playground`."""
+    """Load data and model, try which methods fit, and return the content of the page; see `playground`."""
     set_seed(args.seed)
     splits = load_splits(task)
     if checkpoint is not None:
@@ -84,10 +84,7 @@ def _refuse(task: TaskArguments, checkpoint: str | None, port: int | None) -> No
     if task.task not in VIEWS:
         raise ValueError(f"task={task.task!r} has no playground, only {', '.join(VIEWS)} do")
     for package in ("gradio", "matplotlib"):
-        if find_spec(package) is None:
-            raise ImportError(
-                f'the playground needs {package}, which is not installed: pip install "hf-mixup[playground]"'
-            )
+        require("the playground needs", package, "playground")
     if checkpoint is not None:
         check_folder(checkpoint)
     if port is not None:

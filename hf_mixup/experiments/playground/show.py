@@ -1,4 +1,4 @@
-"""What the page shows of rows and of their mixture, as HTML: images, tokens or audio clips."""
+"""Rows and their mixture as HTML: images, tokens or audio clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hf_mixup.experiments.playground.charts import OWN, PARTNER
 from hf_mixup.experiments.playground.stage import Mixed
-from hf_mixup.experiments.report.page import embedded
+from hf_mixup.experiments.report.html_page import embedded
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TaskArguments
 from hf_mixup.experiments.tasks.drawings import tokens_of, unnormalised
 from hf_mixup.experiments.tasks.prepared import Prepared
@@ -25,8 +25,8 @@ LEAST = 0.005  # share of a label that is named
 _BEGINNING = 60  # characters of a text in a list
 
 
-class View(ABC):
-    """How the rows of one modality are shown.
+class SampleView(ABC):
+    """Shows the samples of one modality.
 
     Args:
         prepared: the task, whose validation rows are shown.
@@ -47,14 +47,14 @@ class View(ABC):
 
     @abstractmethod
     def row(self, index: int, colour: str = OWN) -> str:
-        """Show one row as the model is given it, in a colour where it has none."""
+        """Show one row as the model sees it; tokens are tinted in a colour."""
 
     @abstractmethod
     def mixed(self, mixed: Mixed, lam: float) -> str:
-        """Show the mixed row; where it is blended inside the model, both rows beside each other."""
+        """Show the mixed row, or both rows side by side where they are blended inside the model."""
 
 
-class Images(View):
+class ImageView(SampleView):
     """Images, as the image processor leaves them."""
 
     def row(self, index: int, colour: str = OWN) -> str:
@@ -64,7 +64,7 @@ class Images(View):
         if not mixed.inside:
             return self._image(mixed.inputs["pixel_values"], f"Mixed by {mixed.method}, lam {lam:.2f}")
         own, partner = mixed.clean["pixel_values"]
-        return _beside(self._image(own, "Own row"), self._image(partner, "Partner"), lam)
+        return _side_by_side(self._image(own, "Own row"), self._image(partner, "Partner"), lam)
 
     def _image(self, pixels: Tensor, text: str) -> str:
         from PIL import Image
@@ -75,7 +75,7 @@ class Images(View):
         return _image(written.getvalue(), text)
 
 
-class Texts(View):
+class TextView(SampleView):
     """Texts, token by token."""
 
     def choice(self, index: int) -> str:
@@ -90,27 +90,27 @@ class Texts(View):
         tokenizer = self.prepared.processing_class
         own, partner = (tokens_of(mixed.clean, row, tokenizer) for row in (0, 1))
         if mixed.inside:
-            return _beside(_tokens(own, OWN, lam), _tokens(partner, PARTNER, 1 - lam), lam)
+            return _side_by_side(_tokens(own, OWN, lam), _tokens(partner, PARTNER, 1 - lam), lam)
         tokens = tokens_of({key: value[None] for key, value in mixed.inputs.items()}, 0, tokenizer)
-        kept = mixed.inputs["input_ids"] == mixed.clean["input_ids"][0]
-        return _tokens(tokens, [OWN if each else PARTNER for each in kept.tolist()])
+        own_tokens = mixed.inputs["input_ids"] == mixed.clean["input_ids"][0]
+        return _tokens(tokens, [OWN if each else PARTNER for each in own_tokens.tolist()])
 
 
-class AudioClips(View):
-    """Audio clips to hear, over what the model is given."""
+class AudioView(SampleView):
+    """Audio clips to hear, above the features that the model sees."""
 
     def row(self, index: int, colour: str = OWN) -> str:
         rate = self.prepared.processing_class.sampling_rate
-        return _heard(self.rows.waveform(index), rate) + self._drawn(
+        return _player(self.rows.waveform(index), rate) + self._drawn(
             self._features(self.rows[index]), self.label(index)
         )
 
     def mixed(self, mixed: Mixed, lam: float) -> str:
         if mixed.inside:
             own, partner = (self._features({k: v[row] for k, v in mixed.clean.items()}) for row in (0, 1))
-            return _beside(self._drawn(own, "Own row"), self._drawn(partner, "Partner"), lam)
+            return _side_by_side(self._drawn(own, "Own row"), self._drawn(partner, "Partner"), lam)
         features = self._features(mixed.inputs)
-        heard = _heard(features, self.prepared.processing_class.sampling_rate) if features.ndim == 1 else ""
+        heard = _player(features, self.prepared.processing_class.sampling_rate) if features.ndim == 1 else ""
         return heard + self._drawn(features, f"Mixed by {mixed.method}")
 
     def _features(self, row: Any) -> np.ndarray:
@@ -125,17 +125,17 @@ class AudioClips(View):
             return _image(path.read_bytes(), text, "chart")
 
 
-VIEWS: dict[str, type[View]] = {IMAGE: Images, TEXT: Texts, AUDIO: AudioClips}
+VIEWS: dict[str, type[SampleView]] = {IMAGE: ImageView, TEXT: TextView, AUDIO: AudioView}
 
 
-def said(mixed: Mixed, method: str, names: Sequence[str]) -> str:
-    """Say in a line what is mixed with what weight, and where, as HTML."""
+def describe(mixed: Mixed, method: str, names: Sequence[str]) -> str:
+    """Return a line of HTML: the mixed label, and where the rows are mixed."""
     order = dict.fromkeys([*mixed.clean["labels"].tolist(), *range(len(names))])  # the own row's class, the partner's
     label = " + ".join(f"{share:.2f} {names[each]}" for each in order if (share := float(mixed.target[each])) > LEAST)
     by = f"{METHODS[mixed.method].title}: " if mixed.method != method else ""
     blends = METHODS[mixed.method].blends.replace("`", "")
     where = blends if mixed.layer is None else f"hidden states at depth {mixed.layer}"
-    inside = ", inside the model: the rows stand beside each other" if mixed.inside else ""
+    inside = ", inside the model: both rows are shown side by side" if mixed.inside else ""
     return f"<p><b>{escape(label)}</b><br>{escape(f'{by}{where}{inside}')}</p>"
 
 
@@ -143,9 +143,9 @@ def _image(data: bytes, text: str, kind: str = "image") -> str:
     return f'<img alt="{escape(text)}" class="{kind}" src="{embedded(data)}">'
 
 
-def _beside(own: str, partner: str, lam: float) -> str:
+def _side_by_side(own: str, partner: str, lam: float) -> str:
     sides = ((partner, f"partner, {1 - lam:.2f}"), (own, f"own row, {lam:.2f}"))
-    return f'<div class="beside">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
+    return f'<div class="sides">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
 
 
 def _tokens(tokens: Sequence[str], colours: str | Sequence[str] = OWN, weight: float = 0.6) -> str:
@@ -160,7 +160,7 @@ def _tokens(tokens: Sequence[str], colours: str | Sequence[str] = OWN, weight: f
     return f'<div class="tokens">{" ".join(chips)}</div>'
 
 
-def _heard(wave: np.ndarray, rate: int) -> str:
+def _player(wave: np.ndarray, rate: int) -> str:
     import soundfile
 
     written = io.BytesIO()

@@ -22,19 +22,18 @@ from hf_mixup.models.outputs import logits_of
 POINTS = 21
 _OWN, _SWAPPED = 0, torch.tensor([1, 0])
 _KIND: ProblemType = "single_label_classification"
-_IN_THE_LOSS = ("sentence",)  # blends what comes out of the model, and no input shows it
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What the engine made of a row and its partner.
+    """A row and its partner, mixed by the engine.
 
     Attributes:
         clean: the batch of both rows, the own one first, with their labels.
-        inputs: what the model is given in place of the own row, without the axis of the batch.
-        inside: whether the rows are blended inside the model, so that `inputs` do not show it.
-        method: the method at work, which `switch` draws.
-        layer: the block after which hidden states are blended, 0 for what enters the first; None elsewhere.
+        inputs: inputs of the model in place of the own row, without the batch axis.
+        inside: whether the rows are blended inside the model or behind it, so that `inputs` do not show the mixture.
+        method: the method that mixed them, which may be one that the chosen method draws.
+        layer: the block after which hidden states are blended, 0 for the input of the first; None elsewhere.
         target: soft label, float32 [C].
         probabilities: the model's prediction, float32 [C].
     """
@@ -49,7 +48,7 @@ class Mixed:
 
 
 @dataclass(frozen=True)
-class Way:
+class Interpolation:
     """Soft labels and predictions along lam, [P], from the partner at 0 to the own row at 1: float32 [P, C] each."""
 
     lam: Tensor
@@ -58,14 +57,14 @@ class Way:
 
 
 class Stage:
-    """Rows of a classification task and a model, to mix two of them at will.
+    """Rows of a classification task and a model, to mix any two of them.
 
     Args:
-        rows: what a model takes, with `labels`, by number.
+        rows: inputs of the model with `labels`, by number.
         collator: makes a batch of a list of rows.
-        model: classifier; it is set to evaluation mode, so that dropout does not blur what mixing does.
-        config: settings of the methods; those of when to mix (prob, the schedule) are left aside.
-        tokenizer: for methods that read which tokens are special.
+        model: classifier; it is set to evaluation mode, so that dropout does not blur the effect of mixing.
+        config: settings of the methods; prob and the schedule are ignored.
+        tokenizer: for methods that ask which tokens are special.
 
     >>> from transformers import ResNetConfig, ResNetForImageClassification, default_data_collator
     >>> model = ResNetForImageClassification(ResNetConfig(num_labels=3, hidden_sizes=[8, 8], depths=[1, 1],
@@ -89,15 +88,15 @@ class Stage:
         self.settings = SharedSettings({k: v for k, v in settings.values.items() if k not in dropped})
         self.alpha, self.beta, self.folded = (settings.values.get(name) for name in ("alpha", "beta", "host_dominant"))
         self._engines: dict[str, Mixup] = {}
-        self._lock = Lock()  # a model is armed for one batch at a time, and a page asks from several threads
-        self.way = lru_cache(maxsize=64)(self._way)
+        self._lock = Lock()  # a model has hooks for one batch at a time, and a page asks from several threads
+        self.interpolation = lru_cache(maxsize=64)(self._interpolation)
 
     def mix(self, own: int, partner: int, method: str, lam: float, draw: int = 0) -> Mixed:
         """Mix row `own` with row `partner`.
 
         Args:
             lam: weight of the own row in [0, 1].
-            draw: number of the draw that says all else: boxes, masks, the block. One draw gives one way along lam.
+            draw: number of the draw of all else: boxes, masks, the block. It is the same along lam.
 
         Raises:
             ValueError, TypeError, RuntimeError: if the method does not fit, as the engine says it.
@@ -108,30 +107,31 @@ class Stage:
             clean = dict(self.collator([self.rows[own], self.rows[partner]]))
             with engine(self.model, clean, partner=_SWAPPED, lam=lam) as mixed:
                 outputs = self.model(**mixed.inputs)
-                mixed.loss(outputs)  # some weigh labels only now
+                mixed.loss(outputs)  # some methods weigh labels only now
             at_work = engine.method.chosen(mixed.draw)
-            # What the loss compares, for a method may blend the logits or run the mixed rows behind others.
+            # The terms of the loss: a method may blend the logits, or append the mixed rows to the others.
             term = at_work.terms(logits_of(outputs), mixed.labels, mixed.draw)[0]
             smoothing, classes = engine.config.label_smoothing, term.logits.shape[-1]
             target = dense_targets(term.labels, term.others, term.lam, classes, _KIND, smoothing, term.further)
-        places = mixed.changed_places
-        place = _OWN if places is None or not len(places) else int(places[_OWN])
+        changed = mixed.changed_places
+        row = _OWN if changed is None or not len(changed) else int(changed[_OWN])
+        unchanged = lam < 1 and all(mixed.inputs.get(key) is value for key, value in clean.items() if key != "labels")
         return Mixed(
             clean=clean,
-            inputs={key: value[place] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
-            inside=at_work.enters_model or at_work.name in _IN_THE_LOSS,
+            inputs={key: value[row] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
+            inside=at_work.enters_model or unchanged,
             method=at_work.name,
             layer=getattr(mixed.draw, "depth", None),
             target=target[_OWN],
             probabilities=term.logits[_OWN].float().softmax(-1),
         )
 
-    def _way(self, own: int, partner: int, method: str, draw: int = 0) -> Way:
-        """Return what becomes of the labels and the prediction at lam = 0, 0.05, ..., 1; see `mix`."""
+    def _interpolation(self, own: int, partner: int, method: str, draw: int = 0) -> Interpolation:
+        """Return soft label and prediction at lam = 0, 0.05, ..., 1; see `mix`."""
         steps = torch.linspace(0, 1, POINTS)
         made = [self.mix(own, partner, method, lam, draw) for lam in steps.tolist()]
         targets = torch.stack([each.target for each in made])
-        return Way(steps, targets, torch.stack([each.probabilities for each in made]))
+        return Interpolation(steps, targets, torch.stack([each.probabilities for each in made]))
 
     def draw_lam(self, alpha: float, draw: int) -> float:
         """Draw lam as training would, with another alpha."""
@@ -148,10 +148,10 @@ class Stage:
 
 
 def fitting_methods(stage: Stage, own: int, partner: int, check: Callable[[MixupConfig], None]) -> dict[str, str]:
-    """Return for each method of the registry "" if it mixes these rows, or why it does not.
+    """Return for each method of the registry "" if it mixes these rows, or the reason why not.
 
     Args:
-        check: refuses (ValueError) settings that training would refuse.
+        check: raises ValueError for settings that training would refuse.
     """
     found = {}
     for method in METHODS:

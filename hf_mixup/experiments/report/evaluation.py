@@ -42,10 +42,10 @@ def level_summaries(
     cells: dict[str, dict[tuple[str, float], Mapping[str, Any]]] = {}
     clean: dict[str, Mapping[str, Any]] = {}
     for each in results:
-        split, undisturbed = each["of"], each.get("level", 0) == 0
-        if each["suite"] == suite and not undisturbed:
+        split, is_clean = each["of"], each.get("level", 0) == 0
+        if each["suite"] == suite and not is_clean:
             cells.setdefault(split, {})[each["family"], each["level"]] = _numbers(each["metrics"])
-        elif undisturbed and each["suite"] == (suite if suite == "label_noise" else "calibration"):
+        elif is_clean and each["suite"] == (suite if suite == "label_noise" else "calibration"):
             clean[split] = _numbers(each["metrics"])
     summaries = {}
     for split, found in cells.items():
@@ -113,7 +113,7 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     if whole.get(f"{prefix}mce") is not None:
         text += f"; errors relative to the baseline (mCE) {_number(whole[f'{prefix}mce'])}"
         if whole.get(f"{prefix}relative_mce") is not None:
-            text += f", what is lost against clean rows likewise {_number(whole[f'{prefix}relative_mce'])}"
+            text += f", the loss against clean rows likewise {_number(whole[f'{prefix}relative_mce'])}"
     return text + ".\n"
 
 
@@ -124,7 +124,7 @@ def _ood_table(outside: Sequence[Measured]) -> str:
     columns = {
         title: [_cell(each["metrics"], f"{name}_{score}") for each, score in rows] for title, name in measures.items()
     }
-    return f"### Rows of another kind\n\n{markdown_table('rows', names, columns)}\n"
+    return f"### Out-of-distribution samples\n\n{markdown_table('samples', names, columns)}\n"
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:
@@ -188,7 +188,7 @@ def add_evaluation_section(
 
 
 def _eval_results(results: Sequence[Measured], task: str, dataset: str) -> list[EvalResult]:
-    """Return the figures of the undisturbed splits, and the means over what was done to them."""
+    """Return the scores of the clean splits, and the means over their perturbations."""
     return [
         EvalResult(
             task_type=task,

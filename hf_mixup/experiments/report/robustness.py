@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.report.evaluation import BY_LEVEL, level_summaries
-from hf_mixup.experiments.report.statistics import Difference, seed_differences, with_adjusted
+from hf_mixup.experiments.report.statistics import Difference, contests, seed_differences, with_adjusted
 from hf_mixup.experiments.report.verdict import verdict
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.results import DEFAULT_METRICS, Measured, Result, controls
@@ -21,18 +21,18 @@ from hf_mixup.plots.table import comparison_table
 METRICS = (*DEFAULT_METRICS, "nll_temperature", "ece_temperature", *(f"auroc_{score}" for score in SCORES))
 """Scores that are compared."""
 _TITLES = {
-    "calibration": "Rows as they are",
+    "calibration": "Clean rows",
     "tta": "Averaged over views",
     **{suite: title for suite, (title, _) in BY_LEVEL.items()},
-    "ood": "Rows of another kind",
+    "ood": "Out-of-distribution samples",
 }
 Group = tuple[str, str]  # suite and split
 
 
 def conditions(results: Sequence[Measured]) -> dict[Group, list[Result]]:
-    """Return the scores of each run by what was done to the rows, means over families and levels; attacks by name.
+    """Return the scores of each run by perturbation of the rows, means over families and levels; attacks by name.
 
-    A mean is None where a run has no scores. What is averaged is the `split` of the rows: "test", "test, corruption",
+    A mean is None where a run has no scores. Its `split` names the condition: "test", "test, corruption",
     "test, adversarial pgd", "test against shuffled_patches".
 
     >>> cells = [{"method": "mixup", "seed": 0, "split": f"test, hiss {level}", "suite": "noise", "of": "test",
@@ -69,20 +69,17 @@ def _means(rows: Sequence[Measured]) -> dict[str, float | None]:
     return found
 
 
-def _compared(results: Sequence[Measured]) -> Iterator[tuple[Group, str, dict[str, dict[str, Difference]]]]:
-    """Yield for each suite and split, and each control, the differences by condition and method.
+def _compared(results: Sequence[Measured]) -> Iterator[tuple[Group, str, str, str, dict[str, Difference]]]:
+    """Yield suite and split, control, condition, method and their differences.
 
     p-values are adjusted over the methods, conditions and scores of one suite and split: each is a question of its own.
     """
     for group, rows in conditions(results).items():
-        known = controls(row["method"] for row in rows)
-        methods = list(dict.fromkeys(row["method"] for row in rows))
-        for control in known:
-            # The other control is judged against plain training only.
-            judged = [method for method in methods if method not in known[: known.index(control) + 1]]
-            names = dict.fromkeys(row["split"] for row in rows)
-            found = {f"{name}\n{method}": _paired(rows, name, method, control) for name in names for method in judged}
-            yield group, control, with_adjusted(found)
+        names = list(dict.fromkeys(row["split"] for row in rows))
+        for control, judged in contests(row["method"] for row in rows):
+            found = {(name, method): _paired(rows, name, method, control) for name in names for method in judged}
+            for (name, method), scores in with_adjusted(found).items():
+                yield group, control, name, method, scores
 
 
 def _paired(rows: Sequence[Result], name: str, method: str, control: str) -> dict[str, Difference]:
@@ -98,30 +95,25 @@ def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
 
     `p` is adjusted over the methods, conditions and scores of one suite and split; what is not known is None.
     """
-    found = []
-    for _, control, differences in _compared(results):
-        for key, scores in differences.items():
-            name, _, method = key.partition("\n")
-            for metric, difference in scores.items():
-                named = {"method": method, "control": control, "split": name, "metric": metric}
-                found.append(named | difference.numbers())
-    return found
+    return [
+        {"method": method, "control": control, "split": name, "metric": metric, **difference.numbers()}
+        for _, control, name, method, scores in _compared(results)
+        for metric, difference in scores.items()
+    ]
 
 
 def runs_tables(results: Sequence[Measured]) -> str:
     """Return means and deviations over seeds as Markdown tables, below them each method against the first control."""
-    said: dict[Group, list[str]] = {}
+    verdicts: dict[Group, list[str]] = {}
     first = controls(row["method"] for row in results)[:1]
-    for group, control, differences in _compared(results):
-        for key, scores in differences.items():
-            name, _, method = key.partition("\n")
-            if "accuracy" in scores and [control] == first:
-                said.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
+    for group, control, name, method, scores in _compared(results):
+        if "accuracy" in scores and [control] == first:
+            verdicts.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
     parts = []
     for group, rows in conditions(results).items():
         suite, of = group
         text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, *group), metrics=METRICS)}"
-        parts.append(text + ("\n\n" + "\n".join(said[group]) if group in said else ""))
+        parts.append(text + ("\n\n" + "\n".join(verdicts[group]) if group in verdicts else ""))
     reasons = {(row["method"], row["seed"]): row["error"] for row in results if "error" in row}
     if reasons:
         parts.append("\n".join(f"- {method}, seed {seed} failed: {why}" for (method, seed), why in reasons.items()))

@@ -1,4 +1,4 @@
-"""How far apart two methods are, and how sure that is: intervals and tests of differences paired by seed and row.
+"""Intervals and tests of the differences between methods, paired by seed and row.
 
 row_differences     resamples seeds and test rows
 seed_differences    seeds alone, where a score does not add up over rows
@@ -7,14 +7,18 @@ adjusted            p-values for many comparisons at once
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.experiments.report.rows import RowSums
+from hf_mixup.experiments.report.score_sums import RowSums
 from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.metrics.results import controls
+
+Key = TypeVar("Key", bound=Hashable)
 
 LEVEL, SIGNIFICANT = 0.95, 0.05
 DRAWS = 2000
@@ -29,11 +33,11 @@ class Difference:
 
     Args:
         estimate: mean over seeds.
-        low, high: interval; NaN where there is nothing to tell the noise from.
+        low, high: interval; NaN where the noise is unknown.
         p: two-sided, of no difference; `adjusted` replaces it where there are many.
         seeds, rows: number of each; rows = 0 if the test rows were taken as given.
-        failed: seeds in which a side has no finite score. Then all numbers are NaN: leaving these seeds out
-            would flatter the side that failed.
+        failed: seeds in which a side has no finite score. Then all numbers are NaN: to leave these seeds out would
+            flatter the side that failed.
 
     >>> gain = Difference(estimate=0.02, low=0.005, high=0.035, p=0.01, seeds=5, rows=1000)
     >>> gain.known, Difference(0.02, float("nan"), float("nan"), float("nan"), seeds=1, rows=0).known
@@ -54,7 +58,7 @@ class Difference:
         return bool(np.isfinite([self.low, self.high, self.p]).all())
 
     def numbers(self) -> dict[str, float | int | None]:
-        """Return all of it as it stands in a JSON file, where what is not known is None.
+        """Return the numbers for a JSON file, None for NaN.
 
         >>> Difference(0.1, float("nan"), float("nan"), p=float("nan"), seeds=1, rows=0).numbers()["low"] is None
         True
@@ -89,7 +93,7 @@ def row_differences(
     Source: Owen 2007, "The pigeonhole bootstrap" (arXiv:0712.1111), for rows and seeds that are crossed; Hesterberg
     2015, "What teachers should know about the bootstrap", section 3, for its narrowness where there are few.
 
-    >>> from hf_mixup.experiments.report.rows import value_sums
+    >>> from hf_mixup.experiments.report.score_sums import value_sums
     >>> targets = np.arange(50.0)
     >>> runs = {"plain": [value_sums(targets + 2, targets)], "mixup": [value_sums(targets + 1, targets)]}
     >>> row_differences(runs, "plain")["mixup"]["mae"].high
@@ -102,14 +106,13 @@ def row_differences(
     names = [name for name in whole[0].scores if all(name in run.scores for run in whole)]
     rows = len(whole[0].sums)
     drawn = {method: _drawn(many, names, rows, draws, seed) for method, many in runs.items()}
-    found: dict[str, dict[str, Difference]] = {}
-    for method in runs:
-        if method != control:
-            found[method] = {
-                name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed)
-                for i, name in enumerate(names)
-            }
-    return found
+    return {
+        method: {
+            name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed) for i, name in enumerate(names)
+        }
+        for method in runs
+        if method != control
+    }
 
 
 def seed_differences(method: Sequence[float | None], control: Sequence[float | None]) -> Difference:
@@ -150,14 +153,29 @@ def adjusted(p_values: ArrayLike) -> FloatArray:
     return found
 
 
-def with_adjusted(differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, dict[str, Difference]]:
+def with_adjusted(differences: Mapping[Key, Mapping[str, Difference]]) -> dict[Key, dict[str, Difference]]:
     """Return the same differences, their p-values `adjusted` over all of them."""
-    keys = [(method, name) for method, many in differences.items() for name in many]
-    p_values = adjusted([differences[method][name].p for method, name in keys])
-    found: dict[str, dict[str, Difference]] = {method: {} for method in differences}
-    for (method, name), p in zip(keys, p_values, strict=True):
-        found[method][name] = replace(differences[method][name], p=float(p))
-    return found
+    p_values = iter(adjusted([each.p for scores in differences.values() for each in scores.values()]).tolist())
+    return {
+        key: {name: replace(each, p=next(p_values)) for name, each in scores.items()}
+        for key, scores in differences.items()
+    }
+
+
+def contests(methods: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return each control with the methods that are judged against it.
+
+    The second control is judged against plain training, but plain training not against it.
+
+    >>> contests(["none", "smoothing", "mixup"])
+    [('none', ['smoothing', 'mixup']), ('smoothing', ['mixup'])]
+    """
+    labels = list(dict.fromkeys(methods))
+    known = controls(labels)
+    return [
+        (control, [label for label in labels if label not in known[: number + 1]])
+        for number, control in enumerate(known)
+    ]
 
 
 def _number(value: float | None) -> float:
@@ -184,8 +202,8 @@ def _drawn(runs: Sequence[RowSums | None], names: Sequence[str], rows: int, draw
         part = slice(start, start + len(weights))
         for index, run in whole:
             totals = weights @ run.sums
-            for place, name in enumerate(names):
-                found[index, place, part] = run.scores[name](totals)
+            for column, name in enumerate(names):
+                found[index, column, part] = run.scores[name](totals)
         start += len(weights)
     return found
 

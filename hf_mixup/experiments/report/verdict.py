@@ -1,4 +1,4 @@
-"""What a difference means, in plain words that are never surer than its interval."""
+"""A difference in plain words, which are never surer than its interval."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {
     **{"mse": "squared error", "mae": "absolute error", "r2": "explained variance", "spearman": "rank correlation"},
 }
 _SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match")
-# Said of each method; the others stand in the tables. Of several that say the same, the first.
+# Scores of the verdict; the others are in the tables.
 _ASKED = (
     *("ece", "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match"),
     *("mse", "mae", "r2", "spearman"),
@@ -30,7 +30,7 @@ _ORDER: tuple[Claim, ...] = (
 
 
 def claim(name: str, difference: Difference) -> Claim:
-    """Return what may be said of a score: the wider its interval, the less.
+    """Return the strongest claim that the interval of a score allows.
 
     - "better", "worse": the 95 % interval excludes zero, and so does the test after correction for all comparisons;
     - "equivalent": the whole interval lies within `MARGIN` of zero, of more than one seed; for shares alone, as other
@@ -60,7 +60,7 @@ def claim(name: str, difference: Difference) -> Claim:
 def judgement(name: str, difference: Difference) -> int:
     """1 if the method is better in this score, -1 if worse, 0 if the noise does not tell.
 
-    Both the interval and the test must be sure of it.
+    Requires the interval to exclude 0 and p < 0.05.
 
     >>> judgement("nll", Difference(-0.2, -0.3, -0.1, p=0.001, seeds=5, rows=400))
     1
@@ -77,7 +77,7 @@ def _beyond_zero(name: str, difference: Difference) -> int:
 
 
 def verdict(differences: Mapping[str, Difference]) -> str:
-    """Say what a method changes against its control, after a temperature refit too, and how far that holds.
+    """Return the changes of a method against its control, also after a temperature refit, and their scope.
 
     Args:
         differences: by score, their p-values adjusted for all that were tested.
@@ -106,8 +106,10 @@ def verdict(differences: Mapping[str, Difference]) -> str:
         text += f"; after a temperature refit {_clauses(after)}"
     seeds = next(iter(known.values())).seeds
     scope = [f"{seeds} seeds"] if seeds > 1 and f"{seeds} seeds" not in text else []
-    told = {_WORDS.get(name, name): difference for name, difference in known.items()}
-    scope += _reservations(told | {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()})
+    by_word = {_WORDS.get(name, name): difference for name, difference in known.items()}
+    scope += _reservations(
+        by_word | {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()}
+    )
     return f"{text} ({'; '.join(scope)})" if scope else text
 
 
@@ -118,15 +120,15 @@ def _clauses(differences: Mapping[str, Difference]) -> str:
         "equivalent": f"equivalent within ±{MARGIN:g} {with_}:",
         "not distinguishable": f"not distinguishable {with_}:",
     }
-    told: dict[Claim, list[str]] = {}
+    by_claim: dict[Claim, list[str]] = {}
     for name, difference in differences.items():
-        told.setdefault(claim(name, difference), []).append(name)
+        by_claim.setdefault(claim(name, difference), []).append(name)
     parts = []
-    for word in sorted(told, key=_ORDER.index):
+    for word in sorted(by_claim, key=_ORDER.index):
         # Where nothing is claimed, the interval tells how much may hide there.
-        shown = [_WORDS.get(name, name) for name in told[word]]
+        shown = [_WORDS.get(name, name) for name in by_claim[word]]
         if word not in ("better", "worse"):
-            shown = [f"{each} ({_range(differences[name])})" for each, name in zip(shown, told[word], strict=True)]
+            shown = [f"{each} ({_range(differences[name])})" for each, name in zip(shown, by_claim[word], strict=True)]
         parts.append(f"{words.get(word, word)} {_listed(shown)}")
         if word.startswith("perhaps"):
             parts[-1] += ", which is not sure among so many comparisons"
@@ -151,7 +153,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _reservations(known: Mapping[str, Difference]) -> list[str]:
-    """Return what the intervals leave out, of scores by their words: other trainings, or other test rows."""
+    """Return what the intervals do not cover: other trainings, or other test rows."""
     if next(iter(known.values())).seeds == 1:
         return ["one seed: of this training only"]
     given = [name for name, difference in known.items() if not difference.rows]

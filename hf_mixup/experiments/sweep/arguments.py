@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from hf_mixup.experiments.compare.arguments import SelectBy
 from hf_mixup.utils.files import parse_text
-from hf_mixup.utils.values import check_whole, convert, convert_fields
+from hf_mixup.utils.values import check_whole, convert, convert_fields, setting
 
 
 @dataclass
@@ -31,19 +32,18 @@ class SweepArguments:
         default=None,
         metadata={"help": "Sets of layers to try, where a method mixes hidden states: '[0, 1]' '[2]' [layers]"},
     )
-    trials: int = field(default=20, metadata={"help": "Runs, those that were given up early among them"})
-    control_seeds: int = field(default=3, metadata={"help": "Runs of plain training, whose spread is the noise band"})
-    prune: bool = field(default=True, metadata={"help": "Give up a run that is worse than the median so far"})
+    trials: int = setting(20, "Runs, those that were given up early among them")
+    control_seeds: int = setting(3, "Runs of plain training, whose spread is the noise band")
+    prune: bool = setting(True, "Give up a run that is worse than the median so far")
     select_by: SelectBy | None = field(
-        default=None,
-        metadata={"help": "Validation metric that decides (default: nll, or mse for regression)."},
+        default=None, metadata={"help": "Validation metric that decides (default: nll, or mse for regression)."}
     )
 
     def __post_init__(self) -> None:
         convert_fields(self)
-        _check_range("alphas", self.alphas, "0 < low < high", lambda low, high: 0 < low < high)
+        _check_range("alphas", self.alphas, "0 < low < high", math.inf)
         if self.probs is not None:
-            _check_range("probs", self.probs, "0 < low < high <= 1", lambda low, high: 0 < low < high <= 1)
+            _check_range("probs", self.probs, "0 < low < high <= 1", 1)
         check_whole("trials", self.trials)
         check_whole("control_seeds", self.control_seeds, low=2)
         self.depths  # noqa: B018 - read once, so that a wrong one is refused before anything else
@@ -54,8 +54,8 @@ class SweepArguments:
         return [_layers(text) for text in self.layer_sets or ()]
 
 
-def _check_range(name: str, values: list[float], expected: str, fits: object) -> None:
-    if len(values) != 2 or not callable(fits) or not fits(*values):
+def _check_range(name: str, values: list[float], expected: str, highest: float) -> None:
+    if len(values) != 2 or not 0 < values[0] < values[1] <= highest:
         raise ValueError(f"{name}={values}: expected a low and a high value, {expected}")
 
 

@@ -106,7 +106,7 @@ def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
     file = io.BytesIO(audio["bytes"]) if audio.get("bytes") else audio["path"]
     try:
         values, own_rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except (soundfile.AudioFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError) as error:
         raise ValueError(f"{where}: the audio {audio.get('path') or ''} cannot be read: {error}") from error
     if not len(values):
         raise ValueError(f"{where}: the audio {audio.get('path') or ''} is empty")

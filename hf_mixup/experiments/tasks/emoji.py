@@ -17,7 +17,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_mixup.data import load_emoji
-from hf_mixup.data.emoji import GROUPS, _one_row_an_emoji, _read_table, _rows_where
+from hf_mixup.data.emoji import GROUPS, one_row_an_emoji
+from hf_mixup.data.tables import read_table, rows_of
 
 TAGS = ("O", *(f"{place}-{group}" for group in GROUPS for place in "BI"))
 _SPLITS = ("train", "validation", "test")  # as for the texts: a caption has no artist, so there is no shifted split
@@ -104,11 +105,11 @@ def emoji_seq2seq() -> DatasetDict:
 
 def _texts(source: str, target: str) -> DatasetDict:
     """Fill two templates with the columns of the bundled table."""
-    table = _one_row_an_emoji(_read_table()).drop_columns(["image"])
+    table = one_row_an_emoji(read_table("emoji.parquet")).drop_columns(["image"])
     features = Features({"source": _TEXT, "target": _TEXT})
 
     def rows(split: str) -> list[dict[str, str]]:
-        columns = _rows_where(table, "split", split).to_pylist()
+        columns = rows_of(table, split).to_pylist()
         return [{"source": source.format(**row), "target": target.format(**row)} for row in columns]
 
     return DatasetDict({split: Dataset.from_list(rows(split), features=features) for split in _SPLITS})

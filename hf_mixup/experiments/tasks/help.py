@@ -6,28 +6,26 @@ Read off the dataclasses without torch, unless methods are asked for.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, Field, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments
+from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments, tasks_with
 from hf_mixup.utils.suggest import did_you_mean
 
 ALL = "all"
-Group = tuple[str, type, Iterable[str] | None]
-"""A title, a dataclass, and the names of its fields that are shown (None: all)."""
-_USUAL: list[Group] = [
-    ("data and model", TaskArguments, ("task", "dataset", "max_train_samples", "model", "model_type")),
-]
-_MIXING = {  # settings of most methods, and of the loss; they are read off their dataclasses where torch is loaded
-    "method": ("NAME", "The mixing method; `hf-mixup methods` lists them. (default: mixup)"),
-    "alpha": ("NUMBER", "lam ~ Beta(alpha, alpha); 0 switches mixing off. (default: 1.0)"),
+Setting = tuple[str, type, str]
+"""A name, a dataclass that declares it, and what is said beside its help."""
+_DATA = ("task", "dataset", "max_train_samples", "model", "model_type")
+# Of methods and of transformers.TrainingArguments, which take seconds to load: metavar and help.
+_MIXING = {
+    "method": ("NAME", "Mixing method; `hf-mixup methods` lists them. (default: mixup)"),
+    "alpha": ("NUMBER", "lam ~ Beta(alpha, alpha), the share of the sample itself; 0 mixes nothing. (default: 1.0)"),
     "prob": ("NUMBER", "Chance that a batch is mixed. (default: 1.0)"),
-    "label_smoothing": ("NUMBER", "Label smoothing, applied before mixing. (default: 0.0)"),
-    "off_epochs": ("NUMBER", "No mixing in this many last epochs. (default: 0.0)"),
+    "label_smoothing": ("NUMBER", "Smoothing of class labels, before they are mixed. (default: 0.0)"),
 }
-_TRAINING = {  # a field of transformers.TrainingArguments, which takes seconds to load: metavar and help
+_TRAINING = {
     "output_dir": ("DIR", "Folder for model, metrics and model card."),
     "num_train_epochs": ("NUMBER", "Passes over the training rows. (default: 3)"),
     "max_steps": ("NUMBER", "Steps of training, instead of epochs."),
@@ -45,66 +43,72 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 def add_help(
-    parser: argparse.ArgumentParser, command: str, own: Sequence[Group], topic: str | None, usual: Sequence[str]
+    parser: argparse.ArgumentParser, command: str, own: Sequence[type], topic: str | None, usual: Collection[str]
 ) -> None:
     """Give a parser what the help of a command shows.
 
     Args:
-        own: groups of settings that this command alone has.
+        own: dataclasses of settings that this command alone has.
         topic: a task, a method or "all"; None for the usual settings.
-        usual: titles of the groups of usual settings that the command has.
+        usual: settings of `own`, and groups of others ("mixing", "training"), that are usual.
 
     Raises:
         ValueError: for another topic, with the nearest one.
     """
-    if topic is None:
-        groups = [*own, *(group for group in _USUAL if group[0] in usual)]
-        parser.epilog = _more(command)
-    elif topic == ALL:
-        groups = [*own, ("every task", TaskArguments, None)]
-        groups += [(f"task {name}", kind, own_names(kind)) for name, kind in TASKS.items()]
-        groups += [*_all_mixing(), ("training", _training_arguments(), None)]
-    else:
-        groups = [_topic(topic)]
+    if topic not in (None, ALL):
         parser.description = f"Settings of {topic}, beside those that `hf-mixup {command} --help` shows."
-    for title, kind, names in groups:
-        _add_group(parser, title, kind, names)
-    for title, told in (("mixing", _MIXING), ("training", _TRAINING)):
-        if topic is None and title in usual:
+        kind, names = _topic(str(topic))
+        _add_group(parser, str(topic), [(name, kind, "") for name in names])
+        return
+    for kind in own:
+        names = [name for name in _names(kind) if topic == ALL or name in usual]
+        _add_group(parser, command, [(name, kind, "") for name in names])
+    if topic == ALL:
+        for title, settings in _everything().items():
+            _add_group(parser, title, settings)
+        return
+    parser.epilog = _more(command)
+    _add_group(parser, "data and model", [(name, TaskArguments, "") for name in _DATA])
+    for title, shown in {"mixing": _MIXING, "training": _TRAINING}.items():
+        if title in usual:
             group = parser.add_argument_group(title)
-            for name, (metavar, text) in told.items():
+            for name, (metavar, text) in shown.items():
                 group.add_argument(f"--{name}", metavar=metavar, help=text, default=argparse.SUPPRESS)
 
 
 def own_names(kind: type[TaskArguments]) -> list[str]:
     """Return the settings of a task that not every task has."""
-    shared = {field.name for field in fields(TaskArguments)}
-    return [field.name for field in fields(kind) if field.name not in shared]
+    shared = _names(TaskArguments)
+    return [name for name in _names(kind) if name not in shared]
 
 
-def _all_mixing() -> list[Group]:
-    """Return the settings that most methods have, those of the engine, and then the others of each method."""
-    from hf_mixup.engine.config import LossSettings, PairSettings, Schedule, SelfCheck
-    from hf_mixup.methods import METHODS, Blend, settings_of
-
-    groups: list[Group] = [("mixing, most methods", Blend, None)]
-    groups += [("loss", LossSettings, None), ("schedule", Schedule, None), ("pairs", PairSettings, None)]
-    groups.append(("check", SelfCheck, None))
-    shared = settings_of(Blend)
-    for name, kind in METHODS.items():
-        own = [each for each in settings_of(kind) if each not in shared]
-        groups += [(f"method {name}", kind, own)] if own else []
-    return groups
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind) if field.init]
 
 
-def _topic(name: str) -> Group:
+def _topic(name: str) -> tuple[type, list[str]]:
     if name in TASKS:
-        return f"task {name}", TASKS[name], own_names(TASKS[name])
+        return TASKS[name], own_names(TASKS[name])
     from hf_mixup.methods import METHODS
 
     if name not in METHODS:
         raise ValueError(f"--help {name}: no such task or method: {did_you_mean(name, [*TASKS, *METHODS, ALL])}")
-    return f"method {name}, {METHODS[name].title}", METHODS[name], None
+    return METHODS[name], _names(METHODS[name])
+
+
+def _everything() -> dict[str, list[Setting]]:
+    """Return all settings, each once; torch and transformers are loaded for them."""
+    from transformers import TrainingArguments
+
+    from hf_mixup.experiments.mixing import all_settings
+
+    of_tasks = {name: kind for kind in TASKS.values() for name in own_names(kind)}
+    return {
+        "every task": [(name, TaskArguments, "") for name in _names(TaskArguments)],
+        "some tasks": [(name, kind, f" [{', '.join(tasks_with(name))}]") for name, kind in of_tasks.items()],
+        "mixing": [(name, kind, "") for name, (kind, _) in all_settings().items()],
+        "training": [(name, TrainingArguments, "") for name in _names(TrainingArguments)],
+    }
 
 
 def _more(command: str) -> str:
@@ -118,13 +122,14 @@ def _more(command: str) -> str:
     )
 
 
-def _add_group(parser: argparse.ArgumentParser, title: str, kind: type, names: Iterable[str] | None) -> None:
-    declared: Any = kind
-    own = {field.name: field for field in fields(declared) if field.init}
-    hints, group = get_type_hints(kind), parser.add_argument_group(title)
-    for name in own if names is None else names:
-        text = str(own[name].metadata.get("help", "")).replace("%", "%%")
-        group.add_argument(f"--{name}", metavar=_metavar(hints[name]), help=text or " ", default=_default(own[name]))
+def _add_group(parser: argparse.ArgumentParser, title: str, settings: Iterable[Setting]) -> None:
+    group = parser.add_argument_group(title)
+    for name, kind, note in settings:
+        declared: Any = kind
+        field = next(each for each in fields(declared) if each.name == name)
+        text = str(field.metadata.get("help", "")).replace("%", "%%") + note
+        metavar = _metavar(get_type_hints(kind)[name])
+        group.add_argument(f"--{name}", metavar=metavar, help=text or " ", default=_default(field))
 
 
 def _default(field: Field[Any]) -> Any:
@@ -143,9 +148,3 @@ def _metavar(kind: Any) -> str:
     if parts:
         return "JSON" if dict in parts else _metavar(parts[0])
     return {bool: "true|false", str: "TEXT", int: "NUMBER", float: "NUMBER"}.get(kind, "VALUE")
-
-
-def _training_arguments() -> type:
-    from transformers import TrainingArguments
-
-    return TrainingArguments

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_mixup.experiments.report.rows import class_sums
+from hf_mixup.experiments.report.score_sums import class_sums
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.metrics import fit_temperature
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -160,8 +160,9 @@ def _task(values: Mapping[str, Any], arguments: Sequence[str]) -> type[TaskArgum
 
 
 def _expanded(types: Sequence[type]) -> list[Any]:
-    """Return the types with every task in place of `TaskArguments`."""
-    return [each for kind in types for each in (TASKS.values() if kind is TaskArguments else (kind,))]
+    """Return the dataclasses among the types, with every task in place of `TaskArguments`."""
+    found = [each for kind in types for each in (TASKS.values() if kind is TaskArguments else (kind,))]
+    return [each for each in found if is_dataclass(each)]
 
 
 def _names(types: Sequence[Any]) -> list[str]:
@@ -197,6 +198,9 @@ def _parser(types: Sequence[type]) -> Any:
 
     classes: list[Any] = list(types)
     parser = Parser(classes, add_help=False, allow_abbrev=False)
+    for kind in types:
+        if hasattr(kind, "given"):  # HfArgumentParser forgets the default of a list
+            parser.set_defaults(**{field.name: field.default for field in fields(kind)})
     converted = _converted_names(types)
     for action in parser._actions:
         if action.dest in converted:

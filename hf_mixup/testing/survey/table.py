@@ -1,4 +1,4 @@
-"""The zoo's table: for each architecture, what can be mixed in it rightly."""
+"""The table of all architectures: what can be mixed rightly in each."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from hf_mixup.testing.survey.trial import YES
 
 COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
 _MEANING = """
-- inputs, embedding, manifold: where rows are mixed (methods `mixup`, `embedding`, `manifold`). "yes" says that lam = 1
-  gives the batch, lam = 0 the permuted batch, and a row mixed with itself the row; for manifold, at each of its default
-  depths, of which those that are not exact are left out (and named among the remarks).
-- right, left: the same for rows of different length, padded on that side (manifold: lam = 1 and the row with itself).
-- longer: more padding changes nothing. gradients, checkpointing, bf16: training works, with gradient checkpointing and
-  under autocast, too.
-- "refused": an error says why, and nothing is mixed wrongly. Empty: does not concern the architecture.
+- inputs, embedding, manifold: where samples are mixed (methods `mixup`, `embedding`, `manifold`). "yes": lam = 1 gives
+  the batch, lam = 0 the permuted batch, and a sample mixed with itself stays; for manifold at each default depth.
+  Depths that are not exact are left out, and named among the remarks.
+- right, left: the same for samples of different length, padded on that side (manifold: lam = 1, and a sample with
+  itself).
+- longer: more padding changes nothing. gradients, checkpointing, bf16: training works, also with gradient checkpointing
+  and under autocast.
+- "refused": an error says why, and nothing is mixed wrongly. Empty: does not apply to the architecture.
 """
 
 
 def table(families: Sequence[Family] = FAMILIES) -> str:
-    """Survey families and return what was found as Markdown: the reach of each, then each architecture.
+    """Survey families and return the findings as Markdown: the counts of each family, then each architecture.
 
     Takes about half an hour for all of them on two cores.
     """
@@ -119,7 +120,7 @@ def _remarks(row: Row) -> str:
 
 
 def _plain(reason: str, name: str) -> str:
-    """Return a reason without what differs from machine to machine, or stands in the line already."""
+    """Return a reason without parts that differ between machines or stand in the line already."""
     for pattern in (r"^(lam=\d|itself): ", r"\w+(Error|Exception): ", rf"{name}:? ", r" by [\d.e+-]+%", r"[{}']"):
         reason = re.sub(pattern, "", reason)
     return reason.partition(". ")[0].replace("|", "/")

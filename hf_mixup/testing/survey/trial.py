@@ -17,15 +17,15 @@ from hf_mixup.engine.mixup import Mixup
 from hf_mixup.testing.batches import Lengths, make_batch, real_tokens
 from hf_mixup.testing.build import build
 from hf_mixup.testing.exchange import (
-    TOLERANCE,
+    SCORE_TOLERANCE,
     Settings,
     brief,
     is_refusal,
-    missed,
     mixed_loss,
     mixed_scores,
     plain_inputs,
     plain_scores,
+    score_error,
     try_exchange,
 )
 from hf_mixup.testing.families import Family
@@ -33,12 +33,12 @@ from hf_mixup.utils.constants import IGNORE_INDEX
 
 YES = "yes"
 PER_TOKEN = ("token-classification", "masked-lm", "causal-lm")
-ROWS, LONGER = 4, 4
+SAMPLES, LONGER = 4, 4
 
 
 @dataclass
-class Trial:
-    """The checks of one architecture, each on a model of its own: what one has learned must not help the next."""
+class ArchitectureChecks:
+    """The checks of one architecture, each on a new model, so that no check depends on an earlier one."""
 
     family: Family
     model_type: str
@@ -57,7 +57,7 @@ class Trial:
         found = {"embedding": self._exchange(embedding), "manifold": manifold[0]}
         right = [s for s, ok in ((embedding, found["embedding"] == YES), manifold[1:]) if ok]
         for side in ("right", "left"):
-            found[side] = _all(right, partial(self._ragged, side=side))
+            found[side] = _all(right, partial(self._uneven, side=side))
         found["longer"] = _all(right, self._longer)
         return {**found, **self._trains(right)}
 
@@ -67,7 +67,7 @@ class Trial:
 
     def _new(self, lengths: Lengths = "equal") -> tuple[PreTrainedModel, dict[str, Any]]:
         model = deepcopy(self._model)
-        return model, make_batch(self.family, model, rows=ROWS, lengths=lengths)
+        return model, make_batch(self.family, model, SAMPLES, lengths=lengths)
 
     def _exchange(self, settings: Settings) -> str:
         model, batch = self._new()
@@ -86,55 +86,55 @@ class Trial:
         return wrong or partly, _at(depths[len(depths) // 2]), wrong is None
 
     @torch.no_grad()
-    def _ragged(self, settings: Settings, side: Lengths) -> str:
-        """lam = 1 is the batch, a row with itself unchanged, lam = 0 the partner (in hidden layers: sees it)."""
+    def _uneven(self, settings: Settings, side: Lengths) -> str:
+        """lam = 1 gives the batch, a sample with itself stays, lam = 0 gives (in hidden layers: shows) the partner."""
         model, batch = self._new(side)
-        own = torch.arange(ROWS)
+        own = torch.arange(SAMPLES)
         others = own.roll(1)
         plain = self._real(plain_scores(model, batch), batch, side)
         if not torch.isfinite(plain).all():
-            return "-"  # of a row that ends early, some see nothing at all
-        misses = {}
+            return "-"  # of a sample that ends early, some models see nothing at all
+        errors = {}
         for name, partner, lam, expected in (("lam=1", others, 1.0, plain), ("itself", own, 0.3, plain)):
             found = self._real(mixed_scores(model, batch, settings, partner, lam), batch, side)
-            misses[name] = missed(found, expected, plain)
+            errors[name] = score_error(found, expected, plain)
         swapped = self._real(mixed_scores(model, batch, settings, others, 0.0), batch, side, others)
         if settings["method"] == "embedding":
-            misses["lam=0"] = missed(swapped, plain[others], plain)
-        elif missed(swapped, plain, plain) < 10 * TOLERANCE:
+            errors["lam=0"] = score_error(swapped, plain[others], plain)
+        elif score_error(swapped, plain, plain) < 10 * SCORE_TOLERANCE:
             return "no: lam = 0 shows nothing of the partner"
-        return _verdict(misses)
+        return _verdict(errors)
 
-    def _real(self, scores: Tensor, batch: Mapping[str, Any], side: Lengths, rows: Tensor | None = None) -> Tensor:
-        """Return scores with 0 in the place of padding."""
+    def _real(self, scores: Tensor, batch: Mapping[str, Any], side: Lengths, which: Tensor | None = None) -> Tensor:
+        """Return scores with 0 at padding."""
         ids = next(iter(batch.values()))
-        real = real_tokens(ROWS, ids.shape[-1], side)
-        real = real if rows is None else real[rows]
+        real = real_tokens(SAMPLES, ids.shape[-1], side)
+        real = real if which is None else real[which]
         if self.family == "question-answering":
             return scores.where(real[:, None, :], 0)
         if self.family in PER_TOKEN and scores.shape[1] == real.shape[1]:
             return scores.where(real[:, :, None], 0)
         if self.family == "seq2seq":
-            labels = batch["labels"] if rows is None else batch["labels"][rows]
+            labels = batch["labels"] if which is None else batch["labels"][which]
             return scores.where((labels != IGNORE_INDEX)[..., None], 0)
         return scores
 
     @torch.no_grad()
     def _longer(self, settings: Settings) -> str:
-        """Padding all rows to a longer length changes nothing."""
+        """Padding all samples to a longer length changes nothing."""
         model, batch = self._new()
         if "attention_mask" not in batch:
             return "-"
         longer = _pad(batch, model.config.get_text_config().pad_token_id)
-        others, plain = torch.arange(ROWS).roll(1), plain_scores(model, batch)
+        others, plain = torch.arange(SAMPLES).roll(1), plain_scores(model, batch)
         try:
             padded = _as_short(plain_scores(model, longer), plain)
         except (IndexError, ValueError):
-            return "-"  # more than it has positions for
-        if not missed(padded, plain, plain) < TOLERANCE:
+            return "-"  # more tokens than the model has positions
+        if not score_error(padded, plain, plain) < SCORE_TOLERANCE:
             return "-"  # the model itself reads its padding
         found, expected = (mixed_scores(model, each, settings, others, 0.5) for each in (longer, batch))
-        return _verdict({"longer": missed(_as_short(found, expected), expected, plain)})
+        return _verdict({"longer": score_error(_as_short(found, expected), expected, plain)})
 
     def _gradients(self, settings: Settings) -> str:
         model, batch = self._new()
@@ -144,20 +144,20 @@ class Trial:
         return YES if bool(grads.any()) else "no: gradients are 0"
 
     def _checkpointing(self, settings: Settings) -> str:
-        """Gradients are those without gradient checkpointing."""
+        """Gradient checkpointing does not change the gradients."""
         model, batch = self._new()
         if not model.supports_gradient_checkpointing:
             return "-"
-        _grads(model, batch, settings)  # some settle down in their first pass
-        miss = _checkpoint_miss(model, batch, settings)
-        if not miss < TOLERANCE and not _checkpoint_miss(model, batch) < TOLERANCE:
+        _grads(model, batch, settings)  # some models set themselves up in their first pass
+        error = _checkpoint_error(model, batch, settings)
+        if not error < SCORE_TOLERANCE and not _checkpoint_error(model, batch) < SCORE_TOLERANCE:
             return "-"  # the model itself does not do it
-        return _verdict({"gradients": miss})
+        return _verdict({"gradients": error})
 
     @torch.no_grad()
     def _bf16(self, settings: Settings) -> str:
         model, batch = self._new()
-        others = torch.arange(ROWS).roll(1)
+        others = torch.arange(SAMPLES).roll(1)
         with torch.autocast("cpu", torch.bfloat16):
             try:
                 plain = plain_scores(model, batch)
@@ -167,7 +167,7 @@ class Trial:
             half = mixed_scores(model, batch, settings, others, 0.5)
         if not torch.isfinite(half).all():
             return "no: scores are not finite"
-        return _verdict({"lam=1": missed(found, plain, plain)}, tolerance=0.05)
+        return _verdict({"lam=1": score_error(found, plain, plain)}, tolerance=0.05)
 
 
 @torch.no_grad()
@@ -191,7 +191,7 @@ def _at(depth: float) -> Settings:
 
 
 def _all(settings: list[Settings], check: Callable[[Settings], str]) -> str:
-    """Return the worst of what a check finds for several settings; nothing where none applies."""
+    """Return the worst result of a check over several settings; empty if it applies to none."""
     found = []
     for each in settings:
         try:
@@ -203,8 +203,8 @@ def _all(settings: list[Settings], check: Callable[[Settings], str]) -> str:
     return min(found, key=lambda cell: ("no", "re", "ye").index(cell[:2]), default="")
 
 
-def _verdict(misses: Mapping[str, float], tolerance: float = TOLERANCE) -> str:
-    wrong = [f"{name} misses by {miss:.0%}" for name, miss in misses.items() if not miss < tolerance]
+def _verdict(errors: Mapping[str, float], tolerance: float = SCORE_TOLERANCE) -> str:
+    wrong = [f"{name} misses by {error:.0%}" for name, error in errors.items() if not error < tolerance]
     return f"no: {', '.join(wrong)}" if wrong else YES
 
 
@@ -213,14 +213,14 @@ def _grads(model: PreTrainedModel, batch: Mapping[str, Any], settings: Settings 
     model.train()
     model.zero_grad()
     torch.manual_seed(0)
-    others = torch.arange(ROWS).roll(1)
+    others = torch.arange(SAMPLES).roll(1)
     loss = model(**batch).loss if settings is None else mixed_loss(model, batch, settings, others, 0.5)
     loss.backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def _checkpoint_miss(model: PreTrainedModel, batch: Mapping[str, Any], settings: Settings | None = None) -> float:
-    """Return how far gradients with gradient checkpointing are from those without; infinity where it does not run."""
+def _checkpoint_error(model: PreTrainedModel, batch: Mapping[str, Any], settings: Settings | None = None) -> float:
+    """Return the error of gradients with gradient checkpointing; infinity if it does not run."""
     model.gradient_checkpointing_disable()
     expected = _grads(model, batch, settings)
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -235,7 +235,7 @@ def _apart(found: Tensor, expected: Tensor) -> float:
 
 
 def _pad(batch: Mapping[str, Any], pad: int) -> dict[str, Any]:
-    """Return the batch with rows that end in more padding."""
+    """Return the batch with more padding at the end."""
     length = batch["attention_mask"].shape[-1]
     fill = {"input_ids": pad, "inputs": pad, "labels": IGNORE_INDEX}
     axes = {name: value.shape.index(length, 1) for name, value in batch.items() if length in value.shape[1:]}
@@ -248,5 +248,5 @@ def _pad(batch: Mapping[str, Any], pad: int) -> dict[str, Any]:
 
 
 def _as_short(scores: Tensor, short: Tensor) -> Tensor:
-    """Return the scores at the places that the shorter rows have."""
+    """Return the scores at the positions of the shorter samples."""
     return scores[tuple(slice(size) for size in short.shape)]

@@ -1,0 +1,137 @@
+"""The files that a comparison writes: results.json, differences.json, table.md and the best model."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_mixup.experiments.compare.judge import Judged
+from hf_mixup.experiments.compare.one_run import Outcomes
+from hf_mixup.experiments.compare.plan import Run
+from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
+from hf_mixup.experiments.report.comparison_card import add_comparison_section
+from hf_mixup.experiments.tasks.refit import REFITTED, refits
+from hf_mixup.metrics.results import direction
+from hf_mixup.plots import comparison_table
+from hf_mixup.utils.files import write_text
+
+
+def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return the rows of results.json: results, with their setting where there are several, and why one failed."""
+    found = []
+    for each in judged:
+        for result in each.results:
+            reason = each.failed.get((result["method"], result["seed"]))
+            found.append({**result, **_setting(each, judged), **({"error": reason} if reason else {})})
+    return found
+
+
+def differences_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Return the rows of differences.json: one a method, control, split and score.
+
+    `p` is adjusted; unknown numbers are None.
+    """
+    return [
+        {"method": method, "control": control, "split": split, "metric": name}
+        | _setting(each, judged)
+        | difference.numbers()
+        for each in judged
+        for (control, split), methods in each.differences.items()
+        for method, scores in methods.items()
+        for name, difference in scores.items()
+    ]
+
+
+def _setting(each: Judged, judged: Sequence[Judged]) -> dict[str, Any]:
+    return {"fraction": each.setting.fraction, "noise": each.setting.noise} if len(judged) > 1 else {}
+
+
+def write_results(output: Path, judged: Sequence[Judged]) -> None:
+    """Write results.json, differences.json and table.md, whole or not at all."""
+    write_text(output / "results.json", json.dumps(results_of(judged), indent=2) + "\n")
+    write_text(output / "differences.json", json.dumps(differences_of(judged), indent=2) + "\n")
+    write_text(output / "table.md", "\n\n".join(map(summary, judged)) + "\n")
+
+
+def summary(judged: Judged) -> str:
+    """Return the tables of a setting, and below them failed runs and the verdict on each method."""
+    prepared = judged.setting.prepared
+    parts = [f"### {judged.setting.name}"] if judged.setting.name else []
+    parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
+    if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
+        parts.append(f"{refit_note(judged)}:")
+        parts.append(comparison_table(judged.tested, metrics=(*REFITTED, "temperature")))
+    if judged.failed:
+        reasons = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
+        parts.append("\n".join(reasons))
+    lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
+    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+
+
+def refit_note(judged: Judged) -> str:
+    """Return how the scores after a temperature refit were made; empty where there are none."""
+    if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
+        return ""
+    if refits(judged.setting.prepared) and judged.splits != ["validation"]:
+        return "Refitted: with one temperature a run, fitted to its validation rows"
+    rows = "validation rows, as there is no test split" if refits(judged.setting.prepared) else "rows of a split"
+    return (
+        f"Refitted: cross-fitted within the {rows}: each part of them is scored with the temperature fitted to the "
+        "others (the temperature shown is that of all)"
+    )
+
+
+def pooled(
+    judged: Judged,
+    outcomes: Outcomes,
+    split: str,
+    classified: Callable[..., tuple[np.ndarray, np.ndarray]],
+    refitted: bool = False,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return logits and labels of each method over all its seeds; `refitted`, divided by each run's temperature."""
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for run, outcome in outcomes.items():
+        if run.setting is judged.setting and isinstance(outcome, Finished):
+            logits, labels = classified(*outcome.predictions[split])
+            scale = judged.temperatures[run] if refitted else 1.0
+            parts.setdefault(run.variant.label, []).append((logits / scale, labels))
+    return {
+        label: (np.concatenate([logits for logits, _ in many]), np.concatenate([labels for _, labels in many]))
+        for label, many in parts.items()
+    }
+
+
+def best_of(outcomes: Outcomes, metric: str) -> Run:
+    """Return the finished run with the best score on the validation rows, which are those of all settings."""
+    finished = {run: outcome for run, outcome in outcomes.items() if isinstance(outcome, Finished)}
+
+    def score(run: Run) -> float:
+        value = finished[run].metrics["validation"].get(metric)
+        return -math.inf if value is None else direction(metric) * value
+
+    return max(finished, key=score)
+
+
+def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None:
+    """Copy the best run's model and card, which tells what it was compared with; the Hub takes the folder as it is.
+
+    A reader finds the old folder or the whole new one.
+    """
+    own = {
+        r["split"]: r["metrics"] for r in judged.results if (r["method"], r["seed"]) == (best.variant.label, best.seed)
+    }
+    names = judged.setting.prepared.metrics
+    scores = {split: {name: own[split].get(name) for name in names} for split in judged.splits}
+    task = judged.setting.task
+    dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
+    text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
+    with atomic_dir(folder) as partial:
+        shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
+        name = f"{folder.parent.name}-{best.variant.label}"
+        add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=dataset)
