@@ -118,7 +118,7 @@ class Context:
             kind: the problem type of the labels.
             boxes: whether the samples have boxes instead of labels.
         """
-        rows, prob = len(labels), self.clock.prob(self.config)
+        rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(
             model=model,
             batch=inputs,
@@ -196,8 +196,8 @@ class Context:
     @property
     def _own_loss(self) -> bool:
         """Whether the loss is another than the model's by the user's wish."""
-        config = self.config
-        return config.loss != "auto" or config.class_weights is not None or config.label_smoothing > 0
+        losses = self.config.losses
+        return losses.loss != "auto" or losses.class_weights is not None or losses.label_smoothing > 0
 
     def set_teacher(self, teacher: nn.Module) -> None:
         """Distil a teacher's scores on each mixed batch, see `Teacher` and `losses.distilled_loss_sum`."""
@@ -281,7 +281,7 @@ class Context:
         ahead = next((each for each in self._labels_ahead if each.labels is labels), None)
         if ahead is not None and ahead.items is not None:
             return ahead.items
-        classes = labels.classes if self.config.loss == "bce" else None
+        classes = labels.classes if self.config.losses.loss == "bce" else None
         items = loss_items(labels.values, labels.kind, self.class_weights, classes)
         if ahead is not None:
             ahead.items = items

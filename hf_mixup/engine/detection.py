@@ -174,7 +174,7 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
 
 
 def _weigh(model: Any) -> None:
-    """Give the model's loss weights until it is disarmed."""
+    """Let the model's loss weigh each box, until its hooks are deactivated."""
     base = base_model(model)
     given = vars(base).get("_loss_function")
 

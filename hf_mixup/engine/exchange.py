@@ -285,7 +285,7 @@ class Trial:
         return by + (kept or ", for part of the model goes past the place where samples are mixed")
 
     def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
-        """Return the parameters, and the inputs of a model that is armed to exchange."""
+        """Return the draw, and the inputs for a model whose hooks exchange the two samples."""
         draw = method.draw_given(torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), depth).to(self.device)
         return draw, method.apply(self.model, self.rows, draw, False), []
 

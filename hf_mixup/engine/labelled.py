@@ -98,7 +98,7 @@ class LabelBatch(MixedBatch):
     @property
     def targets(self) -> Tensor:
         """Dense float32 targets: [B, C] ([B, T, C], [B, H, W, C] for tokens, pixels); as the labels for regression."""
-        smoothing = self._context.config.label_smoothing
+        smoothing = self._context.config.losses.label_smoothing
         further = self._method.further_labels(self.labels, self.draw)
         return dense_targets(self.labels, self.others, self.label_lam, self.classes, self.kind, smoothing, further)
 
@@ -152,9 +152,9 @@ class LabelBatch(MixedBatch):
         Args:
             parts: logits and the weight of each, see `scored_parts`.
         """
-        config = self._context.config
+        losses = self._context.config.losses
         weights = None if self._context.class_weights is None else self._context.class_weights.to(parts[0][0].device)
-        taught, balance = config.distill_weight or 0.0, self._balance()
+        taught, balance = losses.distill_weight or 0.0, self._balance()
         sums: list[Tensor] = []
         for logits, share in parts:
             terms = self._method.terms(logits, self.labels, self.draw)
@@ -169,9 +169,9 @@ class LabelBatch(MixedBatch):
                     term.others,
                     term.lam,
                     self.kind,
-                    smoothing=config.label_smoothing,
+                    smoothing=losses.label_smoothing,
                     class_weights=weights,
-                    bce=config.loss == "bce",
+                    bce=losses.loss == "bce",
                     further=term.further,
                     balance=balance,
                 )
@@ -207,10 +207,10 @@ class LabelBatch(MixedBatch):
         The teacher sees the mixed batch. Where rows are blended inside the model, it sees both rows as they are, and
         what it says of them is blended as the labels are.
         """
-        config, method, teacher = self._context.config, self._method, self._context.teacher
+        losses, method, teacher = self._context.config.losses, self._method, self._context.teacher
         if teacher is None or self._logits is None:
             raise RuntimeError("distillation needs a teacher and the model's logits")
-        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), config.loss == "bce"
+        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), losses.loss == "bce"
         scores = teacher.logits(self._clean if inside else self.inputs, self._logits.device)
         scores = at_pixels(teacher.model, scores, self.labels) if self._read.pixels else scores
         if scores.shape != self._logits.shape:
@@ -223,11 +223,11 @@ class LabelBatch(MixedBatch):
             weighed = weighed_labels(term.labels, term.others, term.lam, term.further, balance)
             own, *rest = (label_mass(label, weight, self.kind, class_weights) for label, weight in weighed)
             mass = own + sum(rest)
-            target = soft_scores(taught.logits, config.distill_temperature, self.kind, bce)
+            target = soft_scores(taught.logits, losses.distill_temperature, self.kind, bce)
             if inside:
                 share = expand_like(own / mass.clamp(min=1e-12), target)
                 target = share * target + (1 - share) * target[self.partner]
-            distance = distilled_loss_sum(term.logits, target, mass, config.distill_temperature, self.kind, bce)
+            distance = distilled_loss_sum(term.logits, target, mass, losses.distill_temperature, self.kind, bce)
             total = total + term.share * distance
         return total
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from hf_mixup.engine.all_gather import process_index
-from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.config import Schedule
 
 
 @dataclass
@@ -47,14 +47,14 @@ class Clock:
         digest = blake2b(repr(key).encode(), digest_size=8).digest()  # near keys give unrelated seeds
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
-    def prob(self, config: MixupConfig) -> float:
-        """Return the chance to mix now: the configured one, through warm-up and the unmixed end.
+    def prob(self, prob: float, schedule: Schedule) -> float:
+        """Return the chance to mix now: `prob`, through warm-up and the unmixed end.
 
         Raises:
             ValueError: if there is a schedule and nobody said how long training is.
         """
-        if not config.scheduled:
-            return config.prob
+        if not (schedule.prob_warmup or schedule.off_ratio or schedule.off_epochs):
+            return prob
         if self.total_steps is None:
             raise ValueError(
                 "the schedule (prob_warmup, off_ratio, off_epochs) needs the length of training: use MixupTrainer, add "
@@ -62,19 +62,19 @@ class Clock:
             )
         done = self.step / max(self.total_steps, 1)
         left = 1 - done - 1e-9  # a share that ends on a step's boundary must not be missed for rounding
-        if left < config.off_ratio or (config.off_epochs and self._epochs(config) * left < config.off_epochs):
+        if left < schedule.off_ratio or (schedule.off_epochs and self._epochs(schedule) * left < schedule.off_epochs):
             return 0.0
-        return config.prob * min(1.0, done / config.prob_warmup) if config.prob_warmup else config.prob
+        return prob * min(1.0, done / schedule.prob_warmup) if schedule.prob_warmup else prob
 
-    def _epochs(self, config: MixupConfig) -> float:
+    def _epochs(self, schedule: Schedule) -> float:
         if self.total_epochs is None:
             raise ValueError(
-                f"off_epochs={config.off_epochs} needs a Trainer that counts epochs, of a data set with a length: use "
-                "off_ratio instead"
+                f"off_epochs={schedule.off_epochs} needs a Trainer that counts epochs, of a data set with a length: "
+                "use off_ratio instead"
             )
-        if config.off_epochs >= self.total_epochs:
+        if schedule.off_epochs >= self.total_epochs:
             raise ValueError(
-                f"off_epochs={config.off_epochs} leaves nothing to mix in: training has {self.total_epochs:g} epochs"
+                f"off_epochs={schedule.off_epochs} leaves nothing to mix in: training has {self.total_epochs:g} epochs"
             )
         return self.total_epochs
 

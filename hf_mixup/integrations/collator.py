@@ -38,7 +38,7 @@ class MixupCollator:
 
     Integer labels stay in the batch as they are. The batch itself is mixed on the device, right before the forward
     pass and only in training, so the same collator serves evaluation. A model is mixed once: a further collator takes
-    the place of what has armed its `model` before.
+    the place of whatever mixed its `model` before.
 
     A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model and
     names the method in its model card, as with `MixupCallback`; a loop of another kind does none of these.
@@ -134,7 +134,7 @@ class MixupCollator:
         take_smoothing_of_labels_left(self.mixup.config, unwrap(trainer.model), trainer.args.label_smoothing_factor)
 
     def _meet(self, trainer: Any) -> None:
-        """Take part in the Trainer that is about to run the armed model on a batch."""
+        """Join the Trainer that is about to run the model on a batch."""
         self._refuse(trainer)
         joins = self._log is not None and self._log.join(trainer)
         if joins and trainer.data_collator is not self:
@@ -146,7 +146,7 @@ class MixupCollator:
             )
 
     def _join(self) -> None:
-        """Take part in the Trainer that is running, if one is; refuse to collate for one that trains another model."""
+        """Join the Trainer that is running, if there is one; refuse one that trains another model."""
         trainer: Any = running_trainer()
         if trainer is None or self.mixup.config.plain or mixes_itself(trainer):
             return

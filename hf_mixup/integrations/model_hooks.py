@@ -2,7 +2,7 @@
 
 This is how a collator or a callback reaches a plain Trainer: before the forward pass the labels are taken out and the
 batch is mixed, after it the loss of the mixed batch is put into the output. Only while `model.training`. A model is
-armed once: whoever comes later takes the place of who was there, and a copy of the model is not armed.
+mixed once: whoever comes later replaces the hooks that are there, and a copy of the model has none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def remove_hooks(model: nn.Module) -> None:
 
 
 class ModelHooks:
-    """A model whose training forward passes mix their batch, until `remove` is called or it is armed anew.
+    """Hooks that mix the batch of each training forward pass, until `remove` is called or others replace them.
 
     Args:
         batch_type: for a trainer that computes its loss itself; None puts the mixed loss into the outputs.
@@ -80,7 +80,7 @@ class ModelHooks:
         mixup.prepare(model)
         if batch_type is not None:
             batch_type.prepare(model)
-        remove_hooks(self.model)  # what armed it before, as the same cell of a notebook that is run again
+        remove_hooks(self.model)  # of an earlier run: a cell of a notebook that is run again
         self._handles = [
             self.model.register_forward_pre_hook(Hook(self, self._before), with_kwargs=True),
             self.model.register_forward_hook(Hook(self, self._after), with_kwargs=True, always_call=True),
@@ -122,7 +122,7 @@ class ModelHooks:
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
         if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
             raise ValueError(
-                f"{type(model).__name__} is armed for mixing, but its batch came without labels ({', '.join(batch)}). "
+                f"{type(model).__name__} is set up for mixing, but its batch came without labels ({', '.join(batch)}). "
                 + why_unlabelled(trainer)
             )
         self._items = batch.pop(ITEMS, None)

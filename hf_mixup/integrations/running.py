@@ -143,7 +143,7 @@ def _loss_of(trainer: Any) -> str:
 
 
 def why_unlabelled(trainer: Any) -> str:
-    """Return why a batch may have come to an armed model without labels, and the way out."""
+    """Return why a batch may have come without labels to a model that mixes, and the way out."""
     if getattr(trainer, "compute_loss_func", None) is not None:
         return f"compute_loss_func takes them away, and knows no mixed labels: leave it out ({SETTINGS})"
     if trainer is not None and owner_of(trainer) is not Trainer:

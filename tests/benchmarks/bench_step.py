@@ -4,8 +4,8 @@
 
 Every method of the registry is measured on a small model that it fits. A step is a forward and a backward pass; that
 of the optimizer, which mixing leaves alone, would only make the ratios smaller. All trainers of a model take turns;
-the ratio is the median over turns, with its quartiles. The memory is the most that a step holds at a time, beyond
-weights and batch, as the allocator records it.
+the milliseconds added and the ratio are medians over turns, the latter with its quartiles. The memory is the most that
+a step holds at a time, beyond weights and batch, as the allocator records it.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def compare(
     bf16: bool = False,
     compiler: str | None = None,
 ) -> list[Row]:
-    """Return a row for the plain Trainer and one for each method, with the quartiles of the ratio to the plain step.
+    """Return a row for the plain Trainer and one for each method: what it adds to the plain step, and the ratio to it.
 
     All take turns, each with a model of its own that starts from the same weights, and a step is compared with the
     plain one of the same turn, so that a loaded machine slows both.
@@ -62,6 +62,7 @@ def compare(
         low, ratio, high = np.quantile(np.divide(values, seconds[PLAIN]), [0.25, 0.5, 0.75])
         figures = {
             "step_ms": 1e3 * float(np.median(values)),
+            "added_ms": 1e3 * float(np.median(np.subtract(values, seconds[PLAIN]))),
             "ratio": ratio,
             "ratio_low": low,
             "ratio_high": high,
@@ -140,11 +141,17 @@ def show(rows: Iterable[Row], title: str) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     title = f"{title} ({torch.get_num_threads()} threads, load {load:.1f})"
     table = Table("method", title=title, title_justify="left")
-    for heading in ("step, ms", "ratio to plain", "quartiles", "peak memory, MB", "ratio to plain"):
+    for heading in ("step, ms", "added, ms", "ratio to plain", "quartiles", "peak memory, MB", "ratio to plain"):
         table.add_column(heading, justify="right")
     for row in rows:
         spread = f"{row['ratio_low']:.2f} to {row['ratio_high']:.2f}"
-        figures = f"{row['step_ms']:.1f}", f"{row['ratio']:.2f}", spread, f"{row['peak_mb']:.1f}"
+        figures = (
+            f"{row['step_ms']:.1f}",
+            f"{row['added_ms']:.2f}",
+            f"{row['ratio']:.2f}",
+            spread,
+            f"{row['peak_mb']:.1f}",
+        )
         table.add_row(row["method"], *figures, f"{row['memory_ratio']:.2f}")
     Console(width=110).print(table)
 

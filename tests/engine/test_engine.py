@@ -50,7 +50,7 @@ def test_ends(method: str, name: str, extra: dict[str, Any]) -> None:
         if lam == 0 and isinstance(mixed.draw, (BoxDraw, TokenDraw)):
             continue  # the largest box is clipped at the border around its random centre, as its definition says
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(logits(model, batch), plain, rtol=0, atol=0)  # nothing stays armed
+    torch.testing.assert_close(logits(model, batch), plain, rtol=0, atol=0)  # no hook stays active
 
 
 @pytest.mark.parametrize("name", TEXT_MODELS)
@@ -107,7 +107,10 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
 def test_unique_labels_give_two_targets_that_sum_to_one(method: str, name: str) -> None:
     model, batch = build(name), batch_of(name, rows=4)
     batch["labels"] = torch.tensor([2, 0, 3, 1])
-    boxed = {"minmax": [0.3, 0.7]} if method in ("cutmix", "resizemix", "switch") else {"lam": 0.35}
+    sides = {"minmax": [0.3, 0.7]}
+    boxed: dict[str, Any] = sides if method in ("cutmix", "resizemix") else {"lam": 0.35}
+    if method == "switch":
+        boxed = {"methods": ["mixup", {"method": "cutmix", **sides}]}
     with Mixup({"method": method, **boxed})(model, batch) as mixed:
         mixed.loss(model(**mixed.inputs))
     assert mixed.targets.dtype == mixed.lam.dtype == torch.float32

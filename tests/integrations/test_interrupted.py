@@ -154,7 +154,7 @@ def test_an_interruption_between_steps(entry_point: str, interrupt: str, argumen
 
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize(("method", "name"), FAMILIES)
-def test_a_copy_of_an_armed_model_is_plain(way: str, method: str, name: str) -> None:
+def test_a_copy_of_a_model_with_hooks_is_plain(way: str, method: str, name: str) -> None:
     model = build(name).train()
     MixupCollator(mixup=MixupConfig(method, lam=0.3), model=model)
     batch = batch_of(name)

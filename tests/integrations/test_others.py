@@ -238,7 +238,7 @@ def test_lightning_recipe(prob: float, tmp_path: Path) -> None:
 
     class Watched(recipe.MixedClassifier):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
-            rates.append(self.mixup.clock.prob(config))
+            rates.append(self.mixup.clock.prob(self.mixup.method.prob, config.schedule))
             return super().training_step(batch, batch_idx)
 
     modules = [Watched(build("resnet"), config, 1e-2), Plain(build("resnet").train())]

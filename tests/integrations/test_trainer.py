@@ -157,7 +157,7 @@ def test_warm_up_is_linear() -> None:
     probs = []
     for step in (0, 25, 50, 99):
         mixup.set_step(step)
-        probs.append(mixup.clock.prob(mixup.config))
+        probs.append(mixup.clock.prob(mixup.method.prob, mixup.config.schedule))
     assert probs == pytest.approx([0, 0.4, 0.8, 0.8])
 
 
@@ -210,7 +210,7 @@ def test_a_last_batch_of_one_row_trains(arguments: Any) -> None:
 
 
 def test_a_collator_hands_over_to_the_trainer(arguments: Any) -> None:
-    """A collator that armed the model must not mix what MixupTrainer mixes already."""
+    """A collator with hooks on the model must not mix what MixupTrainer mixes already."""
     model = build("resnet")
     collator = MixupCollator(mixup="mixup", model=model)
     trainer = MixupTrainer(model, arguments(), data_collator=collator, train_dataset=examples("resnet", 8))

@@ -292,7 +292,7 @@ def test_the_loss_is_that_of_clean_and_moved_rows(name: str, attack: Any) -> Non
     torch.testing.assert_close(found, logits_at(model, batch, points[0]), rtol=1e-3, atol=1e-4)
     if done != "freelb":
         torch.testing.assert_close(mixed.accuracy(), (found.argmax(-1) == batch["labels"]).float().mean())
-    torch.testing.assert_close(F.cross_entropy(logits(model, batch), batch["labels"]), clean)  # nothing stays armed
+    torch.testing.assert_close(F.cross_entropy(logits(model, batch), batch["labels"]), clean)  # no hook stays active
     assert len(outputs.logits) == 6 * (1 + len(points))
 
 
@@ -576,7 +576,7 @@ def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, 
                 own, other = batch["labels"][row], batch["labels"][partner]
                 total = total - part * (lam * scores[own] + (1 - lam) * scores[other])
         torch.testing.assert_close(mixed.loss(outputs), total / rows, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(logits(model, batch), plain)  # nothing stays armed
+    torch.testing.assert_close(logits(model, batch), plain)  # no hook stays active
 
 
 @pytest.mark.parametrize("by", ["cutmix", "manifold"])

@@ -78,7 +78,7 @@ def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> 
         torch.testing.assert_close(mixed.accuracy(), hits)
     assert left_alone
     assert changed
-    assert torch.equal(logits(model, batch), plain)  # nothing stays armed
+    assert torch.equal(logits(model, batch), plain)  # no hook stays active
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert"])

@@ -95,7 +95,7 @@ def test_mixed_rightly_or_refused_by_name(name: str, column: str) -> None:
     model.zero_grad()
     assert grads
     assert all(torch.isfinite(grad).all() for grad in grads)
-    assert torch.equal(pair_logits_of(model(**batch))[0], plain)  # nothing stays armed
+    assert torch.equal(pair_logits_of(model(**batch))[0], plain)  # no hook stays active
 
 
 @pytest.mark.parametrize("name", pair_models.dual_encoders())

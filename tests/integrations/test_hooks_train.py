@@ -1,4 +1,4 @@
-"""What was armed is what trains: a mixed loss that nobody uses, and a model that nobody mixes, are errors."""
+"""What is set up to mix is what trains: a mixed loss that nobody uses, and a model that nobody mixes, are errors."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_the_mixin_behind_the_trainer_is_refused() -> None:
         type("Behind", (Trainer, MixupTrainerMixin), {})
 
 
-# Another model than the one that was armed.
+# Another model than the one with the hooks.
 
 
 def with_lora(model: Any) -> Any:
@@ -309,14 +309,14 @@ def spawned(trainer: Trainer) -> Trainer:
 def test_a_collator_for_another_model_is_an_error(other: str, workers: str, arguments: Any) -> None:
     if (other, workers) in [("copy", "spawn"), ("another", "spawn"), ("model_init", "spawn")]:
         pytest.skip("one case of each kind")
-    armed = build("bert")
+    hooked = build("bert")
     trains: dict[str, Any] = {
         "model_init": lambda: {"model_init": lambda: build("bert")},
         "another": lambda: {"model": build("bert")},
-        "copy": lambda: {"model": copy.deepcopy(armed)},
-        "peft": lambda: {"model": with_lora(armed)},
+        "copy": lambda: {"model": copy.deepcopy(hooked)},
+        "peft": lambda: {"model": with_lora(hooked)},
     }
-    collator = MixupCollator(mixup="embedding", model=armed)
+    collator = MixupCollator(mixup="embedding", model=hooked)
     args = arguments(dataloader_num_workers=0 if workers == "none" else 1)
     trainer = Trainer(**trains[other](), args=args, data_collator=collator, train_dataset=examples("bert", 8))
     if workers == "spawn":
@@ -342,7 +342,7 @@ def test_a_collator_that_a_mixup_trainer_had(arguments: Any) -> None:
         trainer.train()
 
 
-# Armed twice.
+# Mixed twice.
 
 
 def losses(trainer: Trainer) -> list[float]:
@@ -351,7 +351,7 @@ def losses(trainer: Trainer) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["vit", "clip"])
-def test_a_loop_of_ones_own_on_an_armed_model(name: str) -> None:
+def test_a_loop_of_ones_own_on_a_model_with_hooks(name: str) -> None:
     model, batch = build(name), batch_of(name)
     method = "cross_modal" if name == "clip" else "mixup"
     collator = MixupCollator(mixup=method, model=model)
