@@ -12,7 +12,7 @@ from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupTrainer
 from hf_mixup.functional import paste_nearest
-from hf_mixup.integrations.model_hooks import Armed
+from hf_mixup.integrations.model_hooks import ModelHooks
 from hf_mixup.utils.constants import IGNORE_INDEX
 from tests.segmenters import CLASSES, SEGMENTERS, build_segmenter, segmentation_batch, side_of
 
@@ -223,10 +223,10 @@ def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):
         model, batch = build_segmenter("segformer", **STILL), segmentation_batch(2)
-        armed = Armed(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
+        hooks = ModelHooks(Mixup({"method": "mixup", "lam": 0.5, "pairing": "flip"}), model.train())
         given = {} if items is None else {"num_items_in_batch": items}
         found.append(model(**batch, **given).loss.item())
-        armed.remove()
+        hooks.remove()
     assert found[1] == pytest.approx(found[0] / 2, rel=1e-6)
 
 
