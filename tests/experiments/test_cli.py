@@ -253,10 +253,11 @@ def test_names_that_people_try(config: Path, capsys: pytest.CaptureFixture[str],
 def test_other_spellings_are_no_settings_and_mean_one() -> None:
     from transformers import TrainingArguments
 
+    from hf_mixup.experiments.mixing import all_settings
     from hf_mixup.experiments.tasks.hints import _ADVICE, _MEANT
     from hf_mixup.experiments.tasks.settings import _expanded, _names
 
-    names = set(_names(_expanded([TaskArguments, MixupConfig, TrainingArguments])))
+    names = {"method", *all_settings(), *_names(_expanded([TaskArguments, TrainingArguments]))}
     assert set(_MEANT.values()) <= names
     assert not names & {*_MEANT, *_ADVICE}
 
@@ -399,7 +400,7 @@ def test_flips_move_pixels_and_nothing_else() -> None:
         (["--alhpa", "1"], "--alhpa is no setting: did you mean 'alpha'?"),
         (["--learning-rat", "1"], "did you mean 'learning_rate'?"),
         (["--alpha", "lots"], "alpha='lots': expected a number"),
-        (["--alpha", "-1"], "alpha=-1.0: expected a number in [0, inf)"),
+        (["--alpha", "-1"], "alpha=-1.0: expected a number from 0 on"),
         (["--task", "image-clasification"], "did you mean 'image-classification'?"),
         (["--pairing", "rndom"], "pairing='rndom' is not known: did you mean 'random'?"),
         (["--image_column", "img"], "no input column 'img'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -201,10 +201,13 @@ def _parser(types: Sequence[type]) -> Any:
     for kind in types:
         if hasattr(kind, "given"):  # HfArgumentParser forgets the default of a list
             parser.set_defaults(**{field.name: field.default for field in fields(kind)})
+    declared = {field.name: field for kind in types for field in fields(kind)}
     converted = _converted_names(types)
     for action in parser._actions:
         if action.dest in converted:
             action.type = action.choices = None  # the dataclass converts and checks, whichever way a value came
+            if declared[action.dest].default is not MISSING:  # the parser forgets that of a list
+                action.default = declared[action.dest].default
     return parser
 
 
