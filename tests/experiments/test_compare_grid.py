@@ -93,14 +93,14 @@ def test_every_method_is_trained_on_every_share_and_noise(
 def test_small_shares_are_parts_of_larger_ones() -> None:
     from transformers import TrainingArguments
 
-    from hf_mixup.engine.config import MixupConfig
     from hf_mixup.experiments.compare.plan import make_plan
+    from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.tasks import TaskArguments
 
     known = {name: TINY_RUN[name] for name in ("image_size", "model_type", "config_overrides", "max_train_samples")}
     comparison = CompareArguments(methods=["none"], fractions=[0.25, 0.5, 1.0])
     args = TrainingArguments(output_dir="out", use_cpu=True, report_to="none")
-    plan = make_plan(comparison, TaskArguments(**known), MixupConfig(), args)
+    plan = make_plan(comparison, TaskArguments(**known), SharedSettings(), args)
     names = [set(setting.prepared.splits.train["emoji"]) for setting in plan.settings]
     assert [len(setting.prepared.train) for setting in plan.settings] == [6, 12, 24]
     assert names[0] <= names[1] <= names[2]

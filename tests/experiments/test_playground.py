@@ -19,6 +19,7 @@ from torch import nn
 from transformers import TrainingArguments, default_data_collator
 
 from hf_mixup import MixupConfig, cli
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.playground.charts import curves, density, distance
 from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.run import make_page
@@ -59,7 +60,7 @@ def page(config: Path, trained: str) -> Page:
 def images(**settings: Any) -> Stage:
     rng = torch.Generator().manual_seed(0)
     rows = [{"pixel_values": torch.rand(3, 16, 16, generator=rng), "labels": n % CLASSES} for n in range(6)]
-    return Stage(rows, default_data_collator, build("resnet"), MixupConfig(**settings))
+    return Stage(rows, default_data_collator, build("resnet"), SharedSettings(settings))
 
 
 def scores(model: nn.Module, **inputs: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.run import compare
 from hf_mixup.experiments.compare.store import atomic_dir, remove_dead_parts
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 
 WRITER = """
@@ -76,10 +76,10 @@ def test_a_comparison_clears_up_when_it_starts_again(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     args = TrainingArguments(str(tmp_path), max_steps=1, report_to="none", use_cpu=True)
     task = TaskArguments(task="tabular-classification", dataset="wine")
-    compare(CompareArguments(methods=["none"]), task, MixupConfig(), args)
+    compare(CompareArguments(methods=["none"]), task, SharedSettings(), args)
     left = [tmp_path / "runs" / ".other-seed0-ab.0123abcd.part", tmp_path / ".best.0123abcd.part"]
     for part in left:
         part.mkdir()
         (part / "model.safetensors").write_text("half")
-    compare(CompareArguments(methods=["none"]), task, MixupConfig(), args)
+    compare(CompareArguments(methods=["none"]), task, SharedSettings(), args)
     assert parts(tmp_path) == []

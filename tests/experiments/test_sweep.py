@@ -18,6 +18,7 @@ from hf_mixup import MixupConfig, cli
 from hf_mixup.experiments.compare import one_run
 from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import save_run
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.report import Swept, Trial
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from tests.browser import DESK, PHONE, check_page
@@ -263,4 +264,4 @@ def test_pruning_stops_a_run_and_stores_nothing(config: Path, tmp_path: Path, mo
 )  # fmt: skip
 def test_the_verdict_on_the_winner(values: tuple[Any, Any], best: float, text: str) -> None:
     trial = Trial(0, "mixup:alpha=1.0", MixupConfig(), best, "complete", {"nll": best}, None)
-    assert text in Swept(None, MixupConfig(), "nll", [{"nll": value} for value in values], [trial]).verdict  # type: ignore[arg-type]
+    assert text in Swept(None, SharedSettings(), "nll", [{"nll": value} for value in values], [trial]).verdict  # type: ignore[arg-type]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hf_mixup import MixupConfig
 from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 
 
 def test_settings_of_a_label_override_the_shared_ones() -> None:
-    base = MixupConfig(alpha=0.3, prob=0.5)
+    base = SharedSettings({"alpha": 0.3, "prob": 0.5})
     variants = parse_variants(["none,smoothing:label_smoothing=0.2", "manifold:layers=[0,1]:prob=1", "cutmix"], base)
     none, smoothing, manifold, cutmix = variants
     assert none.mixup.plain
@@ -19,8 +19,10 @@ def test_settings_of_a_label_override_the_shared_ones() -> None:
 
 
 def test_controls_of_pairs_keep_the_loss_without_mixing() -> None:
-    base = MixupConfig(method="cross_modal", alpha=0.3, temperature=0.1, learn_temperature=False)
-    none, smoothing = (variant.mixup for variant in parse_variants(["none", "smoothing"], base, paired=True))
+    shared = {"method": "cross_modal", "alpha": 0.3, "temperature": 0.1, "learn_temperature": False}
+    none, smoothing = (
+        variant.mixup for variant in parse_variants(["none", "smoothing"], SharedSettings(shared), paired=True)
+    )
     assert none.off
     assert smoothing.off
     assert (none.temperature, none.learn_temperature, none.alpha) == (0.1, False, 1.0)

@@ -38,16 +38,12 @@ class CompareArguments:
         default_factory=lambda: [1.0],
         metadata={"help": "Compare on these shares of the training rows; smaller ones are parts of larger ones [1.0]"},
     )
-    noises: list[float] | None = field(
-        default=None,
-        metadata={
-            "help": "Compare with these shares of wrong training labels (image-text: of captions in the wrong place) "
-            "[label_noise]"
-        },
+    noises: list[float] | None = setting(
+        None,
+        "Compare with these shares of wrong training labels (image-text: of captions in the wrong place) [label_noise]",
     )
-    select_by: SelectBy | None = field(
-        default=None,
-        metadata={"help": "Validation metric that picks the best model (default: nll, or mse for regression)."},
+    select_by: SelectBy | None = setting(
+        None, "Validation metric that picks the best model (default: nll, or mse for regression)."
     )
 
     def __post_init__(self) -> None:

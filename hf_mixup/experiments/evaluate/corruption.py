@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hf_mixup.experiments.evaluate.parsing import check_numbers, words
 from hf_mixup.experiments.tasks.arguments import IMAGE, TaskArguments
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import convert_fields
+from hf_mixup.utils.values import convert_fields, setting
 
 if TYPE_CHECKING:
     from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
@@ -21,8 +21,8 @@ CORRUPTION = "corruption"
 class CorruptionSettings:
     """Which corruptions, and how severe."""
 
-    corruptions: list[str] | None = field(
-        default=None, metadata={"help": "Corruptions to try (default: the 15 of ImageNet-C; for texts, 3 of words)."}
+    corruptions: list[str] | None = setting(
+        None, "Corruptions to try (default: the 15 of ImageNet-C; for texts, 3 of words)."
     )
     severities: list[int] = field(
         default_factory=lambda: [1, 2, 3, 4, 5], metadata={"help": "Severities of the corruptions. [1 2 3 4 5]"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.evaluate.parsing import check_numbers
 from hf_mixup.experiments.tasks.arguments import IMAGE
-from hf_mixup.utils.values import convert_fields
+from hf_mixup.utils.values import convert_fields, setting
 
 if TYPE_CHECKING:
     from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
@@ -24,15 +24,13 @@ _OF_PIXELS, _OF_LETTERS = (0.05, 0.1, 0.2, 0.3), (0.05, 0.1, 0.2, 0.4)
 class NoiseSettings:
     """How strong the noise on the inputs is, and which models were trained with label noise."""
 
-    noise_levels: list[float] | None = field(
-        default=None,
-        metadata={
-            "help": "Standard deviations of the noise on pixels in [0, 1] (0.05 0.1 0.2 0.3), or shares of "
-            "replaced letters (0.05 0.1 0.2 0.4)."
-        },
+    noise_levels: list[float] | None = setting(
+        None,
+        "Standard deviations of the noise on pixels in [0, 1] (0.05 0.1 0.2 0.3), or shares of "
+        "replaced letters (0.05 0.1 0.2 0.4).",
     )
-    label_noise_runs: list[str] | None = field(
-        default=None, metadata={"help": "Models trained with other shares of wrong labels, for a curve over the share."}
+    label_noise_runs: list[str] | None = setting(
+        None, "Models trained with other shares of wrong labels, for a curve over the share."
     )
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hf_mixup.experiments.evaluate.parsing import words
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 class ViewSettings:
     """Which views, and how their scores are averaged."""
 
-    tta: list[str] | None = field(
-        default=None,
-        metadata={"help": "Also score with test-time augmentation: flip, crops:0.9, scale:1.25; dropout:8; head:64."},
+    tta: list[str] | None = setting(
+        None, "Also score with test-time augmentation: flip, crops:0.9, scale:1.25; dropout:8; head:64."
     )
     tta_average: Literal["probabilities", "logits", "log_probabilities"] = setting(
         "probabilities", "What test-time augmentation averages."

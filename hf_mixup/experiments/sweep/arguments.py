@@ -23,21 +23,18 @@ class SweepArguments:
     ValueError: alphas=[2.0, 0.1]: expected a low and a high value, 0 < low < high
     """
 
-    methods: list[str] | None = field(default=None, metadata={"help": "Mixing methods to try [the method]"})
+    methods: list[str] | None = setting(None, "Mixing methods to try [the method]")
     alphas: list[float] = field(
         default_factory=lambda: [0.1, 4.0], metadata={"help": "Lowest and highest alpha, tried evenly by log [0.1 4.0]"}
     )
-    probs: list[float] | None = field(default=None, metadata={"help": "Lowest and highest prob [prob, not varied]"})
-    layer_sets: list[str] | None = field(
-        default=None,
-        metadata={"help": "Sets of layers to try, where a method mixes hidden states: '[0, 1]' '[2]' [layers]"},
+    probs: list[float] | None = setting(None, "Lowest and highest prob [prob, not varied]")
+    layer_sets: list[str] | None = setting(
+        None, "Sets of layers to try, where a method mixes hidden states: '[0, 1]' '[2]' [layers]"
     )
     trials: int = setting(20, "Runs, those that were given up early among them")
     control_seeds: int = setting(3, "Runs of plain training, whose spread is the noise band")
     prune: bool = setting(True, "Give up a run that is worse than the median so far")
-    select_by: SelectBy | None = field(
-        default=None, metadata={"help": "Validation metric that decides (default: nll, or mse for regression)."}
-    )
+    select_by: SelectBy | None = setting(None, "Validation metric that decides (default: nll, or mse for regression).")
 
     def __post_init__(self) -> None:
         convert_fields(self)

@@ -32,7 +32,7 @@ from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.methods import METHODS, unknown
-from hf_mixup.methods.settings import readers
+from hf_mixup.methods.registry import readers
 from hf_mixup.utils.files import NoSpaceError, write_text
 from hf_mixup.utils.silence import silence_libraries
 

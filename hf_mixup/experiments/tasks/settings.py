@@ -122,6 +122,9 @@ def settings_of(*filled: Any) -> dict[str, Any]:
         if hasattr(each, "changed"):
             found |= {"method": each.method, **each.changed}
             continue
+        if hasattr(each, "values"):  # settings that several methods share
+            found |= each.values
+            continue
         default = type(each)()
         if isinstance(each, TaskArguments):
             found["task"] = each.task
