@@ -206,7 +206,10 @@ def test_other_problem_types() -> None:
 def test_any_number_of_rows(method: str, name: str, rows: int) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=rows)
     for pairing in ("random", "match", "flip", "roll"):
-        with Mixup({"method": method, "pairing": pairing})(model, batch) as mixed:
+        settings: dict[str, Any] = {"pairing": pairing}
+        if method == "switch":  # each of its methods has settings of its own
+            settings = {"methods": [{"method": each, **settings} for each in ("mixup", "cutmix")]}
+        with Mixup({"method": method, **settings})(model, batch) as mixed:
             loss = mixed.loss(model(**mixed.inputs))
         assert torch.isfinite(loss)
         assert rows == 1 or bool((mixed.partner != torch.arange(rows)).all())
