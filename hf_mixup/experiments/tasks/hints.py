@@ -58,8 +58,7 @@ _ADVICE = {
     **dict.fromkeys(("config", "config_file", "yaml", "cfg"), "name the configuration file without a flag"),
     **dict.fromkeys(("seeds", "fractions", "noises"), "`hf-mixup compare` has it"),
     **dict.fromkeys(("device", "gpu", "cuda"), "a GPU is used where there is one; --use_cpu does without"),
-    "methods": "`hf-mixup compare` and `hf-mixup sweep` have it; here name one --method",
-    **dict.fromkeys(("trials", "alphas", "probs", "n_trials"), "`hf-mixup sweep` has it"),
+    **dict.fromkeys(("trials", "n_trials"), "`hf-mixup sweep` has it"),
     **dict.fromkeys(("suite", "suites", "tta", "corruptions"), "`hf-mixup evaluate` has it"),
     **dict.fromkeys(("num_labels", "num_classes", "classes"), "classes are counted in the data"),
 }
