@@ -1,7 +1,7 @@
 """Mixup-style training for every Hugging Face model.
 
 The public names and the modules load on first use, so that `import hf_mixup` costs nothing and pulls in no optional
-package.
+package. Every method is here by its class, too: `hf_mixup.CutMix`, `hf_mixup.ManifoldMixup`, ...
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Mixup": "engine.mixup",
     "MixupConfig": "engine.config",
+    "LossSettings": "engine.config",
+    "Schedule": "engine.config",
+    "PairSettings": "engine.config",
     "MixupCollator": "integrations.collator",
     "MixupTrainer": "integrations.trainer",
     "MixupTrainerMixin": "integrations.trainer",
@@ -38,13 +41,17 @@ if TYPE_CHECKING:
     from hf_mixup import testing as testing
     from hf_mixup.data import load_emoji as load_emoji
     from hf_mixup.data.pair_collator import PairCollator as PairCollator
+    from hf_mixup.engine.config import LossSettings as LossSettings
     from hf_mixup.engine.config import MixupConfig as MixupConfig
+    from hf_mixup.engine.config import PairSettings as PairSettings
+    from hf_mixup.engine.config import Schedule as Schedule
     from hf_mixup.engine.mixup import Mixup as Mixup
     from hf_mixup.integrations.callback import MixupCallback as MixupCallback
     from hf_mixup.integrations.collator import MixupCollator as MixupCollator
     from hf_mixup.integrations.ema import EMACallback as EMACallback
     from hf_mixup.integrations.trainer import MixupTrainer as MixupTrainer
     from hf_mixup.integrations.trainer import MixupTrainerMixin as MixupTrainerMixin
+    from hf_mixup.methods import *  # noqa: F403 - for editors; what is imported there is every method
     from hf_mixup.methods import register as register
 
 
@@ -52,12 +59,21 @@ _load_module = lazy_modules(__name__, __path__, __all__)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name in _HOMES:
+        value = getattr(import_module(f"hf_mixup.{_HOMES[name]}"), name)
+    elif name[:1].isupper() and name in _methods():
+        value = _methods()[name]
+    else:
         return _load_module(name)
-    value = getattr(import_module(f"hf_mixup.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
+def _methods() -> dict[str, Any]:
+    """Return the classes of the methods by their names."""
+    known = import_module("hf_mixup.methods").METHODS
+    return {each.__name__: each for each in known.values() if each.__module__.startswith("hf_mixup.")}
+
+
 def __dir__() -> list[str]:
-    return sorted({*__all__, *module_names(__path__)})
+    return sorted({*__all__, *_methods(), *module_names(__path__)})

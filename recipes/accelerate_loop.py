@@ -62,7 +62,7 @@ def main() -> None:
             if accelerator.sync_gradients:
                 step += 1
                 scheduler.step()
-                mixup.set_step(step)  # for a schedule, e.g. --off_ratio 0.1
+                mixup.set_step(step)  # for a schedule, e.g. --disable_last_ratio 0.1
                 if step == total:
                     break
         epoch += 1

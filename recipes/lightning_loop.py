@@ -32,7 +32,8 @@ class MixedClassifier(L.LightningModule):
         self.found: list[tuple[Tensor, Tensor]] = []
 
     def setup(self, stage: str) -> None:
-        # The draws follow from (seed, process, step); a schedule, e.g. --off_ratio 0.1, needs the length of the run.
+        # The draws follow from (seed, process, step); a schedule, e.g. --disable_last_ratio 0.1, needs the length of
+        # the run.
         if stage == "fit":
             self.mixup = Mixup(self.config, total_steps=int(self.trainer.estimated_stepping_batches))
             self.mixup.prepare(self.model)

@@ -21,19 +21,19 @@ IMAGE = ("resnet", "vit")
 TEXT = ("bert", "distilbert")
 
 ROWS: dict[str, Row] = {
-    "mixup": Row(IMAGE, ({}, {"lam_per": "row"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "row"})),
-    "cutmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"minmax": [0.2, 0.8]}, {"correct_lam": False})),
-    "resizemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"minmax": [0.2, 0.4]}, {"correct_lam": False})),
-    "fmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
-    "gridmix": Row(IMAGE, ({}, {"lam_per": "row"}, {"grid": 2}, {"correct_lam": False})),
+    "mixup": Row(IMAGE, ({}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "sample"})),
+    "cutmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.8]}, {"correct_lam": False})),
+    "resizemix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.4]}, {"correct_lam": False})),
+    "fmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False})),
+    "gridmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"grid": 2}, {"correct_lam": False})),
     "mosaic": Row(()),  # mixes four rows: tests/methods/test_mosaic.py, test_detection.py, test_segmentation.py
-    "patchmix": Row(("vit",), ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"correct_lam": False})),
-    "embedding": Row(TEXT, ({}, {"lam_per": "row"})),
-    "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "row"})),
+    "patchmix": Row(("vit",), ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False})),
+    "embedding": Row(TEXT, ({}, {"lam_per": "sample"})),
+    "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "sample"})),
     "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
-    "saliencymix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
-    "attentive": Row(IMAGE, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
-    "puzzlemix": Row(IMAGE, ({}, {"lam_per": "row"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "row"})),
+    "saliencymix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"})),
+    "attentive": Row(IMAGE, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"})),
+    "puzzlemix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"})),
     "transmix": Row(()),  # needs attention that the model returns: tests/methods/test_guided_methods.py
     "regmixup": Row(()),  # gives the model more rows: tests/methods/test_gaussian_regmixup.py
     "gaussian": Row(()),  # mixes no rows: tests/methods/test_gaussian_regmixup.py
@@ -42,11 +42,11 @@ ROWS: dict[str, Row] = {
     "between_class": Row(()),  # for audio clips: tests/methods/test_audio.py
     "specmix": Row(()),  # for spectrograms: tests/methods/test_modalities.py
     "tabular": Row(()),  # for tables: tests/methods/test_modalities.py
-    "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "row"})),
+    "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "sample"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py
-    "span_cut": Row(TEXT, ({}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"})),
-    "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "row"})),
+    "span_cut": Row(TEXT, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"})),
+    "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "sample"})),
     "cmixup": Row(()),  # for regression: tests/methods/test_cmixup.py
     "switch": Row(IMAGE, ({}, {"methods": ["cutmix", {"method": "manifold", "alpha": 2.0}]})),
 }
@@ -59,13 +59,13 @@ PAIR_ROWS: dict[str, tuple[dict[str, Any], ...]] = {
         {"image_mix": "latent"},
         {"text_mix": "two_eot"},
         {"text_mix": "aligned"},
-        {"lam_per": "row"},
-        {"prob": 0.5, "prob_per": "row"},
+        {"lam_per": "sample"},
+        {"prob": 0.5, "prob_per": "sample"},
     ),
     "one_sided": ({}, {"side": "text"}, {"side": "text", "text_mix": "aligned"}, {"image_mix": "cut"}),
-    "geodesic": ({}, {"side": "image"}, {"side": "text"}, {"paper_compat": True}, {"mix_weight": 0.1}),
-    "m2": ({}, {"lam_per": "row"}),
-    "mixgen": ({}, {"lam": 0.5, "prob": 0.5, "prob_per": "row"}),
+    "geodesic": ({}, {"side": "image"}, {"side": "text"}, {"paper_compat": True}, {"loss_weight": 0.1}),
+    "m2": ({}, {"lam_per": "sample"}),
+    "mixgen": ({}, {"lam": 0.5, "prob": 0.5, "prob_per": "sample"}),
 }
 PAIR_CASES = [(method, extra) for method, row in PAIR_ROWS.items() for extra in row]
 

@@ -52,15 +52,17 @@ class Schedule:
 
     It needs to know how long training is: a Trainer tells it, a loop of one's own passes `total_steps` to `Mixup`.
 
-    >>> Schedule(off_epochs=5).off_epochs
+    >>> Schedule(disable_last_epochs=5).disable_last_epochs
     5.0
     """
 
-    prob_warmup: float = setting(
+    prob_warmup_ratio: float = setting(
         0.0, "prob rises linearly from 0 over this share of the training steps.", at_least=0, at_most=1
     )
-    off_ratio: float = setting(0.0, "No mixing in this last share of the training steps.", at_least=0, at_most=1)
-    off_epochs: float = setting(0.0, "No mixing in this many last epochs.", at_least=0)
+    disable_last_ratio: float = setting(
+        0.0, "No mixing in this last share of the training steps.", at_least=0, at_most=1
+    )
+    disable_last_epochs: float = setting(0.0, "No mixing in this many last epochs.", at_least=0)
     draw_seed: int | None = setting(None, "Seed of the draws (default: the Trainer's seed, or 0).")
 
     def __post_init__(self) -> None:
@@ -243,7 +245,9 @@ class MixupConfig:
     @property
     def scheduled(self) -> bool:
         """Whether the chance to mix changes in the course of training."""
-        return bool(self.schedule.prob_warmup or self.schedule.off_ratio or self.schedule.off_epochs)
+        return bool(
+            self.schedule.prob_warmup_ratio or self.schedule.disable_last_ratio or self.schedule.disable_last_epochs
+        )
 
     @property
     def plain(self) -> bool:

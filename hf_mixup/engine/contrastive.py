@@ -19,8 +19,8 @@ from hf_mixup.engine.similarity_head import Head, checked_head, head_is_checked,
 from hf_mixup.methods import METHODS
 from hf_mixup.methods._pairs import PairMethod
 from hf_mixup.methods.base import Draw
-from hf_mixup.methods.geodesic import Geodesic
-from hf_mixup.methods.m2 import M2
+from hf_mixup.methods.geodesic import GeodesicMixup
+from hf_mixup.methods.m2 import M2Mix
 from hf_mixup.models.captions import max_tokens
 from hf_mixup.models.dual_encoder import OTHER_SIDES, embeds_of, is_dual_encoder
 from hf_mixup.models.labels import LABELS
@@ -119,7 +119,7 @@ class PairBatch(MixedBatch):
             ValueError: if several processes are to be compared and the model's similarities cannot be recomputed.
         """
         self._refuse_unmixed()
-        if isinstance(self._method, M2) and embeds_of(outputs)[1].dim() != 2:
+        if isinstance(self._method, M2Mix) and embeds_of(outputs)[1].dim() != 2:
             raise ValueError(
                 f"{type(self._model).__name__}: its text embeddings depend on the other side, so that method 'm2' "
                 "cannot blend the two"
@@ -143,7 +143,7 @@ class PairBatch(MixedBatch):
     def _head(self, outputs: Any) -> Head | None:
         if self._cached is not None:
             return checked_head(self._model)
-        beside = isinstance(self._method, Geodesic) and self._method.beside
+        beside = isinstance(self._method, GeodesicMixup) and self._method.beside
         return checked_head(self._model, outputs) if world_size() > 1 or beside else None
 
     def __enter__(self) -> PairBatch:

@@ -22,8 +22,8 @@ from hf_mixup.functional.contrastive import (
 )
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
 from hf_mixup.methods.base import Draw
-from hf_mixup.methods.geodesic import Geodesic
-from hf_mixup.methods.m2 import M2
+from hf_mixup.methods.geodesic import GeodesicMixup
+from hf_mixup.methods.m2 import M2Mix
 from hf_mixup.models.dual_encoder import embeds_of, pair_logits_of
 
 
@@ -54,13 +54,13 @@ class PairObjective:
         self._lam = gather_rows(draw.lam)
         # How pairs are mixed that are scored beside the plain ones: their embeddings, and their targets.
         self._beside: list[tuple[Mix, Mix]] = []
-        if isinstance(method, Geodesic) and method.beside:
+        if isinstance(method, GeodesicMixup) and method.beside:
             self._beside = self._mixed_beside(method, draw)
         every = torch.arange(len(self._keys), device=keys.device)
         start = first_row(len(keys))
         self.rows = every[start : start + len(keys)] if config.local_loss else every
 
-    def _mixed_beside(self, method: Geodesic, draw: Draw) -> list[tuple[Mix, Mix]]:
+    def _mixed_beside(self, method: GeodesicMixup, draw: Draw) -> list[tuple[Mix, Mix]]:
         """Return the mixes of embeddings and targets, of all rows; nothing more is exchanged for them.
 
         Rows of a process that drew another method may be mixed already: they stay as they are.
@@ -92,10 +92,10 @@ class PairObjective:
             by_image, by_text = head.logits(images[rows], texts)[0], head.logits(images, texts[rows])[1]
         overlap = self._overlap(rows, self._image, self._text)
         loss = self._loss(by_image, by_text, overlap, rows, (self._image, self._text), sigmoid)
-        if isinstance(self._method, M2):
+        if isinstance(self._method, M2Mix):
             loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
         if self._beside and head is not None:
-            loss = loss + (self.config.mix_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
+            loss = loss + (self.config.loss_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
         return loss, _shares(overlap).gather(1, by_image.detach().argmax(-1, keepdim=True))[:, 0]
 
     def _loss_beside(self, images: Tensor, texts: Tensor, head: Head, rows: Tensor, sigmoid: bool) -> Tensor:

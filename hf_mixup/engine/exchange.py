@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
 WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
-DECIDE = ("keys", "swap_keys", "modules", "mask", "by")  # settings that say what a method mixes
+DECIDE = ("keys", "swap_keys", "modules", "attention_mask_mode", "by")  # settings that say what a method mixes
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 

@@ -53,28 +53,31 @@ class Clock:
         Raises:
             ValueError: if there is a schedule and nobody said how long training is.
         """
-        if not (schedule.prob_warmup or schedule.off_ratio or schedule.off_epochs):
+        if not (schedule.prob_warmup_ratio or schedule.disable_last_ratio or schedule.disable_last_epochs):
             return prob
         if self.total_steps is None:
             raise ValueError(
-                "the schedule (prob_warmup, off_ratio, off_epochs) needs the length of training: use MixupTrainer, add "
-                "MixupCallback to your Trainer, or pass Mixup(config, total_steps=...) and call set_step"
+                "the schedule (prob_warmup_ratio, disable_last_ratio, disable_last_epochs) needs the length of "
+                "training: use MixupTrainer, add MixupCallback to your Trainer, or pass total_steps to Mixup and call set_step"
             )
         done = self.step / max(self.total_steps, 1)
         left = 1 - done - 1e-9  # a share that ends on a step's boundary must not be missed for rounding
-        if left < schedule.off_ratio or (schedule.off_epochs and self._epochs(schedule) * left < schedule.off_epochs):
+        if left < schedule.disable_last_ratio or (
+            schedule.disable_last_epochs and self._epochs(schedule) * left < schedule.disable_last_epochs
+        ):
             return 0.0
-        return prob * min(1.0, done / schedule.prob_warmup) if schedule.prob_warmup else prob
+        return prob * min(1.0, done / schedule.prob_warmup_ratio) if schedule.prob_warmup_ratio else prob
 
     def _epochs(self, schedule: Schedule) -> float:
         if self.total_epochs is None:
             raise ValueError(
-                f"off_epochs={schedule.off_epochs} needs a Trainer that counts epochs, of a data set with a length: "
-                "use off_ratio instead"
+                f"disable_last_epochs={schedule.disable_last_epochs} needs a Trainer that counts epochs, of a data set "
+                "with a length: use disable_last_ratio instead"
             )
-        if schedule.off_epochs >= self.total_epochs:
+        if schedule.disable_last_epochs >= self.total_epochs:
             raise ValueError(
-                f"off_epochs={schedule.off_epochs} leaves nothing to mix in: training has {self.total_epochs:g} epochs"
+                f"disable_last_epochs={schedule.disable_last_epochs} leaves nothing to mix in: training has "
+                f"{self.total_epochs:g} epochs"
             )
         return self.total_epochs
 

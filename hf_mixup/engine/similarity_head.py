@@ -132,7 +132,7 @@ class Head:
                 return
         raise ValueError(
             f"{self._model_name} does not compute its similarities as scale * cosine + bias of its embeddings, as "
-            "several processes, chunk_size and the mix_weight of 'geodesic' need"
+            "several processes, chunk_size and the loss_weight of 'geodesic' need"
         )
 
 

@@ -18,7 +18,7 @@ def cut_boxes(
     width: int,
     lam: float | Tensor,
     generator: torch.Generator | None = None,
-    minmax: tuple[float, float] | None = None,
+    box_sides: tuple[float, float] | None = None,
     style: str = "timm",
 ) -> Tensor:
     """Draw CutMix boxes covering about 1 - lam of an image, centred anywhere in it and clipped to it.
@@ -29,7 +29,7 @@ def cut_boxes(
         height, width: image size in pixels.
         lam: share of the image that the sample keeps, in [0, 1]: a scalar draws one box, [B] one box per sample.
         generator: CPU source of randomness; None for torch's global one.
-        minmax: ``(lo, hi)`` in [0, 1]: instead of using lam's value, draw both sides uniformly from
+        box_sides: ``(lo, hi)`` in [0, 1]: instead of using lam's value, draw both sides uniformly from
             [lo, hi) of the image's and place the box wholly inside, as timm's ``cutmix_minmax``.
         style: rounding of the box, see `boxes_at`.
 
@@ -38,20 +38,20 @@ def cut_boxes(
         smaller than 1 - lam: weigh the targets by `box_lam`.
 
     Raises:
-        ValueError: ``minmax`` is not 0 <= lo < hi <= 1, unknown ``style``, or lam outside [0, 1].
+        ValueError: ``box_sides`` is not 0 <= lo < hi <= 1, unknown ``style``, or lam outside [0, 1].
 
     >>> boxes = cut_boxes(224, 224, torch.tensor([1.0, 0.75]), generator=torch.Generator().manual_seed(0))
     >>> boxes.shape, box_lam(boxes, 224, 224)[0]
     (torch.Size([2, 4]), tensor(1.))
     """
-    return cut_blocks((height, width), lam, generator, minmax, style)
+    return cut_blocks((height, width), lam, generator, box_sides, style)
 
 
 def cut_blocks(
     size: Sequence[int],
     lam: float | Tensor,
     generator: torch.Generator | None = None,
-    minmax: tuple[float, float] | None = None,
+    box_sides: tuple[float, float] | None = None,
     style: str = "timm",
 ) -> Tensor:
     """Draw boxes in any number of axes: a stretch of audio, a block of a video. In two axes they are `cut_boxes`.
@@ -60,7 +60,7 @@ def cut_blocks(
 
     Args:
         size: length of each axis.
-        lam, generator, minmax, style: as in `cut_boxes`.
+        lam, generator, box_sides, style: as in `cut_boxes`.
 
     Returns:
         Long CPU tensor of the first positions, then of those behind the last ones: [2n] or [B, 2n] for n axes.
@@ -72,8 +72,8 @@ def cut_blocks(
     torch.Size([2, 6])
     """
     lam = _as_lam(lam)
-    if minmax is not None:
-        return _blocks_inside(size, lam.shape, minmax, generator)
+    if box_sides is not None:
+        return _blocks_inside(size, lam.shape, box_sides, generator)
     center = torch.stack([torch.randint(length, lam.shape, generator=generator) for length in size], -1)
     return blocks_at(center, size, lam, style)
 
@@ -140,11 +140,11 @@ def _as_lam(lam: float | Tensor) -> Tensor:
 
 
 def _blocks_inside(
-    size: Sequence[int], shape: torch.Size, minmax: tuple[float, float], generator: torch.Generator | None
+    size: Sequence[int], shape: torch.Size, box_sides: tuple[float, float], generator: torch.Generator | None
 ) -> Tensor:
-    lo, hi = minmax
+    lo, hi = box_sides
     if not 0 <= lo < hi <= 1:
-        raise ValueError(f"minmax must be 0 <= lo < hi <= 1, got {minmax}")
+        raise ValueError(f"box_sides must be 0 <= lo < hi <= 1, got {box_sides}")
 
     def span(length: int) -> tuple[Tensor, Tensor]:
         shortest = int(length * lo)

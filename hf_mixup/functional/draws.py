@@ -14,7 +14,7 @@ def sample_lam(
     alpha: float | tuple[float, float],
     size: int | None = None,
     generator: torch.Generator | None = None,
-    host_dominant: bool = False,
+    lam_at_least_half: bool = False,
 ) -> Tensor:
     """Draw the mixing weight lam ~ Beta(alpha, alpha).
 
@@ -25,7 +25,8 @@ def sample_lam(
             is 1. Small values give lam near 0 or 1, 1 is uniform, large values give lam near 1/2.
         size: number of draws; None for a single one.
         generator: CPU source of randomness; None for torch's global one.
-        host_dominant: replace lam by max(lam, 1 - lam), so that a sample never becomes the smaller part of its mixture.
+        lam_at_least_half: replace lam by max(lam, 1 - lam), so that a sample never becomes the smaller part of its
+            mixture.
 
     Returns:
         float32 CPU tensor in [0, 1], 0-d if ``size`` is None, else [size].
@@ -35,7 +36,7 @@ def sample_lam(
 
     >>> sample_lam(0.0)
     tensor(1.)
-    >>> lam = sample_lam(0.2, size=4, generator=torch.Generator().manual_seed(0), host_dominant=True)
+    >>> lam = sample_lam(0.2, size=4, generator=torch.Generator().manual_seed(0), lam_at_least_half=True)
     >>> lam.shape, lam.dtype, bool((lam >= 0.5).all())
     (torch.Size([4]), torch.float32, True)
     """
@@ -46,7 +47,7 @@ def sample_lam(
     # torch.distributions.Beta takes no generator, numpy's does: seed one from the other.
     seed = int(torch.randint(2**63 - 1, (), generator=generator))
     lam = torch.as_tensor(np.random.default_rng(seed).beta(a, b, size=shape), dtype=torch.float32)
-    return torch.maximum(lam, 1 - lam) if host_dominant else lam
+    return torch.maximum(lam, 1 - lam) if lam_at_least_half else lam
 
 
 def _beta_parameters(alpha: float | tuple[float, float]) -> tuple[float, float]:

@@ -26,23 +26,23 @@ from hf_mixup.methods.gridmix import GridMix as GridMix
 from hf_mixup.methods.patchmix import PatchMix as PatchMix
 from hf_mixup.methods.mosaic import Mosaic as Mosaic
 from hf_mixup.methods.saliencymix import SaliencyMix as SaliencyMix
-from hf_mixup.methods.attentive import Attentive as Attentive
+from hf_mixup.methods.attentive import AttentiveCutMix as AttentiveCutMix
 from hf_mixup.methods.puzzlemix import PuzzleMix as PuzzleMix
 from hf_mixup.methods.transmix import TransMix as TransMix
 from hf_mixup.methods.regmixup import RegMixup as RegMixup
-from hf_mixup.methods.gaussian import Gaussian as Gaussian
-from hf_mixup.methods.adversarial import Adversarial as Adversarial
-from hf_mixup.methods.interpolated_adversarial import InterpolatedAdversarial as InterpolatedAdversarial
-from hf_mixup.methods.between_class import BetweenClass as BetweenClass
+from hf_mixup.methods.gaussian import GaussianNoise as GaussianNoise
+from hf_mixup.methods.adversarial import AdversarialTraining as AdversarialTraining
+from hf_mixup.methods.interpolated_adversarial import InterpolatedAdversarialTraining as InterpolatedAdversarialTraining
+from hf_mixup.methods.between_class import BetweenClassMixup as BetweenClassMixup
 from hf_mixup.methods.specmix import SpecMix as SpecMix
-from hf_mixup.methods.tabular import Tabular as Tabular
+from hf_mixup.methods.tabular import TabularMixup as TabularMixup
 
 # Tokens and hidden states
-from hf_mixup.methods.embedding import Embedding as Embedding
-from hf_mixup.methods.manifold import Manifold as Manifold
-from hf_mixup.methods.features import Features as Features
-from hf_mixup.methods.sentence import Sentence as Sentence
-from hf_mixup.methods.intra import Intra as Intra
+from hf_mixup.methods.embedding import EmbeddingMixup as EmbeddingMixup
+from hf_mixup.methods.manifold import ManifoldMixup as ManifoldMixup
+from hf_mixup.methods.features import FeatureMixup as FeatureMixup
+from hf_mixup.methods.sentence import SentenceMixup as SentenceMixup
+from hf_mixup.methods.intra import IntraLADA as IntraLADA
 from hf_mixup.methods.sftmix import SFTMix as SFTMix
 from hf_mixup.methods.cmixup import CMixup as CMixup
 from hf_mixup.methods.span_cut import SpanCut as SpanCut
@@ -52,8 +52,8 @@ from hf_mixup.methods.ssmix import SSMix as SSMix
 from hf_mixup.methods.switch import Switch as Switch
 
 # Image-text pairs
-from hf_mixup.methods.cross_modal import CrossModal as CrossModal
-from hf_mixup.methods.one_sided import OneSided as OneSided
-from hf_mixup.methods.geodesic import Geodesic as Geodesic
-from hf_mixup.methods.m2 import M2 as M2
+from hf_mixup.methods.cross_modal import CrossModalMixup as CrossModalMixup
+from hf_mixup.methods.one_sided import OneSidedMixup as OneSidedMixup
+from hf_mixup.methods.geodesic import GeodesicMixup as GeodesicMixup
+from hf_mixup.methods.m2 import M2Mix as M2Mix
 from hf_mixup.methods.mixgen import MixGen as MixGen

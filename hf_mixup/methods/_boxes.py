@@ -22,7 +22,7 @@ from hf_mixup.models.inputs import float_keys
 class BoxMethod(FloatInputs):
     """A method that takes the partner's content inside a box, of images unless a subclass says so."""
 
-    box: Literal["timm", "torchvision"] = setting("timm", "Whose rounding of the box to follow.")
+    box_style: Literal["timm", "torchvision"] = setting("timm", "Whose rounding of the box to follow.")
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
     def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
@@ -51,17 +51,17 @@ class BoxMethod(FloatInputs):
 class RandomBox(Blend, BoxMethod):
     """A method whose boxes lie anywhere."""
 
-    minmax: list[float] | None = setting(
+    box_sides: list[float] | None = setting(
         None, "Lowest and highest side of the box as shares of the image's, e.g. 0.2 0.8, instead of alpha."
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_shares("minmax", self.minmax)
+        check_shares("box_sides", self.box_sides)
 
     def unread(self) -> dict[str, str]:
-        instead = dict.fromkeys(("alpha", "beta", "host_dominant"), "without minmax") if self.minmax else {}
-        return {**instead, **({"minmax": "without lam"} if self.lam is not None else {}), **super().unread()}
+        instead = dict.fromkeys(("alpha", "beta", "lam_at_least_half"), "without box_sides") if self.box_sides else {}
+        return {**instead, **({"box_sides": "without lam"} if self.lam is not None else {}), **super().unread()}
 
     def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
@@ -72,7 +72,7 @@ class RandomBox(Blend, BoxMethod):
         boxes = self._draw_boxes(draw, size, request.rng)
         drawn = draw.more(BoxDraw, boxes=boxes)
         seen = visible_mask(request.batch, value, self.time_of(request.model, request.batch, key))
-        by_box = self.correct_lam or self.minmax is not None
+        by_box = self.correct_lam or self.box_sides is not None
         if seen is not None:
             inside = inside_boxes(boxes.to(value.device), size)
             shape = [value.shape[axis] if axis in axes else 1 for axis in range(1, value.dim())]
@@ -86,12 +86,12 @@ class RandomBox(Blend, BoxMethod):
         Else one for each row, [B, 2n], the same within a pair that shares its lam; empty where lam is 1.
         """
         lam = draw.lam
-        minmax = None if self.minmax is None else (self.minmax[0], self.minmax[1])
+        box_sides = None if self.box_sides is None else (self.box_sides[0], self.box_sides[1])
         nothing = torch.zeros(2 * len(size), dtype=torch.long)
         everything = torch.tensor([*(0 for _ in size), *size])
 
         def drawn(share: Tensor) -> Tensor:
-            boxes = cut_blocks(size, share, generator=rng, minmax=minmax, style=self.box)
+            boxes = cut_blocks(size, share, generator=rng, box_sides=box_sides, style=self.box_style)
             return torch.where((share == 0)[..., None], everything, boxes)
 
         if self.lam_per != "batch":

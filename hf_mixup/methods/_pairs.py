@@ -70,10 +70,10 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
     text_mix: Literal["late", "two_eot", "aligned"] = setting(  # type: ignore[misc]
         "late", "Mix captions as embeddings (late), or their tokens with two pooled ends or aligned."
     )
-    minmax: list[float] | None = setting(
+    box_sides: list[float] | None = setting(
         None, "image_mix='cut': lowest and highest side of the box as shares of the image's, instead of alpha."
     )
-    box: Literal["timm", "torchvision"] = setting("timm", "image_mix='cut': whose rounding of the box to follow.")
+    box_style: Literal["timm", "torchvision"] = setting("timm", "image_mix='cut': whose rounding of the box to follow.")
     cut_along: Literal["time", "space", "both"] | None = setting(
         None, "image_mix='cut': cut along time, along space (or frequency), or both; by default as befits the input."
     )
@@ -86,12 +86,14 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
         self._cutmix = CutMix(**{name: getattr(self, name) for name in own})
 
     def unread(self) -> dict[str, str]:
-        found = {} if self.minmax is None else dict.fromkeys(("alpha", "beta", "host_dominant"), "without minmax")
+        found = (
+            {} if self.box_sides is None else dict.fromkeys(("alpha", "beta", "lam_at_least_half"), "without box_sides")
+        )
         if self.lam is not None:
-            found["minmax"] = "without lam"
+            found["box_sides"] = "without lam"
         if not self.mixes_image or self.image_mix != "cut":
             needs = "where images are mixed with image_mix='cut'"
-            found |= dict.fromkeys(("minmax", "box", "cut_along", "time_axis", "correct_lam"), needs)
+            found |= dict.fromkeys(("box_sides", "box_style", "cut_along", "time_axis", "correct_lam"), needs)
         if not self.mixes_image or self.image_mix == "latent":
             found["keys"] = "where images are mixed with image_mix='blend' or 'cut'"
         if not self.mixes_image:

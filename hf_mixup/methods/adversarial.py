@@ -45,7 +45,7 @@ class AttackDraw(Draw):
 
 
 @register
-class Adversarial(FloatInputs, MixesPixelLabels):
+class AdversarialTraining(FloatInputs, MixesPixelLabels):
     """Train on each row and on its worst neighbour: the point within `epsilon` to which the gradient of its loss leads.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding

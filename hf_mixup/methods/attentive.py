@@ -15,7 +15,7 @@ from hf_mixup.models.attention import attention_grid
 
 
 @register
-class Attentive(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
+class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
     """Replace the cells of each image where the model attends to its partner most by the partner's pixels there.
 
     Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that

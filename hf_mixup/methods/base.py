@@ -211,7 +211,7 @@ class Method:
     alone: ClassVar[bool] = False  # changes a sample by itself, without a partner
 
     prob: float = setting(1.0, "Chance that a batch (or sample) is mixed.", at_least=0, at_most=1)
-    prob_per: Literal["batch", "row"] = setting("batch", "Toss the coin of `prob` once a batch or once a row.")
+    prob_per: Literal["batch", "sample"] = setting("batch", "Toss the coin of `prob` once a batch or once a row.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -320,7 +320,7 @@ class FixedLam(Method):
     """A method that mixes two samples by a lam, fixed or drawn by a rule of its own (`_sample_lam`)."""
 
     lam: float | None = setting(None, "A fixed lam in [0, 1] instead of a drawn one.", at_least=0, at_most=1)
-    lam_per: Literal["batch", "pair", "row"] = setting("batch", "Draw lam once a batch, once a pair, or once a row.")
+    lam_per: Literal["batch", "pair", "sample"] = setting("batch", "Draw lam once a batch, once a pair, or once a row.")
 
     @property
     def off(self) -> bool:
@@ -364,10 +364,10 @@ class DrawnLam(FixedLam):
 
     alpha: float = setting(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.", at_least=0)
     beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", at_least=0)
-    host_dominant: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
+    lam_at_least_half: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
 
     def unread(self) -> dict[str, str]:
-        return {} if self.lam is None else dict.fromkeys(("alpha", "beta", "host_dominant"), "without lam")
+        return {} if self.lam is None else dict.fromkeys(("alpha", "beta", "lam_at_least_half"), "without lam")
 
     @property
     def off(self) -> bool:
@@ -375,7 +375,7 @@ class DrawnLam(FixedLam):
 
     def _sample_lam(self, rows: int, rng: torch.Generator) -> Tensor:
         alpha = self.alpha if self.beta is None else (self.alpha, self.beta)
-        return sample_lam(alpha, size=rows, generator=rng, host_dominant=self.host_dominant)
+        return sample_lam(alpha, size=rows, generator=rng, lam_at_least_half=self.lam_at_least_half)
 
 
 @dataclass(kw_only=True)

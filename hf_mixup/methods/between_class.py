@@ -16,7 +16,7 @@ from hf_mixup.models.inputs import float_keys
 
 
 @register
-class BetweenClass(Blend, FloatInputs, NeedsSamplingRate):
+class BetweenClassMixup(Blend, FloatInputs, NeedsSamplingRate):
     """Mix two waveforms so that each is heard by its share, however loud they were recorded.
 
     The factors follow the A-weighted loudness of both audio clips, and the sum is scaled to the energy of one: lam is

@@ -23,8 +23,8 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     Categories of tables are swapped, as `tabular` does.
 
     The partner's chance falls as a Gaussian of the distance between the labels, whose standard deviation is
-    `bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are drawn
-    from the batch, and rows may share one.
+    `label_bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are
+    drawn from the batch, and rows may share one.
 
     Raises:
         ValueError: for classes; `pairing`, `pair_class` or `lam_per="pair"`, which do not go with it.
@@ -36,7 +36,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     >>> from hf_mixup.tabular import TabularConfig, TabularMLP
     >>> model = TabularMLP(TabularConfig(numerical_size=3, num_labels=1, problem_type="regression"))
     >>> batch = {"numerical_values": torch.rand(4, 3), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1])}
-    >>> with Mixup({"method": "cmixup", "bandwidth": 0.1})(model, batch) as mixed:
+    >>> with Mixup({"method": "cmixup", "label_bandwidth": 0.1})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
     >>> mixed.partner
     tensor([1, 0, 3, 2])
@@ -52,10 +52,10 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     )
     enters_model = True  # where there are tokens
 
-    mask: Literal["union", "weighted"] = setting(
+    attention_mask_mode: Literal["union", "weighted"] = setting(
         "union", "Of tokens: attention sees those of both samples alike, or each as much as its sample counts."
     )
-    bandwidth: float = setting(
+    label_bandwidth: float = setting(
         1.0, "Standard deviation of the Gaussian over distances of labels, in their units.", above=0
     )
 
@@ -76,7 +76,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
+            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.attention_mask_mode)
         return self.swap_and_blend(batch, draw, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:
@@ -86,7 +86,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
                 f"method 'cmixup' needs labels with a distance, found {labels.dtype}: for regression give them as "
                 "floats; for classes use 'mixup', 'embedding' or 'manifold'"
             )
-        return pair_by_label_distance(labels, self.bandwidth, request.rng)
+        return pair_by_label_distance(labels, self.label_bandwidth, request.rng)
 
 
 def _has_tokens(batch: Batch) -> bool:

@@ -7,7 +7,7 @@ from hf_mixup.methods.registry import register
 
 
 @register
-class CrossModal(ImageTextMix):
+class CrossModalMixup(ImageTextMix):
     """Mix both sides of each pair with the same partner and lam; a mixed image belongs to what it shares.
 
     Images (`image_mix`) are blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are

@@ -24,10 +24,10 @@ class CutMix(RandomBox, MixesPixelLabels):
     a while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told
     by the attention mask or by the model's configuration, else by `time_axis`.
 
-    lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `minmax` draws
+    lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `box_sides` draws
     the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box is
-    everything. The boxes of the authors' code are those of `box: torchvision`; the default, timm's, may be a pixel
-    longer.
+    everything. The boxes of the authors' code are those of `box_style: torchvision`; the default, timm's, may be a
+    pixel longer.
 
     Padding is no content: beside an attention mask [B, T], a mask of pixels or of what was observed of a series, only
     places that are seen of either row count, of the own one outside the box and of the partner's inside it. That takes

@@ -14,13 +14,13 @@ from hf_mixup.models.padding import mix_embeddings
 
 
 @register
-class Embedding(Blend):
+class EmbeddingMixup(Blend):
     """Blend token embeddings at the output of every table that is read by row; float inputs beside them, too.
 
     Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
     that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the row and
-    lam = 0 exactly the partner. With `mask="weighted"` attention sees such a token by its row's share, so that the way
-    between these ends is smooth (eager and SDPA attention).
+    lam = 0 exactly the partner. With `attention_mask_mode="weighted"` attention sees such a token by its row's share,
+    so that the way between these ends is smooth (eager and SDPA attention).
 
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
 
@@ -43,7 +43,7 @@ class Embedding(Blend):
     )
     enters_model = True
 
-    mask: Literal["union", "weighted"] = setting(
+    attention_mask_mode: Literal["union", "weighted"] = setting(
         "union", "Attention sees the tokens of both samples alike, or each as much as its sample counts."
     )
 
@@ -60,7 +60,7 @@ class Embedding(Blend):
         return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.mask)
+        return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.attention_mask_mode)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from hf_mixup.methods.manifold import Manifold
+from hf_mixup.methods.manifold import ManifoldMixup
 from hf_mixup.methods.registry import register
 
 
 @register
-class Features(Manifold):
+class FeatureMixup(ManifoldMixup):
     """Blend the hidden states at one fixed depth: after the last block, unless `layers` names another.
 
     Raises:

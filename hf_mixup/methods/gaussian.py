@@ -16,7 +16,7 @@ from hf_mixup.models.noise import activate_noise, install_noise, noisy
 
 
 @register
-class Gaussian(FloatInputs, MixesPixelLabels):
+class GaussianNoise(FloatInputs, MixesPixelLabels):
     """Add normal noise of standard deviation `sigma` to every float input, or to the embeddings of tokens.
 
     In the units of what the model is given: of normalised pixels, of an audio clip's samples; a table of embeddings

@@ -11,19 +11,19 @@ from torch import nn
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
 from hf_mixup.methods.base import Batch, Blend, Draw, setting
-from hf_mixup.methods.cross_modal import CrossModal
+from hf_mixup.methods.cross_modal import CrossModalMixup
 from hf_mixup.methods.registry import register
 
 
 @register
-class Geodesic(Blend, PairMethod):
+class GeodesicMixup(Blend, PairMethod):
     """Mix the joint embeddings along great circles: images (`side: image`, V-Mix), captions (`text`, L-Mix) or both.
 
     The targets are the shares of the arc, M R or M R M^T. `paper_compat` takes the published target of the variant on
     both sides, I + P, which is right at lam = 1/2 only. A normalised linear blend (`cross_modal`, latent) runs along
     the same arc at another pace.
 
-    The loss is that of the mixed pairs alone, unless `mix_weight` is set: then it is the plain loss and `mix_weight`
+    The loss is that of the mixed pairs alone, unless `loss_weight` is set: then it is the plain loss and `loss_weight`
     times that of the mixed pairs, from one forward pass, `targets` and accuracy being those of the plain pairs. The
     authors' code (https://github.com/changdaeoh/multimodal-mixup) trains so: it adds 0.05 of V-Mix, 0.05 of L-Mix, 0.05
     to 0.2 of the variant on both sides and 0.01 of `m2`, each with a lam of its own from Beta(0.5, 0.5) and the partner
@@ -46,12 +46,12 @@ class Geodesic(Blend, PairMethod):
     title = "Geodesic mixup"
     blends = "joint embeddings of image-text pairs, along great circles"
     paper = "arXiv:2203.03897"
-    citation = CrossModal.citation
+    citation = CrossModalMixup.citation
     late = staticmethod(along_the_arc)
 
     side: Literal["both", "image", "text"] = setting("both", "Which sides are mixed.")
     paper_compat: bool = setting(False, "With both sides: the published targets, right at lam = 1/2 only.")
-    mix_weight: float | None = setting(
+    loss_weight: float | None = setting(
         None, "Weight of the mixed loss beside the plain one (default: the mixed loss alone).", at_least=0
     )
 
@@ -71,7 +71,7 @@ class Geodesic(Blend, PairMethod):
     @property
     def beside(self) -> bool:
         """Whether the mixed pairs are scored beside the plain ones."""
-        return self.mix_weight is not None
+        return self.loss_weight is not None
 
     @property
     def enters_model(self) -> bool:  # type: ignore[override]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.adversarial import Adversarial, AttackDraw
+from hf_mixup.methods.adversarial import AdversarialTraining, AttackDraw
 from hf_mixup.methods.base import Batch, Method, Request, setting
 from hf_mixup.methods.registry import held, register
 from hf_mixup.models.batches import concat_batches, select_samples
@@ -20,7 +20,7 @@ MIXES = ("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "mani
 
 
 @register
-class InterpolatedAdversarial(Adversarial):
+class InterpolatedAdversarialTraining(AdversarialTraining):
     """Mix the batch, and mix its adversarial copy alike; the loss is the mean of both (see `clean_weight`).
 
     The attack moves each sample, unmixed, against its own label; see `adversarial` for its settings and cost. `by` is

@@ -24,7 +24,7 @@ class IntraDraw(DepthDraw, TokenDraw):
 
 
 @register
-class Intra(DrawnLam, HiddenStates):
+class IntraLADA(DrawnLam, HiddenStates):
     """Blend the hidden state of each labelled token with that of another labelled token of the same row.
 
     The labelled tokens of a row change places at random, in one cycle, so that each has another for its partner; tokens
@@ -36,7 +36,8 @@ class Intra(DrawnLam, HiddenStates):
     drawn from Beta(60, 1.5), here `alpha=60, beta=1.5`.
 
     The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
-    `alpha=60`, `beta=1.5`, `host_dominant=True`, but for its nearest neighbours and its mask, the union of both rows'.
+    `alpha=60`, `beta=1.5`, `lam_at_least_half=True`, but for its nearest neighbours and its mask, the union of both
+    rows'.
 
     Raises:
         ValueError: for labels other than one a token, or a partner that is given.
@@ -65,7 +66,7 @@ class Intra(DrawnLam, HiddenStates):
     )
     own_loss = True
 
-    host_dominant: bool = setting(True, "Fold lam to max(lam, 1 - lam), so that a token's own content dominates.")
+    lam_at_least_half: bool = setting(True, "Fold lam to max(lam, 1 - lam), so that a token's own content dominates.")
 
     def draw(self, request: Request) -> IntraDraw:
         labels = request.labels

@@ -88,7 +88,7 @@ class HiddenStates(FixedLam):
 
 
 @register
-class Manifold(Blend, HiddenStates, MixesPixelLabels):
+class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels):
     """Blend the hidden states after a block drawn anew for each batch.
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
@@ -97,7 +97,7 @@ class Manifold(Blend, HiddenStates, MixesPixelLabels):
     rows tells) are left out, with a warning.
 
     lam is drawn as Manifold Mixup draws it. The authors' code of MixText folds it to its larger half, which is
-    `host_dominant=True`, of Beta(16, 16) (`alpha=16`), but not in its command for TMix alone; it shows the model no
+    `lam_at_least_half=True`, of Beta(16, 16) (`alpha=16`), but not in its command for TMix alone; it shows the model no
     mask. The code of Manifold Mixup takes the binary cross-entropy of a softmax; here the loss is the model's own.
 
     Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239;

@@ -20,7 +20,7 @@ class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
 
     The captions are joined as tokens, within the budget of the text tower: where both do not fit, each keeps at least
     half. Partners are always the batch's own, unmixed pairs. The paper takes lam = 0.5 for a quarter of the rows:
-    `lam: 0.5, prob: 0.25, prob_per: row`.
+    `lam: 0.5, prob: 0.25, prob_per: sample`.
 
     Raises:
         ValueError: where the tokenizer is not known.

@@ -10,7 +10,7 @@ from hf_mixup.methods.registry import register
 
 
 @register
-class OneSided(ImageTextMix):
+class OneSidedMixup(ImageTextMix):
     """Mix only the images (`side: image`, the default) or only the captions; targets M R.
 
     A mixed image belongs to both captions, with shares lam and 1 - lam.

@@ -17,7 +17,7 @@ from hf_mixup.models.batches import concat_batches, select_samples
 
 @register
 class RegMixup(Blend, FloatInputs, MixesPixelLabels):
-    """Add to the loss of the clean batch `eta` times that of its mixed copy, both seen in one forward pass.
+    """Add to the loss of the clean batch `loss_weight` times that of its mixed copy, both seen in one forward pass.
 
     The model runs over [B + R] rows: the clean ones, then the mixed copies of those R that the coin of `prob` chose
     (all, by default); a row left alone has the plain loss only. Batch normalisation therefore takes its statistics
@@ -34,7 +34,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("image-classification", "vit")
-    >>> with Mixup({"method": "regmixup", "alpha": 10.0, "eta": 1.0})(model, batch) as mixed:
+    >>> with Mixup({"method": "regmixup", "alpha": 10.0, "loss_weight": 1.0})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
     >>> mixed.inputs["pixel_values"].shape  # four clean rows, then four mixed ones
     torch.Size([8, 3, 64, 64])
@@ -51,7 +51,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     )
     own_loss = True
 
-    eta: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
+    loss_weight: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:
         if "input_ids" in request.batch:
@@ -79,4 +79,4 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
         if rows is None or not len(rows):
             return [clean]
         others, lam = self.other_labels(labels, draw)[rows], self.label_lam(labels, draw)[rows]
-        return [Term(logits[count:], labels[rows], others, lam, self.eta), clean]
+        return [Term(logits[count:], labels[rows], others, lam, self.loss_weight), clean]

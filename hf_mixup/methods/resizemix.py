@@ -24,14 +24,14 @@ SIDES = (0.1, 0.8)
 class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     """Paste the partner's whole image, made smaller, into a box of each image: no part of an object is cut off.
 
-    The sides of the box are low + (high - low) * u of the image's, with (low, high) = `minmax`, by default the paper's
-    0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is given
-    instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). As in the authors' code, the sides are one draw
-    of the batch (see `lam_per`) and whole pixels, while each row has a place of its own, a pair that shares its lam the
-    same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick out. lam is
-    the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut to pixels.
-    The image is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code takes the
-    nearest pixel for images, too.
+    The sides of the box are low + (high - low) * u of the image's, with (low, high) = `box_sides`, by default the
+    paper's 0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is
+    given instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). As in the authors' code, the sides are
+    one draw of the batch (see `lam_per`) and whole pixels, while each row has a place of its own, a pair that shares
+    its lam the same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick
+    out. lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut
+    to pixels. The image is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code
+    takes the nearest pixel for images, too.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
     2012.11101; https://github.com/JayQine/ResizeMix.
@@ -56,17 +56,17 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
         "journal={arXiv preprint arXiv:2012.11101}, year={2020}}"
     )
 
-    minmax: list[float] | None = setting(
+    box_sides: list[float] | None = setting(
         None, "Lowest and highest side of the box as shares of the image's (default: 0.1 0.8)."
     )
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_shares("minmax", self.minmax)
+        check_shares("box_sides", self.box_sides)
 
     def unread(self) -> dict[str, str]:
-        return {**({"minmax": "without lam"} if self.lam is not None else {}), **super().unread()}
+        return {**({"box_sides": "without lam"} if self.lam is not None else {}), **super().unread()}
 
     def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
@@ -83,7 +83,7 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
         lam = super()._draw_lam(request, partner)
         if self.lam is not None:
             return lam
-        low, high = self.minmax or SIDES
+        low, high = self.box_sides or SIDES
         side = low + (high - low) * (1 - lam)
         return torch.where(lam < 1, 1 - side.square(), 1.0)
 

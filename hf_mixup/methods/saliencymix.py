@@ -21,7 +21,7 @@ from hf_mixup.models.saliency import input_saliency
 class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     """Replace a box of each image by the partner's pixels there, the box lying around the partner's most salient one.
 
-    Sides are sqrt(1 - lam) of the image's, rounded as `box` says and clipped to the image. lam is then set to the
+    Sides are sqrt(1 - lam) of the image's, rounded as `box_style` says and clipped to the image. lam is then set to the
     share of pixels that stayed the row's own, unless `correct_lam=False`; a salient pixel near the edge makes a smaller
     box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small Fourier
     transforms a batch, and no wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
@@ -66,7 +66,7 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
             return draw.more(BoxDraw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
         partner, device = draw.partner.to(found.device), found.device
-        boxes = boxes_at(found[partner], height, width, lam, self.box)
+        boxes = boxes_at(found[partner], height, width, lam, self.box_style)
         ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
         nothing, everything = (each.to(device, non_blocking=True) for each in ends)
         boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)

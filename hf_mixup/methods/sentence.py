@@ -12,7 +12,7 @@ from hf_mixup.models.hooks import blend_states
 
 
 @register
-class Sentence(Blend):
+class SentenceMixup(Blend):
     """Blend each row's pooled vector before the last layer, which scores it.
 
     That layer is linear, so that its scores of the blend are the blend of its scores: the model runs as it is, on any

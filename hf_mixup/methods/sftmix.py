@@ -22,7 +22,7 @@ class SFTMix(DrawnLam, SettlesLater):
     The rows that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired with
     those it is less sure of, where the paper ranks the whole data set by a model trained before. Responses are laid
     side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term weighs
-    `mix_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand for
+    `loss_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand for
     hidden states; the mixed ones cost the memory of the responses' logits three times more.
 
     Raises:
@@ -30,12 +30,12 @@ class SFTMix(DrawnLam, SettlesLater):
             with it.
 
     Source: Xiao et al. 2024, "SFTMix: Elevating Language Model Instruction Tuning with Mixup Recipe", arXiv 2410.05248
-    (there alpha = 0.5, mix_weight = 0.2).
+    (there alpha = 0.5, loss_weight = 0.2).
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("causal-lm", "llama")
-    >>> with Mixup({"method": "sftmix", "alpha": 0.5, "mix_weight": 0.2})(model, batch) as mixed:
+    >>> with Mixup({"method": "sftmix", "alpha": 0.5, "loss_weight": 0.2})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
     >>> mixed.inputs["input_ids"] is batch["input_ids"]  # mixed in the loss, after the pass
     True
@@ -53,7 +53,7 @@ class SFTMix(DrawnLam, SettlesLater):
     own_loss = True
     exchanges = False  # rows are mixed in the loss, behind the model
 
-    mix_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
+    loss_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:
         labels = request.labels
@@ -90,7 +90,7 @@ class SFTMix(DrawnLam, SettlesLater):
             labels[rows, places],
             labels[draw.partner[rows], others],
             lam,
-            self.mix_weight,
+            self.loss_weight,
         )
         return [*plain, mixed]
 

@@ -17,12 +17,12 @@ from hf_mixup.models.inputs import float_keys, nothing_to_blend
 class SpecMix(ChosenPartner, MaskMethod):
     """Replace bands of time and bands of frequency of each spectrogram by the partner's.
 
-    Along either axis 0 to `bands` of them, not none along both, each `band_width` wide, anywhere; they may overlap. lam
-    is the share of the content that stayed the row's own: bands say what it is, and alpha is not asked. A lam
-    that is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it
-    is met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
+    Along either axis 0 to `num_bands` of them, not none along both, each `band_share` wide, anywhere; they may overlap.
+    lam is the share of the content that stayed the row's own: bands say what it is, and alpha is not asked. A lam that
+    is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it is
+    met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
 
-    The paper draws up to 3 bands of 0.3 along each axis and a mask for each row (`lam_per="row"`); the authors' code
+    The paper draws up to 3 bands of 0.3 along each axis and a mask for each row (`lam_per="sample"`); the authors' code
     draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both widths by
     one axis, and in one of its tasks takes 0.1.
 
@@ -35,7 +35,7 @@ class SpecMix(ChosenPartner, MaskMethod):
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
     >>> model, batch = tiny("audio-classification", "audio-spectrogram-transformer")
-    >>> with Mixup({"method": "specmix", "bands": 1})(model, batch) as mixed:
+    >>> with Mixup({"method": "specmix", "num_bands": 1})(model, batch) as mixed:
     ...     loss = mixed.loss(model(**mixed.inputs))
     >>> bool(mixed.lam[0] == mixed.draw.mask.float().mean())  # [1, T, F], where spectrograms stay the row's own
     True
@@ -51,15 +51,15 @@ class SpecMix(ChosenPartner, MaskMethod):
         "booktitle={Interspeech}, year={2021}}"
     )
 
-    bands: int = setting(3, "Bands along time, and as many along frequency, at most.", at_least=1)
-    band_width: float = setting(
+    num_bands: int = setting(3, "Bands along time, and as many along frequency, at most.", at_least=1)
+    band_share: float = setting(
         0.3, "Width of a band as a share of its axis, where no lam is given.", at_least=0, at_most=1
     )
     time_axis: int | None = setting(None, "The axis of the input that is time, e.g. 1 in [B, T, F].", at_least=1)
     correct_lam: bool = setting(True, "With a lam that is given: set it to the true share of the sample's content.")
 
     def unread(self) -> dict[str, str]:
-        return {**({} if self.lam is None else {"band_width": "without lam"}), **super().unread()}
+        return {**({} if self.lam is None else {"band_share": "without lam"}), **super().unread()}
 
     def draw(self, request: Request) -> MaskDraw:
         draw = super().draw(request)
@@ -81,19 +81,19 @@ class SpecMix(ChosenPartner, MaskMethod):
     def _draw_mask(self, draw: Draw, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
         """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
         lam = draw.lam
-        if self.bands > min(height, width):
+        if self.num_bands > min(height, width):
             raise ValueError(
-                f"bands={self.bands}: spectrograms of {height} x {width} have no room for so many along each axis; use "
-                f"{min(height, width)} or fewer"
+                f"num_bands={self.num_bands}: spectrograms of {height} x {width} have no room for so many along each "
+                f"axis; use {min(height, width)} or fewer"
             )
         one = self.lam_per == "batch"
         rows = torch.zeros(1, dtype=torch.long) if one else self.shared_with(draw.partner)
-        spots = torch.rand(len(rows), 2, self.bands, generator=rng, dtype=torch.float64)[rows]
-        kinds = torch.randint(1, (self.bands + 1) ** 2, (len(rows),), generator=rng)[rows]
-        down, across = kinds // (self.bands + 1), kinds % (self.bands + 1)
+        spots = torch.rand(len(rows), 2, self.num_bands, generator=rng, dtype=torch.float64)[rows]
+        kinds = torch.randint(1, (self.num_bands + 1) ** 2, (len(rows),), generator=rng)[rows]
+        down, across = kinds // (self.num_bands + 1), kinds % (self.num_bands + 1)
         if one and bool((lam == lam[0]).all()):
             lam = lam[:1]
-        share = band_width(lam.double(), down, across) if given else torch.full(lam.shape, self.band_width)
+        share = band_share(lam.double(), down, across) if given else torch.full(lam.shape, self.band_share)
         spots, down, across = (each.expand(len(lam), *each.shape[1:]) for each in (spots, down, across))
         in_rows = inside_bands(spots[:, 0], down, share, height, apart=given)
         in_columns = inside_bands(spots[:, 1], across, share, width, apart=given)
@@ -114,10 +114,10 @@ class SpecMix(ChosenPartner, MaskMethod):
         return found
 
 
-def band_width(lam: Tensor, down: Tensor, across: Tensor) -> Tensor:
+def band_share(lam: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """Return how wide bands are of which so many, apart, leave a share lam: (1 - down w) (1 - across w) = lam.
 
-    >>> band_width(torch.tensor([0.25, 0.7]), torch.tensor([1, 0]), torch.tensor([1, 3]))
+    >>> band_share(torch.tensor([0.25, 0.7]), torch.tensor([1, 0]), torch.tensor([1, 3]))
     tensor([0.5000, 0.1000])
     """
     product = down * across

@@ -88,7 +88,7 @@ class SwapColumns(FixedLam, FloatInputs):
 
 
 @register
-class Tabular(Blend, SwapColumns, MixesForecasts):
+class TabularMixup(Blend, SwapColumns, MixesForecasts):
     """Blend the numbers of two rows of a table, and take each category from either row, the own one with chance lam.
 
     Numbers are the float inputs [B, F], categories the integer (or bool) ones [B, K] that are called `*_values` or

@@ -124,7 +124,9 @@ def linearity(
         raise ValueError(f"steps={steps}: expected at least 3, as two ends are always a straight line")
     given = MixupConfig.from_any(mixup)
     seed = given.draw_seed or 0  # one key for all values of lam, hence the same partners and depth
-    config = given.replace(draw_seed=seed, prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    config = given.replace(
+        draw_seed=seed, prob=1.0, prob_warmup_ratio=0.0, disable_last_ratio=0.0, disable_last_epochs=0.0
+    )
     lam, found = np.linspace(0, 1, steps), []
     with eval_without_side_effects(unwrap(model)):
         for share in lam.tolist():

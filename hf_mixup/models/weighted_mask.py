@@ -60,8 +60,8 @@ def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
     backend = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
     if "flash" in backend:
         raise ValueError(
-            f"mask='weighted' adds numbers to attention scores, which {backend} of {name} does not take: load the "
-            "model with attn_implementation='sdpa', or leave mask at 'union'"
+            f"attention_mask_mode='weighted' adds numbers to attention scores, which {backend} of {name} does not take:"
+            " load the model with attn_implementation='sdpa', or leave attention_mask_mode at 'union'"
         )
     if "weighted mask" not in cache:
         with eval_without_side_effects(model):
@@ -70,7 +70,9 @@ def _form_of(model: nn.Module, batch: Mapping[str, Any]) -> Form:
             forms = [form for form in FORMS if _equals_plain(model, pair, form, plain)]
         cache["weighted mask"] = forms[0] if forms else None
     if cache["weighted mask"] is None:
-        raise ValueError(f"mask='weighted': {name} takes no mask [B, 1, T, T] of numbers: leave mask at 'union'")
+        raise ValueError(
+            f"attention_mask_mode='weighted': {name} takes no mask [B, 1, T, T] of numbers: leave it at 'union'"
+        )
     return cache["weighted mask"]
 
 

@@ -76,7 +76,7 @@ def contenders(x: Tensor, labels: Tensor) -> dict[str, dict[str, Run]]:
         },
         "cutmix": {
             "ours": ours("cutmix", x, labels),
-            "ours, a box a row": ours("cutmix", x, labels, lam_per="row"),
+            "ours, a box a row": ours("cutmix", x, labels, lam_per="sample"),
             "timm": timm_run("cutmix"),
             "torchvision": same(torchvision_peers["cutmix"], labels),
             "kornia, a box a row": same(kornia_cutmix, labels),
@@ -84,12 +84,12 @@ def contenders(x: Tensor, labels: Tensor) -> dict[str, dict[str, Run]]:
         },
         "resizemix": {
             "ours": ours("resizemix", x, labels),
-            "ours, a box a row": ours("resizemix", x, labels, lam_per="row"),
+            "ours, a box a row": ours("resizemix", x, labels, lam_per="sample"),
             "mixup, without antialiasing": same(package.ResizeMix(1.0), hot),
         },
         "fmix": {
             "ours": ours("fmix", x, labels),
-            "ours, a mask a row": ours("fmix", x, labels, lam_per="row"),
+            "ours, a mask a row": ours("fmix", x, labels, lam_per="sample"),
             "mixup": same(package.FMix(1.0), hot),
         },
         "saliencymix": {
@@ -102,7 +102,7 @@ def contenders(x: Tensor, labels: Tensor) -> dict[str, dict[str, Run]]:
         },
         "gridmix": {
             "ours": ours("gridmix", x, labels),
-            "ours, a mask a row": ours("gridmix", x, labels, lam_per="row"),
+            "ours, a mask a row": ours("gridmix", x, labels, lam_per="sample"),
         },
     }
 

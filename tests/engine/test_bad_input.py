@@ -31,7 +31,7 @@ from tests.entry_points import ENTRY_POINTS
         ({"lam_per": "rows"}, "did you mean 'row'"),
         ({"pairing": "rol"}, "did you mean 'roll'"),
         ({"lam_per": "pair", "pairing": "roll"}, "disjoint pairs"),
-        ({"minmax": [0.8, 0.2]}, "0 <= low <= high"),
+        ({"box_sides": [0.8, 0.2]}, "0 <= low <= high"),
         ({"grid": 0}, "whole number of cells"),
         ({"layers": []}, r"layers=\[\] names nothing"),
         ({"layers": [0.5, 2]}, "whole numbers"),

@@ -223,7 +223,7 @@ def addressed(rows: int, size: int) -> Tensor:
     return grid.movedim(0, 1).contiguous()
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 def test_a_mosaic_has_what_it_shows_of_each_box(lam_per: str) -> None:
     """Of boxes on whole pixels, by looking for their pixels: all of four images, cut, tiny rests dropped."""
     model, generator, rows, dropped = build_detector("yolos"), torch.Generator().manual_seed(0), 6, 0

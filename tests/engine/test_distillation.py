@@ -152,7 +152,7 @@ def test_other_problem_types(kind: str) -> None:
 
 def test_regmixup_is_distilled_on_clean_and_mixed_rows() -> None:
     model, teacher, batch = build("vit").eval(), build("vit", seed=3), batch_of("vit")
-    mixup = Mixup({"method": "regmixup", "distill_weight": 1.0, "eta": 0.5}, teacher=teacher)
+    mixup = Mixup({"method": "regmixup", "distill_weight": 1.0, "loss_weight": 0.5}, teacher=teacher)
     with mixup(model, batch, partner=PARTNER, lam=LAM) as mixed:
         scores = model(**mixed.inputs).logits
         loss = mixed.loss(scores)

@@ -107,7 +107,7 @@ def test_manifold_equals_running_the_blocks_by_hand(depth: int) -> None:
 def test_unique_labels_give_two_targets_that_sum_to_one(method: str, name: str) -> None:
     model, batch = build(name), batch_of(name, rows=4)
     batch["labels"] = torch.tensor([2, 0, 3, 1])
-    sides = {"minmax": [0.3, 0.7]}
+    sides = {"box_sides": [0.3, 0.7]}
     boxed: dict[str, Any] = sides if method in ("cutmix", "resizemix") else {"lam": 0.35}
     if method == "switch":
         boxed = {"methods": ["mixup", {"method": "cutmix", **sides}]}
@@ -269,7 +269,7 @@ def draws_of(mixup: Mixup, model: torch.nn.Module, batch: Any, count: int) -> It
 
 def test_prob_and_rate() -> None:
     model, batch = build("resnet"), batch_of("resnet", rows=8)
-    mixup = Mixup({"prob": 0.3, "prob_per": "row"})
+    mixup = Mixup({"prob": 0.3, "prob_per": "sample"})
     shares = [(lam < 1).float().mean() for lam in lams(mixup, model, batch, 200)]
     assert abs(float(torch.stack(shares).mean()) - 0.3) < 0.05
     assert len({float(s) for s in shares}) > 3
@@ -362,6 +362,6 @@ def test_default_depths_that_leak_are_left_out() -> None:
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "fmix", "gridmix", "saliencymix"])
 def test_rows_of_a_pair_toss_their_own_coins(method: str) -> None:
     model, batch = build("resnet").eval(), batch_of("resnet", rows=400)
-    config = {"method": method, "lam_per": "pair", "prob": 0.5, "prob_per": "row", "beta": 8.0, "alpha": 8.0}
+    config = {"method": method, "lam_per": "pair", "prob": 0.5, "prob_per": "sample", "beta": 8.0, "alpha": 8.0}
     with Mixup({**config, "self_check": False})(model, batch) as mixed:
         assert 0.4 < mixed.rate < 0.6

@@ -105,7 +105,7 @@ def test_all_of_a_series_is_blended_alike(name: str, method: str) -> None:
 def test_cmixup_takes_a_near_future() -> None:
     model, batch = model_and_batch("patchtst", rows=4)
     batch["future_values"] = torch.tensor([0.0, 9.0, 0.1, 9.1])[:, None, None].expand(4, AHEAD, 2)
-    with Mixup(MixupConfig("cmixup", bandwidth=0.5))(model, batch) as mixed:
+    with Mixup(MixupConfig("cmixup", label_bandwidth=0.5))(model, batch) as mixed:
         assert mixed.partner.tolist() == [2, 3, 0, 1]
 
 

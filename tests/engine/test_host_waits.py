@@ -69,9 +69,9 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("resizemix", {}, 0),
     ("saliencymix", {}, 0),
     ("saliencymix", {"saliency": "gradient"}, 0),
-    ("saliencymix", {"lam_per": "row", "correct_lam": False}, 0),
+    ("saliencymix", {"lam_per": "sample", "correct_lam": False}, 0),
     ("attentive", {}, 0),
-    ("attentive", {"attention": "rollout", "lam_per": "row"}, 0),
+    ("attentive", {"attention": "rollout", "lam_per": "sample"}, 0),
     ("puzzlemix", {}, 1),  # mask and moves are loops on the host
     ("ssmix", {}, 1),  # spans are chosen on the host
     ("span_cut", {}, 1),
@@ -101,7 +101,7 @@ def test_shares_that_only_the_device_knows_are_logged_as_others_are() -> None:
     model, batch = tiny("image-classification", "vit")
     logs = []
     for elsewhere in (False, True):
-        mixup = Mixup(MixupConfig("saliencymix", prob=0.6, prob_per="row"))
+        mixup = Mixup(MixupConfig("saliencymix", prob=0.6, prob_per="sample"))
         draw, stats = mixup.method.draw, MixStats()
 
         def as_from_a_device(request: Request, draw: Any = draw) -> Draw:

@@ -148,7 +148,7 @@ RESUMABLE = [(method, "resnet" if name == "vit" else name) for method, name in F
 @pytest.mark.parametrize(("method", "name"), RESUMABLE)
 def test_a_killed_and_resumed_run_ends_the_same(method: str, name: str, entry_point: str, arguments: Any) -> None:
     args = arguments(save_strategy="steps", save_steps=3, num_train_epochs=2, gradient_accumulation_steps=2)
-    config, data = MixupConfig(method, lam_per="row"), examples(name, 26)
+    config, data = MixupConfig(method, lam_per="sample"), examples(name, 26)
 
     def trainer(**kwargs: Any) -> Trainer:
         return ENTRY_POINTS[entry_point](dropout(build(name)), args, config, train_dataset=data, **kwargs)

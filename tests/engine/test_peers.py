@@ -66,7 +66,7 @@ def test_torchvision(method: str) -> None:
             module, "cut_blocks", lambda size, lam, **kwargs: boxes_at(center.expand(6, 2), *size, lam, "torchvision")
         )
         config = {"method": method, "pairing": "roll", "lam": lam, "self_check": False}
-        config |= {"box": "torchvision"} if method == "cutmix" else {}
+        config |= {"box_style": "torchvision"} if method == "cutmix" else {}
         with Mixup(config)(model, batch) as mixed:
             pass
     assert torch.equal(mixed.inputs["pixel_values"], pixels)
@@ -74,7 +74,8 @@ def test_torchvision(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"lam_per": "row"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "row"}, {"box": "torchvision"}]
+    "settings",
+    [{}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "sample"}, {"box_style": "torchvision"}],
 )
 def test_cutmix_lam_is_the_share_of_own_pixels(settings: dict[str, object]) -> None:
     model, batch = build("resnet"), batch_of("resnet", rows=7)

@@ -1,4 +1,4 @@
-"""How long a training is in epochs, for `off_epochs`: parts of epochs, too, and data sets without a length."""
+"""How long a training is in epochs, for `disable_last_epochs`: parts of epochs, too, and data sets without a length."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ def rates(entry_point: str, args: Any, data: Any, **settings: Any) -> list[float
 
 @pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
 def test_the_last_epochs_never_come_without_a_length(entry_point: str, arguments: Any) -> None:
-    with pytest.raises(ValueError, match=r"off_epochs=1.0 needs a Trainer that counts epochs, of a data set with"):
-        rates(entry_point, arguments(max_steps=4), Stream(), off_epochs=1)
+    with pytest.raises(
+        ValueError, match=r"disable_last_epochs=1.0 needs a Trainer that counts epochs, of a data set with"
+    ):
+        rates(entry_point, arguments(max_steps=4), Stream(), disable_last_epochs=1)
     found = rates(
-        entry_point, arguments(max_steps=4, logging_strategy="steps", logging_steps=1), Stream(), off_ratio=0.5
+        entry_point, arguments(max_steps=4, logging_strategy="steps", logging_steps=1), Stream(), disable_last_ratio=0.5
     )
     assert found == [1, 1, 0, 0]
 
@@ -45,9 +47,9 @@ def test_the_last_epochs_never_come_without_a_length(entry_point: str, arguments
 )
 def test_parts_of_epochs_count(settings: dict[str, Any], off: float, expected: list[int], arguments: Any) -> None:
     args = arguments(**settings, logging_strategy="steps", logging_steps=1)
-    assert rates("trainer", args, examples("resnet", 16), off_epochs=off) == expected
+    assert rates("trainer", args, examples("resnet", 16), disable_last_epochs=off) == expected
 
 
 def test_off_for_longer_than_the_training_is_refused(arguments: Any) -> None:
-    with pytest.raises(ValueError, match=r"off_epochs=3.0 leaves nothing to mix in: training has 2 epochs"):
-        rates("trainer", arguments(num_train_epochs=2), examples("resnet", 8), off_epochs=3)
+    with pytest.raises(ValueError, match=r"disable_last_epochs=3.0 leaves nothing to mix in: training has 2 epochs"):
+        rates("trainer", arguments(num_train_epochs=2), examples("resnet", 8), disable_last_epochs=3)

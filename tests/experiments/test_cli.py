@@ -217,8 +217,8 @@ def test_help_of_a_method_and_of_all(capsys: pytest.CaptureFixture[str]) -> None
             run("train", "--help", topic)
         return set(capsys.readouterr().out.split())
 
-    assert {"--minmax", "--alpha", "--prob"} <= shown("cutmix")
-    assert not {"--minmax", "--loss"} & shown("gridmix")
+    assert {"--box_sides", "--alpha", "--prob"} <= shown("cutmix")
+    assert not {"--box_sides", "--loss"} & shown("gridmix")
     everything = shown("all")
     assert {"--grid", "--audio_rate", "--frames", "--loss", "--dataset", "--adam_beta2"} <= everything
     assert "did you mean 'cutmix'?" in fails(capsys, "train", "--help", "cutmx")
@@ -294,7 +294,7 @@ def test_two_files_are_refused(config: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_json_and_yaml_read_alike(tmp_path: Path) -> None:
-    values = {"alpha": 1e-3, "minmax": [0.2, 0.8], "host_dominant": True, "beta": None, "method": "resizemix"}
+    values = {"alpha": 1e-3, "box_sides": [0.2, 0.8], "lam_at_least_half": True, "beta": None, "method": "resizemix"}
     read = [parse_settings([MixupConfig], [str(write(tmp_path / name, values))])[0] for name in ("c.yaml", "c.json")]
     assert read[0] == read[1] == MixupConfig.from_dict(values)
 

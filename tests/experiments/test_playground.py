@@ -125,7 +125,7 @@ def test_lam_is_drawn_from_the_density_that_is_shown() -> None:
     drawn = [stage.draw_lam(0.5, each) for each in range(400)]
     assert kstest(drawn, beta(0.5, 2.0).cdf).pvalue > 1e-3
     assert stage.draw_lam(0.5, 3) == drawn[3]
-    assert min(images(host_dominant=True).draw_lam(0.5, each) for each in range(50)) >= 0.5
+    assert min(images(lam_at_least_half=True).draw_lam(0.5, each) for each in range(50)) >= 0.5
 
 
 def test_methods_that_do_not_fit_say_why() -> None:
@@ -148,7 +148,7 @@ def test_a_curve_says_how_far_it_is() -> None:
     drawn = curves(Interpolation(lam, straight, straight.flip(-1)), 0.5, [0, 1], ["<b>$a", "b"])
     assert "Predicted probabilities of &lt;b&gt;$a and b along lam from 0 to 1, 0.60 from" in drawn
     assert curves(Interpolation(lam, straight, straight), 0.5, [1, 1], ["a", "b"]).count("alt=") == 1
-    assert "folded" in density(0.1, 0.9, host_dominant=True)
+    assert "folded" in density(0.1, 0.9, lam_at_least_half=True)
 
 
 def test_texts_are_shown_side_by_side_or_cut(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_sample_lam_follows_the_beta_distribution(alpha: float | tuple[float, fl
 
 def test_sample_lam_is_symmetric_and_host_dominant_folds_it() -> None:
     lam = sample_lam(0.3, 4000, rng())
-    folded = sample_lam(0.3, 4000, rng(), host_dominant=True)
+    folded = sample_lam(0.3, 4000, rng(), lam_at_least_half=True)
     assert stats.ks_2samp(lam.numpy(), 1 - lam.numpy()).pvalue > 0.01
     assert torch.equal(folded, torch.maximum(lam, 1 - lam))
 

@@ -21,15 +21,15 @@ from tests.functional.common import (
 )
 
 
-def own_boxes_of_timm(lam: np.ndarray | float, size: tuple[int, int], minmax: tuple[float, float] | None) -> Tensor:
+def own_boxes_of_timm(lam: np.ndarray | float, size: tuple[int, int], box_sides: tuple[float, float] | None) -> Tensor:
     """Replay timm's draws from numpy's global state, row by row as it does, and build the boxes with ours."""
     lam_rows = torch.as_tensor(lam, dtype=torch.float64 if isinstance(lam, float) else torch.float32)
     boxes = []
     for value in lam_rows.reshape(-1):
         if isinstance(lam, np.ndarray) and value == 1:
             boxes.append(torch.zeros(4, dtype=torch.long))  # timm draws nothing for a row left alone
-        elif minmax:
-            side = [np.random.randint(int(length * minmax[0]), int(length * minmax[1])) for length in size]
+        elif box_sides:
+            side = [np.random.randint(int(length * box_sides[0]), int(length * box_sides[1])) for length in size]
             start = [np.random.randint(0, length - cut + 1) for length, cut in zip(size, side, strict=True)]
             boxes.append(torch.tensor([*start, start[0] + side[0], start[1] + side[1]]))
         else:
@@ -40,16 +40,16 @@ def own_boxes_of_timm(lam: np.ndarray | float, size: tuple[int, int], minmax: tu
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("mode", ["batch", "elem", "pair"])
-@pytest.mark.parametrize("method", ["mixup", "cutmix", "minmax"])
+@pytest.mark.parametrize("method", ["mixup", "cutmix", "box_sides"])
 @pytest.mark.parametrize("size", [(112, 112), (37, 52)])
 def test_parity_with_timm(seed: int, mode: str, method: str, size: tuple[int, int]) -> None:
     timm_mixup = pytest.importorskip("timm.data.mixup")
     batch, classes, prob = 6, 10, 0.8
-    minmax = (0.2, 0.8) if method == "minmax" else None
+    box_sides = (0.2, 0.8) if method == "box_sides" else None
     theirs = timm_mixup.Mixup(
         mixup_alpha=0.8 if method == "mixup" else 0.0,
         cutmix_alpha=0.0 if method == "mixup" else 1.0,
-        cutmix_minmax=minmax,
+        cutmix_minmax=box_sides,
         prob=prob,
         mode=mode,
         label_smoothing=0.1,
@@ -79,7 +79,7 @@ def test_parity_with_timm(seed: int, mode: str, method: str, size: tuple[int, in
     elif mode == "batch" and drawn == 1.0:
         amount, out = 1.0, x
     else:
-        boxes = own_boxes_of_timm(drawn, size, minmax)
+        boxes = own_boxes_of_timm(drawn, size, box_sides)
         if mode == "batch":  # timm keeps this lam in double precision, box_lam rounds it
             top, left, bottom, right = boxes.tolist()
             amount = 1 - (bottom - top) * (right - left) / (size[0] * size[1])

@@ -233,7 +233,7 @@ def test_lightning_recipe(prob: float, tmp_path: Path) -> None:
         def configure_optimizers(self) -> Any:
             return torch.optim.AdamW(self.model.parameters(), lr=1e-2)
 
-    config = MixupConfig("mixup", prob=prob, lam=0.6, off_ratio=0.25)
+    config = MixupConfig("mixup", prob=prob, lam=0.6, disable_last_ratio=0.25)
     rates: list[float] = []
 
     class Watched(recipe.MixedClassifier):

@@ -21,7 +21,7 @@ from tests.conftest import TINY_RUN
 
 SETTINGS = {
     **{**TINY_RUN, "max_steps": 6, "save_steps": 2, "save_strategy": "steps"},
-    **{"method": "mixup", "lam_per": "row", "dataloader_pin_memory": False},
+    **{"method": "mixup", "lam_per": "sample", "dataloader_pin_memory": False},
 }
 FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json")
 

@@ -85,7 +85,7 @@ def test_both_halves_are_mixed_alike_and_margins_too(tmp_path: Path) -> None:
     batch["input_ids"][batch["input_ids"] == 0] = 5  # rows of one length, pooled at the last token
     batch["attention_mask"][:] = 1
     seen = []
-    trainer.mixup = Mixup(MixupConfig("manifold", layers=[0], lam_per="row"))
+    trainer.mixup = Mixup(MixupConfig("manifold", layers=[0], lam_per="sample"))
     draw = HalvesBatch.draw.__func__
     try:
         HalvesBatch.draw = classmethod(lambda cls, *a: seen.append(draw(cls, *a)) or seen[-1])

@@ -74,7 +74,7 @@ def slow(anchors: Any, positives: Any, negatives: Any, mix: Any, side: str, way:
 @pytest.mark.parametrize("way", ["mixup", "geodesic"])
 @pytest.mark.parametrize("side", ["both", "anchor", "positive"])
 def test_loss_and_gradients_by_hand(side: Any, way: str, columns: int, settings: dict[str, Any]) -> None:
-    config = MixupConfig(way, lam_per="row", prob=0.8, prob_per="row")
+    config = MixupConfig(way, lam_per="sample", prob=0.8, prob_per="sample")
     loss = MixedNegativesRankingLoss(nn.Identity(), config, side=side, scale=7.0, **settings)
     drawn: list[Any] = []
     draw = loss.mixup.draw
@@ -173,7 +173,7 @@ def test_mixed_training(path: str, tmp_path: Path) -> None:
 
 
 def test_its_schedule_follows_the_trainer(path: str, tmp_path: Path) -> None:
-    mixed = train(path, tmp_path, lambda model: MixedNegativesRankingLoss(model, {"off_ratio": 0.34}))
+    mixed = train(path, tmp_path, lambda model: MixedNegativesRankingLoss(model, {"disable_last_ratio": 0.34}))
     assert logged(mixed, "mixup_rate") == [[1.0], [1.0], [0.0]]
 
 

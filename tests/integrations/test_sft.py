@@ -79,10 +79,10 @@ def test_mixed_training(entry_point: str, method: str, peft: bool, tmp_path: Pat
 
 def test_fused_batch_is_the_blend_of_two_cross_entropies(tmp_path: Path) -> None:
     """Loss, entropy and hits by hand, from the logits that the fused head never builds."""
-    trainer = train(tmp_path, "mixin", MixupConfig("manifold", layers=[1], lam_per="row"), max_steps=1)
+    trainer = train(tmp_path, "mixin", MixupConfig("manifold", layers=[1], lam_per="sample"), max_steps=1)
     model, batch = trainer.model.train(), next(iter(trainer.get_train_dataloader()))
     kinds = dict(batch)
-    mixup = Mixup(MixupConfig("manifold", layers=[1], lam_per="row"))
+    mixup = Mixup(MixupConfig("manifold", layers=[1], lam_per="sample"))
     with FusedBatch.from_batch(mixup, model, kinds) as mixed:
         out = mixed.standing_for(model)(**kinds, fused_lm_head=True)
     partner, lam = mixed.partner, mixed.lam

@@ -36,7 +36,7 @@ class Tracker(TrainerCallback):
 def test_logs_go_to_trackers_and_history(entry_point: str, arguments: Any) -> None:
     tracker = Tracker()
     args = arguments(logging_strategy="steps", logging_steps=2, max_steps=4)
-    config = MixupConfig("cutmix", prob=0.5, prob_per="row")
+    config = MixupConfig("cutmix", prob=0.5, prob_per="sample")
     trainer = ENTRY_POINTS[entry_point](
         build("resnet"), args, config, train_dataset=examples("resnet", 16), callbacks=[tracker]
     )
@@ -72,7 +72,7 @@ def test_logged_numbers_are_the_means_of_the_batches(arguments: Any) -> None:
     trainer = Watching(
         build("resnet"),
         args,
-        mixup={"lam_per": "row", "prob": 0.6, "prob_per": "row"},
+        mixup={"lam_per": "sample", "prob": 0.6, "prob_per": "sample"},
         train_dataset=examples("resnet", 12),
     )
     trainer.train()
@@ -139,9 +139,9 @@ def test_a_users_config_is_not_changed(arguments: Any) -> None:
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        ({"off_epochs": 1}, [1, 1, 0, 0]),
-        ({"off_ratio": 0.25}, [1, 1, 1, 0]),
-        ({"prob_warmup": 1e-9}, [0, 1, 1, 1]),
+        ({"disable_last_epochs": 1}, [1, 1, 0, 0]),
+        ({"disable_last_ratio": 0.25}, [1, 1, 1, 0]),
+        ({"prob_warmup_ratio": 1e-9}, [0, 1, 1, 1]),
     ],
 )
 def test_schedule(entry_point: str, schedule: dict[str, float], expected: list[int], arguments: Any) -> None:
@@ -153,7 +153,7 @@ def test_schedule(entry_point: str, schedule: dict[str, float], expected: list[i
 
 
 def test_warm_up_is_linear() -> None:
-    mixup = Mixup({"prob_warmup": 0.5, "prob": 0.8}, total_steps=100)
+    mixup = Mixup({"prob_warmup_ratio": 0.5, "prob": 0.8}, total_steps=100)
     probs = []
     for step in (0, 25, 50, 99):
         mixup.set_step(step)
@@ -163,9 +163,9 @@ def test_warm_up_is_linear() -> None:
 
 def test_a_schedule_without_a_length_is_refused() -> None:
     with pytest.raises(ValueError, match="length of training"):
-        Mixup({"off_ratio": 0.1})(build("resnet"), batch_of("resnet"))
+        Mixup({"disable_last_ratio": 0.1})(build("resnet"), batch_of("resnet"))
     model = build("resnet").train()
-    MixupCollator(mixup="mixup", off_ratio=0.5, model=model)  # in a loop that is no Trainer's
+    MixupCollator(mixup="mixup", disable_last_ratio=0.5, model=model)  # in a loop that is no Trainer's
     with pytest.raises(ValueError, match="MixupCallback"):
         model(**batch_of("resnet"))
 

@@ -320,7 +320,7 @@ def test_freelb_has_the_mean_gradient_of_its_points() -> None:
 def test_rows_left_alone_count_in_full(name: str, attack: Any, weight: float) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=5, lengths=True)
     batch["labels"][3] = -100
-    config = {"attack": attack, "epsilon": 0.4, "clean_weight": weight, "prob": 0.5, "prob_per": "row"}
+    config = {"attack": attack, "epsilon": 0.4, "clean_weight": weight, "prob": 0.5, "prob_per": "sample"}
     mixup, counts = Mixup({"method": "adversarial", **config}), set()
     clean = F.cross_entropy(logits(model, batch), batch["labels"], reduction="none")
     for _ in range(4):
@@ -515,7 +515,7 @@ def test_padding_of_audios_stays_and_several_inputs_move_together() -> None:
     "extra",
     [
         {},
-        {"prob": 0.5, "prob_per": "row", "by": {"method": "mixup", "lam_per": "row"}},
+        {"prob": 0.5, "prob_per": "sample", "by": {"method": "mixup", "lam_per": "sample"}},
         {"clean_weight": 0.0},
         {"epsilon": 0.0},
     ],
@@ -547,7 +547,7 @@ def test_interpolated_mixes_both_halves_alike(rows: int, extra: dict[str, Any]) 
         {},
         {"attack": "freelb"},
         {"clean_weight": 0.0},
-        {"clean_weight": 0.0, "prob": 0.5, "prob_per": "row", "by": {"method": "embedding", "lam_per": "row"}},
+        {"clean_weight": 0.0, "prob": 0.5, "prob_per": "sample", "by": {"method": "embedding", "lam_per": "sample"}},
     ],
 )
 @pytest.mark.parametrize("rows", [1, 5])

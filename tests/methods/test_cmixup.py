@@ -32,7 +32,7 @@ def images() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(("task", "same"), [(text, "embedding"), (images, "mixup")])
 def test_it_blends_what_the_plain_method_blends_with_near_partners(task: Any, same: str) -> None:
     model, batch = task()
-    with Mixup(MixupConfig(method="cmixup", bandwidth=0.5, lam=0.3))(model, batch) as mixed:
+    with Mixup(MixupConfig(method="cmixup", label_bandwidth=0.5, lam=0.3))(model, batch) as mixed:
         assert mixed.partner.tolist() == NEAREST
         outputs = model(**mixed.inputs)
     with Mixup(same)(model, batch, partner=torch.tensor(NEAREST), lam=0.3) as plain:
@@ -41,7 +41,7 @@ def test_it_blends_what_the_plain_method_blends_with_near_partners(task: Any, sa
     torch.testing.assert_close(mixed.loss(outputs), (outputs.logits[:, 0] - expected).square().mean())
     for inplace in (False, True):
         copy = {key: value.clone() for key, value in batch.items()}
-        with Mixup(MixupConfig(method="cmixup", bandwidth=50.0))(model, copy, inplace=inplace) as mixed:
+        with Mixup(MixupConfig(method="cmixup", label_bandwidth=50.0))(model, copy, inplace=inplace) as mixed:
             mixed.loss(model(**mixed.inputs))
         if not inplace:
             assert all(torch.equal(copy[key], batch[key]) for key in batch)
@@ -49,7 +49,7 @@ def test_it_blends_what_the_plain_method_blends_with_near_partners(task: Any, sa
 
 def test_a_switch_may_choose_it() -> None:
     model, batch = images()
-    config = MixupConfig(method="switch", methods=["cmixup"], bandwidth=0.5)
+    config = MixupConfig(method="switch", methods=["cmixup"], label_bandwidth=0.5)
     with Mixup(config)(model, batch) as mixed:
         assert mixed.partner.tolist() == NEAREST
 

@@ -106,7 +106,7 @@ def test_geodesic_beside_the_plain_loss(loss: str, side: str) -> None:
     given = {"partner": PARTNER, "lam": lam}
     runs = []
     handle = model.register_forward_hook(lambda *_: runs.append(1))
-    with mixup_of("geodesic", side=side, mix_weight=0.15, loss=loss)(model, batch, **given) as mixed:
+    with mixup_of("geodesic", side=side, loss_weight=0.15, loss=loss)(model, batch, **given) as mixed:
         found = mixed.loss(mixed.forward(model))
     handle.remove()
     assert runs == [1]
@@ -129,7 +129,7 @@ def test_geodesic_with_a_weight_is_what_the_authors_train(side: str, theirs: flo
     """I + P on both sides sums to 2 there: half of our weight."""
     model, batch, lam, flip = build("clip").eval(), batch_of("clip"), 0.3, torch.arange(5, -1, -1)
     weight = 2 * theirs if side == "both" else theirs
-    config = mixup_of("geodesic", side=side, mix_weight=weight, paper_compat=side == "both", pairing="flip")
+    config = mixup_of("geodesic", side=side, loss_weight=weight, paper_compat=side == "both", pairing="flip")
     with config(model, batch, lam=lam) as mixed:
         loss = mixed.loss(mixed.forward(model))
     assert torch.equal(mixed.partner, flip)
@@ -154,7 +154,7 @@ def test_geodesic_with_a_weight_is_what_the_authors_train(side: str, theirs: flo
 def test_a_batch_left_alone_has_the_plain_loss_of_pairs() -> None:
     model, batch = build("clip").eval(), batch_of("clip")
     plain = loops(model(**batch).logits_per_image, torch.eye(6))
-    for method, extra in (("m2", {"m2_weight": 0.5}), ("geodesic", {"mix_weight": 0.5}), ("geodesic", {})):
+    for method, extra in (("m2", {"loss_weight": 0.5}), ("geodesic", {"loss_weight": 0.5}), ("geodesic", {})):
         with mixup_of(method, **extra)(model, batch, lam=1.0) as mixed:
             loss = mixed.loss(mixed.forward(model))
         assert mixed.rate == 0
@@ -163,7 +163,7 @@ def test_a_batch_left_alone_has_the_plain_loss_of_pairs() -> None:
 
 def test_m2_is_half_of_the_published_sum_of_both_directions() -> None:
     model, batch, lam = build("clip").eval(), batch_of("clip"), 0.3
-    with mixup_of("m2", m2_weight=0.02, m2_temperature=0.07)(model, batch, lam=lam) as mixed:
+    with mixup_of("m2", loss_weight=0.02, loss_temperature=0.07)(model, batch, lam=lam) as mixed:
         loss = mixed.loss(mixed.forward(model))
     image, text = (F.normalize(each, dim=-1) for each in projections(model, batch))
     scores, eye = image @ text.T, torch.eye(6)
@@ -259,7 +259,7 @@ def test_tokens_by_hand(text_mix: str) -> None:
 
 def test_m2_by_hand() -> None:
     model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
-    with mixup_of("m2", m2_weight=0.3, m2_temperature=0.2)(model, batch, lam=lam) as mixed:
+    with mixup_of("m2", loss_weight=0.3, loss_temperature=0.2)(model, batch, lam=lam) as mixed:
         loss = mixed.loss(mixed.forward(model))
     image, text = (F.normalize(each, dim=-1) for each in projections(model, batch))
     negatives = slerp(image, text, lam)

@@ -58,7 +58,7 @@ def test_inputs_have_noises_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "bert", "distilbert"])
-@pytest.mark.parametrize("prob_per", ["batch", "row"])
+@pytest.mark.parametrize("prob_per", ["batch", "sample"])
 def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=5, lengths=True)
     mixup = Mixup({"method": "gaussian", "sigma": 0.5, "prob": 0.6, "prob_per": prob_per, "label_smoothing": 0.1})
@@ -122,7 +122,7 @@ def test_noise_on_tokens_reaches_encoder_decoders_and_rows_along_the_second_axis
     torch.manual_seed(0)
     model, batch = make().eval(), batch_of("bert")
     batch["input_ids"][:, -1] = 2
-    plain, mixup = logits(model, batch), Mixup({"method": "gaussian", "sigma": 2.0, "prob": 0.5, "prob_per": "row"})
+    plain, mixup = logits(model, batch), Mixup({"method": "gaussian", "sigma": 2.0, "prob": 0.5, "prob_per": "sample"})
     counts = set()
     for _ in range(4):
         with mixup(model, batch) as mixed:
@@ -289,7 +289,8 @@ def test_noise_behind_an_adapted_table() -> None:
 
 @pytest.mark.parametrize("name", ["resnet", "vit"])
 @pytest.mark.parametrize(
-    "extra", [{}, {"lam_per": "row", "eta": 0.3}, {"prob": 0.5, "prob_per": "row"}, {"label_smoothing": 0.1}]
+    "extra",
+    [{}, {"lam_per": "sample", "loss_weight": 0.3}, {"prob": 0.5, "prob_per": "sample"}, {"label_smoothing": 0.1}],
 )
 @pytest.mark.parametrize("rows", [1, 5])
 def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], rows: int) -> None:
@@ -297,7 +298,7 @@ def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], row
     batch["pixel_values"] = batch["pixel_values"].double()
     batch["labels"][-1] = -100
     mixup = Mixup({"method": "regmixup", "alpha": 10.0, **extra})
-    smoothing, eta = extra.get("label_smoothing", 0.0), extra.get("eta", 1.0)
+    smoothing, eta = extra.get("label_smoothing", 0.0), extra.get("loss_weight", 1.0)
 
     def loss(pixels: Tensor, label: int) -> Tensor:
         if label == -100:

@@ -129,7 +129,7 @@ def test_saliency_takes_what_images_may_be() -> None:
 # saliencymix
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 23)])
 def test_saliencymix_pastes_around_the_partners_most_salient_pixel(lam_per: str, size: tuple[int, int]) -> None:
     height, width = size
@@ -173,7 +173,7 @@ def test_saliencymix_leaves_alone_what_it_should() -> None:
 
 def test_half_the_rows_by_the_coin() -> None:
     batch = images(200, 8, 8)
-    mixed = mixed_by("saliencymix", batch, prob=0.5, prob_per="row", lam_per="row", alpha=8.0)
+    mixed = mixed_by("saliencymix", batch, prob=0.5, prob_per="sample", lam_per="sample", alpha=8.0)
     same = (mixed.inputs["pixel_values"] == batch["pixel_values"]).flatten(1).all(1)
     assert torch.equal(same, mixed.lam == 1)
     assert 70 < int(same.sum()) < 130
@@ -306,7 +306,7 @@ def test_grid_of_patches() -> None:
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 def test_attentive_pastes_the_most_attended_cells(name: str, lam_per: str) -> None:
     height, width = (16, 16) if name == "vit" else (39, 26)
     model, batch = build(name).train(), images(5, height, width)
@@ -327,7 +327,7 @@ def test_attentive_pastes_the_most_attended_cells(name: str, lam_per: str) -> No
                 assert bool(kept[row, y, z]) == (cell not in best)
         assert torch.equal(mixed.inputs["pixel_values"][row], torch.where(kept[row], x[row], x[other]))
         assert float(mixed.lam[row]) == pytest.approx(float(kept[row].double().mean()), abs=1e-7)
-    assert float(mixed.lam.min()) > 0 or lam_per == "row"
+    assert float(mixed.lam.min()) > 0 or lam_per == "sample"
 
 
 def test_attentive_leaves_alone_what_it_should() -> None:
@@ -376,7 +376,9 @@ def looking(seed: int = 0) -> Any:
     return model.train()
 
 
-@pytest.mark.parametrize("settings", [{}, {"lam_per": "row"}, {"prob": 0.5, "prob_per": "row"}, {"minmax": [0.2, 0.9]}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"box_sides": [0.2, 0.9]}]
+)
 def test_transmix_weighs_labels_by_hand(settings: dict[str, Any]) -> None:
     model, batch = looking(), images(6)
     mixup = Mixup(MixupConfig(method="transmix", draw_seed=5, self_check=False, **settings))

@@ -192,9 +192,9 @@ def test_sides_of_boxes_are_whole_pixels() -> None:
 # --- ResizeMix -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("minmax", "low", "high"), [(None, 0.1, 0.8), ([0.3, 0.5], 0.3, 0.5)])
-def test_resizemix_draws_uniform_sides(minmax: list[float] | None, low: float, high: float) -> None:
-    record = draw("resizemix", 3000, (200, 400), lam_per="row", minmax=minmax, pairing="roll")
+@pytest.mark.parametrize(("box_sides", "low", "high"), [(None, 0.1, 0.8), ([0.3, 0.5], 0.3, 0.5)])
+def test_resizemix_draws_uniform_sides(box_sides: list[float] | None, low: float, high: float) -> None:
+    record = draw("resizemix", 3000, (200, 400), lam_per="sample", box_sides=box_sides, pairing="roll")
     assert record.boxes is not None
     top, left, bottom, right = record.boxes.unbind(-1)
     tall, wide = (bottom - top).double() / 200, (right - left).double() / 400
@@ -223,7 +223,7 @@ def test_boxes_of_resizemix_touch_an_edge_as_often_as_the_authors_do() -> None:
 
 
 def test_places_of_resizemix_are_shared_by_pairs_alone() -> None:
-    for lam_per, shared in (("batch", False), ("row", False), ("pair", True)):
+    for lam_per, shared in (("batch", False), ("sample", False), ("pair", True)):
         record = draw("resizemix", 8, (90, 90), lam_per=lam_per, lam=0.75, pairing="match")
         assert record.boxes is not None
         assert torch.equal(record.boxes, record.boxes[record.partner]) == shared
@@ -320,7 +320,7 @@ def test_paste_is_a_loop_over_pixels(dtype: torch.dtype) -> None:
 # --- FMix and GridMix ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 @pytest.mark.parametrize("size", [(12, 9), (7, 7), (4, 16)])
 def test_fmix_keeps_the_share_that_was_drawn(lam_per: str, size: tuple[int, int]) -> None:
     pixels, seen = size[0] * size[1], set()
@@ -337,7 +337,7 @@ def test_fmix_keeps_the_share_that_was_drawn(lam_per: str, size: tuple[int, int]
 
 
 def test_gridmix_draws_every_cell_as_often() -> None:
-    record = draw("gridmix", 4000, (8, 8), lam_per="row", lam=0.5, pairing="roll")
+    record = draw("gridmix", 4000, (8, 8), lam_per="sample", lam=0.5, pairing="roll")
     assert record.mask is not None
     cells = record.mask[:, ::2, ::2]
     assert torch.equal(record.mask, cells.repeat_interleave(2, 1).repeat_interleave(2, 2))  # 4 x 4 cells of 2 x 2
@@ -351,7 +351,7 @@ def test_gridmix_draws_every_cell_as_often() -> None:
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(9, 14, 4), (7, 7, 7), (10, 10, 3), (5, 5, 1)])
 def test_gridmix_lam_is_the_share_of_pixels(height: int, width: int, grid: int) -> None:
-    record = draw("gridmix", 9, (height, width), lam_per="row", grid=grid)
+    record = draw("gridmix", 9, (height, width), lam_per="sample", grid=grid)
     assert record.mask is not None
     for row in range(9):
         own = sum(bool(record.mask[row, i, j]) for i in range(height) for j in range(width))
@@ -368,7 +368,7 @@ def test_patchmix_takes_whole_patches(height: int, width: int, patch: Any) -> No
     down, across = patch if isinstance(patch, tuple) else (patch, patch)
     cells = (height // down) * (width // across)
     batch, given, seen = {"pixel_values": randn(9, 3, height, width)}, torch.rand(9, generator=rng(5)), set()
-    mixing = MixupConfig(method="patchmix", lam_per="row").mixing
+    mixing = MixupConfig(method="patchmix", lam_per="sample").mixing
     record = mixing.draw(Request(model, batch, torch.arange(9), 1.0, rng(), lam=given))
     assert record.mask is not None
     for row in range(9):
@@ -390,12 +390,12 @@ def test_patchmix_takes_whole_patches(height: int, width: int, patch: Any) -> No
 
 
 @pytest.mark.parametrize("method", NEW)
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 @pytest.mark.parametrize("rows", [1, 2, 5, 6])
 def test_the_coin_leaves_rows_alone_and_lam_is_true(method: str, lam_per: Any, rows: int) -> None:
     mixed = 0
     for seed in range(12):
-        record = draw(method, rows, (12, 9), seed, lam_per=lam_per, prob=0.5, prob_per="row", lam=0.5)
+        record = draw(method, rows, (12, 9), seed, lam_per=lam_per, prob=0.5, prob_per="sample", lam=0.5)
         own = own_masks(record, 12, 9)
         assert torch.equal(record.lam, own.flatten(1).double().mean(1).float())
         mixed += int((record.lam < 1).sum())
@@ -432,17 +432,17 @@ def test_a_pair_exchanges_one_region_and_rows_draw_their_own(method: str) -> Non
     own, partner = own_masks(pairs, 200, 150), pairs.partner
     assert torch.equal(own, own[partner])
     assert torch.equal(pairs.lam, pairs.lam[partner])
-    for record in (pairs, draw(method, 6, (200, 150), lam_per="row", lam=0.9)):
+    for record in (pairs, draw(method, 6, (200, 150), lam_per="sample", lam=0.9)):
         different = {tuple(mask.flatten().tolist()) for mask in own_masks(record, 200, 150)}
         assert len(different) == (3 if record is pairs else 6)
 
 
 @pytest.mark.parametrize("method", NEW)
 def test_draws_use_the_generator_alone(method: str) -> None:
-    first = draw(method, lam_per="row")
+    first = draw(method, lam_per="sample")
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    again, other = draw(method, lam_per="row"), draw(method, lam_per="row", seed=1)
+    again, other = draw(method, lam_per="sample"), draw(method, lam_per="sample", seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(own_masks(first, 12, 9), own_masks(again, 12, 9))
     assert torch.equal(first.lam, again.lam)
@@ -451,7 +451,7 @@ def test_draws_use_the_generator_alone(method: str) -> None:
 
 @pytest.mark.parametrize("method", NEW)
 @pytest.mark.parametrize("name", ["resnet", "vit"])
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_through_the_engine(method: str, name: str, lam_per: Any, dtype: torch.dtype) -> None:
     model, batch = build(name).to(dtype), batch_of(name, rows=5)
@@ -494,7 +494,7 @@ def test_in_place_writes_into_the_batch(method: str) -> None:
     results = []
     for inplace in (False, True):
         batch = batch_of("resnet")
-        config = MixupConfig(method=method, lam_per="row")
+        config = MixupConfig(method=method, lam_per="sample")
         request = Request(model, batch, batch["labels"], 1.0, rng(3))
         mixing = config.mixing
         inputs = mixing.apply(model, batch, mixing.draw(request), inplace)

@@ -231,7 +231,7 @@ def blends_inputs(method: str, modality: str) -> bool:
     return not METHODS[method].enters_model and method not in (*UNMIXED, *LATE, *PER_PLACE, *HEARD)
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 @pytest.mark.parametrize(("method", "modality"), [case for case in MIXED if blends_inputs(*case)])
 def test_targets_are_the_shares_of_what_is_seen(method: str, modality: str, lam_per: Any) -> None:
     """Rows of one value for each class: the mean of a mixed row is that of the values by its targets."""
@@ -343,7 +343,7 @@ def loop_cut(x: Tensor, draw: Any, axes: tuple[int, ...]) -> tuple[Tensor, Tenso
     return out, torch.stack(shares)
 
 
-@pytest.mark.parametrize("settings", [{}, {"lam_per": "row"}, {"minmax": [0.2, 0.8], "lam_per": "pair"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.8], "lam_per": "pair"}], ids=str)
 @pytest.mark.parametrize(("kind", "along"), AXES)
 def test_boxes_lie_in_the_axes_that_are_asked_for(kind: str, along: Any, settings: dict[str, Any]) -> None:
     key, size = CUTS[kind]
@@ -456,7 +456,7 @@ def ragged(kind: str) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 @pytest.mark.parametrize(
     ("method", "kind", "along"),
     [("cutmix", kind, along) for kind in ("waveform", "spectrogram", "transposed") for along in (None, "time")]
@@ -509,7 +509,7 @@ def test_pixel_masks_are_cut_with_their_pixels() -> None:
     for row in range(4):
         mask[row, : 4 + row, : 8 - row] = 1
     batch = {"pixel_values": torch.randn(4, 3, 9, 8) * mask[:, None], "pixel_mask": mask}
-    _, mixed = drawn("cutmix", batch, lam_per="row")
+    _, mixed = drawn("cutmix", batch, lam_per="sample")
     assert torch.equal(mixed["pixel_mask"].bool(), (mixed["pixel_values"] != 0).all(1))
 
 
@@ -551,7 +551,7 @@ def test_bands_by_hand(apart: bool) -> None:
 def test_specmix_draws_bands_as_the_paper_says() -> None:
     """Over many rows: 15 kinds alike often, whole bands of time or of frequency, each of the given width."""
     batch = {"input_values": torch.zeros(3000, 40, 20)}
-    draw, _ = drawn("specmix", batch, lam_per="row", band_width=0.1)
+    draw, _ = drawn("specmix", batch, lam_per="sample", band_share=0.1)
     taken = ~draw.mask
     in_time, in_frequency = taken.all(2), taken.all(1)
     assert torch.equal(taken, in_time[:, :, None] | in_frequency[:, None])
@@ -563,7 +563,7 @@ def test_specmix_draws_bands_as_the_paper_says() -> None:
     torch.testing.assert_close(draw.lam, 1 - taken.float().mean((1, 2)))
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 def test_specmix_meets_a_lam_that_is_given(lam_per: Any) -> None:
     batch = {"input_values": torch.randn(8, 400, 300)}
     for given in (0.0, 0.2, 0.5, 0.9, 1.0):
@@ -574,15 +574,15 @@ def test_specmix_meets_a_lam_that_is_given(lam_per: Any) -> None:
         kept = drawn("specmix", batch, lam_per=lam_per, lam=given, correct_lam=False)[0].lam
         assert (kept == torch.tensor(given)).all()
     masks = {tuple(mask.flatten().tolist()) for mask in drawn("specmix", batch, lam_per=lam_per)[0].mask}
-    assert len(masks) == {"batch": 1, "pair": 4, "row": 8}[lam_per] or lam_per == "pair"
+    assert len(masks) == {"batch": 1, "pair": 4, "sample": 8}[lam_per] or lam_per == "pair"
 
 
 def test_specmix_tosses_the_coin_and_is_off_with_lam_1() -> None:
     batch = {"input_values": torch.randn(64, 20, 10)}
-    draw, _ = drawn("specmix", batch, prob=0.5, prob_per="row")
+    draw, _ = drawn("specmix", batch, prob=0.5, prob_per="sample")
     assert 16 < int((draw.lam == 1).sum()) < 48
     assert (drawn("specmix", batch, lam=1.0)[0].lam == 1).all()
-    for settings, message in (({"bands": 0}, "bands=0"), ({"band_width": 1.5}, r"band_width=1.5: .* \[0, 1\]")):
+    for settings, message in (({"num_bands": 0}, "num_bands=0"), ({"band_share": 1.5}, r"band_share=1.5: .* \[0, 1\]")):
         with pytest.raises(ValueError, match=message):
             MixupConfig("specmix", **settings)
 
@@ -599,7 +599,7 @@ def table(rows: int = 6) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 def test_numbers_are_blended_and_categories_swapped(lam_per: Any) -> None:
     batch, kept = table(), []
     for seed in range(60):
@@ -636,7 +636,7 @@ def test_lam_follows_the_columns_where_all_are_swapped() -> None:
 def test_cmixup_swaps_categories_between_rows_near_in_label() -> None:
     batch = {**table(), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1, 9.0, 9.1])}
     labels = batch.pop("labels")
-    mixing = MixupConfig("cmixup", bandwidth=0.2, lam=0.5).mixing
+    mixing = MixupConfig("cmixup", label_bandwidth=0.2, lam=0.5).mixing
     draw = mixing.draw(Request(Named(), batch, labels, 1.0, torch.Generator().manual_seed(0)))
     assert draw.partner.tolist() == [1, 0, 3, 2, 5, 4]
     mixed = mixing.apply(Named(), batch, draw, False)
@@ -664,7 +664,7 @@ def test_columns_that_nobody_named_are_refused() -> None:
     ("modality", "settings"),
     [
         ("waveform", {"method": "cutmix"}),
-        ("transposed", {"method": "specmix", "lam_per": "row"}),
+        ("transposed", {"method": "specmix", "lam_per": "sample"}),
         ("video", {"method": "cutmix", "cut_along": "both"}),
         ("series", {"method": "cutmix"}),
         ("series", {"method": "switch", "methods": ["mixup", "cutmix"]}),

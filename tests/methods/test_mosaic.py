@@ -129,7 +129,9 @@ def content(mixed: Any, row: int, corner: int, height: int, width: int) -> tuple
     return source, where
 
 
-@pytest.mark.parametrize("settings", [{}, {"lam_per": "row"}, {"lam_per": "pair"}, {"lam": 0.3, "lam_per": "row"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"lam": 0.3, "lam_per": "sample"}]
+)
 @pytest.mark.parametrize("size", [(16, 16), (12, 21)])
 def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[int, int]) -> None:
     (height, width), cells = size, size[0] * size[1]
@@ -170,7 +172,7 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
 def test_sides_and_places_are_drawn_evenly() -> None:
     batch = {"pixel_values": torch.zeros(1).expand(2000, 1, 400, 600), "labels": torch.zeros(2000, dtype=torch.long)}
     request = Request(torch.nn.Identity(), batch, batch["labels"], 1.0, rng())
-    draw = MixupConfig(method="mosaic", lam_per="row", alpha=2.0).mixing.draw(request)
+    draw = MixupConfig(method="mosaic", lam_per="sample", alpha=2.0).mixing.draw(request)
     assert draw.center is not None
     assert draw.shift is not None
     for axis, length in ((0, 400), (1, 600)):
@@ -195,8 +197,8 @@ def test_the_ends_the_coin_and_few_rows() -> None:
     assert torch.equal(some.inputs["pixel_values"][given == 1], x[given == 1])
     assert torch.equal(some.inputs["pixel_values"][3], x[0])
     assert float(some.lam[1]) == 0.25
-    half = mixed_by({"pixel_values": torch.randn(200, 1, 8, 8), "labels": torch.zeros(200, dtype=torch.long)},
-                    build("resnet", num_channels=1), prob=0.5, prob_per="row", lam_per="row", alpha=9.0)  # fmt: skip
+    batch = {"pixel_values": torch.randn(200, 1, 8, 8), "labels": torch.zeros(200, dtype=torch.long)}
+    half = mixed_by(batch, build("resnet", num_channels=1), prob=0.5, prob_per="sample", lam_per="sample", alpha=9.0)
     assert 70 < int((half.lam == 1).sum()) < 130
     for rows in (1, 2, 3, 5):
         few = batch_of("resnet", rows=rows)
@@ -216,7 +218,7 @@ def test_the_ends_the_coin_and_few_rows() -> None:
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"class_weights": [0.5, 1.0, 2.0, 4.0]}])
 def test_loss_and_accuracy_have_four_labels(settings: dict[str, Any]) -> None:
     model, batch = build("resnet").eval(), batch_of("resnet", rows=7)
-    with Mixup(MixupConfig(method="mosaic", lam_per="row", **settings))(model, batch) as mixed:
+    with Mixup(MixupConfig(method="mosaic", lam_per="sample", **settings))(model, batch) as mixed:
         outputs = model(**mixed.inputs)
     loss = mixed.loss(outputs)
     labels, scores = batch["labels"], outputs.logits.double().log_softmax(-1)
@@ -275,6 +277,6 @@ def test_training_with_mosaic(settings: dict[str, Any], arguments: Any) -> None:
         model=build("vit"),
         args=arguments(max_steps=3),
         train_dataset=examples("vit", 9),
-        mixup={"method": "mosaic", "prob": 0.7, "prob_per": "row", **settings},
+        mixup={"method": "mosaic", "prob": 0.7, "prob_per": "sample", **settings},
     )
     assert math.isfinite(trainer.train().training_loss)

@@ -279,7 +279,7 @@ def test_bad_input_of_the_kernel_is_named() -> None:
 # the method
 
 
-@pytest.mark.parametrize(("lam_per", "size"), [("batch", (19, 33)), ("pair", (16, 16)), ("row", (16, 16))])
+@pytest.mark.parametrize(("lam_per", "size"), [("batch", (19, 33)), ("pair", (16, 16)), ("sample", (16, 16))])
 def test_puzzlemix_step_by_step(lam_per: str, size: tuple[int, int]) -> None:
     model, batch = build("resnet").train(), images(5, *size)
     x, seen = batch["pixel_values"], set()

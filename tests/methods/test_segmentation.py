@@ -63,7 +63,7 @@ def test_unmixed_loss_is_the_models_own(kind: str) -> None:
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-3, atol=1e-5 * float(1 + expected.abs().max()))
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 @pytest.mark.parametrize("method", CUTS)
 def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> None:
     model, batch = build_segmenter("segformer"), segmentation_batch(4)
@@ -89,7 +89,7 @@ def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> No
     assert found.shape == batch["pixel_values"].shape
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "sample"])
 def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
     model, batch = build_segmenter("segformer"), segmentation_batch(4)
     labels = kept(batch["labels"])

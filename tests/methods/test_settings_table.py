@@ -33,39 +33,38 @@ OF_PAIRS = vars(PARTS["pairs"]())
 # No effect in one process, within the range of a scale, or on the loss: test_dual_encoders.py, test_distributed.py.
 ELSEWHERE = {"local_loss", "max_logit_scale", "chunk_size"}
 HELD = {"methods", "by"}  # settings that are methods
-CUT = {"image_mix": "cut", "lam_per": "row"}
+CUT = {"image_mix": "cut", "lam_per": "sample"}
 # For each setting another value than the default, and what it needs beside it.
 OTHER: dict[str, tuple[Any, Values]] = {
     "alpha": (30.0, {}),
     "beta": (4.0, {}),
     "lam": (0.3, {}),
-    "lam_per": ("row", {}),
-    "host_dominant": (True, {"lam_per": "row"}),
+    "lam_per": ("sample", {}),
+    "lam_at_least_half": (True, {"lam_per": "sample"}),
     "prob": (0.3, {}),
-    "prob_per": ("row", {"prob": 0.5}),
+    "prob_per": ("sample", {"prob": 0.5}),
     "pairing": ("flip", {}),
     "pair_class": ("different", {"lam": 0.5}),
     "keys": (["wrong"], {}),
     "layers": ([0], {}),
     "modules": (["wrong"], {}),
-    "mask": ("weighted", {}),
-    "minmax": ([0.2, 0.4], {}),
-    "box": ("torchvision", {"lam_per": "row"}),
+    "attention_mask_mode": ("weighted", {}),
+    "box_sides": ([0.2, 0.4], {}),
+    "box_style": ("torchvision", {"lam_per": "sample"}),
     "cut_along": ("time", {}),
     "time_axis": (9, {}),
     "correct_lam": (False, {"lam": 0.37}),
     "grid": (3, {}),
     "saliency": ("gradient", {}),
     "attention": ("rollout", {}),
-    "bands": (1, {}),
-    "band_width": (0.1, {}),
+    "num_bands": (1, {}),
+    "band_share": (0.1, {}),
     "swap_keys": (["wrong"], {}),
     "methods": (["fmix", "gridmix"], {}),
     "probs": ([0.0, 1.0], {}),
-    "bandwidth": (0.01, {}),
+    "label_bandwidth": (0.01, {}),
     "sampling_rate": (8000, {}),
-    "mix_weight": (0.9, {}),
-    "eta": (0.3, {}),
+    "loss_weight": (0.9, {}),
     "sigma": (0.5, {}),
     "attack": ("pgd_l2", {}),
     "epsilon": (0.02, {}),
@@ -79,18 +78,17 @@ OTHER: dict[str, tuple[Any, Values]] = {
     "text_mix": ("two_eot", {}),
     "duplicates": (False, {}),
     "paper_compat": (True, {}),
-    "m2_weight": (0.7, {}),
-    "m2_temperature": (0.5, {}),
+    "loss_temperature": (0.5, {}),
     "temperature": (0.2, {}),
     "learn_temperature": (False, {}),
 }
 BESIDE: dict[tuple[str, str], Values] = {
-    **{("cross_modal", name): CUT for name in ("minmax", "box", "cut_along", "time_axis")},
-    **{("one_sided", name): CUT for name in ("minmax", "box", "cut_along", "time_axis")},
+    **{("cross_modal", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
+    **{("one_sided", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
     ("cross_modal", "correct_lam"): {**CUT, "lam": 0.37},
     ("one_sided", "correct_lam"): {**CUT, "lam": 0.37},
     ("one_sided", "text_mix"): {"side": "text"},
-    ("resizemix", "minmax"): {"lam_per": "row"},
+    ("resizemix", "box_sides"): {"lam_per": "sample"},
     ("one_sided", "keys"): {"side": "image"},
 }
 SCENES = {"between_class": "audio", "specmix": "spectrogram", "tabular": "table", "cmixup": "numbers"}
@@ -291,12 +289,12 @@ def test_every_setting_has_another_value() -> None:
     ("method", "settings", "message"),
     [
         ("adversarial", {"attack_steps": 5}, "only with attack='pgd', 'pgd_l2' or 'freelb'"),
-        ("resizemix", {"minmax": [0.2, 0.8], "lam": 0.3}, "only without lam"),
-        ("specmix", {"band_width": 0.1, "lam": 0.3}, "only without lam"),
+        ("resizemix", {"box_sides": [0.2, 0.8], "lam": 0.3}, "only without lam"),
+        ("specmix", {"band_share": 0.1, "lam": 0.3}, "only without lam"),
         ("mixup", {"lam": 0.3, "beta": 2}, "only without lam"),
-        ("cutmix", {"minmax": [0.2, 0.8], "lam": 0.3}, "only without lam"),
-        ("cutmix", {"minmax": [0.2, 0.8], "beta": 2}, "only without minmax"),
-        ("cross_modal", {"box": "torchvision"}, "only where images are mixed with image_mix='cut'"),
+        ("cutmix", {"box_sides": [0.2, 0.8], "lam": 0.3}, "only without lam"),
+        ("cutmix", {"box_sides": [0.2, 0.8], "beta": 2}, "only without box_sides"),
+        ("cross_modal", {"box_style": "torchvision"}, "only where images are mixed with image_mix='cut'"),
         ("one_sided", {"text_mix": "aligned"}, "only where the text is mixed"),
         ("geodesic", {"side": "image", "paper_compat": True}, "only with side='both'"),
         ("cross_modal", {"learn_temperature": False, "max_logit_scale": 50}, "only with learn_temperature=true"),
@@ -313,8 +311,8 @@ def test_what_is_read_beside_other_settings_only(method: str, settings: Values, 
 def test_held_methods_take_their_own_settings() -> None:
     switch = MixupConfig("switch", methods=["mixup", {"method": "gridmix", "grid": 5}])
     assert switch.mixing.choices()[1] == METHODS["gridmix"](grid=5)
-    adversarial = MixupConfig("interpolated_adversarial", by={"method": "cutmix", "minmax": [0.1, 0.2]})
-    assert adversarial.by == METHODS["cutmix"](minmax=[0.1, 0.2])
+    adversarial = MixupConfig("interpolated_adversarial", by={"method": "cutmix", "box_sides": [0.1, 0.2]})
+    assert adversarial.by == METHODS["cutmix"](box_sides=[0.1, 0.2])
     assert MixupConfig("switch", methods=["cross_modal", "m2"], temperature=0.1).temperature == 0.1
     with pytest.raises(ValueError, match=r"class_weights=.*no classes"):
         MixupConfig("switch", methods=["cross_modal", "m2"], class_weights=[1, 2])
@@ -354,13 +352,17 @@ def test_off_asks_only_what_is_read(method: str, settings: Values, off: bool) ->
         ("mixup", {}, {"prob": "1.0", "alpha": "1.0"}),
         ("gaussian", {"sigma": 0.3}, {"prob": "1.0", "sigma": "0.3"}),
         ("mixup", {"alpha": 0.4, "lam": 0.3}, {"prob": "1.0", "lam": "0.3"}),
-        ("cutmix", {"minmax": [0.2, 0.8], "label_smoothing": 0.1}, {"minmax": "[0.2, 0.8]", "label_smoothing": "0.1"}),
+        (
+            "cutmix",
+            {"box_sides": [0.2, 0.8], "label_smoothing": 0.1},
+            {"box_sides": "[0.2, 0.8]", "label_smoothing": "0.1"},
+        ),
         ("switch", {}, {"methods": "mixup, cutmix"}),
         ("switch", {"methods": [{"method": "mixup", "alpha": 0.2}, "fmix"]}, {"methods": "mixup (alpha=0.2), fmix"}),
         (
             "interpolated_adversarial",
-            {"by": {"method": "cutmix", "minmax": [0.1, 0.2], "prob": 0.5}},
-            {"by": "cutmix (prob=0.5, minmax=[0.1, 0.2])"},
+            {"by": {"method": "cutmix", "box_sides": [0.1, 0.2], "prob": 0.5}},
+            {"by": "cutmix (prob=0.5, box_sides=[0.1, 0.2])"},
         ),
     ],
 )
@@ -371,11 +373,11 @@ def test_a_card_shows_what_was_read(method: str, settings: Values, shown: Values
 
 
 def test_a_comparison_deals_shared_settings_out() -> None:
-    base = SharedSettings({"method": "cmixup", "alpha": 0.4, "bandwidth": 0.5, "grid": 2})
-    labels = ["none,mixup,cmixup:bandwidth=0.2,gridmix,gaussian:sigma=0.3"]
+    base = SharedSettings({"method": "cmixup", "alpha": 0.4, "label_bandwidth": 0.5, "grid": 2})
+    labels = ["none,mixup,cmixup:label_bandwidth=0.2,gridmix,gaussian:sigma=0.3"]
     none, mixup, cmixup, gridmix, gaussian = parse_variants(labels, base)
     assert mixup.mixup.changed == {"alpha": 0.4}
-    assert cmixup.mixup.changed == {"alpha": 0.4, "bandwidth": 0.2}
+    assert cmixup.mixup.changed == {"alpha": 0.4, "label_bandwidth": 0.2}
     assert gridmix.mixup.changed == {"alpha": 0.4, "grid": 2}
     assert gaussian.mixup.changed == {"sigma": 0.3}
     assert none.mixup.plain

@@ -133,7 +133,7 @@ def test_the_ends_of_a_row_stay_whatever_they_are() -> None:
 @given(counts=ROWS, lam=st.floats(0, 1), seed=st.integers(0, 99), left=st.booleans(), pairs=st.booleans())
 def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, pairs: bool) -> None:
     batch = texts(counts, left, seed, pairs)
-    config = MixupConfig("span_cut", lam_per="row", draw_seed=seed, self_check=False)
+    config = MixupConfig("span_cut", lam_per="sample", draw_seed=seed, self_check=False)
     mixed = mixed_by(config, batch, lam=lam)
     for row, other in enumerate(mixed.partner.tolist()):
         own, common = words_of(batch, row), sorted(set(words_of(batch, row)) & set(words_of(batch, other)))
@@ -163,7 +163,7 @@ def test_every_start_of_a_span_is_as_likely() -> None:
     assert (found - 200).abs().max() < 60  # more than four standard deviations
 
 
-@pytest.mark.parametrize("lam_per", ["batch", "pair", "row"])
+@pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 def test_rows_that_share_lam_share_the_span(lam_per: str) -> None:
     batch = texts([20] * 8)
     mixed = mixed_by(MixupConfig("span_cut", lam_per=lam_per, alpha=4.0), batch)
@@ -177,7 +177,7 @@ def test_rows_that_share_lam_share_the_span(lam_per: str) -> None:
 
 def test_the_coin_leaves_rows_alone() -> None:
     batch = texts([9] * 30)
-    config = MixupConfig("span_cut", lam=0.5, prob=0.5, prob_per="row", lam_per="row")
+    config = MixupConfig("span_cut", lam=0.5, prob=0.5, prob_per="sample", lam_per="sample")
     mixed = mixed_by(config, batch)
     alone = mixed.lam == 1
     assert 5 < alone.sum() < 25
@@ -491,7 +491,7 @@ def test_ssmix_by_hand(name: str) -> None:
 
 def test_ssmix_mixes_each_sentence_of_a_pair_with_its_like() -> None:
     model, batch, labels = classifier(), texts([9, 6, 12, 3, 0], pairs=True), torch.tensor([0, 1, 2, 3, 0])
-    mixed = mixed_by(MixupConfig("ssmix", lam_per="row"), {**batch, "labels": labels}, model, lam=0.6)
+    mixed = mixed_by(MixupConfig("ssmix", lam_per="sample"), {**batch, "labels": labels}, model, lam=0.6)
     types, saliency = batch["token_type_ids"], token_saliency(model, batch, labels)
     partner = mixed.partner.tolist()
     expected = torch.full_like(types, -1)
@@ -510,7 +510,7 @@ def test_ssmix_mixes_each_sentence_of_a_pair_with_its_like() -> None:
 @pytest.mark.parametrize("left", [False, True])
 def test_few_rows_and_few_words(name: str, counts: list[int], left: bool) -> None:
     batch = texts(counts, left)
-    mixed = mixed_by(MixupConfig(name, lam_per="row"), batch, lam=0.05)
+    mixed = mixed_by(MixupConfig(name, lam_per="sample"), batch, lam=0.05)
     if name == "ssmix" and len(counts) == 1:
         assert not isinstance(mixed.draw, TokenDraw)
         assert mixed.lam.tolist() == [1.0]

@@ -77,7 +77,7 @@ def test_a_configuration_with_one_method_twice_comes_back(tmp_path: Any) -> None
 
 
 def test_each_method_has_settings_of_its_own() -> None:
-    of_each = [{"method": "gaussian", "sigma": 0.2}, GridMix(grid=3), {"method": "resizemix", "minmax": [0.2, 0.3]}]
+    of_each = [{"method": "gaussian", "sigma": 0.2}, GridMix(grid=3), {"method": "resizemix", "box_sides": [0.2, 0.3]}]
     config = MixupConfig("switch", methods=of_each)
     assert config.mixing == Switch(methods=[build_method(each) for each in of_each])
     assert [each.name for each in config.mixing.choices()] == ["gaussian", "gridmix", "resizemix"]
@@ -88,5 +88,7 @@ def test_each_method_has_settings_of_its_own() -> None:
 
 
 def test_its_methods_toss_the_coin_as_it_does() -> None:
-    config = MixupConfig("switch", prob=0.5, prob_per="row", methods=["mixup", {"method": "fmix", "prob_per": "batch"}])
-    assert [each.prob_per for each in config.mixing.choices()] == ["row", "batch"]
+    config = MixupConfig(
+        "switch", prob=0.5, prob_per="sample", methods=["mixup", {"method": "fmix", "prob_per": "batch"}]
+    )
+    assert [each.prob_per for each in config.mixing.choices()] == ["sample", "batch"]

@@ -173,7 +173,7 @@ def test_intra_at_a_depth_goes_through_the_blocks_above() -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("settings", [{}, {"alpha": 60.0, "beta": 1.5}, {"alpha": 0.3, "lam_per": "row"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"alpha": 60.0, "beta": 1.5}, {"alpha": 0.3, "lam_per": "sample"}], ids=str)
 def test_intra_keeps_the_larger_half_of_each_token(settings: dict[str, Any]) -> None:
     """As LADA's code folds lam; a lam that is given is taken as it is."""
     model, batch, found = tagger(), tagged(), []
@@ -267,7 +267,7 @@ def test_methods_that_choose_the_partners_refuse_one_that_is_given(name: str) ->
 def test_sftmix_is_a_mixed_loss_beside_the_plain_one() -> None:
     model, batch = causal(), responses()
     lam = torch.tensor([0.3, 0.9, 0.5, 0.0, 1.0])
-    with Mixup(MixupConfig("sftmix", mix_weight=0.7))(model, batch, lam=lam) as mixed:
+    with Mixup(MixupConfig("sftmix", loss_weight=0.7))(model, batch, lam=lam) as mixed:
         outputs = model(**mixed.inputs)
         loss = mixed.loss(outputs)
     logits, labels = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
@@ -289,7 +289,7 @@ def test_sftmix_is_a_mixed_loss_beside_the_plain_one() -> None:
 
 def test_sftmix_without_weight_is_the_plain_loss() -> None:
     model, batch = causal(), responses()
-    with Mixup(MixupConfig("sftmix", mix_weight=0.0))(model, batch) as mixed:
+    with Mixup(MixupConfig("sftmix", loss_weight=0.0))(model, batch) as mixed:
         loss = mixed.loss(model(**mixed.inputs))
     torch.testing.assert_close(loss, model(**batch).loss.double(), rtol=1e-6, atol=0)
 

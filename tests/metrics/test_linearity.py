@@ -119,7 +119,7 @@ def test_the_path_is_the_blend_by_hand(depth: int | None) -> None:
 
 def test_partners_are_drawn_once_and_from_another_class() -> None:
     model, batch = build("resnet"), batch_of("resnet", rows=16)
-    apart = MixupConfig("mixup", alpha=0.0, prob=0.0, pair_class="different", off_ratio=1.0)
+    apart = MixupConfig("mixup", alpha=0.0, prob=0.0, pair_class="different", disable_last_ratio=1.0)
     found = linearity(model, batch, apart)
     assert (found.labels != found.others).all()
     again = linearity(model, batch, apart)

@@ -80,7 +80,7 @@ def test_many_depths_are_one_trace(method: str, build: Any) -> None:
     model = build().eval()
     batch, count = batch_for(model), 12 if build is Deep else DEPTHS
     counter = CompileCounterWithBackend("eager")
-    settings = {"method": method, "layers": list(range(count + 1)), "lam_per": "row"}
+    settings = {"method": method, "layers": list(range(count + 1)), "lam_per": "sample"}
     eager, mixup = Mixup(settings), Mixup(settings)
     mixup.prepare(model)
     compiled = torch.compile(model, backend=counter)

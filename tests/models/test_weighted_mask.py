@@ -108,15 +108,15 @@ def test_what_takes_no_such_mask_is_refused() -> None:
     xlnet = XLNetConfig(vocab_size=40, d_model=16, n_layer=1, n_head=2, d_inner=32, pad_token_id=1, num_labels=3)
     with (
         pytest.raises(ValueError, match="XLNetForSequenceClassification takes no mask"),
-        Mixup(MixupConfig("embedding", mask="weighted"))(model_of(xlnet, "eager"), batch()),
+        Mixup(MixupConfig("embedding", attention_mask_mode="weighted"))(model_of(xlnet, "eager"), batch()),
     ):
         pass
     flash = model_of(CONFIGS[0])
     flash.config._attn_implementation = "flash_attention_2"
     with (
         pytest.raises(ValueError, match="flash_attention_2 of BertForSequenceClassification does not take"),
-        Mixup(MixupConfig("embedding", mask="weighted", self_check=False))(flash, batch()),
+        Mixup(MixupConfig("embedding", attention_mask_mode="weighted", self_check=False))(flash, batch()),
     ):
         pass
-    with pytest.raises(ValueError, match="mask='weigthed' is not known: did you mean 'weighted'"):
-        MixupConfig("embedding", mask="weigthed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="attention_mask_mode='weigthed' is not known: did you mean 'weighted'"):
+        MixupConfig("embedding", attention_mask_mode="weigthed")  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ REFUSED: list[Values] = [
     {"method": "cutmix", "correct_lam": "perhaps"},
     {"method": "cutmix", "correct_lam": 2},
     {"prob": None},
-    {"method": "specmix", "bands": True},
+    {"method": "specmix", "num_bands": True},
     {"draw_seed": [1, 2]},
     {"draw_seed": 1.5},
     {"alpha": "much"},
@@ -78,9 +78,9 @@ REFUSED: list[Values] = [
     {"alpha": [0.2, 0.4]},
     {"alpha": float("nan")},
     {"lam": float("inf")},
-    {"off_epochs": float("-inf")},
-    {"method": "cutmix", "minmax": 0.5},
-    {"method": "cutmix", "minmax": [0.2, None]},
+    {"disable_last_epochs": float("-inf")},
+    {"method": "cutmix", "box_sides": 0.5},
+    {"method": "cutmix", "box_sides": [0.2, None]},
     {"method": "manifold", "layers": [0.5, "deep"]},
     {"method": "manifold", "layers": {"a": 1}},
     {"method": "gridmix", "grid": 2.5},
@@ -98,7 +98,7 @@ REFUSED: list[Values] = [
 def test_what_is_no_value_is_refused_by_its_name(way: str, values: Values, tmp_path: Path) -> None:
     name = next(name for name in values if name != "method")
     value = values[name]
-    spoken = not isinstance(value, (list, dict, type(None))) or name in ("minmax", "class_weights")
+    spoken = not isinstance(value, (list, dict, type(None))) or name in ("box_sides", "class_weights")
     if (way == "flags" and not spoken) or (way == "compare" and isinstance(value, dict)):
         pytest.skip("has no spelling there")
     if way in ("json", "compare") and isinstance(value, float) and not np.isfinite(value):
@@ -141,7 +141,7 @@ def test_what_is_obviously_meant_is_converted(way: str, values: Values, meant: A
         ({"method": "cutmix", "correct_lam": np.bool_(False)}, False),
         ({"class_weights": torch.tensor([1.0, 2.0])}, [1.0, 2.0]),
         ({"class_weights": np.array([1, 2])}, [1.0, 2.0]),
-        ({"method": "cutmix", "minmax": (0.2, 0.8)}, [0.2, 0.8]),
+        ({"method": "cutmix", "box_sides": (0.2, 0.8)}, [0.2, 0.8]),
     ],
 )
 def test_scalars_and_arrays_are_plain_values(values: Values, meant: Any, tmp_path: Path) -> None:
@@ -247,8 +247,8 @@ def test_more_bands_than_places_are_refused() -> None:
     from hf_mixup.testing.batches import tiny
 
     model, batch = tiny("audio-classification", "audio-spectrogram-transformer")
-    with pytest.raises(ValueError, match=r"bands=1000000000: spectrograms of .* have no room"):
-        Mixup({"method": "specmix", "bands": 10**9})(model, batch)
+    with pytest.raises(ValueError, match=r"num_bands=1000000000: spectrograms of .* have no room"):
+        Mixup({"method": "specmix", "num_bands": 10**9})(model, batch)
 
 
 def test_a_type_is_read_by_its_hint() -> None:

@@ -24,13 +24,13 @@ _HIGHEST = 4.0  # of a density that is drawn; at its ends it may be infinite
 _LONGEST = 24  # characters of a label in a legend
 
 
-def density(alpha: float, lam: float, beta: float | None = None, host_dominant: bool = False) -> str:
+def density(alpha: float, lam: float, beta: float | None = None, lam_at_least_half: bool = False) -> str:
     """Draw the density of Beta(alpha, alpha) and where lam lies, as an HTML image.
 
     Args:
         alpha: above 0.
         beta: the second parameter, where it is another.
-        host_dominant: whether draws below 1/2 are folded over, see `sample_lam`.
+        lam_at_least_half: whether draws below 1/2 are folded over, see `sample_lam`.
 
     >>> density(0.2, 0.3).split(" src=")[0]
     '<img alt="Density of Beta(0.2, 0.2) from 0 to 1, with lam at 0.30" class="chart"'
@@ -39,7 +39,7 @@ def density(alpha: float, lam: float, beta: float | None = None, host_dominant: 
     x = np.linspace(0, 1, 401)
     drawn = beta_distribution(alpha, second)
     y = drawn.pdf(x)
-    if host_dominant:
+    if lam_at_least_half:
         y = np.where(x < 0.5, 0.0, y + drawn.pdf(1 - x))
     figure = new_figure(4.2, 1.5, constrained=True)
     axes = figure.add_subplot()
@@ -49,7 +49,7 @@ def density(alpha: float, lam: float, beta: float | None = None, host_dominant: 
     finite = y[np.isfinite(y)]
     axes.set(xlim=(0, 1), ylim=(0, min(_HIGHEST, 1.15 * max(float(finite.max()), 1.0))), yticks=[], xlabel="lam")
     _plain(axes)
-    name = f"Beta({alpha:g}, {second:g})" + (", folded to lam of at least 1/2" if host_dominant else "")
+    name = f"Beta({alpha:g}, {second:g})" + (", folded to lam of at least 1/2" if lam_at_least_half else "")
     return _chart(figure, f"Density of {name} from 0 to 1, with lam at {lam:.2f}")
 
 

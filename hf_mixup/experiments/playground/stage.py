@@ -84,9 +84,11 @@ class Stage:
         tokenizer: Any = None,
     ) -> None:
         self.rows, self.collator, self.model, self.tokenizer = rows, collator, model.eval(), tokenizer
-        dropped = ("lam", "prob", "prob_warmup", "off_ratio", "off_epochs")
+        dropped = ("lam", "prob", "prob_warmup_ratio", "disable_last_ratio", "disable_last_epochs")
         self.settings = SharedSettings({k: v for k, v in settings.values.items() if k not in dropped})
-        self.alpha, self.beta, self.folded = (settings.values.get(name) for name in ("alpha", "beta", "host_dominant"))
+        self.alpha, self.beta, self.folded = (
+            settings.values.get(name) for name in ("alpha", "beta", "lam_at_least_half")
+        )
         self._engines: dict[str, Mixup] = {}
         self._lock = Lock()  # a model has hooks for one batch at a time, and a page asks from several threads
         self.interpolation = lru_cache(maxsize=64)(self._interpolation)
@@ -137,7 +139,7 @@ class Stage:
         """Draw lam as training would, with another alpha."""
         beta = alpha if self.beta is None else self.beta
         rng = torch.Generator().manual_seed(draw)
-        return float(sample_lam((alpha, beta), generator=rng, host_dominant=bool(self.folded)))
+        return float(sample_lam((alpha, beta), generator=rng, lam_at_least_half=bool(self.folded)))
 
     def _engine(self, method: str) -> Mixup:
         if method not in self._engines:

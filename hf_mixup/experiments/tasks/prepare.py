@@ -59,7 +59,7 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     _check_rate(prepared, mixup)
     _show_attention(model, mixup)
     half = {"lam": 0.5} if "lam" in mixup.known else {}
-    always = mixup.replace(prob=1.0, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0, **half)
+    always = mixup.replace(prob=1.0, prob_warmup_ratio=0.0, disable_last_ratio=0.0, disable_last_epochs=0.0, **half)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
     training = model.training

@@ -42,7 +42,7 @@ def draw_preview(
     check_mixing(prepared, model, mixup)
     # A schedule says when to mix, not what it looks like; the draws follow the Trainer's seed as in training.
     seed = args.seed if mixup.draw_seed is None else mixup.draw_seed
-    config = mixup.replace(draw_seed=seed, prob_warmup=0.0, off_ratio=0.0, off_epochs=0.0)
+    config = mixup.replace(draw_seed=seed, prob_warmup_ratio=0.0, disable_last_ratio=0.0, disable_last_epochs=0.0)
     engine = Mixup(config, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
     alpha = f", alpha {mixup.alpha:g}" if "alpha" in mixup.known else ""
     title = f"{mixup.mixing.title}{alpha}"

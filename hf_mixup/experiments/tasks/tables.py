@@ -125,7 +125,7 @@ def tabular_rows(rows: Dataset, processor: TabularProcessor, task: Tabular) -> D
     """Return rows of `numerical_values` [F], `categorical_values` [K] and `labels`: a class, or a scaled number.
 
     Numbers to predict are in standard deviations of the training rows, from their mean; so are the errors then, and the
-    `bandwidth` of C-Mixup. `TabularProcessor.unscaled_target` leads back.
+    `label_bandwidth` of C-Mixup. `TabularProcessor.unscaled_target` leads back.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> task, rows = TaskArguments(task="tabular-classification", dataset="wine"), load_table("wine")["train"]
