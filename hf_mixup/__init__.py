@@ -55,16 +55,14 @@ if TYPE_CHECKING:
     from hf_mixup.methods import register as register
 
 
-_load_module = lazy_modules(__name__, __path__, __all__)
-
-
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"hf_mixup.{_HOMES[name]}"), name)
     elif name[:1].isupper() and name in _methods():
         value = _methods()[name]
     else:
-        return _load_module(name)
+        others = [*__all__, *_methods()] if name[:1].isupper() else __all__
+        return lazy_modules(__name__, __path__, others)(name)  # noqa: F405
     globals()[name] = value
     return value
 
@@ -76,4 +74,4 @@ def _methods() -> dict[str, Any]:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_methods(), *module_names(__path__)})
+    return sorted({*__all__, *_methods(), *module_names(__path__)})  # noqa: F405
