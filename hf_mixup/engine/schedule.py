@@ -57,8 +57,8 @@ class Clock:
             return prob
         if self.total_steps is None:
             raise ValueError(
-                "the schedule (prob_warmup_ratio, disable_last_ratio, disable_last_epochs) needs the length of training: use "
-                "MixupTrainer, add MixupCallback to your Trainer, or pass total_steps to Mixup and call set_step"
+                "the schedule (prob_warmup_ratio, disable_last_ratio and _epochs) needs the length of training: "
+                "use MixupTrainer, add MixupCallback to your Trainer, or pass total_steps to Mixup and call set_step"
             )
         done = self.step / max(self.total_steps, 1)
         left = 1 - done - 1e-9  # a share that ends on a step's boundary must not be missed for rounding
