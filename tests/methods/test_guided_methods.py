@@ -16,6 +16,7 @@ from hf_mixup.functional.masks import enlarge_cells, top_cells
 from hf_mixup.functional.saliency import most_salient, spectral_residual
 from hf_mixup.methods.transmix import own_attention
 from hf_mixup.models.attention import attention_grid, grid_of
+from hf_mixup.methods.base import MaskDraw
 from tests.conftest import build
 
 
@@ -40,7 +41,7 @@ def own_pixels(mixed: Any, height: int, width: int) -> Tensor:
     for row in range(len(kept)):
         for y in range(height):
             for x in range(width):
-                if mixed.draw.mask is not None:
+                if isinstance(mixed.draw, MaskDraw):
                     kept[row, y, x] = mixed.draw.mask[row, y, x]
                 else:
                     top, left, bottom, right = mixed.draw.boxes.expand(len(kept), 4)[row].tolist()

@@ -324,7 +324,7 @@ def drawn(method: str, batch: dict[str, Tensor], model: nn.Module | None = None,
     mixing = MixupConfig(method, **settings).mixing
     model, rng = model or Named(num_mel_bins=6), torch.Generator().manual_seed(settings.get("draw_seed") or 0)
     rows = len(next(iter(batch.values())))
-    draw = mixing.draw(Request(model, batch, torch.arange(rows), mixing.config.prob, rng, partner, lam))
+    draw = mixing.draw(Request(model, batch, torch.arange(rows), mixing.prob, rng, partner, lam))
     return draw, mixing.apply(model, batch, draw, False)
 
 

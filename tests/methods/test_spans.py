@@ -202,7 +202,7 @@ def test_what_goes_with_the_tokens() -> None:
     }
     before = {key: value.clone() if isinstance(value, Tensor) else value for key, value in batch.items()}
     places = torch.tensor([[-1, 1, 4, -1, -1, -1], [-1, -1, -1, 2, -1, -1]])
-    found = exchange(batch, Draw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=places))
+    found = exchange(batch, TokenDraw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=places))
     for key, value in before.items():
         assert batch[key] is value or torch.equal(batch[key], value)  # type: ignore[arg-type]
         expected = value.clone() if isinstance(value, Tensor) else value
