@@ -23,7 +23,7 @@ from hf_mixup.functional.puzzle import (
 )
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import build
-from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
+from tests.methods.images import images, looking, mixed_by, same_traces, traces
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -185,7 +185,7 @@ def published_transport(saliency: Tensor, shown: Tensor) -> list[int | None]:
 
 
 @pytest.mark.parametrize("blocks", [2, 4, 8])
-def test_transport_puts_what_the_published_code_does_wherever_something_is_seen(blocks: int) -> None:
+def test_transport_is_that_of_the_published_code(blocks: int) -> None:
     g, rows = rng(blocks), 8
     saliency = torch.rand(rows, blocks, blocks, generator=g, dtype=torch.float64) ** 4
     shown = torch.rand(rows, blocks, blocks, generator=g) < torch.rand(rows, 1, 1, generator=g)

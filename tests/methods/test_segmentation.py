@@ -218,7 +218,7 @@ def test_the_trainer_mixes_maps_and_evaluates_as_ever(method: str, arguments: An
     assert trainer.evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-6)
 
 
-def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None:
+def test_the_trainers_count_of_pixels_gives_shares_of_one() -> None:
     """It counts pixels that the model ignores, too: the collator's and the callback's loss is a share of its own."""
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):

@@ -25,7 +25,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
-from tests.methods.test_cross_modal import Tokenizer
+from tests.methods.pairs import Tokenizer
 
 Values = dict[str, Any]
 OF_METHODS = sorted({name for method in METHODS for name in settings_of(method)})

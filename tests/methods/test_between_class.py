@@ -1,4 +1,4 @@
-"""Mixing audio clips: by loudness, and with masks of different length."""
+"""Between-class learning: audio clips blended by loudness."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import heard_weights, loudness
 
 RATE = 16000
+
+
 PARTNER = torch.tensor([1, 2, 0])
 
 
