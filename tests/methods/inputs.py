@@ -6,19 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    PreTrainedConfig,
-)
+from transformers import PreTrainedConfig
 
 from hf_mixup import MixupConfig
 from hf_mixup.methods.base import Request
 
 LENGTHS = torch.tensor([40, 25, 3, 12, 40])
-
-
 RAGGED = (torch.arange(40) < LENGTHS[:, None]).long()
-
-
 Size = tuple[int, ...]
 
 

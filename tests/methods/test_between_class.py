@@ -14,8 +14,6 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import heard_weights, loudness
 
 RATE = 16000
-
-
 PARTNER = torch.tensor([1, 2, 0])
 
 

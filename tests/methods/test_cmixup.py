@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    ViTConfig,
-    ViTForImageClassification,
-)
+from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.base import Request
@@ -31,11 +26,7 @@ def test_cmixup_swaps_categories_between_rows_near_in_label() -> None:
 
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 1}
-
-
 SCORES = torch.tensor([0.0, 9.0, 5.0, 9.1, 0.1, 5.1])
-
-
 NEAREST = [4, 3, 5, 1, 0, 2]
 
 

@@ -7,10 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import (
-    BertForTokenClassification,
-    PreTrainedConfig,
-)
+from transformers import BertForTokenClassification, PreTrainedConfig
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.methods.intra import shuffled

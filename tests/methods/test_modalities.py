@@ -31,10 +31,9 @@ from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.exchange import is_refusal
 from tests.conftest import CLASSES, build
 from tests.methods.inputs import Size
+from tests.settings import ROWS, methods_with
 
 SAMPLES = 5
-
-
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
@@ -74,7 +73,7 @@ def tables() -> nn.Module:
     return TabularMLP(TabularConfig(**sizes, num_labels=CLASSES))
 
 
-MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
+MODELS: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
     "pixels": (lambda: build("vit", attn_implementation="eager"), {"pixel_values": (3, 16, 16)}),
     "waveform": (waveforms, {"input_values": (400,), "attention_mask": (400,)}),
     "spectrogram": (spectrograms, {"input_values": (24, 16)}),
@@ -86,74 +85,27 @@ MODALITIES: dict[str, tuple[Callable[[], nn.Module], dict[str, Size]]] = {
 }
 
 
-FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "video", "series")
-
-
-# What a method mixes, one row a method; elsewhere it must refuse.
-CLAIMS: dict[str, tuple[str, ...]] = {
-    "mixup": FLOATS,
-    "cutmix": FLOATS,
-    "switch": FLOATS,
-    "regmixup": FLOATS,
-    "cmixup": (*FLOATS, "table", "tokens"),
-    "gaussian": (*FLOATS, "tokens"),
-    "adversarial": (*FLOATS, "tokens"),
-    "interpolated_adversarial": FLOATS,
-    "tabular": (*FLOATS, "table"),
-    "resizemix": ("pixels",),
-    "fmix": ("pixels",),
-    "gridmix": ("pixels",),
-    "saliencymix": ("pixels",),
-    "attentive": ("pixels",),
-    "puzzlemix": ("pixels",),
-    "patchmix": ("pixels",),
-    "mosaic": ("pixels",),
-    "transmix": ("pixels",),
-    "between_class": ("waveform",),
-    "specmix": ("spectrogram", "transposed"),
-    "embedding": ("tokens",),
-    "span_cut": ("tokens",),
-    "ssmix": ("tokens",),
-    "manifold": tuple(MODALITIES),
-    "features": tuple(MODALITIES),
-    "sentence": tuple(MODALITIES),
-    "intra": (),  # labels of tokens
-    "sftmix": (),  # language models
-}
-
-
-UNMIXED = ("gaussian", "adversarial")  # draws neither partner nor lam
-
-
-# Gives the model other rows beside the mixed ones, which are these.
-ADDED = {"regmixup": slice(-SAMPLES, None), "interpolated_adversarial": slice(SAMPLES)}
-
-
-LATE = ("sentence",)  # mixes what the loss is given
-
-
-PER_PLACE = ("span_cut", "ssmix")  # leaves special tokens where they are: their ends are in test_spans.py
-
-
-FOUR = ("mosaic",)  # labels a row
-
-
-HEARD = ("between_class", "transmix")  # lam is not the share of content
-
-
+UNMIXED = methods_with("no lam")  # neither partner nor lam is drawn
+LATE = methods_with("blends at the loss")
+STAYING = methods_with("special tokens stay")  # their ends are in test_spans.py
+FOUR = methods_with("four labels")
+OTHER_SHARE = methods_with("lam is another share")
+# Where the mixed samples stand among those that the model is given.
+MIXED_PART = {method: slice(-SAMPLES, None) for method in methods_with("adds samples in front")}
+MIXED_PART |= {method: slice(SAMPLES) for method in methods_with("adds samples behind")}
 SINGLE = [name for name, method in METHODS.items() if method.for_pairs is not True]  # of switch it is a property
 
 
 @cache
 def model_of(modality: str) -> nn.Module:
     torch.manual_seed(0)
-    return MODALITIES[modality][0]().eval()
+    return MODELS[modality][0]().eval()
 
 
 def batch_of(modality: str, method: str = "", rows: int = SAMPLES, constant: bool = False) -> dict[str, Tensor]:
     """Make rows; of one value each, if wanted, and with unique labels: floats for C-Mixup."""
     rng, batch = torch.Generator().manual_seed(3), {}
-    for key, size in MODALITIES[modality][1].items():
+    for key, size in MODELS[modality][1].items():
         if "mask" in key:
             batch[key] = torch.ones(rows, *size, dtype=torch.float if "observed" in key else torch.long)
         elif key in ("input_ids", "categorical_values"):
@@ -198,26 +150,23 @@ def config_of(method: str, **settings: Any) -> MixupConfig:
     return MixupConfig(method, **({"lam": 0.3} if method not in UNMIXED else {}), **settings)
 
 
-CASES = [(method, modality) for method in SINGLE for modality in MODALITIES]
-
-
-MIXED = [(m, modality) for m, modality in CASES if modality in CLAIMS.get(m, ())]
+CASES = [(method, modality) for method in SINGLE for modality in MODELS]
+MIXED = [(m, modality) for m, modality in CASES if modality in ROWS[m].mixes]
 
 
 @pytest.mark.parametrize("method", SINGLE)
 def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None:
-    mixed = tuple(modality for modality in MODALITIES if not is_refused(method, modality))
-    assert method in CLAIMS, f"say in CLAIMS what method {method!r} mixes; it took {mixed}"
-    assert set(mixed) == set(CLAIMS[method])
+    mixed = tuple(modality for modality in MODELS if not is_refused(method, modality))
+    assert set(mixed) == set(ROWS[method].mixes)
 
 
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
     """Return the model's inputs that belong to mixed rows."""
-    own = ADDED.get(method, slice(None))
+    own = MIXED_PART.get(method, slice(None))
     return {key: value[own] if isinstance(value, Tensor) else value for key, value in mixed.inputs.items()}
 
 
-@pytest.mark.parametrize(("method", "modality"), [c for c in MIXED if c[0] not in UNMIXED + PER_PLACE])
+@pytest.mark.parametrize(("method", "modality"), [c for c in MIXED if c[0] not in UNMIXED + STAYING])
 def test_both_ends_are_exact(method: str, modality: str) -> None:
     """The scores at lam = 1 are the batch's, at lam = 0 those of the partners; so are the targets."""
     model, batch = model_of(modality), batch_of(modality, method)
@@ -230,13 +179,15 @@ def test_both_ends_are_exact(method: str, modality: str) -> None:
                 loss = mixed.loss({"logits": scores})
             assert (mixed.lam == lam).all()
             if method not in LATE:
-                torch.testing.assert_close(scores[ADDED.get(method, slice(None))], plain[source], rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    scores[MIXED_PART.get(method, slice(None))], plain[source], rtol=1e-4, atol=1e-5
+                )
             labels = next(batch[key] for key in ("labels", "target_values") if key in batch)
             assert torch.equal(
                 mixed.targets, torch.eye(CLASSES)[labels][source] if labels.dim() == 1 else labels[source]
             )
             clean = Mixup(MixupConfig("mixup", lam=1.0, self_check=False))
-            if method not in ADDED and modality != "tokens":
+            if method not in MIXED_PART and modality != "tokens":
                 with clean(model, batch) as plain_batch:
                     torch.testing.assert_close(loss, plain_batch.loss({"logits": plain}), rtol=1e-4, atol=1e-5)
 
@@ -244,7 +195,7 @@ def test_both_ends_are_exact(method: str, modality: str) -> None:
 def blends_inputs(method: str, modality: str) -> bool:
     if method == "cmixup":
         return modality != "tokens"
-    return not METHODS[method].enters_model and method not in (*UNMIXED, *LATE, *PER_PLACE, *HEARD)
+    return not METHODS[method].enters_model and method not in (*UNMIXED, *LATE, *STAYING, *OTHER_SHARE)
 
 
 @pytest.mark.parametrize("lam_per", ["batch", "sample"])
@@ -323,10 +274,10 @@ def test_trains_in_the_trainer(modality: str, settings: dict[str, Any], argument
     assert any(not torch.equal(before[key], value) for key, value in model.named_parameters())
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", MODELS)
 def test_a_switch_chooses_each_method_and_does_as_it_does(modality: str) -> None:
     model, seen = model_of(modality), set()
-    names = [name for name, claimed in CLAIMS.items() if modality in claimed and name not in ("switch", "cmixup")]
+    names = [name for name, row in ROWS.items() if modality in row.mixes and name not in ("switch", "cmixup")]
     batch = batch_of(modality)
     switch = Mixup(MixupConfig("switch", methods=names))
     for number in range(12 * len(names)):

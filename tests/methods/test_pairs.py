@@ -16,7 +16,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.engine.caption_ids import caption_keys
 from tests.conftest import batch_of, build, examples
 from tests.methods.pairs import mixup_of, symmetric_loss
-from tests.settings import PAIR_CASES, PAIR_ROWS
+from tests.settings import PAIR_CASES, PAIR_METHODS
 
 
 def test_a_batch_left_alone_has_the_plain_loss_of_pairs() -> None:
@@ -46,7 +46,7 @@ def test_every_method_trains(method: str, extra: dict[str, Any]) -> None:
     torch.testing.assert_close(mixed.targets.sum(-1), torch.ones(5))
 
 
-@pytest.mark.parametrize("method", PAIR_ROWS)
+@pytest.mark.parametrize("method", PAIR_METHODS)
 def test_one_pair_alone(method: str) -> None:
     model, batch = build("clip"), batch_of("clip", rows=1)
     with mixup_of(method)(model, batch) as mixed:

@@ -14,7 +14,7 @@ from tests.conftest import batch_of, build, examples
 from tests.engine.test_invariants import Kill, Killed, assert_same, weights
 from tests.entry_points import ENTRY_POINTS
 from tests.methods.pairs import PARTNER, mixup_of
-from tests.settings import PAIR_ROWS
+from tests.settings import PAIR_METHODS
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-@pytest.mark.parametrize("method", PAIR_ROWS)
+@pytest.mark.parametrize("method", PAIR_METHODS)
 def test_every_entry_point_trains(method: str, entry_point: str, arguments: Any) -> None:
     if method == "mixgen" and entry_point != "trainer":
         pytest.skip("mixgen has to be given a tokenizer, see test_pairs.py")
@@ -70,7 +70,7 @@ def test_off_is_the_plain_trainer(entry_point: str, off: dict[str, float], argum
     assert_same(ends[1], ends[0])
 
 
-@pytest.mark.parametrize("method", PAIR_ROWS)
+@pytest.mark.parametrize("method", PAIR_METHODS)
 def test_any_number_of_workers_draws_the_same(method: str, arguments: Any) -> None:
     ends = []
     for workers in (0, 2):

@@ -15,8 +15,6 @@ from tests.conftest import batch_of, build
 from tests.methods.images import draw, loop_paste_resized, randn, rng
 
 REGIONS = ["resizemix", "fmix", "gridmix"]
-
-
 MASKED = ["fmix", "gridmix"]
 
 

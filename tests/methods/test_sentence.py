@@ -6,10 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-)
+from transformers import BertConfig, BertForSequenceClassification
 
 from hf_mixup import Mixup
 from tests.conftest import batch_of, build

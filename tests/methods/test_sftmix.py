@@ -8,10 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-)
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional import pair_by_confidence, token_losses

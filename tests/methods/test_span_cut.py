@@ -7,10 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
-from transformers import (
-    BertConfig,
-    BertForTokenClassification,
-)
+from transformers import BertConfig, BertForTokenClassification
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.span_cut import same_places

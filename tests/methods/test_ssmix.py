@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    BertForTokenClassification,
-)
+from transformers import BertForTokenClassification
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.ssmix import salient_places

@@ -31,8 +31,6 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-
-
 TAGGERS: list[PreTrainedConfig] = [
     BertConfig(vocab_size=40, max_position_embeddings=16, num_labels=5, **SIZES),
     DebertaV2Config(vocab_size=40, max_position_embeddings=16, num_labels=5, **SIZES),
@@ -41,17 +39,9 @@ TAGGERS: list[PreTrainedConfig] = [
 
 
 PAD, CLS, SEP = 0, 1, 2
-
-
 SPECIAL = (PAD, CLS, SEP)
-
-
 TOKENIZER = SimpleNamespace(all_special_ids=list(SPECIAL), unk_token_id=None, pad_token_id=PAD)
-
-
 BERT = BertConfig(vocab_size=60, max_position_embeddings=32, num_labels=4, **SIZES)
-
-
 ARCHITECTURES: dict[str, Any] = {
     "bert": lambda: (BERT, BertForSequenceClassification),
     "roberta": lambda: (

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    BertConfig,
-)
+from transformers import BertConfig
 
 from hf_mixup.models.saliency import token_saliency
 from tests.methods.texts import ARCHITECTURES, SIZES, classifier, inputs_of, texts
