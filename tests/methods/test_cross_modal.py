@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch._dynamo.testing
 from torch.nn import functional as F
 from transformers import CLIPModel
 

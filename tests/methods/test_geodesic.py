@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch._dynamo.testing
 from torch.nn import functional as F
 
 from hf_mixup.functional import slerp

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._dynamo.testing
 
 from hf_mixup import Mixup, MixupConfig
 from tests.conftest import batch_of, build

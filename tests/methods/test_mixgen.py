@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch._dynamo.testing
 
 from hf_mixup.models.captions import TokenRules
 from tests.conftest import batch_of, build

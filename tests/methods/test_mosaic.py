@@ -16,10 +16,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional.mosaic import _mosaic_formula, mosaic, quadrant_shares, quadrants
 from hf_mixup.methods.base import Request
 from tests.conftest import CLASSES, batch_of, build, examples
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.methods.images import rng
 
 
 def drawn(rows: int, height: int, width: int, one: bool, shifted: bool, seed: int = 0) -> tuple[Tensor, ...]:

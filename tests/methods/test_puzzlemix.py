@@ -23,11 +23,7 @@ from hf_mixup.functional.puzzle import (
 )
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import build
-from tests.methods.images import images, looking, mixed_by, same_traces, traces
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.methods.images import images, looking, mixed_by, rng, same_traces, traces
 
 
 def drawn_costs(rows: int, blocks: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

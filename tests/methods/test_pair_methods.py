@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch._dynamo.testing
 from torch.nn import functional as F
 from transformers import default_data_collator
 
