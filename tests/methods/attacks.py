@@ -29,7 +29,7 @@ def start_of(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def climb(model: Any, batch: dict[str, Tensor], attack: str, eps: float, steps: int, size: float, seed: int) -> Any:
-    """Attack row by row, in a way of its own; return the points after each step, [steps + 1, B, ...]."""
+    """Attack sample by sample, in a way of its own; return the points after each step, [steps + 1, B, ...]."""
     x, allowed = start_of(model, batch)
     rng = torch.Generator().manual_seed(seed)
     long = attack in ("fgm", "pgd_l2", "freelb")

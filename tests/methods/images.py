@@ -31,7 +31,7 @@ def mixed_by(method: str, batch: dict[str, Tensor], model: Any = None, **setting
 
 
 def own_pixels(mixed: Any, height: int, width: int) -> Tensor:
-    """Which pixels of each row stay its own, from the parameters, one at a time."""
+    """Which pixels of each sample stay its own, from the parameters, one at a time."""
     kept = torch.ones(len(mixed.lam), height, width, dtype=torch.bool)
     for row in range(len(kept)):
         for y in range(height):

@@ -35,7 +35,7 @@ def drawn(method: str, batch: dict[str, Tensor], model: nn.Module | None = None,
 
 
 def loop_cut(x: Tensor, draw: Any, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Cut and paste a row at a time; return the rows and the share of places that each kept."""
+    """Cut and paste a sample at a time; return the samples and the share of positions that each kept."""
     out, shares = x.clone(), []
     boxes = draw.boxes.expand(len(x), 2 * len(axes)).tolist()
     for row, box in enumerate(boxes):
@@ -50,7 +50,7 @@ def loop_cut(x: Tensor, draw: Any, axes: tuple[int, ...]) -> tuple[Tensor, Tenso
 
 
 def ragged(kind: str) -> dict[str, Tensor]:
-    """Make rows of one value each, at least 1, with 0 in the place of padding."""
+    """Make samples of one value each, at least 1, with 0 in the place of padding."""
     values = torch.arange(5) + 1.0
     if kind == "series":
         observed = torch.rand(5, 40, 3, generator=torch.Generator().manual_seed(0)) < 0.6

@@ -51,7 +51,7 @@ PAIRS = [("gaussian", "vit"), ("gaussian", "bert"), ("regmixup", "vit")]
 
 @pytest.mark.parametrize(("method", "name"), PAIRS)
 def test_micro_batches_take_their_share_of_all_labels(method: str, name: str) -> None:
-    """What is divided by the labels of the whole, as the Trainer counts them, is the sum over the own rows."""
+    """What is divided by the labels of the whole, as the Trainer counts them, is the sum over the own samples."""
     batch = batch_of(name, rows=6)
     batch["labels"][1] = -100
     model, mixup = build(name).eval(), Mixup(SharedSettings({"sigma": 0.4}).for_method(method))
@@ -89,7 +89,7 @@ def test_off_is_the_plain_trainer(name: str, method: str, off: dict[str, float],
 @pytest.mark.parametrize(("method", "name"), PAIRS)
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_point: str, arguments: Any) -> None:
-    """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other noise."""
+    """Two accumulated micro-batches of two samples; a collator alone knows no step, and draws other noise."""
     made, sigma = [], 1e-6 if entry_point == "collator" else 0.3
     for each in ("trainer", entry_point):
         model, config = build(name), SharedSettings({"lam": 0.3, "pairing": "flip", "sigma": sigma, "draw_seed": 0})
@@ -159,7 +159,7 @@ def by_tokens(method: str, name: str) -> dict[str, Any]:
 def test_adversarial_entry_points_train_to_the_same_weights(
     method: str, name: str, attack: Any, entry_point: str, arguments: Any
 ) -> None:
-    """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other starts."""
+    """Two accumulated micro-batches of two samples; a collator alone knows no step, and draws other starts."""
     made = []
     config = {"method": method, "attack": attack, "lam": 0.3, "pairing": "flip", "draw_seed": 0, "epsilon": 0.3}
     if entry_point == "collator":

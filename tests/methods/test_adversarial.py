@@ -32,7 +32,7 @@ from tests.segmenters import build_segmenter, segmentation_batch
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "bert"])
 @pytest.mark.parametrize("attack", [None, "fgsm", "fgm", "pgd", "pgd_l2", "freelb"])
-def test_the_loss_is_that_of_clean_and_moved_rows(name: str, attack: Any) -> None:
+def test_the_loss_is_that_of_clean_and_moved_samples(name: str, attack: Any) -> None:
     model, batch, mean = build(name).eval(), batch_of(name, lengths=True), 0.4
     config = {"attack": attack, "epsilon": 0.3, "attack_steps": 2, "attack_step_size": 0.2, "clean_weight": mean}
     with Mixup(shared({"method": "adversarial", **config}))(model, batch) as mixed:
@@ -76,7 +76,7 @@ def test_freelb_has_the_mean_gradient_of_its_points() -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 @pytest.mark.parametrize(("name", "attack"), [("resnet", "fgsm"), ("bert", "freelb")])
-def test_rows_left_alone_count_in_full(name: str, attack: Any, weight: float) -> None:
+def test_samples_left_alone_count_in_full(name: str, attack: Any, weight: float) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=5, lengths=True)
     batch["labels"][3] = -100
     config = {"attack": attack, "epsilon": 0.4, "clean_weight": weight, "prob": 0.5, "prob_per": "sample"}

@@ -32,14 +32,14 @@ def test_cross_modal_by_hand(image_mix: str) -> None:
 
 
 def hidden_states(model: CLIPModel, embeds: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
-    """Run one caption's embeddings [T, D] through the text tower under an additive mask [T, T]."""
+    """Run one caption's embeddings [T, D] through the text encoder under an additive mask [T, T]."""
     text = model.text_model
     return text.final_layer_norm(text.encoder(embeds[None], added[None, None]).last_hidden_state)[0]
 
 
 @pytest.mark.parametrize("text_mix", ["two_eot", "aligned"])
 def test_tokens_by_hand(text_mix: str) -> None:
-    """Place by place, one row at a time."""
+    """Position by position, one sample at a time."""
     model, batch, lam = build("clip").eval(), batch_of("clip"), torch.rand(6)
     mixup = mixup_of("one_sided", side="text", text_mix=text_mix)
     with mixup(model, batch, partner=PARTNER, lam=lam) as mixed:

@@ -119,7 +119,7 @@ def test_inputs_of_other_sizes_are_refused_and_images_go_first() -> None:
     + [("specmix", "spectrogram", None), ("specmix", "transposed", None)],
 )
 def test_padding_is_no_content(method: str, kind: str, along: Any, lam_per: Any) -> None:
-    """lam is the own share of what is seen: of places that are not 0, in rows of one value each."""
+    """lam is the own share of what is seen: of positions that are not 0, in samples of one value each."""
     batch, shares, settings = ragged(kind), [], {} if along is None else {"cut_along": along}
     for seed in range(12):
         draw, mixed = drawn(method, batch, draw_seed=seed, lam_per=lam_per, **settings)
@@ -127,7 +127,7 @@ def test_padding_is_no_content(method: str, kind: str, along: Any, lam_per: Any)
         for row, value in enumerate(mixed[key]):
             seen = value[value != 0]
             own = row + 1.0
-            assert len(seen)  # a row that would show nothing keeps its own
+            assert len(seen)  # a sample that would show nothing keeps its own
             assert float(draw.lam[row]) == pytest.approx(float((seen == own).float().mean()), abs=1e-6)
         shares.append(draw.lam)
         if kind == "series":

@@ -38,7 +38,7 @@ def test_noise_has_the_deviation_asked_for() -> None:
     torch.testing.assert_close(noise.std(dim=(1, 2, 3)), torch.full((8,), 0.3), rtol=0.05, atol=0)
     assert noise.mean().abs() < 0.01
     rows = torch.corrcoef(noise.flatten(1))
-    assert (rows - torch.eye(8)).abs().max() < 0.08  # each row has its own
+    assert (rows - torch.eye(8)).abs().max() < 0.08  # each sample has its own
     assert mixed.rate == 1
     assert mixed.mean_lam == 1
     assert torch.equal(mixed.targets, F.one_hot(batch["labels"], CLASSES).float())
@@ -52,7 +52,7 @@ def test_inputs_have_noises_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "bert", "distilbert"])
 @pytest.mark.parametrize("prob_per", ["batch", "sample"])
-def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> None:
+def test_the_loss_is_the_models_own_on_noised_samples(name: str, prob_per: str) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=5, lengths=True)
     mixup = Mixup({"method": "gaussian", "sigma": 0.5, "prob": 0.6, "prob_per": prob_per, "label_smoothing": 0.1})
     plain, left_alone, changed = logits(model, batch), 0, 0
@@ -111,7 +111,7 @@ def xlnet() -> Any:
 
 @pytest.mark.parametrize("make", [bart, xlnet])
 def test_noise_reaches_models_with_another_layout_of_batches(make: Any) -> None:
-    """With a large noise on some rows, their scores change and no others."""
+    """With a large noise on some samples, their scores change and no others."""
     torch.manual_seed(0)
     model, batch = make().eval(), batch_of("bert")
     batch["input_ids"][:, -1] = 2

@@ -37,7 +37,7 @@ GUIDED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
-def test_input_saliency_is_each_rows_own_gradient(name: str) -> None:
+def test_input_saliency_is_each_samples_own_gradient(name: str) -> None:
     model, batch = build(name).double().train(), images(4)
     pixels = batch["pixel_values"].double()
     labels = torch.tensor([1, 3, -100, 0])

@@ -83,7 +83,7 @@ def test_interpolated_embeddings_are_blended_with_their_shifts(extra: dict[str, 
 
 @pytest.mark.parametrize("by", ["cutmix", "manifold"])
 def test_by_other_methods(by: str) -> None:
-    """The clean half is what the method alone gives for the same draw; so is the other, of moved rows."""
+    """The clean half is what the method alone gives for the same draw; so is the other, of moved samples."""
     model, batch = build("vit").eval(), batch_of("vit")
     adversary = {**batch, "pixel_values": climb(model, batch, "fgsm", 0.2, 1, 0.2, 0)[-1]}
     inner = {"method": by, **({"layers": [1]} if by == "manifold" else {})}

@@ -17,7 +17,7 @@ from tests.methods.texts import TAGGERS, tagged, tagger
 
 
 def shuffle_by_hand(states: Tensor, places: Tensor, lam: Tensor) -> Tensor:
-    """Blend each state [B, T, H] with that of the place named, one at a time."""
+    """Blend each state [B, T, H] with that of the position named, one at a time."""
     out = states.clone()
     for row in range(len(states)):
         for place in range(states.shape[1]):
@@ -112,7 +112,7 @@ def test_intra_draws_every_order() -> None:
     assert counts.min() > 850
 
 
-def test_intra_trains_and_refuses_one_label_a_row(arguments: Any) -> None:
+def test_intra_trains_and_refuses_one_label_a_sample(arguments: Any) -> None:
     model = BertForTokenClassification(TAGGERS[0])
     data = [{key: value[row] for key, value in tagged().items()} for row in range(4)]
     trainer = MixupTrainer(model, arguments(max_steps=3, logging_steps=1), mixup="intra", train_dataset=data)

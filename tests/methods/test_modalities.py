@@ -103,7 +103,7 @@ def model_of(modality: str) -> nn.Module:
 
 
 def batch_of(modality: str, method: str = "", rows: int = SAMPLES, constant: bool = False) -> dict[str, Tensor]:
-    """Make rows; of one value each, if wanted, and with unique labels: floats for C-Mixup."""
+    """Make samples; of one value each, if wanted, and with unique labels: floats for C-Mixup."""
     rng, batch = torch.Generator().manual_seed(3), {}
     for key, size in MODELS[modality][1].items():
         if "mask" in key:
@@ -161,7 +161,7 @@ def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None
 
 
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
-    """Return the model's inputs that belong to mixed rows."""
+    """Return the model's inputs that belong to mixed samples."""
     own = MIXED_PART.get(method, slice(None))
     return {key: value[own] if isinstance(value, Tensor) else value for key, value in mixed.inputs.items()}
 
@@ -201,7 +201,7 @@ def blends_inputs(method: str, modality: str) -> bool:
 @pytest.mark.parametrize("lam_per", ["batch", "sample"])
 @pytest.mark.parametrize(("method", "modality"), [case for case in MIXED if blends_inputs(*case)])
 def test_targets_are_the_shares_of_what_is_seen(method: str, modality: str, lam_per: Any) -> None:
-    """Rows of one value for each class: the mean of a mixed row is that of the values by its targets."""
+    """Each class is one value: the mean of a mixed sample is that of these values, weighted by its targets."""
     model, batch = model_of(modality), batch_of(modality, method, constant=True)
     for seed in range(3):
         config = MixupConfig(method, lam_per=lam_per, draw_seed=seed, self_check=False)
@@ -217,8 +217,8 @@ def test_targets_are_the_shares_of_what_is_seen(method: str, modality: str, lam_
 
 
 @pytest.mark.parametrize(("method", "modality"), MIXED)
-def test_rows_targets_dtypes_and_the_users_tensors(method: str, modality: str) -> None:
-    """Odd batches and one row; targets of two rows that sum to 1; 16 bits stay 16 bits; nothing is written to."""
+def test_batch_sizes_targets_dtypes_and_the_users_tensors(method: str, modality: str) -> None:
+    """Odd batches and one sample; targets of two samples that sum to 1; 16 bits stay 16 bits; nothing is written to."""
     model = model_of(modality)
     for rows in (SAMPLES, 1):
         batch = batch_of(modality, method, rows)

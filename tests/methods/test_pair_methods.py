@@ -30,7 +30,7 @@ def test_a_batch_left_alone_has_the_plain_loss_of_pairs() -> None:
 
 @pytest.mark.parametrize(("method", "extra"), PAIR_CASES)
 def test_every_method_trains(method: str, extra: dict[str, Any]) -> None:
-    """Finite gradients in both towers, the batch as it was, and one accuracy between 0 and 1."""
+    """Finite gradients in both encoders, the batch as it was, and one accuracy between 0 and 1."""
     model, batch = build("clip"), batch_of("clip", rows=5)
     before = {key: value.clone() for key, value in batch.items()}
     with mixup_of(method, **extra)(model, batch) as mixed:
@@ -132,7 +132,7 @@ def test_batches_that_are_no_pairs(change: dict[str, Any], message: str) -> None
         mixup_of("cross_modal")(build("clip"), batch)
 
 
-def test_captions_longer_than_the_tower_are_named() -> None:
+def test_captions_longer_than_the_encoder_takes_are_named() -> None:
     batch = batch_of("clip")
     batch["input_ids"] = torch.cat([batch["input_ids"]] * 2, dim=1)
     batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.zeros(6, 10, dtype=torch.long)], dim=1)

@@ -159,8 +159,8 @@ def test_a_bfloat16_model() -> None:
 
 @pytest.mark.parametrize("tower", ["text_model", "vision_model"])
 @pytest.mark.parametrize("chunk_size", [None, 3])
-def test_a_frozen_tower(tower: str, chunk_size: int | None) -> None:
-    """LiT: the other tower learns, the frozen one gets no gradient."""
+def test_one_frozen_encoder(tower: str, chunk_size: int | None) -> None:
+    """LiT: the other encoder learns, the frozen one gets no gradient."""
     model, batch = build("clip"), batch_of("clip")
     getattr(model, tower).requires_grad_(False)
     with mixup_of("cross_modal", chunk_size=chunk_size)(model, batch) as mixed:
@@ -173,7 +173,7 @@ def test_a_frozen_tower(tower: str, chunk_size: int | None) -> None:
 
 @pytest.mark.parametrize("chunk_size", [None, 3])
 @pytest.mark.parametrize("text_mix", ["late", "two_eot", "aligned"])
-def test_lora_on_both_towers(text_mix: str, chunk_size: int | None) -> None:
+def test_lora_on_both_encoders(text_mix: str, chunk_size: int | None) -> None:
     from peft import LoraConfig, get_peft_model
 
     batch, losses = batch_of("clip"), []

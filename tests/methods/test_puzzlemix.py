@@ -34,7 +34,7 @@ def drawn_costs(rows: int, blocks: int, seed: int = 0) -> tuple[Tensor, Tensor, 
 
 
 def total(costs: Tensor, down: Tensor, across: Tensor, mask: Tensor) -> float:
-    """What one row's mask costs, block by block."""
+    """What one sample's mask costs, block by block."""
     blocks, found = len(mask), 0.0
     for i, j in itertools.product(range(blocks), repeat=2):
         found += float(costs[round(2 * float(mask[i, j])), i, j])
@@ -132,7 +132,7 @@ def test_the_mask_costs_least() -> None:
 
 
 def loop_transport(saliency: Tensor, shown: Tensor) -> tuple[list[int], list[list[float]]]:
-    """One row: blocks ask one after another, as in the proof of stable matching; the order is of no matter."""
+    """One sample: blocks ask one after another, as in the proof of stable matching; the order is of no matter."""
     blocks = len(saliency)
     count, share = blocks**2, (saliency / saliency.sum()).flatten()
     cost = [
@@ -160,7 +160,7 @@ def loop_transport(saliency: Tensor, shown: Tensor) -> tuple[list[int], list[lis
 
 
 def published_transport(saliency: Tensor, shown: Tensor) -> list[int | None]:
-    """One row by the rule of the authors' code: n rounds, in which whoever loses a place finds it dearer by 1.
+    """One sample by the rule of the authors' code: n rounds, in which whoever loses a place finds it dearer by 1.
 
     None for a place that is left empty.
     """
@@ -194,7 +194,7 @@ def test_transport_is_that_of_the_published_code(blocks: int) -> None:
         assert (found[row].tolist() == stayed) == all(block in (None, place) for place, block in enumerate(expected))
 
 
-def test_no_row_stays_as_it_is_because_the_way_is_dear() -> None:
+def test_no_sample_stays_as_it_is_because_the_way_is_dear() -> None:
     """What nobody sees may have to go far, and costs more than all that is gained; the image moves all the same."""
     saliency, shown, dear = torch.rand(20, 8, 8, generator=rng()) ** 3, torch.zeros(20, 8, 8, dtype=torch.bool), 0
     saliency[:, 0, 0] = 1.0

@@ -19,7 +19,7 @@ MASKED = ["fmix", "gridmix"]
 
 
 def own_masks(record: Draw, height: int, width: int) -> Tensor:
-    """Which pixels stay the row's own, bool [B, H, W], whether they are drawn as boxes or as masks."""
+    """Which pixels stay the sample's own, bool [B, H, W], whether they are drawn as boxes or as masks."""
     rows = len(record.lam)
     if isinstance(record, MaskDraw):
         return record.mask.expand(rows, height, width)
@@ -33,7 +33,7 @@ def own_masks(record: Draw, height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("method", REGIONS)
 @pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
 @pytest.mark.parametrize("rows", [1, 2, 5, 6])
-def test_the_coin_leaves_rows_alone_and_lam_is_true(method: str, lam_per: Any, rows: int) -> None:
+def test_the_coin_leaves_samples_alone_and_lam_is_true(method: str, lam_per: Any, rows: int) -> None:
     mixed = 0
     for seed in range(12):
         record = draw(method, rows, (12, 9), seed, lam_per=lam_per, prob=0.5, prob_per="sample", lam=0.5)
@@ -41,14 +41,14 @@ def test_the_coin_leaves_rows_alone_and_lam_is_true(method: str, lam_per: Any, r
         assert torch.equal(record.lam, own.flatten(1).double().mean(1).float())
         mixed += int((record.lam < 1).sum())
         if lam_per == "batch":  # those that are mixed are mixed alike
-            alike = own.flatten(1).sum(1, keepdim=True) if method == "resizemix" else own  # its places differ
+            alike = own.flatten(1).sum(1, keepdim=True) if method == "resizemix" else own  # its positions differ
             assert len({tuple(m.flatten().tolist()) for m in alike[record.lam < 1]}) <= 1
-    # Independent tosses: also the second row of a pair, whose draw is the first's, is mixed half of the time.
+    # Independent tosses: also the second sample of a pair, whose draw is the first's, is mixed half of the time.
     assert abs(mixed - 6 * rows) <= 4 * (3 * rows) ** 0.5
 
 
 @pytest.mark.parametrize("method", REGIONS)
-def test_every_row_may_be_given_its_own_lam(method: str) -> None:
+def test_every_sample_may_be_given_its_own_lam(method: str) -> None:
     given = torch.tensor([1.0, 0.75, 0.5, 0.0, 0.25])
     record = draw(method, 5, (16, 16), dictated=given)
     share = own_masks(record, 16, 16).flatten(1).double().mean(1).float()
@@ -68,7 +68,7 @@ def test_lam_is_left_as_drawn_without_the_correction(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", REGIONS)
-def test_a_pair_exchanges_one_region_and_rows_draw_their_own(method: str) -> None:
+def test_a_pair_exchanges_one_region_and_samples_draw_their_own(method: str) -> None:
     pairs = draw(method, 6, (200, 150), lam_per="pair", lam=0.9)
     own, partner = own_masks(pairs, 200, 150), pairs.partner
     assert torch.equal(own, own[partner])

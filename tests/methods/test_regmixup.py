@@ -19,7 +19,7 @@ from tests.conftest import CLASSES, batch_of, build
     [{}, {"lam_per": "sample", "loss_weight": 0.3}, {"prob": 0.5, "prob_per": "sample"}, {"label_smoothing": 0.1}],
 )
 @pytest.mark.parametrize("rows", [1, 5])
-def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], rows: int) -> None:
+def test_regmixup_is_two_losses_sample_by_sample(name: str, extra: dict[str, Any], rows: int) -> None:
     model, batch = build(name).double().eval(), batch_of(name, rows=rows)
     batch["pixel_values"] = batch["pixel_values"].double()
     batch["labels"][-1] = -100
@@ -50,7 +50,7 @@ def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], row
 
 
 def test_regmixup_gradients_are_those_of_both_halves_in_one_pass() -> None:
-    """Batch normalisation sees clean and mixed rows together, as in the paper's code."""
+    """Batch normalisation sees clean and mixed samples together, as in the paper's code."""
     model, by_hand, batch = build("resnet").train(), build("resnet").train(), batch_of("resnet")
     partner, lam = torch.tensor([1, 2, 3, 4, 5, 0]), 0.4
     with Mixup("regmixup")(model, batch, partner=partner, lam=lam) as mixed:
@@ -85,13 +85,13 @@ def test_regmixup_of_other_problem_types(labels: Tensor) -> None:
     blended = wide * pixels + (1 - wide) * pixels[partner]
     score = F.mse_loss if labels.dim() == 1 else F.binary_cross_entropy_with_logits
     clean, mix = (model(pixel_values=each).logits.reshape(labels.shape) for each in (pixels, blended))
-    kept = torch.tensor([0, 2])  # the second row is left alone
+    kept = torch.tensor([0, 2])  # the second sample is left alone
     expected = score(clean, labels) + score(mix[kept], mix_labels[kept], reduction="sum") / labels.numel()
     torch.testing.assert_close(mixed.loss(outputs), expected)
 
 
-def test_regmixup_carries_what_goes_with_a_row() -> None:
-    """Masks of audio clips are united for the mixed half alone; names in a list and flags follow their rows."""
+def test_regmixup_carries_what_goes_with_a_sample() -> None:
+    """Masks of audio clips are united for the mixed half alone; names in a list and flags follow their samples."""
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
     clips = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
     batch = {"input_values": clips, "attention_mask": mask, "names": ["a", "b", "c"], "speed": torch.arange(3)}

@@ -22,7 +22,7 @@ def test_resizemix_draws_uniform_sides(box_sides: list[float] | None, low: float
 
 
 def test_boxes_touch_an_edge_as_often_as_the_authors_do() -> None:
-    """One size a batch, a place for each row: 45 of 100 boxes touch an edge along either axis."""
+    """One size a batch, a position for each sample: 45 of 100 boxes touch an edge along either axis."""
     generator, theirs, ours = np.random.default_rng(0), [], []
     for seed in range(400):
         size = (64, 48)
@@ -39,7 +39,7 @@ def test_boxes_touch_an_edge_as_often_as_the_authors_do() -> None:
     assert 0.42 < np.mean(ours) < 0.50
 
 
-def test_places_of_resizemix_are_shared_by_pairs_alone() -> None:
+def test_positions_of_resizemix_are_shared_by_pairs_alone() -> None:
     for lam_per, shared in (("batch", False), ("sample", False), ("pair", True)):
         record = draw("resizemix", 8, (90, 90), lam_per=lam_per, lam=0.75, pairing="match")
         assert torch.equal(record.boxes, record.boxes[record.partner]) == shared

@@ -55,7 +55,7 @@ def test_saliencymix_leaves_alone_what_it_should() -> None:
     assert not torch.equal(batch["pixel_values"], before)
 
 
-def test_half_the_rows_by_the_coin() -> None:
+def test_half_the_samples_by_the_coin() -> None:
     batch = images(200, 8, 8)
     mixed = mixed_by("saliencymix", batch, prob=0.5, prob_per="sample", lam_per="sample", alpha=8.0)
     same = (mixed.inputs["pixel_values"] == batch["pixel_values"]).flatten(1).all(1)

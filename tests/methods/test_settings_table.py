@@ -37,7 +37,7 @@ HELD = {"methods", "by"}  # settings that are methods
 
 @cache
 def scene(name: str) -> tuple[PreTrainedModel, Values]:
-    """Return a tiny model and a batch of four rows or more."""
+    """Return a tiny model and a batch of four samples or more."""
     if name in ("vit", "bert", "clip"):
         batch = batch_of(name, rows=8, lengths=name == "bert")
         if name == "clip":

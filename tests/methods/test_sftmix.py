@@ -26,7 +26,7 @@ def causal() -> Any:
 
 
 def responses() -> dict[str, Tensor]:
-    """Make prompts and responses of different lengths; one row has no label at all."""
+    """Make prompts and responses of different lengths; one sample has no label at all."""
     torch.manual_seed(2)
     ids = torch.randint(1, 30, (5, 10))
     labels, mask = ids.clone(), torch.ones_like(ids)
@@ -89,7 +89,7 @@ def test_sftmix_without_weight_is_the_plain_loss() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 6, 7])
-def test_confident_rows_meet_unsure_ones(rows: int) -> None:
+def test_confident_samples_meet_unsure_ones(rows: int) -> None:
     confidence = torch.rand(rows, generator=torch.Generator().manual_seed(rows))
     partner, order = pair_by_confidence(confidence), confidence.argsort(descending=True).tolist()
     for rank, row in enumerate(order[: rows // 2]):

@@ -33,7 +33,7 @@ def test_span_cut_by_hand(counts: list[int], lam: float, seed: int, left: bool, 
             assert all(torch.equal(mixed.inputs[name][row], batch[name][other]) for name in batch if name != "labels")
             continue
         assert len(cut) == min(wanted, len(common))
-        assert not cut or common[common.index(cut[0]) :][: len(cut)] == cut  # one span of the places both have
+        assert not cut or common[common.index(cut[0]) :][: len(cut)] == cut  # one span of the positions both have
         assert mixed.draw.positions[row, cut].tolist() == cut
         assert mixed.lam[row] == torch.tensor(1 - len(cut) / max(len(own), 1))
         for name in ("input_ids", "token_type_ids"):
@@ -53,7 +53,7 @@ def test_every_start_of_a_span_is_as_likely() -> None:
 
 
 @pytest.mark.parametrize("lam_per", ["batch", "pair", "sample"])
-def test_rows_that_share_lam_share_the_span(lam_per: str) -> None:
+def test_samples_that_share_lam_share_the_span(lam_per: str) -> None:
     batch = texts([20] * 8)
     mixed = mixed_texts(MixupConfig("span_cut", lam_per=lam_per, alpha=4.0), batch)
     spans = {tuple(row.tolist()) for row in mixed.draw.positions}
@@ -64,7 +64,7 @@ def test_rows_that_share_lam_share_the_span(lam_per: str) -> None:
     assert len(spans) == 1 if lam_per == "batch" else len(spans) > 2
 
 
-def test_the_coin_leaves_rows_alone() -> None:
+def test_the_coin_leaves_samples_alone() -> None:
     batch = texts([9] * 30)
     config = MixupConfig("span_cut", lam=0.5, prob=0.5, prob_per="sample", lam_per="sample")
     mixed = mixed_texts(config, batch)
@@ -76,7 +76,7 @@ def test_the_coin_leaves_rows_alone() -> None:
     assert (mixed.draw.positions[~alone] >= 0).sum(-1).unique().tolist() == [4]  # 4.5, half to even
 
 
-def test_loss_of_row_labels_is_weighted_by_the_true_share() -> None:
+def test_loss_of_sample_labels_is_weighted_by_the_true_share() -> None:
     model, batch = classifier(), texts([5, 3, 8, 2, 7])
     labels = torch.tensor([0, 1, 2, 3, 1])
     with Mixup("span_cut", tokenizer=TOKENIZER)(model, {**batch, "labels": labels}, lam=0.4) as mixed:

@@ -37,7 +37,7 @@ def test_ordinary_tokens_are_the_words(left: bool, pairs: bool) -> None:
         assert torch.equal(ordinary_tokens(without, SPECIAL), expected)
 
 
-def test_the_ends_of_a_row_stay_whatever_they_are() -> None:
+def test_the_ends_of_a_sample_stay_whatever_they_are() -> None:
     batch = {"input_ids": torch.tensor([[7, 8, 9, 8, 5]])}
     assert ordinary_tokens(batch, SPECIAL).tolist() == [[False, True, True, True, False]]
     batch = {"input_ids": torch.tensor([[8, 8, 9, 5, 4, 5]])}
@@ -108,7 +108,7 @@ def test_refusals(name: str) -> None:
 @pytest.mark.parametrize("name", ["span_cut", "ssmix"])
 @pytest.mark.parametrize("counts", [[6], [0, 0], [0, 1, 2], [7, 0, 3, 1, 2]], ids=str)
 @pytest.mark.parametrize("left", [False, True])
-def test_few_rows_and_few_words(name: str, counts: list[int], left: bool) -> None:
+def test_few_samples_and_few_words(name: str, counts: list[int], left: bool) -> None:
     batch = texts(counts, left)
     mixed = mixed_texts(MixupConfig(name, lam_per="sample"), batch, lam=0.05)
     if name == "ssmix" and len(counts) == 1:

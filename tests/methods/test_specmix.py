@@ -37,7 +37,7 @@ def test_bands_by_hand(apart: bool) -> None:
 
 
 def test_specmix_draws_bands_as_the_paper_says() -> None:
-    """Over many rows: 15 kinds alike often, whole bands of time or of frequency, each of the given width."""
+    """Over many samples: 15 kinds alike often, whole bands of time or of frequency, each of the given width."""
     batch = {"input_values": torch.zeros(3000, 40, 20)}
     draw, _ = drawn("specmix", batch, lam_per="sample", band_share=0.1)
     taken = ~draw.mask

@@ -102,7 +102,7 @@ def test_ssmix_by_hand(name: str) -> None:
     for row, other in enumerate(partner):
         scores = logits[row].log_softmax(-1)
         mix = shares[row] * scores[labels[row]] + (1 - shares[row]) * scores[labels[other]]
-        expected -= (mix + clean[row].log_softmax(-1)[labels[row]]) / 2 / 4  # half of the loss is the clean rows'
+        expected -= (mix + clean[row].log_softmax(-1)[labels[row]]) / 2 / 4  # half of the loss is the clean samples'
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_ssmix_mixes_each_sentence_of_a_pair_with_its_like() -> None:
     torch.testing.assert_close(mixed.lam, 1 - (expected >= 0).sum(-1) / counts.clamp(min=1))
 
 
-def test_ssmix_leaves_rows_that_have_no_other_partner() -> None:
+def test_ssmix_leaves_samples_that_have_no_other_partner() -> None:
     batch = texts([7, 5, 6])
     mixed = mixed_texts("ssmix", batch, lam=0.5, partner=torch.tensor([1, 1, 0]))
     assert (mixed.lam < 1).tolist() == [True, False, True]
@@ -130,7 +130,7 @@ def test_ssmix_leaves_rows_that_have_no_other_partner() -> None:
 
 
 def published_window(length: int, share: float) -> int:
-    """How many tokens the authors' code exchanges of a row with so many, the two ends left out, at 10 or so percent."""
+    """Return how many of so many tokens (without the two ends) the authors' code exchanges, at 10 percent or so."""
     return max(int(length * (100 * share / 100.0)), 1)
 
 
@@ -140,12 +140,12 @@ def test_ssmix_exchanges_as_many_tokens_as_the_published_code(percent: int) -> N
     mixed = mixed_texts(MixupConfig("ssmix", lam=1 - percent / 100), texts(counts), partner=torch.full((7,), 6))
     exchanged = (mixed.draw.positions >= 0).sum(-1).tolist()
     assert exchanged[:-1] == [published_window(count, percent / 100) for count in counts[:-1]]
-    assert exchanged[-1] == 0  # a row that is its own partner
+    assert exchanged[-1] == 0  # a sample that is its own partner
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, None])
 @pytest.mark.parametrize("rows", [1, 4, 5])
-def test_the_clean_rows_have_their_share_of_the_loss(weight: float | None, rows: int) -> None:
+def test_the_clean_samples_have_their_share_of_the_loss(weight: float | None, rows: int) -> None:
     model, batch, labels = classifier(), texts([5, 3, 8, 2, 6][:rows]), torch.arange(rows) % 4
     lam = torch.tensor([1.0, 0.5, 0.8, 0.1, 0.6][:rows])
     with Mixup(MixupConfig("ssmix", clean_weight=weight), tokenizer=TOKENIZER)(
@@ -163,7 +163,7 @@ def test_the_clean_rows_have_their_share_of_the_loss(weight: float | None, rows:
         clean, labels, reduction="none"
     )
     torch.testing.assert_close(found.double(), expected.mean(), rtol=1e-5, atol=1e-6)
-    with torch.no_grad():  # the row that is left alone has its plain loss
+    with torch.no_grad():  # the sample that is left alone has its plain loss
         torch.testing.assert_close(expected[0], F.cross_entropy(clean, labels, reduction="none")[0])
     assert 0 <= mixed.rate < 1
     assert rows == 1 or 0 <= float(mixed.accuracy()) <= 1
@@ -222,7 +222,7 @@ def gradients(model: Any, loss: Tensor) -> list[Tensor | None]:
 
 
 @pytest.mark.parametrize("how", ["autocast", "checkpointing", "frozen"])
-def test_ssmix_is_the_plain_step_on_the_mixed_rows(how: str) -> None:
+def test_ssmix_is_the_plain_step_on_the_mixed_samples(how: str) -> None:
     model, batch = build("bert").train(), texts([5, 3, 8, 2])
     if how == "checkpointing":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -34,7 +34,7 @@ SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 TAGGERS: list[PreTrainedConfig] = [
     BertConfig(vocab_size=40, max_position_embeddings=16, num_labels=5, **SIZES),
     DebertaV2Config(vocab_size=40, max_position_embeddings=16, num_labels=5, **SIZES),
-    XLNetConfig(vocab_size=40, d_model=16, n_layer=2, n_head=2, d_inner=32, num_labels=5),  # rows on the second axis
+    XLNetConfig(vocab_size=40, d_model=16, n_layer=2, n_head=2, d_inner=32, num_labels=5),  # samples on the second axis
 ]
 
 
@@ -86,7 +86,7 @@ def tagger(config: PreTrainedConfig = TAGGERS[0]) -> Any:
 
 
 def tagged(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
-    """Make rows of different length; the ends and some tokens in between have no label."""
+    """Make samples of different length; the ends and some tokens in between have no label."""
     torch.manual_seed(1)
     ids, mask = torch.randint(5, 40, (rows, length)), torch.ones(rows, length, dtype=torch.long)
     labels = torch.randint(0, 5, (rows, length))
@@ -99,7 +99,7 @@ def tagged(rows: int = 4, length: int = 9) -> dict[str, Tensor]:
 
 
 def texts(counts: list[int], left: bool = False, seed: int = 0, pairs: bool = False) -> dict[str, Tensor]:
-    """Make rows CLS words SEP (CLS words SEP words SEP for pairs) with so many words, padded on one side."""
+    """Make samples CLS words SEP (CLS words SEP words SEP for pairs) with so many words, padded on one side."""
     generator = torch.Generator().manual_seed(seed)
     length = max(counts) + 4
     names = ("input_ids", "attention_mask", "token_type_ids")
@@ -130,7 +130,7 @@ def classifier(config: PreTrainedConfig = BERT, head: Any = BertForSequenceClass
 
 
 def words_of(batch: dict[str, Tensor], row: int) -> list[int]:
-    """Return the places of a row's words, found one by one."""
+    """Return the positions of a sample's words, found one by one."""
     visible = [t for t in range(batch["input_ids"].shape[1]) if batch["attention_mask"][row, t]]
     return [t for t in visible[1:-1] if int(batch["input_ids"][row, t]) not in SPECIAL]
 
