@@ -63,7 +63,7 @@ def test_it_blends_as_the_plain_method_with_near_partners(task: Any, same: str) 
 
 def test_a_switch_may_choose_it() -> None:
     model, batch = images()
-    config = MixupConfig(method="switch", methods=["cmixup"], label_bandwidth=0.5)
+    config = MixupConfig(method="switch", methods=[{"method": "cmixup", "label_bandwidth": 0.5}])
     with Mixup(config)(model, batch) as mixed:
         assert mixed.partner.tolist() == NEAREST
 

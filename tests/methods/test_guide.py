@@ -118,9 +118,9 @@ def test_a_guide_looks_and_stays_as_it_is(settings: dict[str, Any], arguments: A
     guide, model, batch = looking(7), build("resnet").train(), images(4)
     before, seen = traces(guide), []
     handle = model.register_forward_pre_hook(lambda module, args: seen.append(1))
-    alone = Mixup(MixupConfig(**{**settings, "lam": 0.75, "self_check": False}), guide=guide)
+    alone = Mixup(MixupConfig(**settings, self_check=False), guide=guide)
     for _ in range(3):
-        with alone(model, batch) as mixed:
+        with alone(model, batch, lam=0.75) as mixed:
             pass
         if mixed.draw.method == "attentive":
             grid = attention_grid(guide, {"pixel_values": batch["pixel_values"]}, batch["pixel_values"])
@@ -159,9 +159,9 @@ def test_a_guide_nobody_asks_is_refused() -> None:
     for settings in ({"method": "cutmix"}, {"method": "saliencymix"}, {"method": "switch"}):
         with pytest.raises(ValueError, match="asks no model where to look: leave guide= out"):
             Mixup(MixupConfig(**settings), guide=build("vit"))
-    for name, value in (("saliency", "spectrum"), ("attention", "roll")):
+    for method, name, value in (("saliencymix", "saliency", "spectrum"), ("attentive", "attention", "roll")):
         with pytest.raises(ValueError, match=f"{name}='{value}' is not known: did you mean"):
-            MixupConfig(**{name: value})
+            MixupConfig(method, **{name: value})
 
 
 def test_a_guide_of_another_precision() -> None:

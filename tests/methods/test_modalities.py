@@ -137,7 +137,7 @@ def is_refused(method: str, modality: str) -> bool:
     """Whether the method says that it does not mix this; anything else that is raised is a failure."""
     batch = batch_of(modality, method)
     try:
-        with Mixup(config_of(method))(model_of(modality), batch) as mixed:
+        with Mixup(method)(model_of(modality), batch, **given(method)) as mixed:
             mixed.loss(mixed.forward(model_of(modality)))
     except (ValueError, TypeError, RuntimeError) as error:
         if not is_refusal(error):
@@ -146,8 +146,9 @@ def is_refused(method: str, modality: str) -> bool:
     return False
 
 
-def config_of(method: str, **settings: Any) -> MixupConfig:
-    return MixupConfig(method, **({"lam": 0.3} if method not in UNMIXED else {}), **settings)
+def given(method: str) -> dict[str, float]:
+    """Return the lam that a method is called with."""
+    return {} if method in UNMIXED else {"lam": 0.3}
 
 
 CASES = [(method, modality) for method in SINGLE for modality in MODELS]
@@ -204,7 +205,10 @@ def test_targets_are_the_shares_of_what_is_seen(method: str, modality: str, lam_
     """Each class is one value: the mean of a mixed sample is that of these values, weighted by its targets."""
     model, batch = model_of(modality), batch_of(modality, method, constant=True)
     for seed in range(3):
-        config = MixupConfig(method, lam_per=lam_per, draw_seed=seed, self_check=False)
+        own: dict[str, Any] = {"lam_per": lam_per}
+        if method == "switch":
+            own = {"methods": [{"method": each, **own} for each in ("mixup", "cutmix")]}
+        config = MixupConfig(method, draw_seed=seed, self_check=False, **own)
         with Mixup(config)(model, batch) as mixed:
             inputs = mixed_inputs(mixed, method)
         expected = mixed.targets @ (torch.arange(CLASSES) + 1.0)
@@ -223,7 +227,7 @@ def test_batch_sizes_targets_dtypes_and_the_users_tensors(method: str, modality:
     for rows in (SAMPLES, 1):
         batch = batch_of(modality, method, rows)
         before = {key: value.clone() for key, value in batch.items()}
-        with Mixup(config_of(method))(model, batch) as mixed:
+        with Mixup(method)(model, batch, **given(method)) as mixed:
             scores = logits_of(mixed.forward(model))
             loss = mixed.loss({"logits": scores})
         assert torch.isfinite(loss)
@@ -243,7 +247,7 @@ def test_batch_sizes_targets_dtypes_and_the_users_tensors(method: str, modality:
     }
     model.to(torch.bfloat16)
     try:
-        with Mixup(config_of(method, self_check=False))(model, low) as mixed:
+        with Mixup(MixupConfig(method, self_check=False))(model, low, **given(method)) as mixed:
             found = mixed.inputs
     finally:
         model.to(torch.float32)

@@ -194,8 +194,8 @@ def test_the_ends_the_coin_and_few_samples() -> None:
     assert torch.equal(some.inputs["pixel_values"][given == 1], x[given == 1])
     assert torch.equal(some.inputs["pixel_values"][3], x[0])
     assert float(some.lam[1]) == 0.25
-    batch = {"pixel_values": torch.randn(200, 1, 8, 8), "labels": torch.zeros(200, dtype=torch.long)}
-    half = mixed_by(batch, build("resnet", num_channels=1), prob=0.5, prob_per="sample", lam_per="sample", alpha=9.0)
+    many = {"pixel_values": torch.randn(200, 1, 8, 8), "labels": torch.zeros(200, dtype=torch.long)}
+    half = mixed_by(many, build("resnet", num_channels=1), prob=0.5, prob_per="sample", lam_per="sample", alpha=9.0)
     assert 70 < int((half.lam == 1).sum()) < 130
     for rows in (1, 2, 3, 5):
         few = batch_of("resnet", rows=rows)

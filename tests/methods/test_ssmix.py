@@ -148,9 +148,8 @@ def test_ssmix_exchanges_as_many_tokens_as_the_published_code(percent: int) -> N
 def test_the_clean_samples_have_their_share_of_the_loss(weight: float | None, rows: int) -> None:
     model, batch, labels = classifier(), texts([5, 3, 8, 2, 6][:rows]), torch.arange(rows) % 4
     lam = torch.tensor([1.0, 0.5, 0.8, 0.1, 0.6][:rows])
-    with Mixup(MixupConfig("ssmix", clean_weight=weight), tokenizer=TOKENIZER)(
-        model, {**batch, "labels": labels}, lam=lam
-    ) as mixed:
+    own = {} if weight is None else {"clean_weight": weight}
+    with Mixup(MixupConfig("ssmix", **own), tokenizer=TOKENIZER)(model, {**batch, "labels": labels}, lam=lam) as mixed:
         outputs = model(**mixed.inputs)
         found = mixed.loss(outputs)
     share = 0.5 if weight is None else weight
