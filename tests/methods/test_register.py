@@ -30,7 +30,8 @@ from hf_mixup.methods import METHODS, Method
 from tests.conftest import TINY_RUN, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
-CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
+ROOT = Path(__file__).parents[2]
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 # What a user's file looks like: it registers a method, and is a command line that knows it.
 SCRIPT = """
 import torch
@@ -196,26 +197,37 @@ def test_only_classes_of_methods_are_registered(thing: Any) -> None:
 
 
 # A method with two settings of its own, as one file: nothing else of the package has to know them.
-WAVE = '''
+RIPPLE = '''
 import torch
 from hf_mixup.methods.base import Blend, setting
 from hf_mixup.methods.registry import register
+from hf_mixup.models.inputs import float_keys
 
 
 @register
-class Wave(Blend):
-    """Add a wave where the partner has a share."""
+class Ripple(Blend):
+    """Blend images with a lam that rises and falls along their width."""
 
-    name, title, blends, paper = "wave", "Wave", "waves along the width of images", "none"
+    name, title, blends, paper = "ripple", "Ripple", "images along their width", "none"
 
     wavelength: float = setting(4.0, "Pixels from crest to crest.", above=0)
     heights: list[float] | None = setting(None, "Heights of the waves.", at_least=0)
 
     def apply(self, model, batch, draw, inplace):
-        pixels = batch["pixel_values"]
+        (key,) = float_keys(batch, len(draw.lam), self.name, dims=4)
+        pixels, lam = batch[key], draw.lam[:, None, None, None]
         wave = torch.sin(torch.arange(pixels.shape[-1]) * 2 * torch.pi / self.wavelength) * sum(self.heights or [1.0])
-        return {**batch, "pixel_values": pixels + (1 - draw.lam)[:, None, None, None] * wave}
+        share = (lam + lam * (1 - lam) * wave).to(pixels.dtype)
+        return {**batch, key: share * pixels + (1 - share) * pixels[draw.partner]}
 '''
+# Its row of tests/settings.py.
+ROW = """    "ripple": Row(
+        ("vit",),
+        mixes=("pixels",),
+        exceptions=("lam is another share",),
+        values={"wavelength": (3.0, {}), "heights": ([0.5, 1.0], {})},
+    ),
+"""
 # What a user can do with it, in a process that has imported its module.
 USE = """
 import json, sys, tempfile
@@ -229,34 +241,35 @@ from hf_mixup.methods import METHODS, settings_of
 from hf_mixup.testing.batches import tiny
 
 folder, wanted = Path(tempfile.mkdtemp()), {"wavelength": 3.0, "heights": [0.5, 1.0]}
-Wave = METHODS["wave"]
-first = MixupConfig(Wave(**wanted))
-(folder / "c.yaml").write_text("method: wave\\nwavelength: 3\\nheights: [0.5, 1]\\n")
+Ripple = METHODS["ripple"]
+first = MixupConfig(Ripple(**wanted))
+(folder / "c.yaml").write_text("method: ripple\\nwavelength: 3\\nheights: [0.5, 1]\\n")
 for other in (
-    MixupConfig("wave", **wanted),
-    MixupConfig({"method": "wave", **wanted}),
+    MixupConfig("ripple", **wanted),
+    MixupConfig({"method": "ripple", **wanted}),
     MixupConfig.from_yaml(folder / "c.yaml"),
-    MixupConfig(flags_of()(method="wave", **wanted).given),
-    parse_variants(["none,wave:wavelength=3:heights=[0.5, 1.0]"], SharedSettings())[1].mixup,
-    parse_variants(["none,wave"], SharedSettings(wanted))[1].mixup,
+    MixupConfig(flags_of()(method="ripple", **wanted).given),
+    parse_variants(["none,ripple:wavelength=3:heights=[0.5, 1.0]"], SharedSettings())[1].mixup,
+    parse_variants(["none,ripple"], SharedSettings(wanted))[1].mixup,
 ):
     assert other == first and other.changed == wanted, other
 first.save_pretrained(folder)
 assert MixupConfig.from_pretrained(folder) == first
-assert MixupConfig("switch", methods=[{"method": "wave", **wanted}]).mixing.choices()[0] == Wave(**wanted)
+assert MixupConfig("switch", methods=[{"method": "ripple", **wanted}]).mixing.choices()[0] == Ripple(**wanted)
 assert "| wavelength | 3.0 |" in mixing_section(first) and "| heights | [0.5, 1.0] |" in mixing_section(first)
-assert settings_of("wave")["wavelength"].metadata["help"] == "Pixels from crest to crest."
-assert described("wave")["heights"].metadata["help"] == "Heights of the waves."
+assert settings_of("ripple")["wavelength"].metadata["help"] == "Pixels from crest to crest."
+assert described("ripple")["heights"].metadata["help"] == "Heights of the waves."
 model, batch = tiny("image-classification", "vit")
 with Mixup(first)(model, batch, lam=0.5) as mixed:
     assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
-wave = torch.sin(torch.arange(64) * 2 * torch.pi / 3) * 1.5
-torch.testing.assert_close(mixed.inputs["pixel_values"], batch["pixel_values"] + 0.5 * wave)
+share, pixels = 0.5 + 0.25 * torch.sin(torch.arange(64) * 2 * torch.pi / 3) * 1.5, batch["pixel_values"]
+expected = share * pixels + (1 - share) * pixels[mixed.partner]
+torch.testing.assert_close(mixed.inputs["pixel_values"], expected)
 for wrong, says in (
-    (lambda: Wave(wavelength=0), "wavelength=0.0: expected a number above 0"),
-    (lambda: Wave(heights=["high"]), "heights='high': expected a number"),
-    (lambda: MixupConfig("mixup", wavelength=3), "wavelength=3: method 'mixup' does not read it; wave does"),
-    (lambda: MixupConfig("wave", wavelenth=3), "did you mean 'wavelength'?"),
+    (lambda: Ripple(wavelength=0), "wavelength=0.0: expected a number above 0"),
+    (lambda: Ripple(heights=["high"]), "heights='high': expected a number"),
+    (lambda: MixupConfig("mixup", wavelength=3), "wavelength=3: method 'mixup' does not read it; ripple does"),
+    (lambda: MixupConfig("ripple", wavelenth=3), "did you mean 'wavelength'?"),
 ):
     try:
         wrong()
@@ -268,25 +281,39 @@ print("used")
 """
 
 
-@pytest.mark.parametrize("inside", [False, True], ids=["register", "in the package"])
-def test_two_settings_of_its_own_need_one_file(inside: bool, tmp_path: Path) -> None:
-    """From outside a module that registers it; inside one file and one import in a copy of the package."""
-    if inside:
-        shutil.copytree(
-            Path(hf_mixup.__file__).parent, tmp_path / "hf_mixup", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        (tmp_path / "hf_mixup/methods/wave.py").write_text(WAVE)
-        with (tmp_path / "hf_mixup/methods/__init__.py").open("a") as file:
-            file.write("from hf_mixup.methods.wave import Wave as Wave\n")
-    else:
-        (tmp_path / "my_wave.py").write_text(WAVE)
-    (tmp_path / "use.py").write_text(USE if inside else f"import my_wave\n{USE}")
-    paths = [str(tmp_path), str(Path(hf_mixup.__file__).parents[1])]
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "use.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert done.stdout == "used\n", done.stderr
+def run_in(folder: Path, *arguments: str) -> str:
+    """Run Python on the package in the folder, or else on this one; return what it prints."""
+    paths = [str(folder), str(Path(hf_mixup.__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_two_settings_of_its_own_need_one_file(tmp_path: Path) -> None:
+    """From outside: a module that registers it."""
+    (tmp_path / "my_ripple.py").write_text(RIPPLE)
+    (tmp_path / "use.py").write_text(f"import my_ripple\n{USE}")
+    assert run_in(tmp_path, "use.py") == "used\n"
+
+
+def test_inside_it_is_a_file_an_import_and_a_row(tmp_path: Path) -> None:
+    """In a copy of the package and of its tests, which then try it."""
+    for part in ("hf_mixup", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "hf_mixup/methods/ripple.py").write_text(RIPPLE)
+    with (tmp_path / "hf_mixup/methods/__init__.py").open("a") as file:
+        file.write("from hf_mixup.methods.ripple import Ripple as Ripple\n")
+    table = tmp_path / "tests/settings.py"
+    table.write_text(re.sub(r"^ROWS: .*\n", lambda line: line.group() + ROW, table.read_text(), flags=re.M))
+    (tmp_path / "use.py").write_text(USE)
+    assert run_in(tmp_path, "use.py") == "used\n"
+    files = [
+        "tests/engine/test_engine.py",
+        *(f"tests/methods/test_{name}.py" for name in ("modalities", "settings_table")),
+    ]
+    chosen = "ripple or every_method_has_a_row or every_setting_has_another_value"
+    printed = run_in(tmp_path, "-m", "pytest", "-n0", "-q", *files, "-k", chosen)
+    assert re.search(r"^[12]\d passed", printed, flags=re.M), printed
