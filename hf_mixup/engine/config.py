@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_mixup.methods import METHODS, Method, build, settings_of
-from hf_mixup.methods.registry import changed, flat, readers, refusal
+from hf_mixup.methods import METHODS, Method, settings_of
+from hf_mixup.methods.registry import changed, flat, method_named, readers, refusal
 from hf_mixup.utils.files import read_config, write_text
 from hf_mixup.utils.values import check_settings, setting
 
@@ -161,6 +161,8 @@ class MixupConfig:
             method, self_check = settings.pop("method", None), settings.pop("self_check", self_check)
         given: dict[str, Any] = {"losses": losses, "schedule": schedule, "pairs": pairs}
         for part, kind in PARTS.items():
+            if given[part] is not None and not isinstance(given[part], kind):
+                raise TypeError(f"{part}={given[part]!r}: expected {kind.__name__}(...)")
             own = {name: settings.pop(name) for name in _names(kind) if name in settings}
             setattr(self, part, kind(**own) if given[part] is None else replace(given[part], **own))  # a copy
         self.self_check = SelfCheck(self_check=self_check).self_check
@@ -283,8 +285,9 @@ class MixupConfig:
         """
         if isinstance(value, MixupConfig):
             return value
-        if isinstance(value, (Method, str, Mapping)):
-            return cls(value)
+        if isinstance(value, (Method, str, Mapping, type)):
+            method: Any = value  # a class is refused with the way out
+            return cls(method)
         raise TypeError(f"mixup={value!r}: expected a method, its name, a mapping of settings or a MixupConfig")
 
     @classmethod
@@ -340,14 +343,17 @@ def _names(kind: type) -> list[str]:
 
 def _method(value: Any, settings: dict[str, Any]) -> Method:
     """Return the method, with the settings that are left."""
-    if isinstance(value, Method):
-        for name, given in settings.items():
-            if name not in settings_of(type(value)):
-                raise ValueError(refusal(value.name, name, given))
-        return replace(value, **settings)  # a copy: what a method learns of one run stays in it
-    if value is not None and not isinstance(value, str):
+    if isinstance(value, type) and issubclass(value, Method):
+        raise TypeError(f"method={value.__name__}: expected a method and found its class: write {value.__name__}()")
+    if value is not None and not isinstance(value, (Method, str)):
         raise TypeError(f"method={value!r}: expected a method, its name or a mapping of settings")
-    return build({"method": value or "mixup", **settings})
+    kind = type(value) if isinstance(value, Method) else method_named(value or "mixup")
+    for name, given in settings.items():
+        if name not in settings_of(kind):
+            others = ["method", "self_check", *(each for part in PARTS.values() for each in _names(part))]
+            raise ValueError(refusal(kind.name, name, given, others))
+    # A copy: what a method learns of one run stays in it.
+    return replace(value, **settings) if isinstance(value, Method) else kind(**settings)
 
 
 def _changed(part: Any) -> dict[str, Any]:

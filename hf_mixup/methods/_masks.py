@@ -37,8 +37,9 @@ class RandomMask(Blend, MaskMethod):
     """A method whose mask comes from noise.
 
     A subclass draws fields of noise (`draw_fields`), and says which mask follows from a field and a share to keep
-    (`masks_of`). Rows that share a lam share the field; the share is each row's own, for the coin of `prob` may leave
-    some of them alone. lam is then set to the share of pixels that stayed the row's own, unless `correct_lam=False`.
+    (`masks_of`). Samples that share a lam share the field; the share is each sample's own, for the coin of `prob` may
+    leave some of them alone. lam is then set to the share of pixels that stayed the sample's own, unless
+    `correct_lam=False`.
     """
 
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
@@ -48,7 +49,7 @@ class RandomMask(Blend, MaskMethod):
         raise NotImplementedError
 
     def masks_of(self, fields: Tensor, share: Tensor, height: int, width: int, request: Request) -> Tensor:
-        """Return which pixels stay the row's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
+        """Return which pixels stay the sample's own, bool [b, H, W], for fields [1 or b, ...] and shares [1 or b]."""
         raise NotImplementedError
 
     def draw(self, request: Request) -> MaskDraw:
@@ -67,12 +68,12 @@ class RandomMask(Blend, MaskMethod):
 
 
 def by_content(draw: AnyDraw, kept: Tensor, seen: Tensor, correct: bool) -> tuple[AnyDraw, Tensor]:
-    """Return the parameters with the shares of what is seen as lam, and which rows would show nothing.
+    """Return the parameters with the shares of what is seen as lam, and which samples would show nothing.
 
     Args:
-        kept: where a row stays its own, bool [1 or B, ...].
-        seen: where rows have content, bool [B, ...].
-        correct: whether lam follows; else only rows that would show nothing get lam = 1.
+        kept: where a sample stays its own, bool [1 or B, ...].
+        seen: where samples have content, bool [B, ...].
+        correct: whether lam follows; else only samples that would show nothing get lam = 1.
     """
     lam = seen_lam(kept.to(seen.device), seen, draw.partner.to(seen.device)).cpu()
     nothing = lam.isnan()

@@ -31,7 +31,7 @@ def refuse_other_size(request: Request, size: Sequence[int], method: str) -> Non
 
 
 def own_pixels(labels: Tensor, draw: Draw) -> Tensor:
-    """Return 1 where a pixel stayed the row's own and 0 where it is the partner's, float32 [B, H, W] or [1, H, W].
+    """Return 1 where a pixel stayed the sample's own and 0 where it is the partner's, float32 [B, H, W] or [1, H, W].
 
     >>> draw = BoxDraw("cutmix", torch.tensor([1, 0]), torch.ones(2), boxes=torch.tensor([0, 0, 1, 2]))
     >>> own_pixels(torch.zeros(2, 2, 2), draw)

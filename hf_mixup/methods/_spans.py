@@ -42,8 +42,8 @@ def _refuse_other_tasks(request: Request, method: str) -> None:
     """Refuse batches whose tokens cannot be exchanged, or whose labels do not go with the tokens.
 
     Raises:
-        ValueError: without `input_ids` [B, T], for language models, and for labels that are neither one a row nor one a
-            token.
+        ValueError: without `input_ids` [B, T], for language models, and for labels that are neither one a sample nor
+            one a token.
     """
     ids, labels = request.batch.get("input_ids"), request.labels
     if not isinstance(ids, Tensor) or ids.dim() != 2:
@@ -68,7 +68,7 @@ def _refuse_other_tasks(request: Request, method: str) -> None:
 
 
 def one_a_token(labels: Tensor) -> bool:
-    """Whether labels are class ids [B, T] of tokens, rather than one (or C floats) a row.
+    """Whether labels are class ids [B, T] of tokens, rather than one (or C floats) a sample.
 
     >>> one_a_token(torch.zeros(2, 5).long()), one_a_token(torch.zeros(2, 5)), one_a_token(torch.zeros(2).long())
     (True, False, False)
@@ -97,7 +97,7 @@ def on_cpu(batch: Batch, **more: Tensor) -> dict[str, Tensor]:
 def ordinary_tokens(batch: Batch, special: tuple[int, ...] | None) -> Tensor:
     """Return which tokens may be exchanged, bool [B, T] on the CPU.
 
-    Those that the mask shows, but for the first and the last of each row and the special ones.
+    Those that the mask shows, but for the first and the last of each sample and the special ones.
 
     Args:
         batch: `input_ids` [B, T], and `attention_mask` [B, T] if there is one, see `on_cpu`.
@@ -129,7 +129,7 @@ def exchange(batch: Batch, draw: TokenDraw) -> dict[str, Any]:
     """Return the batch with the tokens of `draw.positions` and all that goes with them, out of place.
 
     That is each integer input [B, T, ...], as token types and boxes; masks and positions stay with the places, unless
-    the whole row goes.
+    the whole sample goes.
 
     >>> draw = TokenDraw("span_cut", torch.tensor([1, 0]), torch.ones(2), positions=torch.tensor([[-1, 1], [-1, -1]]))
     >>> exchange({"input_ids": torch.tensor([[1, 2], [3, 4]])}, draw)["input_ids"]
@@ -159,7 +159,7 @@ def _taken(value: Tensor, partner: Tensor, places: Tensor) -> Tensor:
 
 
 def own_share(taken: Tensor, tokens: Tensor) -> Tensor:
-    """Return which share of a row's tokens stayed its own, float32 [B]; 1 for a row that has none.
+    """Return which share of a sample's tokens stayed its own, float32 [B]; 1 for a sample that has none.
 
     >>> own_share(torch.tensor([1, 0]), torch.tensor([4, 0]))
     tensor([0.7500, 1.0000])

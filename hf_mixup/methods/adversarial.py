@@ -1,4 +1,4 @@
-"""Adversarial training: rows moved to where their loss is larger, beside the clean ones."""
+"""Adversarial training: samples moved to where their loss is larger, beside the clean ones."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ class AttackDraw(Draw):
 
 @register
 class AdversarialTraining(FloatInputs, MixesPixelLabels):
-    """Train on each row and on its worst neighbour: the point within `epsilon` to which the gradient of its loss leads.
+    """Train on each sample and on its worst neighbour: the point within `epsilon` its gradient leads to.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
     stays as it is, and so do the labels. `fgsm` (one step of the gradient's sign) and `pgd` (`attack_steps` such steps
     from a random start) reach `epsilon` in each value; `fgm` (one step along the gradient) and `pgd_l2` reach it in the
-    L2 norm of the whole row. Units are those of what the model is given: an epsilon of 8/255 of an image is 0.063 for
-    pixels normalised by 0.5, and a table of embeddings often has entries as small as 0.02. `attack_range` holds values
-    within those of real inputs. `freelb` takes the K = `attack_steps` points of the ascent from a random start, all of
-    them, the loss being their mean. The loss is clean_weight * clean + (1 - clean_weight) * adversarial.
+    L2 norm of the whole sample. Units are those of what the model is given: an epsilon of 8/255 of an image is 0.063
+    for pixels normalised by 0.5, and a table of embeddings often has entries as small as 0.02. `attack_range` holds
+    values within those of real inputs. `freelb` takes the K = `attack_steps` points of the ascent from a random start,
+    all of them, the loss being their mean. The loss is clean_weight * clean + (1 - clean_weight) * adversarial.
 
     Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step
-    (freelb: one less), then the training pass takes both halves at once: 2 B rows, freelb K B. The attack sees the
-    model in evaluation mode, where neither dropout nor the other rows bear on a row (the papers attack in training
-    mode), and leaves nothing behind. Batch normalisation takes its statistics from both halves together. Logits and
-    accuracy are of the adversarial rows behind the clean ones; `prob` and `prob_per` say which rows are attacked.
-    An epsilon of 0 is plain training. FreeLB's code draws the start from a cube and keeps one dropout mask for all K.
+    (freelb: one less), then the training pass takes both halves at once: 2 B samples, freelb K B. The attack sees the
+    model in evaluation mode, where neither dropout nor the other samples bear on a sample (the papers attack in
+    training mode), and leaves nothing behind. Batch normalisation takes its statistics from both halves together.
+    Logits and accuracy are of the adversarial samples behind the clean ones; `prob` and `prob_per` say which samples
+    are attacked. An epsilon of 0 is plain training. FreeLB's code draws the start from a cube and keeps one dropout
+    mask for all K.
 
     Raises:
         ValueError: for a partner or a lam that is given; `attack_range` where the embeddings of tokens are moved.
@@ -197,7 +198,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
         return dict(batch)
 
     def _moved(self, model: nn.Module, batch: Batch, floats: dict[str, Tensor], draw: AttackDraw) -> dict[str, Any]:
-        """Return the attacked rows, with moved floats in place of their own."""
+        """Return the attacked samples, with moved floats in place of their own."""
         return {**select_samples(batch, self._run(draw), len(draw.lam)), **floats}
 
     def _floats(self, draw: AttackDraw) -> list[dict[str, Tensor]]:
@@ -206,7 +207,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
         return [{key: value[copy] for key, value in floats.items()} for copy in range(self._copies(draw))]
 
     def _shifted(self, model: nn.Module, inputs: dict[str, Any], draw: AttackDraw, partner: Tensor) -> dict[str, Any]:
-        """Arm the table of words with the shifts of the tokens, if there are any; clean rows have none."""
+        """Arm the table of words with the shifts of the tokens, if there are any; clean samples have none."""
         shifts = draw.points.get(IDS)
         if shifts is None:
             return inputs
@@ -246,16 +247,16 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
         return weight if weight is not None else 0.0 if self.attack == "freelb" else 0.5
 
     def _kept(self, draw: AttackDraw) -> Tensor:
-        """Return the rows that are run as they are, long: all, or where clean ones do not count, those left alone."""
+        """Return the samples that are run as they are, long: all, or those left alone if clean ones do not count."""
         whole = torch.arange(len(draw.lam), device=draw.lam.device)
         return whole if self._clean_weight or draw.rows is None else _left(draw.rows, len(whole))
 
     def _run(self, draw: AttackDraw) -> Tensor:
-        """Return the rows that are run at each of their points, long: those that are attacked."""
+        """Return the samples that are run at each of their points, long: those that are attacked."""
         return torch.arange(len(draw.lam)) if draw.rows is None else draw.rows
 
     def _copies(self, draw: AttackDraw) -> int:
-        """Return how many points each row has."""
+        """Return how many points each sample has."""
         return len(next(iter(draw.points.values())))
 
 
@@ -264,7 +265,7 @@ def _loss_sum(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
 
 
 def _left(rows: Tensor, count: int) -> Tensor:
-    """Return the rows that are not among these, long."""
+    """Return the samples that are not among these, long."""
     if len(rows) == count:  # as a rule; on a device, finding the others would have to wait for it
         return rows[:0]
     return torch.ones(count, dtype=torch.bool, device=rows.device).index_fill(0, rows, False).nonzero()[:, 0]

@@ -18,13 +18,13 @@ from hf_mixup.models.padding import mix_embeddings
 
 @register
 class CMixup(DrawnLam, SwapColumns, MixesForecasts):
-    """Blend rows whose labels are near: token embeddings where the batch has tokens, else every float input.
+    """Blend samples whose labels are near: token embeddings where the batch has tokens, else every float input.
 
     Categories of tables are swapped, as `tabular` does.
 
     The partner's chance falls as a Gaussian of the distance between the labels, whose standard deviation is
     `label_bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are
-    drawn from the batch, and rows may share one.
+    drawn from the batch, and samples may share one.
 
     Raises:
         ValueError: for classes; `pairing`, `pair_class` or `lam_per="pair"`, which do not go with it.

@@ -24,15 +24,15 @@ class CutMix(RandomBox, MixesPixelLabels):
     a while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told
     by the attention mask or by the model's configuration, else by `time_axis`.
 
-    lam is then set to the share of the content that stayed the row's own, unless `correct_lam=False`. `box_sides` draws
-    the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box is
-    everything. The boxes of the authors' code are those of `box_style: torchvision`; the default, timm's, may be a
+    lam is then set to the share of the content that stayed the sample's own, unless `correct_lam=False`. `box_sides`
+    draws the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box
+    is everything. The boxes of the authors' code are those of `box_style: torchvision`; the default, timm's, may be a
     pixel longer.
 
     Padding is no content: beside an attention mask [B, T], a mask of pixels or of what was observed of a series, only
-    places that are seen of either row count, of the own one outside the box and of the partner's inside it. That takes
-    one wait for the device. Attention masks are united, for models take them for lengths; the other two are cut with
-    what they are for. A row that would show nothing of either keeps its own.
+    places that are seen of either sample count, of the own one outside the box and of the partner's inside it. That
+    takes one wait for the device. Attention masks are united, for models take them for lengths; the other two are cut
+    with what they are for. A sample that would show nothing of either keeps its own.
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2;
     for videos Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,

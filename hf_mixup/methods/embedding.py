@@ -17,10 +17,10 @@ from hf_mixup.models.padding import mix_embeddings
 class EmbeddingMixup(Blend):
     """Blend token embeddings at the output of every table that is read by row; float inputs beside them, too.
 
-    Rows of different length: both rows' tokens stay visible (the union of the masks); where only one row has a token,
-    that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the row and
-    lam = 0 exactly the partner. With `attention_mask_mode="weighted"` attention sees such a token by its row's share,
-    so that the way between these ends is smooth (eager and SDPA attention).
+    Samples of different length: the tokens of both stay visible (the union of the masks); where only one sample has a
+    token, that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the
+    sample and lam = 0 exactly the partner. With `attention_mask_mode="weighted"` attention sees such a token by its
+    sample's share, so that the way between these ends is smooth (eager and SDPA attention).
 
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
 

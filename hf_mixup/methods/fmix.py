@@ -19,7 +19,7 @@ class FMix(RandomMask, MixesPixelLabels):
     """Replace blots of each image, of any shape, by the partner's pixels.
 
     The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,
-    stay the row's own. lam is then set to their share, unless `correct_lam=False`.
+    stay the sample's own. lam is then set to their share, unless `correct_lam=False`.
 
     Fields have all frequencies of the image, as in the paper. The authors' code
     (https://github.com/ecs-vlc/FMix) uses the first two rows of its spectrum alone, one as real and one as imaginary

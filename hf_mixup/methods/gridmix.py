@@ -16,10 +16,10 @@ from hf_mixup.methods.registry import register
 class GridMix(RandomMask, MixesPixelLabels):
     """Replace random cells of a grid over each image by the partner's: CutMix in many small places.
 
-    Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the row's own. lam is then set to the share
-    of their pixels, unless `correct_lam=False`; where the grid does not divide the image, cells differ by a pixel.
-    The paper's second loss, over the label of each cell, needs another head and is left out. `patchmix` is the same on
-    the patches of a vision transformer.
+    Of the `grid` x `grid` cells, round(lam * grid**2) drawn at random stay the sample's own. lam is then set to the
+    share of their pixels, unless `correct_lam=False`; where the grid does not divide the image, cells differ by a
+    pixel. The paper's second loss, over the label of each cell, needs another head and is left out. `patchmix` is the
+    same on the patches of a vision transformer.
 
     Raises:
         ValueError: for more cells a side than the images have pixels.

@@ -1,4 +1,4 @@
-"""Interpolated adversarial training: mixed clean rows beside mixed adversarial ones."""
+"""Interpolated adversarial training: mixed clean samples beside mixed adversarial ones."""
 
 from __future__ import annotations
 

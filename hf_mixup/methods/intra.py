@@ -25,19 +25,19 @@ class IntraDraw(DepthDraw, TokenDraw):
 
 @register
 class IntraLADA(DrawnLam, HiddenStates):
-    """Blend the hidden state of each labelled token with that of another labelled token of the same row.
+    """Blend the hidden state of each labelled token with that of another labelled token of the same sample.
 
-    The labelled tokens of a row change places at random, in one cycle, so that each has another for its partner; tokens
-    without a label (-100: special tokens, padding, later pieces of a word) stay. By default after the last block, as in
-    the authors' code. As there, the states of the one forward pass are blended with one another, and a token never
-    keeps less than half: lam is folded to its larger half, max(lam, 1 - lam), unless it is given. Different from it:
-    there each token draws its partner by itself, which may be the token itself or be drawn twice, and blends with what
-    tokens before it were already blended to; later pieces of a word have its label, and are blended, too; and lam is
-    drawn from Beta(60, 1.5), here `alpha=60, beta=1.5`.
+    The labelled tokens of a sample change places at random, in one cycle, so that each has another for its partner;
+    tokens without a label (-100: special tokens, padding, later pieces of a word) stay. By default after the last
+    block, as in the authors' code. As there, the states of the one forward pass are blended with one another, and a
+    token never keeps less than half: lam is folded to its larger half, max(lam, 1 - lam), unless it is given. Different
+    from it: there each token draws its partner by itself, which may be the token itself or be drawn twice, and blends
+    with what tokens before it were already blended to; later pieces of a word have its label, and are blended, too; and
+    lam is drawn from Beta(60, 1.5), here `alpha=60, beta=1.5`.
 
     The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
     `alpha=60`, `beta=1.5`, `lam_at_least_half=True`, but for its nearest neighbours and its mask, the union of both
-    rows'.
+    samples'.
 
     Raises:
         ValueError: for labels other than one a token, or a partner that is given.
@@ -82,7 +82,7 @@ class IntraLADA(DrawnLam, HiddenStates):
         return IntraDraw(self.name, torch.arange(request.rows), draw.lam, depth=draw.depth, positions=places)
 
     def apply(self, model: nn.Module, batch: Batch, draw: DepthDraw, inplace: bool) -> dict[str, Any]:
-        if not isinstance(draw, IntraDraw):  # the trial whether this depth holds all of a row: by exchanging rows
+        if not isinstance(draw, IntraDraw):  # the trial whether this depth holds all of a sample: by exchanging samples
             return super().apply(model, batch, draw, inplace)
         mixing, depths = partial(blend_positions, positions=draw.positions), self.depths(model, batch)
         stack = self._stack(model, batch)
@@ -97,7 +97,7 @@ class IntraLADA(DrawnLam, HiddenStates):
 
 
 def shuffled(chosen: Tensor, rng: torch.Generator) -> Tensor:
-    """Return for each chosen place the next in one random cycle of its row's, -1 for the others, long [B, T].
+    """Return for each chosen place the next in one random cycle of its sample's, -1 for the others, long [B, T].
 
     >>> shuffled(torch.tensor([[False, True, True, False]]), torch.Generator())
     tensor([[-1,  2,  1, -1]])

@@ -53,7 +53,7 @@ class M2Mix(DrawnLam, PairMethod):
         """Return the weighted loss against mixed negatives, the mean of both directions, 0-d.
 
         Args:
-            images, texts: embeddings of all processes' rows, [N, D].
+            images, texts: embeddings of all processes' samples, [N, D].
             lam: share of the image in each mixed negative, [N].
             rows: numbers of those that are scored here, long [n].
             relevance: [n, N], 1 for pairs that are no negatives of each other.

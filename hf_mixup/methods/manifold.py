@@ -93,8 +93,8 @@ class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels):
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
     first three sites of the official Manifold Mixup (what enters the first block, then one and two thirds up). The
-    row's own attention mask stays. Default depths at which part of a model goes past the blend (an exchange of two
-    rows tells) are left out, with a warning.
+    sample's own attention mask stays. Default depths at which part of a model goes past the blend (an exchange of two
+    samples tells) are left out, with a warning.
 
     lam is drawn as Manifold Mixup draws it. The authors' code of MixText folds it to its larger half, which is
     `lam_at_least_half=True`, of Beta(16, 16) (`alpha=16`), but not in its command for TMix alone; it shows the model no

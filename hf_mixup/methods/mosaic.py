@@ -43,10 +43,10 @@ class MosaicDraw(Draw):
 class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     """Put parts of four images round a random centre; the label of each counts as much as its part covers.
 
-    Top left lies the row's own, bottom right its partner's, in between those of two further rows, drawn at random
-    whatever `pairing` says; with fewer than four rows some may be the same, and a row alone stays as it is. Both sides
-    of the own part are drawn, as shares of the image's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam that
-    is given instead sets both to its root. Each part is cut out of its image anywhere with equal chance, and keeps
+    Top left lies the sample's own, bottom right its partner's, in between those of two further samples, drawn at random
+    whatever `pairing` says; with fewer than four samples some may be the same, and a sample alone stays as it is. Both
+    sides of the own part are drawn, as shares of the image's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam
+    that is given instead sets both to its root. Each part is cut out of its image anywhere with equal chance, and keeps
     its size. lam is always the share of the own part; the others' shares are theirs, so that the targets sum to 1.
 
     Boxes move with their parts and are cut at their edges; of what is cut, less than a tenth of a box, or less than two
@@ -76,7 +76,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
         "Deep {CNNs}}, author={Takahashi, Ryo and Matsubara, Takashi and Uehara, Kuniaki}, booktitle={ACML}, "
         "year={2018}}"
     )
-    own_loss = True  # four labels a row
+    own_loss = True  # four labels a sample
 
     def draw(self, request: Request) -> MosaicDraw:
         draw, rows, rng = super().draw(request), request.rows, request.rng
@@ -134,7 +134,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
         return _put(labels, draw) if is_map(labels) else super().other_labels(labels, draw)
 
     def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
-        """Return 0 for label maps: the row's own pixels are in the mosaic of the maps, too."""
+        """Return 0 for label maps: the sample's own pixels are in the mosaic of the maps, too."""
         return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
 
     def further_labels(self, labels: Tensor, draw: MosaicDraw) -> Further:
@@ -188,7 +188,7 @@ def moved_boxes(
 
 
 def _layout(draw: MosaicDraw) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the rows of the other three parts [B, 3], the centre, and the shifts."""
+    """Return the samples of the other three parts [B, 3], the centre, and the shifts."""
     return torch.cat([draw.further, draw.partner[:, None]], 1), draw.center, draw.shift
 
 

@@ -19,7 +19,7 @@ class PatchMix(RandomMask, MixesPixelLabels):
 
     `gridmix` whose cells are the patches of the model, as its configuration tells their size (where a model's patches
     overlap, those at the edges of a cell see both images). Of n patches round(lam * n), drawn at random, stay the
-    row's own. lam is then set to the share of their pixels, unless `correct_lam=False`; pixels beyond the last whole
+    sample's own. lam is then set to the share of their pixels, unless `correct_lam=False`; pixels beyond the last whole
     patch go with it.
 
     The name is ours, the masks are the random ones that TokenMix is compared with in its paper. TokenMix itself takes

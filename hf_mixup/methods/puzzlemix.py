@@ -37,10 +37,10 @@ class PuzzleMix(Blend, FloatInputs, AsksGuide):
 
     A block's saliency is the gradient of the loss at its pixels. The mask costs the saliency that it hides, unlike
     shares and unlike pixels on either side of an edge, and a prior that expects lam; then salient blocks of either
-    image move to where it is seen. lam is set to the mean share of the row's own content, unless `correct_lam=False`.
-    Costs one more forward and backward pass for each mixed batch (of the guide's, if there is one, for the class that
-    it finds), in evaluation mode, through activations and not to the weights, and one wait for the device; mask and
-    moves are worked out on the CPU, for the whole batch at once.
+    image move to where it is seen. lam is set to the mean share of the sample's own content, unless
+    `correct_lam=False`. Costs one more forward and backward pass for each mixed batch (of the guide's, if there is one,
+    for the class that it finds), in evaluation mode, through activations and not to the weights, and one wait for the
+    device; mask and moves are worked out on the CPU, for the whole batch at once.
 
     Weights of the terms, block sizes (2, 4, 8 or 16 a side) and the three shares are those of the authors' code
     (https://github.com/snu-mllab/PuzzleMix). Different from it: the mask is found by min-sum belief propagation instead
@@ -49,7 +49,7 @@ class PuzzleMix(Blend, FloatInputs, AsksGuide):
     command for CIFAR moves pieces of 4 x 4 pixels; pixels are compared in units of the batch's range, as the
     processor's mean and deviation are not known here; its loss is the binary cross-entropy of a softmax, to which its
     command for Tiny ImageNet adds the clean batch's. No adversarial noise is added. Pixels beyond the last whole
-    block follow the mask and do not move. A row that is its own partner stays as it is.
+    block follow the mask and do not move. A sample that is its own partner stays as it is.
 
     Raises:
         ValueError: for images smaller than 2 x 2 pixels.

@@ -189,11 +189,15 @@ def who_reads(name: str) -> str:
     return f"{', '.join(names)} {'does' if len(names) == 1 else 'do'}"
 
 
-def refusal(method: str, name: str, value: Any) -> str:
-    """Return what to say of a setting that a method does not have."""
+def refusal(method: str, name: str, value: Any, others: Iterable[str] = ()) -> str:
+    """Return what to say of a setting that a method does not have.
+
+    Args:
+        others: names that could be meant as well.
+    """
     if readers(name):
         return f"{name}={value!r}: method {method!r} does not read it; {who_reads(name)}: leave it out"
-    return f"{name!r} is no setting of method {method!r}: {did_you_mean(name, settings_of(method))}"
+    return f"{name!r} is no setting of method {method!r}: {did_you_mean(str(name), [*settings_of(method), *others])}"
 
 
 def each_part(method: Method) -> Iterator[Method]:

@@ -19,11 +19,11 @@ from hf_mixup.models.batches import concat_batches, select_samples
 class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     """Add to the loss of the clean batch `loss_weight` times that of its mixed copy, both seen in one forward pass.
 
-    The model runs over [B + R] rows: the clean ones, then the mixed copies of those R that the coin of `prob` chose
-    (all, by default); a row left alone has the plain loss only. Batch normalisation therefore takes its statistics
-    from clean and mixed rows together, as in the paper's code. The logits returned are those of all B + R rows; the
-    accuracy is that on the mixed ones. Both losses are divided by the B labels, as the paper writes it; its code takes
-    the mean over 2 B rows, half of that.
+    The model runs over [B + R] samples: the clean ones, then the mixed copies of those R that the coin of `prob` chose
+    (all, by default); a sample left alone has the plain loss only. Batch normalisation therefore takes its statistics
+    from clean and mixed samples together, as in the paper's code. The logits returned are those of all B + R samples;
+    the accuracy is that on the mixed ones. Both losses are divided by the B labels, as the paper writes it; its code
+    takes the mean over 2 B samples, half of that.
 
     Raises:
         ValueError: for a batch with tokens.
@@ -60,7 +60,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
                 "method='embedding'"
             )
         draw = super().draw(request)
-        others = draw.partner != torch.arange(request.rows)  # a row that has no partner is there already
+        others = draw.partner != torch.arange(request.rows)  # a sample that has no partner is there already
         return replace(draw, rows=((draw.lam < 1) & others).nonzero()[:, 0])
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:

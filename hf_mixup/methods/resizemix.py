@@ -27,7 +27,7 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `box_sides`, by default the
     paper's 0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is
     given instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). As in the authors' code, the sides are
-    one draw of the batch (see `lam_per`) and whole pixels, while each row has a place of its own, a pair that shares
+    one draw of the batch (see `lam_per`) and whole pixels, while each sample has a place of its own, a pair that shares
     its lam the same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick
     out. lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut
     to pixels. The image is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code
@@ -74,7 +74,8 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
         refuse_other_size(request, [height, width], self.name)
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)
         if self.lam_per == "pair":
-            # The spot is what rows share, not the box: the coin of `prob` may leave alone the row they share with.
+            # The spot is what samples share, not the box: the coin of `prob` may leave alone the sample they share
+            # with.
             spot = spot[self.shared_with(draw.partner)]
         boxes = boxes_inside(spot, height, width, draw.lam)
         return draw.more(BoxDraw, lam=box_lam(boxes, height, width) if self.correct_lam else draw.lam, boxes=boxes)

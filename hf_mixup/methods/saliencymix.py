@@ -22,12 +22,12 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     """Replace a box of each image by the partner's pixels there, the box lying around the partner's most salient one.
 
     Sides are sqrt(1 - lam) of the image's, rounded as `box_style` says and clipped to the image. lam is then set to the
-    share of pixels that stayed the row's own, unless `correct_lam=False`; a salient pixel near the edge makes a smaller
-    box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small Fourier
-    transforms a batch, and no wait for the device; or, with `saliency: gradient`, the gradient of the partner's own
-    loss, smoothed, which costs a forward and backward pass (of the guide's, if there is one, for the class that it
+    share of pixels that stayed the sample's own, unless `correct_lam=False`; a salient pixel near the edge makes a
+    smaller box. Saliency is the spectral residual (Hou and Zhang 2007), batched and on the batch's device: two small
+    Fourier transforms a batch, and no wait for the device; or, with `saliency: gradient`, the gradient of the partner's
+    own loss, smoothed, which costs a forward and backward pass (of the guide's, if there is one, for the class that it
     finds). The published code takes OpenCV's static fine-grained saliency instead (differences of centre and surround),
-    and places one box for the whole batch by the partner of its first row; here each row has the box of its own
+    and places one box for the whole batch by the partner of its first sample; here each sample has the box of its own
     partner. A partner of one colour has its box in the top left corner.
 
     Source: Uddin et al. 2020, "SaliencyMix: A Saliency Guided Data Augmentation Strategy for Better Regularization",
@@ -91,6 +91,6 @@ def countable(found: Tensor) -> Tensor:
 
 
 def gradient_saliency(request: Request, key: str) -> Tensor:
-    """Return how much each pixel moves a row's own loss, or the score of the class that the guide finds: [B, H, W]."""
+    """Return how much each pixel moves a sample's own loss, or the score of the guide's class: [B, H, W]."""
     model, inputs = request.looking(key)
     return input_saliency(model, inputs, key, request.labels if request.guide is None else None)

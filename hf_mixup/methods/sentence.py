@@ -13,7 +13,7 @@ from hf_mixup.models.hooks import blend_states
 
 @register
 class SentenceMixup(Blend):
-    """Blend each row's pooled vector before the last layer, which scores it.
+    """Blend each sample's pooled vector before the last layer, which scores it.
 
     That layer is linear, so that its scores of the blend are the blend of its scores: the model runs as it is, on any
     architecture and modality, and the logits are blended in the loss. (Where a model bends its scores afterwards, by a
@@ -45,7 +45,7 @@ class SentenceMixup(Blend):
         "booktitle={COLING}, year={2020}}"
     )
     own_loss = True
-    exchanges = False  # rows are mixed in the loss, behind the model
+    exchanges = False  # samples are mixed in the loss, behind the model
 
     def draw(self, request: Request) -> Draw:
         labels = request.labels

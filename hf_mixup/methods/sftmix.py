@@ -1,4 +1,4 @@
-"""SFTMix: a mixed loss beside the plain one, between rows the model is sure of and rows it is not."""
+"""SFTMix: a mixed loss beside the plain one, between samples the model is sure of and samples it is not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hf_mixup.utils.constants import IGNORE_INDEX
 class SFTMix(DrawnLam, SettlesLater):
     """Add to the plain loss of a language model that of its last hidden states, blended between two responses.
 
-    The rows that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired with
-    those it is less sure of, where the paper ranks the whole data set by a model trained before. Responses are laid
-    side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term weighs
-    `loss_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand for
-    hidden states; the mixed ones cost the memory of the responses' logits three times more.
+    The samples that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired
+    with those it is less sure of, where the paper ranks the whole data set by a model trained before. Responses are
+    laid side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term
+    weighs `loss_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand
+    for hidden states; the mixed ones cost the memory of the responses' logits three times more.
 
     Raises:
         ValueError: for labels other than one a token; `pairing`, `pair_class` or `lam_per="pair"`, which do not go
@@ -51,7 +51,7 @@ class SFTMix(DrawnLam, SettlesLater):
         "journal={arXiv:2410.05248}, year={2024}}"
     )
     own_loss = True
-    exchanges = False  # rows are mixed in the loss, behind the model
+    exchanges = False  # samples are mixed in the loss, behind the model
 
     loss_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
 
@@ -102,15 +102,15 @@ class SFTMix(DrawnLam, SettlesLater):
 
 
 def side_by_side(labels: Tensor, partner: Tensor, left_alone: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return where both a row and its partner have a label, counted from the first label of each: rows, places, others.
+    """Return where both a sample and its partner have a label, counted from the first label of each.
 
     Args:
         labels: long [B, T], -100 where there is none.
         partner: long [B].
-        left_alone: bool [B, 1], rows to leave out.
+        left_alone: bool [B, 1], samples to leave out.
 
     Returns:
-        Three long tensors [P]: row, place in it, and place in its partner.
+        Three long tensors [P]: sample, place in it, and place in its partner.
 
     >>> labels = torch.tensor([[-100, 5, 6], [7, 8, -100]])
     >>> side_by_side(labels, torch.tensor([1, 0]), torch.zeros(2, 1).bool())

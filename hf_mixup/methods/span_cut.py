@@ -14,12 +14,12 @@ from hf_mixup.methods.registry import register
 
 @register
 class SpanCut(SpanMethod):
-    """Replace a span of each row's tokens by the partner's tokens at the same places: a box of CutMix in one dimension.
+    """Replace a span of each sample's tokens by the partner's tokens at the same positions: CutMix in one dimension.
 
-    The span covers round((1 - lam) * tokens) of those places where both rows have an ordinary token, or all of them if
-    they are fewer. Special tokens, and the first and the last token of a row, stay and are not counted; where the
-    tokenizer is not known, so do tokens that equal those two. lam is then set to the share of the row's ordinary
-    tokens that stayed its own; at a lam of 0 the row is its partner in full. Token types, boxes and the like go with
+    The span covers round((1 - lam) * tokens) of those places where both samples have an ordinary token, or all of them
+    if they are fewer. Special tokens, and the first and the last token of a sample, stay and are not counted; where the
+    tokenizer is not known, so do tokens that equal those two. lam is then set to the share of the sample's ordinary
+    tokens that stayed its own; at a lam of 0 the sample is its partner in full. Token types, boxes and the like go with
     their tokens. With one label a token, each label goes with its token, and lam is for the log alone.
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2,

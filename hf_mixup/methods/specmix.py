@@ -18,13 +18,13 @@ class SpecMix(ChosenPartner, MaskMethod):
     """Replace bands of time and bands of frequency of each spectrogram by the partner's.
 
     Along either axis 0 to `num_bands` of them, not none along both, each `band_share` wide, anywhere; they may overlap.
-    lam is the share of the content that stayed the row's own: bands say what it is, and alpha is not asked. A lam that
-    is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it is
-    met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
+    lam is the share of the content that stayed the sample's own: bands say what it is, and alpha is not asked. A lam
+    that is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it
+    is met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
 
-    The paper draws up to 3 bands of 0.3 along each axis and a mask for each row (`lam_per="sample"`); the authors' code
-    draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both widths by
-    one axis, and in one of its tasks takes 0.1.
+    The paper draws up to 3 bands of 0.3 along each axis and a mask for each sample (`lam_per="sample"`); the authors'
+    code draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both
+    widths by one axis, and in one of its tasks takes 0.1.
 
     Raises:
         ValueError: for a batch without spectrograms, or with spectrograms of different size.
@@ -79,7 +79,7 @@ class SpecMix(ChosenPartner, MaskMethod):
         return draw.more(MaskDraw, mask=mask | nothing[:, None, None] if bool(nothing.any()) else mask)
 
     def _draw_mask(self, draw: Draw, given: bool, height: int, width: int, rng: torch.Generator) -> Tensor:
-        """Draw what stays the rows' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
+        """Draw what stays the samples' own, bool [B, H, W], or [1, H, W] where the batch shares it."""
         lam = draw.lam
         if self.num_bands > min(height, width):
             raise ValueError(

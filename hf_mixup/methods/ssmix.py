@@ -1,4 +1,4 @@
-"""SSMix: the least salient span of a row gives way to the most salient one of its partner."""
+"""SSMix: the least salient span of a sample gives way to the most salient one of its partner."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from hf_mixup.models.saliency import token_saliency
 
 @register
 class SSMix(SpanMethod):
-    """Replace the span that matters least for a row's loss by the partner's span, as long, that matters most for its.
+    """Replace the span that matters least for a sample's loss by the partner's span that matters most for its own.
 
-    The clean rows are trained on, too: the loss is clean_weight * clean + (1 - clean_weight) * mixed, with a
-    `clean_weight` of 0.5 unless another is set, and one forward pass over 2 B rows, the mixed ones behind. Logits and
-    accuracy are of both, and of the mixed ones. At `clean_weight=0` the mixed rows take the place of the clean ones.
+    The clean samples are trained on, too: the loss is clean_weight * clean + (1 - clean_weight) * mixed, with a
+    `clean_weight` of 0.5 unless another is set, and one forward pass over 2 B samples, the mixed ones behind. Logits
+    and accuracy are of both, and of the mixed ones. At `clean_weight=0` the mixed samples take the place of the clean
+    ones.
 
     A token's saliency is the norm of the gradient at the output of the embeddings, which is what enters the first block
     (at the table of words in models where that holds other places than the tokens). That costs one more forward and
     backward pass for each mixed batch, in evaluation mode (the authors' code has dropout there), through activations
     and not to the weights, and one wait for the device. A span has max(1, floor((1 - lam) * tokens)) tokens, or as many
-    as both rows have; the paper takes a tenth, `lam=0.9`, and starts from a model fine-tuned without mixing. lam is
-    then set to the share of tokens that stayed the row's own. Where `token_type_ids` tell two sentences apart, each is
-    mixed with its like. Special tokens, and the first and the last of a row, stay and are not counted; where the
-    tokenizer is not known, so do tokens that equal those two. A row that is its own partner stays as it is.
+    as both samples have; the paper takes a tenth, `lam=0.9`, and starts from a model fine-tuned without mixing. lam is
+    then set to the share of tokens that stayed the sample's own. Where `token_type_ids` tell two sentences apart, each
+    is mixed with its like. Special tokens, and the first and the last of a sample, stay and are not counted; where the
+    tokenizer is not known, so do tokens that equal those two. A sample that is its own partner stays as it is.
 
     Raises:
         ValueError: for labels of tokens.
@@ -92,7 +93,7 @@ class SSMix(SpanMethod):
 
     def terms(self, logits: Tensor, labels: Tensor, draw: Draw) -> list[Term]:
         count, clean = len(labels), self.clean_weight
-        if len(logits) == count:  # without clean rows beside them, or with nothing mixed
+        if len(logits) == count:  # without clean samples beside them, or with nothing mixed
             return super().terms(logits, labels, draw)
         mixed = Term(logits[count:], labels, labels[draw.partner], draw.lam, 1 - clean)
         return [mixed, Term(logits[:count], labels, labels, torch.ones_like(draw.lam), clean)]
@@ -107,16 +108,16 @@ def _sentences(batch: Batch, ordinary: Tensor) -> list[Tensor]:
 
 
 def salient_places(saliency: Tensor, tokens: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    """Return for each place in the least salient span of a row the partner's place in its most salient span.
+    """Return for each place in the least salient span of a sample the partner's place in its most salient span.
 
     Args:
         saliency: floats [B, T].
         tokens: bool [B, T], the places that spans may cover; they step over the others.
         partner: long [B].
-        lam: share of its tokens that a row keeps, [B]; a row with lam = 1 keeps all.
+        lam: share of its tokens that a sample keeps, [B]; a sample with lam = 1 keeps all.
 
     Returns:
-        Long [B, T], -1 where the row keeps its own.
+        Long [B, T], -1 where the sample keeps its own.
 
     >>> saliency, tokens = torch.tensor([[5., 1., 2., 9.], [7., 3., 8., 1.]]), torch.ones(2, 4).bool()
     >>> salient_places(saliency, tokens, torch.tensor([1, 0]), torch.tensor([0.5, 0.75]))
@@ -137,7 +138,7 @@ def salient_places(saliency: Tensor, tokens: Tensor, partner: Tensor, lam: Tenso
 
 
 def _best_start(scores: Tensor, count: Tensor, length: Tensor) -> Tensor:
-    """Return where those `length` [B] of each row's first `count` [B] scores begin that sum to the most, long [B]."""
+    """Return where the `length` [B] of each sample's first `count` [B] scores that sum to the most begin, long [B]."""
     before = F.pad(scores.cumsum(-1), (1, 0))
     starts = torch.arange(scores.shape[1])
     ends = (starts + length[:, None]).clamp(max=scores.shape[1])

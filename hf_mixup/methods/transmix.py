@@ -21,13 +21,13 @@ from hf_mixup.models.hooks import MixHook, hooks_of
 class TransMix(RandomBox, NeedsAttention, SettlesLater):
     """Cut and paste as `cutmix` does, and weigh the labels half by area, half by attention.
 
-    The weight of a row's own label is the mean of two shares: of the pixels that stayed its own, and of the attention
-    that the class token pays to patches that did, in the last layer of this very forward pass, averaged over heads.
-    A patch counts for the image that its centre is of (in the authors' code, its top left pixel). No gradient flows
-    through the weight, and no further pass is needed; but the model has to return attention: load it with
+    The weight of a sample's own label is the mean of two shares: of the pixels that stayed its own, and of the
+    attention that the class token pays to patches that did, in the last layer of this very forward pass, averaged over
+    heads. A patch counts for the image that its centre is of (in the authors' code, its top left pixel). No gradient
+    flows through the weight, and no further pass is needed; but the model has to return attention: load it with
     attn_implementation="eager", whose attention takes more memory than the fused ones. `lam` of the batch is the share
-    of pixels until the loss is taken. The mean of the two is the authors' code
-    (https://github.com/Beckschen/TransMix); the paper's equation has the attention alone.
+    of pixels until the loss is taken. The mean of the two is the authors' code (https://github.com/Beckschen/TransMix);
+    the paper's equation has the attention alone.
 
     Raises:
         RuntimeError: if the model returns no attention.
@@ -86,7 +86,7 @@ class Attention(MixHook):
     """The end of a model, where the attention of a mixed batch is read; nothing is changed there.
 
     Attributes:
-        own: share of the attention that the row's own patches were paid in the last pass, float32 [B].
+        own: share of the attention that the sample's own patches were paid in the last pass, float32 [B].
     """
 
     def __init__(self) -> None:
