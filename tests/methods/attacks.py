@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup import MixupConfig
+from hf_mixup.experiments.mixing import SharedSettings
+
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return model(**{key: value for key, value in batch.items() if key != "labels"}).logits
@@ -59,3 +62,12 @@ def climb(model: Any, batch: dict[str, Tensor], attack: str, eps: float, steps: 
         path.append(torch.stack(following))
     model.zero_grad()
     return torch.stack(path)
+
+
+def shared(settings: dict[str, Any]) -> MixupConfig:
+    """Return the configuration of a method with those of the settings that it reads, also by what it mixes by."""
+    own = dict(settings)
+    if own["method"] == "interpolated_adversarial":
+        mixing = {name: own.pop(name) for name in ("lam", "pairing") if name in own}
+        own["by"] = {"method": own.get("by", "mixup"), **mixing}
+    return SharedSettings(own).for_method(own["method"])

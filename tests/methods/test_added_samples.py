@@ -15,7 +15,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.experiments.mixing import SharedSettings
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
-from tests.methods.attacks import logits
+from tests.methods.attacks import logits, shared
 
 GAUSSIAN = {"method": "gaussian"}
 FREELB = {"method": "adversarial", "attack": "freelb"}
@@ -139,15 +139,6 @@ def test_switch_may_choose_them(methods: list[str]) -> None:
 
 METHODS = [("adversarial", "vit", "pgd"), ("adversarial", "bert", "freelb"), ("interpolated_adversarial", "vit", None)]
 TEXT = ("interpolated_adversarial", "bert", None)
-
-
-def shared(settings: dict[str, Any]) -> MixupConfig:
-    """Return the configuration of a method with those of the settings that it reads, also by what it mixes by."""
-    own = dict(settings)
-    if own["method"] == "interpolated_adversarial":
-        mixing = {name: own.pop(name) for name in ("lam", "pairing") if name in own}
-        own["by"] = {"method": own.get("by", "mixup"), **mixing}
-    return SharedSettings(own).for_method(own["method"])
 
 
 def by_tokens(method: str, name: str) -> dict[str, Any]:
