@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 
 def world_size() -> int:
@@ -56,6 +55,8 @@ def refuse_partitioned(model: str, parameters: Iterable[nn.Parameter]) -> None:
 
     >>> refuse_partitioned("CLIPModel", [nn.Parameter(torch.ones(()))])
     """
+    from transformers.integrations import is_deepspeed_zero3_enabled  # augmentation does without transformers
+
     apart = any(hasattr(each, "ds_id") and not each.numel() for each in parameters)
     if apart or is_deepspeed_zero3_enabled():
         raise ValueError(

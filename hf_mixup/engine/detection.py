@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.context import Context, Requested
-from hf_mixup.engine.detection_loss import WEIGHTED
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
@@ -130,7 +129,11 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
     base = base_model(model)
     name, config = type(base).__name__, context.config
     own = getattr(model, "loss_function", None)
-    if "ForObjectDetection" not in name or own not in WEIGHTED or not {"class_labels", "boxes"} <= set(labels[0]):
+    if (
+        "ForObjectDetection" not in name
+        or own not in weighted_losses()
+        or not {"class_labels", "boxes"} <= set(labels[0])
+    ):
         raise ValueError(
             f"{name} learns boxes by a loss that takes no weights ({getattr(own, '__name__', own)}): boxes are mixed "
             "for DETR, Conditional, Deformable, DAB-, LW-, RF- and RT-DETR, Table Transformer and YOLOS, whose labels "
@@ -149,6 +152,13 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
         if not isinstance(each, MixesBoxes):
             names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]
             raise ValueError(f"method {each.name!r} does not mix boxes: {did_you_mean(each.name, names)}")
+
+
+def weighted_losses() -> dict[Any, Any]:
+    """Return the losses with weights by transformers' own: they bring scipy along, which other batches do without."""
+    from hf_mixup.engine.detection_loss import WEIGHTED
+
+    return WEIGHTED
 
 
 def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
@@ -184,6 +194,6 @@ def _weigh(model: Any) -> None:
         else:
             base.loss_function = given
 
-    weighted = WEIGHTED[base.loss_function]
+    weighted = weighted_losses()[base.loss_function]
     base.loss_function = weighted
     hooks_of(model).on_deactivate.append(put_back)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from hf_mixup.engine.all_gather import process_index
-from hf_mixup.engine.config import Schedule
+
+if TYPE_CHECKING:  # augmentation counts by this clock, and does without torch models
+    from hf_mixup.engine.config import Schedule
 
 
 @dataclass

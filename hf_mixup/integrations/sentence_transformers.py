@@ -131,10 +131,9 @@ class MixedNegativesRankingLoss(MultipleNegativesRankingLoss):
         config = self.mixup.config
         if config.method not in WAYS:
             raise ValueError(f"method {config.method!r} does not mix sentence embeddings: use one of {', '.join(WAYS)}")
-        if self.side not in ("both", "anchor", "positive") or config.side is not None:
+        if self.side not in ("both", "anchor", "positive") or getattr(config.mixing, "side", "both") != "both":
             raise ValueError(
-                f"side={self.side!r}, in the settings {config.side!r}: give side= of the loss, one of "
-                "'both', 'anchor', 'positive'"
+                f"side={self.side!r}: give side= of the loss, not of the settings, one of 'both', 'anchor', 'positive'"
             )
         for name in ("pair_class", "label_smoothing", "loss", "class_weights", "distill_weight"):
             if name in config.changed:

@@ -60,6 +60,8 @@ def register(method: Kind) -> Kind:
     missing = [each for each in _DESCRIBED if not isinstance(getattr(method, each, None), str)]
     if missing:
         raise TypeError(f"{method.__name__} lacks {', '.join(missing)}: texts that tables and model cards show")
+    if method.draw is Method.draw:
+        raise TypeError(f"{method.__name__} lacks draw(request): derive it from Blend, which draws a partner and lam")
     if method.apply is Method.apply:
         raise TypeError(f"{method.__name__} lacks apply(model, batch, draw, inplace), which returns the mixed inputs")
     known = METHODS.get(name)

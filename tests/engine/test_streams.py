@@ -18,7 +18,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 import hf_mixup
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.methods import METHODS
-from hf_mixup.methods.base import Method
+from hf_mixup.methods.base import Blend, Method
 from hf_mixup.testing.batches import tiny
 from tests import streams
 from tests.entry_points import ENTRY_POINTS
@@ -228,7 +228,7 @@ def test_a_mask_of_pixels_that_a_method_leaves_is_content_left_behind() -> None:
         Mixup("fmix")(Masked(), batch)
 
 
-class Forgetful(Method):
+class Forgetful(Blend):
     """Blends the images and takes the samples' own labels for the partners'."""
 
     name, title, blends, paper = "forgetful", "Forgetful", "images", "none"

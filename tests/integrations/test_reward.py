@@ -86,12 +86,12 @@ def test_both_halves_are_mixed_alike_and_margins_too(tmp_path: Path) -> None:
     batch["attention_mask"][:] = 1
     seen = []
     trainer.mixup = Mixup(MixupConfig("manifold", layers=[0], lam_per="sample"))
-    draw = HalvesBatch.draw.__func__
+    draw = HalvesBatch.from_batch.__func__
     try:
-        HalvesBatch.draw = classmethod(lambda cls, *a: seen.append(draw(cls, *a)) or seen[-1])
+        HalvesBatch.from_batch = classmethod(lambda cls, *a: seen.append(draw(cls, *a)) or seen[-1])
         loss = trainer.compute_loss(model, dict(batch))
     finally:
-        HalvesBatch.draw = classmethod(draw)
+        HalvesBatch.from_batch = classmethod(draw)
     (mixed,), half = seen, len(batch["margin"])
     partner, lam = mixed.partner[:half], mixed.lam[:half]
     assert torch.equal(mixed.partner[half:], partner + half)
