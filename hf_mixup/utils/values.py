@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import Field, field, fields
 from functools import lru_cache
 from types import MappingProxyType, NoneType, UnionType
@@ -124,19 +123,6 @@ def convert_fields(filled: Any) -> None:
         setattr(filled, name, convert(name, getattr(filled, name), kind))
 
 
-def convert_values(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of some fields of a dataclass, each of the type that its field is declared with.
-
-    Raises:
-        ValueError: for a key that is no field, with the nearest one, or as `convert_fields`.
-    """
-    types = _types_of(kind)
-    for name in values:
-        if name not in types:
-            raise ValueError(f"{name!r} is no setting of {kind.__name__}: {did_you_mean(str(name), types)}")
-    return {name: convert(name, value, types[name]) for name, value in values.items()}
-
-
 @lru_cache
 def _types_of(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
@@ -217,43 +203,3 @@ _READ: dict[Any, tuple[Any, str]] = {
     int: (_whole, "a whole number"),
     float: (_number, "a number"),
 }
-
-
-def check_range(name: str, value: float | None, low: float, high: float = math.inf, closed: bool = False) -> None:
-    """Refuse a number outside [low, high), or [low, high] if closed; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field and the range.
-
-    >>> check_range("prob", 2.0, 0, 1, closed=True)
-    Traceback (most recent call last):
-    ...
-    ValueError: prob=2.0: expected a number in [0, 1]
-    """
-    if value is not None and not (low <= value < high or (closed and value == high)):
-        raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{']' if closed else ')'}")
-
-
-def check_above(name: str, value: float | None, low: float = 0) -> None:
-    """Refuse a number that is not above another; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    if value is not None and not value > low:
-        raise ValueError(f"{name}={value!r}: expected a number above {low}")
-
-
-def check_whole(name: str, value: int | None, what: str = "number", low: int = 1) -> None:
-    """Refuse a whole number below the lowest; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field.
-
-    >>> check_whole("chunk_size", 0, "number of rows")
-    Traceback (most recent call last):
-    ...
-    ValueError: chunk_size=0: expected a whole number of rows from 1 on
-    """
-    if value is not None and value < low:
-        raise ValueError(f"{name}={value!r}: expected a whole {what} from {low} on")

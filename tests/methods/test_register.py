@@ -223,7 +223,7 @@ from pathlib import Path
 import torch
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.experiments.compare.variants import parse_variants
-from hf_mixup.experiments.mixing import SharedSettings, described, flags_of
+from hf_mixup.experiments.mixing import SharedSettings, flags_of
 from hf_mixup.integrations.model_card import mixing_section
 from hf_mixup.methods import METHODS, settings_of
 from hf_mixup.testing.batches import tiny
@@ -246,7 +246,7 @@ assert MixupConfig.from_pretrained(folder) == first
 assert MixupConfig("switch", methods=[{"method": "wave", **wanted}]).mixing.choices()[0] == Wave(**wanted)
 assert "| wavelength | 3.0 |" in mixing_section(first) and "| heights | [0.5, 1.0] |" in mixing_section(first)
 assert settings_of("wave")["wavelength"].metadata["help"] == "Pixels from crest to crest."
-assert described("wave")["heights"].metadata["help"] == "Heights of the waves."
+assert settings_of("wave")["heights"].metadata["help"] == "Heights of the waves."
 model, batch = tiny("image-classification", "vit")
 with Mixup(first)(model, batch, lam=0.5) as mixed:
     assert torch.isfinite(mixed.loss(model(**mixed.inputs)))
