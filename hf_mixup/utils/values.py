@@ -61,19 +61,15 @@ def setting(
 
 
 def check_settings(filled: Any) -> None:
-    """Convert and check all fields of a dataclass, as they are declared. Call it in `__post_init__`.
+    """Convert and check all fields of a dataclass, see `convert_fields`, and refuse lists that name nothing.
 
     Raises:
-        ValueError: for a value of another type or outside its range, or a list that names nothing.
+        ValueError: for a value of another type or outside its range, or an empty list.
     """
     convert_fields(filled)
     for each in fields(filled):
-        value = getattr(filled, each.name)
-        if value == [] and each.default is None:
+        if getattr(filled, each.name) == [] and each.default is None:
             raise ValueError(f"{each.name}=[] names nothing: leave it unset for the default")
-        if isinstance(each, Setting):
-            for number in value if isinstance(value, list) else [value]:
-                _check_bounds(each, number)
 
 
 def _check_bounds(declared: Setting, value: Any) -> None:
@@ -102,13 +98,13 @@ _YES, _NO = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n
 
 
 def convert_fields(filled: Any) -> None:
-    """Give each field of a dataclass a value of the type that the field is declared with.
+    """Give each field of a dataclass a value of the type that it is declared with, and check its range.
 
     What is obviously meant is converted: numbers and truth values given as text, the scalars of numpy and torch, whole
     numbers given as 4.0, tuples and arrays for lists, and one value for a list of one. Call it in `__post_init__`.
 
     Raises:
-        ValueError: for any other value, naming the field, the value and what is expected.
+        ValueError: for any other value, or one out of range, naming the field, the value and what is expected.
 
     >>> from hf_mixup import MixupConfig
     >>> MixupConfig("manifold", alpha="1e-3", layers=1, self_check="false").layers
@@ -121,6 +117,11 @@ def convert_fields(filled: Any) -> None:
     own: Any = type(filled)
     for name, kind in _types_of(own).items():
         setattr(filled, name, convert(name, getattr(filled, name), kind))
+    for each in fields(filled):
+        if isinstance(each, Setting):
+            value = getattr(filled, each.name)
+            for number in value if isinstance(value, list) else [value]:
+                _check_bounds(each, number)
 
 
 @lru_cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_mixup.utils.values import check_settings, setting
+from hf_mixup.utils.values import convert_fields, setting
 
 SelectBy = Literal[
     "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
@@ -49,7 +49,7 @@ class CompareArguments:
     )
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        convert_fields(self)
         if not self.fractions:
             raise ValueError("fractions names no share of the training rows; leave it out for all of them")
         for name in ("fractions", "noises"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hf_mixup.utils.suggest import refuse_unknown
-from hf_mixup.utils.values import check_settings
+from hf_mixup.utils.values import convert_fields
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Checked:
     """Settings that are converted and checked; a suite goes on with checks of its own in `__post_init__`."""
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        convert_fields(self)
 
 
 def words(values: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hf_mixup.experiments.compare.arguments import SelectBy
 from hf_mixup.utils.files import parse_text
-from hf_mixup.utils.values import check_settings, convert, setting
+from hf_mixup.utils.values import convert, convert_fields, setting
 
 
 @dataclass
@@ -35,7 +35,7 @@ class SweepArguments:
     select_by: SelectBy | None = setting(None, "Validation metric that decides (default: nll, or mse for regression).")
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        convert_fields(self)
         _check_range("alphas", self.alphas, "0 < low < high", math.inf)
         if self.probs is not None:
             _check_range("probs", self.probs, "0 < low < high <= 1", 1)

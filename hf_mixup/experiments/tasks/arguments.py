@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import check_settings, setting
+from hf_mixup.utils.values import convert_fields, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -86,7 +86,7 @@ class TaskArguments:
         return super().__new__(kind)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        convert_fields(self)
         if self.task != type(self).task:
             raise ValueError(f"task={self.task!r}: {type(self).__name__} is {type(self).task}")
         self.config_overrides = _mapping(self.config_overrides)
