@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,7 +72,7 @@ def _run(arguments: list[str]) -> int | None:
         from hf_mixup.utils.suggest import did_you_mean
 
         raise ValueError(f"{name!r} is no command: {did_you_mean(name, _COMMANDS)}")
-    asked = next((place for place, argument in enumerate(rest) if argument in _HELP), None)
+    asked = next((index for index, argument in enumerate(rest) if argument in _HELP), None)
     if asked is not None:
         _help(name, next((each for each in rest[asked + 1 :] if not each.startswith("-")), None))
         raise SystemExit(0)
@@ -126,19 +127,10 @@ def _help(name: str, topic: str | None) -> None:
 
 def _own_settings(name: str) -> list[type]:
     """Return the dataclass of settings that a command alone has, if it has one."""
-    if name == "compare":
-        from hf_mixup.experiments.compare.arguments import CompareArguments
-
-        return [CompareArguments]
-    if name == "sweep":
-        from hf_mixup.experiments.sweep.arguments import SweepArguments
-
-        return [SweepArguments]
-    if name == "evaluate":
-        from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
-
-        return [EvaluateArguments]
-    return []
+    kinds = {"compare": "CompareArguments", "sweep": "SweepArguments", "evaluate": "EvaluateArguments"}
+    if name not in kinds:
+        return []
+    return [getattr(import_module(f"hf_mixup.experiments.{name}.arguments"), kinds[name])]
 
 
 def _look_ahead(name: str, arguments: Sequence[str], *paths: str) -> Path | None:
@@ -179,6 +171,15 @@ def _parse(name: str, arguments: Sequence[str], shared: bool, **defaults: Any) -
 
     types = [*_own_settings(name), TaskArguments, SharedSettings if shared else MixupConfig, TrainingArguments]
     return parse_settings(types, arguments, section=name, defaults=defaults)
+
+
+def _own_flags(
+    add: Callable[[argparse.ArgumentParser], None], arguments: Sequence[str]
+) -> tuple[argparse.Namespace, list[str]]:
+    """Return the flags of a command that are no settings, and the other arguments."""
+    parser = _Parser()
+    add(parser)
+    return parser.parse_known_args(arguments)
 
 
 def _train(arguments: list[str]) -> None:
@@ -222,9 +223,7 @@ def _evaluate(arguments: list[str]) -> None:
         )
     checkpoint, *rest = arguments
     # A configuration names the folder of the training there, and that is not where an evaluation goes.
-    parser = _Parser()
-    _add_evaluate(parser)
-    own, rest = parser.parse_known_args(rest)
+    own, rest = _own_flags(_add_evaluate, rest)
     several = is_comparison(checkpoint)
     if not several:
         check_folder(checkpoint)
@@ -282,9 +281,7 @@ def _saved_mixing(folder: Path) -> dict[str, Any]:
 
 
 def _preview(arguments: list[str]) -> None:
-    parser = _Parser()
-    _add_preview(parser)
-    own, rest = parser.parse_known_args(arguments)
+    own, rest = _own_flags(_add_preview, arguments)
     _look_ahead("preview", rest, "dataset", "model")
     task, mixup, args = _parse("preview", rest, shared=False)
     from hf_mixup.experiments.tasks.preview import preview
@@ -299,9 +296,7 @@ def _add_preview(parser: argparse.ArgumentParser) -> None:
 def _playground(arguments: list[str]) -> None:
     from hf_mixup.experiments.tasks.saved import check_folder
 
-    parser = _Parser()
-    _add_playground(parser)
-    own, rest = parser.parse_known_args(arguments)
+    own, rest = _own_flags(_add_playground, arguments)
     config = _look_ahead("playground", rest, "dataset")
     defaults: dict[str, Any] = {}
     if own.model is not None:
@@ -347,7 +342,7 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: list[str]) -> int:
-    """Return 0 if the method (or any, where none is named) is exact at all its places, else 2."""
+    """Return 0 if the method (or any, where none is named) is exact at every depth, else 2."""
     parser = _Parser(prog="hf-mixup check")
     _add_check(parser)
     chosen = parser.parse_args(arguments)
@@ -445,7 +440,7 @@ _COMMANDS = {
         (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
-    "check": _Command("try at which places of a model its rows are mixed rightly", _check, _add_check),
+    "check": _Command("try at which depths of a model its samples are mixed correctly", _check, _add_check),
 }
 
 if __name__ == "__main__":

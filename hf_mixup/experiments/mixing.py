@@ -7,7 +7,7 @@ from dataclasses import field, fields, make_dataclass
 from typing import Any, get_args, get_type_hints
 
 from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
-from hf_mixup.methods import METHODS, Method, settings_of
+from hf_mixup.methods import METHODS, Method
 from hf_mixup.methods.registry import method_named, readers, who_reads
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
@@ -122,10 +122,3 @@ def _read(value: Any) -> Any:
     if isinstance(value, list):
         return [_read(each) for each in value]
     return parse_text(value) if isinstance(value, str) and value.startswith("{") else value
-
-
-def described(method: str) -> dict[str, Any]:
-    """Return the settings that a command with this method takes: name -> dataclass field."""
-    names = MixupConfig(method_named(method)()).known
-    own = settings_of(method)
-    return {name: own.get(name, each) for name, (_, each) in all_settings().items() if name in names}

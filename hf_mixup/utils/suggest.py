@@ -17,6 +17,23 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     return f"{hint}{' ' if hint else ''}Valid: {', '.join(names)}"
 
 
+def refuse_unknown(setting: str, values: Iterable[str], valid: Iterable[str]) -> None:
+    """Refuse a value of a list that is not known.
+
+    Raises:
+        ValueError: naming the nearest one.
+
+    >>> refuse_unknown("suite", ["noise", "corrupton"], ["corruption", "noise"])
+    Traceback (most recent call last):
+    ...
+    ValueError: suite has 'corrupton', which is not known: did you mean 'corruption'? Valid: corruption, noise
+    """
+    names = list(valid)
+    for value in values:
+        if value not in names:
+            raise ValueError(f"{setting} has {value!r}, which is not known: {did_you_mean(value, names)}")
+
+
 def nearest(wrong: str, valid: Iterable[str], cutoff: float = 0.75) -> str:
     """Name the valid spelling nearest to a wrong one, for names that are too many to list; "" if none is near.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import Field, field, fields
 from functools import lru_cache
 from types import MappingProxyType, NoneType, UnionType
@@ -62,19 +61,15 @@ def setting(
 
 
 def check_settings(filled: Any) -> None:
-    """Convert and check all fields of a dataclass, as they are declared. Call it in `__post_init__`.
+    """Convert and check all fields of a dataclass, see `convert_fields`, and refuse lists that name nothing.
 
     Raises:
-        ValueError: for a value of another type or outside its range, or a list that names nothing.
+        ValueError: for a value of another type or outside its range, or an empty list.
     """
     convert_fields(filled)
     for each in fields(filled):
-        value = getattr(filled, each.name)
-        if value == [] and each.default is None:
+        if getattr(filled, each.name) == [] and each.default is None:
             raise ValueError(f"{each.name}=[] names nothing: leave it unset for the default")
-        if isinstance(each, Setting):
-            for number in value if isinstance(value, list) else [value]:
-                _check_bounds(each, number)
 
 
 def _check_bounds(declared: Setting, value: Any) -> None:
@@ -103,13 +98,13 @@ _YES, _NO = ("true", "yes", "on", "t", "y", "1"), ("false", "no", "off", "f", "n
 
 
 def convert_fields(filled: Any) -> None:
-    """Give each field of a dataclass a value of the type that the field is declared with.
+    """Give each field of a dataclass a value of the type that it is declared with, and check its range.
 
     What is obviously meant is converted: numbers and truth values given as text, the scalars of numpy and torch, whole
     numbers given as 4.0, tuples and arrays for lists, and one value for a list of one. Call it in `__post_init__`.
 
     Raises:
-        ValueError: for any other value, naming the field, the value and what is expected.
+        ValueError: for any other value, or one out of range, naming the field, the value and what is expected.
 
     >>> from hf_mixup import MixupConfig
     >>> MixupConfig("manifold", alpha="1e-3", layers=1, self_check="false").layers
@@ -122,19 +117,11 @@ def convert_fields(filled: Any) -> None:
     own: Any = type(filled)
     for name, kind in _types_of(own).items():
         setattr(filled, name, convert(name, getattr(filled, name), kind))
-
-
-def convert_values(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values of some fields of a dataclass, each of the type that its field is declared with.
-
-    Raises:
-        ValueError: for a key that is no field, with the nearest one, or as `convert_fields`.
-    """
-    types = _types_of(kind)
-    for name in values:
-        if name not in types:
-            raise ValueError(f"{name!r} is no setting of {kind.__name__}: {did_you_mean(str(name), types)}")
-    return {name: convert(name, value, types[name]) for name, value in values.items()}
+    for each in fields(filled):
+        if isinstance(each, Setting):
+            value = getattr(filled, each.name)
+            for number in value if isinstance(value, list) else [value]:
+                _check_bounds(each, number)
 
 
 @lru_cache
@@ -217,43 +204,3 @@ _READ: dict[Any, tuple[Any, str]] = {
     int: (_whole, "a whole number"),
     float: (_number, "a number"),
 }
-
-
-def check_range(name: str, value: float | None, low: float, high: float = math.inf, closed: bool = False) -> None:
-    """Refuse a number outside [low, high), or [low, high] if closed; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field and the range.
-
-    >>> check_range("prob", 2.0, 0, 1, closed=True)
-    Traceback (most recent call last):
-    ...
-    ValueError: prob=2.0: expected a number in [0, 1]
-    """
-    if value is not None and not (low <= value < high or (closed and value == high)):
-        raise ValueError(f"{name}={value!r}: expected a number in [{low}, {high}{']' if closed else ')'}")
-
-
-def check_above(name: str, value: float | None, low: float = 0) -> None:
-    """Refuse a number that is not above another; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    if value is not None and not value > low:
-        raise ValueError(f"{name}={value!r}: expected a number above {low}")
-
-
-def check_whole(name: str, value: int | None, what: str = "number", low: int = 1) -> None:
-    """Refuse a whole number below the lowest; None is one that was not given.
-
-    Raises:
-        ValueError: naming the field.
-
-    >>> check_whole("chunk_size", 0, "number of rows")
-    Traceback (most recent call last):
-    ...
-    ValueError: chunk_size=0: expected a whole number of rows from 1 on
-    """
-    if value is not None and value < low:
-        raise ValueError(f"{name}={value!r}: expected a whole {what} from {low} on")

@@ -373,7 +373,7 @@ def test_class_embeddings_are_mean_directions_over_templates() -> None:
     assert np.allclose(embeds[3], (single / single.norm(dim=-1, keepdim=True)).mean(0), atol=1e-5)
     data = PairRows(splits.validation, processor, own, classes=names)
     perfect = embeds[data.classes]
-    assert zero_shot(model, collator, data, perfect, names, own) == {"zero_shot_accuracy": 1.0}
+    assert zero_shot(model, collator, data, perfect, names, own.class_templates) == {"zero_shot_accuracy": 1.0}
 
 
 def test_classes_of_the_diagram_are_the_ids() -> None:
@@ -498,8 +498,8 @@ def test_broken_data_is_found_before_training(
         (["--id_column", "emjoi"], "no id column 'emjoi': did you mean 'emoji'?"),
         (["--class_column", "grp"], "no class column 'grp'"),
         (["--class_templates", "an image"], "class_templates has 'an image': expected one {}"),
-        (["--caption_noise", "2"], "caption_noise=2.0: expected a share in [0, 1]"),
-        (["--eval_image_blank", "-1"], "eval_image_blank=-1.0: expected a share"),
+        (["--caption_noise", "2"], "caption_noise=2.0: expected a number in [0, 1]"),
+        (["--eval_image_blank", "-1"], "eval_image_blank=-1.0: expected a number in [0, 1]"),
         (["--freeze", "both"], "freeze='both' is not known"),
         (["--lora_rank", "0"], "lora_rank=0: expected a whole number from 1 on"),
         (["--model_type", "resnet", "--config_overrides", "{}"], "model_type='resnet' is no dual encoder"),

@@ -258,9 +258,9 @@ def test_a_full_disk_leaves_no_part_of_a_text_file(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--fractions", "0"], "fractions has 0.0: expected shares of the training rows in (0, 1]"),
+        (["--fractions", "0"], "fractions=0.0: expected a number in (0, 1]"),
         (["--fractions", "0.5", "0.5"], "fractions has a value twice: 0.5, 0.5"),
-        (["--noises", "1"], "noises has 1.0: expected shares of wrong training labels in [0, 1)"),
+        (["--noises", "1"], "noises=1.0: expected a number in [0, 1)"),
         (["--fractions", "0.5", "--few_shot", "2"], "few_shot=2 and fractions both say which rows to train on"),
         (["--task", "text-regression", "--methods", "none", "--noises", "0.2"], "label_noise=0.2 is not for text-reg"),
     ],

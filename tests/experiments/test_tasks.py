@@ -44,7 +44,8 @@ from datasets import Dataset
 
 from hf_mixup.utils.values import setting
 from hf_mixup.experiments.tasks import register
-from hf_mixup.experiments.tasks.shared import Classified, Tabular
+from hf_mixup.experiments.tasks.bases import Tabular
+from hf_mixup.experiments.tasks.shared import Classified
 
 
 @register

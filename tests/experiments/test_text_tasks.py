@@ -322,7 +322,7 @@ def test_label_noise_replaces_its_share_by_other_classes_alike(task: str) -> Non
     ("settings", "message"),
     [
         ({"few_shot": 0}, "few_shot=0: expected a whole number from 1 on"),
-        ({"label_noise": 1.0}, r"label_noise=1.0: expected a share in \[0, 1\)"),
+        ({"label_noise": 1.0}, r"label_noise=1.0: expected a number in \[0, 1\)"),
         ({"label_noise": -0.1}, "label_noise=-0.1"),
         (
             {"task": "token-classification", "few_shot": 2},

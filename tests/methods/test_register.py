@@ -186,7 +186,7 @@ def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_may_not_be_registered(changed: dict[str, Any], error: type[Exception], message: str) -> None:
     described = {"name": "own", "title": "Own", "blends": "nothing", "paper": "none", "apply": lambda *each: {}}
     with pytest.raises(error, match=message):
-        hf_mixup.register(type("Own", (Method,), described | changed))
+        hf_mixup.register(type("Own", (Method,) | changed))
     assert "own" not in METHODS
 
 
@@ -235,7 +235,7 @@ from pathlib import Path
 import torch
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.experiments.compare.variants import parse_variants
-from hf_mixup.experiments.mixing import SharedSettings, described, flags_of
+from hf_mixup.experiments.mixing import SharedSettings, flags_of
 from hf_mixup.integrations.model_card import mixing_section
 from hf_mixup.methods import METHODS, settings_of
 from hf_mixup.testing.batches import tiny
@@ -258,7 +258,7 @@ assert MixupConfig.from_pretrained(folder) == first
 assert MixupConfig("switch", methods=[{"method": "ripple", **wanted}]).mixing.choices()[0] == Ripple(**wanted)
 assert "| wavelength | 3.0 |" in mixing_section(first) and "| heights | [0.5, 1.0] |" in mixing_section(first)
 assert settings_of("ripple")["wavelength"].metadata["help"] == "Pixels from crest to crest."
-assert described("ripple")["heights"].metadata["help"] == "Heights of the waves."
+assert settings_of("ripple")["heights"].metadata["help"] == "Heights of the waves."
 model, batch = tiny("image-classification", "vit")
 with Mixup(first)(model, batch, lam=0.5) as mixed:
     assert torch.isfinite(mixed.loss(model(**mixed.inputs)))

@@ -12,8 +12,7 @@ from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.judge import Differences, Judged
 from hf_mixup.experiments.compare.one_run import Outcomes
-from hf_mixup.experiments.compare.results import pooled, refit_note
-from hf_mixup.experiments.compare.store import Finished
+from hf_mixup.experiments.compare.results import finished_runs, pooled, refit_note
 from hf_mixup.experiments.report.html_page import (
     Card,
     Cards,
@@ -202,12 +201,11 @@ def _reliability(curves: Mapping[str, Any], path: Path, split: str, when: str) -
 def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
     times: dict[str, list[float]] = {}
-    for run, outcome in outcomes.items():
-        if run.setting is judged.setting and isinstance(outcome, Finished):
-            logged = [(line["step"], line["loss"]) for line in outcome.history if {"step", "loss"} <= set(line)]
-            curves.setdefault(run.variant.label, []).append(logged)
-            seconds = [line["train_runtime"] for line in outcome.history if "train_runtime" in line]
-            times.setdefault(run.variant.label, []).extend(seconds)
+    for label, outcome, _ in finished_runs(judged, outcomes):
+        logged = [(line["step"], line["loss"]) for line in outcome.history if {"step", "loss"} <= set(line)]
+        curves.setdefault(label, []).append(logged)
+        seconds = [line["train_runtime"] for line in outcome.history if "train_runtime" in line]
+        times.setdefault(label, []).extend(seconds)
     if not any(any(seeds) for seeds in curves.values()):
         yield Text("No loss was logged: the runs had fewer steps than logging_steps, or are of an older version.")
         return
@@ -265,12 +263,11 @@ def _probabilities(judged: Judged, outcomes: Outcomes, split: str) -> dict[str, 
     """Return probabilities [N, C], the mean of a method's seeds, and labels; of rows with one class each."""
     parts: dict[str, list[np.ndarray]] = {}
     labels: dict[str, np.ndarray] = {}
-    for run, outcome in outcomes.items():
-        if run.setting is judged.setting and isinstance(outcome, Finished):
-            logits, classes = outcome.predictions[split]
-            if logits.ndim == 2 and finite(logits):
-                parts.setdefault(run.variant.label, []).append(np.exp(log_probabilities(logits, classes)[0]))
-                labels[run.variant.label] = classes
+    for label, outcome, _ in finished_runs(judged, outcomes):
+        logits, classes = outcome.predictions[split]
+        if logits.ndim == 2 and finite(logits):
+            parts.setdefault(label, []).append(np.exp(log_probabilities(logits, classes)[0]))
+            labels[label] = classes
     return {label: (np.mean(many, axis=0), labels[label]) for label, many in parts.items()}
 
 

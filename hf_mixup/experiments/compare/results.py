@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,13 @@ def refit_note(judged: Judged) -> str:
     )
 
 
+def finished_runs(judged: Judged, outcomes: Outcomes) -> Iterator[tuple[str, Finished, float]]:
+    """Yield label, outcome and temperature (1 where there is none) of the finished runs of a setting."""
+    for run, outcome in outcomes.items():
+        if run.setting is judged.setting and isinstance(outcome, Finished):
+            yield run.variant.label, outcome, judged.temperatures.get(run, 1.0)
+
+
 def pooled(
     judged: Judged,
     outcomes: Outcomes,
@@ -96,11 +103,9 @@ def pooled(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return logits and labels of each method over all its seeds; `refitted`, divided by each run's temperature."""
     parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for run, outcome in outcomes.items():
-        if run.setting is judged.setting and isinstance(outcome, Finished):
-            logits, labels = classified(*outcome.predictions[split])
-            scale = judged.temperatures[run] if refitted else 1.0
-            parts.setdefault(run.variant.label, []).append((logits / scale, labels))
+    for label, outcome, temperature in finished_runs(judged, outcomes):
+        logits, labels = classified(*outcome.predictions[split])
+        parts.setdefault(label, []).append((logits / (temperature if refitted else 1.0), labels))
     return {
         label: (np.concatenate([logits for logits, _ in many]), np.concatenate([labels for _, labels in many]))
         for label, many in parts.items()

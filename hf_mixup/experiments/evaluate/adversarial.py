@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.experiments.evaluate.parsing import check_numbers, chosen, number, words
-from hf_mixup.utils.values import check_whole, convert_fields, setting
+from hf_mixup.experiments.evaluate.parsing import Checked, check_numbers, chosen, number, words
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,24 +19,21 @@ ATTACKS = ("fgsm", "pgd")
 
 
 @dataclass
-class AdversarialSettings:
+class AdversarialSettings(Checked):
     """Which attacks, and how strong."""
 
-    adversarial_attacks: list[str] = field(
-        default_factory=lambda: list(ATTACKS), metadata={"help": "Attacks on images. [fgsm pgd]"}
+    adversarial_attacks: list[str] = setting(lambda: list(ATTACKS), "Attacks on images. [fgsm pgd]")
+    adversarial_eps: list[str] = setting(
+        lambda: ["1/255", "2/255", "4/255", "8/255"],
+        "Largest change of a pixel by an attack, in [0, 1]. [1/255 2/255 4/255 8/255]",
     )
-    adversarial_eps: list[str] = field(
-        default_factory=lambda: ["1/255", "2/255", "4/255", "8/255"],
-        metadata={"help": "Largest change of a pixel by an attack, in [0, 1]. [1/255 2/255 4/255 8/255]"},
-    )
-    adversarial_steps: int = setting(10, "Steps of pgd.")
+    adversarial_steps: int = setting(10, "Steps of pgd.", at_least=1)
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        super().__post_init__()
         self.adversarial_attacks = chosen("adversarial_attacks", self.adversarial_attacks, ATTACKS)
         self.adversarial_eps = words(self.adversarial_eps)
         check_numbers("adversarial_eps", self.epsilons, 0, 1)
-        check_whole("adversarial_steps", self.adversarial_steps)
 
     @property
     def epsilons(self) -> list[float]:

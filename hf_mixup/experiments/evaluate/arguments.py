@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from hf_mixup.experiments.evaluate.adversarial import ADVERSARIAL, AdversarialSettings
 from hf_mixup.experiments.evaluate.corruption import CORRUPTION, CorruptionSettings, check_corruption
 from hf_mixup.experiments.evaluate.noise import NOISE, NoiseSettings
 from hf_mixup.experiments.evaluate.ood import OOD, OodSettings
-from hf_mixup.experiments.evaluate.parsing import chosen
+from hf_mixup.experiments.evaluate.parsing import Checked, chosen
 from hf_mixup.experiments.evaluate.views import ViewSettings
 from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS, TaskArguments
-from hf_mixup.utils.values import convert_fields, setting
+from hf_mixup.utils.values import setting
 
 CALIBRATION, ALL = "calibration", "all"
 SUITES = (CALIBRATION, CORRUPTION, NOISE, ADVERSARIAL, OOD)
@@ -25,16 +24,13 @@ _OF_TASK = {
 
 
 @dataclass
-class SuiteSettings:
+class SuiteSettings(Checked):
     """Which suites to run."""
 
-    suite: list[str] = field(
-        default_factory=lambda: [CALIBRATION],
-        metadata={"help": f"What to measure: {', '.join(SUITES)}, or all. [{CALIBRATION}]"},
-    )
+    suite: list[str] = setting(lambda: [CALIBRATION], f"What to measure: {', '.join(SUITES)}, or all. [{CALIBRATION}]")
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        super().__post_init__()
         self.suite = chosen("suite", self.suite, (*SUITES, ALL))
 
 
@@ -92,8 +88,3 @@ class EvaluateArguments(
         if CORRUPTION in suites:
             check_corruption(self, task)
         return replace(self, suite=suites)
-
-    def __post_init__(self) -> None:
-        bases: tuple[Any, ...] = EvaluateArguments.__bases__
-        for settings in reversed(bases):
-            settings.__post_init__(self)

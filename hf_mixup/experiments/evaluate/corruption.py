@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.experiments.evaluate.parsing import check_numbers, words
+from hf_mixup.experiments.evaluate.parsing import Checked, check_numbers, words
 from hf_mixup.experiments.tasks.arguments import IMAGE, TaskArguments
-from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import convert_fields, setting
+from hf_mixup.utils.suggest import refuse_unknown
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
@@ -18,18 +18,16 @@ CORRUPTION = "corruption"
 
 
 @dataclass
-class CorruptionSettings:
+class CorruptionSettings(Checked):
     """Which corruptions, and how severe."""
 
     corruptions: list[str] | None = setting(
         None, "Corruptions to try (default: the 15 of ImageNet-C; for texts, 3 of words)."
     )
-    severities: list[int] = field(
-        default_factory=lambda: [1, 2, 3, 4, 5], metadata={"help": "Severities of the corruptions. [1 2 3 4 5]"}
-    )
+    severities: list[int] = setting(lambda: [1, 2, 3, 4, 5], "Severities of the corruptions. [1 2 3 4 5]")
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        super().__post_init__()
         self.corruptions = words(self.corruptions or ()) or None
         check_numbers("severities", self.severities, 1, 5)
 
@@ -41,9 +39,7 @@ def check_corruption(settings: CorruptionSettings, task: TaskArguments) -> None:
 
     images = (*image_changes.CORRUPTIONS, *image_changes.MORE_CORRUPTIONS)
     known = images if task.task == IMAGE else tuple(text_changes.CORRUPTIONS)
-    for name in settings.corruptions or ():
-        if name not in known:
-            raise ValueError(f"corruptions has {name!r}, which is not known: {did_you_mean(name, known)}")
+    refuse_unknown("corruptions", settings.corruptions or (), known)
     if task.task == IMAGE:
         require("corruptions need", "imagecorruptions", "robustness")
 

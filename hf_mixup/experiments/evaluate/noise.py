@@ -9,9 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.experiments.evaluate.parsing import check_numbers
+from hf_mixup.experiments.evaluate.parsing import Checked, check_numbers
 from hf_mixup.experiments.tasks.arguments import IMAGE
-from hf_mixup.utils.values import convert_fields, setting
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from hf_mixup.experiments.evaluate.perturbation import Perturbation, Source
@@ -21,7 +21,7 @@ _OF_PIXELS, _OF_LETTERS = (0.05, 0.1, 0.2, 0.3), (0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass
-class NoiseSettings:
+class NoiseSettings(Checked):
     """How strong the noise on the inputs is, and which models were trained with label noise."""
 
     noise_levels: list[float] | None = setting(
@@ -34,7 +34,7 @@ class NoiseSettings:
     )
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        super().__post_init__()
         check_numbers("noise_levels", self.noise_levels or [0.1], 0, 1)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.experiments.evaluate.parsing import Checked
 from hf_mixup.experiments.tasks.arguments import IMAGE
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import convert_fields, setting
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from hf_mixup.experiments.evaluate.perturbation import Source
@@ -16,16 +17,13 @@ OOD = "ood"
 
 
 @dataclass
-class OodSettings:
+class OodSettings(Checked):
     """Where out-of-distribution samples come from."""
 
     ood_dataset: str | None = setting(
         None, "Data set of out-of-distribution samples (default: made from the test samples)."
     )
     ood_split: str | None = setting(None, "Split of ood_dataset (default: test, or else its first).")
-
-    def __post_init__(self) -> None:
-        convert_fields(self)
 
 
 def ood_samples(settings: OodSettings, source: Source) -> dict[str, Any]:

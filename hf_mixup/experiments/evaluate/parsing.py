@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
-from hf_mixup.utils.suggest import did_you_mean
+from hf_mixup.utils.suggest import refuse_unknown
+from hf_mixup.utils.values import convert_fields
+
+
+@dataclass
+class Checked:
+    """Settings that are converted and checked; a suite goes on with checks of its own in `__post_init__`."""
+
+    def __post_init__(self) -> None:
+        convert_fields(self)
 
 
 def words(values: Iterable[str]) -> list[str]:
@@ -22,9 +32,7 @@ def chosen(name: str, values: Sequence[str], known: Sequence[str]) -> list[str]:
     found = words(values)
     if not found:
         raise ValueError(f"{name} names none: choose of {', '.join(known)}")
-    for value in found:
-        if value not in known:
-            raise ValueError(f"{name} has {value!r}, which is not known: {did_you_mean(value, known)}")
+    refuse_unknown(name, found, known)
     return list(dict.fromkeys(found))
 
 

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_mixup.experiments.evaluate.parsing import words
+from hf_mixup.experiments.evaluate.parsing import Checked, words
 from hf_mixup.experiments.tasks.arguments import IMAGE, TEXT
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import convert_fields, setting
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from hf_mixup.augment.tta import View
 
 
 @dataclass
-class ViewSettings:
+class ViewSettings(Checked):
     """Which views, and how their scores are averaged."""
 
     tta: list[str] | None = setting(
@@ -27,7 +27,7 @@ class ViewSettings:
     )
 
     def __post_init__(self) -> None:
-        convert_fields(self)
+        super().__post_init__()
         self.tta = words(self.tta or ()) or None
 
 

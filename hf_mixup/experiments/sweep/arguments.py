@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hf_mixup.experiments.compare.arguments import SelectBy
 from hf_mixup.utils.files import parse_text
-from hf_mixup.utils.values import check_whole, convert, convert_fields, setting
+from hf_mixup.utils.values import convert, convert_fields, setting
 
 
 @dataclass
@@ -24,15 +24,13 @@ class SweepArguments:
     """
 
     methods: list[str] | None = setting(None, "Mixing methods to try [the method]")
-    alphas: list[float] = field(
-        default_factory=lambda: [0.1, 4.0], metadata={"help": "Lowest and highest alpha, tried evenly by log [0.1 4.0]"}
-    )
+    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha, tried evenly by log [0.1 4.0]")
     probs: list[float] | None = setting(None, "Lowest and highest prob [prob, not varied]")
     layer_sets: list[str] | None = setting(
         None, "Sets of layers to try, where a method mixes hidden states: '[0, 1]' '[2]' [layers]"
     )
-    trials: int = setting(20, "Runs, those that were given up early among them")
-    control_seeds: int = setting(3, "Runs of plain training, whose spread is the noise band")
+    trials: int = setting(20, "Runs, those that were given up early among them", at_least=1)
+    control_seeds: int = setting(3, "Runs of plain training, whose spread is the noise band", at_least=2)
     prune: bool = setting(True, "Give up a run that is worse than the median so far")
     select_by: SelectBy | None = setting(None, "Validation metric that decides (default: nll, or mse for regression).")
 
@@ -41,8 +39,6 @@ class SweepArguments:
         _check_range("alphas", self.alphas, "0 < low < high", math.inf)
         if self.probs is not None:
             _check_range("probs", self.probs, "0 < low < high <= 1", 1)
-        check_whole("trials", self.trials)
-        check_whole("control_seeds", self.control_seeds, low=2)
         self.depths  # noqa: B018 - read once, so that a wrong one is refused before anything else
 
     @property

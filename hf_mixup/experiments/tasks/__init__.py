@@ -8,6 +8,8 @@
     tasks.video       moving emoji, model, rows of frames
     tasks.tables      data of scikit-learn, columns, model, rows of numbers and categories
     tasks.pairs       processor, dual encoder, rows of pixels and captions; zero-shot classification
+    tasks.shared      settings that several tasks have, in groups
+    tasks.bases       what tasks with texts, and tasks with tables, do alike
     prepare           all of it for one `TaskArguments`                                      (tasks.prepare)
 
 Each task has a file of its own, which is imported below: its settings, and which of these functions it calls.

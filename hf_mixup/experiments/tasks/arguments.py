@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
-from hf_mixup.utils.values import check_whole, convert_fields, setting
+from hf_mixup.utils.values import convert_fields, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -56,10 +56,14 @@ class TaskArguments:
     dataset_config: str | None = setting(None, "Configuration of a Hub data set that has several.")
     train_split: str = setting("train", "Split to train on.")
     validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
-    validation_share: float = setting(0.1, "Part of the training rows to validate on where no split is there for it.")
+    validation_share: float = setting(
+        0.1, "Part of the training rows to validate on where no split is there for it.", above=0, below=1
+    )
     test_splits: list[str] | None = setting(None, "Splits to test on (default: those whose name begins with test).")
-    max_train_samples: int | None = setting(None, "Train on this many rows, drawn once, the same for every seed.")
-    max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.")
+    max_train_samples: int | None = setting(
+        None, "Train on this many rows, drawn once, the same for every seed.", at_least=1
+    )
+    max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.", at_least=1)
     model: str | None = setting(None, "Checkpoint: a Hub name or a folder (default for texts: the packaged MiniLM).")
     model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
     config_overrides: dict | str | None = setting(None, "Settings of the new model's configuration, as JSON.")
@@ -67,8 +71,12 @@ class TaskArguments:
 
     label_kind: ClassVar[Literal["class", "tags", "number"] | None] = None
     """What the column `columns["label"]` holds: one class a row, a list of tags, or a number."""
+    input_setting: ClassVar[str | None] = None
+    """The setting that names the column of the one input; None where there are several."""
     peft_task: ClassVar[str | None] = None
     """What PEFT calls the task."""
+    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs"] | None] = None
+    """How `tasks.drawings` draws a preview; None for a task that has none."""
     preview_rows: ClassVar[int | None] = None
     """Rows of a preview's batch, where the batch size of the training is too large for it."""
 
@@ -86,10 +94,6 @@ class TaskArguments:
             raise ValueError("model names a checkpoint and model_type a new model: give one of them")
         if self.config_overrides and not self.model_type:
             raise ValueError("config_overrides are for a new model: name its model_type")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"validation_share={self.validation_share!r}: expected a number in (0, 1)")
-        for name in ("max_train_samples", "max_eval_samples"):
-            check_whole(name, getattr(self, name))
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -106,7 +110,9 @@ class TaskArguments:
     @property
     def input_column(self) -> str:
         """The column of the one input: images, clips or texts."""
-        raise ValueError(f"{self.task} has several columns of inputs")
+        if self.input_setting is None:
+            raise ValueError(f"{self.task} has several columns of inputs")
+        return getattr(self, self.input_setting)
 
     def bundled(self) -> Mapping[str, Callable[[], DatasetDict]]:
         """Return the data sets that come with the package, by name."""
@@ -161,8 +167,10 @@ class TaskArguments:
     # Results
 
     def drawing(self) -> Callable[..., Path] | None:
-        """Return what draws a preview, see `tasks.drawings`; None for a task that has none."""
-        return None
+        """Return the function that draws a preview; None for a task that has none."""
+        from hf_mixup.experiments.tasks.drawings import DRAWINGS
+
+        return DRAWINGS[self.preview_kind] if self.preview_kind else None
 
     # Other runs of the same task
 

@@ -6,13 +6,12 @@ import inspect
 import io
 from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset as Rows
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import (
     FEATURE_EXTRACTOR_MAPPING,
     AutoFeatureExtractor,
@@ -21,20 +20,16 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_mixup.experiments.tasks.cached import CACHE_LIMIT
+from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import classifier, new_config
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.audio_classification import AudioClassification
-
-_CHUNK = 64  # rows extracted at a time
+from hf_mixup.experiments.tasks.shared import WithAudio
 
 
-def load_feature_extractor(task: AudioClassification) -> Any:
+def load_feature_extractor(task: WithAudio) -> Any:
     """Return the checkpoint's feature extractor, or that of a new model's architecture.
 
-    That of a new model hears `task.audio_rate` samples a second and shares settings with the model: those of
-    `config_overrides` that it knows, too, such as `num_mel_bins` and `max_length` of an AST.
+    The feature extractor of a new model takes `task.audio_rate` samples a second. It is also given those settings of
+    `config_overrides` that it has, such as `num_mel_bins` and `max_length` of an AST.
 
     Raises:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
@@ -68,7 +63,7 @@ def load_feature_extractor(task: AudioClassification) -> Any:
     return kind(**shared)
 
 
-def load_audio_model(task: AudioClassification, label_names: list[str]) -> PreTrainedModel:
+def load_audio_model(task: WithAudio, label_names: list[str]) -> PreTrainedModel:
     """Return a classifier of audio clips with one output a label; see `tasks.models.classifier`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -127,7 +122,7 @@ def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
     return resample_poly(values, rate // common, own_rate // common).astype(np.float32)
 
 
-class AudioRows(Dataset):
+class AudioRows(CachedRows):
     """Rows of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
 
     Decoding and extraction happen once, at the first use. Beyond 2 GB of features, or with `task.cache_images=False`,
@@ -147,42 +142,29 @@ class AudioRows(Dataset):
     torch.Size([4000])
     """
 
-    def __init__(self, rows: Rows, extractor: Any, task: AudioClassification) -> None:
-        self.rows, self.extractor, self.caches = rows, extractor, task.cache_images
-        self.audio_column, self.max_seconds = task.audio_column, task.max_seconds
-        self.labels: list[int] = list(rows[task.label_column])
-        self._cached: list[dict[str, Tensor]] | None = None
+    chunk = 64
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def __init__(self, rows: Rows, extractor: Any, task: WithAudio) -> None:
+        super().__init__(rows, extractor, task)
+        self.audio_column, self.max_seconds = task.audio_column, task.max_seconds
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self._features(index), "labels": self.labels[index]}
+        return {**self._item(index), "labels": self.labels[index]}
 
     def waveform(self, index: int) -> np.ndarray:
-        """Return one audio as the extractor hears it, float32 [T]."""
+        """Return one audio clip as the feature extractor is given it, float32 [T]."""
         return self._waveforms(index, index + 1)[0]
 
-    def _features(self, index: int) -> dict[str, Tensor]:
-        if self._cached is not None:
-            return self._cached[index]
-        features = self._extracted(index, index + 1)[0]
-        self.caches = self.caches and len(self) * sum(value.nbytes for value in features.values()) <= CACHE_LIMIT
-        if self.caches:
-            starts = range(0, len(self), _CHUNK)
-            self._cached = [each for start in starts for each in self._extracted(start, start + _CHUNK)]
-        return features
-
     def _waveforms(self, start: int, stop: int) -> list[np.ndarray]:
-        rate = self.extractor.sampling_rate
+        rate = self.processor.sampling_rate
         clips = self.rows[start:stop][self.audio_column]
-        heard = [decoded(audio, rate, f"row {start + place}") for place, audio in enumerate(clips)]
-        return [audio[: round(self.max_seconds * rate)] for audio in heard]
+        waveforms = [decoded(audio, rate, f"row {row}") for row, audio in enumerate(clips, start)]
+        return [audio[: round(self.max_seconds * rate)] for audio in waveforms]
 
-    def _extracted(self, start: int, stop: int) -> list[dict[str, Tensor]]:
+    def _processed(self, start: int, stop: int) -> list[dict[str, Tensor]]:
         made = []
         for audio in self._waveforms(start, stop):  # one by one, so that none is padded to the length of another
-            features = self.extractor(audio, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+            features = self.processor(audio, sampling_rate=self.processor.sampling_rate, return_tensors="pt")
             made.append({name: value[0] for name, value in features.items()})
         return made
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import AUDIO, register
-from hf_mixup.experiments.tasks.shared import Cached, Classified
-from hf_mixup.utils.values import check_above, check_whole, setting
+from hf_mixup.experiments.tasks.shared import Classified, WithAudio
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class AudioClassification(Cached, Classified):
+class AudioClassification(WithAudio, Classified):
     """One class an audio clip.
 
     >>> AudioClassification(model_type="hubert", audio_rate=8000).dataset
@@ -25,22 +25,8 @@ class AudioClassification(Cached, Classified):
 
     task: str = AUDIO
     dataset: str = setting("instruments", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or instruments.")
-    audio_column: str = setting("audio", "Column with the audio clips.")
-    audio_rate: int | None = setting(None, "Samples a second for a new model (default: that of its feature extractor).")
-    max_seconds: float = setting(10.0, "Longer audio clips are cut to this.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("audio_rate", self.audio_rate)
-        check_above("max_seconds", self.max_seconds)
-
-    @property
-    def input_column(self) -> str:
-        return self.audio_column
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"input": self.audio_column, **super().columns}
+    input_setting = "audio_column"
+    preview_kind = "audio"
 
     def bundled(self) -> Any:
         from hf_mixup.data import load_instruments
@@ -76,11 +62,3 @@ class AudioClassification(Cached, Classified):
         from hf_mixup.experiments.tasks.audio import load_audio_model
 
         return load_audio_model(self, label_names)
-
-    def drawing(self) -> Any:
-        from hf_mixup.experiments.tasks.drawings import draw_audio
-
-        return draw_audio
-
-    def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
-        return super().for_checkpoint(checkpoint, audio_rate=None, **unset)

@@ -6,28 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.utils.suggest import did_you_mean
+from hf_mixup.utils.suggest import refuse_unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 AUGMENTATIONS = ("randaugment", "trivialaugment", "autoaugment", "augmix", "erasing")
-
-
-def check_augmentations(names: Sequence[str]) -> None:
-    """Refuse unknown names.
-
-    Raises:
-        ValueError: naming the nearest one.
-
-    >>> check_augmentations(["randaugmet"])
-    Traceback (most recent call last):
-    ...
-    ValueError: augment has 'randaugmet', which is not known: did you mean 'randaugment'? Valid: ...
-    """
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise ValueError(f"augment has {name!r}, which is not known: {did_you_mean(name, AUGMENTATIONS)}")
 
 
 class Augmentation:
@@ -53,7 +37,7 @@ class Augmentation:
     def __init__(self, names: Sequence[str], processor: Any) -> None:
         from torchvision.transforms import v2
 
-        check_augmentations(names)
+        refuse_unknown("augment", names, AUGMENTATIONS)
         made: dict[str, Callable[[], Any]] = {
             "randaugment": v2.RandAugment,
             "trivialaugment": v2.TrivialAugmentWide,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,39 +12,47 @@ from torch.utils.data import Dataset
 
 from hf_mixup.experiments.tasks.shared import Cached
 
-CACHE_LIMIT = 2 * 1024**3  # bytes
+_LIMIT = 2 * 1024**3  # bytes
 
 
 class CachedRows(Dataset):
-    """Rows of which tensors are made: all of them at the first use, where they take at most 2 GB, else each anew.
+    """Processed rows: all of them at the first use, where they take at most 2 GB, else each anew.
 
-    A subclass says how (`_processed`).
+    A subclass says how a row is processed (`_processed`).
 
     Args:
         rows: as `load_splits` returns them.
+        processor: of the model.
         task: `cache_images=False` caches nothing.
+
+    Attributes:
+        labels: integer labels, empty for a task without.
     """
 
     chunk = 256  # rows processed at a time
 
     def __init__(self, rows: Rows, processor: Any, task: Cached) -> None:
         self.rows, self.processor, self.caches = rows, processor, task.cache_images
-        self._cached: Tensor | None = None
+        column = task.columns.get("label")
+        self.labels: list[int] = list(rows[column]) if column else []
+        self._cached: Sequence[Any] | Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _pixels(self, index: int) -> Tensor:
-        """Return what is made of one row."""
+    def _item(self, index: int) -> Any:
+        """Return one processed row."""
         if self._cached is not None:
             return self._cached[index]
-        pixels = self._processed(index, index + 1)[0]
-        self.caches = self.caches and len(self) * pixels.nbytes <= CACHE_LIMIT
+        made = self._processed(index, index + 1)[0]
+        size = sum(value.nbytes for value in (made.values() if isinstance(made, dict) else [made]))
+        self.caches = self.caches and len(self) * size <= _LIMIT
         if self.caches:
             starts = range(0, len(self), self.chunk)
-            self._cached = torch.cat([self._processed(start, start + self.chunk) for start in starts])
-        return pixels
+            parts = [self._processed(start, start + self.chunk) for start in starts]
+            self._cached = torch.cat(parts) if isinstance(made, Tensor) else [each for part in parts for each in part]
+        return made
 
-    def _processed(self, start: int, stop: int) -> Tensor:
-        """Return what is made of some rows, one tensor."""
+    def _processed(self, start: int, stop: int) -> Any:
+        """Return some processed rows: one tensor, or a list of mappings to tensors."""
         raise NotImplementedError

@@ -98,6 +98,9 @@ def draw_pairs(samples: list[Sample], prepared: Prepared, output: Path, title: s
     return pair_grid(images.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
 
 
+DRAWINGS = {"images": draw_images, "audio": draw_audio, "texts": draw_texts, "pairs": draw_pairs}
+
+
 def _label(label: Tensor, names: list[str]) -> str:
     return names[int(label)] if names else f"{float(label):.2f}"
 

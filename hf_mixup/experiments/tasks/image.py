@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from datasets import Dataset as Rows
@@ -15,9 +15,6 @@ from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import classifier
 from hf_mixup.experiments.tasks.shared import WithImages, WithPixels
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.image_classification import ImageClassification
 
 
 def load_image_processor(task: WithPixels) -> Any:
@@ -41,7 +38,7 @@ def load_image_processor(task: WithPixels) -> Any:
     return ViTImageProcessor(**size)
 
 
-def load_image_model(task: ImageClassification, label_names: list[str]) -> PreTrainedModel:
+def load_image_model(task: WithPixels, label_names: list[str]) -> PreTrainedModel:
     """Return an image classifier with one output a label; see `tasks.models.classifier`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -49,8 +46,7 @@ def load_image_model(task: ImageClassification, label_names: list[str]) -> PreTr
     >>> load_image_model(TaskArguments(model_type="resnet", config_overrides=sizes), ["cat", "dog"]).config.id2label
     {0: 'cat', 1: 'dog'}
     """
-    size = {} if task.image_size is None else {"image_size": task.image_size}
-    return classifier(AutoModelForImageClassification, task, label_names, **size)
+    return classifier(AutoModelForImageClassification, task, label_names, **task.size_settings)
 
 
 class PixelRows(CachedRows):
@@ -83,7 +79,7 @@ class PixelRows(CachedRows):
 
     def pixels(self, index: int) -> Tensor:
         """Return one image, flipped and augmented if that is wanted."""
-        pixels = self._pixels(index)
+        pixels = self._item(index)
         pixels = pixels.flip(-1) if self.flip and torch.rand(()) < 0.5 else pixels
         return pixels if self.augmentation is None else self.augmentation(pixels)
 
@@ -117,17 +113,6 @@ class ImageRows(PixelRows):
     >>> rows[0]["pixel_values"].shape
     torch.Size([3, 32, 32])
     """
-
-    def __init__(
-        self,
-        rows: Rows,
-        processor: Any,
-        task: ImageClassification,
-        flip: bool = False,
-        augmentation: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        super().__init__(rows, processor, task, flip, augmentation)
-        self.labels: list[int] = list(rows[task.label_column])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"pixel_values": self.pixels(index), "labels": self.labels[index]}

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import IMAGE, register
-from hf_mixup.experiments.tasks.augmentation import check_augmentations
+from hf_mixup.experiments.tasks.augmentation import AUGMENTATIONS
 from hf_mixup.experiments.tasks.shared import Classified, WithImages
+from hf_mixup.utils.suggest import refuse_unknown
 from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
@@ -24,22 +25,20 @@ class ImageClassification(WithImages, Classified):
 
     >>> ImageClassification(model_type="resnet", image_size=32).task
     'image-classification'
+    >>> ImageClassification(augment=["randaugmet"])
+    Traceback (most recent call last):
+    ...
+    ValueError: augment has 'randaugmet', which is not known: did you mean 'randaugment'? Valid: ...
     """
 
     task: str = IMAGE
+    input_setting = "image_column"
+    preview_kind = "images"
     augment: list[str] | None = setting(None, "Change training images by randaugment, trivialaugment, erasing, ...")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_augmentations(self.augment or ())
-
-    @property
-    def input_column(self) -> str:
-        return self.image_column
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"input": self.image_column, **super().columns}
+        refuse_unknown("augment", self.augment or (), AUGMENTATIONS)
 
     def bundled(self) -> Any:
         from hf_mixup.data import load_emoji
@@ -67,8 +66,3 @@ class ImageClassification(WithImages, Classified):
         from hf_mixup.experiments.tasks.image import load_image_model
 
         return load_image_model(self, label_names)
-
-    def drawing(self) -> Any:
-        from hf_mixup.experiments.tasks.drawings import draw_images
-
-        return draw_images

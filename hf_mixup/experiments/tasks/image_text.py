@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import PAIRS, register
-from hf_mixup.experiments.tasks.shared import WithImages, WithTexts
+from hf_mixup.experiments.tasks.shared import WithCaptions
 from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class ImageText(WithImages, WithTexts):
+class ImageText(WithCaptions):
     """An image and a caption a row, both embedded so that pairs that belong together are near.
 
     Args:
@@ -35,36 +35,24 @@ class ImageText(WithImages, WithTexts):
     """
 
     task: str = PAIRS
-    caption_column: str = setting("caption", "Column with the captions, a text or a list of texts a row.")
-    id_column: str | None = setting(
-        None, "Column that is equal where image and caption of two rows fit (default: the caption)."
-    )
-    class_column: str | None = setting(None, "Column with class names, to score zero-shot classification.")
     class_templates: list[str] | None = setting(
         None, "Captions to make of class names, e.g. 'a photo of a {}' (default: the names)."
     )
-    caption_noise: float = setting(0.0, "Share of training rows whose captions are exchanged.")
-    image_blank: float = setting(0.0, "Share of training rows whose images are blanked.")
-    eval_caption_noise: float = setting(0.0, "Also test with this share of the captions exchanged.")
-    eval_image_blank: float = setting(0.0, "Also test with this share of the images blanked.")
-    freeze: Literal["image", "text"] | None = setting(None, "Keep the weights of this encoder (LiT: image).")
+    caption_noise: float = setting(0.0, "Share of training rows whose captions are exchanged.", at_least=0, at_most=1)
+    image_blank: float = setting(0.0, "Share of training rows whose images are blanked.", at_least=0, at_most=1)
+    eval_caption_noise: float = setting(
+        0.0, "Also test with this share of the captions exchanged.", at_least=0, at_most=1
+    )
+    eval_image_blank: float = setting(0.0, "Also test with this share of the images blanked.", at_least=0, at_most=1)
 
+    preview_kind = "pairs"
     preview_rows = 6  # one batch, whose targets are a matrix
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("caption_noise", "image_blank", "eval_caption_noise", "eval_image_blank"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected a share in [0, 1]")
         for template in self.class_templates or ():
             if template.count("{}") != 1:
                 raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        named = {"image": self.image_column, "caption": self.caption_column}
-        optional = {"id": self.id_column, "class": self.class_column}
-        return named | {name: column for name, column in optional.items() if column}
 
     def bundled(self) -> Any:
         from hf_mixup.data import load_emoji
@@ -98,14 +86,41 @@ class ImageText(WithImages, WithTexts):
         return load_pair_model(self, processor)
 
     def prepared(self, splits: Splits) -> Prepared:
-        from hf_mixup.experiments.tasks.pairs import prepared_pairs
+        from hf_mixup.experiments.tasks.pairs import class_names, class_numbers, id_logits, zero_shot
+        from hf_mixup.metrics import pair_compute_metrics
+        from hf_mixup.metrics.results import PAIR_METRICS
 
-        return prepared_pairs(self, super().prepared(splits))
+        made = super().prepared(splits)
+        classes = class_names(splits, self)
+        if classes is not None:
+            for split, rows in splits.evaluated.items():
+                made.evaluated[split].classes = class_numbers(rows, self, classes)
 
-    def drawing(self) -> Any:
-        from hf_mixup.experiments.tasks.drawings import draw_pairs
+        def zero_shot_scores(model: Any, rows: Any, predictions: Any) -> dict[str, float]:
+            images = predictions[0]
+            return zero_shot(model, made.collator, rows, images, classes, self.class_templates) if classes else {}
 
-        return draw_pairs
+        return replace(
+            made,
+            train=made.train.corrupted(self.caption_noise, self.image_blank),
+            evaluated={**made.evaluated, **self._corrupted(splits, made.evaluated)},
+            paired=True,
+            compute_metrics=pair_compute_metrics,
+            more_metrics=zero_shot_scores,
+            metrics=(*PAIR_METRICS, "zero_shot_accuracy") if classes else PAIR_METRICS,
+            classified=id_logits,
+            rows=None,
+        )
+
+    def _corrupted(self, splits: Splits, evaluated: dict[str, Any]) -> dict[str, Any]:
+        """Return the corrupted copies of the test splits."""
+        made = {}
+        for split in splits.tests or ["validation"]:
+            if self.eval_caption_noise:
+                made[f"{split}_noisy"] = evaluated[split].corrupted(caption_noise=self.eval_caption_noise)
+            if self.eval_image_blank:
+                made[f"{split}_blank"] = evaluated[split].corrupted(image_blank=self.eval_image_blank)
+        return made
 
     def with_noise(self, share: float) -> ImageText:
         return replace(self, caption_noise=share)

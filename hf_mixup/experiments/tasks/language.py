@@ -8,12 +8,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
-from hf_mixup.experiments.tasks.shared import Written
+from hf_mixup.experiments.tasks.shared import WithTexts
 from hf_mixup.experiments.tasks.text import special_tokens
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 
-def load_causal_model(task: Written, tokenizer: Any) -> PreTrainedModel:
+def load_causal_model(task: WithTexts, tokenizer: Any) -> PreTrainedModel:
     """Return a model that predicts the next token: a checkpoint, or a new one of `model_type`, with its adapters.
 
     Seed before calling, as a new model (or new adapters) is drawn at random.
@@ -33,7 +33,7 @@ def load_causal_model(task: Written, tokenizer: Any) -> PreTrainedModel:
     return _language_model(AutoModelForCausalLM, task, tokenizer)
 
 
-def load_seq2seq_model(task: Written, tokenizer: Any) -> PreTrainedModel:
+def load_seq2seq_model(task: WithTexts, tokenizer: Any) -> PreTrainedModel:
     """Return a model that reads one text and writes another; otherwise as `load_causal_model`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -46,7 +46,7 @@ def load_seq2seq_model(task: Written, tokenizer: Any) -> PreTrainedModel:
     return _language_model(AutoModelForSeq2SeqLM, task, tokenizer)
 
 
-def _language_model(auto_class: Any, task: Written, tokenizer: Any) -> PreTrainedModel:
+def _language_model(auto_class: Any, task: WithTexts, tokenizer: Any) -> PreTrainedModel:
     if task.model is not None:
         return with_adapters(auto_class.from_pretrained(task.model), task)
     if task.model_type is None:
@@ -61,7 +61,7 @@ def _language_model(auto_class: Any, task: Written, tokenizer: Any) -> PreTraine
     return with_adapters(auto_class.from_config(config), task)
 
 
-def prompted(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
+def prompted(rows: Dataset, tokenizer: Any, task: WithTexts) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` [T] for a causal model, not yet padded.
 
     A row is the prompt, with the special tokens that the tokenizer gives it (as it will when the model is used), the
@@ -77,6 +77,7 @@ def prompted(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
     [-100, -100, -100, -100, 8764, 5004, 102]
     """
     end = special_tokens(tokenizer)["eos_token_id"]
+    source, target = task.columns.get("source"), task.columns["target"]
 
     def row(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
         answer = [*answer, *([] if end is None else [end])][: task.max_length]
@@ -90,15 +91,15 @@ def prompted(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
         }
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        answers = tokenizer(batch[task.target_column], add_special_tokens=False)["input_ids"]
-        prompts = [""] * len(answers) if task.source_column is None else batch[task.source_column]
+        answers = tokenizer(batch[target], add_special_tokens=False)["input_ids"]
+        prompts = [""] * len(answers) if source is None else batch[source]
         made = [row(*texts) for texts in zip(tokenizer(prompts)["input_ids"], answers, strict=True)]
         return {name: [each[name] for each in made] for name in made[0]}
 
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)
 
 
-def translated(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
+def translated(rows: Dataset, tokenizer: Any, task: WithTexts) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` (of the source) and `labels` [T'] (the target), not yet padded.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -109,14 +110,16 @@ def translated(rows: Dataset, tokenizer: Any, task: Written) -> Dataset:
     {'input_ids': [101, 1037, 4937, 102], 'attention_mask': [1, 1, 1, 1], 'labels': [1037, 3899, 102]}
     """
 
+    source, target = task.columns["source"], task.columns["target"]
+
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
         lengths: dict[str, Any] = {"truncation": True, "max_length": task.max_length}
-        encoded = tokenizer(batch[str(task.source_column)], **lengths)
+        encoded = tokenizer(batch[source], **lengths)
         if task.model is not None:
-            labels = tokenizer(text_target=batch[task.target_column], **lengths)["input_ids"]
+            labels = tokenizer(text_target=batch[target], **lengths)["input_ids"]
         else:  # a borrowed tokenizer would put its [CLS] first, which a new model's decoder is given anyway
             lengths["max_length"] -= 1
-            plain = tokenizer(batch[task.target_column], add_special_tokens=False, **lengths)["input_ids"]
+            plain = tokenizer(batch[target], add_special_tokens=False, **lengths)["input_ids"]
             labels = [[*ids, tokenizer.sep_token_id] for ids in plain]
         return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +17,19 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator, text_id
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
 from hf_mixup.experiments.tasks.models import new_config, with_adapters
-from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.experiments.tasks.shared import WithCaptions
 from hf_mixup.experiments.tasks.splits import Splits
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
-from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
-from hf_mixup.metrics.results import PAIR_METRICS
+from hf_mixup.metrics import zero_shot_accuracy
 from hf_mixup.utils.constants import IGNORE_INDEX
 from hf_mixup.utils.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.image_text import ImageText
 
 _CAPTION = "caption"
 _NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are corrupted must not depend on the seed of the training
 _ENCODERS = {"image": "vision_model", "text": "text_model"}
 
 
-def load_pair_processor(task: ImageText) -> Any:
+def load_pair_processor(task: WithCaptions) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     Raises:
@@ -59,7 +55,7 @@ def load_pair_processor(task: ImageText) -> Any:
     return kind(image_processor, AutoTokenizer.from_pretrained(packaged_minilm()))
 
 
-def pair_collator(task: ImageText, processor: Any) -> PairCollator:
+def pair_collator(task: WithCaptions, processor: Any) -> PairCollator:
     """Return the collator of a task's `PairRows`; captions are cut to what the text encoder has positions for.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -73,7 +69,7 @@ def pair_collator(task: ImageText, processor: Any) -> PairCollator:
     return PairCollator(processor, caption=_CAPTION, ids=PAIR_IDS, max_length=min(lengths))
 
 
-def load_pair_model(task: ImageText, processor: Any) -> Any:
+def load_pair_model(task: WithCaptions, processor: Any) -> Any:
     """Return the dual encoder of a task, with its LoRA adapters and frozen encoder if it asks for them.
 
     Seed before calling, as a new model (or new adapters) is drawn at random.
@@ -105,7 +101,7 @@ def load_pair_model(task: ImageText, processor: Any) -> Any:
     return model
 
 
-def new_pair_config(task: ImageText, tokenizer: Any) -> PretrainedConfig:
+def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
     """Return the configuration of a new dual encoder: the task's own settings over what tokenizer and images dictate.
 
     Raises:
@@ -124,9 +120,8 @@ def new_pair_config(task: ImageText, tokenizer: Any) -> PretrainedConfig:
         "max_position_embeddings": task.max_length,
         **special_tokens(tokenizer),
     }
-    images = {} if task.image_size is None else {"image_size": task.image_size}
     encoders = {}
-    for name, dictated in {"text_config": tokens, "vision_config": images}.items():
+    for name, dictated in {"text_config": tokens, "vision_config": task.size_settings}.items():
         encoder = getattr(default, name, None)
         if encoder is None:
             raise ValueError(f"model_type={task.model_type!r} has no {name}: name a dual encoder, e.g. clip")
@@ -135,7 +130,7 @@ def new_pair_config(task: ImageText, tokenizer: Any) -> PretrainedConfig:
     return new_config(replace(task, config_overrides={**task.overrides, **encoders}))
 
 
-def _own_settings(task: ImageText, name: str, encoder: PretrainedConfig) -> dict[str, Any]:
+def _own_settings(task: WithCaptions, name: str, encoder: PretrainedConfig) -> dict[str, Any]:
     own = task.overrides.get(name, {})
     for key in own:
         # transformers would store an unknown setting silently.
@@ -167,16 +162,16 @@ class PairRows(PixelRows):
     """
 
     def __init__(
-        self, rows: Rows, processor: Any, task: ImageText, train: bool = False, classes: list[str] | None = None
+        self, rows: Rows, processor: Any, task: WithCaptions, train: bool = False, classes: list[str] | None = None
     ) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         captions = rows[task.caption_column][:]
         first = [each if isinstance(each, str) else each[0] for each in captions]
         self.captions: list[Any] = captions if train else first
         self.ids = _ids(rows, task) if task.id_column else [text_id(each) for each in first]
-        self.classes = None if classes is None else _class_numbers(rows, task, classes)
+        self.classes = None if classes is None else class_numbers(rows, task, classes)
         self.blank: set[int] = set()
-        self._pixels(0)
+        self._item(0)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         pixels = self.pixels(index)
@@ -206,7 +201,7 @@ def _some(count: int, share: float, seed: int) -> list[int]:
     return order[: round(share * count)].tolist()
 
 
-def _ids(rows: Rows, task: ImageText) -> list[int]:
+def _ids(rows: Rows, task: WithCaptions) -> list[int]:
     values = rows[str(task.id_column)][:]
     for row, value in enumerate(values):
         if not isinstance(value, (int, str)):
@@ -214,7 +209,7 @@ def _ids(rows: Rows, task: ImageText) -> list[int]:
     return [text_id(value) if isinstance(value, str) else value for value in values]
 
 
-def class_names(splits: Splits, task: ImageText) -> list[str] | None:
+def class_names(splits: Splits, task: WithCaptions) -> list[str] | None:
     """Return the names in the class column over all splits; None if the task has no such column."""
     if task.class_column is None:
         return None
@@ -227,7 +222,7 @@ def class_names(splits: Splits, task: ImageText) -> list[str] | None:
     return sorted(str(value) for value in values - {None})
 
 
-def _class_numbers(rows: Rows, task: ImageText, names: list[str]) -> list[int]:
+def class_numbers(rows: Rows, task: WithCaptions, names: list[str]) -> list[int]:
     """Return the number of each row's class; -100 for none."""
     values = rows[str(task.class_column)][:]
     if isinstance(rows.features[str(task.class_column)], ClassLabel):
@@ -236,42 +231,14 @@ def _class_numbers(rows: Rows, task: ImageText, names: list[str]) -> list[int]:
     return [IGNORE_INDEX if value is None else numbers[str(value)] for value in values]
 
 
-def prepared_pairs(task: ImageText, made: Prepared) -> Prepared:
-    """Return the task with corrupted rows where its settings ask for them, and with the scores of pairs."""
-    classes, evaluated = class_names(made.splits, task), dict(made.evaluated)
-    if classes is not None:
-        for split, rows in made.splits.evaluated.items():
-            evaluated[split].classes = _class_numbers(rows, task, classes)
-    for split in made.splits.tests or ["validation"]:
-        if task.eval_caption_noise:
-            evaluated[f"{split}_noisy"] = evaluated[split].corrupted(caption_noise=task.eval_caption_noise)
-        if task.eval_image_blank:
-            evaluated[f"{split}_blank"] = evaluated[split].corrupted(image_blank=task.eval_image_blank)
-
-    def zero_shot_scores(model: Any, rows: PairRows, predictions: Any) -> dict[str, float]:
-        return zero_shot(model, made.collator, rows, predictions[0], classes, task) if classes else {}
-
-    return replace(
-        made,
-        train=made.train.corrupted(task.caption_noise, task.image_blank),
-        evaluated=evaluated,
-        paired=True,
-        compute_metrics=pair_compute_metrics,
-        more_metrics=zero_shot_scores,
-        metrics=(*PAIR_METRICS, "zero_shot_accuracy") if classes else PAIR_METRICS,
-        classified=id_logits,
-        rows=None,
-    )
-
-
 def zero_shot(
-    model: Any, collator: Any, rows: PairRows, image_embeds: np.ndarray, names: list[str], task: ImageText
+    model: Any, collator: Any, rows: PairRows, image_embeds: np.ndarray, names: list[str], templates: list[str] | None
 ) -> dict[str, float]:
-    """Return `zero_shot_accuracy` of images [N, D] against the class names in the task's templates.
+    """Return `zero_shot_accuracy` of images [N, D] against the class names in templates (default: the names).
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", section 3.1.
     """
-    embeds = class_embeds(model, collator, names, task.class_templates or ["{}"])
+    embeds = class_embeds(model, collator, names, templates or ["{}"])
     return {"zero_shot_accuracy": zero_shot_accuracy(image_embeds, rows.classes or [], embeds)}
 
 

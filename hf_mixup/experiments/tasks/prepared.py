@@ -10,16 +10,9 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
-from hf_mixup.experiments.tasks.data import Splits
-from hf_mixup.metrics import (
-    compute_metrics,
-    language_metrics,
-)
-from hf_mixup.metrics.results import (
-    DEFAULT_METRICS,
-    LANGUAGE_METRICS,
-    REGRESSION_METRICS,
-)
+from hf_mixup.experiments.tasks.splits import Splits
+from hf_mixup.metrics import compute_metrics, language_metrics
+from hf_mixup.metrics.results import DEFAULT_METRICS, LANGUAGE_METRICS, REGRESSION_METRICS
 
 
 def _no_scores(model: Any, rows: Any, predictions: Any) -> dict[str, float]:

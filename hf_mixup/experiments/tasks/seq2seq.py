@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import Written
+from hf_mixup.experiments.tasks.bases import Written
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -76,16 +76,16 @@ def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path 
     declared = [field for kind in _expanded(types) for field in fields(kind)]
     take_files = _TAKE_FILES | {field.name for field in declared if "str" in str(field.type)}
     found = []
-    for place, argument in enumerate(arguments):
-        before = arguments[place - 1] if place else ""
+    for index, argument in enumerate(arguments):
+        before = arguments[index - 1] if index else ""
         flag = before.startswith("--") and "=" not in before and before.lstrip("-").replace("-", "_") in take_files
-        named = place == 0 or (Path(argument).suffix in _CONFIG_FILES and not flag)
+        named = index == 0 or (Path(argument).suffix in _CONFIG_FILES and not flag)
         if named and not argument.startswith("-"):
-            found.append(place)
+            found.append(index)
     if len(found) > 1:
-        raise ValueError(f"two configuration files, {' and '.join(arguments[place] for place in found)}: name one")
+        raise ValueError(f"two configuration files, {' and '.join(arguments[index] for index in found)}: name one")
     path = Path(arguments[found[0]]) if found else None
-    return path, [argument for place, argument in enumerate(arguments) if place not in found]
+    return path, [argument for index, argument in enumerate(arguments) if index not in found]
 
 
 def read_section(path: Path, section: str | None) -> dict[str, Any]:
@@ -201,9 +201,6 @@ def _parser(types: Sequence[type]) -> Any:
 
     classes: list[Any] = list(types)
     parser = Parser(classes, add_help=False, allow_abbrev=False)
-    for kind in types:
-        if hasattr(kind, "given"):  # HfArgumentParser forgets the default of a list
-            parser.set_defaults(**{field.name: field.default for field in fields(kind)})
     declared = {field.name: field for kind in types for field in fields(kind)}
     converted = _converted_names(types)
     for action in parser._actions:

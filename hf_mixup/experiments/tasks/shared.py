@@ -1,15 +1,18 @@
-"""Settings that several tasks share, each group with what is done by them."""
+"""Settings that several tasks share, in groups; a function that reads one group takes its class as type."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.utils.values import check_whole, setting
+from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from hf_mixup.experiments.tasks.prepared import Prepared
+    from hf_mixup.experiments.tasks.splits import Splits
 
 
 @dataclass(kw_only=True)
@@ -20,7 +23,21 @@ class Labelled(TaskArguments):
 
     @property
     def columns(self) -> dict[str, str]:
-        return {"label": self.label_column}
+        own = {"input": self.input_column} if self.input_setting else {}
+        return {**own, "label": self.label_column}
+
+
+@dataclass(kw_only=True)
+class Numbered(Labelled):
+    """Tasks with a number a row."""
+
+    label_column: str = setting("label", "Column with the numbers.")
+    label_kind = "number"
+
+    def prepared(self, splits: Splits) -> Prepared:
+        from hf_mixup.experiments.tasks.prepared import SCORES_OF_NUMBERS
+
+        return replace(super().prepared(splits), **SCORES_OF_NUMBERS)
 
 
 @dataclass(kw_only=True)
@@ -32,12 +49,9 @@ class NoisyLabels(Labelled):
             or of the words for token-classification. The same labels are wrong in every run; evaluation is clean.
     """
 
-    label_noise: float = setting(0.0, "Share of the training labels replaced by another class, in [0, 1).")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.label_noise < 1:
-            raise ValueError(f"label_noise={self.label_noise!r}: expected a share in [0, 1)")
+    label_noise: float = setting(
+        0.0, "Share of the training labels replaced by another class, in [0, 1).", at_least=0, below=1
+    )
 
     def alter_training_rows(self, rows: Dataset, label_names: list[str]) -> Dataset:
         from hf_mixup.experiments.tasks.labels import with_label_noise
@@ -54,14 +68,10 @@ class Classified(NoisyLabels):
             seed of the training gets the same; another draw is another data set.
     """
 
-    few_shot: int | None = setting(None, "Train on this many rows of each class, the same for every seed.")
+    few_shot: int | None = setting(None, "Train on this many rows of each class, the same for every seed.", at_least=1)
     few_shot_seed: int = setting(0, "Seed of the draw of few_shot.")
 
     label_kind = "class"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("few_shot", self.few_shot)
 
     def alter_training_rows(self, rows: Dataset, label_names: list[str]) -> Dataset:
         from hf_mixup.experiments.tasks.labels import few_per_class
@@ -82,11 +92,12 @@ class Cached(TaskArguments):
 class WithPixels(Cached):
     """Tasks whose model takes images, alone or as the frames of a video."""
 
-    image_size: int | None = setting(None, "Side of the square images (default: that of the checkpoint).")
+    image_size: int | None = setting(None, "Side of the square images (default: that of the checkpoint).", at_least=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("image_size", self.image_size)
+    @property
+    def size_settings(self) -> dict[str, int]:
+        """The setting of a new model's configuration; none for the default."""
+        return {} if self.image_size is None else {"image_size": self.image_size}
 
 
 @dataclass(kw_only=True)
@@ -98,135 +109,65 @@ class WithImages(WithPixels):
 
 
 @dataclass(kw_only=True)
+class WithVideos(WithPixels):
+    """Tasks with one video a row."""
+
+    video_column: str = setting("video", "Column with the videos: a list of images a row.")
+    frames: int = setting(8, "Images of a video that a model sees, spread evenly.", at_least=1)
+
+
+@dataclass(kw_only=True)
+class WithAudio(Cached):
+    """Tasks with one audio clip a row."""
+
+    audio_column: str = setting("audio", "Column with the audio clips.")
+    audio_rate: int | None = setting(
+        None, "Samples a second for a new model (default: that of its feature extractor).", at_least=1
+    )
+    max_seconds: float = setting(10.0, "Longer audio clips are cut to this.", above=0)
+
+    def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
+        return super().for_checkpoint(checkpoint, audio_rate=None, **unset)
+
+
+@dataclass(kw_only=True)
 class WithTexts(TaskArguments):
     """Tasks with texts, whose models can be trained through LoRA adapters."""
 
-    max_length: int = setting(128, "Longer texts are cut to this number of tokens.")
-    lora_rank: int | None = setting(None, "Train LoRA adapters of this rank instead of all weights.")
+    max_length: int = setting(128, "Longer texts are cut to this number of tokens.", at_least=1)
+    lora_rank: int | None = setting(None, "Train LoRA adapters of this rank instead of all weights.", at_least=1)
     freeze: Literal["embeddings", "image", "text"] | None = setting(None, "Part of the model that keeps its weights.")
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("max_length", self.max_length)
-        check_whole("lora_rank", self.lora_rank)
+    in_words: ClassVar[bool] = False
+    """Whether texts are given as lists of words."""
 
     def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
         return super().for_checkpoint(checkpoint, lora_rank=None, **unset)
 
 
 @dataclass(kw_only=True)
-class TextModel(WithTexts):
-    """Tasks whose model takes nothing but texts."""
+class WithCaptions(WithImages, WithTexts):
+    """Tasks with an image and one or several captions a row."""
 
-    freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
-
-    in_words: ClassVar[bool] = False
-    """Whether texts are given as lists of words."""
-
-    def load_processor(self, train: Dataset) -> Any:
-        from hf_mixup.experiments.tasks.text import load_tokenizer
-
-        return load_tokenizer(self)
-
-
-@dataclass(kw_only=True)
-class OneText(TextModel, Labelled):
-    """Tasks with one text and one label a row."""
-
-    text_column: str = setting("text", "Column with the texts.")
-
-    @property
-    def input_column(self) -> str:
-        return self.text_column
+    caption_column: str = setting("caption", "Column with the captions, a text or a list of texts a row.")
+    id_column: str | None = setting(
+        None, "Column that is equal where image and caption of two rows fit (default: the caption)."
+    )
+    class_column: str | None = setting(None, "Column with class names, to score zero-shot classification.")
+    freeze: Literal["image", "text"] | None = setting(None, "Keep the weights of this encoder (LiT: image).")
 
     @property
     def columns(self) -> dict[str, str]:
-        return {"input": self.text_column, **super().columns}
-
-    def read_inputs(self, rows: Dataset, split: str) -> Dataset:
-        from hf_mixup.experiments.tasks.columns import read_texts
-
-        return read_texts(rows, split, self.dataset, "text", self.text_column)
-
-    def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
-        from hf_mixup.experiments.tasks.text import tokenized
-
-        return tokenized(rows, processor, self)
-
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.text import load_text_model
-
-        return load_text_model(self, label_names, processor)
-
-    def collator(self, processor: Any) -> Any:
-        from transformers import DataCollatorWithPadding
-
-        return DataCollatorWithPadding(processor)
-
-    def drawing(self) -> Any:
-        from hf_mixup.experiments.tasks.drawings import draw_texts
-
-        return draw_texts
+        named = {"image": self.image_column, "caption": self.caption_column}
+        optional = {"id": self.id_column, "class": self.class_column}
+        return named | {name: column for name, column in optional.items() if column}
 
 
 @dataclass(kw_only=True)
-class Written(TextModel):
-    """Tasks whose model writes a text.
-
-    Both kinds, models that continue a prompt and models that read one text and write another, are scored alike.
-    """
-
-    source_column: str | None = setting("source", "Column with the prompts or sources.")
-    target_column: str = setting("target", "Column with the texts to write.")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        source = {"source": self.source_column} if self.source_column else {}
-        return {"target": self.target_column, **source}
-
-    def read_inputs(self, rows: Dataset, split: str) -> Dataset:
-        from hf_mixup.experiments.tasks.columns import read_texts
-
-        for name, column in self.columns.items():
-            rows = read_texts(rows, split, self.dataset, name, column)
-        return rows
-
-    def collator(self, processor: Any) -> Any:
-        from transformers import DataCollatorForSeq2Seq
-
-        return DataCollatorForSeq2Seq(processor)  # pads the labels, too
-
-
-@dataclass(kw_only=True)
-class Tabular(Labelled):
-    """Tasks with a row of numbers and categories."""
+class WithColumns(Labelled):
+    """Tasks with numbers and categories a row."""
 
     numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
     categorical_columns: list[str] | None = setting(
         None, "Columns of categories (default: all that hold texts or classes)."
     )
-
-    tables: ClassVar[tuple[str, ...]] = ()
-    """Data sets that scikit-learn ships."""
-
-    def bundled(self) -> Any:
-        from functools import partial
-
-        from hf_mixup.experiments.tasks.tables import load_table
-
-        return {name: partial(load_table, name) for name in self.tables}
-
-    def load_processor(self, train: Dataset) -> Any:
-        from hf_mixup.experiments.tasks.tables import load_tabular_processor
-
-        return load_tabular_processor(self, train)
-
-    def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
-        from hf_mixup.experiments.tasks.tables import tabular_rows
-
-        return tabular_rows(rows, processor, self)
-
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.tables import load_tabular_model
-
-        return load_tabular_model(self, label_names, processor)

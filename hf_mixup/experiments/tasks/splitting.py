@@ -72,11 +72,11 @@ def _shared_out(total: int, sizes: Sequence[int]) -> list[int]:
     """Return how many of each class make this total: in proportion, the largest remainders rounded up, never all."""
     wanted = [total * size / sum(sizes) for size in sizes]
     counts = [min(math.floor(each), size - 1) for each, size in zip(wanted, sizes, strict=True)]
-    order = sorted(range(len(sizes)), key=lambda place: counts[place] - wanted[place])
+    order = sorted(range(len(sizes)), key=lambda index: counts[index] - wanted[index])
     while sum(counts) < total and any(count < size - 1 for count, size in zip(counts, sizes, strict=True)):
-        for place in order:
-            if sum(counts) < total and counts[place] < sizes[place] - 1:
-                counts[place] += 1
+        for index in order:
+            if sum(counts) < total and counts[index] < sizes[index] - 1:
+                counts[index] += 1
     return counts
 
 

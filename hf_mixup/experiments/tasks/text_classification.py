@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_mixup.experiments.tasks.arguments import TEXT, register
-from hf_mixup.experiments.tasks.shared import Classified, OneText
+from hf_mixup.experiments.tasks.bases import OneText
+from hf_mixup.experiments.tasks.shared import Classified
 
 
 @register
@@ -20,6 +21,7 @@ class TextClassification(OneText, Classified):
 
     task: str = TEXT
     peft_task = "SEQ_CLS"
+    preview_kind = "texts"
 
     def bundled(self) -> Any:
         from hf_mixup.data import load_emoji

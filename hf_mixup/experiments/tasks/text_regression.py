@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import OneText
-from hf_mixup.utils.values import setting
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+from hf_mixup.experiments.tasks.bases import OneText
+from hf_mixup.experiments.tasks.shared import Numbered
 
 
 @register
 @dataclass(kw_only=True)
-class TextRegression(OneText):
+class TextRegression(OneText, Numbered):
     """One number a text.
 
     >>> TextRegression(label_column="score").columns
@@ -24,16 +20,10 @@ class TextRegression(OneText):
     """
 
     task: str = "text-regression"
-    label_column: str = setting("label", "Column with the numbers.")
-    label_kind = "number"
     peft_task = "SEQ_CLS"
+    preview_kind = "texts"
 
     def bundled(self) -> Any:
         from hf_mixup.experiments.tasks.emoji import emoji_regression
 
         return {"emoji": emoji_regression}
-
-    def prepared(self, splits: Splits) -> Prepared:
-        from hf_mixup.experiments.tasks.prepared import SCORES_OF_NUMBERS
-
-        return replace(super().prepared(splits), **SCORES_OF_NUMBERS)

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import TOKENS, register
-from hf_mixup.experiments.tasks.shared import NoisyLabels, OneText
+from hf_mixup.experiments.tasks.bases import OneText
+from hf_mixup.experiments.tasks.shared import NoisyLabels
 from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
@@ -64,6 +65,3 @@ class TokenClassification(OneText, NoisyLabels):
 
         scored = partial(tag_metrics, tags=splits.label_names)
         return replace(super().prepared(splits), compute_metrics=scored, metrics=TAG_METRICS)
-
-    def drawing(self) -> None:
-        return None

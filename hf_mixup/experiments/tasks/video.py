@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
@@ -17,9 +17,7 @@ from hf_mixup.data import load_emoji
 from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import classifier
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.video_classification import VideoClassification
+from hf_mixup.experiments.tasks.shared import WithVideos
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
 """What the emoji of `emoji_video` do; position i is label i."""
@@ -51,9 +49,9 @@ def emoji_video() -> DatasetDict:
         chosen = generator.permutation(len(images[split]))[:count].tolist()
         rows = images[split].select(chosen)
         clips = [
-            {"video": _clip(row["image"], place % len(MOTIONS), generator), "label": place % len(MOTIONS),
+            {"video": _clip(row["image"], index % len(MOTIONS), generator), "label": index % len(MOTIONS),
              "emoji": row["emoji"]}
-            for place, row in enumerate(rows)
+            for index, row in enumerate(rows)
         ]  # fmt: skip
         made[split] = Rows.from_list(clips, features=features)
     return DatasetDict(made)
@@ -88,7 +86,7 @@ def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
     return image.transform(size, kind, back, PILImage.Resampling.BILINEAR, fillcolor="white")
 
 
-def load_video_model(task: VideoClassification, label_names: list[str]) -> PreTrainedModel:
+def load_video_model(task: WithVideos, label_names: list[str]) -> PreTrainedModel:
     """Return a classifier of clips with one output a label; see `tasks.models.classifier`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -98,8 +96,7 @@ def load_video_model(task: VideoClassification, label_names: list[str]) -> PreTr
     >>> load_video_model(task, ["left", "right"]).config.num_frames
     4
     """
-    size = {} if task.image_size is None else {"image_size": task.image_size}
-    return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **size)
+    return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **task.size_settings)
 
 
 class VideoRows(CachedRows):
@@ -126,13 +123,12 @@ class VideoRows(CachedRows):
 
     chunk = 32  # clips of several frames each
 
-    def __init__(self, rows: Rows, processor: Callable[..., Any], task: VideoClassification) -> None:
+    def __init__(self, rows: Rows, processor: Callable[..., Any], task: WithVideos) -> None:
         super().__init__(rows, processor, task)
         self.video_column, self.frames = task.video_column, task.frames
-        self.labels: list[int] = list(rows[task.label_column])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"pixel_values": self._pixels(index), "labels": self.labels[index]}
+        return {"pixel_values": self._item(index), "labels": self.labels[index]}
 
     def _processed(self, start: int, stop: int) -> Tensor:
         try:
@@ -140,17 +136,17 @@ class VideoRows(CachedRows):
         except (OSError, SyntaxError):  # Pillow calls a broken PNG a SyntaxError
             self._name_the_broken_frame(start, stop)
             raise
-        frames = [frame for place, clip in enumerate(clips) for frame in self._spread(clip, start + place)]
+        frames = [frame for index, clip in enumerate(clips) for frame in self._spread(clip, start + index)]
         pixels = self.processor(frames, return_tensors="pt")["pixel_values"]
         return pixels.reshape(len(clips), self.frames, *pixels.shape[-3:])
 
     def _name_the_broken_frame(self, start: int, stop: int) -> None:
         undecoded = self.rows.cast_column(self.video_column, List(Image(decode=False)))
         for row in range(start, min(stop, len(self))):
-            for place, frame in enumerate(undecoded[row][self.video_column] or ()):
-                as_image(frame, f"row {row}: frame {place} in column {self.video_column!r}")
+            for index, frame in enumerate(undecoded[row][self.video_column] or ()):
+                as_image(frame, f"row {row}: frame {index} in column {self.video_column!r}")
 
     def _spread(self, clip: Sequence[Any] | None, row: int) -> list[Any]:
         if not clip:
             raise ValueError(f"row {row}: the clip in column {self.video_column!r} has no frame: drop the row")
-        return [clip[place] for place in np.linspace(0, len(clip) - 1, self.frames).round().astype(int)]
+        return [clip[index] for index in np.linspace(0, len(clip) - 1, self.frames).round().astype(int)]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import Classified, WithPixels
-from hf_mixup.utils.values import check_whole, setting
+from hf_mixup.experiments.tasks.shared import Classified, WithVideos
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class VideoClassification(WithPixels, Classified):
+class VideoClassification(WithVideos, Classified):
     """One class a video.
 
     >>> VideoClassification(model_type="videomae", frames=4).columns
@@ -23,20 +22,8 @@ class VideoClassification(WithPixels, Classified):
     """
 
     task: str = "video-classification"
-    video_column: str = setting("video", "Column with the videos: a list of images a row.")
-    frames: int = setting(8, "Images of a video that a model sees, spread evenly.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("frames", self.frames)
-
-    @property
-    def input_column(self) -> str:
-        return self.video_column
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {"input": self.video_column, **super().columns}
+    input_setting = "video_column"
+    preview_kind = "images"
 
     def bundled(self) -> Any:
         from hf_mixup.experiments.tasks.video import emoji_video
@@ -62,8 +49,3 @@ class VideoClassification(WithPixels, Classified):
         from hf_mixup.experiments.tasks.video import load_video_model
 
         return load_video_model(self, label_names)
-
-    def drawing(self) -> Any:
-        from hf_mixup.experiments.tasks.drawings import draw_images
-
-        return draw_images
