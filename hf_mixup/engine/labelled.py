@@ -17,7 +17,7 @@ from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like, partner_weight
+from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,
@@ -240,11 +240,11 @@ class LabelBatch(MixedBatch):
         if self._scored is None or self.kind != "single_label_classification" or self._read.vocabulary:
             return None
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
-        sides = [(term.labels, term.lam), (term.others, partner_weight(term.lam, term.further)), *term.further]
-        shares = [(labels, expand_like(weight, labels)) for labels, weight in sides]
-        found = sum((share * (predicted == labels)).sum() for labels, share in shares)
-        mass = sum((share * (labels != IGNORE_INDEX)).sum() for labels, share in shares)
-        return found / mass.clamp(min=1e-12)  # type: ignore[union-attr]
+        sides = weighed_labels(term.labels, term.others, term.lam, term.further)
+        labels = torch.stack([each for each, _ in sides])
+        share = torch.stack([expand_like(weight, each).expand_as(each) for each, weight in sides])
+        found, mass = (share * (predicted == labels)).sum(), (share * (labels != IGNORE_INDEX)).sum()
+        return found / mass.clamp(min=1e-12)
 
 
 def _permutes(method: Method, draw: Draw) -> bool:

@@ -55,8 +55,10 @@ def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False
     if inplace:
         check_inplace(x)
     small = not inplace and x.numel() <= SLAB and x.numel() <= SMALL_ROW * len(x)  # fits the cache as it is
-    if torch.compiler.is_compiling() or needs_graph(x, own) or (small and x.device.type == "cpu"):
+    if torch.compiler.is_compiling() or needs_graph(x, own):
         mixed = blend_formula(x, partner.to(x.device), own, other)
+    elif small and x.device.type == "cpu":
+        return _blend_small(x, partner, own, other)
     elif x.device.type != "cpu":
         mixed = _blend_on_device(x, partner, own, other)
     else:
@@ -103,6 +105,13 @@ def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> 
             with torch.cuda.device(x.device):
                 return _triton.blend(x, partner.contiguous(), own, other)
     return blend_formula(x, partner, own, other)
+
+
+def _blend_small(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """The definition with fewer temporaries than `blend_formula` has."""
+    wide = x.to(own.dtype)
+    mixed = wide * _as_column(own, x)
+    return mixed.add_(wide.index_select(0, partner).mul_(_as_column(other, x))).to(x.dtype)
 
 
 def _blend_into_new(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:

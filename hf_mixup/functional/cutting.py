@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import check_boxes, check_inplace, check_partner, needs_graph, positions_inside, write_order
+from ._rows import check_boxes, check_inplace, check_partner, check_range, needs_graph, positions_inside, write_order
 from .blending import SLAB
 
 
@@ -134,7 +134,8 @@ def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: s
 
 def _as_lam(lam: float | Tensor) -> Tensor:
     lam = lam.cpu() if isinstance(lam, Tensor) else torch.tensor(lam, dtype=torch.float64)
-    if not ((lam >= 0) & (lam <= 1)).all():
+    within = 0 <= lam.item() <= 1 if lam.dim() == 0 else bool(((lam >= 0) & (lam <= 1)).all())
+    if not within:
         raise ValueError(f"lam must lie in [0, 1], got {lam}")
     return lam
 
@@ -265,7 +266,8 @@ def _cut_formula(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:
 
 
 def _cut_in_place(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:
-    order = write_order(partner.tolist())
+    sources = partner.tolist()
+    check_range(sources, len(x))
     boxes = boxes.clamp(min=0)  # a negative index would count from the far edge
     slices: list[tuple[Any, ...]] = [(..., *map(slice, box[:n], box[n:])) for box in boxes.reshape(-1, 2 * n).tolist()]
     if boxes.ndim == 1:
@@ -279,7 +281,7 @@ def _cut_in_place(x: Tensor, partner: Tensor, boxes: Tensor, n: int) -> Tensor:
         rows = x.unbind(0)
         windows = slices
     stash = x.new_empty(0)
-    for row, source, stash_for in order:
+    for row, source, stash_for in write_order(sources):
         if stash_for is not None:
             stash = rows[row][windows[stash_for]].clone()
         rows[row][windows[row]].copy_(stash if source is None else rows[source][windows[row]])

@@ -125,16 +125,12 @@ def pair(
 
 def _cycle(n: int, generator: torch.Generator | None) -> Tensor:
     order = torch.randperm(n, generator=generator)
-    partner = torch.empty_like(order)
-    partner[order] = order.roll(1)
-    return partner
+    return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
 def _match(n: int, generator: torch.Generator | None) -> Tensor:
     order = torch.randperm(n, generator=generator)
-    partner = torch.empty_like(order)
-    partner[order] = order[_flip(n, None)]
-    return partner
+    return torch.empty_like(order).scatter_(0, order, order[_flip(n, None)])
 
 
 def _flip(n: int, generator: torch.Generator | None) -> Tensor:

@@ -44,7 +44,8 @@ def soft_targets(
         raise ValueError(f"labels must be integers, got {labels.dtype}")
     labels = labels.long()
     kept = labels != IGNORE_INDEX
-    if labels.device.type == "cpu" and not torch.compiler.is_compiling():  # on an accelerator this would synchronise
+    checks = labels.device.type == "cpu" and not torch.compiler.is_compiling()  # on an accelerator it would synchronise
+    if checks and labels.numel() and not in_range(labels, num_classes):
         wrong = labels[kept & ((labels < 0) | (labels >= num_classes))]
         if len(wrong):
             raise ValueError(f"label {int(wrong[0])} is outside [0, {num_classes}) and not {IGNORE_INDEX}")
@@ -54,6 +55,16 @@ def soft_targets(
     y = y * kept.unsqueeze(-1)
     own, other = weights(y, lam)
     return blend_formula(y, partner.to(y.device), own, other)
+
+
+def in_range(labels: Tensor, classes: int) -> bool:
+    """Whether all labels (at least one) lie in [0, classes); waits for the device.
+
+    >>> in_range(torch.tensor([0, 2]), 3), in_range(torch.tensor([0, -100]), 3)
+    (True, False)
+    """
+    lowest, highest = torch.aminmax(labels)
+    return int(lowest) >= 0 and int(highest) < classes
 
 
 def weighted(weight: Tensor, loss: Tensor) -> Tensor:

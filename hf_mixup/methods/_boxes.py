@@ -88,11 +88,13 @@ class RandomBox(Blend, BoxMethod):
         lam = draw.lam
         box_sides = None if self.box_sides is None else (self.box_sides[0], self.box_sides[1])
         nothing = torch.zeros(2 * len(size), dtype=torch.long)
-        everything = torch.tensor([*(0 for _ in size), *size])
 
         def drawn(share: Tensor) -> Tensor:
             boxes = cut_blocks(size, share, generator=rng, box_sides=box_sides, style=self.box_style)
-            return torch.where((share == 0)[..., None], everything, boxes)
+            whole = share == 0
+            if not bool(whole.any()):
+                return boxes
+            return torch.where(whole[..., None], torch.tensor([*(0 for _ in size), *size]), boxes)
 
         if self.lam_per != "batch":
             first = self.shared_with(draw.partner)

@@ -284,10 +284,8 @@ class Method:
         """Return how many rows are mixed; none is with itself as its partner. For parameters on the CPU."""
         if draw.rows is not None:
             return len(draw.rows)
-        mixed = draw.lam < 1
-        if not self.alone:
-            mixed &= draw.partner != torch.arange(len(draw.partner))
-        return int(mixed.sum())
+        drawn = enumerate(zip(draw.lam.tolist(), draw.partner.tolist()))  # a few operations on tensors cost more
+        return sum(lam < 1 and (self.alone or partner != row) for row, (lam, partner) in drawn)
 
     def changed_places(self, draw: Any) -> Tensor | None:
         """Return where the mixed inputs hold the rows that `draw.rows` names; None where all are in their places."""
@@ -300,7 +298,7 @@ class Method:
 
     def other_labels(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the labels that each row's own are mixed with: its partner's."""
-        return labels[draw.partner]
+        return labels.index_select(0, draw.partner)
 
     def label_lam(self, labels: Tensor, draw: Any) -> Tensor:
         """Return the weight of each row's own labels: lam [B], unless a method has one for each label."""
@@ -338,7 +336,10 @@ class FixedLam(Method):
 
     def _draw_lam(self, request: Request, partner: Tensor) -> Tensor:
         """Draw lam [B]; samples that the coin of `prob` leaves alone get lam = 1."""
-        lam = self._fixed_or_sampled(request.rows, request.rng)[self.shared_with(partner)]
+        if self.lam_per == "batch":  # the first of as many as there are samples, by the same key
+            lam = self._fixed_or_sampled(1, request.rng).expand(request.rows).contiguous()
+        else:
+            lam = self._fixed_or_sampled(request.rows, request.rng)[self.shared_with(partner)]
         return lam if request.prob >= 1 else torch.where(self.tosses(request), lam, 1.0)
 
     def _fixed_or_sampled(self, rows: int, rng: torch.Generator) -> Tensor:

@@ -13,7 +13,8 @@ BEHIND = ("PREFIX_TUNING", "CARTRIDGE")  # keys and values for the blocks: no po
 
 def base_model(model: nn.Module) -> Any:
     """Return the model beneath its PEFT adapters."""
-    return getattr(model, "get_base_model", lambda: model)()
+    found = getattr(type(model), "get_base_model", None)  # of the class: what a module lacks is looked up slowly
+    return model if found is None else found(model)
 
 
 def refuse_adapter(model: nn.Module, fused: bool = False) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
-from hf_mixup.functional.targets import weighted
+from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -82,7 +82,6 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     """Return the labels' tensor, and whether it holds the ends of spans."""
     ends = [end for key in SPANS if isinstance(end := batch.get(key), Tensor)]
     labels = batch.get(LABELS)
-    held = f"it holds: {', '.join(batch) or 'nothing'}"
     spans = len(ends) == len(SPANS)
     if spans:
         labels = _within(torch.stack([end.reshape(len(end)) for end in ends], dim=1), batch)
@@ -91,13 +90,17 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     elif any(key in batch for key in ("mask_labels", "class_labels")):
         raise ValueError(
             f"{type(model).__name__} takes masks and their classes, which are not mixed: use a model of "
-            f"AutoModelForSemanticSegmentation; {held}"
+            f"AutoModelForSemanticSegmentation; {_holds(batch)}"
         )
     elif not isinstance(labels, Tensor):
-        raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {held}")
+        raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}")
     if labels.dim() == 0 or len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no samples")
     return labels, spans
+
+
+def _holds(batch: Mapping[str, Any]) -> str:
+    return f"it holds: {', '.join(batch) or 'nothing'}"
 
 
 def refuse_transcripts(model: nn.Module) -> None:
@@ -244,8 +247,7 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
     """
     if kind != "single_label_classification" or num_labels is None or labels.is_floating_point():
         return
-    low, high = torch.aminmax(labels)
-    if low >= 0 and high < num_labels:
+    if in_range(labels, num_labels):
         return  # the common case, in one pass
     wrong = labels[((labels < 0) & (labels != IGNORE_INDEX)) | (labels >= num_labels)]
     if len(wrong):

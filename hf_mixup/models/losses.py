@@ -7,6 +7,7 @@ has, a micro-batch does not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -66,14 +67,13 @@ def mixed_loss_sum(
         weighed = weighed_labels(labels, other, lam, further, balance)
         if bce:
             return _bce_sum(logits, weighed, smoothing, class_weights)
-        weighed += [(labels, torch.zeros_like(lam))] * (len(weighed) % 2)
-        total = logits.new_zeros((), dtype=torch.float32)
+        if len(weighed) % 2:
+            weighed.append((labels, torch.zeros_like(lam)))
+        sums = []
         for (one, own), (two, rest) in zip(weighed[::2], weighed[1::2]):
-            own, rest = (expand_like(weight, labels).expand_as(labels) for weight in (own, rest))
-            total = total + two_target_cross_entropy(
-                logits, one, two, own, rest, smoothing=smoothing, class_weights=class_weights
-            )
-        return total
+            own, rest = expand_like(own, labels), expand_like(rest, labels)
+            sums.append(two_target_cross_entropy(logits, one, two, own, rest, smoothing, class_weights))
+        return reduce(torch.add, sums)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
     targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing, further).to(logits.dtype)
     if kind == "regression":
@@ -91,8 +91,9 @@ def weighed_labels(
     [[0.25], [0.75]]
     """
     others = [(other, partner_weight(lam, further)), *further]
-    factors = balance or [torch.ones((), device=lam.device)] * len(others)
-    return [(labels, lam), *((each, weight * factor) for (each, weight), factor in zip(others, factors))]
+    if balance:
+        others = [(each, weight * factor) for (each, weight), factor in zip(others, balance)]
+    return [(labels, lam), *others]
 
 
 def balance_of(masses: Tensor) -> Sequence[Tensor]:
@@ -119,8 +120,11 @@ def mean_of(total: Tensor, items: Tensor | int) -> Tensor:
     >>> mean_of(torch.tensor(3.0), 2), mean_of(torch.tensor(0.0), torch.tensor(0))
     (tensor(1.5000), tensor(0.))
     """
-    items = torch.as_tensor(items, device=total.device)
-    return total / torch.where(items > 0, items, 1)
+    if isinstance(items, Tensor) and items.device.type != "cpu":  # where it would have to be waited for
+        items = items.to(total.device)
+        return total / torch.where(items > 0, items, 1)
+    items = items.item() if isinstance(items, Tensor) else items
+    return total / items if items > 0 else total
 
 
 def _bce_sum(
@@ -166,7 +170,7 @@ def loss_items(
         # By index, since a mask would make the host wait for the device.
         own = class_weights.to(labels.device)[labels.where(labelled, 0)]
         return (own * labelled).sum() * (bce_classes or 1)
-    return labelled.sum() * (bce_classes or 1)
+    return labelled.sum() * bce_classes if bce_classes else labelled.sum()
 
 
 def soft_scores(logits: Tensor, temperature: float, kind: ProblemType, bce: bool = False) -> Tensor:
