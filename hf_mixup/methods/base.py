@@ -16,6 +16,8 @@ from hf_mixup.utils.values import setting as setting
 
 Batch = Mapping[str, Any]
 AnyDraw = TypeVar("AnyDraw", bound="Draw")
+ALPHA = "lam ~ Beta(alpha, alpha). 0 switches mixing off."
+"""What `alpha` means; a method whose paper begins with another value than 1 declares it again, and says so."""
 
 
 @dataclass(frozen=True)
@@ -362,7 +364,7 @@ class FixedLam(Method):
 class DrawnLam(FixedLam):
     """A method whose lam is drawn from Beta(alpha, alpha)."""
 
-    alpha: float = setting(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.", at_least=0)
+    alpha: float = setting(1.0, ALPHA, at_least=0)
     beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", at_least=0)
     lam_at_least_half: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
 
