@@ -5,83 +5,50 @@ A method without a row fails `test_every_method_has_a_row`, so registering is te
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a method is tried on.
-
-    Attributes:
-        models: tiny models that it is tried on, of `tests.conftest.CONFIGS`.
-        settings: settings to try; each setting that no other method has needs another value than its default in one.
-        mixes: modalities that it mixes, of `tests/methods/test_modalities.py`; it must refuse the others.
-    """
+    """Which tiny models a method is tried on, and the settings to try beside the defaults."""
 
     models: tuple[str, ...]
-    settings: tuple[dict[str, Any], ...] = ({},)
-    mixes: tuple[str, ...] = ()
+    settings: tuple[dict[str, Any], ...] = field(default=({},))
 
 
 IMAGE = ("resnet", "vit")
 TEXT = ("bert", "distilbert")
-FLOATS = ("pixels", "waveform", "spectrogram", "transposed", "video", "series")
-MODALITIES = (*FLOATS, "table", "tokens")
 
 ROWS: dict[str, Row] = {
-    "mixup": Row(
-        IMAGE, ({}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "sample"}), mixes=FLOATS
-    ),
-    "cutmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.8]}, {"correct_lam": False}), mixes=FLOATS),
-    "resizemix": Row(
-        IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.4]}, {"correct_lam": False}), mixes=("pixels",)
-    ),
-    "fmix": Row(
-        IMAGE,
-        ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False}),
-        mixes=("pixels",),
-    ),
-    "gridmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"grid": 2}, {"correct_lam": False}), mixes=("pixels",)),
-    "mosaic": Row(
-        (), mixes=("pixels",)
-    ),  # mixes four rows: tests/methods/test_mosaic.py, test_detection.py, test_segmentation.py
-    "patchmix": Row(
-        ("vit",),
-        ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False}),
-        mixes=("pixels",),
-    ),
-    "embedding": Row(TEXT, ({}, {"lam_per": "sample"}), mixes=("tokens",)),
-    "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "sample"}), mixes=MODALITIES),
-    "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]}), mixes=MODALITIES),
-    "saliencymix": Row(
-        IMAGE,
-        ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"}),
-        mixes=("pixels",),
-    ),
-    "attentive": Row(IMAGE, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}), mixes=("pixels",)),
-    "puzzlemix": Row(
-        IMAGE,
-        ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"}),
-        mixes=("pixels",),
-    ),
-    "transmix": Row(
-        (), mixes=("pixels",)
-    ),  # needs attention that the model returns: tests/methods/test_guided_methods.py
-    "regmixup": Row((), mixes=FLOATS),  # gives the model more rows: tests/methods/test_gaussian_regmixup.py
-    "gaussian": Row((), mixes=(*FLOATS, "tokens")),  # mixes no rows: tests/methods/test_gaussian_regmixup.py
-    "adversarial": Row((), mixes=(*FLOATS, "tokens")),  # mixes no rows: tests/methods/test_adversarial.py
-    "interpolated_adversarial": Row((), mixes=FLOATS),  # gives the model more rows: tests/methods/test_adversarial.py
-    "between_class": Row((), mixes=("waveform",)),  # for audio clips: tests/methods/test_audio.py
-    "specmix": Row((), mixes=("spectrogram", "transposed")),  # for spectrograms: tests/methods/test_modalities.py
-    "tabular": Row((), mixes=(*FLOATS, "table")),  # for tables: tests/methods/test_modalities.py
-    "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "sample"}), mixes=MODALITIES),
+    "mixup": Row(IMAGE, ({}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"prob": 0.5, "prob_per": "sample"})),
+    "cutmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.8]}, {"correct_lam": False})),
+    "resizemix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"box_sides": [0.2, 0.4]}, {"correct_lam": False})),
+    "fmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False})),
+    "gridmix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"grid": 2}, {"correct_lam": False})),
+    "mosaic": Row(()),  # mixes four rows: tests/methods/test_mosaic.py, test_detection.py, test_segmentation.py
+    "patchmix": Row(("vit",), ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}, {"correct_lam": False})),
+    "embedding": Row(TEXT, ({}, {"lam_per": "sample"})),
+    "manifold": Row(IMAGE + TEXT, ({}, {"layers": [0]}, {"layers": [1, -1]}, {"lam_per": "sample"})),
+    "features": Row(IMAGE + TEXT, ({}, {"layers": [0.5]})),
+    "saliencymix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"})),
+    "attentive": Row(IMAGE, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"})),
+    "puzzlemix": Row(IMAGE, ({}, {"lam_per": "sample"}, {"correct_lam": False}, {"prob": 0.5, "prob_per": "sample"})),
+    "transmix": Row(()),  # needs attention that the model returns: tests/methods/test_guided_methods.py
+    "regmixup": Row(()),  # gives the model more rows: tests/methods/test_gaussian_regmixup.py
+    "gaussian": Row(()),  # mixes no rows: tests/methods/test_gaussian_regmixup.py
+    "adversarial": Row(()),  # mixes no rows: tests/methods/test_adversarial.py
+    "interpolated_adversarial": Row(()),  # gives the model more rows: tests/methods/test_adversarial.py
+    "between_class": Row(()),  # for audio clips: tests/methods/test_audio.py
+    "specmix": Row(()),  # for spectrograms: tests/methods/test_modalities.py
+    "tabular": Row(()),  # for tables: tests/methods/test_modalities.py
+    "sentence": Row(IMAGE + TEXT, ({}, {"lam_per": "sample"})),
     "intra": Row(()),  # for labels of tokens: tests/test_token_methods.py
     "sftmix": Row(()),  # for language models: tests/test_token_methods.py
-    "span_cut": Row(TEXT, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"}), mixes=("tokens",)),
-    "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "sample"}), mixes=("tokens",)),
-    "cmixup": Row((), mixes=(*FLOATS, "table", "tokens")),  # for regression: tests/methods/test_cmixup.py
-    "switch": Row(IMAGE, ({}, {"methods": ["cutmix", {"method": "manifold", "alpha": 2.0}]}), mixes=FLOATS),
+    "span_cut": Row(TEXT, ({}, {"lam_per": "sample"}, {"prob": 0.5, "prob_per": "sample"})),
+    "ssmix": Row(TEXT, ({"lam": 0.9}, {"lam_per": "sample"})),
+    "cmixup": Row(()),  # for regression: tests/methods/test_cmixup.py
+    "switch": Row(IMAGE, ({}, {"methods": ["cutmix", {"method": "manifold", "alpha": 2.0}]})),
 }
 
 # Methods for pairs are tried on a dual encoder, in test_cross_modal.py and test_dual_encoders.py.

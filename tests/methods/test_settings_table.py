@@ -26,7 +26,6 @@ from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
 from tests.methods.test_cross_modal import Tokenizer
-from tests.settings import ROWS
 
 Values = dict[str, Any]
 OF_METHODS = sorted({name for method in METHODS for name in settings_of(method)})
@@ -83,10 +82,6 @@ OTHER: dict[str, tuple[Any, Values]] = {
     "temperature": (0.2, {}),
     "learn_temperature": (False, {}),
 }
-for row in ROWS.values():  # what a newer method alone has stands in its row
-    for tried in row.settings:
-        for name, value in tried.items():
-            OTHER.setdefault(name, (value, {key: each for key, each in tried.items() if key != name}))
 BESIDE: dict[tuple[str, str], Values] = {
     **{("cross_modal", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
     **{("one_sided", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
