@@ -1,4 +1,4 @@
-"""C-Mixup: where it blends, with whom, and what it refuses."""
+"""C-Mixup: rows blended with rows near in label, for texts, images and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from transformers import BertConfig, BertForSequenceClassification, ViTConfig, V
 
 from hf_mixup import Mixup, MixupConfig
 from hf_mixup.methods.base import Request
+from tests.methods.inputs import Named, table
+
+
+def test_cmixup_swaps_categories_between_rows_near_in_label() -> None:
+    batch = {**table(), "labels": torch.tensor([0.0, 0.1, 5.0, 5.1, 9.0, 9.1])}
+    labels = batch.pop("labels")
+    mixing = MixupConfig("cmixup", label_bandwidth=0.2, lam=0.5).mixing
+    draw = mixing.draw(Request(Named(), batch, labels, 1.0, torch.Generator().manual_seed(0)))
+    assert draw.partner.tolist() == [1, 0, 3, 2, 5, 4]
+    mixed = mixing.apply(Named(), batch, draw, False)
+    near = torch.arange(6) // 2
+    assert (mixed["categorical_values"] // 2 == near[:, None]).all()
+    assert not torch.equal(mixed["categorical_values"], batch["categorical_values"])
+
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "num_labels": 1}
 SCORES = torch.tensor([0.0, 9.0, 5.0, 9.1, 0.1, 5.1])
@@ -30,7 +44,7 @@ def images() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
 
 
 @pytest.mark.parametrize(("task", "same"), [(text, "embedding"), (images, "mixup")])
-def test_it_blends_what_the_plain_method_blends_with_near_partners(task: Any, same: str) -> None:
+def test_it_blends_as_the_plain_method_with_near_partners(task: Any, same: str) -> None:
     model, batch = task()
     with Mixup(MixupConfig(method="cmixup", label_bandwidth=0.5, lam=0.3))(model, batch) as mixed:
         assert mixed.partner.tolist() == NEAREST

@@ -1,8 +1,9 @@
-"""Where methods look: gradients at pixels, attention rolled out, and a second model as the guide."""
+"""Guided methods: gradients at pixels, attention rolled out, and a second model as the guide."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -16,7 +17,17 @@ from hf_mixup.functional.saliency import most_salient, smooth_saliency
 from hf_mixup.models.attention import attention_grid
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import TINY_RUN, build
-from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
+from tests.methods.images import images, looking, mixed_by, same_traces, traces
+
+
+@pytest.mark.parametrize("method", ["saliencymix", "attentive", "transmix"])
+def test_training_with_a_guided_method(method: str, arguments: Any) -> None:
+    rows = [{"pixel_values": x, "labels": int(y)} for x, y in zip(*images(8).values(), strict=True)]
+    trainer = MixupTrainer(
+        model=looking(), args=arguments(max_steps=3), train_dataset=rows, mixup={"method": method, "alpha": 2.0}
+    )
+    assert math.isfinite(trainer.train().training_loss)
+
 
 GUIDED: list[dict[str, Any]] = [
     {"method": "attentive"},
@@ -26,7 +37,7 @@ GUIDED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
-def test_input_saliency_is_each_rows_own_gradient(name: str) -> None:
+def test_input_saliency_is_each_samples_own_gradient(name: str) -> None:
     model, batch = build(name).double().train(), images(4)
     pixels = batch["pixel_values"].double()
     labels = torch.tensor([1, 3, -100, 0])

@@ -16,10 +16,7 @@ from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.functional.mosaic import _mosaic_formula, mosaic, quadrant_shares, quadrants
 from hf_mixup.methods.base import Request
 from tests.conftest import CLASSES, batch_of, build, examples
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.methods.images import rng
 
 
 def drawn(rows: int, height: int, width: int, one: bool, shifted: bool, seed: int = 0) -> tuple[Tensor, ...]:
@@ -122,7 +119,7 @@ def mixed_by(batch: dict[str, Tensor], model: Any = None, **settings: Any) -> An
 
 
 def content(mixed: Any, row: int, corner: int, height: int, width: int) -> tuple[int, tuple[slice, slice]]:
-    """Which row a corner shows, and where the corner is."""
+    """Which sample a corner shows, and where the corner is."""
     y, x = mixed.draw.center.expand(len(mixed.lam), 2)[row].tolist()
     where = (slice(0, y) if corner < 2 else slice(y, height), slice(0, x) if corner % 2 == 0 else slice(x, width))
     source = [row, *mixed.draw.further[row].tolist(), int(mixed.partner[row])][corner]
@@ -133,7 +130,7 @@ def content(mixed: Any, row: int, corner: int, height: int, width: int) -> tuple
     "settings", [{}, {"lam_per": "sample"}, {"lam_per": "pair"}, {"lam": 0.3, "lam_per": "sample"}]
 )
 @pytest.mark.parametrize("size", [(16, 16), (12, 21)])
-def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[int, int]) -> None:
+def test_each_corner_is_a_part_of_one_sample(settings: dict[str, Any], size: tuple[int, int]) -> None:
     (height, width), cells = size, size[0] * size[1]
     number = torch.arange(6 * cells, dtype=torch.float32).reshape(
         6, 1, height, width
@@ -169,7 +166,7 @@ def test_each_corner_is_a_part_of_one_row(settings: dict[str, Any], size: tuple[
             assert torch.equal(mixed.lam, mixed.lam[mixed.partner])
 
 
-def test_sides_and_places_are_drawn_evenly() -> None:
+def test_sides_and_positions_are_drawn_evenly() -> None:
     batch = {"pixel_values": torch.zeros(1).expand(2000, 1, 400, 600), "labels": torch.zeros(2000, dtype=torch.long)}
     request = Request(torch.nn.Identity(), batch, batch["labels"], 1.0, rng())
     draw = MixupConfig(method="mosaic", lam_per="sample", alpha=2.0).mixing.draw(request)
@@ -184,7 +181,7 @@ def test_sides_and_places_are_drawn_evenly() -> None:
     assert abs(float(torch.corrcoef(draw.center.T.double())[0, 1])) < 0.1
 
 
-def test_the_ends_the_coin_and_few_rows() -> None:
+def test_the_ends_the_coin_and_few_samples() -> None:
     batch = batch_of("resnet")
     x, partner = batch["pixel_values"], torch.tensor([3, 4, 5, 0, 2, 1])
     before = x.clone()

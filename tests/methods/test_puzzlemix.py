@@ -23,11 +23,7 @@ from hf_mixup.functional.puzzle import (
 )
 from hf_mixup.models.saliency import input_saliency
 from tests.conftest import build
-from tests.methods.test_guided_methods import images, looking, mixed_by, same_traces, traces
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.methods.images import images, looking, mixed_by, rng, same_traces, traces
 
 
 def drawn_costs(rows: int, blocks: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,7 +34,7 @@ def drawn_costs(rows: int, blocks: int, seed: int = 0) -> tuple[Tensor, Tensor, 
 
 
 def total(costs: Tensor, down: Tensor, across: Tensor, mask: Tensor) -> float:
-    """What one row's mask costs, block by block."""
+    """What one sample's mask costs, block by block."""
     blocks, found = len(mask), 0.0
     for i, j in itertools.product(range(blocks), repeat=2):
         found += float(costs[round(2 * float(mask[i, j])), i, j])
@@ -136,7 +132,7 @@ def test_the_mask_costs_least() -> None:
 
 
 def loop_transport(saliency: Tensor, shown: Tensor) -> tuple[list[int], list[list[float]]]:
-    """One row: blocks ask one after another, as in the proof of stable matching; the order is of no matter."""
+    """One sample: blocks ask one after another, as in the proof of stable matching; the order is of no matter."""
     blocks = len(saliency)
     count, share = blocks**2, (saliency / saliency.sum()).flatten()
     cost = [
@@ -164,7 +160,7 @@ def loop_transport(saliency: Tensor, shown: Tensor) -> tuple[list[int], list[lis
 
 
 def published_transport(saliency: Tensor, shown: Tensor) -> list[int | None]:
-    """One row by the rule of the authors' code: n rounds, in which whoever loses a place finds it dearer by 1.
+    """One sample by the rule of the authors' code: n rounds, in which whoever loses a place finds it dearer by 1.
 
     None for a place that is left empty.
     """
@@ -185,7 +181,7 @@ def published_transport(saliency: Tensor, shown: Tensor) -> list[int | None]:
 
 
 @pytest.mark.parametrize("blocks", [2, 4, 8])
-def test_transport_puts_what_the_published_code_does_wherever_something_is_seen(blocks: int) -> None:
+def test_transport_is_that_of_the_published_code(blocks: int) -> None:
     g, rows = rng(blocks), 8
     saliency = torch.rand(rows, blocks, blocks, generator=g, dtype=torch.float64) ** 4
     shown = torch.rand(rows, blocks, blocks, generator=g) < torch.rand(rows, 1, 1, generator=g)
@@ -198,7 +194,7 @@ def test_transport_puts_what_the_published_code_does_wherever_something_is_seen(
         assert (found[row].tolist() == stayed) == all(block in (None, place) for place, block in enumerate(expected))
 
 
-def test_no_row_stays_as_it_is_because_the_way_is_dear() -> None:
+def test_no_sample_stays_as_it_is_because_the_way_is_dear() -> None:
     """What nobody sees may have to go far, and costs more than all that is gained; the image moves all the same."""
     saliency, shown, dear = torch.rand(20, 8, 8, generator=rng()) ** 3, torch.zeros(20, 8, 8, dtype=torch.bool), 0
     saliency[:, 0, 0] = 1.0

@@ -90,7 +90,7 @@ def test_each_pixel_has_the_label_that_it_shows(method: str, lam_per: str) -> No
 
 
 @pytest.mark.parametrize("lam_per", ["batch", "sample"])
-def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
+def test_resizemix_pastes_the_whole_mask_by_the_nearest(lam_per: str) -> None:
     model, batch = build_segmenter("segformer"), segmentation_batch(4)
     labels = kept(batch["labels"])
     with Mixup({"method": "resizemix", "lam_per": lam_per, "draw_seed": 1})(model, batch) as mixed:
@@ -110,7 +110,7 @@ def test_resizemix_pastes_the_whole_map_by_the_nearest(lam_per: str) -> None:
     )
 
 
-def test_a_map_of_blocks_resized_is_as_torch_resizes_it() -> None:
+def test_a_mask_of_blocks_resized_is_as_torch_resizes_it() -> None:
     labels = torch.randint(0, 9, (3, 12, 12))
     for side in (1, 3, 5, 12):
         pasted = paste_nearest(labels, torch.tensor([1, 2, 0]), torch.tensor([0, 0, side, side]))
@@ -199,7 +199,7 @@ def rows_of(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("method", ["cutmix", "switch"])
-def test_the_trainer_mixes_maps_and_evaluates_as_ever(method: str, arguments: Any) -> None:
+def test_the_trainer_mixes_masks_and_evaluates_as_ever(method: str, arguments: Any) -> None:
     rows, held = rows_of(segmentation_batch(12)), rows_of(segmentation_batch(4, seed=7))
     model = build_segmenter("segformer")
     args = arguments(
@@ -218,7 +218,7 @@ def test_the_trainer_mixes_maps_and_evaluates_as_ever(method: str, arguments: An
     assert trainer.evaluate()["eval_loss"] == pytest.approx(plain, rel=1e-6)
 
 
-def test_a_plain_trainers_count_of_pixels_gives_shares_that_sum_to_one() -> None:
+def test_the_trainers_count_of_pixels_gives_shares_of_one() -> None:
     """It counts pixels that the model ignores, too: the collator's and the callback's loss is a share of its own."""
     found = []
     for items in (None, torch.tensor(4 * 32 * 32)):

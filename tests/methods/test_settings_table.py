@@ -25,84 +25,19 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
-from tests.methods.test_cross_modal import Tokenizer
+from tests.methods.pairs import Tokenizer
+from tests.settings import ROWS, VALUES, Values
 
-Values = dict[str, Any]
 OF_METHODS = sorted({name for method in METHODS for name in settings_of(method)})
 OF_PAIRS = vars(PARTS["pairs"]())
 # No effect in one process, within the range of a scale, or on the loss: test_dual_encoders.py, test_distributed.py.
 ELSEWHERE = {"local_loss", "max_logit_scale", "chunk_size"}
 HELD = {"methods", "by"}  # settings that are methods
-CUT = {"image_mix": "cut", "lam_per": "sample"}
-# For each setting another value than the default, and what it needs beside it.
-OTHER: dict[str, tuple[Any, Values]] = {
-    "alpha": (30.0, {}),
-    "beta": (4.0, {}),
-    "lam": (0.3, {}),
-    "lam_per": ("sample", {}),
-    "lam_at_least_half": (True, {"lam_per": "sample"}),
-    "prob": (0.3, {}),
-    "prob_per": ("sample", {"prob": 0.5}),
-    "pairing": ("flip", {}),
-    "pair_class": ("different", {"lam": 0.5}),
-    "keys": (["wrong"], {}),
-    "layers": ([0], {}),
-    "modules": (["wrong"], {}),
-    "attention_mask_mode": ("weighted", {}),
-    "box_sides": ([0.2, 0.4], {}),
-    "box_style": ("torchvision", {"lam_per": "sample"}),
-    "cut_along": ("time", {}),
-    "time_axis": (9, {}),
-    "correct_lam": (False, {"lam": 0.37}),
-    "grid": (3, {}),
-    "saliency": ("gradient", {}),
-    "attention": ("rollout", {}),
-    "num_bands": (1, {}),
-    "band_share": (0.1, {}),
-    "swap_keys": (["wrong"], {}),
-    "methods": (["fmix", "gridmix"], {}),
-    "probs": ([0.0, 1.0], {}),
-    "label_bandwidth": (0.01, {}),
-    "sampling_rate": (8000, {}),
-    "loss_weight": (0.9, {}),
-    "sigma": (0.5, {}),
-    "attack": ("pgd_l2", {}),
-    "epsilon": (0.02, {}),
-    "attack_steps": (1, {"attack": "pgd"}),
-    "attack_step_size": (0.01, {"attack": "pgd"}),
-    "attack_range": ([0.0, 0.1], {}),
-    "clean_weight": (0.1, {}),
-    "by": ("cutmix", {}),
-    "side": ("text", {}),
-    "image_mix": ("latent", {}),
-    "text_mix": ("two_eot", {}),
-    "duplicates": (False, {}),
-    "paper_compat": (True, {}),
-    "loss_temperature": (0.5, {}),
-    "temperature": (0.2, {}),
-    "learn_temperature": (False, {}),
-}
-BESIDE: dict[tuple[str, str], Values] = {
-    **{("cross_modal", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
-    **{("one_sided", name): CUT for name in ("box_sides", "box_style", "cut_along", "time_axis")},
-    ("cross_modal", "correct_lam"): {**CUT, "lam": 0.37},
-    ("one_sided", "correct_lam"): {**CUT, "lam": 0.37},
-    ("one_sided", "text_mix"): {"side": "text"},
-    ("resizemix", "box_sides"): {"lam_per": "sample"},
-    ("one_sided", "keys"): {"side": "image"},
-}
-SCENES = {"between_class": "audio", "specmix": "spectrogram", "tabular": "table", "cmixup": "numbers"}
-SCENES |= {"embedding": "bert", "manifold": "bert", "features": "bert", "sentence": "bert", "span_cut": "bert"}
-SCENES |= {"ssmix": "bert", "intra": "tagged", "sftmix": "causal", "transmix": "attending"}
-SCENES |= dict.fromkeys(("cross_modal", "one_sided", "geodesic", "m2", "mixgen"), "clip")
-OTHER_SCENES = {("cutmix", "cut_along"): "spectrogram", ("cutmix", "time_axis"): "spectrogram"}
-OTHER_SCENES |= {("tabular", "correct_lam"): "categories", ("cmixup", "correct_lam"): "numbers of categories"}
-OTHER_SCENES |= {("cmixup", "mask"): "scored", ("one_sided", "cut_along"): "clip"}
 
 
 @cache
 def scene(name: str) -> tuple[PreTrainedModel, Values]:
-    """Return a tiny model and a batch of four rows or more."""
+    """Return a tiny model and a batch of four samples or more."""
     if name in ("vit", "bert", "clip"):
         batch = batch_of(name, rows=8, lengths=name == "bert")
         if name == "clip":
@@ -172,7 +107,7 @@ def same(one: list[Any], other: list[Any]) -> bool:
 
 
 def place_of(method: str, name: str = "") -> str:
-    return OTHER_SCENES.get((method, name), SCENES.get(method, "vit"))
+    return ROWS[method].scenes.get(name, ROWS[method].scene)
 
 
 def known(method: str) -> set[str]:
@@ -185,10 +120,15 @@ def default_of(field: Field[Any]) -> Any:
 
 def other_value(method: str, name: str) -> tuple[Any, Values]:
     """Return a value that is not the method's default, and what it needs beside it."""
-    value, beside = OTHER[name]
-    beside = {key: each for key, each in BESIDE.get((method, name), beside).items() if key in known(method)}
+    value, beside = ROWS[method].values.get(name) or VALUES[name]
+    beside = {key: each for key, each in beside.items() if key in known(method)}
     default = OF_PAIRS[name] if name in OF_PAIRS else default_of(settings_of(method)[name])
     return (not value if value is default else value), beside
+
+
+def any_value(name: str) -> Any:
+    """Return a value of a setting that some method reads."""
+    return other_value((readers(name) or ["cross_modal"])[0], name)[0]
 
 
 def spelled(method: str, settings: Values, folder: Path) -> Iterator[MixupConfig]:
@@ -220,7 +160,7 @@ def test_each_setting_changes_something(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_four_spellings_are_one_configuration(method: str, tmp_path: Path) -> None:
     for name in sorted(known(method)):
-        if name in OTHER:
+        if name not in ELSEWHERE:
             value, beside = other_value(method, name)
             first, *others = spelled(method, {**beside, name: value}, tmp_path)
             assert all(other == first and other.to_dict() == first.to_dict() for other in others), name
@@ -233,14 +173,14 @@ def test_four_spellings_are_one_configuration(method: str, tmp_path: Path) -> No
 def test_settings_of_other_methods_are_refused(method: str, tmp_path: Path) -> None:
     for name in {*OF_METHODS} - known(method):
         with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
-            METHODS[method](**{name: OTHER[name][0]})
+            METHODS[method](**{name: any_value(name)})
         refuse(method, name, f" does not read it; {', '.join(readers(name))} (does|do)", tmp_path)
     for name in {*OF_PAIRS} - known(method) - ELSEWHERE:
         refuse(method, name, " does not read it; .*cross_modal.* do", tmp_path)
 
 
 def refuse(method: str, name: str, message: str, folder: Path) -> None:
-    flat = {"method": method, name: OTHER[name][0]}
+    flat = {"method": method, name: any_value(name)}
     (folder / "mixup.yaml").write_text(yaml.safe_dump(flat))
     for written in (
         lambda: MixupConfig(**flat),
@@ -282,7 +222,9 @@ def test_values_of_another_type_are_refused(method: str) -> None:
 
 
 def test_every_setting_has_another_value() -> None:
-    assert set(OTHER) == {*OF_METHODS, *OF_PAIRS} - ELSEWHERE
+    own = {name for row in ROWS.values() for name in row.values}
+    assert all(row.values.keys() <= known(method) for method, row in ROWS.items())
+    assert own | set(VALUES) == {*OF_METHODS, *OF_PAIRS} - ELSEWHERE
 
 
 @pytest.mark.parametrize(

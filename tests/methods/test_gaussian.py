@@ -1,13 +1,11 @@
-"""Noise around each row, and mixing beside the clean batch, against loops that share no code with them."""
+"""Gaussian noise around each sample, against loops that share no code with it."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-import torch._dynamo.testing
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -23,19 +21,14 @@ from transformers import (
     XLNetForSequenceClassification,
 )
 
-from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.experiments.mixing import SharedSettings
+from hf_mixup import Mixup, MixupConfig
 from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.noise import noisy, normal
-from tests.conftest import CLASSES, batch_of, build, examples
-from tests.entry_points import ENTRY_POINTS
+from tests.conftest import CLASSES, batch_of, build
 
 
 def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return model(**{key: value for key, value in batch.items() if key != "labels"}).logits
-
-
-# --- gaussian
 
 
 def test_noise_has_the_deviation_asked_for() -> None:
@@ -45,7 +38,7 @@ def test_noise_has_the_deviation_asked_for() -> None:
     torch.testing.assert_close(noise.std(dim=(1, 2, 3)), torch.full((8,), 0.3), rtol=0.05, atol=0)
     assert noise.mean().abs() < 0.01
     rows = torch.corrcoef(noise.flatten(1))
-    assert (rows - torch.eye(8)).abs().max() < 0.08  # each row has its own
+    assert (rows - torch.eye(8)).abs().max() < 0.08  # each sample has its own
     assert mixed.rate == 1
     assert mixed.mean_lam == 1
     assert torch.equal(mixed.targets, F.one_hot(batch["labels"], CLASSES).float())
@@ -59,7 +52,7 @@ def test_inputs_have_noises_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", ["resnet", "vit", "bert", "distilbert"])
 @pytest.mark.parametrize("prob_per", ["batch", "sample"])
-def test_the_loss_is_the_models_own_on_noised_rows(name: str, prob_per: str) -> None:
+def test_the_loss_is_the_models_own_on_noised_samples(name: str, prob_per: str) -> None:
     model, batch = build(name).eval(), batch_of(name, rows=5, lengths=True)
     mixup = Mixup({"method": "gaussian", "sigma": 0.5, "prob": 0.6, "prob_per": prob_per, "label_smoothing": 0.1})
     plain, left_alone, changed = logits(model, batch), 0, 0
@@ -117,8 +110,8 @@ def xlnet() -> Any:
 
 
 @pytest.mark.parametrize("make", [bart, xlnet])
-def test_noise_on_tokens_reaches_encoder_decoders_and_rows_along_the_second_axis(make: Any) -> None:
-    """With a large noise on some rows, their scores change and no others."""
+def test_noise_reaches_models_with_another_layout_of_batches(make: Any) -> None:
+    """With a large noise on some samples, their scores change and no others."""
     torch.manual_seed(0)
     model, batch = make().eval(), batch_of("bert")
     batch["input_ids"][:, -1] = 2
@@ -282,222 +275,3 @@ def test_noise_behind_an_adapted_table() -> None:
     torch.testing.assert_close(*losses)
     losses[1].backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "lora" in n)
-
-
-# --- regmixup
-
-
-@pytest.mark.parametrize("name", ["resnet", "vit"])
-@pytest.mark.parametrize(
-    "extra",
-    [{}, {"lam_per": "sample", "loss_weight": 0.3}, {"prob": 0.5, "prob_per": "sample"}, {"label_smoothing": 0.1}],
-)
-@pytest.mark.parametrize("rows", [1, 5])
-def test_regmixup_is_two_losses_row_by_row(name: str, extra: dict[str, Any], rows: int) -> None:
-    model, batch = build(name).double().eval(), batch_of(name, rows=rows)
-    batch["pixel_values"] = batch["pixel_values"].double()
-    batch["labels"][-1] = -100
-    mixup = Mixup({"method": "regmixup", "alpha": 10.0, **extra})
-    smoothing, eta = extra.get("label_smoothing", 0.0), extra.get("loss_weight", 1.0)
-
-    def loss(pixels: Tensor, label: int) -> Tensor:
-        if label == -100:
-            return torch.zeros((), dtype=torch.float64)
-        scores = model(pixel_values=pixels[None]).logits[0].log_softmax(-1)
-        return -(1 - smoothing) * scores[label] - smoothing * scores.mean()
-
-    for _ in range(3):
-        with mixup(model, batch) as mixed:
-            outputs = model(**mixed.inputs)
-        pixels, labels, total = batch["pixel_values"], batch["labels"].tolist(), 0.0
-        for row, (partner, lam) in enumerate(zip(mixed.partner.tolist(), mixed.lam.double(), strict=True)):
-            total = total + loss(pixels[row], labels[row])
-            if lam < 1:
-                blended = lam * pixels[row] + (1 - lam) * pixels[partner]
-                total = total + eta * lam * loss(blended, labels[row])
-                total = total + eta * (1 - lam) * loss(blended, labels[partner])
-        counted = max(sum(label != -100 for label in labels), 1e-12)
-        torch.testing.assert_close(mixed.loss(outputs), torch.as_tensor(total / counted, dtype=torch.float64))
-        assert len(outputs.logits) == rows + len(mixed.draw.rows)
-        assert mixed.labels.shape == (rows,)
-        assert mixed.targets.shape == (rows, CLASSES)
-
-
-def test_regmixup_gradients_are_those_of_both_halves_in_one_pass() -> None:
-    """Batch normalisation sees clean and mixed rows together, as in the paper's code."""
-    model, by_hand, batch = build("resnet").train(), build("resnet").train(), batch_of("resnet")
-    partner, lam = torch.tensor([1, 2, 3, 4, 5, 0]), 0.4
-    with Mixup("regmixup")(model, batch, partner=partner, lam=lam) as mixed:
-        outputs = model(**mixed.inputs)
-    mixed.loss(outputs).backward()
-    pixels, labels = batch["pixel_values"], batch["labels"]
-    blended = lam * pixels + (1 - lam) * pixels[partner]
-    clean, mix = by_hand(pixel_values=torch.cat([pixels, blended])).logits.chunk(2)
-    expected = F.cross_entropy(clean, labels)
-    expected = expected + lam * F.cross_entropy(mix, labels) + (1 - lam) * F.cross_entropy(mix, labels[partner])
-    expected.backward()
-    for (name, one), other in zip(model.named_parameters(), by_hand.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)
-    for one, other in zip(model.buffers(), by_hand.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
-    hit = mix.argmax(-1)
-    accuracy = (lam * (hit == labels) + (1 - lam) * (hit == labels[partner])).mean()
-    torch.testing.assert_close(mixed.accuracy(), accuracy)
-
-
-@pytest.mark.parametrize("labels", [torch.rand(3, CLASSES).round(), torch.randn(3)])
-def test_regmixup_of_other_problem_types(labels: Tensor) -> None:
-    model, batch = build("resnet").eval(), batch_of("resnet", rows=3)
-    if labels.dim() == 1:
-        model.config.num_labels, model.classifier[1] = 1, torch.nn.Linear(12, 1)
-    partner, lam = torch.tensor([1, 2, 0]), torch.tensor([0.2, 1.0, 0.4])
-    with Mixup("regmixup")(model, {**batch, "labels": labels}, partner=partner, lam=lam) as mixed:
-        outputs = model(**mixed.inputs)
-    share = lam.reshape(-1, *(1,) * (labels.dim() - 1))
-    mix_labels = share * labels + (1 - share) * labels[partner]
-    pixels, wide = batch["pixel_values"], lam[:, None, None, None]
-    blended = wide * pixels + (1 - wide) * pixels[partner]
-    score = F.mse_loss if labels.dim() == 1 else F.binary_cross_entropy_with_logits
-    clean, mix = (model(pixel_values=each).logits.reshape(labels.shape) for each in (pixels, blended))
-    kept = torch.tensor([0, 2])  # the second row is left alone
-    expected = score(clean, labels) + score(mix[kept], mix_labels[kept], reduction="sum") / labels.numel()
-    torch.testing.assert_close(mixed.loss(outputs), expected)
-
-
-def test_regmixup_carries_what_goes_with_a_row() -> None:
-    """Masks of audio clips are united for the mixed half alone; names in a list and flags follow their rows."""
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
-    clips = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0], [7, 0, 0, 0]])
-    batch = {"input_values": clips, "attention_mask": mask, "names": ["a", "b", "c"], "speed": torch.arange(3)}
-    batch |= {"flag": True, "scale": torch.tensor(2.0), "labels": torch.tensor([0, 1, 0])}
-    mixup = Mixup({"method": "regmixup", "self_check": False})
-    partner, lam = torch.tensor([1, 0, 1]), torch.tensor([0.5, 1.0, 0.25])
-    with mixup(torch.nn.Linear(2, 2), batch, partner=partner, lam=lam) as mixed:
-        found = mixed.inputs
-    expected = torch.stack([0.5 * clips[0] + 0.5 * clips[1], 0.25 * clips[2] + 0.75 * clips[1]])
-    torch.testing.assert_close(found["input_values"], torch.cat([clips, expected]))
-    assert found["attention_mask"].tolist() == [*mask.tolist(), [1, 1, 1, 1], [1, 1, 0, 0]]
-    assert found["names"] == ["a", "b", "c", "a", "c"]
-    assert found["speed"].tolist() == [0, 1, 2, 0, 2]
-    assert found["flag"] is True
-    assert found["scale"] == 2
-    assert mixed.rate == 2 / 3
-
-
-def test_regmixup_left_alone_is_the_plain_loss() -> None:
-    model, batch = build("resnet").eval(), batch_of("resnet")
-    with Mixup({"method": "regmixup", "prob": 0.0})(model, batch) as mixed:
-        outputs = model(**mixed.inputs)
-    assert mixed.inputs["pixel_values"] is batch["pixel_values"]
-    torch.testing.assert_close(mixed.loss(outputs), F.cross_entropy(outputs.logits, batch["labels"]))
-
-
-def test_regmixup_refuses_tokens() -> None:
-    with pytest.raises(ValueError, match="'embedding'"):
-        Mixup("regmixup")(build("bert"), batch_of("bert"))
-
-
-# --- both, compiled and through the entry points
-
-
-@pytest.mark.parametrize(("method", "name"), [("gaussian", "bert"), ("gaussian", "resnet"), ("regmixup", "vit")])
-def test_compiled_models_give_the_same_and_do_not_recompile(method: str, name: str) -> None:
-    torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("eager")
-    model, batch = build(name).eval(), batch_of(name)
-    eager, mixup = Mixup(method), Mixup(method)
-    mixup.prepare(model)
-    compiled = torch.compile(model, backend=counter)
-    for step in range(5):
-        with mixup(compiled, batch) as mixed:
-            found = mixed.loss(compiled(**mixed.inputs))
-        with eager(model, batch) as mixed, torch.compiler.set_stance("force_eager"):
-            expected = mixed.loss(model(**mixed.inputs))
-        torch.testing.assert_close(found, expected)
-        if step == 1:
-            frames = counter.frame_count
-    assert counter.frame_count == frames
-    torch._dynamo.reset()
-
-
-PAIRS = [("gaussian", "vit"), ("gaussian", "bert"), ("regmixup", "vit")]
-
-
-@pytest.mark.parametrize(("method", "name"), PAIRS)
-def test_micro_batches_take_their_share_of_all_labels(method: str, name: str) -> None:
-    """What is divided by the labels of the whole, as the Trainer counts them, is the sum over the own rows."""
-    batch = batch_of(name, rows=6)
-    batch["labels"][1] = -100
-    model, mixup = build(name).eval(), Mixup(SharedSettings({"sigma": 0.4}).for_method(method))
-    for part in (slice(0, 4), slice(4, 6)):
-        with mixup(model, {key: value[part] for key, value in batch.items()}) as mixed:
-            outputs = model(**mixed.inputs)
-        share = mixed.loss(outputs, num_items_in_batch=5)
-        torch.testing.assert_close(share * 5, mixed.loss(outputs) * (mixed.labels != -100).sum())
-        assert share > 0
-
-
-@pytest.mark.parametrize(
-    ("method", "off"),
-    [
-        ("gaussian", {"prob": 0.0}),
-        ("gaussian", {"sigma": 0.0}),
-        ("regmixup", {"prob": 0.0}),
-        ("regmixup", {"alpha": 0.0}),
-    ],
-)
-def test_off_is_the_plain_trainer(method: str, off: dict[str, float], arguments: Any) -> None:
-    results = []
-    for config in (MixupConfig(method=method, **off), MixupConfig(method="mixup", prob=0.0)):
-        model = build("resnet")
-        MixupTrainer(model, arguments(max_steps=2), train_dataset=examples("resnet", 8), mixup=config).train()
-        results.append(model.state_dict())
-    for key, value in results[0].items():
-        assert torch.equal(value, results[1][key]), key
-
-
-@pytest.mark.parametrize(("method", "name"), PAIRS)
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-def test_entry_points_train_to_the_same_weights(method: str, name: str, entry_point: str, arguments: Any) -> None:
-    """Two accumulated micro-batches of two rows; a collator alone knows no step, and draws other noise."""
-    made, sigma = [], 1e-6 if entry_point == "collator" else 0.3
-    for each in ("trainer", entry_point):
-        model, config = build(name), SharedSettings({"lam": 0.3, "pairing": "flip", "sigma": sigma, "draw_seed": 0})
-        config = config.for_method(method)
-        args = arguments(max_steps=1, per_device_train_batch_size=2, gradient_accumulation_steps=2, optim="sgd")
-        trainer = ENTRY_POINTS[each](model, args, config, train_dataset=examples(name, 4))
-        trainer.train()
-        made.append((model.state_dict(), SimpleNamespace(**trainer.state.log_history[-1])))
-    for key, value in made[0][0].items():
-        torch.testing.assert_close(made[1][0][key], value, rtol=1e-3, atol=1e-4, msg=key)
-    assert made[1][1].train_loss == pytest.approx(made[0][1].train_loss, rel=1e-3)
-
-
-@pytest.mark.parametrize("method", ["gaussian", "regmixup"])
-def test_logs_tell_the_rate(method: str, arguments: Any) -> None:
-    args = arguments(max_steps=2, logging_strategy="steps", logging_steps=1)
-    trainer = MixupTrainer(
-        build("resnet"),
-        args,
-        train_dataset=examples("resnet", 8),
-        mixup=SharedSettings({"alpha": 10.0}).for_method(method),
-    )
-    trainer.train()
-    logs = [entry for entry in trainer.state.log_history if "mixup_rate" in entry]
-    assert len(logs) == 2
-    for entry in logs:
-        assert entry["mixup_rate"] == 1
-        assert entry["mixup_lam"] == 1 if method == "gaussian" else 0.1 < entry["mixup_lam"] < 0.9
-        assert 0 <= entry["mixup_accuracy"] <= 1
-
-
-@pytest.mark.parametrize("methods", [["gaussian", "regmixup"], ["gaussian", "mixup"]])
-def test_switch_may_choose_them(methods: list[str]) -> None:
-    model, batch = build("vit").eval(), batch_of("vit")
-    mixup, chosen = Mixup({"method": "switch", "methods": methods}), set()
-    for _ in range(12):
-        with mixup(model, batch) as mixed:
-            loss = mixed.loss(model(**mixed.inputs))
-        assert torch.isfinite(loss)
-        chosen.add(mixed.draw.method)
-    assert chosen == set(methods)

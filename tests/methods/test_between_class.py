@@ -1,4 +1,4 @@
-"""Mixing audio clips: by loudness, and with masks of different length."""
+"""Between-class learning: audio clips blended by loudness."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_loudness_grows_with_the_audio_alone() -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_each_audio_is_heard_by_its_share(share: float) -> None:
+def test_each_audio_is_as_loud_as_its_share(share: float) -> None:
     """At factors a and b, amplitudes as they are heard stand as lam to 1 - lam, and the energy is that of one audio."""
     levels, lam = torch.tensor([-30.0, 4.0, -12.0]).double(), torch.full((3,), share).double()
     own, other = heard_weights(levels, PARTNER, lam)
