@@ -225,4 +225,5 @@ def test_every_method_lists_its_settings(name: str) -> None:
 
 @pytest.mark.parametrize("settings", [*SETTINGS, *METHODS.values(), *TASKS.values()])
 def test_every_setting_has_a_help_text(settings: Any) -> None:
-    assert [each.name for each in dataclasses.fields(settings) if not each.metadata.get("help")] == []
+    declared = [each for each in dataclasses.fields(settings) if each.name != "task" or settings is TaskArguments]
+    assert [each.name for each in declared if not each.metadata.get("help")] == []

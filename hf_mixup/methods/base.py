@@ -68,6 +68,10 @@ class BoxDraw(Draw):
     Args:
         boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
             [B, 2n].
+
+    >>> draw = Draw("mine", partner=torch.tensor([1, 0]), lam=torch.tensor([0.75, 0.75]))
+    >>> draw.more(BoxDraw, boxes=torch.tensor([0, 0, 4, 4])).boxes
+    tensor([0, 0, 4, 4])
     """
 
     boxes: Tensor
@@ -80,6 +84,10 @@ class MaskDraw(Draw):
     Args:
         mask: where an image stays the sample's own, bool [B, H, W] (or [1, H, W] for all samples); of a table which
             columns do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
+
+    >>> draw = Draw("mine", partner=torch.tensor([1, 0]), lam=torch.tensor([0.5, 0.5]))
+    >>> draw.more(MaskDraw, mask=torch.tensor([[[True, False]]])).mask.shape
+    torch.Size([1, 1, 2])
     """
 
     mask: Tensor
@@ -420,12 +428,22 @@ class ChosenPartner(FixedLam):
 
 @dataclass(kw_only=True)
 class Blend(DrawnLam, ChosenPartner):
-    """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods."""
+    """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods.
+
+    >>> from hf_mixup.methods import CutMix
+    >>> isinstance(CutMix(alpha=0.5, pairing="flip"), Blend)
+    True
+    """
 
 
 @dataclass(kw_only=True)
 class FloatInputs(Method):
-    """A method that changes float inputs of the model."""
+    """A method that changes float inputs of the model.
+
+    >>> from hf_mixup.methods import InputMixup
+    >>> isinstance(InputMixup(keys=["pixel_values"]), FloatInputs)
+    True
+    """
 
     keys: list[str] | None = setting(None, "Model inputs to mix; by default every floating-point input that fits.")
 
