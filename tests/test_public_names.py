@@ -23,17 +23,17 @@ import pytest
 
 import hf_mixup
 from hf_mixup import functional
-from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.config import PARTS
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.sweep.arguments import SweepArguments
-from hf_mixup.experiments.tasks import TaskArguments
+from hf_mixup.experiments.tasks import TASKS, TaskArguments
 from hf_mixup.integrations.sentence_transformers import MixedNegativesRankingLoss
-from hf_mixup.methods import METHODS
+from hf_mixup.methods import METHODS, settings_of
 from hf_mixup.models import losses
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = (MixupConfig, TaskArguments, CompareArguments, SweepArguments, EvaluateArguments)
+SETTINGS = (*PARTS.values(), TaskArguments, CompareArguments, SweepArguments, EvaluateArguments)
 LOSSES = (
     *(functional.soft_cross_entropy, functional.two_target_cross_entropy, functional.soft_info_nce),
     *(functional.contrastive_cross_entropy, functional.soft_sigmoid_loss, losses.mixed_loss_sum),
@@ -42,6 +42,8 @@ LOSSES = (
 SPECIAL = ("__init__", "__post_init__", "__call__")
 # What is named nowhere else and is in every user's hands: the batch of `with Mixup(...)(model, batch) as mixed`.
 HELD = ("hf_mixup.engine.batch.MixedBatch",)
+# Bases and capabilities of methods, and what a comparison takes in place of one configuration.
+BASES = ("hf_mixup.methods.base.FloatInputs", "hf_mixup.experiments.mixing.SharedSettings")
 
 
 def modules() -> list[str]:
@@ -96,7 +98,7 @@ def public() -> dict[str, Any]:
     """The public functions and classes by name, each once, under the shortest of its names."""
     packages = [name for name in modules() if hasattr(importlib.import_module(name), "__path__")]
     names = [f"{package}.{name}" for package in packages for name in exported(package)]
-    names += [*imported(), *mentioned(), *HELD, *(f"{kind.__module__}.{kind.__name__}" for kind in SETTINGS)]
+    names += [*imported(), *mentioned(), *HELD, *BASES, *(f"{kind.__module__}.{kind.__name__}" for kind in SETTINGS)]
     names += [f"{method.__module__}.{method.__name__}" for method in METHODS.values()]
     found = {name: resolve(name) for name in sorted(set(names), key=lambda name: (name.count("."), name))}
     first: dict[int, str] = {}
@@ -144,7 +146,15 @@ def test_what_is_walked_is_what_users_see() -> None:
     assert len(public()) > 150
     for name in ("hf_mixup.MixupTrainer", "hf_mixup.functional.blend", "hf_mixup.augment.tta.five_crops"):
         assert name in public()
-    assert {"MixedNegativesRankingLoss", "Manifold", "TaskArguments"} <= {name.split(".")[-1] for name in public()}
+    assert {
+        "MixedNegativesRankingLoss",
+        "ManifoldMixup",
+        "TaskArguments",
+        "SharedSettings",
+        "Blend",
+        "setting",
+        "register",
+    } <= {name.split(".")[-1] for name in public()}
 
 
 def test_every_module_and_public_part_says_what_it_is_for() -> None:
@@ -204,6 +214,16 @@ def test_every_loss_names_its_source(loss: Any) -> None:
     assert re.search(r"Source: .*\d{4}\.\d{5}", str(loss.__doc__))
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_lists_its_settings(name: str) -> None:
+    """With the default of each, in what `help(hf_mixup.CutMix)` shows."""
+    kind = METHODS[name]
+    assert getattr(hf_mixup, kind.__name__) is kind
+    listed = str(kind.__doc__).partition("\nSettings:\n")[2].partition("\n\n")[0]
+    assert {*re.findall(r"^    (\w+) \(default ", listed, re.MULTILINE)} == {*settings_of(name)}
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, *METHODS.values(), *TASKS.values()])
 def test_every_setting_has_a_help_text(settings: Any) -> None:
-    assert [each.name for each in dataclasses.fields(settings) if not each.metadata.get("help")] == []
+    declared = [each for each in dataclasses.fields(settings) if each.name != "task" or settings is TaskArguments]
+    assert [each.name for each in declared if not each.metadata.get("help")] == []

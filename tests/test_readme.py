@@ -74,13 +74,16 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 def run(command: str) -> int:
     """Run a command line of a document up to its work; `hf-mixup train` alone is a name in a sentence."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
-    if len(words) == 1:
+    if len(words) == 1 and words[0] != "--help":
         return 0 if words[0] in cli._COMMANDS else 2
     if words[0] == "check":  # trying the model is for tests/testing/test_architectures.py
-        cli._add_model(parser := cli._Parser(allow_abbrev=False))
+        cli._add_check(parser := cli._Parser())
         parser.parse_args(words[1:])
         return 0
-    return main(words)
+    try:
+        return main(words)
+    except SystemExit as end:  # of `--help`
+        return int(end.code or 0)
 
 
 @pytest.mark.parametrize("command", commands())

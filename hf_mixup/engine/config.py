@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_mixup.methods import METHODS, Method, settings_of
-from hf_mixup.methods.registry import changed, flat, method_named, readers, refusal
+from hf_mixup.methods.registry import changed, flat, method_named, readers, refusal, with_settings
 from hf_mixup.utils.files import read_config, write_text
 from hf_mixup.utils.values import check_settings, setting
 
@@ -21,6 +21,9 @@ CONFIG_NAME = "mixup_config.json"
 class LossSettings:
     """How mixed samples are scored.
 
+    Raises:
+        ValueError: for a value of another type or outside its range, or class weights that are all 0.
+
     >>> LossSettings(label_smoothing=0.1).label_smoothing
     0.1
     """
@@ -29,7 +32,7 @@ class LossSettings:
         "auto", "auto follows problem type or model; bce scores each class by itself; infonce, sigmoid: for pairs."
     )
     label_smoothing: float = setting(
-        0.0, "Label smoothing of class labels, applied before mixing.", at_least=0, below=1
+        0.0, "Label smoothing of class labels, applied before mixing. Begin with 0.1.", at_least=0, below=1
     )
     class_weights: list[float] | None = setting(None, "One weight a class for the cross-entropy.", at_least=0)
     distill_weight: float | None = setting(
@@ -73,6 +76,9 @@ class Schedule:
 class PairSettings:
     """How dual encoders are trained on pairs.
 
+    Raises:
+        ValueError: for a value of another type or outside its range, or a bound of a scale that is not learnt.
+
     >>> PairSettings(chunk_size=64).chunk_size
     64
     """
@@ -104,6 +110,8 @@ class PairSettings:
 
 
 PARTS: dict[str, type] = {"losses": LossSettings, "schedule": Schedule, "pairs": PairSettings}
+for part in PARTS.values():
+    part.__doc__ = with_settings(part.__doc__ or "", part)
 
 
 @dataclass(init=False)

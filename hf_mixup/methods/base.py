@@ -16,6 +16,8 @@ from hf_mixup.utils.values import setting as setting
 
 Batch = Mapping[str, Any]
 AnyDraw = TypeVar("AnyDraw", bound="Draw")
+ALPHA = "lam ~ Beta(alpha, alpha). 0 switches mixing off."
+"""What `alpha` means; a method whose paper begins with another value than 1 declares it again, and says so."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class BoxDraw(Draw):
     Args:
         boxes: pixels taken from the partner as (top, left, bottom, right), long [4] or [B, 4]; along n axes [2n] or
             [B, 2n].
+
+    >>> draw = Draw("mine", partner=torch.tensor([1, 0]), lam=torch.tensor([0.75, 0.75]))
+    >>> draw.more(BoxDraw, boxes=torch.tensor([0, 0, 4, 4])).boxes
+    tensor([0, 0, 4, 4])
     """
 
     boxes: Tensor
@@ -78,6 +84,10 @@ class MaskDraw(Draw):
     Args:
         mask: where an image stays the sample's own, bool [B, H, W] (or [1, H, W] for all samples); of a table which
             columns do, bool [B, K]; or the own share of each of n x n blocks, float32 [B, n, n].
+
+    >>> draw = Draw("mine", partner=torch.tensor([1, 0]), lam=torch.tensor([0.5, 0.5]))
+    >>> draw.more(MaskDraw, mask=torch.tensor([[[True, False]]])).mask.shape
+    torch.Size([1, 1, 2])
     """
 
     mask: Tensor
@@ -363,7 +373,7 @@ class FixedLam(Method):
 class DrawnLam(FixedLam):
     """A method whose lam is drawn from Beta(alpha, alpha)."""
 
-    alpha: float = setting(1.0, "lam ~ Beta(alpha, alpha). 0 switches mixing off.", at_least=0)
+    alpha: float = setting(1.0, ALPHA, at_least=0)
     beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", at_least=0)
     lam_at_least_half: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
 
@@ -419,12 +429,22 @@ class ChosenPartner(FixedLam):
 
 @dataclass(kw_only=True)
 class Blend(DrawnLam, ChosenPartner):
-    """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods."""
+    """A method that mixes each sample with a partner, by a lam from Beta(alpha, alpha): the base of most methods.
+
+    >>> from hf_mixup.methods import CutMix
+    >>> isinstance(CutMix(alpha=0.5, pairing="flip"), Blend)
+    True
+    """
 
 
 @dataclass(kw_only=True)
 class FloatInputs(Method):
-    """A method that changes float inputs of the model."""
+    """A method that changes float inputs of the model.
+
+    >>> from hf_mixup.methods import InputMixup
+    >>> isinstance(InputMixup(keys=["pixel_values"]), FloatInputs)
+    True
+    """
 
     keys: list[str] | None = setting(None, "Model inputs to mix; by default every floating-point input that fits.")
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from hf_mixup.methods.base import Batch, Blend, Draw, Request, setting
+from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, Request, setting
 from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.registry import register
 from hf_mixup.models.embeddings import install_tables, refuse_no_table
@@ -43,6 +43,7 @@ class EmbeddingMixup(Blend):
     )
     enters_model = True
 
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.4, for encoder-decoders with 0.1.", at_least=0)
     attention_mask_mode: Literal["union", "weighted"] = setting(
         "union", "Attention sees the tokens of both samples alike, or each as much as its sample counts."
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import Batch, DrawnLam, Request, TokenDraw, setting
+from hf_mixup.methods.base import ALPHA, Batch, DrawnLam, Request, TokenDraw, setting
 from hf_mixup.methods.manifold import DepthDraw, HiddenStates
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import activate_layer
@@ -66,6 +66,7 @@ class IntraLADA(DrawnLam, HiddenStates):
     )
     own_loss = True
 
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 60, and with a beta of 1.5.", at_least=0)
     lam_at_least_half: bool = setting(True, "Fold lam to max(lam, 1 - lam), so that a token's own content dominates.")
 
     def draw(self, request: Request) -> IntraDraw:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
+from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, setting
 from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
@@ -44,6 +44,8 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
+
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large data sets, with 1.0 on small ones.", at_least=0)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         return blend_inputs(batch, draw, self.name, self.keys, inplace)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.mosaic import mosaic, quadrant_shares, quadrants
 from hf_mixup.methods._segmentation import is_map, refuse_other_size
-from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, setting
 from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import float_keys
@@ -77,6 +77,10 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
         "year={2018}}"
     )
     own_loss = True  # four labels a sample
+
+    alpha: float = setting(
+        1.0, "Sides of the sample's own part ~ Beta(alpha, alpha). 0 switches mixing off. Begin with 0.3.", at_least=0
+    )
 
     def draw(self, request: Request) -> MosaicDraw:
         draw, rows, rng = super().draw(request), request.rows, request.rng

@@ -15,6 +15,9 @@ class OneSidedMixup(ImageTextMix):
 
     A mixed image belongs to both captions, with shares lam and 1 - lam.
 
+    Raises:
+        ValueError: for side="both", which is `cross_modal`.
+
     Source: the mix of Zhang et al. 2018, arXiv 1710.09412, equation 1, with the soft contrastive targets of i-Mix (Lee
     et al. 2021, arXiv 2010.08887, equation 4).
 

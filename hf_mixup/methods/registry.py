@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
@@ -69,12 +71,44 @@ def register(method: Kind) -> Kind:
     if name in CONTROLS or (known is not None and not again):
         owner = "a control of hf-mixup compare" if known is None else f"{known.__module__}.{known.__qualname__}"
         raise ValueError(f"{method.__name__}.name is {name!r}, which is taken by {owner}: give it another name")
+    written = vars(method).get("__doc__") or f"{method.title}."
     METHODS[name] = dataclass(kw_only=True)(method)
+    method.__doc__ = with_settings(written, method)
     return method
 
 
+def with_settings(written: str, kind: type[Any]) -> str:
+    """Return the docstring of a dataclass with the help texts of its fields, so that they are written once.
+
+    They stand before errors, source and example: those of the class first, then those of its bases, nearest first.
+
+    >>> from hf_mixup.methods import GridMix
+    >>> GridMix.__doc__.partition("Settings:")[2].strip().partition(".")[0]
+    'grid (default 4): Cells along each side of the image'
+    """
+    written = inspect.cleandoc(written)
+    declared = {field.name: field for field in fields(kind)}
+    order = [name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in declared]
+    if not order or "\nSettings:\n" in written:
+        return written
+    listed = "\n".join(_described(declared[name]) for name in dict.fromkeys(order))
+    rest = re.search(r"^(Raises:|Source: |>>> )", written, re.MULTILINE)
+    cut = rest.start() if rest else len(written)
+    return f"{written[:cut].rstrip()}\n\nSettings:\n{listed}\n\n{written[cut:]}".rstrip()
+
+
+def _described(field: Field[Any]) -> str:
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    line = f"{field.name} (default {default!r}): {field.metadata.get('help', '')}"
+    return textwrap.fill(line, 112, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+
+
 def unknown(name: str, others: Iterable[str] = ()) -> str:
-    """Return what to say of a name that is no method's: the nearest one, and how one's own become known."""
+    """Return what to say of a name that is no method's: the nearest one, and how one's own become known.
+
+    >>> unknown("cutmx").partition("?")[0]
+    "did you mean 'cutmix'"
+    """
     return (
         f"{did_you_mean(name, [*METHODS, *others])}. A method of your own is known once the module is imported that "
         "calls hf_mixup.register on it"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, Request, Term, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
@@ -51,6 +51,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     )
     own_loss = True
 
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 10.", at_least=0)
     loss_weight: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, Term, setting
+from hf_mixup.methods.base import ALPHA, Batch, Draw, DrawnLam, Request, Term, setting
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.methods.registry import register
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -53,6 +53,7 @@ class SFTMix(DrawnLam, SettlesLater):
     own_loss = True
     exchanges = False  # samples are mixed in the loss, behind the model
 
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.5.", at_least=0)
     loss_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:

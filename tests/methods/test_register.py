@@ -26,7 +26,7 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.cli import main
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
-from hf_mixup.methods import METHODS, Method
+from hf_mixup.methods import METHODS, Blend, Method
 from tests.conftest import TINY_RUN, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -151,14 +151,20 @@ def test_its_file_is_a_command_line(
     assert "python halves.py compare run.yaml" in Path("out/report.html").read_text()
 
 
-def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that CONTRIBUTING.md begins a new method with, by a straight cut and the true share of the pixels."""
+@pytest.fixture
+def knife(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """The file that CONTRIBUTING.md begins a new method with."""
     (example,) = re.findall(r"^   ```python\n(.*?)^   ```", CONTRIBUTING.read_text(encoding="utf-8"), re.M | re.S)
     module = types.ModuleType("knife")
     monkeypatch.setitem(sys.modules, "knife", module)
     exec(textwrap.dedent(example), vars(module))
+    return module
+
+
+def test_the_example_of_the_guide_mixes(knife: types.ModuleType) -> None:
+    """By a straight cut, and the true share of the pixels."""
     model, batch, partner = build("resnet"), batch_of("resnet", rows=3), torch.tensor([1, 2, 0])
-    with Mixup(MixupConfig("knife"))(model, batch, partner=partner, lam=0.4) as mixed:
+    with Mixup("knife")(model, batch, partner=partner, lam=0.4) as mixed:
         mask = mixed.draw.mask
     assert mixed.lam.tolist() == pytest.approx([float(mask[0].float().mean())] * 3)
     for row in range(3):
@@ -166,10 +172,27 @@ def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None
             for x in range(16):
                 source = batch["pixel_values"][row if mask[row, y, x] else partner[row]]
                 assert torch.equal(mixed.inputs["pixel_values"][row, :, y, x], source[:, y, x])
-    places = np.argwhere(np.ones((16, 16)))
-    assert LogisticRegression(C=1e6).fit(places, mask[0].flatten()).score(places, mask[0].flatten()) == 1  # a line
+    assert straight(mask[0])
     with pytest.raises(ValueError, match="method 'knife' found no floating-point input of 4 dimensions"):
         Mixup("knife")(build("bert"), batch_of("bert"))
+
+
+def test_the_example_of_the_guide_owns_two_settings(knife: types.ModuleType) -> None:
+    def mask(config: MixupConfig) -> torch.Tensor:
+        with Mixup(config)(build("resnet"), batch_of("resnet", rows=3), lam=0.5) as mixed:
+            return mixed.draw.mask[0]
+
+    assert torch.equal(mask(MixupConfig("knife", angle=90)), torch.arange(16)[:, None].expand(16, 16) > 7)
+    assert not straight(mask(MixupConfig(knife.KnifeMix(angle=90, waves=0.5))))
+    with pytest.raises(ValueError, match=r"angle=360.0: expected a number in \[0, 360\)"):
+        knife.KnifeMix(angle=360)
+    assert "    waves (default 0.0): Height of the waves" in knife.KnifeMix.__doc__
+
+
+def straight(mask: torch.Tensor) -> bool:
+    """Whether a line parts the pixels of a mask."""
+    positions = np.argwhere(np.ones(mask.shape))
+    return LogisticRegression(C=1e6).fit(positions, mask.flatten()).score(positions, mask.flatten()) == 1
 
 
 @pytest.mark.parametrize(
@@ -181,12 +204,13 @@ def test_the_example_of_the_guide_mixes(monkeypatch: pytest.MonkeyPatch) -> None
         ({"name": None}, ValueError, "name is None: expected a name"),
         ({"paper": None, "title": 3}, TypeError, "Own lacks title, paper"),
         ({"apply": Method.apply}, TypeError, r"Own lacks apply\(model, batch, draw, inplace\)"),
+        ({"draw": Method.draw}, TypeError, r"Own lacks draw\(request\): derive it from Blend"),
     ],
 )
 def test_what_may_not_be_registered(changed: dict[str, Any], error: type[Exception], message: str) -> None:
     described = {"name": "own", "title": "Own", "blends": "nothing", "paper": "none", "apply": lambda *each: {}}
     with pytest.raises(error, match=message):
-        hf_mixup.register(type("Own", (Method,) | changed))
+        hf_mixup.register(type("Own", (Blend,), described | changed))
     assert "own" not in METHODS
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hf_mixup
+from hf_mixup.methods import METHODS
 from tests.test_public_names import mentioned
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "PIL", "matplotlib", "sklearn", "peft", "gradio", "optuna")
@@ -29,6 +30,11 @@ def told_by(program: str) -> str:
 def test_importing_the_package_loads_no_other() -> None:
     program = f"import sys, hf_mixup; dir(hf_mixup); print([m for m in {HEAVY} if m in sys.modules])"
     assert told_by(program) == "[]"
+
+
+def test_every_method_is_listed() -> None:
+    named = {each.__name__ for each in METHODS.values() if each.__module__.startswith("hf_mixup.")}
+    assert named == {name for name in dir(hf_mixup) if name[:1].isupper()} - {*hf_mixup.__all__}
 
 
 def test_every_module_is_an_attribute_and_needs_no_optional_package() -> None:

@@ -196,6 +196,16 @@ def register(kind: Kind) -> Kind:
 
     Raises:
         ValueError: for a name that is taken.
+
+    >>> from hf_mixup.experiments.tasks.tabular_classification import TabularClassification
+    >>> @register
+    ... @dataclass(kw_only=True)
+    ... class Flowers(TabularClassification):
+    ...     task: str = "flowers"
+    ...     tables = ("iris",)
+    >>> TaskArguments(task="flowers", dataset="iris").columns
+    {'label': 'label'}
+    >>> del TASKS["flowers"]
     """
     if TASKS.setdefault(kind.task, kind) is not kind:
         raise ValueError(f"task={kind.task!r} is taken by {TASKS[kind.task].__name__}: choose another name")
