@@ -11,6 +11,7 @@ from hf_mixup.methods import METHODS, Method
 from hf_mixup.methods.registry import method_named, readers, who_reads
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
+from hf_mixup.utils.values import convert
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
 """The default of a flag that was not given."""
@@ -27,11 +28,14 @@ class SharedSettings:
     """
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self.values = dict(values or {})
-        known = all_settings()
-        for name in self.values:
-            if name not in known and name != "method":
+        self.values, known = dict(values or {}), all_settings()
+        for name, value in self.values.items():
+            if name == "method":
+                continue
+            if name not in known:
                 raise ValueError(f"{name!r} is no setting of any method: {did_you_mean(name, known)}")
+            if value is not None:
+                self.values[name] = convert(name, value, get_type_hints(known[name][0])[name])
 
     @property
     def method(self) -> str:

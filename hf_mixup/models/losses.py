@@ -123,8 +123,8 @@ def mean_of(total: Tensor, items: Tensor | int) -> Tensor:
     if isinstance(items, Tensor) and items.device.type != "cpu":  # where it would have to be waited for
         items = items.to(total.device)
         return total / torch.where(items > 0, items, 1)
-    count = items.item() if isinstance(items, Tensor) else items
-    return total / count if count > 0 else total
+    number = items.item() if isinstance(items, Tensor) else items
+    return total / number if number > 0 else total
 
 
 def _bce_sum(

@@ -262,7 +262,6 @@ def test_a_full_disk_leaves_no_part_of_a_text_file(tmp_path: Path, monkeypatch: 
         (["--fractions", "0.5", "0.5"], "fractions has a value twice: 0.5, 0.5"),
         (["--noises", "1"], "noises=1.0: expected a number in [0, 1)"),
         (["--fractions", "0.5", "--few_shot", "2"], "few_shot=2 and fractions both say which rows to train on"),
-        (["--task", "text-regression", "--methods", "none", "--noises", "0.2"], "label_noise=0.2 is not for text-reg"),
     ],
 )
 def test_wrong_settings(
@@ -272,3 +271,10 @@ def test_wrong_settings(
     assert message in capsys.readouterr().err
     assert not train
     assert not (tmp_path / "out").exists()
+
+
+def test_a_task_without_classes_has_no_label_noise() -> None:
+    from hf_mixup.experiments.tasks import TaskArguments
+
+    with pytest.raises(ValueError, match="label_noise=0.2 is not for text-regression"):
+        TaskArguments(task="text-regression").with_noise(0.2)

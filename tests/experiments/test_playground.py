@@ -34,7 +34,7 @@ SETTINGS = {**TINY_RUN, "save_strategy": "no", "dataloader_pin_memory": False}
 
 
 def page_of(*arguments: object, checkpoint: str | None = None) -> Page:
-    types = [TaskArguments, MixupConfig, TrainingArguments]
+    types = [TaskArguments, SharedSettings, TrainingArguments]
     task, mixup, args = parse_settings(types, [str(each) for each in arguments])
     return make_page(task, mixup, args, checkpoint)
 

@@ -34,7 +34,7 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
 SEQUENCES = ["mixin", "callback"]
 STREAMS = ["trainer", "callback", "collator"]
 # Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
-DRAWN = {"prob": 0.5, "methods": ["cross_modal", "m2", "geodesic"], "loss_weight": 0.3}
+DRAWN = {"prob": 0.5, "methods": ["cross_modal", "m2", {"method": "geodesic", "loss_weight": 0.3}]}
 # What two processes run; a batch of theirs has half the rows. Each test asks for its case.
 CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
