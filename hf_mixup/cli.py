@@ -297,23 +297,24 @@ def _playground(arguments: list[str]) -> None:
     from hf_mixup.experiments.tasks.saved import check_folder
 
     own, rest = _own_flags(_add_playground, arguments)
+    model, port = getattr(own, "model", None), getattr(own, "port", None)
     config = _look_ahead("playground", rest, "dataset")
     defaults: dict[str, Any] = {}
-    if own.model is not None:
-        check_folder(own.model)
+    if model is not None:
+        check_folder(model)
         if config is None:
-            defaults = {**_saved_mixing(Path(own.model)), **_saved_task(Path(own.model), rest)}
+            defaults = {**_saved_mixing(Path(model)), **_saved_task(Path(model), rest)}
     task, mixup, args = _parse("playground", rest, shared=True, **defaults)
     from hf_mixup.experiments.playground.run import playground
 
-    playground(task, mixup, args, own.model, own.port)
+    playground(task, mixup, args, model, port)
 
 
 def _add_playground(parser: argparse.ArgumentParser) -> None:
     text = "Trained model: a folder that train or compare left (it needs no CONFIG then), or a Hub name."
     parser.add_argument("--model", default=argparse.SUPPRESS, metavar="TEXT", help=text)
     text = "Port of this machine to serve the page at (default: the first free one from 7860)."
-    parser.add_argument("--port", type=int, metavar="NUMBER", help=text)
+    parser.add_argument("--port", type=int, default=argparse.SUPPRESS, metavar="NUMBER", help=text)
 
 
 def _methods(arguments: list[str]) -> None:

@@ -276,5 +276,5 @@ def test_wrong_settings(
 def test_a_task_without_classes_has_no_label_noise() -> None:
     from hf_mixup.experiments.tasks import TaskArguments
 
-    with pytest.raises(ValueError, match="label_noise=0.2 is not for text-regression"):
+    with pytest.raises(ValueError, match=r"label_noise=0\.2 is not for text-regression"):
         TaskArguments(task="text-regression").with_noise(0.2)
