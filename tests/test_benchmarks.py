@@ -16,7 +16,7 @@ from hf_mixup.methods import METHODS
 from hf_mixup.methods.mixup import InputMixup
 
 FOLDER = Path(__file__).parent / "benchmarks"
-FIGURES = {"model", "method", "step_ms", "ratio", "ratio_low", "ratio_high", "peak_mb", "memory_ratio"}
+FIGURES = {"model", "method", "step_ms", "added_ms", "ratio", "ratio_low", "ratio_high", "peak_mb", "memory_ratio"}
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ class MixupConfig:
     Raises:
         ValueError: for a value of another type or outside its range, an unknown method (naming the nearest valid one),
             or a setting that the method does not have (naming the methods that do).
+        TypeError: for anything else in place of a method, or of a part.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", section 2.
 

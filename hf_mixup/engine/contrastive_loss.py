@@ -94,8 +94,8 @@ class PairObjective:
         loss = self._loss(by_image, by_text, overlap, rows, (self._image, self._text), sigmoid)
         if isinstance(self._method, M2Mix):
             loss = loss + self._method.extra_loss(images, texts, self._lam, rows, self._relevance(rows))
-        if self._beside and head is not None:
-            loss = loss + (self.config.loss_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
+        if self._beside and head is not None and isinstance(self._method, GeodesicMixup):
+            loss = loss + (self._method.loss_weight or 0.0) * self._loss_beside(images, texts, head, rows, sigmoid)
         return loss, _shares(overlap).gather(1, by_image.detach().argmax(-1, keepdim=True))[:, 0]
 
     def _loss_beside(self, images: Tensor, texts: Tensor, head: Head, rows: Tensor, sigmoid: bool) -> Tensor:

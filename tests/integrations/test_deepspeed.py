@@ -51,6 +51,6 @@ def test_a_temperature_in_parts(entry_point: str, arguments: Any) -> None:
 
 
 def test_the_setting_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hf_mixup.engine.all_gather.is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr("transformers.integrations.is_deepspeed_zero3_enabled", lambda: True)
     with pytest.raises(ValueError, match="ZeRO-3 keeps the temperature"):
         Mixup("cross_modal").prepare(build("clip"))

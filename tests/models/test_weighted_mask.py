@@ -58,7 +58,7 @@ def batch() -> dict[str, Tensor]:
 
 
 def logits(model: Any, lam: float, mask: str) -> Tensor:
-    with Mixup(MixupConfig("embedding", mask=mask))(model, batch(), partner=PARTNER, lam=lam) as mixed:  # type: ignore[arg-type]
+    with Mixup(MixupConfig("embedding", attention_mask_mode=mask))(model, batch(), partner=PARTNER, lam=lam) as mixed:  # type: ignore[arg-type]
         return model(**mixed.inputs).logits.detach()
 
 
@@ -99,7 +99,7 @@ def test_equal_lengths_see_no_difference() -> None:
     rows["attention_mask"] = torch.ones_like(rows["attention_mask"])
     found = []
     for mask in ("union", "weighted"):
-        with Mixup(MixupConfig("embedding", mask=mask))(model, rows, partner=PARTNER, lam=0.3) as mixed:  # type: ignore[arg-type]
+        with Mixup(MixupConfig("embedding", attention_mask_mode=mask))(model, rows, partner=PARTNER, lam=0.3) as mixed:  # type: ignore[arg-type]
             found.append(model(**mixed.inputs).logits)
     torch.testing.assert_close(found[0], found[1])
 
