@@ -215,7 +215,7 @@ def test_diverged_runs_are_reported_as_such(config: Path, tmp_path: Path, capsys
         (["--methods", "mixup,cutmx"], "'cutmx' is no method: did you mean 'cutmix'?"),
         (
             ["--methods", "mixup:alhpa=1"],
-            "mixup:alhpa=1: 'alhpa' is no setting of method 'mixup': did you mean 'alpha'?",
+            "mixup:alhpa=1: 'alhpa' is no setting of method 'mixup': did you mean 'alpha'",
         ),
         (["--methods", "mixup:alpha=-1"], "mixup:alpha=-1: alpha=-1.0: expected a number"),
         (["--methods", "mixup:alpha"], "expected setting=value"),
