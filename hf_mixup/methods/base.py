@@ -127,6 +127,7 @@ class Request:
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
         boxes: whether the labels are boxes, which `labels` do not hold.
         kind: the problem type of the labels.
+        prob_per: how the coin of `prob` is tossed, where a method that holds the one asked says so.
         guide: another model that is asked where to look in the images; None to ask the model in training.
         loss_sum: (logits, labels) -> the summed loss of samples as they are, 0-d, as training has it; None for a caller
             without one.
@@ -146,6 +147,7 @@ class Request:
     guide: nn.Module | None = None
     kind: ProblemType = "single_label_classification"
     boxes: bool = False
+    prob_per: str | None = None
     loss_sum: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
@@ -221,7 +223,7 @@ class Method:
     alone: ClassVar[bool] = False  # changes a sample by itself, without a partner
 
     prob: float = setting(1.0, "Chance that a batch (or sample) is mixed.", at_least=0, at_most=1)
-    prob_per: Literal["batch", "sample"] = setting("batch", "Toss the coin of `prob` once a batch or once a row.")
+    prob_per: Literal["batch", "sample"] = setting("batch", "Toss the coin of `prob` once a batch or once a sample.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -257,7 +259,13 @@ class Method:
 
     def tosses(self, request: Request) -> Tensor:
         """Toss the coin of `prob`: whether to mix, bool [1] for the batch or [B] for each sample."""
-        return torch.rand(1 if self.prob_per == "batch" else request.rows, generator=request.rng) < request.prob
+        once = (request.prob_per or self.prob_per) == "batch"
+        return torch.rand(1 if once else request.rows, generator=request.rng) < request.prob
+
+    def asked(self, request: Request, held: Method) -> Request:
+        """Return the request for a method that this one holds: this one's coin, unless that has a `prob` of its own."""
+        per = self.prob_per if held.prob == 1 else None
+        return replace(request, prob=request.prob * held.prob, prob_per=per)
 
     def prepare(self, model: nn.Module) -> None:
         """Install whatever hooks the method needs, before the model is compiled."""
@@ -328,7 +336,9 @@ class FixedLam(Method):
     """A method that mixes two samples by a lam, fixed or drawn by a rule of its own (`_sample_lam`)."""
 
     lam: float | None = setting(None, "A fixed lam in [0, 1] instead of a drawn one.", at_least=0, at_most=1)
-    lam_per: Literal["batch", "pair", "sample"] = setting("batch", "Draw lam once a batch, once a pair, or once a row.")
+    lam_per: Literal["batch", "pair", "sample"] = setting(
+        "batch", "Draw lam once a batch, once a pair, or once a sample."
+    )
 
     @property
     def off(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.adversarial import AdversarialTraining, AttackDraw
 from hf_mixup.methods.base import Batch, Method, Request, setting
-from hf_mixup.methods.registry import held, register
+from hf_mixup.methods.registry import build, register
 from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.noise import IDS
 from hf_mixup.utils.suggest import did_you_mean
@@ -61,7 +61,7 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
     )
 
     def __post_init__(self) -> None:
-        self.inner = self.by = held(self.by, self.prob_per)
+        self.inner = self.by = build(self.by)
         if self.inner.name not in MIXES:
             name = self.inner.name
             raise ValueError(f"by={name!r} does not mix attacked samples: {did_you_mean(name, MIXES)}")
@@ -90,7 +90,7 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
 
     def draw(self, request: Request) -> AttackDraw:
         self._refuse(request.batch)
-        mixed = self.inner.draw(replace(request, prob=request.prob * self.inner.prob))
+        mixed = self.inner.draw(self.asked(request, self.inner))
         rows, whole = (mixed.lam < 1).nonzero()[:, 0], torch.arange(request.rows)
         unmoved = self.epsilon == 0 or not len(rows)
         # A sample that is left alone may still be the partner of one that is not.

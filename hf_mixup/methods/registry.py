@@ -154,13 +154,6 @@ def build(value: Method | str | Mapping[str, Any]) -> Method:
     return kind(**own)
 
 
-def held(value: Method | str | Mapping[str, Any], prob_per: str) -> Method:
-    """Return a method that another one holds: it tosses the coin as that does, unless it says otherwise."""
-    if isinstance(value, str):
-        value = {"method": value}
-    return build({"prob_per": prob_per, **value} if isinstance(value, Mapping) else value)
-
-
 def settings_of(method: str | type[Method]) -> dict[str, Any]:
     """Return the settings that a method declares: name -> dataclass field, whose metadata has the help.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_mixup.methods.base import Batch, Draw, Method, Request, setting
-from hf_mixup.methods.registry import held, register
+from hf_mixup.methods.registry import build, register
 
 
 @register
@@ -44,7 +44,7 @@ class Switch(Method):
 
     def __post_init__(self) -> None:
         given = self.methods if isinstance(self.methods, (list, tuple)) else [self.methods]
-        self.held: list[Method] = [held(each, self.prob_per) for each in given]
+        self.held: list[Method] = [build(each) for each in given]
         self.methods = [*self.held]
         super().__post_init__()
         for each in self.held:
@@ -72,7 +72,7 @@ class Switch(Method):
     def draw(self, request: Request) -> Draw:
         index = int(torch.multinomial(torch.tensor(self.weights), 1, generator=request.rng))
         method = self.held[index]
-        return replace(method.draw(replace(request, prob=request.prob * method.prob)), choice=index)
+        return replace(method.draw(self.asked(request, method)), choice=index)
 
     def prepare(self, model: nn.Module) -> None:
         for method in self.held:

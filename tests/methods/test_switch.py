@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_mixup import Mixup, MixupConfig
-from hf_mixup.methods import GridMix
+from hf_mixup.methods import GridMix, InputMixup
 from hf_mixup.methods import build as build_method
 from hf_mixup.methods.switch import Switch
 from hf_mixup.models.hooks import hooks_of
@@ -87,8 +87,11 @@ def test_each_method_has_settings_of_its_own() -> None:
         MixupConfig("switch", alpha=0.4)
 
 
-def test_its_methods_toss_the_coin_as_it_does() -> None:
-    config = MixupConfig(
-        "switch", prob=0.5, prob_per="sample", methods=["mixup", {"method": "fmix", "prob_per": "batch"}]
-    )
-    assert [each.prob_per for each in config.mixing.choices()] == ["sample", "batch"]
+@pytest.mark.parametrize("methods", [["mixup"], [InputMixup()], [{"method": "mixup", "prob_per": "batch"}]])
+def test_its_methods_toss_the_coin_as_it_does(methods: list[Any]) -> None:
+    config = MixupConfig("switch", prob=0.5, methods=methods).replace(prob_per="sample")
+    with Mixup(config)(build("resnet").eval(), batch_of("resnet", rows=32)) as mixed:
+        assert 4 < int((mixed.lam < 1).sum()) < 28
+    once = config.replace(methods=[{"method": "mixup", "prob": 0.5, "prob_per": "batch"}], prob=1.0)
+    with Mixup(once)(build("resnet").eval(), batch_of("resnet", rows=32)) as mixed:
+        assert int((mixed.lam < 1).sum()) in (0, 32)
