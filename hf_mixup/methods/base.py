@@ -215,7 +215,7 @@ class Method:
     blends: ClassVar[str]
     paper: ClassVar[str]
     citation: ClassVar[str] = ""
-    enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
+    enters_model: ClassVar[bool] = False  # blends inside the forward pass, whatever the batch; see `enters`
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
     exchanges: ClassVar[bool] = True  # with lam = 0 a sample is its partner, as `engine.exchange` tries it
     keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their positions by the method's definition
@@ -273,6 +273,10 @@ class Method:
     def choices(self) -> list[Method]:
         """Return the methods that may be drawn: itself alone, unless it delegates."""
         return [self]
+
+    def enters(self, model: nn.Module, batch: Batch) -> bool:
+        """Whether samples of this batch are blended inside the forward pass, through hooks."""
+        return self.enters_model
 
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""

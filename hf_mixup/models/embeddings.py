@@ -125,18 +125,12 @@ def install_tables(model: nn.Module, kind: type[MixHook] = TableHook) -> bool:
 
 
 def lookups_of(model: nn.Module, inputs: Mapping[str, Any]) -> list[Lookup]:
-    """Return the lookups in tables; found by running two samples of the batch at first use, then cached.
-
-    Raises:
-        ValueError: for a model without any.
-    """
+    """Return the lookups in tables; found by running two samples of the batch at first use, then cached."""
     cache = hooks_of(model).cache
     key = f"lookups of {', '.join(sorted(inputs))}"
     if key not in cache:
         with eval_without_side_effects(model):
             cache[key] = _find(model, full_pair(inputs, model))
-        if not cache[key]:
-            refuse_no_table(model)
     return cache[key]
 
 
@@ -175,6 +169,8 @@ def _reads(call: Call) -> bool:
 
 def _is_padding(index: Tensor, pair: Mapping[str, Any]) -> bool:
     """Whether these are ids that the model itself pads with: all equal, and in another number."""
+    if any(isinstance(value, Tensor) and _equal(index, value) for value in pair.values()):
+        return False
     lengths = {size for key, value in pair.items() if key.endswith("input_ids") for size in value.shape[1:]}
     return index.shape[-1] not in lengths and bool((index == index.flatten()[0]).all())
 
