@@ -76,7 +76,11 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
             return mix_embeddings(
-                model, blend_floats(batch, draw.partner, draw.lam), draw.partner, draw.lam, self.attention_mask_mode
+                model,
+                blend_floats(model, batch, draw.partner, draw.lam),
+                draw.partner,
+                draw.lam,
+                self.attention_mask_mode,
             )
         return self.swap_and_blend(batch, draw, inplace)
 

@@ -42,6 +42,7 @@ class EmbeddingMixup(Blend):
         "Study}, author={Guo, Hongyu and Mao, Yongyi and Zhang, Richong}, journal={arXiv:1905.08941}, year={2019}}"
     )
     enters_model = True
+    alike = "tokens"
 
     alpha: float = setting(1.0, f"{ALPHA} Begin with 0.4, for encoder-decoders with 0.1.", at_least=0)
     attention_mask_mode: Literal["union", "weighted"] = setting(
@@ -63,9 +64,8 @@ class EmbeddingMixup(Blend):
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if not lookups_of(model, batch):
             refuse_no_table(model)
-        return mix_embeddings(
-            model, blend_floats(batch, draw.partner, draw.lam), draw.partner, draw.lam, self.attention_mask_mode
-        )
+        inputs = blend_floats(model, batch, draw.partner, draw.lam)
+        return mix_embeddings(model, inputs, draw.partner, draw.lam, self.attention_mask_mode)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

@@ -186,9 +186,11 @@ def _counted_from_mask(model: nn.Module, pair: dict[str, Any], calls: list[Call]
     other = mask.clone()
     other[:, : mask.shape[1] // 2] = 0
     modules = {call.module for call in calls}
-    changed = {
-        (call.module, call.number): call.given[0] for call in watch(model, {**pair, "attention_mask": other}, modules)
-    }
+    try:
+        seen = watch(model, {**pair, "attention_mask": other}, modules)
+    except (RuntimeError, ValueError, IndexError):  # each token of an image has to be seen
+        return set()
+    changed = {(call.module, call.number): call.given[0] for call in seen}
     return {key for call in calls if _differs(call.given[0], changed.get(key := (call.module, call.number)))}
 
 

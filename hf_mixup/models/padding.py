@@ -68,9 +68,10 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
     """Return the policy for samples padded on a side, None where the batch has no samples to try it on."""
     choices = batch["input_ids"].dim() == 3
     with eval_without_side_effects(model):
-        pair = _choices(batch) if choices else uneven_pair(batch, model, left)
+        pair = _choices(batch, model) if choices else uneven_pair(batch, model, left)
         if pair is None:
             return None
+        pair = _with_one_image(pair)
         try:
             plain = logits_of(model(**pair))
         except REFUSALS:
@@ -83,9 +84,19 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
     return "equal"
 
 
-def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
+def _with_one_image(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two samples whose floats are those of the first, since only tokens are exchanged."""
+    return {
+        key: torch.cat([value[: len(value) // 2]] * 2)
+        if isinstance(value, Tensor) and value.is_floating_point() and "mask" not in key
+        else value
+        for key, value in pair.items()
+    }
+
+
+def _choices(batch: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:
     """Return the first two samples of a multiple-choice batch, None where they do not differ in length."""
-    pair = two_samples(batch)
+    pair = two_samples(batch, model)
     mask = pair.get("attention_mask")
     return None if mask is None or torch.equal(mask[0], mask[1]) else pair
 

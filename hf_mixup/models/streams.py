@@ -23,6 +23,7 @@ from hf_mixup.models.masks import masks_of_floats
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.padding import REFUSALS, mix_embeddings, mix_layer
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
+from hf_mixup.models.ragged import ragged_rows, spread
 
 Entry = Literal["inputs", "fusion"]
 ENTRY = "entry of"  # how the keys of what was found begin in the cache
@@ -67,11 +68,17 @@ def blend_inputs(
     return mixed
 
 
-def blend_floats(batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False) -> dict[str, Any]:
+def blend_floats(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False
+) -> dict[str, Any]:
     """Return the inputs with those floats blended that go with tokens (images, audio), if any; see `blend_inputs`."""
     mixed = {**batch, **masks_of_floats(batch, partner, lam)}
-    keys = [key for key, value in batch.items() if is_blendable(key, value, len(partner))]
-    return {**mixed, **{key: blend(batch[key], partner, lam, inplace=inplace) for key in keys}}
+    for key in [key for key, value in batch.items() if is_blendable(key, value, len(partner))]:
+        mixed[key] = blend(batch[key], partner, lam, inplace=inplace)
+    for key, rows in ragged_rows(model, batch).items():
+        if batch[key].is_floating_point():
+            mixed[key] = blend(batch[key], *spread(partner, lam, rows), inplace=inplace)
+    return mixed
 
 
 def mix_streams(
@@ -84,7 +91,7 @@ def mix_streams(
     """
     if entry_of(model, batch) == "fusion":
         return mix_layer(model, stack_of(model, batch), batch, partner, lam, depth=0)
-    return mix_embeddings(model, blend_floats(batch, partner, lam, inplace), partner, lam)
+    return mix_embeddings(model, blend_floats(model, batch, partner, lam, inplace), partner, lam)
 
 
 def entry_of(model: nn.Module, batch: Mapping[str, Any]) -> Entry:
@@ -111,7 +118,7 @@ def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
         return "inputs"  # what it cannot take is said by the exchange test
 
     def at_inputs(partner: Tensor, lam: Tensor) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(pair, partner, lam), partner, lam)
+        return mix_embeddings(model, blend_floats(model, pair, partner, lam), partner, lam)
 
     def at_fusion(partner: Tensor, lam: Tensor) -> dict[str, Any]:
         return mix_layer(model, stack_of(model, pair), pair, partner, lam, depth=0)

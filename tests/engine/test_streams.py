@@ -55,10 +55,9 @@ REFUSED = (
     streams.git_captions,
     streams.transcripts,
     streams.depth,
-    streams.qwen2_vl,
     streams.mask2former,
 )
-"""Models whose labels no method has a rule for, or whose samples lie in one tensor."""
+"""Models whose labels no method has a rule for."""
 
 
 @pytest.mark.parametrize("build", streams.MODELS, ids=lambda build: build.__name__)
@@ -88,7 +87,6 @@ def test_what_a_cut_leaves_behind_is_named_with_a_way_out(build: Callable[[], tu
 
 
 REASONS = {
-    streams.qwen2_vl: r"pixel_values \[64, 384\] .* holds the content of all 4 samples in one tensor",
     streams.transcripts: r"learns transcripts by CTC, whose labels belong to no frame",
     streams.depth: r"\[4, 64, 64\], a number for each pixel",
     streams.git_captions: r"labels of shape \[2, 8\] do not fit logits of shape \[2, 25, 60\]",
@@ -391,3 +389,13 @@ def test_an_input_that_was_alike_first_is_blended_when_it_differs() -> None:
         with mixup(model, batch, partner=torch.tensor([2, 0, 1, 3]), lam=0.0) as mixed:
             found = model(**mixed.inputs)["logits"]
     assert torch.allclose(found, expected[[2, 0, 1, 3]], atol=1e-6)
+
+
+def test_parts_that_belong_to_no_sample_are_named() -> None:
+    class Tiles(Fusion):
+        def forward(self, pixel_values: Tensor, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+            return super().forward(pixel_values.unflatten(0, (4, 2)).mean(1), input_ids, None, labels)
+
+    batch = {**fused(input_ids=torch.randint(0, 20, (4, 5))), "pixel_values": torch.randn(8, 3, 2, 2)}
+    with pytest.raises(RuntimeError, match=r"pixel_values \[8, 3, 2, 2\] .* holds the content of all 4 samples"):
+        Mixup("mixup")(Tiles(), batch)
