@@ -141,7 +141,7 @@ def words_of(model: nn.Module, inputs: Mapping[str, Any]) -> Lookup | None:
 
 
 def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
-    pairs = [(both, one) for both, one in watch_pair(model, pair, tables(model)) if _reads(both)]
+    pairs = [(both, one) for both, one in watch_pair(model, pair, tables(model)) if is_lookup(both)]
     counted = _counted_from_mask(model, pair, [both for both, _ in pairs])
     modules = [both.module for both, _ in pairs]
     found = []
@@ -158,7 +158,7 @@ def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
     return found
 
 
-def _reads(call: Call) -> bool:
+def is_lookup(call: Call) -> bool:
     """Whether this is a lookup in a table: integers in, floats out, one vector for each integer."""
     given = call.given[0] if call.given else None
     if not isinstance(given, Tensor) or given.is_floating_point() or given.dim() == 0:
@@ -255,7 +255,7 @@ def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dic
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
         mask, seen = batch.get(mask_key), visible_tokens(batch, mask_key)
-        if mask is None or seen is None:
+        if mask is None or seen is None or batch.get(key) is None:  # the mask of audio frames or of patches
             continue
         if seen.shape != batch[key].shape:
             raise ValueError(

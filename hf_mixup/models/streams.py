@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
 from hf_mixup.models.batches import count_samples, per_sample
 from hf_mixup.models.blocks import stack_of
+from hf_mixup.models.embeddings import is_lookup, tables
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import float_keys, is_blendable, is_named_as_input
@@ -24,6 +26,7 @@ from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.padding import REFUSALS, mix_embeddings, mix_layer
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.ragged import ragged_rows, spread
+from hf_mixup.models.trace import watch
 
 Entry = Literal["inputs", "fusion"]
 ENTRY = "entry of"  # how the keys of what was found begin in the cache
@@ -124,9 +127,25 @@ def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
         return mix_layer(model, stack_of(model, pair), pair, partner, lam, depth=0)
 
     entries: dict[Entry, Any] = {"inputs": at_inputs, "fusion": at_fusion}
+    if _looks_up_floats(model, pair, plain):
+        del entries["inputs"]
     for entry, apply in entries.items():
         with suppress(*REFUSALS):
             if exchange_error(model, pair, plain, apply) < TOLERANCE:
                 return entry
         hooks_of(model).forget()
+    if "inputs" not in entries:
+        raise ValueError(
+            f"{type(model).__name__} looks up part of its floats in tables (the places of patches, codes of images), "
+            "so that a blend of them is no blend of samples: use method='manifold'"
+        )
     return "inputs"
+
+
+def _looks_up_floats(model: nn.Module, pair: dict[str, Any], plain: Tensor) -> bool:
+    """Whether tables look up other entries where floats are blended."""
+    partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
+    modules = tables(model)
+    own, blended = (watch(model, each, modules) for each in (pair, blend_floats(model, pair, partner, half)))
+    both = [(one.given[0], other.given[0]) for one, other in zip(own, blended) if is_lookup(one)]
+    return any(one.shape == other.shape and not torch.equal(one, other) for one, other in both)
