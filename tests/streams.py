@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import transformers as tr
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = dict[str, Any]
 B = 4
@@ -113,6 +114,36 @@ def whisper() -> tuple[Any, Batch]:
     return tr.WhisperForConditionalGeneration(config), {"input_features": pixels(8, 40), "labels": words()}
 
 
+def speech2text() -> tuple[Any, Batch]:
+    layers = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"vocab_size": 60, "d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "conv_channels": 16}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    lengths = {"max_source_positions": 100, "max_target_positions": 30}
+    config = tr.Speech2TextConfig(
+        **layers, **sizes, **tokens, **lengths, input_feat_per_channel=8, num_conv_layers=2, conv_kernel_sizes=(3, 3)
+    )
+    heard = (torch.arange(40) < torch.tensor([40, 32, 24, 40])[:, None]).long()
+    return tr.Speech2TextForConditionalGeneration(config), {
+        "input_features": pixels(40, 8),
+        "attention_mask": heard,
+        "labels": words(),
+    }
+
+
+def pix2struct() -> tuple[Any, Batch]:
+    text = {"vocab_size": 60, "hidden_size": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    tokens = {"pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": 2}
+    vision = {"hidden_size": 16, "patch_embed_hidden_size": 14, "d_ff": 32, "d_kv": 8, "seq_len": 64}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    config = tr.Pix2StructConfig(text_config={**text, **tokens}, vision_config={**vision, **layers})
+    patches = torch.cat([torch.randint(1, 5, (B, 6, 2)).float(), torch.randn(B, 6, 14)], -1)  # rows and columns first
+    return tr.Pix2StructForConditionalGeneration(config), {
+        "flattened_patches": patches,
+        "attention_mask": torch.ones(B, 6),
+        "labels": words(),
+    }
+
+
 def transcripts(length: int = 6) -> tuple[Any, Batch]:
     model = tr.Wav2Vec2ForCTC(tr.Wav2Vec2Config(**FRAMES, ctc_zero_infinity=True))
     return model, {"input_values": pixels(800), "labels": torch.randint(1, 20, (B, length))}
@@ -193,6 +224,8 @@ MODELS: tuple[Callable[[], tuple[Any, Batch]], ...] = (
     git_captions,
     trocr,
     whisper,
+    speech2text,
+    pix2struct,
     transcripts,
     depth,
     llava,
@@ -215,3 +248,36 @@ def rows_at(value: Any, which: Tensor) -> Any:
     if isinstance(value, Tensor) and value.dim() and len(value) % B == 0:
         return value.unflatten(0, (B, -1))[which].flatten(0, 1)
     return [value[row] for row in which] if isinstance(value, list) else value
+
+
+class Fusion(nn.Module):
+    """Scores an image beside what else there is: words, and a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(num_labels=3)
+        self.seen, self.read, self.asked = nn.Linear(12, 8), nn.Embedding(20, 8), nn.Embedding(6, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor | None = None,
+        condition: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        state = self.seen(pixel_values.flatten(1))
+        if input_ids is not None:
+            state = state + self.read(input_ids).mean(1)
+        if condition is not None:
+            state = state + self.asked(condition)
+        logits = self.head(state.tanh())
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+        )
+
+
+def fused(**more: Tensor) -> Batch:
+    return {"pixel_values": torch.randn(4, 3, 2, 2), "labels": torch.tensor([0, 1, 2, 0]), **more}

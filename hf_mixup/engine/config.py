@@ -49,6 +49,9 @@ class LossSettings:
             raise ValueError(f"class_weights={self.class_weights!r} are all 0, so that nothing would be learnt")
 
 
+PAIR_LOSSES = ("infonce", "sigmoid")
+
+
 @dataclass(kw_only=True)
 class Schedule:
     """When batches are mixed, and from which seed.
@@ -195,19 +198,39 @@ class MixupConfig:
                 raise ValueError(
                     f"{name}={value!r}: method {method!r} does not read it; {pair_methods()}: leave it out"
                 )
-            if loss in ("infonce", "sigmoid"):
+            if loss in PAIR_LOSSES:
                 raise ValueError(
                     f"loss={loss!r} is for pairs, and method {method!r} is for samples with labels: leave it out, or "
                     "use 'cross_modal' (with prob=0 to mix nothing)"
                 )
-            return
+        elif not self.mixing.fuses:
+            self.refuse_labels()
+
+    def refuse_labels(self) -> None:
+        """Refuse settings of labels, for a model or method that has none.
+
+        Raises:
+            ValueError: naming the setting.
+        """
         if self.losses.class_weights is not None:
             raise ValueError(
-                f"class_weights={self.losses.class_weights!r}: method {method!r} does not read it; a contrastive loss "
-                "has no classes: leave it out"
+                f"class_weights={self.losses.class_weights!r}: a contrastive loss has no classes to weigh: leave it out"
             )
-        if loss == "bce":
-            raise ValueError(f"loss='bce' is for labels, and method {method!r} mixes pairs: use 'infonce' or 'sigmoid'")
+        if self.losses.loss == "bce":
+            raise ValueError("loss='bce' is for labels, and a dual encoder has pairs: use 'infonce' or 'sigmoid'")
+
+    def refuse_pairs(self, name: str) -> None:
+        """Refuse settings of pairs, for a model with labels.
+
+        Args:
+            name: the model's.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        loss = {"loss": self.losses.loss} if self.losses.loss in PAIR_LOSSES else {}
+        for setting_, value in {**loss, **_changed(self.pairs)}.items():
+            raise ValueError(f"{setting_}={value!r} is for dual encoders, and {name} is none: leave it out")
 
     @property
     def method(self) -> str:
@@ -313,7 +336,7 @@ class MixupConfig:
         """Return all settings that this method can have as plain values, flat."""
         parts = [name for name in PARTS if name != "pairs" or self.mixing.for_pairs]
         others = {k: v for part in parts for k, v in vars(getattr(self, part)).items()}
-        if self.mixing.for_pairs:
+        if self.mixing.for_pairs and not self.mixing.fuses:
             others.pop("class_weights")
         return {**flat(self.mixing), **others, "self_check": self.self_check}
 

@@ -133,7 +133,7 @@ class Context:
             loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
-        if self.config.self_check and not self.off and not self.method.for_pairs:
+        if self.config.self_check and not self.off and not (self.method.for_pairs and is_dual_encoder(model)):
             check_exchange_once(request, self.method)
         return self.method.draw(request)
 

@@ -69,8 +69,7 @@ class PairBatch(MixedBatch):
                 f"{type(model).__name__} is a dual encoder, and method {config.method!r} does not mix pairs: use one "
                 f"of {names}"
             )
-        if config.class_weights is not None:
-            raise ValueError("class_weights: a contrastive loss has no classes to weigh: leave them out")
+        config.refuse_labels()
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
         draw = context.draw(model, inputs, keys, requested)

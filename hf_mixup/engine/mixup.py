@@ -54,6 +54,8 @@ class Mixup(Context):
     (torch.Size([4]), torch.Size([4]), torch.Size([4, 3]))
     """
 
+    _has_labels = False  # whether settings of pairs were looked for, in front of a model with labels
+
     def __call__(
         self,
         model: nn.Module,
@@ -84,11 +86,19 @@ class Mixup(Context):
         batch = expand_shared(batch)
         batch_type = next(each for each in BATCH_TYPES if each.matches(inner, batch))
         if self.method.for_pairs and batch_type is not PairBatch:
+            self._refuse_pairs(inner)
+        return batch_type.build(self, inner, batch, Requested(partner, lam, inplace))
+
+    def _refuse_pairs(self, model: nn.Module) -> None:
+        """Refuse what is only for dual encoders: methods, and settings of others."""
+        if not self.method.fuses:
             raise ValueError(
-                f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
+                f"method {self.config.method!r} mixes pairs, and {type(model).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
-        return batch_type.build(self, inner, batch, Requested(partner, lam, inplace))
+        if not self._has_labels:
+            self.config.refuse_pairs(type(model).__name__)
+            self._has_labels = True
 
     def _refuse_active(self, model: nn.Module) -> None:
         """Refuse a model that something else mixes already."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_mixup.models.batches import select_samples
 from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of, embeds_of, pair_logits_of
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
@@ -16,6 +17,7 @@ from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import SHIFTS_LABELS, predicts_next, read_labels
 from hf_mixup.models.losses import auxiliary_loss, loss_items, mixed_loss_sum
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
+from hf_mixup.models.ragged import layouts
 from hf_mixup.models.segmentation import capture_auxiliary_logits, scored_parts
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ def probe_dual_encoder(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Dua
     Raises:
         ValueError: if its joint embeddings cannot be found.
     """
-    rows = _uneven_pairs(inputs)
+    rows = _uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         return dual_encoder_of(model, rows), model(**rows)
 
@@ -130,13 +132,13 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
     key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
-    rows = _uneven_pairs(inputs)
+    rows = _uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         dual_encoder_of(model, rows)
         plain = model(**rows)
         for lam in (1.0, 0.0):
             _check_pair_end(model, method, rows, plain, lam)
-    if len(next(value for value in inputs.values() if isinstance(value, Tensor))) > 1:  # one row proves nothing
+    if not torch.equal(*rows["input_ids"]):  # else one pair was doubled, which proves nothing
         checked.add(key)
 
 
@@ -175,8 +177,14 @@ def _exchanged(
     yield "pairs", found, own[:, [1, 0]] if text else own
 
 
-def _uneven_pairs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the pairs with the longest and with the shortest caption; a batch of one row is doubled."""
+def _uneven_pairs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pairs with the longest and with the shortest caption, of those whose images have the commonest size.
+
+    A pair alone is doubled.
+    """
+    groups = layouts(model, inputs, tokens=False)
+    if groups is not None:
+        inputs = select_samples(inputs, (groups == groups.mode().values).nonzero()[:, 0], len(groups))
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     # Without a mask, a caption that ends early repeats its last token.
     lengths = mask.sum(-1) if mask is not None else (ids != ids[:, -1:]).sum(-1)

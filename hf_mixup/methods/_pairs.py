@@ -107,10 +107,13 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
         """Whether anything is mixed inside the forward pass."""
         return self.mixes_text or (self.mixes_image and self.image_mix == "latent")
 
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        return "grids" if self.mixes_image and self.image_mix != "latent" else None
+
     def draw(self, request: Request) -> Draw:
-        if self.mixes_image and self.image_mix == "cut":
-            return replace(self._cutmix.draw(request), method=self.name)
-        return super().draw(request)
+        if not self.mixes_image or self.image_mix != "cut":
+            return super().draw(request)
+        return replace(self._cutmix.draw(replace(request, partner=self._partners(request))), method=self.name)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         inputs = dict(batch)
@@ -136,24 +139,7 @@ class ImageTextMix(Blend, PairMethod, FloatInputs):
             return inputs
         if self.image_mix == "cut":
             return self._cutmix.apply(model, inputs, draw, inplace)
-        return blend_images(inputs, draw, self.name, self.keys, inplace)
-
-
-def blend_images(
-    inputs: dict[str, Any], draw: Draw, method: str, keys: list[str] | None, inplace: bool
-) -> dict[str, Any]:
-    """Return the inputs with every image, audio or video blended with its partner's.
-
-    Raises:
-        ValueError: for images of different shape in one batch, flattened into patches.
-    """
-    shapes = inputs.get("spatial_shapes")
-    if shapes is not None and not torch.equal(shapes, shapes[draw.partner]):
-        raise ValueError(
-            "the images of this batch have different spatial_shapes, and their patches cannot be blended: let the "
-            "processor resize them to one size, or set image_mix='latent'"
-        )
-    return blend_inputs(inputs, draw.partner, draw.lam, method, keys, inplace)
+        return blend_inputs(inputs, draw.partner, draw.lam, self.name, self.keys, inplace)
 
 
 def along_the_arc(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:

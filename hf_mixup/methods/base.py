@@ -218,7 +218,8 @@ class Method:
     paper: ClassVar[str]
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, whatever the batch; see `enters`
-    for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
+    for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them unless it `fuses`
+    fuses: ClassVar[bool] = False  # of those for pairs: also for a model that fuses what belongs together, with labels
     exchanges: ClassVar[bool] = True  # with lam = 0 a sample is its partner, as `engine.exchange` tries it
     keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their positions by the method's definition
     own_loss: ClassVar[bool] = False  # more than the model's logits against the labels of sample and partner by lam
@@ -341,8 +342,6 @@ class Method:
 class FixedLam(Method):
     """A method that mixes two samples by a lam, fixed or drawn by a rule of its own (`_sample_lam`)."""
 
-    alike: ClassVar[Literal["", "grids", "tokens"]] = ""  # what partners share: sizes of images, places of their tokens
-
     lam: float | None = setting(None, "A fixed lam in [0, 1] instead of a drawn one.", at_least=0, at_most=1)
     lam_per: Literal["batch", "pair", "sample"] = setting(
         "batch", "Draw lam once a batch, once a pair, or once a sample."
@@ -358,9 +357,14 @@ class FixedLam(Method):
         lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
         return Draw(self.name, partner, lam)
 
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        """Return what partners have to share: the grids of their images, or the positions of their tokens, too."""
+        return None
+
     def _partners(self, request: Request) -> Tensor:
         """Return the partner that is given or drawn; one of like layout, where the method asks for it."""
-        groups = layouts(request.model, request.batch, self.alike == "tokens") if self.alike else None
+        alike = self.alike(request.model)
+        groups = layouts(request.model, request.batch, alike == "tokens") if alike else None
         if groups is None:
             return self._draw_partner(request) if request.partner is None else request.partner
         if request.partner is not None:

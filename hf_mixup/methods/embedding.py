@@ -42,7 +42,6 @@ class EmbeddingMixup(Blend):
         "Study}, author={Guo, Hongyu and Mao, Yongyi and Zhang, Richong}, journal={arXiv:1905.08941}, year={2019}}"
     )
     enters_model = True
-    alike = "tokens"
 
     alpha: float = setting(1.0, f"{ALPHA} Begin with 0.4, for encoder-decoders with 0.1.", at_least=0)
     attention_mask_mode: Literal["union", "weighted"] = setting(
@@ -52,6 +51,9 @@ class EmbeddingMixup(Blend):
     def prepare(self, model: nn.Module) -> None:
         if not install_tables(model):
             refuse_no_table(model)
+
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        return "tokens"
 
     def draw(self, request: Request) -> Draw:
         _refuse_without_tokens(request.batch)

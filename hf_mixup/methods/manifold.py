@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,6 @@ class HiddenStates(FixedLam):
     """A method that changes hidden states between the blocks of a model, at a depth drawn for each batch."""
 
     enters_model = True
-    alike = "grids"
 
     layers: list[float] | None = setting(
         None,
@@ -60,6 +59,9 @@ class HiddenStates(FixedLam):
         depths = self.depths(request.model, request.batch)
         drawn = int(torch.randint(len(depths), (), generator=request.rng))
         return super().draw(request).more(DepthDraw, depth=depths[drawn])
+
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        return "grids"
 
     def draw_given(self, partner: Tensor, lam: Tensor, depth: int | None = None) -> DepthDraw:
         return DepthDraw(self.name, partner, lam, depth=0 if depth is None else depth)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
-from hf_mixup.methods._pairs import PairMethod, blend_images
+from hf_mixup.methods._pairs import PairMethod
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs
 from hf_mixup.methods.capabilities import NeedsTokenizer
 from hf_mixup.methods.registry import register
 from hf_mixup.models.captions import TokenRules, join_captions, max_tokens
+from hf_mixup.models.streams import blend_inputs
 
 
 @register
@@ -54,6 +55,9 @@ class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
         super().__post_init__()
         self.rules: TokenRules | None = None
 
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        return "grids"
+
     def set_tokenizer(self, tokenizer: Any) -> None:
         self.rules = TokenRules.of(tokenizer)
 
@@ -67,5 +71,5 @@ class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
                 "MixupTrainer(processing_class=processor), or Mixup(..., tokenizer=processor)"
             )
         budget = max_tokens(model) or batch["input_ids"].shape[1]
-        inputs = blend_images(dict(batch), draw, self.name, self.keys, inplace)
+        inputs = blend_inputs(dict(batch), draw.partner, draw.lam, self.name, self.keys, inplace)
         return {**inputs, **join_captions(batch, draw.partner, draw.lam < 1, self.rules, budget)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,10 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
 
-    alike = "tokens"
-
     alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large data sets, with 1.0 on small ones.", at_least=0)
+
+    def alike(self, model: nn.Module) -> Literal["grids", "tokens"] | None:
+        return "tokens"
 
     def enters(self, model: nn.Module, batch: Batch) -> bool:
         return self.keys is None and is_looked_up(batch)

@@ -83,6 +83,11 @@ class Switch(Method):
         """Whether it chooses between methods for pairs."""
         return all(method.for_pairs for method in self.held)
 
+    @property
+    def fuses(self) -> bool:  # type: ignore[override]
+        """Whether each of them fits a model that fuses image and text."""
+        return all(method.fuses for method in self.held)
+
     def choices(self) -> list[Method]:
         return list(self.held)
 

@@ -22,6 +22,7 @@ from hf_mixup.methods.base import Blend, Method
 from hf_mixup.testing.batches import tiny
 from tests import streams
 from tests.entry_points import ENTRY_POINTS
+from tests.streams import Fusion, fused
 
 PACKAGE = str(Path(hf_mixup.__file__).parent)
 PARTNER = torch.tensor([1, 0, 0, 1])  # no permutation, so that the mean losses of the two ends differ
@@ -145,35 +146,6 @@ def test_a_loss_that_is_not_finite_is_not_close_to_one_that_is() -> None:
     assert torch.isinf(model(**batch)["loss"])
     with pytest.raises(RuntimeError, match="the loss of Framewise on two rows is inf"):
         Mixup("mixup")(model, batch)
-
-
-class Fusion(nn.Module):
-    """Scores an image beside what else there is: words, and a condition."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.config = SimpleNamespace(num_labels=3)
-        self.seen, self.read, self.asked = nn.Linear(12, 8), nn.Embedding(20, 8), nn.Embedding(6, 8)
-        self.head = nn.Linear(8, 3)
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        input_ids: Tensor | None = None,
-        condition: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        state = self.seen(pixel_values.flatten(1))
-        if input_ids is not None:
-            state = state + self.read(input_ids).mean(1)
-        if condition is not None:
-            state = state + self.asked(condition)
-        logits = self.head(state.tanh())
-        return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
-
-
-def fused(**more: Tensor) -> streams.Batch:
-    return {"pixel_values": torch.randn(4, 3, 2, 2), "labels": torch.tensor([0, 1, 2, 0]), **more}
 
 
 def test_each_set_of_inputs_is_tried() -> None:
