@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar
@@ -376,6 +377,13 @@ class FixedLam(Method):
             batch = select_samples(request.batch, rows, request.rows)
             part = replace(request, batch=batch, labels=request.labels[rows.to(request.labels.device)])
             partner[rows] = rows[self._draw_partner(part)]
+        if len(groups.unique()) == request.rows > 1:
+            warnings.warn(
+                f"no two samples of this batch have images of one size and their tokens in the same places, so that "
+                f"method {self.name!r} mixes none of them: use larger batches, or resize all images to one size",
+                UserWarning,
+                stacklevel=2,
+            )
         return partner
 
     def _draw_partner(self, request: Request) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup import Mixup
 from hf_mixup.models.ragged import layouts, ragged_rows
-from tests import streams
+from tests import pair_models, streams
 
 PARTNER = torch.tensor([2, 3, 0, 1])
 
@@ -86,3 +86,29 @@ def test_layouts_are_positions_of_images_and_their_sizes() -> None:
     found = layouts(model, {"input_ids": ids, "image_sizes": sizes}, tokens=False)
     assert found is not None
     assert found.tolist() == [0, 1, 0]
+
+
+def test_a_batch_without_two_like_samples_is_said_to_be_unmixed() -> None:
+    model, batch = pages([(2, 2), (4, 4), (2, 4)])
+    with pytest.warns(UserWarning, match="no two samples of this batch have images of one size"):
+        assert Mixup("mixup")(model, batch).rate == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_mix": "latent"}])
+def test_pairs_of_images_of_two_sizes(settings: dict[str, str]) -> None:
+    model = pair_models.build("Siglip2Model")
+    batch = pair_models.batch(model, rows=6)
+    small = torch.tensor([0, 2, 4])
+    batch["spatial_shapes"][small] = torch.tensor([2, 4])
+    batch["pixel_attention_mask"][small, 8:] = 0
+    own = batch["spatial_shapes"].prod(1)
+    drawn = [Mixup({"method": "cross_modal", **settings})(model, batch).partner for _ in range(6)]
+    assert all(torch.equal(own, own[partner]) for partner in drawn) == (not settings)
+    partner = torch.tensor([2, 3, 4, 5, 0, 1])
+    with torch.no_grad():
+        plain = model(**batch).image_embeds
+        with Mixup({"method": "cross_modal", **settings})(model, batch, partner=partner, lam=0.0) as mixed:
+            assert torch.allclose(model(**mixed.inputs).image_embeds, plain[partner], atol=1e-5)
+    if not settings:
+        with pytest.raises(ValueError, match="sample 0 and its partner 1 have other layouts"):
+            Mixup("cross_modal")(model, batch, partner=torch.tensor([1, 0, 2, 3, 4, 5]))
