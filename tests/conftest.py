@@ -26,6 +26,7 @@ from transformers import (
     ViTConfig,
 )
 
+from tests import streams
 from tests.browser import start
 
 CLASSES = 4
@@ -108,6 +109,8 @@ CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num
 def build(name: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     """Build a tiny model with weights large enough that its rows score apart."""
     torch.manual_seed(seed)
+    if name in streams.BY_NAME:
+        return streams.without_dropout(streams.BY_NAME[name]()[0])
     model = build_clip(**settings) if name == "clip" else auto_of(name).from_config(CONFIGS[name](**settings))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,6 +146,8 @@ def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
 
 def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list[dict[str, Any]]:
     """Make rows as a data set holds them; with `lengths`, texts of different length, padded on the right."""
+    if name in streams.BY_NAME:
+        return streams.samples(name, rows, seed)
     generator = torch.Generator().manual_seed(seed)
     if name == "clip":
         return pairs(rows, generator)
@@ -164,8 +169,7 @@ def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list
 def batch_of(name: str, rows: int = 6, **kwargs: Any) -> dict[str, torch.Tensor]:
     """Collate `examples`."""
     made = examples(name, rows, **kwargs)
-    return {key: torch.as_tensor([r[key] for r in made]) if key == "labels" else torch.stack([r[key] for r in made])
-            for key in made[0]}  # fmt: skip
+    return {key: torch.stack([torch.as_tensor(row[key]) for row in made]) for key in made[0]}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

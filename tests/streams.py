@@ -234,6 +234,28 @@ MODELS: tuple[Callable[[], tuple[Any, Batch]], ...] = (
 )
 
 
+BY_NAME = {build.__name__: build for build in MODELS}
+
+
+def samples(name: str, rows: int, seed: int) -> list[Batch]:
+    """Return samples as a data set holds them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        batches = [BY_NAME[name]()[1] for _ in range(-(-rows // B))]
+    each = [{key: value[row] for key, value in batch.items()} for batch in batches for row in range(B)]
+    return each[:rows]
+
+
+def without_dropout(model: Any) -> Any:
+    """Switch off all dropout, also that of modules which hold no layer for it."""
+    for module in model.modules():
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
 def make(build: Callable[[], tuple[Any, Batch]]) -> tuple[Any, Batch]:
     """Return a model in evaluation mode and its batch, the same at each call."""
     torch.manual_seed(0)
