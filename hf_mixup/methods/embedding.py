@@ -64,10 +64,11 @@ class EmbeddingMixup(Blend):
         return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
+        inputs = blend_floats(model, batch, draw.partner, draw.lam)
+        mixed = mix_embeddings(model, inputs, draw.partner, draw.lam, self.attention_mask_mode)
         if not lookups_of(model, batch):
             refuse_no_table(model)
-        inputs = blend_floats(model, batch, draw.partner, draw.lam)
-        return mix_embeddings(model, inputs, draw.partner, draw.lam, self.attention_mask_mode)
+        return mixed
 
 
 def _refuse_without_tokens(batch: Batch) -> None:

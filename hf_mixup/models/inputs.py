@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,16 +42,25 @@ def float_keys(
         found = [key for key, value in batch.items() if is_blendable(key, value, count)]
     if dims is not None:
         found = [key for key in found if batch[key].dim() == dims]
-    for key in found:
+    refuse_integers(batch, found)
+    if not found:
+        kind = "" if dims is None else f" of {dims} dimensions {SHAPES[dims]}"
+        raise ValueError(nothing_to_blend(batch, method, kind))
+    return found
+
+
+def refuse_integers(batch: Mapping[str, Any], keys: Iterable[str]) -> None:
+    """Refuse inputs to blend that hold integers.
+
+    Raises:
+        TypeError: naming the first.
+    """
+    for key in keys:
         if not torch.is_floating_point(batch[key]):
             raise TypeError(
                 f"{key} holds {batch[key].dtype}: convert it to a floating-point type before mixing; if it holds "
                 "categories, swap them with method='tabular', or name in `keys` what is to be mixed instead"
             )
-    if not found:
-        kind = "" if dims is None else f" of {dims} dimensions {SHAPES[dims]}"
-        raise ValueError(nothing_to_blend(batch, method, kind))
-    return found
 
 
 def image_keys(keys: list[str]) -> list[str]:
@@ -84,7 +93,11 @@ def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> s
         else key
         for key, value in batch.items()
     )
-    text = " Text is blended inside the model: use method='embedding' or 'manifold'." if "input_ids" in batch else ""
+    text = (
+        " Text is blended inside the model: use method='mixup', 'embedding' or 'manifold'."
+        if "input_ids" in batch
+        else ""
+    )
     table = " Columns of a table are mixed by method='tabular'." if any(key.startswith(TABLE) for key in batch) else ""
     found = f"method {method!r} found no floating-point input{kind} to mix"
     return f"{found}. The batch holds: {held or 'nothing'}.{text}{table}"

@@ -147,13 +147,13 @@ def layouts(model: nn.Module, batch: Mapping[str, Any], tokens: bool) -> Tensor 
     Args:
         tokens: whether the positions of the tokens that stand for images or clips count, beside sizes and grids.
     """
-    count, parts = count_samples(batch), []
+    parts: list[Any] = []
     rows: dict[str, list[int]] | None = None
     for key, value in batch.items():
         if not is_geometry(key) or not isinstance(value, Tensor):
             continue
-        if per_sample(key, value, count):
-            parts.append(value.reshape(count, -1).tolist())
+        if per_sample(key, value, count_samples(batch)):
+            parts.append(value.reshape(len(value), -1).tolist())
         else:
             rows = ragged_rows(model, batch) if rows is None else rows
             if key in rows:

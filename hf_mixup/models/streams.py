@@ -20,7 +20,7 @@ from hf_mixup.models.blocks import stack_of
 from hf_mixup.models.embeddings import is_lookup, tables
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.inputs import float_keys, is_blendable, is_named_as_input
+from hf_mixup.models.inputs import float_keys, is_blendable, is_named_as_input, refuse_integers
 from hf_mixup.models.masks import masks_of_floats
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.padding import REFUSALS, mix_embeddings, mix_layer
@@ -74,9 +74,15 @@ def blend_inputs(
 def blend_floats(
     model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False
 ) -> dict[str, Any]:
-    """Return the inputs with those floats blended that go with tokens (images, audio), if any; see `blend_inputs`."""
+    """Return the inputs with those floats blended that go with tokens (images, audio), if any; see `blend_inputs`.
+
+    Raises:
+        TypeError: for images of integers.
+    """
     mixed = {**batch, **masks_of_floats(batch, partner, lam)}
-    for key in [key for key, value in batch.items() if is_blendable(key, value, len(partner))]:
+    keys = [key for key, value in batch.items() if is_blendable(key, value, len(partner))]
+    refuse_integers(batch, keys)
+    for key in keys:
         mixed[key] = blend(batch[key], partner, lam, inplace=inplace)
     for key, rows in ragged_rows(model, batch).items():
         if batch[key].is_floating_point():

@@ -21,7 +21,13 @@ import hf_mixup.methods.base
 from tests.scripts.cases import neighbours, run
 
 Case = tuple[list[Any], dict[str, Any]]
-ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+ROWS = [
+    ("trainer", "vit", "mixup"),
+    ("trainer", "bert", "manifold"),
+    ("collator", "bert", "embedding"),
+    ("trainer", "layout_page", "mixup"),
+    ("collator", "trocr", "cross_modal"),
+]
 WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
 SHARDED = ["manifold", "embedding"]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [

@@ -240,8 +240,8 @@ def test_every_setting_has_another_value() -> None:
         ("one_sided", {"text_mix": "aligned"}, "only where the text is mixed"),
         ("geodesic", {"side": "image", "paper_compat": True}, "only with side='both'"),
         ("cross_modal", {"learn_temperature": False, "max_logit_scale": 50}, "only with learn_temperature=true"),
-        ("cross_modal", {"class_weights": [1, 2]}, "a contrastive loss has no classes"),
-        ("cross_modal", {"loss": "bce"}, "loss='bce' is for labels"),
+        ("one_sided", {"class_weights": [1, 2]}, "a contrastive loss has no classes"),
+        ("one_sided", {"loss": "bce"}, "loss='bce' is for labels"),
         ("mixup", {"loss": "infonce"}, "loss='infonce' is for pairs"),
     ],
 )
