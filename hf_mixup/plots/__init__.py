@@ -5,11 +5,12 @@
     comparison_table                    the scores as text, best values marked
     image_grid, text_pairs              what mixed images and texts look like
     audio_grid                          waveforms and spectrograms
-    path_diagram                        a model's probabilities on the way from one row to another
+    path_diagram                        a model's probabilities on the way from one sample to another
     pair_grid, target_matrix            the same for images with captions, and what their targets are
     retrieval_examples                  which images a caption finds
 
-The images need matplotlib (extra `plots`), which is imported when the first one is drawn.
+The images need matplotlib (extra `plots`), which is imported when the first one is drawn: without it, an ImportError
+names the extra.
 """
 
 from __future__ import annotations
