@@ -11,13 +11,12 @@ torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples aud
 
 from hf_mixup.utils.lazy import lazy_modules
 
-from .base import Transform
+from .base import Phrase, Sample, Segment, Transform
 from .color import ColorJitter, JitterParams
 from .columns import Columns
 from .crop import Crop, CropParams
 from .flip import Flip, FlipParams
 from .rows import read_row, write_row
-from .sample import Phrase, Sample, Segment
 from .speed import Speed, SpeedParams, TimeStretch
 from .synchronized import SynchronizedAugmentation
 from .temporal import TemporalCrop, TemporalCropParams
