@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
+from hf_mixup.functional.blending import at_least_float32, expand_like
 from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import LABELS, Labels, read_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
@@ -152,7 +153,7 @@ class TestTimeAugmentation(nn.Module):
 
 def _spread(logits: Tensor, average: Average, each_class: bool) -> Tensor:
     """Return what is averaged: logits, log-probabilities [..., C], or those of yes and no [2, ..., C]."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     if average == "logits" or (each_class and average == "log_probabilities"):
         return logits  # the geometric mean of yes and no, normalised, has the mean logit
     if each_class:
@@ -354,7 +355,6 @@ def _compressed(inputs: dict[str, Any], kept: Tensor, pad: int) -> dict[str, Any
     moved = dict(inputs)
     for key, value in inputs.items():
         if isinstance(value, Tensor) and value.shape[:2] == kept.shape and not key.startswith("decoder"):
-            index = order.reshape(*order.shape, *(1,) * (value.dim() - 2)).expand(-1, -1, *value.shape[2:])
-            empty = gone.reshape(*gone.shape, *(1,) * (value.dim() - 2))
-            moved[key] = value.gather(1, index).masked_fill(empty, pad if key == IDS else 0)
+            index = expand_like(order, value).expand(-1, -1, *value.shape[2:])
+            moved[key] = value.gather(1, index).masked_fill(expand_like(gone, value), pad if key == IDS else 0)
     return moved

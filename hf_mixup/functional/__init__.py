@@ -19,7 +19,7 @@ from .contrastive import (
     soft_info_nce,
     soft_sigmoid_loss,
 )
-from .cutting import blocks_at, box_lam, boxes_at, cut, cut_blocks, cut_boxes, inside_boxes
+from .cutting import box_lam, boxes_at, cut, cut_boxes, inside_boxes
 from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
 from .geodesic import slerp
 from .loudness import heard_weights, loudness
@@ -42,14 +42,12 @@ from .tokens import token_losses, two_target_cross_entropy
 __all__ = [
     "ascent_points",
     "blend",
-    "blocks_at",
     "box_lam",
     "boxes_at",
     "boxes_inside",
     "contrastive_cross_entropy",
     "cosine_overlap",
     "cut",
-    "cut_blocks",
     "cut_boxes",
     "enlarge_cells",
     "fgm",
