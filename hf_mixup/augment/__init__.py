@@ -11,39 +11,25 @@ torchvision's v2 functions do the pixels (extra ``vision``), scipy resamples aud
 
 from hf_mixup.utils.lazy import lazy_modules
 
-from .base import Transform
-from .color import ColorJitter, JitterParams
-from .columns import Columns
-from .crop import Crop, CropParams
-from .flip import Flip, FlipParams
-from .rows import read_row, write_row
-from .sample import Phrase, Sample, Segment
-from .speed import Speed, SpeedParams, TimeStretch
-from .synchronized import SynchronizedAugmentation
-from .temporal import TemporalCrop, TemporalCropParams
-from .words import mirror_words
-
-__all__ = [
-    "ColorJitter",
-    "Columns",
-    "Crop",
-    "CropParams",
-    "Flip",
-    "FlipParams",
-    "JitterParams",
-    "Phrase",
-    "Sample",
-    "Segment",
-    "Speed",
-    "SpeedParams",
-    "SynchronizedAugmentation",
-    "TemporalCrop",
-    "TemporalCropParams",
-    "TimeStretch",
-    "Transform",
-    "mirror_words",
-    "read_row",
-    "write_row",
-]
+from .base import Phrase as Phrase
+from .base import Sample as Sample
+from .base import Segment as Segment
+from .base import Transform as Transform
+from .color import ColorJitter as ColorJitter
+from .color import JitterParams as JitterParams
+from .columns import Columns as Columns
+from .crop import Crop as Crop
+from .crop import CropParams as CropParams
+from .flip import Flip as Flip
+from .flip import FlipParams as FlipParams
+from .rows import read_row as read_row
+from .rows import write_row as write_row
+from .speed import Speed as Speed
+from .speed import SpeedParams as SpeedParams
+from .speed import TimeStretch as TimeStretch
+from .synchronized import SynchronizedAugmentation as SynchronizedAugmentation
+from .temporal import TemporalCrop as TemporalCrop
+from .temporal import TemporalCropParams as TemporalCropParams
+from .words import mirror_words as mirror_words
 
 __getattr__ = lazy_modules(__name__, __path__)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Transform
+from .base import Sample, Transform
 from .keys import uniform
 from .pixels import functional
-from .sample import Sample
 from .words import names_color, names_shade
 
 
@@ -30,6 +29,7 @@ class JitterParams:
     hue: float = 0.0
 
 
+@dataclass
 class ColorJitter(Transform[JitterParams]):
     """Change brightness, contrast, saturation and hue of all images of a row alike, unless its words name them.
 
@@ -52,15 +52,17 @@ class ColorJitter(Transform[JitterParams]):
 
     needs: ClassVar[tuple[str, ...]] = ("image", "video")
 
-    def __init__(
-        self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.1
-    ) -> None:
-        for name, value in {"brightness": brightness, "contrast": contrast, "saturation": saturation}.items():
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"ColorJitter({name}={value}): must not be negative")
-        if not 0 <= hue <= 0.5:
-            raise ValueError(f"ColorJitter(hue={hue}): must lie in [0, 0.5]")
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
+        if self.hue > 0.5:
+            raise ValueError(f"ColorJitter(hue={self.hue}): must lie in [0, 0.5]")
 
     def draw(self, sample: Sample, generator: torch.Generator) -> JitterParams:
         """Draw all four, then hold back those that the words forbid."""
@@ -84,21 +86,13 @@ class ColorJitter(Transform[JitterParams]):
 
 
 def _jitter(image: Any, params: JitterParams) -> Any:
-    _check_colors(image)
-    module = functional()
-    if params.brightness != 1:
-        image = module.adjust_brightness(image, params.brightness)
-    if params.contrast != 1:
-        image = module.adjust_contrast(image, params.contrast)
-    if params.saturation != 1:
-        image = module.adjust_saturation(image, params.saturation)
-    return module.adjust_hue(image, params.hue) if params.hue else image
-
-
-def _check_colors(image: Any) -> None:
     if isinstance(image, Tensor):
         fits, found = image.shape[-3] in (1, 3), f"a tensor with {image.shape[-3]} channels"
     else:
         fits, found = image.mode in ("L", "RGB"), f"an image of mode {image.mode}"
     if not fits:
         raise ValueError(f'ColorJitter needs RGB or greyscale, found {found}: use image.convert("RGB")')
+    for name, value in asdict(params).items():
+        if value != getattr(JitterParams, name):
+            image = getattr(functional(), f"adjust_{name}")(image, value)
+    return image

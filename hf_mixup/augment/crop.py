@@ -9,11 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import Transform
+from .base import Phrase, Sample, Transform
 from .keys import integer, uniform
 from .phrases import drop_phrase, has_phrase, has_words
 from .pixels import area, canvas, crop_boxes, functional
-from .sample import Phrase, Sample
 
 _TRIES = 10
 
@@ -37,6 +36,7 @@ class CropParams:
         return self.top, self.left, self.height, self.width
 
 
+@dataclass
 class Crop(Transform[CropParams]):
     """Crop a row to a random window: images and masks, boxes (moved and clipped), and phrases of the caption.
 
@@ -68,19 +68,17 @@ class Crop(Transform[CropParams]):
 
     needs: ClassVar[tuple[str, ...]] = ("image", "video")
 
-    def __init__(
-        self,
-        scale: tuple[float, float] = (0.5, 1.0),
-        ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        min_visible: float = 0.3,
-    ) -> None:
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"Crop(scale={scale}): needs 0 < low <= high <= 1")
-        if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"Crop(ratio={ratio}): needs 0 < low <= high")
-        if not 0 <= min_visible <= 1:
-            raise ValueError(f"Crop(min_visible={min_visible}): must lie in [0, 1]")
-        self.scale, self.ratio, self.min_visible = scale, ratio, min_visible
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    min_visible: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"Crop(scale={self.scale}): needs 0 < low <= high <= 1")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"Crop(ratio={self.ratio}): needs 0 < low <= high")
+        if not 0 <= self.min_visible <= 1:
+            raise ValueError(f"Crop(min_visible={self.min_visible}): must lie in [0, 1]")
 
     def draw(self, sample: Sample, generator: torch.Generator) -> CropParams:
         """Draw a window that leaves the captions true, or the whole image if none of ten does."""

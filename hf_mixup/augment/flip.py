@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
-from .base import Transform
+from .base import Phrase, Sample, Transform, flatten, map_each
 from .keys import uniform
 from .phrases import has_phrase
 from .pixels import canvas, flip_boxes, functional
-from .sample import Phrase, Sample, Segment, flatten
-from .words import mirror_words, names_direction
+from .words import mirror_words
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class FlipParams:
     flipped: bool
 
 
+@dataclass
 class Flip(Transform[FlipParams]):
     """Mirror a row with probability p: pixels, masks, boxes, the directions in its words, its two channels of audio.
 
@@ -51,21 +51,21 @@ class Flip(Transform[FlipParams]):
 
     needs: ClassVar[tuple[str, ...]] = ("image", "video")
 
-    def __init__(self, p: float = 0.5, skip: Sequence[str] = (), stereo: bool = False) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Flip(p={p}): p must lie in [0, 1]")
-        if isinstance(skip, str):
-            raise ValueError(f"Flip(skip={skip!r}): skip must be a list of phrases, as [{skip!r}]")
-        self.p, self.skip, self.stereo = p, tuple(skip), stereo
+    p: float = 0.5
+    skip: Sequence[str] = ()
+    stereo: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"Flip(p={self.p}): p must lie in [0, 1]")
+        if isinstance(self.skip, str):
+            raise ValueError(f"Flip(skip={self.skip!r}): skip must be a list of phrases, as [{self.skip!r}]")
 
     def draw(self, sample: Sample, generator: torch.Generator) -> FlipParams:
         """Toss the coin."""
         flipped = uniform(0, 1, generator) < self.p
-        spoken = sample.audio is not None and any(self._turns(part.text) for part in sample.timed_text)
-        return FlipParams(flipped and not spoken)
-
-    def _turns(self, text: str) -> bool:
-        return names_direction(text, self.skip)
+        spoken = [] if sample.audio is None else [part.text for part in sample.timed_text]
+        return FlipParams(flipped and not any(mirror_words(text, self.skip) != text for text in spoken))
 
     def apply(self, sample: Sample, params: FlipParams) -> Sample:
         """Mirror everything, or nothing."""
@@ -81,25 +81,19 @@ class Flip(Transform[FlipParams]):
         return self._mirror_words(_swap_channels(sample))
 
     def _mirror_words(self, sample: Sample) -> Sample:
-        mirrored = sample.map_captions(self._mirror)
+        def mirror(text: str) -> str:
+            return mirror_words(text, self.skip)
+
+        mirrored = sample.map_captions(mirror)
         captions = mirrored.all_captions()
 
         def follow(phrase: Phrase) -> Phrase:
             """A phrase stays where its caption did: "left shoes" in "has left shoes behind"."""
-            text = self._mirror(phrase.text)
+            text = mirror(phrase.text)
             return replace(phrase, text=text) if any(has_phrase(caption, text) for caption in captions) else phrase
 
-        def speak(part: Segment) -> Segment:
-            return replace(part, text=self._mirror(part.text))
-
-        return replace(
-            mirrored,
-            phrases=tuple(map(follow, sample.phrases)),
-            timed_text=tuple(map(speak, sample.timed_text)),
-        )
-
-    def _mirror(self, text: str) -> str:
-        return mirror_words(text, self.skip)
+        timed_text = (replace(part, text=mirror(part.text)) for part in sample.timed_text)
+        return replace(mirrored, phrases=tuple(map(follow, sample.phrases)), timed_text=tuple(timed_text))
 
 
 def _swap_channels(sample: Sample) -> Sample:
@@ -117,12 +111,5 @@ def _swap_eyes(sample: Sample) -> Sample:
         )
     if sample.masks or sample.boxes is not None or sample.phrases:
         raise ValueError("Flip(stereo=True) cannot tell which eye masks and boxes belong to: leave them out of Columns")
-    return replace(sample, images=_refill(sample.images, images[::-1]))
-
-
-def _refill(values: Any, entries: list[Any]) -> dict[str, Any]:
-    """Put entries where `flatten` took them from."""
-    rest = iter(entries)
-    return {
-        name: [next(rest) for _ in value] if isinstance(value, list) else next(rest) for name, value in values.items()
-    }
+    other = reversed(images)
+    return replace(sample, images=map_each(sample.images, lambda _: next(other)))

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TypeVar
 
 import torch
+from torch.utils.data import get_worker_info
 
 from hf_mixup.engine.all_gather import process_index
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -42,7 +39,9 @@ class Keys:
 
     def next(self) -> torch.Generator:
         """Return the generator of the next row."""
-        stream = (self.seed, self.epoch, _process(), _worker())
+        # Workers know the process of a distributed run only from the environment that they inherit.
+        process, worker = os.environ.get("RANK", str(process_index())), get_worker_info()
+        stream = (self.seed, self.epoch, process, None if worker is None else worker.seed)
         if stream != self._stream:  # the first row, or the first one in this worker
             self._stream, self._drawn = stream, 0
         key = (*stream, self._drawn)
@@ -55,38 +54,11 @@ class Keys:
         self.epoch, self._stream = epoch, None
 
 
-def _process() -> str:
-    """Name the process of a distributed run: workers know it only from the environment that they inherit."""
-    return os.environ.get("RANK", str(process_index()))
-
-
-def _worker() -> int | None:
-    worker = torch.utils.data.get_worker_info()
-    return None if worker is None else worker.seed
-
-
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
-    """Draw a number from [low, high).
-
-    >>> 2 <= uniform(2, 3, torch.Generator()) < 3
-    True
-    """
+    """Draw a number from [low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 
 def integer(stop: int, generator: torch.Generator) -> int:
-    """Draw a whole number from [0, stop).
-
-    >>> integer(1, torch.Generator())
-    0
-    """
+    """Draw a whole number from [0, stop)."""
     return int(torch.randint(stop, (), generator=generator))
-
-
-def choice(options: Sequence[T], generator: torch.Generator) -> T:
-    """Draw one of some options, each as likely.
-
-    >>> choice(["a"], torch.Generator())
-    'a'
-    """
-    return options[integer(len(options), generator)]

@@ -27,18 +27,11 @@ def has_phrase(text: str, phrase: str) -> bool:
 
 
 def drop_phrase(text: str, phrase: str) -> str:
-    """Take a phrase out of a text, with the comma, "and" or preposition that joined it to the rest.
+    """Take a phrase out of a caption wherever it occurs, with the comma, "and" or preposition that joined it.
 
     A place in the image behind it ("on the left") goes too. Lists and prepositions come out clean; no grammar is
     known beyond these: without its object, "throws a ball" leaves "throws". An empty string, or punctuation alone, is
     left where there was nothing else.
-
-    Args:
-        text: a caption.
-        phrase: its words as they stand in the caption, in any case.
-
-    Returns:
-        The caption without any occurrence of the phrase; itself where there is none.
 
     >>> drop_phrase("A man, a dog and a red ball", "a dog")
     'A man, a red ball'
@@ -47,8 +40,7 @@ def drop_phrase(text: str, phrase: str) -> str:
     """
     if not has_phrase(text, phrase):
         return text
-    body = _whole(phrase) + _WHERE
-    shortened = text
+    body, shortened = _whole(phrase) + _WHERE, text
     for pattern in (
         rf"\s*[,;]?\s+{_AND}\s+{body}",  # ... and PHRASE
         rf"\s+{_GOVERNS}\s+{body}(?=\s*,(?!\s*{_AND}\b))",  # ... with PHRASE, ...
@@ -63,11 +55,7 @@ def drop_phrase(text: str, phrase: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Tell whether anything but punctuation is left.
-
-    >>> has_words(" ."), has_words("a dog.")
-    (False, True)
-    """
+    """Tell whether anything but punctuation is left."""
     return re.search(r"\w", text) is not None
 
 

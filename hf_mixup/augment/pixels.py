@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .sample import Sample, flatten
+from .base import Sample, flatten
 
 _CHANNELS = (1, 3, 4)
 
@@ -41,12 +41,7 @@ def _is_pil(value: Any) -> bool:
 
 
 def check_image(value: Any) -> str | None:
-    """Say what a value should be instead of what it is, None if it is an image or several in a tensor.
-
-    >>> import torch
-    >>> check_image(torch.zeros(3, 8, 8)) is None, check_image(torch.zeros(8, 8, 3)) is None
-    (True, False)
-    """
+    """Say what a value should be instead of what it is, None if it is an image or several in a tensor."""
     if isinstance(value, Tensor):
         if value.ndim < 3:
             return "a tensor [C, H, W]"
@@ -63,15 +58,8 @@ def check_mask(value: Any) -> str | None:
 
 
 def size(image: Any) -> tuple[int, int]:
-    """Return height and width.
-
-    >>> import torch
-    >>> size(torch.zeros(3, 4, 5))
-    (4, 5)
-    """
-    if isinstance(image, Tensor):
-        return int(image.shape[-2]), int(image.shape[-1])
-    return image.height, image.width
+    """Return height and width."""
+    return (image.shape[-2], image.shape[-1]) if isinstance(image, Tensor) else (image.height, image.width)
 
 
 def canvas(sample: Sample) -> tuple[int, int]:
@@ -90,26 +78,14 @@ def canvas(sample: Sample) -> tuple[int, int]:
 
 
 def flip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Mirror boxes [N, 4] in an image of a size (height, width).
-
-    >>> import torch
-    >>> flip_boxes(torch.tensor([[1, 2, 5, 6]]), (8, 10))
-    tensor([[5, 2, 9, 6]])
-    """
+    """Mirror boxes [N, 4] in an image of a size (height, width)."""
     return functional().horizontal_flip(_wrap(boxes, size)).as_subclass(Tensor)
 
 
 def crop_boxes(boxes: Tensor, size: tuple[int, int], window: tuple[int, int, int, int]) -> Tensor:
-    """Move boxes [N, 4] into a window (top, left, height, width) and clip them to it; outside, they become empty.
-
-    >>> import torch
-    >>> crop_boxes(torch.tensor([[1, 2, 5, 6]]), (8, 10), (3, 0, 4, 4))
-    tensor([[1, 0, 4, 3]])
-    """
-    module = functional()
-    return module.clamp_bounding_boxes(module.crop(_wrap(boxes, size), *window), clamping_mode="hard").as_subclass(
-        Tensor
-    )
+    """Move boxes [N, 4] into a window (top, left, height, width) and clip them to it; outside, they become empty."""
+    moved = functional().crop(_wrap(boxes, size), *window)
+    return functional().clamp_bounding_boxes(moved, clamping_mode="hard").as_subclass(Tensor)
 
 
 def _wrap(boxes: Tensor, size: tuple[int, int]) -> Any:
@@ -117,11 +93,6 @@ def _wrap(boxes: Tensor, size: tuple[int, int]) -> Any:
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Return the areas [N] of boxes [N, 4] in float64.
-
-    >>> import torch
-    >>> area(torch.tensor([[1, 2, 5, 6]]))
-    tensor([16.], dtype=torch.float64)
-    """
+    """Return the areas [N] of boxes [N, 4] in float64."""
     sides = boxes[:, 2:].double() - boxes[:, :2].double()
     return sides.clamp(min=0).prod(1)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .base import Sample
 from .columns import Columns
 from .phrases import has_phrase
 from .pixels import canvas, check_image, check_mask, tv_tensors
-from .sample import Sample
 from .values import (
     audio_like,
     check_caption,
@@ -29,10 +29,6 @@ from .values import (
 
 def read_row(row: Mapping[str, Any], columns: Columns) -> Sample:
     """Read what a row holds.
-
-    Args:
-        row: column name -> value.
-        columns: which column holds what.
 
     Raises:
         ValueError: a column is missing or holds what does not belong there, naming the column, what was found and the
@@ -63,12 +59,7 @@ def read_row(row: Mapping[str, Any], columns: Columns) -> Sample:
 
 
 def write_row(sample: Sample, row: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    """Return the row with what the sample holds, each value in the form that the row had it in.
-
-    Args:
-        sample: what `read_row` made of the row, changed.
-        row: the row that was read; it is not modified.
-        columns: which column holds what.
+    """Return the row that was read with what the sample holds now, each value in the form that the row had it in.
 
     >>> columns = Columns(image=None, caption="text")
     >>> write_row(Sample(captions={"text": "a dog"}), {"text": "a cat", "label": 1}, columns)

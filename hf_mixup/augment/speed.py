@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Transform
-from .keys import choice
-from .sample import Sample
+from .base import Sample, Transform
+from .keys import integer
 
 _FINEST = 1000  # the largest denominator of a factor when audio is resampled
 
@@ -64,7 +63,7 @@ class Speed(Transform[SpeedParams]):
 
     def draw(self, sample: Sample, generator: torch.Generator) -> SpeedParams:
         """Draw one of the factors."""
-        return SpeedParams(choice(self.factors, generator))
+        return SpeedParams(self.factors[integer(len(self.factors), generator)])
 
     def apply(self, sample: Sample, params: SpeedParams) -> Sample:
         """Change the speed of everything that has a time."""
@@ -72,12 +71,12 @@ class Speed(Transform[SpeedParams]):
         if factor == 1:
             return sample
         parts = (replace(part, start=part.start / factor, end=part.end / factor) for part in sample.timed_text)
-        return replace(
-            sample,
-            audio=None if sample.audio is None else _as_floats(sample.audio, lambda audio: self._audio(audio, factor)),
-            frames=None if sample.frames is None else _frames(sample.frames, factor),
-            timed_text=tuple(parts),
-        )
+        audio, frames = sample.audio, sample.frames
+        if audio is not None:
+            audio = _as_floats(audio, lambda floats: self._audio(floats, factor))
+        if frames is not None:
+            frames = _frames(frames, factor)
+        return replace(sample, audio=audio, frames=frames, timed_text=tuple(parts))
 
     def _audio(self, audio: np.ndarray, factor: float) -> np.ndarray:
         from scipy.signal import resample_poly
@@ -89,11 +88,7 @@ class Speed(Transform[SpeedParams]):
 class TimeStretch(Speed):
     """Play a row faster or slower with its pitch kept, by librosa's phase vocoder. Otherwise as `Speed`.
 
-    Args:
-        factors: one of these is drawn, each above 0; 2 is twice as fast.
-
     Raises:
-        ValueError: no factor, or one that is not above 0.001 and below 1000.
         ImportError: there is audio to stretch, and librosa is not installed.
 
     >>> stretch = TimeStretch(factors=[0.8, 1.25])

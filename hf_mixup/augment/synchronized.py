@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .base import Transform
+from .base import Sample, Transform
 from .columns import Columns
 from .keys import Keys
 from .rows import read_row, write_row
-from .sample import Sample
 
 _NOT_ALIGNED = (
     "synchronized=False draws for each modality on its own, which breaks their alignment: a mirrored image may keep "

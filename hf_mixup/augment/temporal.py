@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import torch
 
-from .base import Transform
+from .base import Sample, Segment, Transform
 from .keys import integer, uniform
-from .sample import Sample, Segment
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
+from hf_mixup.functional.blending import at_least_float32, expand_like
 from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import LABELS, Labels, read_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
@@ -96,7 +97,13 @@ class TestTimeAugmentation(nn.Module):
     @torch.no_grad()
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> ModelOutput:
         """Return the averaged `logits`, after the `loss` if there are labels (as the model takes them)."""
-        self._refuse(inputs)
+        if self.training or self.model.training:
+            raise RuntimeError("test-time augmentation is for evaluation: call eval(), and train the model itself")
+        if not inputs:
+            raise ValueError(
+                "no inputs reached the model: a Trainer removes the columns that its forward does not name, unless "
+                "TrainingArguments(remove_unused_columns=False)"
+            )
         read = None
         if labels is not None:
             batch = {**inputs, LABELS: labels}
@@ -106,15 +113,6 @@ class TestTimeAugmentation(nn.Module):
         average: Average = "logits" if problem_type == REGRESSION else self.average
         scores = self._scores(inputs, average, problem_type == MULTI_LABEL)
         return ModelOutput(logits=scores) if read is None else ModelOutput(loss=_loss(scores, read), logits=scores)
-
-    def _refuse(self, inputs: dict[str, Any]) -> None:
-        if self.training or self.model.training:
-            raise RuntimeError("test-time augmentation is for evaluation: call eval(), and train the model itself")
-        if not inputs:
-            raise ValueError(
-                "no inputs reached the model: a Trainer removes the columns that its forward does not name, unless "
-                "TrainingArguments(remove_unused_columns=False)"
-            )
 
     def _problem_type(self, read: Labels | None) -> str | None:
         """Return the problem type: by the labels, or as the model's configuration tells."""
@@ -155,7 +153,7 @@ class TestTimeAugmentation(nn.Module):
 
 def _spread(logits: Tensor, average: Average, each_class: bool) -> Tensor:
     """Return what is averaged: logits, log-probabilities [..., C], or those of yes and no [2, ..., C]."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     if average == "logits" or (each_class and average == "log_probabilities"):
         return logits  # the geometric mean of yes and no, normalised, has the mean logit
     if each_class:
@@ -305,13 +303,7 @@ def head(length: int) -> View:
 
 
 def tail(length: int) -> View:
-    """Return the view of texts cut to their last tokens: those, and each sample's first one (often [CLS]).
-
-    Args:
-        length: tokens that a sample keeps at most, from 2 on. Shorter samples stay as they are.
-
-    Raises:
-        ValueError: for a length below 2.
+    """Return the view of texts cut to their last tokens: those, and each sample's first one. Otherwise as `head`.
 
     >>> from hf_mixup.testing.build import build
     >>> model = build("sequence-classification", "bert")
@@ -354,7 +346,7 @@ def _truncation(length: int, keeps: Callable[[Tensor, Tensor], Tensor]) -> Chang
 
 
 def _compressed(inputs: dict[str, Any], kept: Tensor, pad: int) -> dict[str, Any]:
-    """Return the inputs with the kept tokens of each row side by side, padded where it was padded before."""
+    """Return the inputs with the kept tokens of each sample side by side, padded where it was padded before."""
     counts, left = kept.sum(-1), bool((~kept[:, 0] & kept.any(-1)).any())
     width = int(counts.max())
     order = kept.to(torch.uint8).sort(dim=-1, descending=not left, stable=True).indices
@@ -363,7 +355,6 @@ def _compressed(inputs: dict[str, Any], kept: Tensor, pad: int) -> dict[str, Any
     moved = dict(inputs)
     for key, value in inputs.items():
         if isinstance(value, Tensor) and value.shape[:2] == kept.shape and not key.startswith("decoder"):
-            index = order.reshape(*order.shape, *(1,) * (value.dim() - 2)).expand(-1, -1, *value.shape[2:])
-            empty = gone.reshape(*gone.shape, *(1,) * (value.dim() - 2))
-            moved[key] = value.gather(1, index).masked_fill(empty, pad if key == IDS else 0)
+            index = expand_like(order, value).expand(-1, -1, *value.shape[2:])
+            moved[key] = value.gather(1, index).masked_fill(expand_like(gone, value), pad if key == IDS else 0)
     return moved

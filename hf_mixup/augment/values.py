@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .base import Phrase, Sample, Segment
 from .pixels import check_image
-from .sample import Phrase, Sample, Segment
 
 
 def _found(value: Any) -> str:
@@ -43,14 +43,14 @@ def check_caption(value: Any) -> str | None:
 def read_boxes(value: Any, name: str) -> Tensor:
     """Read boxes [N, 4] of any form; an empty list is none."""
     wanted = "[N, 4] numbers (left, top, right, bottom)"
-    box_format = getattr(value, "format", None)
-    if box_format is not None and getattr(box_format, "value", "XYXY") != "XYXY":
+    box_format = getattr(getattr(value, "format", None), "value", "XYXY")  # of torchvision's BoundingBoxes
+    if box_format != "XYXY":
         raise ValueError(
-            f"column {name!r} holds boxes as {box_format.value}: make them XYXY by "
+            f"column {name!r} holds boxes as {box_format}: make them XYXY by "
             "torchvision.transforms.v2.functional.convert_bounding_box_format"
         )
     try:
-        boxes = _numbers(value)
+        boxes = value.detach().as_subclass(Tensor) if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     except (TypeError, ValueError, RuntimeError) as error:
         raise refuse(name, value, wanted) from error
     boxes = boxes.reshape(0, 4) if boxes.numel() == 0 else boxes
@@ -58,12 +58,6 @@ def read_boxes(value: Any, name: str) -> Tensor:
         raise refuse(name, value, wanted)
     _check_corners(boxes, name)
     return boxes
-
-
-def _numbers(value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value.detach().as_subclass(Tensor)
-    return torch.from_numpy(np.array(value))
 
 
 def _check_corners(boxes: Tensor, name: str) -> None:
@@ -97,8 +91,7 @@ def _read_phrase(entry: Any, name: str, wanted: str, boxes: Tensor | None) -> Ph
                 "count from 0, and name the column of the boxes in Columns(boxes=...)"
             )
         return Phrase(entry, text, index=int(where))
-    box = read_boxes([where], name)
-    return Phrase(entry, text, box=box[0])
+    return Phrase(entry, text, box=read_boxes([where], name)[0])
 
 
 def write_phrase(phrase: Phrase) -> dict[str, Any]:
@@ -128,9 +121,11 @@ def positive(value: Any, what: str) -> float:
 
 def read_frames(value: Any, name: str) -> Any:
     """Read frames: a list of images, or a tensor [T, C, H, W]."""
-    if isinstance(value, Tensor) and value.ndim != 4:
-        raise refuse(name, value, "a tensor [T, C, H, W], or a list of frames,")
-    if not isinstance(value, (Tensor, list, tuple)) or len(value) == 0:
+    if (
+        not isinstance(value, (Tensor, list, tuple))
+        or len(value) == 0
+        or (isinstance(value, Tensor) and value.ndim != 4)
+    ):
         raise refuse(name, value, "a list of frames, or a tensor [T, C, H, W],")
     return checked(value, name, check_image)
 

@@ -81,24 +81,12 @@ def mirror_words(text: str, skip: Sequence[str] = ()) -> str:
         text: any text.
         skip: further phrases that stay as they are, in any case.
 
-    Returns:
-        The text of the mirrored image.
-
     >>> mirror_words("Bright light on the left: a right-handed man has left his LEFT shoe")
     'Bright light on the right: a left-handed man has left his RIGHT shoe'
     >>> mirror_words("the Right Bank, seen from the left", skip=["right bank"])
     'the Right Bank, seen from the right'
     """
     return _directions(tuple(skip)).sub(lambda found: found[0] if found["stays"] else _partner(found[0]), text)
-
-
-def names_direction(text: str, skip: Sequence[str] = ()) -> bool:
-    """Tell whether a mirror changes what the text says.
-
-    >>> names_direction("a bright cat"), names_direction("the left cat")
-    (False, True)
-    """
-    return mirror_words(text, skip) != text
 
 
 def names_color(text: str) -> bool:

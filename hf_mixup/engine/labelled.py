@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.batch import MixedBatch, refuse_packed
 from hf_mixup.engine.context import Context, Requested
+from hf_mixup.functional.blending import expand_like
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.methods.base import Term
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import Labels, check_labels, dense_targets, expand_like
+from hf_mixup.models.labels import Labels, check_labels, dense_targets
 from hf_mixup.models.losses import (
     auxiliary_loss,
     balance_of,

@@ -8,84 +8,49 @@ Throughout, ``partner`` is a long tensor [B]: sample ``i`` is mixed with sample 
 the *own* sample, in [0, 1].
 """
 
-from .attacks import ascent_points, fgm, fgsm, pgd
-from .blending import blend
-from .contrastive import (
-    contrastive_cross_entropy,
-    cosine_overlap,
-    mix_rows,
-    pair_targets,
-    relevance_of,
-    soft_info_nce,
-    soft_sigmoid_loss,
-)
-from .cutting import blocks_at, box_lam, boxes_at, cut, cut_blocks, cut_boxes, inside_boxes
-from .draws import pair, pair_by_confidence, pair_by_label_distance, pair_by_length, sample_lam
-from .geodesic import slerp
-from .loudness import heard_weights, loudness
-from .masks import (
-    enlarge_cells,
-    inside_bands,
-    keep_highest,
-    low_frequency_noise,
-    mask_lam,
-    paste,
-    seen_lam,
-    swap_columns,
-)
-from .mosaic import mosaic, quadrant_shares, quadrants
-from .resizing import boxes_inside, paste_nearest, paste_resized
-from .saliency import most_salient, smooth_saliency, spectral_residual
-from .targets import soft_cross_entropy, soft_targets
-from .tokens import token_losses, two_target_cross_entropy
-
-__all__ = [
-    "ascent_points",
-    "blend",
-    "blocks_at",
-    "box_lam",
-    "boxes_at",
-    "boxes_inside",
-    "contrastive_cross_entropy",
-    "cosine_overlap",
-    "cut",
-    "cut_blocks",
-    "cut_boxes",
-    "enlarge_cells",
-    "fgm",
-    "fgsm",
-    "heard_weights",
-    "inside_bands",
-    "inside_boxes",
-    "keep_highest",
-    "loudness",
-    "low_frequency_noise",
-    "mask_lam",
-    "mix_rows",
-    "mosaic",
-    "most_salient",
-    "pair",
-    "pair_by_confidence",
-    "pair_by_label_distance",
-    "pair_by_length",
-    "pair_targets",
-    "paste",
-    "paste_nearest",
-    "paste_resized",
-    "pgd",
-    "quadrant_shares",
-    "quadrants",
-    "relevance_of",
-    "sample_lam",
-    "seen_lam",
-    "slerp",
-    "smooth_saliency",
-    "soft_cross_entropy",
-    "soft_info_nce",
-    "soft_sigmoid_loss",
-    "soft_targets",
-    "spectral_residual",
-    "swap_columns",
-    "token_losses",
-    "two_target_cross_entropy",
-]
+from .attacks import ascent_points as ascent_points
+from .attacks import fgm as fgm
+from .attacks import fgsm as fgsm
+from .attacks import pgd as pgd
+from .blending import blend as blend
+from .contrastive import contrastive_cross_entropy as contrastive_cross_entropy
+from .contrastive import cosine_overlap as cosine_overlap
+from .contrastive import mix_rows as mix_rows
+from .contrastive import pair_targets as pair_targets
+from .contrastive import relevance_of as relevance_of
+from .contrastive import soft_info_nce as soft_info_nce
+from .contrastive import soft_sigmoid_loss as soft_sigmoid_loss
+from .cutting import box_lam as box_lam
+from .cutting import boxes_at as boxes_at
+from .cutting import cut as cut
+from .cutting import cut_boxes as cut_boxes
+from .cutting import inside_boxes as inside_boxes
+from .draws import pair as pair
+from .draws import pair_by_confidence as pair_by_confidence
+from .draws import pair_by_label_distance as pair_by_label_distance
+from .draws import pair_by_length as pair_by_length
+from .draws import sample_lam as sample_lam
+from .geodesic import slerp as slerp
+from .loudness import heard_weights as heard_weights
+from .loudness import loudness as loudness
+from .masks import enlarge_cells as enlarge_cells
+from .masks import inside_bands as inside_bands
+from .masks import keep_highest as keep_highest
+from .masks import low_frequency_noise as low_frequency_noise
+from .masks import mask_lam as mask_lam
+from .masks import paste as paste
+from .masks import seen_lam as seen_lam
+from .masks import swap_columns as swap_columns
+from .mosaic import mosaic as mosaic
+from .mosaic import quadrant_shares as quadrant_shares
+from .mosaic import quadrants as quadrants
+from .resizing import boxes_inside as boxes_inside
+from .resizing import paste_nearest as paste_nearest
+from .resizing import paste_resized as paste_resized
+from .saliency import most_salient as most_salient
+from .saliency import smooth_saliency as smooth_saliency
+from .saliency import spectral_residual as spectral_residual
+from .targets import soft_cross_entropy as soft_cross_entropy
+from .targets import soft_targets as soft_targets
+from .tokens import token_losses as token_losses
+from .tokens import two_target_cross_entropy as two_target_cross_entropy

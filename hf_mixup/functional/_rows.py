@@ -87,10 +87,21 @@ def check_boxes(x: Tensor, boxes: Tensor, axes: int = 2) -> None:
         raise ValueError(f"boxes must have shape [{2 * axes}] or [{len(x)}, {2 * axes}], got {list(boxes.shape)}")
 
 
+def check_floats(x: Tensor, name: str) -> None:
+    """Raise a TypeError unless ``x`` is floating point."""
+    if not x.is_floating_point():
+        raise TypeError(f"{name} needs a floating-point x, got {x.dtype}: convert it first, for example x.float()")
+
+
 def positions_inside(start: Tensor, end: Tensor, length: int) -> Tensor:
     """Return which of the positions along an axis lie in [start, end): bool [B, length] for ends [B]."""
     position = torch.arange(length, device=start.device)
     return (position >= start.unsqueeze(-1)) & (position < end.unsqueeze(-1))
+
+
+def in_memory_format(mixed: Tensor, x: Tensor) -> Tensor:
+    """Return ``mixed`` in the memory format of ``x``, whose shape it has."""
+    return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
 
 
 def check_inplace(x: Tensor) -> None:

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .blending import at_least_float32, expand_like
+
 LossOf = Callable[[Tensor], Tensor]
 Norm = Literal["linf", "l2"]
 Bound = Tensor | float | None
@@ -141,7 +143,7 @@ def _ascend(
         raise ValueError(f"steps={steps!r}: expected a whole number from 1 on")
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"mask must be bool, got {mask.dtype}")
-    wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    wide = at_least_float32(x.detach())
     reach = _radius("eps", eps, wide, norm)
     step = 2.5 * reach / steps if step_size is None else _radius("step_size", step_size, wide, norm)
     low, high = _end(low, wide, torch.minimum), _end(high, wide, torch.maximum)
@@ -194,7 +196,7 @@ class _Ball:
             noise = 2 * torch.rand(self.x.shape, **settings) - 1  # type: ignore[call-overload]
             return self.x + self.eps * self._allowed(noise.to(self.x.device))
         noise = torch.randn(self.x.shape, **settings)  # type: ignore[call-overload]
-        radius = torch.rand(len(self.x), *(1,) * (self.x.dim() - 1), **settings)  # type: ignore[call-overload]
+        radius = expand_like(torch.rand(len(self.x), **settings), self.x)  # type: ignore[call-overload]
         allowed = self._allowed(torch.ones_like(self.x)).sum(tuple(range(1, self.x.dim())), keepdim=True)
         radius = radius.to(self.x.device) ** (1 / allowed.clamp(min=1))
         return self.x + self.eps * radius * _unit(self._allowed(noise.to(self.x.device)))
@@ -217,14 +219,13 @@ def _gradient(x: Tensor, loss_of: LossOf) -> Tensor:
 
 def _length(values: Tensor) -> Tensor:
     """Return each sample's L2 norm, [B, 1, ...], never 0."""
-    length = values.flatten(1).norm(dim=1).clamp(min=torch.finfo(values.dtype).tiny)
-    return length.reshape(-1, *(1,) * (values.dim() - 1))
+    return expand_like(values.flatten(1).norm(dim=1).clamp(min=torch.finfo(values.dtype).tiny), values)
 
 
 def _unit(values: Tensor) -> Tensor:
     """Return each sample at length 1, a sample of zeros as it is; squares of tiny gradients would be 0."""
     largest = values.abs().flatten(1).amax(1).clamp(min=torch.finfo(values.dtype).tiny)
-    values = values / largest.reshape(-1, *(1,) * (values.dim() - 1))
+    values = values / expand_like(largest, values)
     return values / _length(values)
 
 
@@ -232,7 +233,7 @@ def _radius(name: str, value: Tensor | float, x: Tensor, norm: Norm) -> Tensor:
     """Return an eps or a step size on x's device in a shape that broadcasts to it."""
     radius = torch.as_tensor(value, dtype=x.dtype, device=x.device)
     if radius.dim() == 1:
-        radius = radius.reshape(-1, *(1,) * (x.dim() - 1))
+        radius = expand_like(radius, x)
     known = not isinstance(value, Tensor) or value.device.type == "cpu"  # elsewhere it would stall the device
     if known and not bool((radius >= 0).all()):
         raise ValueError(f"{name}={value!r}: expected numbers from 0 on")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._rows import Write, check_inplace, check_partner, check_range, needs_graph, write_order
+from ._rows import Write, check_floats, check_inplace, check_partner, check_range, needs_graph, write_order
 
 SMALL_ROW = 2**13
 """Elements up to which an operation per row costs more than the row (measured)."""
@@ -48,8 +48,7 @@ def blend(x: Tensor, partner: Tensor, lam: float | Tensor, inplace: bool = False
     tensor([[4., 2.],
             [8., 0.]])
     """
-    if not x.is_floating_point():
-        raise TypeError(f"blend needs a floating-point x, got {x.dtype}: convert it first, for example x.float()")
+    check_floats(x, "blend")
     check_partner(x, partner)
     own, other = weights(x, lam)
     if inplace:
@@ -85,13 +84,23 @@ def weights(x: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
 
 def blend_formula(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     """The definition, for autograd, torch.compile and accelerators."""
-    own, other = _as_column(own, x), _as_column(other, x)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    own, other = expand_like(own, x), expand_like(other, x)
+    wide = at_least_float32(x)
     return (wide * own + wide.index_select(0, partner) * other).to(x.dtype)
 
 
-def _as_column(weight: Tensor, x: Tensor) -> Tensor:
-    return weight.reshape(-1, *[1] * (x.ndim - 1)) if weight.ndim else weight
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return 16-bit values in float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def expand_like(weight: Tensor, values: Tensor) -> Tensor:
+    """Return weights [B] or [B, T] in a shape that multiplies values [B, ...] or [B, T, ...]; 0-d as it is.
+
+    >>> expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 1, 1])
+    """
+    return weight.reshape(*weight.shape, *(1,) * (values.dim() - weight.dim())) if weight.dim() else weight
 
 
 def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -110,8 +119,8 @@ def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> 
 def _blend_small(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
     """The definition with fewer temporaries than `blend_formula` has."""
     wide = x.to(own.dtype)
-    mixed = wide * _as_column(own, x)
-    return mixed.add_(wide.index_select(0, partner).mul_(_as_column(other, x))).to(x.dtype)
+    mixed = wide * expand_like(own, x)
+    return mixed.add_(wide.index_select(0, partner).mul_(expand_like(other, x))).to(x.dtype)
 
 
 def _blend_into_new(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -187,7 +196,7 @@ def _blend_gathered(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> T
     """Small rows in place: the partners of all rows at once, in slabs no larger than a cache holds."""
     partner = partner.to(x.device)
     for slab in _slabs(_columns(x), x.numel() // SLAB + 1) if x.numel() else ():
-        own_column, other_column = _as_column(own, slab), _as_column(other, slab)
+        own_column, other_column = expand_like(own, slab), expand_like(other, slab)
         # A bad partner raises here, before anything is written.
         mixed = slab.index_select(0, partner).to(own.dtype).mul_(other_column)
         if x.dtype == own.dtype:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._rows import check_partner
+from .blending import at_least_float32, expand_like
 from .targets import binary_cross_entropy, weighted
 
 Mix = tuple[Tensor, Tensor]
@@ -30,7 +31,7 @@ def mix_rows(values: Tensor, mix: Mix | None) -> Tensor:
         return values
     partner, lam = mix
     check_partner(values, partner)
-    lam = lam.to(values.dtype).expand(len(values)).reshape(-1, *(1,) * (values.dim() - 1))
+    lam = expand_like(lam.to(values.dtype), values)
     return lam * values + (1 - lam) * values.index_select(0, partner)
 
 
@@ -149,7 +150,7 @@ def contrastive_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: 
     """
     if logits.shape != targets.shape:
         raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} must have the same shape")
-    scores = _at_least_float32(logits).log_softmax(-1)
+    scores = at_least_float32(logits).log_softmax(-1)
     targets = targets.to(scores.dtype)
     shares = targets / targets.sum(-1, keepdim=True).clamp(min=1e-12)
     if label_smoothing:
@@ -177,10 +178,6 @@ def soft_sigmoid_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 
     """
     if logits.shape != targets.shape:
         raise ValueError(f"logits {list(logits.shape)} and targets {list(targets.shape)} must have the same shape")
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     targets = (1 - label_smoothing) * targets.to(logits.dtype) + label_smoothing / targets.shape[-1]
     return binary_cross_entropy(logits, targets).sum() / len(logits)
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

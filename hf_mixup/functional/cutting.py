@@ -14,8 +14,7 @@ from .blending import SLAB
 
 
 def cut_boxes(
-    height: int,
-    width: int,
+    size: Sequence[int],
     lam: float | Tensor,
     generator: torch.Generator | None = None,
     box_sides: tuple[float, float] | None = None,
@@ -23,99 +22,59 @@ def cut_boxes(
 ) -> Tensor:
     """Draw CutMix boxes covering about 1 - lam of an image, centred anywhere in it and clipped to it.
 
-    Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, section 3.1 and eq. (2).
+    A box may have any number of axes: one is a stretch of audio, three are a block of a video.
+
+    Source: Yun et al., "CutMix", 2019, https://arxiv.org/abs/1905.04899, section 3.1 and eq. (2); for videos Yun et
+    al., "VideoMix", 2020, https://arxiv.org/abs/2012.03457, section 3.
 
     Args:
-        height, width: image size in pixels.
+        size: length of each axis, (height, width) of an image in pixels.
         lam: share of the image that the sample keeps, in [0, 1]: a scalar draws one box, [B] one box per sample.
         generator: CPU source of randomness; None for torch's global one.
-        box_sides: ``(lo, hi)`` in [0, 1]: instead of using lam's value, draw both sides uniformly from
+        box_sides: ``(lo, hi)`` in [0, 1]: instead of using lam's value, draw all sides uniformly from
             [lo, hi) of the image's and place the box wholly inside, as timm's ``cutmix_minmax``.
         style: rounding of the box, see `boxes_at`.
 
     Returns:
-        Long CPU tensor (top, left, bottom, right), [4] or [B, 4], bottom and right exclusive. Clipping makes a box
-        smaller than 1 - lam: weigh the targets by `box_lam`.
+        Long CPU tensor of the first positions, then of those behind the last ones: (top, left, bottom, right) of an
+        image, [2n] or [B, 2n] for n axes. Clipping makes a box smaller than 1 - lam: weigh the targets by `box_lam`.
 
     Raises:
         ValueError: ``box_sides`` is not 0 <= lo < hi <= 1, unknown ``style``, or lam outside [0, 1].
 
-    >>> boxes = cut_boxes(224, 224, torch.tensor([1.0, 0.75]), generator=torch.Generator().manual_seed(0))
+    >>> boxes = cut_boxes((224, 224), torch.tensor([1.0, 0.75]), generator=torch.Generator().manual_seed(0))
     >>> boxes.shape, box_lam(boxes, 224, 224)[0]
     (torch.Size([2, 4]), tensor(1.))
     """
-    return cut_blocks((height, width), lam, generator, box_sides, style)
-
-
-def cut_blocks(
-    size: Sequence[int],
-    lam: float | Tensor,
-    generator: torch.Generator | None = None,
-    box_sides: tuple[float, float] | None = None,
-    style: str = "timm",
-) -> Tensor:
-    """Draw boxes in any number of axes: a stretch of audio, a block of a video. In two axes they are `cut_boxes`.
-
-    Source: Yun et al., "VideoMix", 2020, https://arxiv.org/abs/2012.03457, section 3, for videos.
-
-    Args:
-        size: length of each axis.
-        lam, generator, box_sides, style: as in `cut_boxes`.
-
-    Returns:
-        Long CPU tensor of the first positions, then of those behind the last ones: [2n] or [B, 2n] for n axes.
-
-    Raises:
-        ValueError: as in `cut_boxes`.
-
-    >>> cut_blocks([8, 6, 4], torch.tensor([1.0, 0.75])).shape
-    torch.Size([2, 6])
-    """
     lam = _as_lam(lam)
     if box_sides is not None:
-        return _blocks_inside(size, lam.shape, box_sides, generator)
+        return _boxes_wholly_inside(size, lam.shape, box_sides, generator)
     center = torch.stack([torch.randint(length, lam.shape, generator=generator) for length in size], -1)
-    return blocks_at(center, size, lam, style)
+    return boxes_at(center, size, lam, style)
 
 
-def boxes_at(center: Tensor, height: int, width: int, lam: float | Tensor, style: str = "timm") -> Tensor:
+def boxes_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: str = "timm") -> Tensor:
     """The CutMix boxes for given centres: the deterministic half of `cut_boxes`.
 
-    Sides are sqrt(1 - lam) of the image's. They are computed in lam's own precision (double for a Python float),
-    which is what reproduces timm and torchvision pixel for pixel.
+    Sides are the n-th root of 1 - lam of each axis (sqrt of an image's). They are computed in lam's own precision
+    (double for a Python float), which is what reproduces timm and torchvision pixel for pixel.
 
     Args:
-        center: long tensor (y, x), [2] or [B, 2].
-        height, width: image size in pixels.
-        lam: share of the image that the sample keeps, in [0, 1]; scalar or [B].
+        center: long tensor (y, x), or of n axes, [n] or [B, n], on any device.
+        size: length of each of the n axes.
+        lam: share of the image that the sample keeps, in [0, 1]; scalar or [B]; on the CPU, so that no device has to be
+            waited for.
         style: ``"timm"`` (1.0.31) truncates the side, odd sides allowed; ``"torchvision"`` (0.29) truncates half the
             side, so that sides are even.
 
     Returns:
-        Long tensor (top, left, bottom, right), [4] or [B, 4], bottom and right exclusive, clipped to the image.
+        Long tensor as `cut_boxes` returns it, clipped to the image.
 
     Raises:
         ValueError: unknown ``style``, or lam outside [0, 1].
 
-    >>> boxes_at(torch.tensor([1, 4]), 8, 8, 0.75)
-    tensor([0, 2, 3, 6])
-    """
-    return blocks_at(center, (height, width), lam, style)
-
-
-def blocks_at(center: Tensor, size: Sequence[int], lam: float | Tensor, style: str = "timm") -> Tensor:
-    """The boxes of `cut_blocks` for given centres; in two axes they are `boxes_at`.
-
-    Args:
-        center: long tensor [n] or [B, n], on any device.
-        size: length of each of the n axes, of which a side is the n-th root of 1 - lam.
-        lam, style: as in `boxes_at`; on the CPU, so that no device has to be waited for.
-
-    Raises:
-        ValueError: for another style, or lam outside [0, 1].
-
-    >>> blocks_at(torch.tensor([4]), [8], 0.75)
-    tensor([3, 5])
+    >>> boxes_at(torch.tensor([1, 4]), (8, 8), 0.75), boxes_at(torch.tensor([4]), [8], 0.75)
+    (tensor([0, 2, 3, 6]), tensor([3, 5]))
     """
     cut = 1 - _as_lam(lam)
     ratio = cut.sqrt() if len(size) == 2 else cut ** (1 / len(size))
@@ -140,7 +99,7 @@ def _as_lam(lam: float | Tensor) -> Tensor:
     return lam
 
 
-def _blocks_inside(
+def _boxes_wholly_inside(
     size: Sequence[int], shape: torch.Size, box_sides: tuple[float, float], generator: torch.Generator | None
 ) -> Tensor:
     lo, hi = box_sides
@@ -182,7 +141,7 @@ def inside_boxes(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """Mark the positions inside boxes, on their device and without waiting for it.
 
     Args:
-        boxes: [2n] or [B, 2n] for n axes, see `cut_blocks`.
+        boxes: [2n] or [B, 2n] for n axes, see `cut_boxes`.
         size: length of each axis.
 
     Returns:
@@ -210,7 +169,7 @@ def cut(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = False, axes: 
         x: tensor [B, C, H, W], or any [B, ..., H, W], of any dtype.
         partner: long tensor [B] with values in [0, B). Any map, not only a permutation.
         boxes: (top, left, bottom, right) in pixels, [4] for the whole batch or [B, 4]; an empty box changes nothing.
-            For n axes [2n] or [B, 2n], see `cut_blocks`.
+            For n axes [2n] or [B, 2n], see `cut_boxes`.
         inplace: overwrite x. Not differentiable.
         axes: axes of x that the box lies in, in order; the last ones by default.
 

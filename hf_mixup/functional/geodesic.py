@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .blending import expand_like
+
 _NEAREST = 1 - 1e-6  # beyond this cosine the angle has too few digits left to divide by its sine
 
 
@@ -34,8 +36,7 @@ def slerp(own: Tensor, other: Tensor, lam: float | Tensor) -> Tensor:
     dtype = torch.promote_types(own.dtype, torch.float32)
     tiny = torch.finfo(dtype).tiny  # untrained encoders give embeddings far below the usual bound
     own, other = (F.normalize(each.to(dtype), dim=-1, eps=tiny) for each in (own, other))
-    share = torch.as_tensor(lam, dtype=dtype, device=own.device)
-    share = share.reshape(share.shape + (1,) * (own.dim() - share.dim()))
+    share = expand_like(torch.as_tensor(lam, dtype=dtype, device=own.device), own)
     cosine = (own * other).sum(-1, keepdim=True)
     angle = cosine.clamp(-_NEAREST, _NEAREST).acos()
     arc = (share * angle).sin() / angle.sin() * own + ((1 - share) * angle).sin() / angle.sin() * other

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._rows import check_images, needs_graph
+from ._rows import check_images, check_range, in_memory_format, needs_graph
 
 
 def quadrants(center: Tensor, height: int, width: int) -> Tensor:
@@ -104,8 +104,7 @@ def _mosaic_formula(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor) 
         each.gather(1, quadrant.flatten(1)).view_as(quadrant) for each in (sources, shift[..., 0], shift[..., 1])
     )
     last = x.movedim((-2, -1), (1, 2))  # the channels behind, where they are taken along
-    mixed = last[source, y[:, None] + down, x_ + across].movedim((1, 2), (-2, -1))
-    return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
+    return in_memory_format(last[source, y[:, None] + down, x_ + across].movedim((1, 2), (-2, -1)), x)
 
 
 def _mosaic_by_slices(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor) -> Tensor:
@@ -118,12 +117,11 @@ def _mosaic_by_slices(x: Tensor, partners: Tensor, center: Tensor, shift: Tensor
             content = x[_window(to, by)]
             mixed[_window(to, (0, 0))] = content if source is None else content.index_select(0, source)
         return mixed
+    check_range(partners.flatten().tolist(), len(x))
     rows, others = x.unbind(0), partners.tolist()
     boxes, shift = boxes.expand(len(x), 4, 4), shift.expand(len(x), 4, 2)
     for row, (tos, bys) in enumerate(zip(boxes.tolist(), shift.tolist(), strict=True)):
         for source, to, by in zip((row, *others[row]), tos, bys, strict=True):
-            if not 0 <= source < len(x):
-                raise IndexError(f"partner {source} is outside [0, {len(x)})")
             mixed[row][_window(to, (0, 0))] = rows[source][_window(to, by)]
     return mixed
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._rows import check_partner
+from ._rows import check_floats, check_partner
+from .blending import at_least_float32
 
 SMOOTH, FIT, PRIOR = 1.2, 0.5, 0.2
 """Weights of like labels in neighbours, of like pixels across an edge between blocks, and of lam: the authors' code."""
@@ -52,7 +53,7 @@ def edge_differences(x: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, T
     """
     height, width = x.shape[-2] // blocks, x.shape[-1] // blocks
     fine = max(1, min(height, width) // CELL)  # cells along the side of a block
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = at_least_float32(x)
     least, most = torch.aminmax(wide)
     cells = F.adaptive_avg_pool2d(wide[..., : blocks * height, : blocks * width], blocks * fine)
     cells = (cells - least) / (most - least).clamp(min=torch.finfo(cells.dtype).tiny)
@@ -222,8 +223,7 @@ def puzzle(x: Tensor, partner: Tensor, shares: Tensor, sources: Tensor) -> Tenso
             [1., 2.]])
     """
     check_partner(x, partner)
-    if not x.is_floating_point():
-        raise TypeError(f"puzzle needs a floating-point x, got {x.dtype}: convert it first")
+    check_floats(x, "puzzle")
     blocks = shares.shape[-1]
     if x.ndim != 4 or shares.shape != (len(x), blocks, blocks) or sources.shape != (len(x), 2, blocks**2):
         raise ValueError(

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ._rows import check_boxes, check_images, check_inplace, check_partner, needs_graph, positions_inside
+from ._rows import (
+    check_boxes,
+    check_floats,
+    check_images,
+    check_inplace,
+    check_partner,
+    check_range,
+    in_memory_format,
+    needs_graph,
+    positions_inside,
+)
+from .blending import at_least_float32
 
 
 def boxes_inside(spot: Tensor, height: int, width: int, lam: float | Tensor) -> Tensor:
@@ -72,8 +83,7 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
             [0.0000, 0.0000, 0.0000, 0.0000]])
     """
     check_partner(x, partner)
-    if not x.is_floating_point():
-        raise TypeError(f"paste_resized needs a floating-point x, got {x.dtype}: convert it first")
+    check_floats(x, "paste_resized")
     check_images(x, "paste_resized")
     check_boxes(x, boxes)
     if inplace:
@@ -87,8 +97,7 @@ def paste_resized(x: Tensor, partner: Tensor, boxes: Tensor, inplace: bool = Fal
 
 def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Tensor:
     """Write into `out`, which may be x: all images are made smaller before the first is written."""
-    if bool(((partner < 0) | (partner >= len(x))).any()):
-        raise IndexError(f"partner {partner.tolist()} is outside [0, {len(x)})")
+    check_range(partner.tolist(), len(x))
     if boxes.ndim == 1:
         groups = [(slice(None), boxes.tolist())]
     else:
@@ -107,7 +116,7 @@ def _paste_slices(x: Tensor, partner: Tensor, boxes: Tensor, out: Tensor) -> Ten
 
 def _shrink(x: Tensor, height: int, width: int) -> Tensor:
     """Resize [B, ..., H, W]; one direction after the other where it has to be (torch 2.14 errs at a width of 1)."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = at_least_float32(x)
     flat = wide if wide.ndim == 4 else wide.reshape(len(x), -1, *x.shape[-2:])
     sizes = [(height, x.shape[-1])] * (width == 1) + [(height, width)]
     for size in sizes:
@@ -161,9 +170,8 @@ def _paste_formula(x: Tensor, partner: Tensor, boxes: Tensor) -> Tensor:
         image = torch.einsum("bij,b...hj->b...hi", across, image)
     inside = in_rows.unsqueeze(-1) & in_columns.unsqueeze(-2)
     inside = inside.reshape(len(boxes), *[1] * (x.ndim - 3), *x.shape[-2:])
-    mixed = torch.where(inside, image.to(x.dtype), x)
     # The products come out contiguous, and `where` may then follow them rather than x.
-    return mixed if mixed.stride() == x.stride() else torch.empty_like(x).copy_(mixed)
+    return in_memory_format(torch.where(inside, image.to(x.dtype), x), x)
 
 
 def _resize_matrix(start: Tensor, end: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_mixup.functional.blending import at_least_float32
+
 EMA_NAME = "ema.safetensors"
 
 
@@ -151,6 +153,6 @@ def _holder(model: nn.Module) -> nn.Module:
     """Return a module that has the averaged tensors and nothing else: no hooks that a copy would take along."""
     holder = nn.Module()
     for number, value in enumerate(_averaged(model).values()):
-        value = value.detach().to(torch.promote_types(value.dtype, torch.float32))
+        value = at_least_float32(value.detach())
         holder.register_parameter(str(number), nn.Parameter(value, requires_grad=False))
     return holder

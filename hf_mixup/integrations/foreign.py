@@ -6,13 +6,14 @@ KNOWN = ("SFTTrainer", "RewardTrainer", "SFTConfig", "RewardConfig")
 """What of TRL can be mixed; classes that inherit from these train on something else."""
 
 
-def of_trl(kind: type) -> str | None:
-    """Return the name of the first class of TRL among a class and its bases, None where there is none.
+def base_from(package: str, kind: type) -> str | None:
+    """Return the name of the first class of a package among a class and its bases, None where there is none.
 
-    >>> of_trl(int) is None
-    True
+    >>> from torch.nn import Linear
+    >>> base_from("torch", Linear), base_from("trl", Linear)
+    ('Linear', None)
     """
-    return next((base.__name__ for base in kind.__mro__ if base.__module__.startswith("trl.")), None)
+    return next((base.__name__ for base in kind.__mro__ if base.__module__.startswith(f"{package}.")), None)
 
 
 def refuse_foreign_trainer(trainer: type) -> None:
@@ -21,7 +22,7 @@ def refuse_foreign_trainer(trainer: type) -> None:
     Raises:
         ValueError: naming it and the way out.
     """
-    name = of_trl(trainer)
+    name = base_from("trl", trainer)
     if name is None or name in KNOWN:
         return
     raise ValueError(

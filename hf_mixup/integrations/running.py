@@ -9,7 +9,7 @@ from torch import nn
 from transformers import Trainer
 
 from hf_mixup.engine.stats import Watch
-from hf_mixup.integrations.foreign import refuse_foreign_trainer
+from hf_mixup.integrations.foreign import base_from, refuse_foreign_trainer
 
 TRAINING = ("train", "_inner_training_loop")  # some packages put a function of their own in place of the first
 SETTINGS = "class weights, label smoothing and BCE are settings of MixupConfig"
@@ -91,7 +91,7 @@ def refuse_sentences(kind: type) -> None:
 
     >>> refuse_sentences(nn.Linear)
     """
-    name = next((base.__name__ for base in kind.__mro__ if base.__module__.startswith("sentence_transformers.")), None)
+    name = base_from("sentence_transformers", kind)
     if name is not None:
         raise ValueError(
             f"{name} takes a loss that knows no mixed labels: pass loss=MixedNegativesRankingLoss(model) "

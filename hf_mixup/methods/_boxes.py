@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
+from hf_mixup.functional import box_lam, cut, cut_boxes, inside_boxes
 from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
@@ -90,7 +90,7 @@ class RandomBox(Blend, BoxMethod):
         nothing = torch.zeros(2 * len(size), dtype=torch.long)
 
         def drawn(share: Tensor) -> Tensor:
-            boxes = cut_blocks(size, share, generator=rng, box_sides=box_sides, style=self.box_style)
+            boxes = cut_boxes(size, share, generator=rng, box_sides=box_sides, style=self.box_style)
             whole = share == 0
             if not bool(whole.any()):
                 return boxes

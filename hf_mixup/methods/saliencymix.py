@@ -66,7 +66,7 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
             return draw.more(BoxDraw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
         partner, device = draw.partner.to(found.device), found.device
-        boxes = boxes_at(found[partner], height, width, lam, self.box_style)
+        boxes = boxes_at(found[partner], (height, width), lam, self.box_style)
         ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
         nothing, everything = (each.to(device, non_blocking=True) for each in ends)
         boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)

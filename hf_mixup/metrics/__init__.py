@@ -17,93 +17,33 @@ Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are 
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from hf_mixup.metrics.detection import detection_scores, ood_metrics
-from hf_mixup.metrics.functional import (
-    ReliabilityBins,
-    accuracy,
-    brier_score,
-    calibration_metrics,
-    expected_calibration_error,
-    fit_temperature,
-    log_probabilities,
-    negative_log_likelihood,
-    reliability_bins,
-)
-from hf_mixup.metrics.language import language_metrics, next_token_scores, token_scores
-from hf_mixup.metrics.levels import area_under_curve, cell_scores, robustness_metrics, summarise_levels
-from hf_mixup.metrics.linearity import Linearity, linearity
-from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
-from hf_mixup.metrics.tags import entities, tag_metrics
-from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
-from hf_mixup.metrics.trainer import compute_metrics
-from hf_mixup.utils.suggest import did_you_mean
-
-if TYPE_CHECKING:
-    from evaluate import EvaluationModule
-
-__all__ = [
-    "Linearity",
-    "ReliabilityBins",
-    "accuracy",
-    "area_under_curve",
-    "brier_score",
-    "calibration_metrics",
-    "cell_scores",
-    "compute_metrics",
-    "detection_scores",
-    "entities",
-    "expected_calibration_error",
-    "fit_temperature",
-    "language_metrics",
-    "linearity",
-    "load",
-    "log_probabilities",
-    "multilabel_metrics",
-    "negative_log_likelihood",
-    "next_token_scores",
-    "ood_metrics",
-    "pair_compute_metrics",
-    "path",
-    "regression_metrics",
-    "reliability_bins",
-    "retrieval_metrics",
-    "robustness_metrics",
-    "summarise_levels",
-    "tag_metrics",
-    "token_scores",
-    "zero_shot_accuracy",
-]
-
-
-def path(name: str) -> str:
-    """Folder of the `evaluate` module `name`, to give to `evaluate.load`.
-
-    Raises:
-        ValueError: there is no such module; the message lists the names there are.
-
-    >>> Path(path("calibration")).name
-    'calibration'
-    """
-    root = Path(__file__).parent
-    names = sorted(script.parent.name for script in root.glob("*/*.py") if script.stem == script.parent.name)
-    if name not in names:
-        raise ValueError(f"no metric is called {name!r}; {did_you_mean(name, names)}")
-    return str(root / name)
-
-
-def load(name: str, **kwargs: Any) -> EvaluationModule:
-    """Load the `evaluate` module `name` from this package; `kwargs` go to `evaluate.load`.
-
-    Raises:
-        ValueError: there is no such module.
-
-    >>> metric = load("calibration")
-    >>> metric.compute(predictions=[[2.0, 0.0], [0.0, 1.0]], references=[0, 0])["accuracy"]
-    0.5
-    """
-    import evaluate
-
-    return evaluate.load(path(name), **kwargs)
+from hf_mixup.metrics.detection import detection_scores as detection_scores
+from hf_mixup.metrics.detection import ood_metrics as ood_metrics
+from hf_mixup.metrics.functional import ReliabilityBins as ReliabilityBins
+from hf_mixup.metrics.functional import accuracy as accuracy
+from hf_mixup.metrics.functional import brier_score as brier_score
+from hf_mixup.metrics.functional import calibration_metrics as calibration_metrics
+from hf_mixup.metrics.functional import expected_calibration_error as expected_calibration_error
+from hf_mixup.metrics.functional import fit_temperature as fit_temperature
+from hf_mixup.metrics.functional import log_probabilities as log_probabilities
+from hf_mixup.metrics.functional import negative_log_likelihood as negative_log_likelihood
+from hf_mixup.metrics.functional import reliability_bins as reliability_bins
+from hf_mixup.metrics.language import language_metrics as language_metrics
+from hf_mixup.metrics.language import next_token_scores as next_token_scores
+from hf_mixup.metrics.language import token_scores as token_scores
+from hf_mixup.metrics.levels import area_under_curve as area_under_curve
+from hf_mixup.metrics.levels import cell_scores as cell_scores
+from hf_mixup.metrics.levels import robustness_metrics as robustness_metrics
+from hf_mixup.metrics.levels import summarise_levels as summarise_levels
+from hf_mixup.metrics.linearity import Linearity as Linearity
+from hf_mixup.metrics.linearity import linearity as linearity
+from hf_mixup.metrics.loading import load as load
+from hf_mixup.metrics.loading import path as path
+from hf_mixup.metrics.pairs import pair_compute_metrics as pair_compute_metrics
+from hf_mixup.metrics.pairs import retrieval_metrics as retrieval_metrics
+from hf_mixup.metrics.pairs import zero_shot_accuracy as zero_shot_accuracy
+from hf_mixup.metrics.tags import entities as entities
+from hf_mixup.metrics.tags import tag_metrics as tag_metrics
+from hf_mixup.metrics.tasks import multilabel_metrics as multilabel_metrics
+from hf_mixup.metrics.tasks import regression_metrics as regression_metrics
+from hf_mixup.metrics.trainer import compute_metrics as compute_metrics

@@ -9,6 +9,7 @@ scipy is imported inside the functions, to keep the import of the package cheap.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,9 @@ class _Side(NamedTuple):
 
     embeds: FloatArray
     ids: IntArray
+
+    def where(self, kept: NDArray[np.bool_]) -> _Side:
+        return _Side(self.embeds[kept], self.ids[kept])
 
 
 class _Scan(NamedTuple):
@@ -125,7 +129,8 @@ def retrieval_metrics(
         )
     image_codes, text_codes = _codes(image_ids, text_ids, len(image_units), len(text_units))
     images, texts = _distinct(image_units, image_codes), _distinct(text_units, text_codes)
-    image_queries, text_queries = _answerable(images, texts), _answerable(texts, images)
+    image_queries = images.where(np.isin(images.ids, texts.ids))
+    text_queries = texts.where(np.isin(texts.ids, images.ids))
     if not len(image_queries.ids):
         raise ValueError("no image and text share an id: image_ids and text_ids have no value in common")
 
@@ -304,12 +309,7 @@ def _distinct(embeds: FloatArray, ids: IntArray) -> _Side:
         for low, high in _blocks(end - first, end - first):
             same = embeds[first + low : first + high] @ embeds[first : first + high].T > 1 - SAME**2 / 2
             keep[first + low : first + high] = ~np.tril(same, low - 1).any(axis=1)  # no earlier one is the same
-    return _Side(embeds[keep], ids[keep])
-
-
-def _answerable(queries: _Side, gallery: _Side) -> _Side:
-    known = np.isin(queries.ids, gallery.ids)
-    return _Side(queries.embeds[known], queries.ids[known])
+    return _Side(embeds, ids).where(keep)
 
 
 def _relevant(ids: IntArray, gallery_ids: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -379,18 +379,17 @@ def _fit(directions: Sequence[tuple[_Side, _Side]], scale: float) -> float:
 
     queries = np.mean([len(side.ids) for side, _ in directions])
 
+    @cache  # the ends are asked twice
     def slope(log_t: float) -> float:
         of_nll = -np.mean([_slope(*direction, scale / np.exp(log_t)) for direction in directions])
         return float(of_nll + log_t / TEMPERATURE_SPREAD**2 / queries)
 
     low, high = np.log(TEMPERATURE_RANGE)
-    at_low, at_high = slope(low), slope(high)
-    if at_low >= 0:
+    if slope(low) >= 0:
         return TEMPERATURE_RANGE[0]
-    if at_high <= 0:
+    if slope(high) <= 0:
         return TEMPERATURE_RANGE[1]
-    ends = {low: at_low, high: at_high}
-    return float(np.exp(brentq(lambda t: ends[t] if t in ends else slope(t), low, high, xtol=1e-6)))
+    return float(np.exp(brentq(slope, low, high, xtol=1e-6)))
 
 
 def _cross_fitted(directions: Sequence[tuple[_Side, _Side]], ids: IntArray, scale: float, seed: int) -> list[_Scan]:
@@ -401,10 +400,7 @@ def _cross_fitted(directions: Sequence[tuple[_Side, _Side]], ids: IntArray, scal
     scales = [np.empty(len(queries.ids)) for queries, _ in directions]
     for part in folds(len(ids), seed):
         judged = [np.isin(queries.ids, ids[part]) for queries, _ in directions]
-        others = [
-            (_Side(queries.embeds[~own], queries.ids[~own]), gallery)
-            for own, (queries, gallery) in zip(judged, directions, strict=True)
-        ]
+        others = [(queries.where(~own), gallery) for own, (queries, gallery) in zip(judged, directions, strict=True)]
         temperature = _fit(others, scale)
         for factors, own in zip(scales, judged, strict=True):
             factors[own] = scale / temperature

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import soft_targets
+from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -284,15 +285,6 @@ def partner_weight(lam: Tensor, further: Further) -> Tensor:
     if not further:
         return 1 - lam
     return (1 - lam - torch.stack([weight for _, weight in further]).sum(0)).clamp(min=0)
-
-
-def expand_like(lam: Tensor, values: Tensor) -> Tensor:
-    """Return weights [B] or [B, T] in a shape that multiplies values [B, ...] or [B, T, ...].
-
-    >>> expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape
-    torch.Size([2, 1, 1])
-    """
-    return lam.reshape(*lam.shape, *(1,) * (values.dim() - lam.dim()))
 
 
 def _dense(labels: Tensor, classes: int, kind: ProblemType, smoothing: float) -> Tensor:

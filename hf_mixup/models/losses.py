@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.functional import two_target_cross_entropy
+from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
-from hf_mixup.models.labels import Further, ProblemType, dense_targets, expand_like, partner_weight
+from hf_mixup.models.labels import Further, ProblemType, dense_targets, partner_weight
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots.canvas import INK, MUTED, PALETTE, line_count, new_figure, save_png, wrapped
+from hf_mixup.plots.canvas import MUTED, PALETTE, axes_at, line_count, new_figure, save_png, wrapped, write_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _WIDTH, _GAP = 2.5, 0.3  # inches
 _WAVE, _SPECTROGRAM = 0.55, 1.15  # inches of height
 _LINE, _SIZE, _TITLE_SIZE, _CAPTION_WIDTH = 0.165, 8.5, 11.0, 40
-_COLOURS = "magma"
 _QUIETEST = 80.0  # dB below the loudest point of a panel
 
 
@@ -43,12 +42,11 @@ def audio_grid(
         captions: N texts, such as "0.63 flute + 0.37 harp".
         path: PNG file to write.
         rate: samples a second of waveforms; gives their time in seconds.
-        columns: panels a row.
+        columns: panels in a line of the grid.
         title: one line above the grid.
 
     Raises:
         ValueError: there is no audio, the captions are not N, shapes or `columns` are others, or a value is not finite.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> tone = np.sin(np.arange(4000) / 3)
@@ -62,27 +60,23 @@ def audio_grid(
     waves = arrays[0].ndim == 1
     texts = [wrapped(caption, _CAPTION_WIDTH) for caption in captions]
     lines = max(map(line_count, texts))
-    panel = _SPECTROGRAM + (_WAVE if waves else 0)
-    cell = lines * _LINE + 0.08 + panel + _GAP + 0.12
+    cell = lines * _LINE + 0.08 + (_WAVE if waves else 0) + _SPECTROGRAM + _GAP + 0.12
     rows, top = math.ceil(len(arrays) / columns), 0.4 if title else 0.1
-    width, height = columns * (_WIDTH + _GAP) + _GAP, top + rows * cell
-    figure = new_figure(width, height)
+    width = columns * (_WIDTH + _GAP) + _GAP
+    figure = new_figure(width, top + rows * cell)
     loudest = max(float(np.abs(array).max()) for array in arrays) or 1.0
     for index, (array, text) in enumerate(zip(arrays, texts, strict=True)):
         row, column = divmod(index, columns)
-        left, upper = _GAP + column * (_WIDTH + _GAP), height - top - row * cell
-        figure.text(left / width, upper / height, text, fontsize=_SIZE, color=INK, va="top", parse_math=False)
-        below = upper - lines * _LINE - 0.08
-
-        def axes(depth: float, size: float, left: float = left, below: float = below) -> Axes:
-            return figure.add_axes((left / width, (below - depth - size) / height, _WIDTH / width, size / height))
-
+        x, y = _GAP + column * (_WIDTH + _GAP), top + row * cell
+        write_at(figure, x, y, text, _SIZE)
+        y += lines * _LINE + 0.08
         if waves:
-            _wave(axes(0, _WAVE), array, loudest)
-        _spectrogram(axes(panel - _SPECTROGRAM, _SPECTROGRAM), array, rate)
+            _wave(axes_at(figure, x, y, _WIDTH, _WAVE), array, loudest)
+            y += _WAVE
+        _spectrogram(axes_at(figure, x, y, _WIDTH, _SPECTROGRAM), array, rate)
     if title:
-        figure.text(0.5, 1 - 0.26 / height, wrapped(title, 1000), fontsize=_TITLE_SIZE, color=INK, ha="center",
-                    fontweight="bold", parse_math=False)  # fmt: skip
+        style = {"ha": "center", "va": "baseline", "fontweight": "bold"}
+        write_at(figure, width / 2, 0.26, wrapped(title, 1000), _TITLE_SIZE, **style)
     return save_png(figure, path)
 
 
@@ -99,33 +93,28 @@ def _checked(clips: Sequence[ArrayLike], captions: Sequence[str]) -> list[NDArra
 
 
 def _wave(axes: Axes, wave: NDArray[np.float64], loudest: float) -> None:
-    axes.fill_between(np.arange(len(wave)), *_envelope(wave), color=PALETTE[0], linewidth=0.4)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(wave, 2, mode="edge"), 5)
+    axes.fill_between(np.arange(len(wave)), around.min(-1), around.max(-1), color=PALETTE[0], linewidth=0.4)
     axes.set(xlim=(0, len(wave)), ylim=(-1.05 * loudest, 1.05 * loudest))
     axes.set_axis_off()
 
 
-def _envelope(wave: NDArray[np.float64], span: int = 5) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the lowest and highest value around each sample."""
-    around = np.lib.stride_tricks.sliding_window_view(np.pad(wave, span // 2, mode="edge"), span)
-    return around.min(-1), around.max(-1)
-
-
 def _spectrogram(axes: Axes, audio: NDArray[np.float64], rate: int | None) -> None:
-    decibels = _decibels(audio) if audio.ndim == 1 else audio
-    end = len(audio) / rate if rate and audio.ndim == 1 else len(decibels)
-    low = max(decibels.min(), decibels.max() - _QUIETEST) if audio.ndim == 1 else decibels.min()
+    wave = audio.ndim == 1
+    decibels = _decibels(audio) if wave else audio
+    end = len(audio) / rate if rate and wave else len(decibels)
+    low = max(decibels.min(), decibels.max() - _QUIETEST) if wave else decibels.min()
     axes.imshow(
-        decibels.T, origin="lower", aspect="auto", cmap=_COLOURS, vmin=low, vmax=max(decibels.max(), low + 1e-9),
+        decibels.T, origin="lower", aspect="auto", cmap="magma", vmin=low, vmax=max(decibels.max(), low + 1e-9),
         extent=(0, end, 0, 1), interpolation="nearest",
     )  # fmt: skip
     axes.set_yticks([])
-    axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and audio.ndim == 1 else f"{end} frames"])
+    axes.set_xticks([0, end], ["0", f"{end:.2g} s" if rate and wave else f"{end} frames"])
     axes.tick_params(labelsize=7, colors=MUTED, length=2, pad=1)
     first, last = axes.get_xticklabels()
     first.set_horizontalalignment("left")
     last.set_horizontalalignment("right")
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def _decibels(wave: NDArray[np.float64], size: int = 256) -> NDArray[np.float64]:

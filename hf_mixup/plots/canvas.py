@@ -1,15 +1,16 @@
-"""What all plots share: figures without global state, an atomic PNG writer, safe text, axes, legends and colours."""
+"""What all plots share: figures without global state, a PNG writer, safe text, axes, legends and colours."""
 
 from __future__ import annotations
 
 import importlib
+import math
 import os
-import tempfile
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,11 @@ DPI = 150
 INK, MUTED, WARNING = "#22262b", "#7a828c", "#b3261e"
 # Okabe-Ito colours: told apart with every common kind of colour vision.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#f0e442")
+
+
+def colour(number: int) -> str:
+    """Return a colour of the palette, which begins anew where it ends."""
+    return PALETTE[number % len(PALETTE)]
 
 
 def _matplotlib(module: str) -> Any:
@@ -32,29 +38,21 @@ def _matplotlib(module: str) -> Any:
 
 
 def new_figure(width: float, height: float, *, constrained: bool = False) -> Figure:
-    """Empty figure of `width` x `height` inches, outside of pyplot.
+    """Return an empty figure of `width` x `height` inches, outside of pyplot.
 
     Raises:
         ImportError: matplotlib is not installed.
-
-    >>> new_figure(2, 1).get_size_inches()
-    array([2., 1.])
     """
-    figure_module = _matplotlib("figure")
-    backend = _matplotlib("backends.backend_agg")
-    figure = figure_module.Figure(
-        (width, height), DPI, facecolor="white", layout="constrained" if constrained else None
-    )
+    layout = "constrained" if constrained else None
+    figure = _matplotlib("figure").Figure((width, height), DPI, facecolor="white", layout=layout)
     if constrained:
         figure.get_layout_engine().set(w_pad=0.09, h_pad=0.09)
-    backend.FigureCanvasAgg(figure)
+    _matplotlib("backends.backend_agg").FigureCanvasAgg(figure)
     return figure
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write the figure as PNG and return its path; a reader sees the old file or the whole new one, never a part.
-
-    Missing parent folders are made.
+    """Write the figure as PNG, whole or not at all, and return its path; missing parent folders are made.
 
     Raises:
         ValueError: the path does not end in .png.
@@ -67,9 +65,8 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if path.suffix.lower() != ".png":
         raise ValueError(f"images are PNG files: {path.name!r} does not end in .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:  # os.replace needs one file system
-        figure.savefig(partial := Path(folder, path.name), format="png")
-        os.replace(partial, path)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 
@@ -81,17 +78,12 @@ def drawable(text: str, family: str = "DejaVu Sans") -> str:
     """
     manager = _matplotlib("font_manager")
     font = manager.get_font(manager.findfont(family))
-
-    def one(character: str) -> str:
-        if not character.isprintable():
-            return character.encode("unicode_escape").decode()
-        return character if font.get_char_index(ord(character)) else "□"
-
-    return "".join(map(one, text))
+    text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(each if font.get_char_index(ord(each)) else "□" for each in text)
 
 
 def wrapped(text: str, width: int) -> str:
-    """Drawable text in lines of at most `width` characters; long words are broken, line breaks kept.
+    """Return drawable text in lines of at most `width` characters; long words are broken, line breaks kept.
 
     >>> wrapped("manifold mixup\\nlam 0.3", 8).splitlines()
     ['manifold', 'mixup', 'lam 0.3']
@@ -101,11 +93,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def line_count(text: str) -> int:
-    """Return how many lines a text fills, at least one.
-
-    >>> line_count("manifold\\nmixup")
-    2
-    """
+    """Return how many lines a text fills, at least one."""
     return text.count("\n") + 1
 
 
@@ -116,10 +104,10 @@ def clipped(text: str, width: int, lines: int = 1) -> str:
     ('a rather…', 'a rather\\nlong name')
     """
     parts = wrapped(" ".join(text.split()), width).splitlines()
-    if len(parts) <= lines:
-        return "\n".join(parts)
-    rest = " ".join(parts[lines - 1 :])
-    return "\n".join([*parts[: lines - 1], rest[: width - 1].rstrip() + "…"])
+    if len(parts) > lines:
+        rest = " ".join(parts[lines - 1 :])
+        parts[lines - 1 :] = [rest[: width - 1].rstrip() + "…"]
+    return "\n".join(parts)
 
 
 def plain_axes(axes: Axes, *, grid: str | None = None) -> None:
@@ -129,6 +117,31 @@ def plain_axes(axes: Axes, *, grid: str | None = None) -> None:
     if grid:
         axes.grid(axis=grid, color="#e4e7eb", linewidth=0.7)  # type: ignore[arg-type]
         axes.set_axisbelow(True)
+
+
+def stacked_panels(figure: Figure, count: int, columns: int, ratio: int) -> list[tuple[Axes, Axes]]:
+    """Return `count` pairs of axes over x in [0, 1], laid out in a grid: the upper one `ratio` times as tall."""
+    grid = figure.subfigures(math.ceil(count / columns), columns, squeeze=False, wspace=0.02, hspace=0.02)
+    pairs = [panel.subplots(2, 1, sharex=True, height_ratios=(ratio, 1)) for panel in grid.flat[:count]]
+    for top, bottom in pairs:
+        top.set(xlim=(0, 1), ylim=(0, 1))
+        bottom.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
+        for axes in (top, bottom):
+            plain_axes(axes)
+    return pairs
+
+
+def axes_at(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """Return new axes in a box that is given in inches from the top left of the figure."""
+    across, down = figure.get_size_inches()
+    return figure.add_axes((x / across, 1 - (y + height) / down, width / across, height / down))
+
+
+def write_at(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
+    """Write a text whose top left is at (x, y), in inches from the top left of the figure."""
+    across, down = figure.get_size_inches()
+    style = {"color": INK, "va": "top", **style}
+    figure.text(x / across, 1 - y / down, text, fontsize=size, parse_math=False, **style)
 
 
 def panel_title(axes: Axes, text: str, subtitle: str = "") -> None:

@@ -27,6 +27,7 @@ from hf_mixup.plots.canvas import (
     PALETTE,
     WARNING,
     clipped,
+    colour,
     drawable,
     legend_below,
     line_count,
@@ -34,13 +35,13 @@ from hf_mixup.plots.canvas import (
     panel_title,
     plain_axes,
     save_png,
+    stacked_panels,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ACCURACY, _GAP = "#8fbfe0", PALETTE[5]
-_PANELS_PER_ROW = 4
 
 
 def reliability_diagram(
@@ -61,7 +62,6 @@ def reliability_diagram(
 
     Raises:
         ValueError: there is no method, or as `reliability_bins`.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> curves = {"mixup": ([[2.0, 0.0], [0.0, 1.0]], [0, 1])}
@@ -70,15 +70,15 @@ def reliability_diagram(
     """
     if not curves:
         raise ValueError("there is no method to draw")
-    columns = min(_PANELS_PER_ROW, len(curves))
+    columns = min(4, len(curves))
     rows = math.ceil(len(curves) / columns)
     figure = new_figure(2.7 * columns + 0.4, 3.9 * rows + 0.3, constrained=True)
-    panels = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02).flat
-    titles = _equally_tall([clipped(method, 28, 2) for method in curves])
+    titles = [clipped(method, 28, 2) for method in curves]
+    tallest = max(map(line_count, titles))
     legend_drawn = False
-    for panel, title, curve in zip(panels, titles, curves.values(), strict=False):
-        top, bottom = panel.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        _style(top, bottom)
+    panels = stacked_panels(figure, len(curves), columns, ratio=3)
+    for (top, bottom), title, curve in zip(panels, titles, curves.values(), strict=True):
+        title = "\n" * (tallest - line_count(title)) + title  # all panels keep one height
         _reliability_panel(top, bottom, title, curve, n_bins, from_logits)
         if top.containers and not legend_drawn:  # a diverged method has no bars to explain
             top.legend(loc="upper left", fontsize=7, edgecolor="none", framealpha=0.8)
@@ -86,26 +86,13 @@ def reliability_diagram(
     return save_png(figure, path)
 
 
-def _style(top: Axes, bottom: Axes) -> None:
-    top.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle="--", zorder=3)
-    top.set(xlim=(0, 1), ylim=(0, 1))
-    top.set_ylabel("accuracy", fontsize=8.5)
-    bottom.set_xlabel("confidence", fontsize=8.5)
-    bottom.set_ylabel("samples (%)", fontsize=8.5)
-    bottom.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
-    for axes in (top, bottom):
-        plain_axes(axes)
-
-
-def _equally_tall(titles: Sequence[str]) -> list[str]:
-    """Put blank lines before the shorter titles, so that all panels keep one height."""
-    tallest = max(map(line_count, titles))
-    return ["\n" * (tallest - line_count(title)) + title for title in titles]
-
-
 def _reliability_panel(
     top: Axes, bottom: Axes, title: str, curve: tuple[ArrayLike, ArrayLike], n_bins: int, from_logits: bool
 ) -> None:
+    top.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle="--", zorder=3)
+    top.set_ylabel("accuracy", fontsize=8.5)
+    bottom.set_xlabel("confidence", fontsize=8.5)
+    bottom.set_ylabel("samples (%)", fontsize=8.5)
     predictions, references = curve
     if not np.isfinite(to_float64(predictions, "predictions")).all():
         panel_title(top, title, " ")
@@ -141,7 +128,6 @@ def metric_bars(
 
     Raises:
         ValueError: as `aggregate`, or no metric is named.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> results = [{"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.9, "ece": 0.1, "nll": 1}}]
@@ -178,8 +164,7 @@ def _bar_panel(panel: Axes, metric: str, methods: Sequence[str], splits: Sequenc
         positions = np.arange(len(methods)) + (index - (len(splits) - 1) / 2) * thickness
         found = [summaries.get((method, split), {}).get(metric) for method in methods]
         lengths = [_finite(summary.mean) if summary else 0.0 for summary in found]
-        colour = PALETTE[index % len(PALETTE)]
-        panel.barh(positions, lengths, thickness * 0.92, color=colour, label=split)
+        panel.barh(positions, lengths, thickness * 0.92, color=colour(index), label=split)
         for position, summary in zip(positions, found, strict=True):
             if summary is not None:
                 reach.append(_bar_end(panel, position, summary))

@@ -10,17 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.results import Result, Summaries, aggregate, methods_and_splits
-from hf_mixup.plots.canvas import (
-    MUTED,
-    PALETTE,
-    drawable,
-    legend_below,
-    new_figure,
-    panel_title,
-    plain_axes,
-    save_png,
-)
+from hf_mixup.metrics.results import Result, Summary, aggregate, methods_and_splits
+from hf_mixup.plots.canvas import MUTED, colour, drawable, legend_below, new_figure, panel_title, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +33,6 @@ def calibration_plane(
 
     Raises:
         ValueError: as `aggregate`, or no method has both on any split.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> results = [{"method": "mixup", "seed": 0, "split": "test", "metrics": {"accuracy": 0.9, "ece": 0.1}}]
@@ -51,13 +41,13 @@ def calibration_plane(
     """
     summaries = aggregate(results)
     methods, splits = methods_and_splits(summaries)
-    splits = [s for s in splits if any(_point(summaries, method, s, score, error) for method in methods)]
+    splits = [s for s in splits if any(_point(summaries.get((method, s)), score, error) for method in methods)]
     if not splits:
         raise ValueError(f"no method has both {score} and {error}")
     figure = new_figure(3.5 * len(splits), 4.3, constrained=True)
     for panel, split in zip(figure.subplots(1, len(splits), squeeze=False)[0], splits, strict=True):
         for index, method in enumerate(methods):
-            _draw_method(panel, summaries, method, split, score, error, index)
+            _draw_method(panel, method, summaries.get((method, split)), score, error, index)
         panel_title(panel, drawable(split))
         panel.set_xlabel(f"{drawable(score)} →", fontsize=8.5)
         panel.set_ylabel(f"← {drawable(error)}", fontsize=8.5)
@@ -81,7 +71,6 @@ def training_curves(
 
     Raises:
         ValueError: no method has a value.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> training_curves({"mixup": [[(1, 2.0), (2, 1.5)]]}, Path(tempfile.mkdtemp(), "curves.png")).name
@@ -96,10 +85,10 @@ def training_curves(
     for index, (method, seeds) in enumerate(drawn.items()):
         steps = np.unique([step for seed in seeds for step, _ in seed])
         values = np.stack([np.interp(steps, *np.transpose(seed)) for seed in seeds])
-        colour = PALETTE[index % len(PALETTE)]
-        panel.plot(steps, values.mean(axis=0), color=colour, linewidth=1.6, label=method)
+        panel.plot(steps, values.mean(axis=0), color=colour(index), linewidth=1.6, label=method)
         if len(seeds) > 1:
-            panel.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.18, linewidth=0)
+            band = values.min(axis=0), values.max(axis=0)
+            panel.fill_between(steps, *band, color=colour(index), alpha=0.18, linewidth=0)
     panel.set_xlabel("step", fontsize=8.5)
     panel.set_ylabel(drawable(name), fontsize=8.5)
     _framed(panel)
@@ -107,32 +96,25 @@ def training_curves(
     return save_png(figure, path)
 
 
-def _point(
-    summaries: Summaries, method: str, split: str, score: str, error: str
-) -> tuple[float, float, float, float] | None:
-    """Return x, y and their deviations (0 for one seed); None where a number is missing or not finite."""
-    found = summaries.get((method, split), {})
-    if score not in found or error not in found:
+def _point(found: Mapping[str, Summary] | None, score: str, error: str) -> tuple[float, float, float, float] | None:
+    """Return x, y and the deviations of y and x (0 for one seed); None where a number is missing or not finite."""
+    x, y = ((found or {}).get(name) for name in (score, error))
+    if x is None or y is None or not math.isfinite(x.mean + y.mean):
         return None
-    x, y = found[score], found[error]
-    if not (math.isfinite(x.mean) and math.isfinite(y.mean)):
-        return None
-    spreads = [each.std if math.isfinite(each.std) else 0.0 for each in (x, y)]
-    return x.mean, y.mean, spreads[0], spreads[1]
+    return x.mean, y.mean, *np.nan_to_num((y.std, x.std)).tolist()
 
 
 def _draw_method(
-    panel: Axes, summaries: Summaries, method: str, split: str, score: str, error: str, index: int
+    panel: Axes, method: str, found: Mapping[str, Summary] | None, score: str, error: str, index: int
 ) -> None:
-    before = _point(summaries, method, split, score, error)
-    after = _point(summaries, method, split, score, f"{error}_temperature")
-    style: dict[str, Any] = {"color": PALETTE[index % len(PALETTE)], "marker": _MARKERS[index % len(_MARKERS)]}
+    before, after = _point(found, score, error), _point(found, score, f"{error}_temperature")
+    style: dict[str, Any] = {"color": colour(index), "marker": _MARKERS[index % len(_MARKERS)]}
     style |= {"markersize": 7, "linestyle": "none", "capsize": 2, "elinewidth": 0.9}
     if before is not None:
-        panel.errorbar(before[0], before[1], before[3], before[2], label=method, **style)
+        panel.errorbar(*before, label=method, **style)
     if before is not None and after is not None:
         panel.plot((before[0], after[0]), (before[1], after[1]), color=style["color"], linewidth=0.8, linestyle=":")
-        panel.errorbar(after[0], after[1], after[3], markerfacecolor="white", **style)
+        panel.errorbar(*after[:3], markerfacecolor="white", **style)
 
 
 def _framed(panel: Axes) -> None:

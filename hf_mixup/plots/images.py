@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.functional import finite_float64
-from hf_mixup.plots.canvas import INK, in_unit_range, line_count, new_figure, save_png, wrapped
+from hf_mixup.plots.canvas import axes_at, in_unit_range, line_count, new_figure, save_png, wrapped, write_at
 
 _CELL, _GAP = 1.9, 0.14  # inches
 _CAPTION_SIZE, _TITLE_SIZE = 8.5, 11.0  # points
@@ -41,7 +41,6 @@ def image_grid(
     Raises:
         ValueError: there is no image, the shape is another, a value lies outside [0, 1] or is NaN, the captions are
             not N, or `columns` is not positive.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> image_grid(np.zeros((2, 3, 8, 8)), ["0.6 cat + 0.4 dog", "cat"], Path(tempfile.mkdtemp(), "mixed.png")).name
@@ -59,25 +58,20 @@ def image_grid(
     captions_by_row = [texts[row * columns : (row + 1) * columns] for row in range(rows)]
     row_heights = [image_height + 0.1 + _LINE * max(map(line_count, row)) + _GAP for row in captions_by_row]
     top = _GAP + (0.36 if title else 0.0)
-
     figure_width = columns * (width + _GAP) + _GAP
-    figure_height = top + sum(row_heights)
-    figure = new_figure(figure_width, figure_height)
+    figure = new_figure(figure_width, top + sum(row_heights))
     for index, (image, text) in enumerate(zip(pixels, texts, strict=True)):
         row, column = divmod(index, columns)
-        left = _GAP + column * (width + _GAP)
-        bottom = figure_height - top - sum(row_heights[:row]) - image_height
-        box = (left / figure_width, bottom / figure_height, width / figure_width, image_height / figure_height)
-        axes = figure.add_axes(box)
+        x, y = _GAP + column * (width + _GAP), top + sum(row_heights[:row])
+        axes = axes_at(figure, x, y, width, image_height)
         shown = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         # A fixed range: matplotlib would otherwise stretch the contrast of every grey image.
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_axis_off()
-        centre = ((left + width / 2) / figure_width, (bottom - 0.06) / figure_height)
-        figure.text(*centre, text, fontsize=_CAPTION_SIZE, color=INK, ha="center", va="top", parse_math=False)
+        write_at(figure, x + width / 2, y + image_height + 0.06, text, _CAPTION_SIZE, ha="center")
     if title:
-        figure.text(0.5, 1 - 0.3 / figure_height, wrapped(title, 1000), fontsize=_TITLE_SIZE, color=INK, ha="center",
-                    fontweight="bold", parse_math=False)  # fmt: skip
+        style = {"ha": "center", "va": "baseline", "fontweight": "bold"}
+        write_at(figure, figure_width / 2, 0.3, wrapped(title, 1000), _TITLE_SIZE, **style)
     return save_png(figure, path)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.detection import SCORES, detection_scores, ood_metrics
-from hf_mixup.plots.canvas import INK, PALETTE, drawable, new_figure, plain_axes, save_png
+from hf_mixup.plots.canvas import INK, PALETTE, colour, drawable, new_figure, plain_axes, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,6 @@ def level_curves(
 
     Raises:
         ValueError: there is no split.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> from hf_mixup.metrics import summarise_levels
@@ -67,8 +66,8 @@ def level_curves(
     panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for family, panel in zip(families, panels, strict=False):
         _style(panel, drawable(family.replace("_", " ")))
-        for colour, summary in zip(_cycled(len(summaries)), summaries.values(), strict=True):
-            _curve(panel, family, summary, colour, scale)
+        for number, summary in enumerate(summaries.values()):
+            _curve(panel, family, summary, colour(number), scale)
     for panel in panels[len(families) - columns : len(families)]:  # the lowest of each column
         panel.set_xlabel(drawable(level), fontsize=8)
     for panel in panels[len(families) :]:
@@ -77,11 +76,7 @@ def level_curves(
     return save_png(figure, path)
 
 
-def _cycled(count: int) -> list[str]:
-    return [PALETTE[number % len(PALETTE)] for number in range(count)]
-
-
-def _curve(panel: Axes, family: str, summary: Mapping[str, Any], colour: str, scale: float) -> None:
+def _curve(panel: Axes, family: str, summary: Mapping[str, Any], shade: str, scale: float) -> None:
     curve = summary["families"].get(family)
     if curve is None:
         return
@@ -89,7 +84,7 @@ def _curve(panel: Axes, family: str, summary: Mapping[str, Any], colour: str, sc
     levels = [scale * level for level in ([0.0] if clean else []) + list(curve["levels"])]
     for score, line in zip(("accuracy", "ece"), _LINES.values(), strict=True):
         values = ([clean[score]] if clean else []) + list(curve[score])
-        panel.plot(levels, values, line, color=colour, linewidth=1.5, marker="o", markersize=2.6)
+        panel.plot(levels, values, line, color=shade, linewidth=1.5, marker="o", markersize=2.6)
 
 
 def _style(panel: Axes, title: str) -> None:
@@ -104,8 +99,7 @@ def _legend(figure: Figure, names: list[str], title: str, across: int) -> None:
     from matplotlib.lines import Line2D
 
     figure.suptitle(drawable(title), fontsize=11, fontweight="bold", color=INK)
-    lines = [Line2D([], [], color=colour, linewidth=2, label=drawable(name)) for colour, name in
-             zip(_cycled(len(names)), names, strict=True)]  # fmt: skip
+    lines = [Line2D([], [], color=colour(n), linewidth=2, label=drawable(name)) for n, name in enumerate(names)]
     lines += [Line2D([], [], color=INK, linewidth=1.5, linestyle=line, label=name) for name, line in _LINES.items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
 
@@ -123,7 +117,6 @@ def score_histograms(
 
     Raises:
         ValueError: there is nothing outside, or as `hf_mixup.metrics.ood_metrics`.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "ood.png")
@@ -140,9 +133,9 @@ def score_histograms(
         for score, panel in zip(SCORES, row, strict=True):
             both = np.concatenate([near[score], far[score]])
             edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-6), _BINS + 1)
-            for values, colour, label in ((near[score], PALETTE[0], split), (far[score], PALETTE[5], name)):
+            for values, shade, label in ((near[score], PALETTE[0], split), (far[score], PALETTE[5], name)):
                 weights = np.full(len(values), 100 / len(values))
-                panel.hist(values, edges, weights=weights, color=colour, alpha=0.55, label=drawable(label))
+                panel.hist(values, edges, weights=weights, color=shade, alpha=0.55, label=drawable(label))
             text = f"AUROC {found[f'auroc_{score}']:.3f}    FPR95 {found[f'fpr95_{score}']:.3f}"
             panel.set_title(text, fontsize=8.5, color=INK)
             panel.set_xlabel("largest probability" if score == "max_probability" else "energy score", fontsize=8.5)

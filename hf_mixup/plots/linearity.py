@@ -12,12 +12,20 @@ import numpy as np
 
 from hf_mixup.metrics.functional import FloatArray
 from hf_mixup.metrics.linearity import Linearity
-from hf_mixup.plots.canvas import INK, PALETTE, drawable, legend_below, new_figure, panel_title, plain_axes, save_png
+from hf_mixup.plots.canvas import (
+    INK,
+    PALETTE,
+    drawable,
+    legend_below,
+    new_figure,
+    panel_title,
+    save_png,
+    stacked_panels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS_PER_ROW = 5
 _OWN, _OTHER, _REST = PALETTE[0], PALETTE[1], "#d5d9de"
 
 
@@ -34,7 +42,6 @@ def path_diagram(found: Mapping[str, Linearity], path: str | os.PathLike[str]) -
 
     Raises:
         ValueError: there is no model, or all pairs of one are of one class.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> step = [[[0, 1]], [[0, 1]], [[1, 0]]]
@@ -45,16 +52,18 @@ def path_diagram(found: Mapping[str, Linearity], path: str | os.PathLike[str]) -
     if not found:
         raise ValueError("there is no model to draw")
     drawn = {name: _between_classes(name, each) for name, each in found.items()}
-    columns = min(_PANELS_PER_ROW, len(drawn))
+    columns = min(5, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     figure = new_figure(2.5 * columns + 0.5, 4.1 * rows + 0.5, constrained=True)
-    panels = figure.subfigures(rows, columns, squeeze=False, wspace=0.02, hspace=0.02).flat
     reach = max(float(np.quantile(each.deviation, 0.75, axis=1).max()) for each in drawn.values())
-    for number, (panel, (name, each)) in enumerate(zip(panels, drawn.items(), strict=False)):
-        top, bottom = panel.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    panels = stacked_panels(figure, len(drawn), columns, ratio=2)
+    for number, ((top, bottom), (name, each)) in enumerate(zip(panels, drawn.items(), strict=True)):
+        panel_title(top, drawable(name), f"off the line {each.share:.2f}    length {each.length.mean():.2f}")
         _areas(top, each)
         _deviation(bottom, each, max(1.1 * reach, 0.05))
-        _style(top, bottom, name, each, labelled=number % columns == 0)
+        if number % columns == 0:
+            top.set_ylabel("mean probability", fontsize=8.5)
+            bottom.set_ylabel("off the line", fontsize=8.5)
     legend_below(figure, top)
     return save_png(figure, path)
 
@@ -87,17 +96,6 @@ def _deviation(panel: Axes, found: Linearity, reach: float) -> None:
     low, high = np.quantile(found.deviation, (0.25, 0.75), axis=1)
     panel.fill_between(found.lam, low, high, color=PALETTE[5], alpha=0.2, linewidth=0)
     panel.plot(found.lam, found.deviation.mean(axis=1), color=PALETTE[5], linewidth=1.6)
+    panel.set_xlabel("lam", fontsize=8.5)
     panel.set_ylim(0, reach)
     panel.locator_params(axis="y", nbins=3)
-
-
-def _style(top: Axes, bottom: Axes, name: str, found: Linearity, labelled: bool) -> None:
-    panel_title(top, drawable(name), f"off the line {found.share:.2f}    length {found.length.mean():.2f}")
-    top.set(xlim=(0, 1), ylim=(0, 1))
-    bottom.set_xlabel("lam", fontsize=8.5)
-    if labelled:
-        top.set_ylabel("mean probability", fontsize=8.5)
-        bottom.set_ylabel("off the line", fontsize=8.5)
-    bottom.set_xticks((0, 0.25, 0.5, 0.75, 1), ("0", "0.25", "0.5", "0.75", "1"))
-    for axes in (top, bottom):
-        plain_axes(axes)

@@ -19,11 +19,13 @@ from hf_mixup.plots.canvas import (
     INK,
     MUTED,
     PALETTE,
+    axes_at,
     clipped,
     in_unit_range,
     line_count,
     new_figure,
     save_png,
+    write_at,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +64,6 @@ def target_matrix(
     Raises:
         ValueError: the targets are no matrix, one lies outside [0, 1] or is NaN, or there is not one name per row
             and column.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> target_matrix([[0.7, 0.3], [0.0, 1.0]], Path(tempfile.mkdtemp(), "q.png"), ["apple", "bus"]).name
@@ -102,7 +103,6 @@ def pair_grid(
     Raises:
         ValueError: there is no image, the numbers of images, captions, weights, rows or names differ, or an image,
             weight or target is not as above.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> images, captions = np.zeros((2, 3, 8, 8)), [("red apple", "fire engine"), ("fire engine", "red apple")]
@@ -165,8 +165,8 @@ def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
     """Return the text below an image: both captions with their weights, or the own one alone."""
     if lam == 1:
         return clipped(own, _CAPTION, _CAPTION_LINES), ""
-    shares = (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}")
-    return clipped(shares[0], _CAPTION, _CAPTION_LINES), clipped(shares[1], _CAPTION, _CAPTION_LINES)
+    own, other = (clipped(text, _CAPTION, _CAPTION_LINES) for text in (f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}"))
+    return own, other
 
 
 def retrieval_examples(
@@ -190,7 +190,6 @@ def retrieval_examples(
     Raises:
         ValueError: there is no caption, one has no image, the numbers of captions, images and marks differ, or an
             image is not as above.
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> found = [np.zeros((3, 8, 8)), np.ones((3, 8, 8))]
@@ -261,7 +260,7 @@ def _heat_map(
     """Draw the matrix with its upper left corner a line of text below (x, y), in inches from the top left."""
     width, height = _matrix_size(matrix)
     _write(figure, x, y, "rows: images, columns: captions", _SMALL, color=MUTED)
-    axes = figure.add_axes(_box(figure, x, y + _LINE + 0.08, width, height))
+    axes = axes_at(figure, x, y + _LINE + 0.08, width, height)
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for axis, names, count in ((axes.yaxis, row_names, matrix.shape[0]), (axes.xaxis, column_names, matrix.shape[1])):
         texts = _names(names, count, "row" if axis is axes.yaxis else "column")
@@ -270,10 +269,9 @@ def _heat_map(
         for label in axis.get_ticklabels():
             label.set(fontsize=_SMALL if count <= 20 else 7, color=INK, parse_math=False)
     axes.tick_params(length=0, pad=3)
-    for label in axes.xaxis.get_ticklabels():
+    for label in axes.get_xticklabels():
         label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
-    for spine in axes.spines.values():
-        spine.set(color=_MISS)
+    axes.spines[:].set(color=_MISS)
     if max(matrix.shape) <= _NUMBERED:
         size = min(12.0, 26 * width / matrix.shape[1])  # four figures fill the narrowest cell
         for (row, column), value in np.ndenumerate(matrix):
@@ -290,17 +288,9 @@ def _names(names: Sequence[str] | None, count: int, side: str) -> list[str]:
     return [clipped(name, _NAME, 1) for name in names]
 
 
-def _box(figure: Figure, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """Axes rectangle of a box given in inches from the top left."""
-    across, down = figure.get_size_inches()
-    return x / across, 1 - (y + height) / down, width / across, height / down
-
-
 def _write(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    """Write lines of `_LINE` inches whose top left (or top centre) is at (x, y)."""
-    across, down = figure.get_size_inches()
-    style = {"color": INK, "linespacing": _LINE * 72 / size / 1.165, **style}
-    figure.text(x / across, 1 - y / down, text, fontsize=size, va="top", parse_math=False, **style)
+    """Write lines of `_LINE` inches, from (x, y) downwards."""
+    write_at(figure, x, y, text, size, linespacing=_LINE * 72 / size / 1.165, **style)
 
 
 def _show(
@@ -317,11 +307,10 @@ def _show(
     """Draw an image centred in a box, undistorted."""
     scale = min(width / image.shape[1], height / image.shape[0])
     across, down = scale * image.shape[1], scale * image.shape[0]
-    axes = figure.add_axes(_box(figure, x + (width - across) / 2, y + (height - down) / 2, across, down))
+    axes = axes_at(figure, x + (width - across) / 2, y + (height - down) / 2, across, down)
     axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, aspect="auto")
     axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set(visible=frame is not None, color=frame, linewidth=thickness)
+    axes.spines[:].set(visible=frame is not None, color=frame, linewidth=thickness)
 
 
 def _image(image: ArrayLike | Any, name: str) -> FloatArray:

@@ -6,14 +6,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from hf_mixup.metrics.results import (
-    DEFAULT_METRICS,
-    Result,
-    Summary,
-    aggregate,
-    direction,
-    methods_and_splits,
-)
+from hf_mixup.metrics.results import DEFAULT_METRICS, Result, Summary, aggregate, direction, methods_and_splits
 
 _CAPTION = "mean ± standard deviation over seeds; * best of the column"
 

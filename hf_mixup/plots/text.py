@@ -45,7 +45,6 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str]) -> Path:
 
     Raises:
         ValueError: there is no pair, or a `lam` lies outside [0, 1].
-        ImportError: matplotlib is not installed.
 
     >>> import tempfile
     >>> pair = TextPair(["a", "fine", "video"], ["so", "dull"], lam=0.7, label="positive", partner_label="negative")

@@ -38,8 +38,8 @@ def our_contenders(x: Tensor) -> dict[str, Callable[[], object]]:
     cycle, pairs = pair(rows, generator), pair(rows, generator, "match")
     odd, odd_partner = x[:-1], pair(rows - 1, generator)
     general = torch.randint(rows, (rows,), generator=generator)
-    box = cut_boxes(height, width, 0.5, generator)
-    boxes = cut_boxes(height, width, torch.full((rows,), 0.5), generator)
+    box = cut_boxes((height, width), 0.5, generator)
+    boxes = cut_boxes((height, width), torch.full((rows,), 0.5), generator)
     return {
         "blend, one lam, one long cycle": lambda: blend(x, cycle, lam, inplace=True),
         "blend, one lam, pairs": lambda: blend(x, pairs, lam, inplace=True),

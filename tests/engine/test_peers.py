@@ -38,7 +38,7 @@ def test_timm_cutmix() -> None:
 
     boxes = torch.tensor([top, left, bottom, right])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "cut_blocks", lambda *args, **kwargs: boxes.expand(6, 4))
+        patch.setattr(module, "cut_boxes", lambda *args, **kwargs: boxes.expand(6, 4))
         mixup = Mixup({"method": "cutmix", "pairing": "flip", "self_check": False})  # its draws are those of timm
         with mixup(model, batch) as mixed:
             pass
@@ -63,7 +63,7 @@ def test_torchvision(method: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         center = torch.tensor([row, column])
         patch.setattr(
-            module, "cut_blocks", lambda size, lam, **kwargs: boxes_at(center.expand(6, 2), *size, lam, "torchvision")
+            module, "cut_boxes", lambda size, lam, **kwargs: boxes_at(center.expand(6, 2), size, lam, "torchvision")
         )
         config = {"method": method, "pairing": "roll", "lam": lam, "self_check": False}
         config |= {"box_style": "torchvision"} if method == "cutmix" else {}

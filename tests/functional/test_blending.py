@@ -133,7 +133,7 @@ def test_memory_layouts_are_right_and_kept(layout: str, row: tuple, operation: s
     if operation == "blend":
         apply, amount = blend, sample_lam(1.0, 4, rng())
     else:
-        apply, amount = cut, cut_boxes(*x.shape[2:], torch.full((4,), 0.3), rng())
+        apply, amount = cut, cut_boxes(x.shape[2:], torch.full((4,), 0.3), rng())
     for partner in (pair(4, rng()), second):
         expected = apply(x.contiguous(), partner, amount)
         out = apply(x, partner, amount)
@@ -179,7 +179,7 @@ def test_one_graph_and_no_recompilation_over_draws(inplace: bool, per_row: bool)
     compiled = torch.compile(step, backend=counter, fullgraph=True)
     for seed in range(4):
         x, lam = randn(4, 2, 6, 6, seed=seed), sample_lam(1.0, 4 if per_row else None, rng(seed))
-        arguments = pair(4, rng(seed)), lam, cut_boxes(6, 6, lam, rng(seed))
+        arguments = pair(4, rng(seed)), lam, cut_boxes((6, 6), lam, rng(seed))
         expected = step(x.clone(), *arguments)
         assert torch.equal(compiled(x, *arguments), expected)
     assert counter.frame_count == 1

@@ -52,7 +52,7 @@ def test_cut_is_the_loop_and_box_lam_the_own_share(
     partner = general_map(batch, seed) if batch else torch.empty(0, dtype=torch.long)
     lam = sample_lam(1.0, batch if per_row else None, rng(seed))
     geometry = {"box_sides": (0.1, 0.9)} if style == "box_sides" else {"style": style}
-    boxes = cut_boxes(*size, lam, rng(seed), **geometry)
+    boxes = cut_boxes(size, lam, rng(seed), **geometry)
     assert boxes.dtype == torch.long
     assert boxes.shape == (*lam.shape, 4)
 
@@ -76,7 +76,7 @@ def test_cut_is_the_loop_and_box_lam_the_own_share(
 def test_cut_of_large_regions(per_row: bool) -> None:
     x = randn(6, 3, 224, 224)
     for partner in (pair(6, rng()), pair(6, mode="match"), general_map(6)):
-        boxes = cut_boxes(224, 224, torch.full((6,), 0.1) if per_row else 0.1, rng(), box_sides=(0.8, 0.9))
+        boxes = cut_boxes((224, 224), torch.full((6,), 0.1) if per_row else 0.1, rng(), box_sides=(0.8, 0.9))
         expected = cut(x.clone().requires_grad_(), partner, boxes)
         assert torch.equal(cut(x, partner, boxes), expected)
         assert torch.equal(cut(x.clone(), partner, boxes, inplace=True), expected)
@@ -94,27 +94,27 @@ def test_an_empty_box_is_the_identity(box: list[int]) -> None:
 def test_boxes_cover_what_lam_says(style: str) -> None:
     lam = torch.linspace(0, 1, 50, dtype=torch.float64)
     middle = torch.tensor([100, 150]).expand(50, 2)
-    boxes = boxes_at(middle, 200, 300, lam, style)
+    boxes = boxes_at(middle, (200, 300), lam, style)
     assert torch.allclose(box_lam(boxes, 200, 300).double(), lam, atol=0.02)
     assert torch.equal(boxes[0], torch.tensor([0, 0, 200, 300]))
     assert box_lam(boxes, 200, 300)[-1] == 1
 
 
 def test_box_centres_are_uniform() -> None:
-    boxes = cut_boxes(20, 10, torch.full((4000,), 0.9999), rng(), box_sides=None, style="timm")
+    boxes = cut_boxes((20, 10), torch.full((4000,), 0.9999), rng(), box_sides=None, style="timm")
     assert box_lam(boxes, 20, 10).eq(1).all()  # narrower than a pixel: the corner is the centre
     assert stats.chisquare(boxes[:, 0].bincount(minlength=20)).pvalue > 0.01
     assert stats.chisquare(boxes[:, 1].bincount(minlength=10)).pvalue > 0.01
 
 
 def test_minmax_boxes_lie_inside_and_have_the_sides_of_timm() -> None:
-    boxes = cut_boxes(50, 40, torch.ones(3000), rng(), box_sides=(0.2, 0.8))
+    boxes = cut_boxes((50, 40), torch.ones(3000), rng(), box_sides=(0.2, 0.8))
     height, width = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     assert (height.min(), height.max(), width.min(), width.max()) == (10, 39, 8, 31)
     assert boxes.min() == 0
     assert boxes[:, 2].max() == 50
     assert boxes[:, 3].max() == 40
-    assert cut_boxes(2, 2, 0.5, rng(), box_sides=(0.2, 0.3)).shape == (4,)
+    assert cut_boxes((2, 2), 0.5, rng(), box_sides=(0.2, 0.3)).shape == (4,)
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,4 @@ def test_minmax_boxes_lie_inside_and_have_the_sides_of_timm() -> None:
 )
 def test_cut_boxes_refuses(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cut_boxes(8, 8, **kwargs)
+        cut_boxes((8, 8), **kwargs)

@@ -34,7 +34,7 @@ def own_boxes_of_timm(lam: np.ndarray | float, size: tuple[int, int], box_sides:
             boxes.append(torch.tensor([*start, start[0] + side[0], start[1] + side[1]]))
         else:
             center = torch.tensor([np.random.randint(0, length) for length in size])
-            boxes.append(boxes_at(center, *size, value))
+            boxes.append(boxes_at(center, size, value))
     return torch.stack(boxes).reshape(*lam_rows.shape, 4)
 
 
@@ -114,7 +114,7 @@ def test_parity_with_torchvision(seed: int, batch: int, size: tuple[int, int]) -
     torch.manual_seed(seed)
     lam = float(torch.distributions.Beta(torch.tensor([1.0]), torch.tensor([1.0])).sample(()))
     column, row = (int(torch.randint(length, (1,))) for length in reversed(size))
-    boxes = boxes_at(torch.tensor([row, column]), *size, lam, style="torchvision")
+    boxes = boxes_at(torch.tensor([row, column]), size, lam, style="torchvision")
     assert torch.equal(cut(x, partner, boxes), expected_x)
     top, left, bottom, right = boxes.tolist()
     amount = 1 - (bottom - top) * (right - left) / (size[0] * size[1])

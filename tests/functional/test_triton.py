@@ -78,7 +78,7 @@ def test_cuda_equals_cpu(dtype: torch.dtype, inplace: bool, per_row: bool, row: 
             out = blend(y, partner.to(device), lam.to(device), inplace)
             assert (out is y) == inplace
             assert torch.equal(out.cpu(), expected)
-    boxes = cut_boxes(*row[1:], lam, rng())
+    boxes = cut_boxes(row[1:], lam, rng())
     assert torch.equal(cut(x.cuda(), partner, boxes, inplace).cpu(), cut(x, partner, boxes))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedConfig
 
-from hf_mixup.functional import blocks_at, box_lam
+from hf_mixup.functional import box_lam, boxes_at
 from tests.methods.inputs import LENGTHS, Named, Size, drawn, loop_cut, ragged
 
 CUTS: dict[str, tuple[str, Size]] = {
@@ -66,7 +66,7 @@ def test_sides_leave_lam_of_an_audio_and_of_a_video() -> None:
     """In the middle, where nothing is clipped: 1 - lam of a stretch, its third root along each side of a block."""
     for size in ((4000,), (200, 300, 400)):
         lam = torch.tensor([0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
-        boxes = blocks_at(torch.tensor([n // 2 for n in size]).expand(4, -1), size, lam)
+        boxes = boxes_at(torch.tensor([n // 2 for n in size]).expand(4, -1), size, lam)
         torch.testing.assert_close(box_lam(boxes, *size).double(), lam, atol=0.02, rtol=0)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import Trainer
 
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.integrations.foreign import of_trl
+from hf_mixup.integrations.foreign import base_from
 from hf_mixup.integrations.running import SETTINGS, owner_of, refuse_sentences
 from hf_mixup.integrations.trl.batch import OwnLossBatch
 from hf_mixup.integrations.trl.reward import HalvesBatch
@@ -29,7 +29,7 @@ def batch_type_for(args: Any) -> type[OwnLossBatch] | None:
     >>> batch_type_for(TrainingArguments(use_cpu=True)) is None
     True
     """
-    return BATCH_TYPES.get(of_trl(type(args)) or "")
+    return BATCH_TYPES.get(base_from("trl", type(args)) or "")
 
 
 def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
@@ -40,7 +40,8 @@ def refuse_foreign_loss(trainer: Any, mixin: type) -> None:
     """
     refuse_sentences(type(trainer))
     owner = owner_of(trainer, behind=mixin)
-    if owner is Trainer or owner.__name__ == of_trl(type(trainer)):  # of TRL, only those that can be mixed come here
+    # Of TRL, only those that can be mixed come here.
+    if owner is Trainer or owner.__name__ == base_from("trl", type(trainer)):
         return
     raise ValueError(
         f"{owner.__name__}.compute_loss computes a loss that knows no mixed labels: leave it out ({SETTINGS}), let a "
