@@ -18,7 +18,7 @@ from hf_mixup.experiments.report.statistics import (
 )
 from hf_mixup.experiments.report.verdict import verdict
 from hf_mixup.experiments.tasks.prepare import Prepared, finite
-from hf_mixup.experiments.tasks.refit import REFITTED, refits, temperature_of
+from hf_mixup.experiments.tasks.prepared import REFITTED, temperature_of
 from hf_mixup.plots import Result
 
 Differences = dict[str, dict[str, Difference]]  # by method and score
@@ -69,7 +69,7 @@ def judge(setting: Setting, outcomes: Outcomes) -> Judged:
     validation rows; on these rows themselves, and for pairs, they are cross-fitted within the split.
     """
     own = {run: outcome for run, outcome in outcomes.items() if run.setting is setting}
-    temperatures = {run: _temperature(outcome) for run, outcome in own.items() if refits(setting.prepared)}
+    temperatures = {run: _temperature(outcome) for run, outcome in own.items() if setting.prepared.refits}
     results = [result for run, outcome in own.items() for result in _results(run, outcome)]
     failed = {(run.variant.label, run.seed): o.reason for run, o in own.items() if isinstance(o, Failed)}
     differences, verdicts = _compared(setting.prepared, own, temperatures, results)
@@ -93,7 +93,7 @@ def _results(run: Run, outcome: Finished | Failed) -> list[Result]:
     prepared = run.setting.prepared
     common: Result = {"method": run.variant.label, "seed": run.seed, "split": "", "metrics": {}}
     if isinstance(outcome, Failed):
-        nothing = dict.fromkeys((*prepared.metrics, *REFITTED, "temperature") if refits(prepared) else prepared.metrics)
+        nothing = dict.fromkeys((*prepared.metrics, *REFITTED, "temperature") if prepared.refits else prepared.metrics)
         return [{**common, "split": split, "metrics": nothing} for split in prepared.evaluated]
     return [{**common, "split": split, "metrics": metrics} for split, metrics in outcome.metrics.items()]
 

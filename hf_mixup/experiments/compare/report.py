@@ -31,8 +31,8 @@ from hf_mixup.experiments.report.html_page import (
 from hf_mixup.experiments.report.statistics import Difference
 from hf_mixup.experiments.report.verdict import judgement, signed
 from hf_mixup.experiments.tasks.prepare import finite
+from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.experiments.tasks.preview import draw_preview
-from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
@@ -183,7 +183,7 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
     split = judged.splits[0]
     curves = pooled(judged, outcomes, split, prepared.classified)
     yield _reliability(curves, figures / "reliability.png", split, "before any refit")
-    if refits(prepared) and split != "validation":
+    if prepared.refits and split != "validation":
         after = pooled(judged, outcomes, split, prepared.classified, refitted=True)
         yield _reliability(after, figures / "reliability_refitted.png", split, "after the temperature refit")
 
@@ -237,7 +237,7 @@ def _samples(judged: Judged, outcomes: Outcomes, args: TrainingArguments, figure
 def _hardest(judged: Judged, outcomes: Outcomes) -> Iterator[Any]:
     """Rows whose label is least probable on average, and what each method takes them for."""
     prepared, split = judged.setting.prepared, judged.splits[0]
-    found = _probabilities(judged, outcomes, split) if refits(prepared) else {}
+    found = _probabilities(judged, outcomes, split) if prepared.refits else {}
     if not found:
         return
     labels = next(iter(found.values()))[1]

@@ -16,7 +16,7 @@ from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
 from hf_mixup.experiments.report.comparison_card import add_comparison_section
-from hf_mixup.experiments.tasks.refit import REFITTED, refits
+from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots import comparison_table
 from hf_mixup.utils.files import write_text
@@ -64,7 +64,7 @@ def summary(judged: Judged) -> str:
     prepared = judged.setting.prepared
     parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
-    if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
+    if prepared.refits and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
         parts.append(f"{refit_note(judged)}:")
         parts.append(comparison_table(judged.tested, metrics=(*REFITTED, "temperature")))
     if judged.failed:
@@ -78,9 +78,9 @@ def refit_note(judged: Judged) -> str:
     """Return how the scores after a temperature refit were made; empty where there are none."""
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
-    if refits(judged.setting.prepared) and judged.splits != ["validation"]:
+    if judged.setting.prepared.refits and judged.splits != ["validation"]:
         return "Refitted: with one temperature a run, fitted to its validation rows"
-    rows = "validation rows, as there is no test split" if refits(judged.setting.prepared) else "rows of a split"
+    rows = "validation rows, as there is no test split" if judged.setting.prepared.refits else "rows of a split"
     return (
         f"Refitted: cross-fitted within the {rows}: each part of them is scored with the temperature fitted to the "
         "others (the temperature shown is that of all)"

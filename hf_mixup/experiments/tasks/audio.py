@@ -1,4 +1,4 @@
-"""Audio clips: feature extractor, model, and rows of features that are extracted once."""
+"""Audio clips: feature extractor, and rows of features that are extracted once."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ import numpy as np
 import torch
 from datasets import Dataset as Rows
 from torch import Tensor
-from transformers import (
-    FEATURE_EXTRACTOR_MAPPING,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    PreTrainedModel,
-    default_data_collator,
-)
+from transformers import FEATURE_EXTRACTOR_MAPPING, AutoFeatureExtractor, default_data_collator
 
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier, new_config
+from hf_mixup.experiments.tasks.models import new_config
 from hf_mixup.experiments.tasks.shared import WithAudio
 
 
@@ -61,18 +55,6 @@ def load_feature_extractor(task: WithAudio) -> Any:
     if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where an audio clip ends
         shared["return_attention_mask"] = True
     return kind(**shared)
-
-
-def load_audio_model(task: WithAudio, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of audio clips with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
-    >>> load_audio_model(TaskArguments(task="audio-classification", **settings), ["flute", "horn"]).config.id2label
-    {0: 'flute', 1: 'horn'}
-    """
-    return classifier(AutoModelForAudioClassification, task, label_names)
 
 
 def decoded(audio: Any, rate: int, where: str) -> np.ndarray:

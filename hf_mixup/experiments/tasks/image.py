@@ -1,4 +1,4 @@
-"""Images: processor, model, and rows of pixels that are processed once."""
+"""Images: processor, and rows of pixels that are processed once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from datasets import Dataset as Rows
 from datasets import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
+from transformers import AutoImageProcessor, ViTImageProcessor
 
 from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier
 from hf_mixup.experiments.tasks.shared import WithImages, WithPixels
 
 
@@ -36,17 +35,6 @@ def load_image_processor(task: WithPixels) -> Any:
     if task.model_type is None:
         raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
     return ViTImageProcessor(**size)
-
-
-def load_image_model(task: WithPixels, label_names: list[str]) -> PreTrainedModel:
-    """Return an image classifier with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
-    >>> load_image_model(TaskArguments(model_type="resnet", config_overrides=sizes), ["cat", "dog"]).config.id2label
-    {0: 'cat', 1: 'dog'}
-    """
-    return classifier(AutoModelForImageClassification, task, label_names, **task.size_settings)
 
 
 class PixelRows(CachedRows):

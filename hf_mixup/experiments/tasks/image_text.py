@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import PAIRS, register
 from hf_mixup.experiments.tasks.shared import WithCaptions
 from hf_mixup.utils.values import setting
@@ -12,8 +13,7 @@ from hf_mixup.utils.values import setting
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 
 @register
@@ -55,8 +55,6 @@ class ImageText(WithCaptions):
                 raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_emoji
-
         return {"emoji": lambda: load_emoji("image-text")}
 
     def read_inputs(self, rows: Dataset, split: str) -> Dataset:

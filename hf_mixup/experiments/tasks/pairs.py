@@ -16,13 +16,12 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator, text_id
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
-from hf_mixup.experiments.tasks.models import new_config, with_adapters
+from hf_mixup.experiments.tasks.models import new_config, refuse_unknown_settings, with_adapters
+from hf_mixup.experiments.tasks.prepared import Splits
 from hf_mixup.experiments.tasks.shared import WithCaptions
-from hf_mixup.experiments.tasks.splits import Splits
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
 from hf_mixup.metrics import zero_shot_accuracy
 from hf_mixup.utils.constants import IGNORE_INDEX
-from hf_mixup.utils.suggest import did_you_mean
 
 _CAPTION = "caption"
 _NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are corrupted must not depend on the seed of the training
@@ -121,22 +120,15 @@ def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
         **special_tokens(tokenizer),
     }
     encoders = {}
-    for name, dictated in {"text_config": tokens, "vision_config": task.size_settings}.items():
+    for name, dictated in {"text_config": tokens, "vision_config": task.model_settings}.items():
         encoder = getattr(default, name, None)
         if encoder is None:
             raise ValueError(f"model_type={task.model_type!r} has no {name}: name a dual encoder, e.g. clip")
         known = {key: value for key, value in dictated.items() if hasattr(encoder, key)}
-        encoders[name] = {**known, **_own_settings(task, name, encoder)}
+        own = task.overrides.get(name, {})
+        refuse_unknown_settings(name, own, encoder)
+        encoders[name] = {**known, **own}
     return new_config(replace(task, config_overrides={**task.overrides, **encoders}))
-
-
-def _own_settings(task: WithCaptions, name: str, encoder: PretrainedConfig) -> dict[str, Any]:
-    own = task.overrides.get(name, {})
-    for key in own:
-        # transformers would store an unknown setting silently.
-        if not hasattr(encoder, key):
-            raise ValueError(f"{name} has no setting {key!r}: {did_you_mean(key, encoder.to_dict())}")
-    return own
 
 
 class PairRows(PixelRows):

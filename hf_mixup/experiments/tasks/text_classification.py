@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import TEXT, register
 from hf_mixup.experiments.tasks.bases import OneText
 from hf_mixup.experiments.tasks.shared import Classified
@@ -20,10 +21,9 @@ class TextClassification(OneText, Classified):
     """
 
     task: str = TEXT
+    auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
     preview_kind = "texts"
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_emoji
-
         return {"emoji": lambda: load_emoji("text")}

@@ -20,6 +20,7 @@ class TextRegression(OneText, Numbered):
     """
 
     task: str = "text-regression"
+    auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
     preview_kind = "texts"
 

@@ -8,23 +8,12 @@ from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, List
-from transformers import (
-    AutoConfig,
-    AutoModelForAudioClassification,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+from transformers import AutoConfig
 
-from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
-from hf_mixup.experiments.tasks.data import Splits
+from hf_mixup.experiments.tasks.arguments import TASKS
+from hf_mixup.experiments.tasks.models import auto_class
+from hf_mixup.experiments.tasks.prepared import Splits
 
-_AUTO: dict[str, Any] = {
-    IMAGE: AutoModelForImageClassification,
-    TEXT: AutoModelForSequenceClassification,
-    TOKENS: AutoModelForTokenClassification,
-    AUDIO: AutoModelForAudioClassification,
-}
 _SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")  # not the card, which an evaluation changes
 
 
@@ -79,7 +68,7 @@ def load_model(checkpoint: str, task: str) -> Any:
         OSError: for one that cannot be loaded.
     """
     # In float32 whatever it was saved in: the figures and the gradients of attacks are those of the weights.
-    model, report = _AUTO[task].from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
+    model, report = auto_class(TASKS[task]).from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

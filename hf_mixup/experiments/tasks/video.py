@@ -1,4 +1,4 @@
-"""Videos: moving emoji, the model, and rows of frames."""
+"""Videos: moving emoji, and rows of frames."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
 from datasets import Dataset as Rows
 from PIL import Image as PILImage
 from torch import Tensor
-from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from hf_mixup.data import load_emoji
 from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier
 from hf_mixup.experiments.tasks.shared import WithVideos
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
@@ -84,19 +82,6 @@ def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
     )
     size, kind = (_SIDE, _SIDE), PILImage.Transform.AFFINE
     return image.transform(size, kind, back, PILImage.Resampling.BILINEAR, fillcolor="white")
-
-
-def load_video_model(task: WithVideos, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of clips with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    >>> settings = {"model_type": "videomae", "image_size": 32, "config_overrides": sizes}
-    >>> task = TaskArguments(task="video-classification", frames=4, **settings)
-    >>> load_video_model(task, ["left", "right"]).config.num_frames
-    4
-    """
-    return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **task.size_settings)
 
 
 class VideoRows(CachedRows):
