@@ -104,6 +104,11 @@ class TaskArguments:
     # Data
 
     @property
+    def dataset_name(self) -> str:
+        """The name of the data set on cards; of a path its last part."""
+        return Path(self.dataset).name if Path(self.dataset).exists() else self.dataset
+
+    @property
     def columns(self) -> dict[str, str]:
         """Columns that the data set must have, by what errors call them; "label" for that of the labels."""
         return {}
