@@ -33,6 +33,9 @@ class Difference:
         seeds, rows: number of each; rows = 0 if the test rows were taken as given.
         failed: seeds in which a side has no finite score. Then all numbers are NaN: to leave these seeds out would
             flatter the side that failed.
+
+    >>> Difference(estimate=0.02, low=0.005, high=0.035, p=0.01, seeds=5, rows=1000).known
+    True
     """
 
     estimate: float

@@ -22,8 +22,8 @@ from hf_mixup.experiments.tasks.shared import WithAudio
 def load_feature_extractor(task: WithAudio) -> Any:
     """Return the checkpoint's feature extractor, or that of a new model's architecture.
 
-    The feature extractor of a new model takes `task.audio_rate` samples a second. It is also given those settings of
-    `config_overrides` that it has, such as `num_mel_bins` and `max_length` of an AST.
+    That of a new model is also given those settings of `config_overrides` that it has, such as `num_mel_bins` and
+    `max_length` of an AST.
 
     Raises:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
@@ -91,11 +91,7 @@ def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
 
 
 def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
-    """Return an audio clip [T] at another rate.
-
-    >>> resampled(np.zeros(441, dtype=np.float32), 44100, 8000).shape
-    (80,)
-    """
+    """Return an audio clip [T] at another rate."""
     if own_rate == rate:
         return values
     from scipy.signal import resample_poly
@@ -105,13 +101,9 @@ def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
 
 
 class AudioRows(CachedRows):
-    """Rows of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
+    """Samples of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
 
-    Decoding and extraction happen once, at the first use. Beyond 2 GB of features, or with `task.cache_images=False`,
-    each row is extracted anew. Audio clips longer than `task.max_seconds` are cut.
-
-    Args:
-        rows: audio clips, as `load_splits` returns them.
+    Audio clips longer than `task.max_seconds` are cut. They are extracted as `CachedRows` says.
 
     Raises:
         ValueError: (at the first use) for an audio clip that cannot be read, naming its row.

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(kw_only=True)
 class AudioClassification(WithAudio, MediaClassification):
-    """One class an audio clip.
-
-    >>> AudioClassification(model_type="hubert", audio_rate=8000).dataset
-    'instruments'
-    """
+    """One class an audio clip."""
 
     task: str = AUDIO
     dataset: str = setting("instruments", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or instruments.")

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(kw_only=True)
 class CausalLM(Written):
-    """The answer to a prompt, or whole texts.
-
-    >>> CausalLM(model_type="llama", source_column=None).columns
-    {'target': 'target'}
-    """
+    """The answer to a prompt, or whole texts."""
 
     task: str = "causal-lm"
     source_column: str | None = setting("source", "Column with the prompts; null to learn whole texts.")

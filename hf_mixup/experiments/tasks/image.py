@@ -38,13 +38,9 @@ def load_image_processor(task: WithPixels) -> Any:
 
 
 class PixelRows(CachedRows):
-    """Processed images, float32 [3, H, W] each: what the rows of every task with images share.
-
-    Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
-    forward and backward passes. Beyond 2 GB of pixels, or with `task.cache_images=False`, each row is processed anew.
+    """Processed images, float32 [3, H, W] each: what the samples of every task with images share.
 
     Args:
-        rows: images, as `load_splits` returns them.
         flip: flip each image from left to right with a chance of 1/2, from torch's global generator. A run resumed
             at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
             read one batch ahead of the checkpoint.
@@ -92,7 +88,7 @@ class PixelRows(CachedRows):
 
 
 class ImageRows(PixelRows):
-    """Rows of `pixel_values` float32 [3, H, W] and integer `labels`; see `PixelRows`.
+    """Samples of `pixel_values` float32 [3, H, W] and integer `labels`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits

@@ -24,13 +24,6 @@ class ImageClassification(WithImages, PixelClassification):
 
     Args:
         augment: what is done to single training images ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
-
-    >>> ImageClassification(model_type="resnet", image_size=32).task
-    'image-classification'
-    >>> ImageClassification(augment=["randaugmet"])
-    Traceback (most recent call last):
-    ...
-    ValueError: augment has 'randaugmet', which is not known: did you mean 'randaugment'? Valid: ...
     """
 
     task: str = IMAGE

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(kw_only=True)
 class Seq2Seq(Written):
-    """A translation, summary or other text for each source.
-
-    >>> Seq2Seq(model_type="t5").columns
-    {'target': 'target', 'source': 'source'}
-    """
+    """A translation, summary or other text for each source."""
 
     task: str = "seq2seq"
     auto_class = "AutoModelForSeq2SeqLM"

@@ -14,11 +14,7 @@ from hf_mixup.experiments.tasks.shared import Classified
 @register
 @dataclass(kw_only=True)
 class TextClassification(OneText, Classified):
-    """One class a text.
-
-    >>> TextClassification(max_length=32, few_shot=10).columns
-    {'input': 'text', 'label': 'label'}
-    """
+    """One class a text."""
 
     task: str = TEXT
     auto_class = "AutoModelForSequenceClassification"

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(kw_only=True)
 class TokenClassification(OneText, NoisyLabels):
-    """One tag a word, such as the names in a text.
-
-    >>> TokenClassification(label_column="ner_tags").columns
-    {'input': 'text', 'label': 'ner_tags'}
-    """
+    """One tag a word, such as the names in a text."""
 
     task: str = TOKENS
     text_column: str = setting("text", "Column with the lists of words.")

@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, List
 from transformers import AutoConfig
 
 from hf_mixup.experiments.tasks.arguments import TASKS
+from hf_mixup.experiments.tasks.labels import with_column
 from hf_mixup.experiments.tasks.models import auto_class
 from hf_mixup.experiments.tasks.prepared import Splits
 
@@ -54,7 +55,7 @@ def relabelled(splits: Splits, checkpoint: str, column: str) -> Splits:
             moved: list[Any] = [[numbers[label] for label in each] for each in labels]
         else:
             feature, moved = ClassLabel(names=names), [numbers[label] for label in labels]
-        return rows.remove_columns(column).add_column(column, moved, feature=feature)
+        return with_column(rows, column, moved, feature)
 
     tests = {split: renumbered(rows) for split, rows in splits.tests.items()}
     return Splits(renumbered(splits.train), renumbered(splits.validation), tests, names)

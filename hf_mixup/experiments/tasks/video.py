@@ -27,11 +27,11 @@ _ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
 
 @cache  # two seconds to make, and a comparison asks for it at every setting
 def emoji_video() -> DatasetDict:
-    """Clips of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
+    """Videos of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
 
-    Clips are made from the bundled images, the same at every call: the emoji of the splits differ as those of
+    They are made from the bundled images, the same at every call: the emoji of the splits differ as those of
     `load_emoji("image")` do, and those of `test_shifted` are drawn by another artist. Where a motion starts, how far it
-    goes, how large the emoji is, and a slow drift of another kind are drawn for each clip.
+    goes, how large the emoji is, and a slow drift are drawn for each video.
 
     >>> rows = emoji_video()["validation"]
     >>> rows.num_rows, len(rows[0]["video"]), rows[0]["video"][0].size
@@ -56,7 +56,6 @@ def emoji_video() -> DatasetDict:
 
 
 def _clip(image: Any, motion: int, generator: np.random.Generator) -> list[Any]:
-    """Return the frames of one clip."""
     drift = generator.uniform(-2, 2, 2)
     begin, angle = generator.uniform(-3, 3, 2), generator.uniform(-20, 20)
     size, strength = generator.uniform(0.6, 0.8), generator.uniform(0.5, 1.0)
@@ -85,14 +84,9 @@ def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
 
 
 class VideoRows(CachedRows):
-    """Rows of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
+    """Samples of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
 
-    Of each clip `task.frames` frames are taken, spread evenly. Frames are processed once, at the first use; beyond 2 GB
-    of pixels, or with `task.cache_images=False`, each row is processed anew.
-
-    Args:
-        rows: clips as lists of images, as `load_splits` returns them.
-        processor: of single images.
+    Of each video `task.frames` frames are taken, spread evenly, and processed as single images.
 
     Raises:
         ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.

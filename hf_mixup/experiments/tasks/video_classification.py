@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 @register
 @dataclass(kw_only=True)
 class VideoClassification(WithVideos, PixelClassification):
-    """One class a video.
-
-    >>> VideoClassification(model_type="videomae", frames=4).columns
-    {'input': 'video', 'label': 'label'}
-    """
+    """One class a video."""
 
     task: str = "video-classification"
     auto_class = "AutoModelForVideoClassification"
