@@ -25,6 +25,7 @@ from hf_mixup.experiments.compare.store import Finished, atomic_dir, load_run, s
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.prepare import Prepared, finite, make_trainer, score_all
 from hf_mixup.utils.files import NoSpaceError, is_full
+from hf_mixup.utils.suggest import shortened
 
 Show = Callable[[int, int], None]
 """Called with the step and the number of steps."""
@@ -87,8 +88,7 @@ def read_back(run: Run) -> Finished | Failed:
 
 def reason_of(error: Exception) -> str:
     """Return an error in one line of at most 300 characters."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return shortened(" ".join(f"{type(error).__name__}: {error}".split()), _LONGEST)
 
 
 def train_run(run: Run, args: TrainingArguments, show: Show, watch: Sequence[WatchCallback] = ()) -> None:

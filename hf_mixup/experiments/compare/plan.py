@@ -85,11 +85,7 @@ class Plan:
 def make_plan(
     comparison: CompareArguments, task: TaskArguments, mixup: SharedSettings, args: TrainingArguments
 ) -> Plan:
-    """Load the data and list the runs.
-
-    Raises:
-        ValueError: for methods, settings or data that do not fit, before anything is trained.
-    """
+    """Load the data and list the runs; refuse methods, settings or data that do not fit before anything is trained."""
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
     if task.label_kind == "number" and any(variant.smoothing for variant in variants):
         raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from hf_mixup.experiments.report.comparison_card import add_comparison_section
 from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots import comparison_table
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import write_json, write_text
 
 
 def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -52,8 +51,8 @@ def _setting(each: Judged, judged: Sequence[Judged]) -> dict[str, Any]:
 
 def write_results(output: Path, judged: Sequence[Judged]) -> None:
     """Write results.json, differences.json and table.md, whole or not at all."""
-    write_text(output / "results.json", json.dumps(results_of(judged), indent=2) + "\n")
-    write_text(output / "differences.json", json.dumps(differences_of(judged), indent=2) + "\n")
+    write_json(output / "results.json", results_of(judged))
+    write_json(output / "differences.json", differences_of(judged))
     write_text(output / "table.md", "\n\n".join(map(summary, judged)) + "\n")
 
 

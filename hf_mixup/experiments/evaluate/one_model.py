@@ -34,11 +34,7 @@ def progress_bar(total: int, unit: str) -> Any:
 
 @dataclass
 class Subject:
-    """The model and its test rows.
-
-    Args:
-        label: method and seed in the results.
-    """
+    """The model, labelled by its method and seed, and its test rows."""
 
     checkpoint: str
     source: Source
@@ -61,11 +57,7 @@ class Subject:
 
 
 class ModelEvaluation:
-    """The evaluation of one model.
-
-    Args:
-        bar: one over several models, of which this is the next (default: one over the parts of this).
-    """
+    """The evaluation of one model; a `bar` over several models moves on by one, the default is over its parts."""
 
     def __init__(
         self,

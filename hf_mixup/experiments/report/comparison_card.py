@@ -38,10 +38,6 @@ def add_comparison_section(
     Args:
         text: Markdown below the heading.
         scores: of this model, by split and metric; those that are None or not finite are left out.
-
-    Raises:
-        FileNotFoundError: if the directory holds no card.
-        ValueError: if the card's metadata is not valid for the Hub.
     """
     path = Path(directory) / "README.md"
     card = ModelCard.load(path)

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard
 
 from hf_mixup.experiments.report.comparison_card import eval_result
+from hf_mixup.experiments.report.verdict import three_digits
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.levels import summarise_levels
 from hf_mixup.metrics.results import Measured
@@ -94,20 +95,20 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     scale, unit = (255, "/255") if suite == "adversarial" else (1, "")
     columns: dict[str, list[str]] = {}
     if "clean" in summary:
-        columns["clean"] = [_number(summary["clean"]["accuracy"])] * len(families)
+        columns["clean"] = [three_digits(summary["clean"]["accuracy"])] * len(families)
     for level in levels:
         found = [dict(zip(curve["levels"], curve["accuracy"])) for curve in families.values()]
-        columns[f"{level * scale:.3g}{unit}"] = [_number(each.get(level)) for each in found]
+        columns[f"{level * scale:.3g}{unit}"] = [three_digits(each.get(level)) for each in found]
     for title_of, name in (("mean ECE", "ece"), ("mean ECE with temperature", "ece_temperature")):
         if name in summary:
-            columns[title_of] = [_number(sum(curve[name]) / len(curve[name])) for curve in families.values()]
+            columns[title_of] = [three_digits(sum(curve[name]) / len(curve[name])) for curve in families.values()]
     text = f"### {title}\n\n{markdown_table('accuracy', list(families), columns)}\n\n"
-    text += f"Mean accuracy {_number(summary['accuracy'])}, mean ECE {_number(summary['ece'])}"
+    text += f"Mean accuracy {three_digits(summary['accuracy'])}, mean ECE {three_digits(summary['ece'])}"
     prefix = "" if suite == "corruption" else f"{suite}_"
     if whole.get(f"{prefix}mce") is not None:
-        text += f"; errors relative to the baseline (mCE) {_number(whole[f'{prefix}mce'])}"
+        text += f"; errors relative to the baseline (mCE) {three_digits(whole[f'{prefix}mce'])}"
         if whole.get(f"{prefix}relative_mce") is not None:
-            text += f", the loss against clean rows likewise {_number(whole[f'{prefix}relative_mce'])}"
+            text += f", the loss against clean rows likewise {three_digits(whole[f'{prefix}relative_mce'])}"
     return text + ".\n"
 
 
@@ -122,11 +123,7 @@ def _ood_table(outside: Sequence[Measured]) -> str:
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:
-    return _number(metrics[name]) if name in metrics else "-"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return three_digits(metrics[name]) if name in metrics else "-"
 
 
 def draw_evaluation(results: Sequence[Measured], arrays: Mapping[str, Any], folder: Path) -> list[Path]:

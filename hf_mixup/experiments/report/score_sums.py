@@ -55,9 +55,6 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
         logits: [N, C], or [N, T, C] where a row has T tokens, which are drawn together.
         labels: [N] or [N, T]; -100 is left out.
 
-    Raises:
-        ValueError: as `log_probabilities`.
-
     >>> rows = class_sums([[2.0, 0.0], [0.0, 1.0]], [0, 0], temperature=2.0)
     >>> {name: round(float(rows.score(name)), 3) for name in rows.scores}
     {'accuracy': 0.5, 'nll': 0.72, 'ece': 0.425, 'nll_temperature': 0.644, 'ece_temperature': 0.446}
@@ -77,14 +74,9 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
 
 
 def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
-    """Sum a language model's scores of tokens; scores are those of `language_metrics`.
+    """Sum scores of tokens [N, T, 3], see `token_scores`; the scores are those of `language_metrics`.
 
-    Args:
-        scores: [N, T, 3], see `token_scores`.
-        labels: [N, T]; -100 is left out.
-
-    Raises:
-        ValueError: shapes disagree, or a score is NaN or infinite.
+    Labels [N, T] of -100 are left out. Scores that are NaN or infinite are refused.
 
     >>> rows = token_sums([[[-0.5, 0.6, 1.0], [-1.5, 0.7, 0.0]], [[-0.1, 0.9, 1.0], [0, 0, 0]]], [[3, 4], [5, -100]])
     >>> [round(float(rows.score(name)), 2) for name in ("nll", "exact_match")]
@@ -107,10 +99,7 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
 
 
 def value_sums(predictions: ArrayLike, labels: ArrayLike) -> RowSums:
-    """Sum squared and absolute errors of predictions [N] or [N, 1]; scores are mse, mae and r2.
-
-    Raises:
-        ValueError: numbers differ, or a value is NaN or infinite.
+    """Sum squared and absolute errors of predictions [N] or [N, 1]; scores are mse, mae and r2. All must be finite.
 
     >>> float(value_sums([[1.0], [2.0], [4.0]], [1.0, 2.0, 3.0]).score("r2"))
     0.5

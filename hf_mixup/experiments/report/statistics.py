@@ -109,9 +109,6 @@ def seed_differences(method: Sequence[float | None], control: Sequence[float | N
     Args:
         method, control: one score a seed, the same seeds; None or NaN for a run without.
 
-    Raises:
-        ValueError: if the numbers differ.
-
     >>> difference = seed_differences([0.5, 0.6, 0.55], [0.4, 0.5, 0.42])
     >>> round(difference.estimate, 2), round(difference.low, 2), difference.rows
     (0.11, 0.07, 0)

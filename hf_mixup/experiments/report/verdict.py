@@ -138,6 +138,11 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
+def three_digits(value: float | None) -> str:
+    """Return a number for a table, a dash for none."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def _listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 

@@ -56,12 +56,10 @@ class TaskArguments:
     train_split: str = setting("train", "Split to train on.")
     validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
     validation_share: float = setting(
-        0.1, "Part of the training rows to validate on where no split is there for it.", above=0, below=1
+        0.1, "Part of the training rows to validate on, without a split.", above=0, below=1
     )
     test_splits: list[str] | None = setting(None, "Splits to test on (default: those whose name begins with test).")
-    max_train_samples: int | None = setting(
-        None, "Train on this many rows, drawn once, the same for every seed.", at_least=1
-    )
+    max_train_samples: int | None = setting(None, "Train on this many rows, the same for every seed.", at_least=1)
     max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.", at_least=1)
     model: str | None = setting(None, "Checkpoint: a Hub name or a folder (default for texts: the packaged MiniLM).")
     model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
@@ -230,11 +228,7 @@ def register(kind: Kind) -> Kind:
 
 
 def task_class(name: Any) -> type[TaskArguments]:
-    """Return the class of a task.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest one.
-    """
+    """Return the class of a task; refuse an unknown name."""
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"task={name!r} is not known: {did_you_mean(str(name), TASKS)}")
     return TASKS[name]
@@ -250,11 +244,7 @@ def tasks_with(setting: str) -> list[str]:
 
 
 def refuse_unread(kind: type[TaskArguments], settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a task does not have.
-
-    Raises:
-        ValueError: naming the tasks that have the setting, or the nearest setting.
-    """
+    """Refuse settings that a task does not have, naming the tasks that have them, or the nearest setting."""
     own = [each.name for each in fields(kind)]
     for name, value in settings.items():
         if name in own:

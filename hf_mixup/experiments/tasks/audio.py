@@ -17,6 +17,7 @@ from transformers import FEATURE_EXTRACTOR_MAPPING, AutoFeatureExtractor, defaul
 from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import new_config
 from hf_mixup.experiments.tasks.shared import WithAudio
+from hf_mixup.utils.suggest import require
 
 
 def load_feature_extractor(task: WithAudio) -> Any:
@@ -28,11 +29,6 @@ def load_feature_extractor(task: WithAudio) -> Any:
     Raises:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
         OSError: for a checkpoint that has none.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000)
-    >>> load_feature_extractor(task).sampling_rate
-    8000
     """
     if task.model is not None:
         if task.audio_rate is not None:
@@ -45,9 +41,7 @@ def load_feature_extractor(task: WithAudio) -> Any:
         raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
     kind: Any = FEATURE_EXTRACTOR_MAPPING.get(type(new_config(replace(task, config_overrides=None))), None)
     if kind is None or "sampling_rate" not in inspect.signature(kind).parameters:
-        raise ValueError(
-            f"model_type={task.model_type!r} takes no audio clips: audio-spectrogram-transformer and hubert do"
-        )
+        raise ValueError(f"model_type={task.model_type!r} takes no audio: audio-spectrogram-transformer and hubert do")
     known = inspect.signature(kind).parameters
     shared = {name: value for name, value in task.overrides.items() if name in known}
     if task.audio_rate is not None:
@@ -72,12 +66,9 @@ def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
     >>> decoded(load_instruments()["train"][0]["audio"], 16000, "row 0").shape  # half a second
     (8000,)
     """
-    try:
-        import soundfile
-    except ImportError as error:
-        raise ImportError(
-            'reading audio clips needs soundfile, which is not installed: pip install "hf-mixup[audio]"'
-        ) from error
+    require("reading audio clips needs", "soundfile", "audio")
+    import soundfile
+
     if not isinstance(audio, dict) or not (audio.get("bytes") or audio.get("path")):
         raise ValueError(f"{where}: no audio, found {type(audio).__name__}")
     file = io.BytesIO(audio["bytes"]) if audio.get("bytes") else audio["path"]
@@ -107,13 +98,6 @@ class AudioRows(CachedRows):
 
     Raises:
         ValueError: (at the first use) for an audio clip that cannot be read, naming its row.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> from hf_mixup.experiments.tasks.data import load_splits
-    >>> task = TaskArguments(task="audio-classification", model_type="hubert", audio_rate=8000, max_train_samples=4)
-    >>> rows = AudioRows(load_splits(task).train, load_feature_extractor(task), task)
-    >>> rows[0]["input_values"].shape
-    torch.Size([4000])
     """
 
     chunk = 64

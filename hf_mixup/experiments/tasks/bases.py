@@ -123,10 +123,7 @@ class Written(TextModel):
         if self.model is not None:
             return with_adapters(auto_class(self).from_pretrained(self.model), self)
         if self.model_type is None:
-            raise ValueError(
-                f"{self.task}: no language model is packaged; name a checkpoint (model) or the architecture of a new "
-                "one (model_type)"
-            )
+            raise ValueError(f"{self.task}: no language model is packaged: name a model or a model_type")
         tokens = special_tokens(processor)
         config = new_config(self, vocab_size=len(processor), forced_eos_token_id=tokens["eos_token_id"], **tokens)
         if config.is_encoder_decoder:  # what the decoder reads before its first token; not all have a default
@@ -139,9 +136,7 @@ class Tabular(Labelled):
     """Tasks whose model takes rows of numbers and categories."""
 
     numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
-    categorical_columns: list[str] | None = setting(
-        None, "Columns of categories (default: all that hold texts or classes)."
-    )
+    categorical_columns: list[str] | None = setting(None, "Columns of categories (default: all of texts or classes).")
     tables: ClassVar[tuple[str, ...]] = ()
     """Data sets that scikit-learn ships."""
 

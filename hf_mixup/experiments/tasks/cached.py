@@ -20,10 +20,6 @@ class CachedRows(Dataset):
 
     A subclass says how a sample is processed (`_processed`), so that an epoch costs little more than its passes.
 
-    Args:
-        rows: as `load_splits` returns them.
-        task: `cache_images=False` caches nothing.
-
     Attributes:
         labels: integer labels, empty for a task without.
     """

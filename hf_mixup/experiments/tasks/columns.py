@@ -39,10 +39,7 @@ def read_videos(rows: Dataset, column: str) -> Dataset:
     """Return the rows with the frames of videos decoded as images."""
     feature: Any = rows.features[column]
     if not isinstance(feature, List) or not isinstance(feature.feature, Image):
-        raise ValueError(
-            f"video column {column!r} holds {feature}, expected a list of images a row: decode the videos to frames "
-            "first"
-        )
+        raise ValueError(f"video column {column!r} holds {feature}, expected lists of images: decode the videos first")
     return rows.cast_column(column, List(Image(mode="RGB")))
 
 

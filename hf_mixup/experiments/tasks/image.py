@@ -22,14 +22,9 @@ def load_image_processor(task: WithPixels) -> Any:
     Raises:
         ValueError: if the task names no model.
         OSError: for a checkpoint that has none.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> load_image_processor(TaskArguments(model_type="resnet", image_size=32)).size["height"]
-    32
     """
-    size: dict[str, Any] = (
-        {} if task.image_size is None else {"size": {"height": task.image_size, "width": task.image_size}}
-    )
+    side = task.image_size
+    size: dict[str, Any] = {} if side is None else {"size": {"height": side, "width": side}}
     if task.model is not None:
         return AutoImageProcessor.from_pretrained(task.model, **size)
     if task.model_type is None:

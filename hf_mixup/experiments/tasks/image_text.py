@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
+_ENCODERS = {"image": "vision_model", "text": "text_model"}
+
 
 @register
 @dataclass(kw_only=True)
@@ -31,14 +33,10 @@ class ImageText(WithCaptions):
     """
 
     task: str = PAIRS
-    class_templates: list[str] | None = setting(
-        None, "Captions to make of class names, e.g. 'a photo of a {}' (default: the names)."
-    )
+    class_templates: list[str] | None = setting(None, "Captions of classes, e.g. 'a photo of a {}' (default: names).")
     caption_noise: float = setting(0.0, "Share of training rows whose captions are exchanged.", at_least=0, at_most=1)
     image_blank: float = setting(0.0, "Share of training rows whose images are blanked.", at_least=0, at_most=1)
-    eval_caption_noise: float = setting(
-        0.0, "Also test with this share of the captions exchanged.", at_least=0, at_most=1
-    )
+    eval_caption_noise: float = setting(0.0, "Also test with this share of captions exchanged.", at_least=0, at_most=1)
     eval_image_blank: float = setting(0.0, "Also test with this share of the images blanked.", at_least=0, at_most=1)
 
     preview_kind = "pairs"
@@ -60,9 +58,31 @@ class ImageText(WithCaptions):
         return read_images(rows, split, self.dataset, self.image_column)
 
     def load_processor(self, train: Dataset) -> Any:
-        from hf_mixup.experiments.tasks.pairs import load_pair_processor
+        """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
-        return load_pair_processor(self)
+        Raises:
+            ValueError: if the task names no model, or one that does not take images and texts.
+            OSError: for a checkpoint that has none.
+        """
+        from transformers import AutoProcessor
+        from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+        from hf_mixup.experiments.tasks.image import load_image_processor
+        from hf_mixup.experiments.tasks.models import new_config
+        from hf_mixup.experiments.tasks.text import load_tokenizer
+
+        if self.model is not None:
+            if self.image_size is not None:
+                raise ValueError(f"image_size is for a new model: {self.model} has a size of its own")
+            processor = AutoProcessor.from_pretrained(self.model)
+            if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
+                raise ValueError(f"model={self.model!r} is no dual encoder: its processor takes one modality only")
+            return processor
+        image_processor = load_image_processor(self)  # refuses a task without a model
+        kind: Any = PROCESSOR_MAPPING.get(type(new_config(replace(self, config_overrides=None))), None)
+        if kind is None:
+            raise ValueError(f"model_type={self.model_type!r} is no dual encoder: clip and siglip are")
+        return kind(image_processor, load_tokenizer(self))
 
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
         from hf_mixup.experiments.tasks.pairs import PairRows
@@ -70,14 +90,41 @@ class ImageText(WithCaptions):
         return PairRows(rows, processor, self, train=train)
 
     def collator(self, processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.pairs import pair_collator
+        """Return the collator of pairs; captions are cut to what the text encoder has positions for."""
+        from transformers import AutoConfig
 
-        return pair_collator(self, processor)
+        from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator
+        from hf_mixup.experiments.tasks.pairs import CAPTION
+
+        lengths = [self.max_length, processor.tokenizer.model_max_length]
+        if self.model is not None:
+            lengths.append(AutoConfig.from_pretrained(self.model).text_config.max_position_embeddings)
+        return PairCollator(processor, caption=CAPTION, ids=PAIR_IDS, max_length=min(lengths))
 
     def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.pairs import load_pair_model
+        """Return the dual encoder, with LoRA adapters and a frozen encoder if the settings say so.
 
-        return load_pair_model(self, processor)
+        Raises:
+            ValueError: for a model that is no dual encoder, and as `TaskArguments.load_model`.
+        """
+        from transformers import AutoModel
+
+        from hf_mixup.experiments.tasks.models import with_adapters
+        from hf_mixup.experiments.tasks.pairs import new_pair_config
+
+        if self.model is None:
+            model = AutoModel.from_config(new_pair_config(self, processor.tokenizer))
+        else:
+            model = AutoModel.from_pretrained(self.model)
+        if not hasattr(model, "get_text_features"):
+            raise ValueError(f"{self.model or self.model_type} is no dual encoder, found {type(model).__name__}")
+        model = with_adapters(model, self)
+        if self.freeze is not None:
+            encoder = getattr(model, _ENCODERS[self.freeze], None)
+            if encoder is None:
+                raise ValueError(f"freeze={self.freeze!r}: {type(model).__name__} has no {_ENCODERS[self.freeze]}")
+            encoder.requires_grad_(False)
+        return model
 
     def prepared(self, splits: Splits) -> Prepared:
         from hf_mixup.experiments.tasks.pairs import class_embeds, class_names, class_numbers, id_logits

@@ -24,11 +24,6 @@ def classifier(task: TaskArguments, label_names: list[str], **settings: Any) -> 
 
     Args:
         settings: settings of a new model's configuration that the task dictates, e.g. a vocabulary's size.
-
-    >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
-    >>> task = TaskArguments(model_type="resnet", config_overrides=sizes)
-    >>> classifier(task, ["cat", "dog"]).config.id2label
-    {0: 'cat', 1: 'dog'}
     """
     labels = numbered(label_names)
     if task.model_type is not None:
@@ -67,10 +62,7 @@ def refuse_unknown_settings(owner: str, names: Iterable[str], config: Pretrained
 
 
 def with_adapters(model: Any, task: WithTexts) -> Any:
-    """Freeze the embeddings of tokens, and add LoRA adapters to all linear layers, if the task asks for it.
-
-    Beside the adapters a new head is trained, too.
-    """
+    """Freeze the embeddings of tokens, or train LoRA adapters of all linear layers and a new head, if asked for."""
     if task.freeze == "embeddings":
         model.get_input_embeddings().requires_grad_(False)
     if task.lora_rank is None:

@@ -1,4 +1,4 @@
-"""Images with captions: processor, dual encoder, rows of pixels and captions, and zero-shot classification."""
+"""Images with captions: the configuration of a new dual encoder, rows of pixels and captions, zero-shot classes."""
 
 from __future__ import annotations
 
@@ -11,88 +11,18 @@ import torch
 from datasets import ClassLabel
 from datasets import Dataset as Rows
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, PretrainedConfig
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers import PretrainedConfig
 
-from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator, text_id
-from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
-from hf_mixup.experiments.tasks.models import new_config, refuse_unknown_settings, with_adapters
+from hf_mixup.data.pair_collator import PAIR_IDS, text_id
+from hf_mixup.experiments.tasks.image import PixelRows
+from hf_mixup.experiments.tasks.models import new_config, refuse_unknown_settings
 from hf_mixup.experiments.tasks.prepared import Splits
 from hf_mixup.experiments.tasks.shared import WithCaptions
-from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
+from hf_mixup.experiments.tasks.text import special_tokens
 from hf_mixup.utils.constants import IGNORE_INDEX
 
-_CAPTION = "caption"
+CAPTION = "caption"  # of a sample
 _NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are corrupted must not depend on the seed of the training
-_ENCODERS = {"image": "vision_model", "text": "text_model"}
-
-
-def load_pair_processor(task: WithCaptions) -> Any:
-    """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
-
-    Raises:
-        ValueError: if the task names no model, or one that does not take images and texts.
-        OSError: for a checkpoint that has none.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> processor = load_pair_processor(TaskArguments(task="image-text", model_type="clip", image_size=32))
-    >>> type(processor).__name__, processor.image_processor.size["height"]
-    ('CLIPProcessor', 32)
-    """
-    if task.model is not None:
-        if task.image_size is not None:
-            raise ValueError(f"image_size is for a new model: {task.model} has a size of its own")
-        processor = AutoProcessor.from_pretrained(task.model)
-        if getattr(processor, "tokenizer", None) is None or getattr(processor, "image_processor", None) is None:
-            raise ValueError(f"model={task.model!r} is no dual encoder: its processor takes one modality only")
-        return processor
-    image_processor = load_image_processor(task)  # refuses a task without a model
-    kind: Any = PROCESSOR_MAPPING.get(type(new_config(replace(task, config_overrides=None))), None)
-    if kind is None:
-        raise ValueError(f"model_type={task.model_type!r} is no dual encoder: clip and siglip are")
-    return kind(image_processor, AutoTokenizer.from_pretrained(packaged_minilm()))
-
-
-def pair_collator(task: WithCaptions, processor: Any) -> PairCollator:
-    """Return the collator of a task's `PairRows`; captions are cut to what the text encoder has positions for.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_length=24)
-    >>> pair_collator(task, load_pair_processor(task)).tokens(["a cat", "a black cat"])["input_ids"].shape
-    torch.Size([2, 5])
-    """
-    lengths = [task.max_length, processor.tokenizer.model_max_length]
-    if task.model is not None:
-        lengths.append(AutoConfig.from_pretrained(task.model).text_config.max_position_embeddings)
-    return PairCollator(processor, caption=_CAPTION, ids=PAIR_IDS, max_length=min(lengths))
-
-
-def load_pair_model(task: WithCaptions, processor: Any) -> Any:
-    """Return the dual encoder of a task, with its LoRA adapters and frozen encoder if it asks for them.
-
-    Raises:
-        ValueError: for a model that is no dual encoder, and as `TaskArguments.load_model`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
-    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)
-    >>> type(load_pair_model(task, load_pair_processor(task))).__name__
-    'CLIPModel'
-    """
-    if task.model is None:
-        model = AutoModel.from_config(new_pair_config(task, processor.tokenizer))
-    else:
-        model = AutoModel.from_pretrained(task.model)
-    if not hasattr(model, "get_text_features"):
-        raise ValueError(f"{task.model or task.model_type} is no dual encoder, found {type(model).__name__}")
-    model = with_adapters(model, task)
-    if task.freeze is not None:
-        encoder = getattr(model, _ENCODERS[task.freeze], None)
-        if encoder is None:
-            raise ValueError(f"freeze={task.freeze!r}: {type(model).__name__} has no {_ENCODERS[task.freeze]}")
-        encoder.requires_grad_(False)
-    return model
 
 
 def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
@@ -102,9 +32,8 @@ def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
         ValueError: for an unknown `model_type` or a setting that it or its encoders do not have.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> from transformers import AutoTokenizer
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_length=24)
-    >>> config = new_pair_config(task, AutoTokenizer.from_pretrained(packaged_minilm()))
+    >>> config = new_pair_config(task, task.load_processor(None).tokenizer)
     >>> config.vision_config.image_size, config.text_config.eos_token_id  # [SEP], where CLIP pools
     (32, 102)
     """
@@ -127,12 +56,11 @@ def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
 
 
 class PairRows(PixelRows):
-    """Samples of `pixel_values` float32 [3, H, W], `caption` and `pair_ids`, for the collator of `pair_collator`.
+    """Samples of `pixel_values` float32 [3, H, W], `caption` and `pair_ids`, for a `PairCollator`.
 
     All images are processed at once where they fit in memory, so that a broken file is found before training.
 
     Args:
-        rows: images and captions, as `load_splits` returns them.
         train: give all captions of a sample, for the collator to pick from, and flip images if the task says so;
             else the first caption only.
 
@@ -141,13 +69,6 @@ class PairRows(PixelRows):
 
     Raises:
         ValueError: for an image that cannot be read or a row without an id, naming the row.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> from hf_mixup.experiments.tasks.data import load_splits
-    >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, max_train_samples=4)
-    >>> rows = PairRows(load_splits(task).train, load_pair_processor(task), task)
-    >>> rows[0]["pixel_values"].shape, rows[0]["caption"] in load_splits(task).train["caption"][:]
-    (torch.Size([3, 32, 32]), True)
     """
 
     def __init__(self, rows: Rows, processor: Any, task: WithCaptions, train: bool = False) -> None:
@@ -164,7 +85,7 @@ class PairRows(PixelRows):
         pixels = self.pixels(index)
         if index in self.blank:
             pixels = torch.zeros_like(pixels)
-        return {"pixel_values": pixels, _CAPTION: self.captions[index], PAIR_IDS: self.ids[index]}
+        return {"pixel_values": pixels, CAPTION: self.captions[index], PAIR_IDS: self.ids[index]}
 
     def corrupted(self, caption_noise: float = 0.0, image_blank: float = 0.0) -> PairRows:
         """Return these samples with wrong captions or blank images for some; the pixels are shared.
@@ -228,8 +149,8 @@ def class_embeds(model: Any, collator: Any, names: list[str], templates: list[st
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     >>> settings = {"config_overrides": {"text_config": sizes, "vision_config": sizes, "projection_dim": 8}}
     >>> task = TaskArguments(task="image-text", model_type="clip", image_size=32, **settings)
-    >>> processor = load_pair_processor(task)
-    >>> model, collator = load_pair_model(task, processor), pair_collator(task, processor)
+    >>> processor = task.load_processor(None)
+    >>> model, collator = task.load_model([], processor), task.collator(processor)
     >>> class_embeds(model, collator, ["cat", "dog"], ["a {}", "the face of a {}"]).shape
     (2, 8)
     """

@@ -37,9 +37,6 @@ def check_readable(prepared: Prepared) -> None:
     """Read the first row of every split, and with it all that are kept in memory, before a model is built.
 
     A broken file in a test split would be found only after the training.
-
-    Raises:
-        ValueError: for a file that cannot be read.
     """
     for rows in (prepared.train, *prepared.evaluated.values()):
         rows[0]

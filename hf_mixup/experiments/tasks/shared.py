@@ -48,9 +48,7 @@ class NoisyLabels(Labelled):
             or of the words for token-classification. The same labels are wrong in every run; evaluation is clean.
     """
 
-    label_noise: float = setting(
-        0.0, "Share of the training labels replaced by another class, in [0, 1).", at_least=0, below=1
-    )
+    label_noise: float = setting(0.0, "Share of the training labels replaced by another class.", at_least=0, below=1)
 
     def alter_training_rows(self, rows: Dataset, label_names: list[str]) -> Dataset:
         from hf_mixup.experiments.tasks.labels import with_label_noise
@@ -123,9 +121,7 @@ class WithAudio(Cached):
     """Tasks with one audio clip a row."""
 
     audio_column: str = setting("audio", "Column with the audio clips.")
-    audio_rate: int | None = setting(
-        None, "Samples a second for a new model (default: that of its feature extractor).", at_least=1
-    )
+    audio_rate: int | None = setting(None, "Samples a second for a new model (default: its extractor's).", at_least=1)
     max_seconds: float = setting(10.0, "Longer audio clips are cut to this.", above=0)
 
     def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
@@ -152,9 +148,7 @@ class WithCaptions(WithImages, WithTexts):
     """Tasks with an image and one or several captions a row."""
 
     caption_column: str = setting("caption", "Column with the captions, a text or a list of texts a row.")
-    id_column: str | None = setting(
-        None, "Column that is equal where image and caption of two rows fit (default: the caption)."
-    )
+    id_column: str | None = setting(None, "Column that is equal where rows fit each other (default: the caption).")
     class_column: str | None = setting(None, "Column with class names, to score zero-shot classification.")
     freeze: Literal["image", "text"] | None = setting(None, "Keep the weights of this encoder (LiT: image).")
 

@@ -51,10 +51,7 @@ class TokenClassification(OneText, NoisyLabels):
             ValueError: for a tokenizer that does not tell to which word a token belongs.
         """
         if not processor.is_fast:
-            raise ValueError(
-                f"{type(processor).__name__} does not tell to which word a token belongs: token-classification needs "
-                "a fast tokenizer"
-            )
+            raise ValueError(f"{type(processor).__name__} does not tell the words of tokens: take a fast tokenizer")
         lengths = {"truncation": True, "max_length": self.max_length}
 
         def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:

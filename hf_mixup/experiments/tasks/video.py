@@ -45,12 +45,10 @@ def emoji_video() -> DatasetDict:
     for number, (split, count) in enumerate(_ROWS.items()):
         generator = np.random.default_rng(number)
         chosen = generator.permutation(len(images[split]))[:count].tolist()
-        rows = images[split].select(chosen)
-        clips = [
-            {"video": _clip(row["image"], index % len(MOTIONS), generator), "label": index % len(MOTIONS),
-             "emoji": row["emoji"]}
-            for index, row in enumerate(rows)
-        ]  # fmt: skip
+        clips = []
+        for index, row in enumerate(images[split].select(chosen)):
+            motion = index % len(MOTIONS)
+            clips.append({"video": _clip(row["image"], motion, generator), "label": motion, "emoji": row["emoji"]})
         made[split] = Rows.from_list(clips, features=features)
     return DatasetDict(made)
 
@@ -90,14 +88,6 @@ class VideoRows(CachedRows):
 
     Raises:
         ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> from hf_mixup.experiments.tasks.data import load_splits
-    >>> from hf_mixup.experiments.tasks.image import load_image_processor
-    >>> task = TaskArguments(task="video-classification", model_type="videomae", image_size=16, max_train_samples=4)
-    >>> rows = VideoRows(load_splits(task).train, load_image_processor(task), task)
-    >>> rows[0]["pixel_values"].shape
-    torch.Size([8, 3, 16, 16])
     """
 
     chunk = 32  # clips of several frames each
