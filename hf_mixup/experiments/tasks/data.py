@@ -95,7 +95,7 @@ def _refuse_bundled_for_others(task: TaskArguments) -> None:
     others = [name for name, kind in TASKS.items() if task.dataset in kind().bundled()]
     if others and not Path(task.dataset).exists():
         own = ", ".join(task.bundled()) or "none"
-        raise ValueError(f"dataset={task.dataset!r} is bundled for {', '.join(others)}; for {task.task}: {own}")
+        raise ValueError(f"dataset={task.dataset!r} is bundled for {', '.join(others)}; {task.task} has {own}")
 
 
 def _load(task: TaskArguments) -> Any:
