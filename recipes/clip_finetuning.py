@@ -15,7 +15,6 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.pairs import PairRows, load_pair_model, load_pair_processor, pair_collator
 from hf_mixup.metrics import pair_compute_metrics
 
 
@@ -25,20 +24,20 @@ def main() -> None:
 
     # Any data set with a column of images and one of captions will do; here you would load your own.
     splits = load_splits(task)
-    processor = load_pair_processor(task)
+    processor = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new weights are random
-    model = load_pair_model(task, processor)  # with LoRA adapters or a frozen tower, if the settings say so
+    model = task.load_model([], processor)  # with LoRA adapters or a frozen tower, if the settings say so
 
     # Nothing is mixed here: images, captions and ids stay as they are until the forward pass.
-    train_rows = PairRows(splits.train, processor, task, train=True).corrupted(task.caption_noise, task.image_blank)
+    train_rows = task.samples(splits.train, processor, train=True).corrupted(task.caption_noise, task.image_blank)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
         args,
         mixup=mixup,
-        data_collator=pair_collator(task, processor),
+        data_collator=task.collator(processor),
         train_dataset=train_rows,
-        eval_dataset=PairRows(splits.validation, processor, task),
+        eval_dataset=task.samples(splits.validation, processor),
         processing_class=processor,
         compute_metrics=pair_compute_metrics,  # retrieval, calibration, and the geometry of the embeddings
     )
@@ -47,7 +46,7 @@ def main() -> None:
 
     # Evaluation never mixes. It scores each image against all captions of the split, not only those of its batch.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(PairRows(rows, processor, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, processor), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

@@ -7,10 +7,10 @@ test hold different emoji.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Literal, get_args
 
 from hf_mixup.data.tables import read_table, split_table, with_label
+from hf_mixup.utils.suggest import did_you_mean, require
 
 if TYPE_CHECKING:
     import datasets
@@ -94,9 +94,9 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
         (32, 32)
     """
     if task not in get_args(Task):
-        raise ValueError(_wrong_task(task))
+        raise ValueError(f"task={task!r} is not known: {did_you_mean(str(task), get_args(Task))}")
     if task != "text":
-        _require_pillow()
+        require("decoding images needs", "PIL", "vision")  # told now, rather than at the first image
     import datasets
 
     table = with_label(read_table("emoji.parquet"), "group", GROUPS)
@@ -116,22 +116,6 @@ def load_emoji(task: Task = "image") -> datasets.DatasetDict:
         {name: features[name] for name in _COLUMNS[task]},
         f"Emoji bundled with hf-mixup, for task {task!r}.",
     )
-
-
-def _wrong_task(task: object) -> str:
-    """Return the message for an unknown task, with the nearest valid one if any."""
-    valid = get_args(Task)
-    near = difflib.get_close_matches(str(task), valid, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown task {task!r}; valid tasks are {', '.join(map(repr, valid))}.{hint}"
-
-
-def _require_pillow() -> None:
-    """Fail now, with a remedy, rather than at the first image that is decoded."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise ImportError('Decoding images needs Pillow: pip install "hf-mixup[vision]"') from error
 
 
 def one_row_an_emoji(table: pa.Table) -> pa.Table:

@@ -176,11 +176,7 @@ def encoder_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
 def as_image(value: Any, name: str) -> Any:
     """Return an image that an image processor takes: RGB if a PIL image, a path or undecoded bytes; arrays as is.
 
-    Args:
-        name: how an error calls the row.
-
-    Raises:
-        ValueError: if there is none or it cannot be read.
+    None and an image that cannot be read are refused; `name` is how the error calls the row.
 
     >>> from PIL import Image
     >>> as_image(Image.new("L", (2, 2)), "row 0").mode
@@ -204,13 +200,7 @@ def as_image(value: Any, name: str) -> Any:
 
 
 def check_caption(value: Any, name: str, column: str) -> None:
-    """Refuse what is neither a text nor a list of texts with something in each.
-
-    Args:
-        name: how the error calls the row.
-
-    Raises:
-        ValueError: for anything else.
+    """Refuse what is neither a text nor a list of texts with something in each; `name` is how the error calls the row.
 
     >>> check_caption("a cat", "row 0", "caption")
     """

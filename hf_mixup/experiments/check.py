@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from hf_mixup.testing.batches import SOURCES, make_batch
 from hf_mixup.testing.build import CannotBuild, build, model_class_of
@@ -37,11 +38,10 @@ def load(name: str, family: str | None = None) -> tuple[Family, PreTrainedModel]
 
     Raises:
         ValueError: for an unknown family, or an architecture that is in none, or that cannot be built tiny.
-        OSError: for a checkpoint that cannot be loaded.
     """
     if family is not None and family not in FAMILIES:
         raise ValueError(f"family={family!r}: {did_you_mean(family, FAMILIES)}")
-    if _is_model_type(name) and not Path(name).is_dir():
+    if name in CONFIG_MAPPING_NAMES and not Path(name).is_dir():
         fitting = [each for each in FAMILIES if name in classes(each) and family in (None, each)]
         if not fitting:
             raise ValueError(f"{name!r} is no architecture of {family or 'any family'}: {_elsewhere(name)}")
@@ -86,12 +86,6 @@ def _depths(model: PreTrainedModel, batch: dict[str, Any]) -> list[str]:
     return [str(depth) for depth in range(len(blocks) + 1)]
 
 
-def _is_model_type(name: str) -> bool:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-    return name in CONFIG_MAPPING_NAMES
-
-
 def _class_of(config: Any, family: str | None) -> tuple[Family, str]:
     """Return the family and class that a checkpoint's configuration names, or the class of a given family."""
     if family is not None:
@@ -103,10 +97,7 @@ def _class_of(config: Any, family: str | None) -> tuple[Family, str]:
     for each in FAMILIES:
         if named in classes(each).values():
             return each, named
-    raise ValueError(
-        f"the checkpoint's class {named or '(none)'!r} is of no family: name one with --family, "
-        f"{_elsewhere(config.model_type)}"
-    )
+    raise ValueError(f"{named or 'no class'} is of no family: name one with --family, {_elsewhere(config.model_type)}")
 
 
 def _elsewhere(model_type: str) -> str:

@@ -47,11 +47,6 @@ class SharedSettings:
         """The settings beside the method, as they were given."""
         return {name: value for name, value in self.values.items() if name != "method"}
 
-    @property
-    def config(self) -> MixupConfig:
-        """The configuration of that one method, which has to have all of them."""
-        return MixupConfig(self.values)
-
     def for_method(self, method: str, **own: Any) -> MixupConfig:
         """Return the configuration of one method: its own settings, and of the shared ones those that have a bearing.
 

@@ -69,17 +69,15 @@ class TabularProcessor(FeatureExtractionMixin):
         for column, name in zip(table.T, numerical):
             if not np.isfinite(column).any():
                 raise ValueError(f"column {name!r} holds no number: leave it out, or name it in categorical_columns")
-        scaler = StandardScaler().fit(table) if len(numerical) else None
         known = {name: sorted({str(v) for v in cls._column(columns, name) if v is not None}) for name in categorical}
-        aim = None if target is None else StandardScaler().fit(np.asarray(target, dtype=np.float64)[:, None])
-        return cls(
-            numerical,
-            [] if scaler is None else scaler.mean_.tolist(),
-            [] if scaler is None else scaler.scale_.tolist(),
-            known,
-            None if aim is None else float(aim.mean_[0]),
-            None if aim is None else float(aim.scale_[0]),
-        )
+        learnt: dict[str, Any] = {"numerical": numerical, "categories": known}
+        if numerical:
+            scaler = StandardScaler().fit(table)
+            learnt |= {"mean": scaler.mean_.tolist(), "scale": scaler.scale_.tolist()}
+        if target is not None:
+            scaler = StandardScaler().fit(np.asarray(target, dtype=np.float64)[:, None])
+            learnt |= {"target_mean": float(scaler.mean_[0]), "target_scale": float(scaler.scale_[0])}
+        return cls(**learnt)
 
     def __call__(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
         """Return `numerical_values` float32 [N, F] and `categorical_values` int64 [N, K], those that there are.

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("hf-mixup", "torch", "transformers", "datasets", "accelerate", "numpy")
+_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 
 
 def versions() -> dict[str, str]:
@@ -19,7 +19,7 @@ def versions() -> dict[str, str]:
     import hf_mixup
 
     found = {"Python": platform.python_version(), "hf-mixup": hf_mixup.__version__}
-    for name in _PACKAGES[1:]:
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,16 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def write_json(path: Path, value: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Write a value as a JSON file, whole or not at all; `default` says what becomes of what JSON does not know."""
+    write_text(path, json.dumps(value, indent=2, default=default) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give an empty file to write, which takes the place of `path` at the end; after an error nothing is left of it."""
@@ -119,6 +129,17 @@ def check_writable(folder: Path) -> None:
 
 class NoSpaceError(OSError):
     """Results cannot be stored: to go on would be for nothing."""
+
+
+@contextmanager
+def resumable(state: Callable[[], str]) -> Iterator[None]:
+    """Say how much is done and kept when Ctrl-C or a full disk ends work that the same command goes on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{state()}; the same command goes on from there") from None
+    except NoSpaceError as error:
+        raise NoSpaceError(f"{error}; {state()}; the same command goes on from there") from error
 
 
 def is_full(error: Exception, folder: Path) -> bool:

@@ -11,11 +11,9 @@ from hf_mixup.utils.suggest import did_you_mean
 
 
 def lazy_modules(package: str, path: Iterable[str], also: Iterable[str] = ()) -> Callable[[str], ModuleType]:
-    """Return a `__getattr__` for a package: it imports the module of that name.
+    """Return a `__getattr__` for a package, from its `__name__` and `__path__`: it imports the module of that name.
 
     Args:
-        package: the package's `__name__`.
-        path: its `__path__`.
         also: other names of the package, for the error over a wrong one.
 
     >>> import hf_mixup

@@ -1,9 +1,10 @@
-"""The wording that error messages share."""
+"""The wording that error messages and reports share."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
@@ -18,10 +19,7 @@ def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
 
 
 def refuse_unknown(setting: str, values: Iterable[str], valid: Iterable[str]) -> None:
-    """Refuse a value of a list that is not known.
-
-    Raises:
-        ValueError: naming the nearest one.
+    """Refuse a value of a list that is not known, naming the nearest one.
 
     >>> refuse_unknown("suite", ["noise", "corrupton"], ["corruption", "noise"])
     Traceback (most recent call last):
@@ -42,3 +40,24 @@ def nearest(wrong: str, valid: Iterable[str], cutoff: float = 0.75) -> str:
     """
     near = difflib.get_close_matches(wrong, sorted(valid), n=1, cutoff=cutoff)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def require(purpose: str, package: str, extra: str) -> None:
+    """Refuse to go on without an optional package.
+
+    >>> require("a report needs", "nowhere", "reports")
+    Traceback (most recent call last):
+    ...
+    ImportError: a report needs nowhere, which is not installed: pip install "hf-mixup[reports]"
+    """
+    if find_spec(package) is None:
+        raise ImportError(f'{purpose} {package}, which is not installed: pip install "hf-mixup[{extra}]"')
+
+
+def shortened(text: str, length: int) -> str:
+    """Return a text of at most this many characters, the last of which tells that some are missing.
+
+    >>> shortened("a black cat", 8), shortened("a cat", 8)
+    ('a black…', 'a cat')
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"

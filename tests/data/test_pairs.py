@@ -25,14 +25,11 @@ from hf_mixup.experiments.tasks.pairs import (
     PairRows,
     class_embeds,
     class_names,
+    class_numbers,
     id_logits,
-    load_pair_model,
-    load_pair_processor,
     new_pair_config,
-    pair_collator,
-    zero_shot,
 )
-from hf_mixup.metrics import pair_compute_metrics
+from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "blue", "cat", "dog", "the"]
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -285,8 +282,8 @@ def task(**settings: Any) -> TaskArguments:
 
 def test_rows_are_what_the_collator_makes_of_the_images() -> None:
     own = task()
-    data, processor = load_splits(own).train, load_pair_processor(own)
-    made = pair_collator(own, processor)([PairRows(data, processor, own)[index] for index in range(5)])
+    data, processor = load_splits(own).train, own.load_processor(None)
+    made = own.collator(processor)([PairRows(data, processor, own)[index] for index in range(5)])
     raw = PairCollator(processor, ids="emoji", max_length=12)([data[index] for index in range(5)])
     assert set(made) == set(raw)
     assert all(torch.equal(made[name], raw[name]) for name in made if name != "return_loss")
@@ -294,7 +291,7 @@ def test_rows_are_what_the_collator_makes_of_the_images() -> None:
 
 def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
     own = task(max_train_samples=40)
-    clean = PairRows(load_splits(own).train, load_pair_processor(own), own)
+    clean = PairRows(load_splits(own).train, own.load_processor(None), own)
     noisy, blank = clean.corrupted(caption_noise=0.25), clean.corrupted(image_blank=0.25)
     moved = [index for index in range(40) if noisy[index]["caption"] != clean[index]["caption"]]
     assert len(moved) <= 10
@@ -312,7 +309,7 @@ def test_spoilt_rows_share_pixels_and_spoil_the_share_asked_for() -> None:
 
 def test_training_draws_a_caption_and_evaluation_takes_the_first() -> None:
     own = task(caption_column="keywords", id_column=None)
-    data, processor = load_splits(own).train, load_pair_processor(own)
+    data, processor = load_splits(own).train, own.load_processor(None)
     assert PairRows(data, processor, own, train=True)[0]["caption"] == data[0]["keywords"]
     row = PairRows(data, processor, own)[0]
     assert (row["caption"], row["pair_ids"]) == (data[0]["keywords"][0], text_id(data[0]["keywords"][0]))
@@ -320,7 +317,7 @@ def test_training_draws_a_caption_and_evaluation_takes_the_first() -> None:
 
 def test_a_new_clip_pools_where_its_tokenizer_ends_a_text() -> None:
     own = task()
-    tokenizer = load_pair_processor(own).tokenizer
+    tokenizer = own.load_processor(None).tokenizer
     config = new_pair_config(own, tokenizer)
     text = config.text_config
     assert (text.eos_token_id, text.bos_token_id, text.pad_token_id) == (102, 101, 0)
@@ -332,12 +329,12 @@ def test_a_new_clip_pools_where_its_tokenizer_ends_a_text() -> None:
 def test_new_models_embed_both_sides(kind: str) -> None:
     overrides = {name: value for name, value in OVERRIDES.items() if kind == "clip" or name != "projection_dim"}
     own = task(model_type=kind, config_overrides=overrides)
-    processor = load_pair_processor(own)
+    processor = own.load_processor(None)
     data = PairRows(load_splits(own).train, processor, own)
-    batch = pair_collator(own, processor)([data[index] for index in range(4)])
+    batch = own.collator(processor)([data[index] for index in range(4)])
     assert batch["input_ids"].shape[1] == 12 if kind == "siglip" else batch["input_ids"].shape[1] <= 12
     del batch["pair_ids"]
-    outputs = load_pair_model(own, processor)(**batch)
+    outputs = own.load_model([], processor)(**batch)
     assert outputs.image_embeds.shape == outputs.text_embeds.shape
     assert torch.isfinite(outputs.loss)
 
@@ -345,15 +342,15 @@ def test_new_models_embed_both_sides(kind: str) -> None:
 def test_frozen_towers_and_adapters() -> None:
     pytest.importorskip("peft")
     own = task(freeze="image")
-    processor = load_pair_processor(own)
-    model = load_pair_model(own, processor)
+    processor = own.load_processor(None)
+    model = own.load_model([], processor)
     assert not any(each.requires_grad for each in model.vision_model.parameters())
     assert all(each.requires_grad for each in model.text_model.parameters())
-    model = load_pair_model(task(lora_rank=2), processor)
+    model = task(lora_rank=2).load_model([], processor)
     trained = {name for name, each in model.named_parameters() if each.requires_grad}
     assert trained
     assert all("lora_" in name for name in trained)
-    model = load_pair_model(task(lora_rank=2, freeze="text"), processor)
+    model = task(lora_rank=2, freeze="text").load_model([], processor)
     trained = {name for name, each in model.named_parameters() if each.requires_grad}
     assert trained
     assert not any("text_model" in name for name in trained)
@@ -361,8 +358,8 @@ def test_frozen_towers_and_adapters() -> None:
 
 def test_class_embeddings_are_mean_directions_over_templates() -> None:
     own = task(class_column="group", class_templates=["{}", "an image of {}"])
-    splits, processor = load_splits(own), load_pair_processor(own)
-    names, collator, model = class_names(splits, own), pair_collator(own, processor), load_pair_model(own, processor)
+    splits, processor = load_splits(own), own.load_processor(None)
+    names, collator, model = class_names(splits, own), own.collator(processor), own.load_model([], processor)
     assert names is not None
     embeds = class_embeds(model, collator, names, own.class_templates or [])
     assert embeds.shape == (9, 8)
@@ -371,9 +368,10 @@ def test_class_embeddings_are_mean_directions_over_templates() -> None:
         tokens = processor.tokenizer([names[3], f"an image of {names[3]}"], padding=True, return_tensors="pt")
         single = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).pooler_output
     assert np.allclose(embeds[3], (single / single.norm(dim=-1, keepdim=True)).mean(0), atol=1e-5)
-    data = PairRows(splits.validation, processor, own, classes=names)
+    data = PairRows(splits.validation, processor, own)
+    data.classes = class_numbers(splits.validation, own, names)
     perfect = embeds[data.classes]
-    assert zero_shot(model, collator, data, perfect, names, own.class_templates) == {"zero_shot_accuracy": 1.0}
+    assert zero_shot_accuracy(perfect, data.classes, embeds) == 1.0
 
 
 def test_classes_of_the_diagram_are_the_ids() -> None:

@@ -214,7 +214,7 @@ def test_features_are_kept_and_the_same_when_they_are_not() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model_type": "resnet", "config_overrides": None}, "model_type='resnet' takes no audio clips"),
+        ({"model_type": "resnet", "config_overrides": None}, "model_type='resnet' takes no audio: "),
         ({"model_type": None, "config_overrides": None}, "name a checkpoint"),
         ({"config_overrides": {"mel_bins": 3}}, "has no setting 'mel_bins'"),
     ],

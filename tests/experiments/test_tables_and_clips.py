@@ -237,7 +237,7 @@ def test_frames_are_spread_evenly(tmp_path: Path) -> None:
     assert shown == [[0, 20, 40, 60], [90] * 4, [5, 5, 6, 6]]
     texts = Dataset.from_dict({"video": ["a.mp4"], "label": [0]}, Features(video=Value("string"), label=Value("int64")))
     texts.save_to_disk(str(tmp_path / "texts"))
-    with pytest.raises(ValueError, match="expected a list of images a row: decode the videos to frames first"):
+    with pytest.raises(ValueError, match="expected lists of images: decode the videos first"):
         load_splits(small("video-classification", dataset=str(tmp_path / "texts")))
 
 

@@ -139,5 +139,5 @@ def test_a_name_is_taken_once(toy: None) -> None:
 
 
 def test_data_bundled_for_other_tasks_is_named() -> None:
-    with pytest.raises(ValueError, match=r"dataset='wine' is bundled for tabular-classification; for seq2seq .*emoji"):
+    with pytest.raises(ValueError, match=r"dataset='wine' is bundled for tabular-classification; seq2seq has .*emoji"):
         prepare(TaskArguments(task="seq2seq", model_type="t5", dataset="wine"))

@@ -44,9 +44,7 @@ class CompareArguments:
         at_least=0,
         below=1,
     )
-    select_by: SelectBy | None = setting(
-        None, "Validation metric that picks the best model (default: nll, or mse for regression)."
-    )
+    select_by: SelectBy | None = setting(None, "Validation metric that picks the best model (default: nll, or mse).")
 
     def __post_init__(self) -> None:
         convert_fields(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ from hf_mixup.experiments.compare.one_run import Failed
 from hf_mixup.experiments.compare.plan import make_plan
 from hf_mixup.experiments.compare.report import write_report
 from hf_mixup.experiments.compare.results import best_of, publish, results_of, write_results
-from hf_mixup.experiments.compare.startup import check_output, deciding_metric, refuse_launcher, require
+from hf_mixup.experiments.compare.startup import check_output, deciding_metric, refuse_launcher
 from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
 from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import write_json
+from hf_mixup.utils.suggest import require
 
 
 def compare(
@@ -32,7 +32,7 @@ def compare(
     args: TrainingArguments,
     command: str = "hf_mixup.experiments.compare.run.compare(...)",
 ) -> list[dict[str, Any]]:
-    """Train every method with every seed, and write the comparison into `args.output_dir`.
+    """Train every method with every seed, write the comparison into `args.output_dir`, and return all scores.
 
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
@@ -44,15 +44,11 @@ def compare(
     Args:
         command: how the comparison was started, for the report.
 
-    Returns:
-        The scores of all runs on all splits.
-
     Raises:
         ValueError: for settings, data or an output folder that do not fit, or under several processes.
         RuntimeError: if every run failed.
-        OSError: if there is no space left, saying how much is done.
         ImportError: if matplotlib is not installed.
-        KeyboardInterrupt: after Ctrl-C, likewise.
+        OSError, KeyboardInterrupt: if there is no space left, or after Ctrl-C, saying how much is done.
 
     >>> import contextlib, io, tempfile
     >>> task = TaskArguments(task="tabular-classification", dataset="wine")
@@ -69,7 +65,7 @@ def compare(
     plan = make_plan(comparison, task, mixup, args)
     select_by = deciding_metric(comparison.select_by, plan.prepared, task)
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / MARKER, json.dumps(asdict(comparison), indent=2) + "\n")
+    write_json(output / MARKER, asdict(comparison))
     remove_dead_parts(output)
     outcomes = train_all(plan, args)
     reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 
 from transformers import TrainingArguments
@@ -13,19 +12,6 @@ from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, check_mixing, check_readable
 from hf_mixup.utils.files import check_writable
 from hf_mixup.utils.silence import silence_libraries
-
-
-def require(purpose: str, package: str, extra: str) -> None:
-    """Refuse to go on without an optional package.
-
-    >>> require("a report needs", "json", "reports")
-    >>> require("a report needs", "nowhere", "reports")
-    Traceback (most recent call last):
-    ...
-    ImportError: a report needs nowhere, which is not installed: pip install "hf-mixup[reports]"
-    """
-    if find_spec(package) is None:
-        raise ImportError(f'{purpose} {package}, which is not installed: pip install "hf-mixup[{extra}]"')
 
 
 def refuse_launcher(args: TrainingArguments, command: str, verb: str = "trains") -> None:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_mixup.utils.files import read_json, write_json
+
 MARKER = "compare.json"  # tells a comparison's folder from others
 _PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
@@ -65,7 +67,7 @@ def run_folder(output: Path, label: str, seed: int, key: str) -> Path:
 def load_run(folder: Path) -> Finished | None:
     """Return the run stored in a folder; None if it is missing or unreadable, and has to be trained again."""
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = read_json(folder / RESULT)
         metrics, history = result["metrics"], result.get("history", [])
         with np.load(folder / PREDICTIONS, allow_pickle=False) as file:  # reading an array checks its sum
             stored = {name: file[name] for name in sorted(file.files, key=lambda name: int(name.rpartition(".")[2]))}
@@ -92,9 +94,7 @@ def save_run(
     arrays: Any = {f"{split}.{n}": part for split, parts in predictions.items() for n, part in enumerate(parts)}
     np.savez_compressed(folder / PREDICTIONS, **arrays)
     logged = [{name: value for name, value in line.items() if _is_number(value)} for line in history]
-    whole = {"metrics": metrics, "settings": determinants, "history": logged}
-    text = json.dumps(whole, indent=2, default=str)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / RESULT, {"metrics": metrics, "settings": determinants, "history": logged}, default=str)
 
 
 def _is_number(value: Any) -> bool:
@@ -132,13 +132,10 @@ def _locked_part(folder: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder until this process ends, in whatever way.
+    """Lock a folder until this process ends, in whatever way, and return the descriptor to close.
 
-    Returns:
-        The descriptor to close; None where folders cannot be locked (on Windows, on some network disks).
-
-    Raises:
-        BlockingIOError: if a living process has locked it.
+    It is None where folders cannot be locked (on Windows, on some network disks). A folder that a living process has
+    locked raises BlockingIOError.
     """
     try:
         import fcntl

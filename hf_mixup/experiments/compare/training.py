@@ -13,7 +13,7 @@ from hf_mixup.experiments.compare.one_run import Failed, Outcomes, Show, read_ba
 from hf_mixup.experiments.compare.plan import Plan, Run
 from hf_mixup.experiments.compare.processes import cuda_devices, run_side_by_side
 from hf_mixup.experiments.compare.store import Finished, load_run
-from hf_mixup.utils.files import NoSpaceError
+from hf_mixup.utils.files import resumable
 from hf_mixup.utils.silence import silence_libraries
 
 _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
@@ -23,27 +23,20 @@ _WARM, _TIMED = 2, 10  # slow first steps, and timed steps behind them, from whi
 def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
     """Return the outcome of each run, in the order of the plan.
 
-    Each finished run is stored at once. A run that raises is noted, and the next one begins.
-
-    Raises:
-        KeyboardInterrupt, NoSpaceError: saying how much is done.
+    Each finished run is stored at once. A run that raises is noted, and the next one begins. Only Ctrl-C and a full
+    disk end it, saying how much is done.
     """
     outcomes: Outcomes = {run: stored for run in plan.runs if (stored := load_run(run.folder)) is not None}
     todo = [run for run in plan.runs if run not in outcomes]
 
     def state() -> str:
         done = sum(isinstance(outcome, Finished) for outcome in outcomes.values())
-        return f"{done} of {len(plan.runs)} runs are finished and kept; the same command goes on from there"
+        return f"{done} of {len(plan.runs)} runs are finished and kept"
 
-    try:
-        with silence_libraries(), Progress(len(plan.runs), todo, args) as progress:
-            for run, outcome in _trained(plan, todo, args, progress):
-                outcomes[run] = outcome
-                progress.done(run, outcome)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(state()) from None
-    except NoSpaceError as error:
-        raise NoSpaceError(f"{error}; {state()}") from error
+    with resumable(state), silence_libraries(), Progress(len(plan.runs), todo, args) as progress:
+        for run, outcome in _trained(plan, todo, args, progress):
+            outcomes[run] = outcome
+            progress.done(run, outcome)
     return {run: outcomes[run] for run in plan.runs}
 
 

@@ -77,10 +77,7 @@ class EvaluateArguments(
         """
         known = _OF_TASK.get(task.task)
         if known is None:
-            scored = ", ".join(_OF_TASK)
-            raise ValueError(
-                f"evaluate scores {scored}, not {task.task}: `hf-mixup train` and `compare` leave its scores"
-            )
+            raise ValueError(f"evaluate scores {', '.join(_OF_TASK)}, not {task.task}: train and compare do")
         for suite in self.suite:
             if suite not in (*known, ALL):
                 raise ValueError(f"suite {suite!r} is not for {task.task}, which has {', '.join(known)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.evaluate.parsing import Checked, check_numbers, words
 from hf_mixup.experiments.tasks.arguments import IMAGE, TaskArguments
-from hf_mixup.utils.suggest import refuse_unknown
+from hf_mixup.utils.suggest import refuse_unknown, require
 from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ CORRUPTION = "corruption"
 class CorruptionSettings(Checked):
     """Which corruptions, and how severe."""
 
-    corruptions: list[str] | None = setting(
-        None, "Corruptions to try (default: the 15 of ImageNet-C; for texts, 3 of words)."
-    )
+    corruptions: list[str] | None = setting(None, "Corruptions (default: the 15 of ImageNet-C; for texts, 3 of words).")
     severities: list[int] = setting(lambda: [1, 2, 3, 4, 5], "Severities of the corruptions. [1 2 3 4 5]")
 
     def __post_init__(self) -> None:
@@ -34,7 +32,6 @@ class CorruptionSettings(Checked):
 
 def check_corruption(settings: CorruptionSettings, task: TaskArguments) -> None:
     """Refuse an unknown corruption or a missing package before anything is loaded."""
-    from hf_mixup.experiments.compare.startup import require
     from hf_mixup.experiments.evaluate import image_changes, text_changes
 
     images = (*image_changes.CORRUPTIONS, *image_changes.MORE_CORRUPTIONS)

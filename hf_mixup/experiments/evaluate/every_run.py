@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ from hf_mixup.experiments.tasks.data import Splits
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder
 from hf_mixup.metrics.results import Measured
-from hf_mixup.utils.files import is_disk_full, write_text
+from hf_mixup.utils.files import is_disk_full, resumable, write_json, write_text
 from hf_mixup.utils.silence import silence_libraries
 
 DIFFERENCES = "differences.json"
@@ -59,11 +58,7 @@ def evaluate_comparison(
         output: default: `evaluation` in the comparison's folder.
 
     Raises:
-        ValueError: for settings, data, a comparison or an output folder that do not fit.
-        FileNotFoundError, ImportError: for data or an optional package that is missing.
-        RuntimeError: if every run failed.
-        OSError: if there is no space left.
-        KeyboardInterrupt: after Ctrl-C, saying how much is done.
+        RuntimeError: if every run failed; and as `evaluate`.
     """
     if evaluation.label_noise_runs:
         raise ValueError("label_noise_runs belongs to one model: name the folder of a run, not that of a comparison")
@@ -76,8 +71,8 @@ def evaluate_comparison(
     tables, differences = runs_tables(results), differences_of(results)
     draw_runs(results, output)
     write_text(output / TABLES, tables)
-    write_text(output / DIFFERENCES, json.dumps(differences, indent=2) + "\n")
-    write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
+    write_json(output / DIFFERENCES, differences)
+    write_json(output / RESULTS, results)
     print(tables)
     print(f"results and images: {output}")
     return results
@@ -101,22 +96,22 @@ class _Runs:
         found: list[list[Measured] | str] = []
         self.bar = progress_bar(len(runs), "runs")
         try:
-            for number, run in enumerate(runs):
-                self.bar.set_description_str(f"{run.label}, seed {run.seed}")
-                found.append(self._one(run))
-                if isinstance(found[-1], str):
-                    self.bar.write(f"{run.label}, seed {run.seed} failed: {found[-1]}", file=self.bar.fp)
-                self.bar.update(number + 1 - self.bar.n)
-        except KeyboardInterrupt:
-            message = f"{len(found)} of {len(runs)} runs are evaluated, and finished parts are kept; "
-            raise KeyboardInterrupt(f"{message}the same command goes on from there") from None
+            with resumable(lambda: f"{len(found)} of {len(runs)} runs are evaluated, and finished parts are kept"):
+                for number, run in enumerate(runs):
+                    self.bar.set_description_str(f"{run.label}, seed {run.seed}")
+                    found.append(self._one(run))
+                    if isinstance(found[-1], str):
+                        self.bar.write(f"{run.label}, seed {run.seed} failed: {found[-1]}", file=self.bar.fp)
+                    self.bar.update(number + 1 - self.bar.n)
         finally:
             self.bar.close()
         whole = next((each for each in found if not isinstance(each, str)), None)
         if whole is None:
             raise RuntimeError(f"all {len(runs)} runs failed, the first one with: {found[0]}")
-        return [row for run, each in zip(runs, found, strict=True)
-                for row in (_without(run, each, whole) if isinstance(each, str) else each)]  # fmt: skip
+        results: list[Measured] = []
+        for run, each in zip(runs, found, strict=True):
+            results += _without(run, each, whole) if isinstance(each, str) else each
+        return results
 
     def _one(self, run: StoredRun) -> list[Measured] | str:
         """Return the results of a run, or why it has none."""

@@ -34,10 +34,7 @@ _ROOM = 2 * 1024**3  # bytes of cached images
 
 
 class ImageCache:
-    """Images that are made once for several models, as long as there is room; the others are made anew each time.
-
-    Args:
-        room: in bytes.
+    """Images that are made once for several models, as long as there is room (in bytes); others are made each time.
 
     >>> cache = ImageCache(room=3)
     >>> [int(cache("first", lambda: np.full(3, value, np.uint8))[0]) for value in (1, 2)]
@@ -67,8 +64,6 @@ class ChangedImages(Dataset):
 
     Args:
         rows: of `pixel_values` [3, H, W], as `tasks.image.ImageRows`.
-        processor: its `image_mean` and `image_std` tell the scale.
-        change: see `ImageChange`.
         entropy: whole numbers, different for every change.
         cache: keeps changed images for the next model that is scored on them.
 

@@ -29,9 +29,7 @@ class NoiseSettings(Checked):
         "Standard deviations of the noise on pixels in [0, 1] (0.05 0.1 0.2 0.3), or shares of "
         "replaced letters (0.05 0.1 0.2 0.4).",
     )
-    label_noise_runs: list[str] | None = setting(
-        None, "Models trained with other shares of wrong labels, for a curve over the share."
-    )
+    label_noise_runs: list[str] | None = setting(None, "Models trained with other shares of wrong labels, for a curve.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,9 +60,7 @@ def label_noise_shares(runs: Sequence[str], checkpoint: str) -> dict[str, float]
     for run in runs:
         task, seed = saved_task(Path(run))
         if seed is None:
-            raise ValueError(
-                f"label_noise_runs: {run} does not tell the share of wrong labels: name runs that train left"
-            )
+            raise ValueError(f"label_noise_runs: {run} does not tell its share of wrong labels: name runs of train")
         if AutoConfig.from_pretrained(run).id2label != expected:
             raise ValueError(f"label_noise_runs: {run} has other classes than {checkpoint}")
         shares[run] = float(task.get("label_noise", 0.0))

@@ -20,18 +20,12 @@ OOD = "ood"
 class OodSettings(Checked):
     """Where out-of-distribution samples come from."""
 
-    ood_dataset: str | None = setting(
-        None, "Data set of out-of-distribution samples (default: made from the test samples)."
-    )
+    ood_dataset: str | None = setting(None, "Data set of out-of-distribution samples (default: made of test samples).")
     ood_split: str | None = setting(None, "Split of ood_dataset (default: test, or else its first).")
 
 
 def ood_samples(settings: OodSettings, source: Source) -> dict[str, Any]:
-    """Return out-of-distribution samples by name: those of `ood_dataset`, or made from the first test split.
-
-    Raises:
-        ValueError, FileNotFoundError: for a data set without that split or column, or that is not there.
-    """
+    """Return out-of-distribution samples by name: those of `ood_dataset`, or made from the first test split."""
     from hf_mixup.experiments.evaluate.image_changes import OUT_OF_DISTRIBUTION
     from hf_mixup.experiments.evaluate.text_changes import RandomTokens
 

@@ -34,11 +34,7 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a task, and the seed of their perturbations.
-
-    Args:
-        cache: keeps perturbed images for the next model that is scored on them.
-    """
+    """The rows of a task, and the seed of their perturbations; `cache` keeps images for the next model."""
 
     prepared: Prepared
     task: TaskArguments

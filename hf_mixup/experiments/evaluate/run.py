@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from transformers import TrainingArguments
 import hf_mixup
 from hf_mixup.augment.tta import View
 from hf_mixup.engine.config import CONFIG_NAME, MixupConfig
-from hf_mixup.experiments.compare.startup import check_output, refuse_launcher, require
+from hf_mixup.experiments.compare.startup import check_output, refuse_launcher
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.evaluate.image_changes import ImageCache
 from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, Subject
@@ -21,20 +20,16 @@ from hf_mixup.experiments.evaluate.perturbation import Source
 from hf_mixup.experiments.evaluate.scorer import Scorer
 from hf_mixup.experiments.evaluate.store import PartStore
 from hf_mixup.experiments.evaluate.views import parse_views
-from hf_mixup.experiments.report.evaluation import (
-    BY_LEVEL,
-    add_evaluation_section,
-    draw_evaluation,
-    evaluation_tables,
-)
+from hf_mixup.experiments.report.evaluation import BY_LEVEL, add_evaluation_section, draw_evaluation, evaluation_tables
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits, load_splits
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder, saved_task
 from hf_mixup.experiments.tasks.trained import files_of, load_model, relabelled
 from hf_mixup.metrics.results import Measured
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import read_json, resumable, write_json, write_text
 from hf_mixup.utils.silence import silence_libraries
+from hf_mixup.utils.suggest import require
 
 RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
 _SIZES = ("image_size", "max_length")  # settings that change what a model is given
@@ -84,10 +79,8 @@ def evaluate(
         subject = subject_of(checkpoint, task, prepared, args, output / PARTS)
         whole = ModelEvaluation(subject, evaluation, views, baseline)
         try:
-            results, arrays = whole.run()
-        except KeyboardInterrupt:
-            message = f"{whole.done} of {whole.total} parts are finished and kept; the same command goes on from there"
-            raise KeyboardInterrupt(message) from None
+            with resumable(lambda: f"{whole.done} of {whole.total} parts are finished and kept"):
+                results, arrays = whole.run()
         finally:
             whole.bar.close()
     images = draw_evaluation(results, arrays, output)
@@ -96,7 +89,7 @@ def evaluate(
             (output / f"{name}.png").unlink(missing_ok=True)
     tables = evaluation_tables(results)
     write_text(output / TABLES, tables)
-    write_text(output / RESULTS, json.dumps(results, indent=2) + "\n")
+    write_json(output / RESULTS, results)
     print(tables)
     if evaluation.write_card and Path(checkpoint).is_dir():
         add_evaluation_section(Path(checkpoint), results, images, task.task, task.dataset)
@@ -135,7 +128,7 @@ def _baseline(path: str | None) -> list[Measured] | None:
     if not file.is_file():
         raise FileNotFoundError(f"baseline: no such results of an evaluation: {file}")
     try:
-        results = json.loads(file.read_text(encoding="utf-8"))
+        results = read_json(file)
         if not any(each.get("suite") in BY_LEVEL for each in results):
             raise ValueError("no perturbed rows")
     except (ValueError, AttributeError, TypeError) as error:
@@ -149,9 +142,7 @@ def tested_splits(task: TaskArguments) -> Splits:
     if not splits.tests:
         raise ValueError("the data set has no split to test on: name some with --test_splits")
     if len(splits.validation) < 2:
-        raise ValueError(
-            "a temperature cannot be fitted on one validation row: give more, or a larger validation_share"
-        )
+        raise ValueError("a temperature cannot be fitted on one validation row: give a larger validation_share")
     for split, rows in splits.tests.items():
         if not len(rows):
             raise ValueError(f"split {split!r} has no rows: leave it out of --test_splits")

@@ -22,12 +22,7 @@ BatchChange = Callable[[Any, Batch, int], Batch]
 
 @dataclass
 class Scorer:
-    """Scores rows, batch by batch.
-
-    Args:
-        model: in evaluation mode, on `device`.
-        show: called with the share of the rows that are scored.
-    """
+    """Scores rows, batch by batch, by a model in evaluation mode; `show` is called with the share that is scored."""
 
     model: Any
     collator: Callable[[Sequence[Any]], Batch]

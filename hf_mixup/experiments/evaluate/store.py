@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.compare.store import key_of
-from hf_mixup.utils.files import atomic_path, write_text
+from hf_mixup.utils.files import atomic_path, read_json, write_json
 
 Arrays = dict[str, np.ndarray]
 Scores = dict[str, Any]
@@ -21,9 +20,7 @@ Scores = dict[str, Any]
 class PartStore:
     """The finished parts of one evaluation, each computed once.
 
-    Args:
-        folder: where they are stored.
-        determinants: what all parts depend on; each part adds its own name and settings.
+    The determinants are what all parts depend on; each part adds its own name and settings.
     """
 
     def __init__(self, folder: Path, determinants: Mapping[str, Any]) -> None:
@@ -45,10 +42,10 @@ class PartStore:
         """Return the scores of a part, read back or made."""
         path = self._path(name, settings).with_suffix(".json")
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            return dict(read_json(path))
         except (OSError, ValueError, TypeError):
             made = make()
-        write_text(path, json.dumps(made) + "\n")
+        write_json(path, made)
         return made
 
     def _path(self, name: str, settings: Mapping[str, Any]) -> Path:

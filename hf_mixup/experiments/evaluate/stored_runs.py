@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.compare.store import load_run, run_folder
+from hf_mixup.utils.files import read_json
 
 _RESULTS = "results.json"
 _AGAIN = "run the same compare command again"
@@ -51,7 +51,7 @@ def _results(comparison: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"{comparison} has no {_RESULTS} yet, so that its runs are not known: {_AGAIN} to end it")
     try:
-        rows = list(json.loads(path.read_text(encoding="utf-8")))
+        rows = list(read_json(path))
         if not rows or not all({"method", "seed", "split", "metrics"} <= set(row) for row in rows):
             raise ValueError("a row lacks its method, seed, split or metrics" if rows else "there are no rows")
     except (ValueError, TypeError) as error:
@@ -80,6 +80,4 @@ def _same(folder: Path, scores: Scores) -> bool:
     stored = load_run(folder)
     if stored is None or set(stored.metrics) != set(scores):
         return False
-    return all(
-        scores[split].get(name) == value for split, metrics in stored.metrics.items() for name, value in metrics.items()
-    )
+    return all(scores[split].get(name) == value for split, own in stored.metrics.items() for name, value in own.items())

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class ViewSettings(Checked):
     """Which views, and how their scores are averaged."""
 
-    tta: list[str] | None = setting(
-        None, "Also score with test-time augmentation: flip, crops:0.9, scale:1.25; dropout:8; head:64."
-    )
+    tta: list[str] | None = setting(None, "Test-time augmentation by flip, crops:0.9, scale:1.25; dropout:8; head:64.")
     tta_average: Literal["probabilities", "logits", "log_probabilities"] = setting(
         "probabilities", "What test-time augmentation averages."
     )

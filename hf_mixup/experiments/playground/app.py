@@ -40,9 +40,7 @@ def build(page: Page) -> gr.Blocks:
                 method = gr.Dropdown(titles, value=page.methods[0], label="Method", elem_id="method")
                 mixed, words = gr.HTML(elem_id="mixed"), gr.HTML(elem_id="said")
                 other = gr.Button("Two other rows", size="sm", elem_id="other")
-        lam = gr.Slider(
-            0, 1, 0.5, step=0.01, label="lam", info="weight of the own row: 0 is the partner", elem_id="lam"
-        )
+        lam = gr.Slider(0, 1, 0.5, step=0.01, label="lam", info="weight of the own row; 0: the partner", elem_id="lam")
         with gr.Row():
             with gr.Column(min_width=_COLUMN):
                 bars: dict[str, Any] = {"num_top_classes": _CLASSES, "show_heading": False}
@@ -59,9 +57,11 @@ def build(page: Page) -> gr.Blocks:
                 drawing = gr.Button("Draw lam", variant="primary", elem_id="draw")
             with gr.Column(min_width=_COLUMN, scale=2):
                 shape = gr.HTML(page.density(alpha, 0.5), elem_id="density")
-        picks = [own, partner]
-        _wire(demo, page, picks, [method, lam, draw], [mixed, words, target, predicted, way, off])
+        picks: list[Any] = [own, partner]
+        asked, shown = [*picks, method, lam, draw], [mixed, words, target, predicted, way, off]
+        # A dragged slider counts where it stops.
         quiet: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
+        gr.on([demo.load, *(each.change for each in asked)], page.look, asked, shown, api_name="look", **quiet)
         gr.on([knob.change, lam.change], page.density, [knob, lam], shape, api_name="density", **quiet)
         drawing.click(page.drawn, [knob, draw], [lam, draw], api_name="draw", show_progress="hidden")
         other.click(page.another, None, picks, api_name="another", show_progress="hidden")
@@ -80,30 +80,8 @@ def _picker(page: Page, title: str, first: int, choices: list[tuple[str, int]], 
     return picked
 
 
-def _wire(demo: gr.Blocks, page: Page, picks: list[gr.Dropdown], knobs: list[Any], shown: list[Any]) -> None:
-    """Update whenever a row, the method, lam or the draw changes; a dragged slider counts where it stops."""
-    triggers = [demo.load, *(each.change for each in (*picks, *knobs))]
-    gr.on(
-        triggers,
-        page.look,
-        [*picks, *knobs],
-        shown,
-        api_name="look",
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
-
-
 def launch(demo: gr.Blocks, port: int | None, block: bool = True) -> str:
-    """Serve the page on this machine alone, and return its address; Ctrl-C ends it.
-
-    Args:
-        port: of 127.0.0.1; by default the first free one from 7860 on.
-        block: wait for Ctrl-C.
-
-    Raises:
-        OSError: if the port is taken.
-    """
+    """Serve the page on this machine alone, and return its address; `block` waits for Ctrl-C, which ends it."""
     _, address, _ = demo.launch(
         server_name="127.0.0.1",
         server_port=port,

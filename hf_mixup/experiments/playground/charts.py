@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_mixup.experiments.playground.stage import Interpolation
 from hf_mixup.experiments.report.html_page import embedded
 from hf_mixup.plots.canvas import DPI, INK, MUTED, PALETTE, drawable, new_figure
+from hf_mixup.utils.suggest import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,11 +26,9 @@ _LONGEST = 24  # characters of a label in a legend
 
 
 def density(alpha: float, lam: float, beta: float | None = None, lam_at_least_half: bool = False) -> str:
-    """Draw the density of Beta(alpha, alpha) and where lam lies, as an HTML image.
+    """Draw the density of Beta(alpha, beta or alpha) and where lam lies, as an HTML image.
 
     Args:
-        alpha: above 0.
-        beta: the second parameter, where it is another.
         lam_at_least_half: whether draws below 1/2 are folded over, see `sample_lam`.
 
     >>> density(0.2, 0.3).split(" src=")[0]
@@ -54,18 +53,12 @@ def density(alpha: float, lam: float, beta: float | None = None, lam_at_least_ha
 
 
 def curves(along: Interpolation, lam: float, classes: Sequence[int], names: Sequence[str]) -> str:
-    """Draw the probabilities of both rows' classes along lam, beside their soft labels, as an HTML image.
-
-    Args:
-        lam: where to draw a line, in [0, 1].
-        classes: the own row's class and the partner's.
-        names: of all classes.
-    """
+    """Draw the probabilities of both rows' classes (the own one first) along lam, beside their soft labels, as HTML."""
     figure = new_figure(4.2, 2.9, constrained=True)
     axes = figure.add_subplot()
     shown = list(dict.fromkeys(classes))
     for number, colour in zip(shown, (OWN, PARTNER)):
-        label = drawable(_shortened(names[number]))
+        label = drawable(shortened(names[number], _LONGEST))
         axes.plot(along.lam, along.targets[:, number], color=colour, linestyle="--", linewidth=1.1)
         axes.plot(along.lam, along.probabilities[:, number], color=colour, linewidth=2, label=label)
     if len(names) > len(shown):
@@ -111,7 +104,3 @@ def _chart(figure: Figure, text: str) -> str:
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=DPI)
     return f'<img alt="{escape(text)}" class="chart" src="{embedded(written.getvalue())}">'
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -17,11 +17,9 @@ class Page:
     """The content of the page.
 
     Attributes:
-        rows: numbers of the rows to choose from, at least two.
-        first: the pair that it begins with.
+        rows: numbers of the rows to choose from, at least two; `first` is the pair that it begins with.
         methods: those that fit; it begins with the first.
-        heading: Markdown that names task, data and model.
-        note: a remark on the predictions, or "".
+        heading, note: Markdown that names task, data and model, and a remark on the predictions.
     """
 
     stage: Stage

@@ -8,7 +8,6 @@ from contextlib import closing
 import torch
 from transformers import TrainingArguments, set_seed
 
-from hf_mixup.experiments.compare.startup import require
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.experiments.playground.show import VIEWS
@@ -19,6 +18,7 @@ from hf_mixup.experiments.tasks.prepare import check_mixing
 from hf_mixup.experiments.tasks.saved import check_folder
 from hf_mixup.experiments.tasks.trained import load_model, relabelled
 from hf_mixup.utils.silence import silence_libraries
+from hf_mixup.utils.suggest import require
 
 _ROWS = 100  # to choose from
 _UNTRAINED = (
@@ -43,8 +43,7 @@ def playground(
 
     Raises:
         ImportError: if gradio or matplotlib is not installed.
-        OSError: for a port that is taken, or a checkpoint that cannot be loaded.
-        ValueError: for a task that has no playground, or settings, data or a model that do not fit.
+        ValueError, OSError: for a task, settings, data, a model or a port that do not do.
     """
     _refuse(task, checkpoint, port)
     from hf_mixup.experiments.playground.app import build, launch

@@ -20,17 +20,14 @@ from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TaskArgumen
 from hf_mixup.experiments.tasks.drawings import tokens_of, unnormalised
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.methods import METHODS
+from hf_mixup.utils.suggest import shortened
 
 LEAST = 0.005  # share of a label that is named
 _BEGINNING = 60  # characters of a text in a list
 
 
 class SampleView(ABC):
-    """Shows the samples of one modality.
-
-    Args:
-        prepared: the task, whose validation rows are shown.
-    """
+    """Shows the validation rows of a task of one modality."""
 
     def __init__(self, prepared: Prepared, task: TaskArguments) -> None:
         self.prepared, self.task = prepared, task
@@ -80,7 +77,7 @@ class TextView(SampleView):
 
     def choice(self, index: int) -> str:
         text = " ".join(str(self.prepared.splits.validation[index][self.task.input_column]).split())
-        return f"{self.label(index)} · {text[:_BEGINNING]}{'…' if len(text) > _BEGINNING else ''}"
+        return f"{self.label(index)} · {shortened(text, _BEGINNING)}"
 
     def row(self, index: int, colour: str = OWN) -> str:
         batch = self.prepared.collator([self.rows[index]])
@@ -100,10 +97,8 @@ class AudioView(SampleView):
     """Audio clips to hear, above the features that the model sees."""
 
     def row(self, index: int, colour: str = OWN) -> str:
-        rate = self.prepared.processing_class.sampling_rate
-        return _player(self.rows.waveform(index), rate) + self._drawn(
-            self._features(self.rows[index]), self.label(index)
-        )
+        heard = _player(self.rows.waveform(index), self.prepared.processing_class.sampling_rate)
+        return heard + self._drawn(self._features(self.rows[index]), self.label(index))
 
     def mixed(self, mixed: Mixed, lam: float) -> str:
         if mixed.inside:

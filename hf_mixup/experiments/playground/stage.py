@@ -86,9 +86,8 @@ class Stage:
         self.rows, self.collator, self.model, self.tokenizer = rows, collator, model.eval(), tokenizer
         dropped = ("lam", "prob", "prob_warmup_ratio", "disable_last_ratio", "disable_last_epochs")
         self.settings = SharedSettings({k: v for k, v in settings.values.items() if k not in dropped})
-        self.alpha, self.beta, self.folded = (
-            settings.values.get(name) for name in ("alpha", "beta", "lam_at_least_half")
-        )
+        of_lam = ("alpha", "beta", "lam_at_least_half")
+        self.alpha, self.beta, self.folded = (settings.values.get(name) for name in of_lam)
         self._engines: dict[str, Mixup] = {}
         self._lock = Lock()  # a model has hooks for one batch at a time, and a page asks from several threads
         self.interpolation = lru_cache(maxsize=64)(self._interpolation)

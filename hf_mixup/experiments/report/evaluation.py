@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import ModelCard
 
+from hf_mixup.experiments.report.comparison_card import eval_result
+from hf_mixup.experiments.report.verdict import three_digits
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.levels import summarise_levels
 from hf_mixup.metrics.results import Measured
@@ -76,15 +78,8 @@ def _clean_table(results: Sequence[Measured]) -> str:
     splits = list(dict.fromkeys(each["of"] for each in results))
     rows = [each for each in results if each["suite"] in ("calibration", "tta")]
     rows.sort(key=lambda each: splits.index(each["of"]))
-    columns = {
-        "accuracy": "accuracy",
-        "NLL": "nll",
-        "ECE": "ece",
-        "temperature": "temperature",
-        "NLL with it": "nll_temperature",
-        "ECE with it": "ece_temperature",
-        "cost": "tta_cost",
-    }
+    columns = {"accuracy": "accuracy", "NLL": "nll", "ECE": "ece", "temperature": "temperature"}
+    columns |= {"NLL with it": "nll_temperature", "ECE with it": "ece_temperature", "cost": "tta_cost"}
     cells = {title: [_cell(each["metrics"], name) for each in rows] for title, name in columns.items()}
     shown = {title: column for title, column in cells.items() if any(cell != "-" for cell in column)}
     note = "The temperature was fitted on the validation rows alone."
@@ -100,20 +95,20 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     scale, unit = (255, "/255") if suite == "adversarial" else (1, "")
     columns: dict[str, list[str]] = {}
     if "clean" in summary:
-        columns["clean"] = [_number(summary["clean"]["accuracy"])] * len(families)
+        columns["clean"] = [three_digits(summary["clean"]["accuracy"])] * len(families)
     for level in levels:
         found = [dict(zip(curve["levels"], curve["accuracy"])) for curve in families.values()]
-        columns[f"{level * scale:.3g}{unit}"] = [_number(each.get(level)) for each in found]
+        columns[f"{level * scale:.3g}{unit}"] = [three_digits(each.get(level)) for each in found]
     for title_of, name in (("mean ECE", "ece"), ("mean ECE with temperature", "ece_temperature")):
         if name in summary:
-            columns[title_of] = [_number(sum(curve[name]) / len(curve[name])) for curve in families.values()]
+            columns[title_of] = [three_digits(sum(curve[name]) / len(curve[name])) for curve in families.values()]
     text = f"### {title}\n\n{markdown_table('accuracy', list(families), columns)}\n\n"
-    text += f"Mean accuracy {_number(summary['accuracy'])}, mean ECE {_number(summary['ece'])}"
+    text += f"Mean accuracy {three_digits(summary['accuracy'])}, mean ECE {three_digits(summary['ece'])}"
     prefix = "" if suite == "corruption" else f"{suite}_"
     if whole.get(f"{prefix}mce") is not None:
-        text += f"; errors relative to the baseline (mCE) {_number(whole[f'{prefix}mce'])}"
+        text += f"; errors relative to the baseline (mCE) {three_digits(whole[f'{prefix}mce'])}"
         if whole.get(f"{prefix}relative_mce") is not None:
-            text += f", the loss against clean rows likewise {_number(whole[f'{prefix}relative_mce'])}"
+            text += f", the loss against clean rows likewise {three_digits(whole[f'{prefix}relative_mce'])}"
     return text + ".\n"
 
 
@@ -128,11 +123,7 @@ def _ood_table(outside: Sequence[Measured]) -> str:
 
 
 def _cell(metrics: Mapping[str, Any], name: str) -> str:
-    return _number(metrics[name]) if name in metrics else "-"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return three_digits(metrics[name]) if name in metrics else "-"
 
 
 def draw_evaluation(results: Sequence[Measured], arrays: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -162,11 +153,8 @@ def add_evaluation_section(
 ) -> None:
     """Add the results to the `README.md` of a model directory, as a section and as metadata of the Hub.
 
-    A section that an earlier call wrote is replaced, and so are its figures in the metadata; those of others stay. A
-    directory without a card gets one. Images are shown where they lie within the directory.
-
-    Args:
-        dataset: name or path of the data set; of a path the last part.
+    A section that an earlier call wrote is replaced, and so are its figures in the metadata; those of others stay.
+    Images are shown where they lie within the directory.
     """
     path = Path(directory) / "README.md"
     card = ModelCard.load(path) if path.is_file() else ModelCard("---\n{}\n---\n")
@@ -181,27 +169,14 @@ def add_evaluation_section(
     card.text = f"{before.rstrip()}\n\n{section}" + (f"\n## {behind}" if behind else "")
     data: Any = card.data
     data.model_name = data.model_name or root.name
-    ours = _eval_results(results, task, name)
+    # Scores of the clean splits, and means over their perturbations.
+    ours = [
+        eval_result(task, name, each["of"], metric, round(value, 4), task_name=_TASK_NAMES.get(task, task))
+        for each in results
+        if each["suite"] == "calibration"
+        for metric, value in each["metrics"].items()
+        if value is not None and (metric in _OF_CARD or metric.endswith(("_accuracy", "_ece", "mce")))
+    ]
     kept = [each for each in data.eval_results or [] if not any(map(each.is_equal_except_value, ours))]
     data.eval_results = [*kept, *ours]
     write_text(path, str(card))
-
-
-def _eval_results(results: Sequence[Measured], task: str, dataset: str) -> list[EvalResult]:
-    """Return the scores of the clean splits, and the means over their perturbations."""
-    return [
-        EvalResult(
-            task_type=task,
-            task_name=_TASK_NAMES.get(task, task),
-            dataset_type=dataset,
-            dataset_name=dataset,
-            dataset_split=each["of"],
-            metric_type=name,
-            metric_name=name,
-            metric_value=round(value, 4),
-        )
-        for each in results
-        if each["suite"] == "calibration"
-        for name, value in each["metrics"].items()
-        if value is not None and (name in _OF_CARD or name.endswith(("_accuracy", "_ece", "mce")))
-    ]

@@ -1,8 +1,4 @@
-"""Sums over the predictions of each row, so that any resample of the rows is scored by one matrix product.
-
-    class_sums    logits and classes of rows, or of the tokens of rows
-    token_sums    a language model's scores of tokens, see `hf_mixup.metrics.token_scores`
-    value_sums    numbers and their targets
+"""Sums over the predictions of each sample, so that any resample is scored by one matrix product.
 
 Scores that are no function of such sums (a rank correlation, an F1 of names) are not here.
 """
@@ -59,9 +55,6 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
         logits: [N, C], or [N, T, C] where a row has T tokens, which are drawn together.
         labels: [N] or [N, T]; -100 is left out.
 
-    Raises:
-        ValueError: as `log_probabilities`.
-
     >>> rows = class_sums([[2.0, 0.0], [0.0, 1.0]], [0, 0], temperature=2.0)
     >>> {name: round(float(rows.score(name)), 3) for name in rows.scores}
     {'accuracy': 0.5, 'nll': 0.72, 'ece': 0.425, 'nll_temperature': 0.644, 'ece_temperature': 0.446}
@@ -76,19 +69,14 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
     if temperature is not None:
         parts.append(_judged(log_softmax(log_probs / temperature, axis=1), classes, row, len(labelled)))
         for name in ("nll", "ece"):
-            scores[f"{name}_temperature"] = _second(_CLASS_SCORES[name])
+            scores[f"{name}_temperature"] = _of_second_half(_CLASS_SCORES[name])
     return RowSums(np.concatenate(parts, axis=1), scores)
 
 
 def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
-    """Sum a language model's scores of tokens; scores are those of `language_metrics`.
+    """Sum scores of tokens [N, T, 3], see `token_scores`; the scores are those of `language_metrics`.
 
-    Args:
-        scores: [N, T, 3], see `token_scores`.
-        labels: [N, T]; -100 is left out.
-
-    Raises:
-        ValueError: shapes disagree, or a score is NaN or infinite.
+    Labels [N, T] of -100 are left out. Scores that are NaN or infinite are refused.
 
     >>> rows = token_sums([[[-0.5, 0.6, 1.0], [-1.5, 0.7, 0.0]], [[-0.1, 0.9, 1.0], [0, 0, 0]]], [[3, 4], [5, -100]])
     >>> [round(float(rows.score(name)), 2) for name in ("nll", "exact_match")]
@@ -99,9 +87,9 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
         raise ValueError(f"scores [N, T, 3] and labels [N, T] do not match: {tokens.shape}, {references.shape}")
     scored = (references != IGNORE_INDEX) & (tokens[..., 1] > 0)
     own, confidence, right = finite_float64(tokens[scored], "scores").T
-    sums = _sums(right, confidence, -own, np.nonzero(scored)[0], len(references))
-    exact = ((tokens[..., 2] > 0) | ~scored).all(axis=1) & scored.any(axis=1)
-    columns = np.stack([scored.any(axis=1), exact], axis=1).astype(np.float64)
+    sums, some = _sums(right, confidence, -own, np.nonzero(scored)[0], len(references)), scored.any(axis=1)
+    exact = ((tokens[..., 2] > 0) | ~scored).all(axis=1) & some
+    columns = np.stack([some, exact], axis=1).astype(np.float64)
     named = {
         **_CLASS_SCORES,
         "perplexity": lambda totals: np.exp(_CLASS_SCORES["nll"](totals)),
@@ -111,10 +99,7 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
 
 
 def value_sums(predictions: ArrayLike, labels: ArrayLike) -> RowSums:
-    """Sum squared and absolute errors of predictions [N] or [N, 1]; scores are mse, mae and r2.
-
-    Raises:
-        ValueError: numbers differ, or a value is NaN or infinite.
+    """Sum squared and absolute errors of predictions [N] or [N, 1]; scores are mse, mae and r2. All must be finite.
 
     >>> float(value_sums([[1.0], [2.0], [4.0]], [1.0, 2.0, 3.0]).score("r2"))
     0.5
@@ -149,8 +134,7 @@ def _ece(totals: FloatArray) -> FloatArray:
     return np.abs(totals[..., 3 : 3 + DEFAULT_BINS]).sum(axis=-1) / totals[..., 0]
 
 
-def _second(score: Totals) -> Totals:
-    """Return a score of the second half of the columns."""
+def _of_second_half(score: Totals) -> Totals:
     return lambda totals: score(totals[..., 3 + DEFAULT_BINS :])
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_mixup.experiments.compare.one_run import StopRun, WatchCallback
 
@@ -17,15 +17,10 @@ class PruneCallback(WatchCallback):
     """Report a validation metric to a trial a few times a run, and stop where the study says so.
 
     The random generators are left as they were, so that the evaluation does not change the weights of the run.
-
-    Args:
-        trial: an Optuna trial.
-        metric: its name without prefix.
     """
 
     def __init__(self, trial: Any, metric: str) -> None:
         self.trial, self.metric = trial, metric
-        self.trainer: Trainer | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         part = state.global_step * CHECKS // state.max_steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from hf_mixup.experiments.compare.plan import Setting
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.report.html_page import Cell, Code, Image, Section, Table, Text, made_by, write_page
 from hf_mixup.experiments.report.statistics import LEVEL
+from hf_mixup.experiments.report.verdict import three_digits
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots.canvas import INK, PALETTE, drawable, new_figure, save_png
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,11 +54,20 @@ class Swept:
     trials: list[Trial]
 
     @property
+    def ranked(self) -> list[Trial]:
+        """All trials, the best first; those that were given up or failed come last."""
+
+        def place(trial: Trial) -> float:
+            if trial.state != "complete" or trial.value is None:
+                return math.inf
+            return -direction(self.metric) * trial.value
+
+        return sorted(self.trials, key=place)
+
+    @property
     def best(self) -> Trial:
         """The trial with the best value."""
-        sign = direction(self.metric)
-        finished = [trial for trial in self.trials if trial.state == "complete" and trial.value is not None]
-        return max(finished, key=lambda trial: sign * (trial.value or 0.0))
+        return self.ranked[0]
 
     def band(self, name: str) -> tuple[float, float]:
         """Mean and sample deviation of a metric over the seeds of plain training; NaN where one diverged."""
@@ -100,7 +109,7 @@ def write_report(
     """Write all files, and print the verdict."""
     winner, report = output / "best.yaml", output / "report.html"
     write_text(winner, _winner(output, swept, args))
-    write_text(output / "results.json", json.dumps(_results(swept), indent=2) + "\n")
+    write_json(output / "results.json", _results(swept))
     again = f"hf-mixup compare CONFIG --methods 'none,smoothing,{swept.best.label}' --seeds 5"
     follow = Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")
     sections = [
@@ -205,17 +214,7 @@ def _table(swept: Swept) -> Table:
     names = [name for name in swept.setting.prepared.metrics if any(name in t.metrics for t in swept.trials)]
     bands = [swept.band(name) for name in names]
     rows = [[Cell("none (control)"), *(Cell(f"{mean:.3f} ± {std:.3f}") for mean, std in bands), Cell("")]]
-    for trial in _ranked(swept):
-        cells = [Cell(_number(trial.metrics.get(name))) for name in names]
+    for trial in swept.ranked:
+        cells = [Cell(three_digits(trial.metrics.get(name))) for name in names]
         rows.append([Cell(trial.label), *cells, Cell(_STATES.get(trial.state, trial.state), below=trial.reason or "")])
     return Table(["trial", *names, "end"], rows, "Validation rows; the best trial first, one seed each.")
-
-
-def _ranked(swept: Swept) -> Sequence[Trial]:
-    sign = direction(swept.metric)
-    worst = math.inf
-    return sorted(swept.trials, key=lambda t: worst if t.state != "complete" or t.value is None else -sign * t.value)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

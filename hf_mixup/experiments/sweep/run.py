@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +13,7 @@ from transformers import TrainingArguments
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.one_run import Failed, Show, StopRun, train_one
 from hf_mixup.experiments.compare.plan import Setting, plan_run
-from hf_mixup.experiments.compare.startup import (
-    check_methods,
-    check_output,
-    deciding_metric,
-    refuse_launcher,
-    require,
-)
+from hf_mixup.experiments.compare.startup import check_methods, check_output, deciding_metric, refuse_launcher
 from hf_mixup.experiments.compare.store import load_run, remove_dead_parts
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
@@ -33,10 +26,12 @@ from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.methods import METHODS, unknown
 from hf_mixup.methods.registry import readers
-from hf_mixup.utils.files import NoSpaceError, write_text
+from hf_mixup.utils.files import resumable, write_json
 from hf_mixup.utils.silence import silence_libraries
+from hf_mixup.utils.suggest import require
 
 MARKER = "sweep.json"  # tells a sweep's folder from others
+_MAY_GROW = ("trials", "control_seeds")  # in a study that goes on
 
 
 def sweep(
@@ -69,9 +64,10 @@ def sweep(
     metric = deciding_metric(arguments.select_by, prepared, task)
     check_methods(prepared, methods)
     output.mkdir(parents=True, exist_ok=True)
-    settings = settings_of(task, mixup, args) | {"sweep": _decisive(arguments)}
+    decisive = {name: value for name, value in settings_of(arguments).items() if name not in _MAY_GROW}
+    settings = settings_of(task, mixup, args) | {"sweep": decisive}
     study = open_study(output, metric, {key: value for key, value in settings.items() if key != "output_dir"})
-    write_text(output / MARKER, json.dumps(asdict(arguments), indent=2) + "\n")
+    write_json(output / MARKER, asdict(arguments))
     remove_dead_parts(output)
     swept = _Sweep(arguments, Setting("", 1.0, None, task, prepared), mixup, args, metric, study).run()
     write_report(output, swept, args, command, settings)
@@ -79,11 +75,7 @@ def sweep(
 
 
 def _methods(arguments: SweepArguments, mixup: SharedSettings) -> list[MixupConfig]:
-    """Return the configuration of each method, with each set of layers.
-
-    Raises:
-        ValueError: for a method without alpha, for which nothing would be varied, and settings that no method has.
-    """
+    """Return the configuration of each method, with each set of layers; refuse methods without alpha to vary."""
     methods = arguments.methods or [mixup.method]
     for name in methods:
         if name not in METHODS:
@@ -106,11 +98,6 @@ def _methods(arguments: SweepArguments, mixup: SharedSettings) -> list[MixupConf
     return [each for each in own if each not in layered] + deep
 
 
-def _decisive(arguments: SweepArguments) -> dict[str, Any]:
-    """Return the settings that may not change in a study; more trials, or more seeds for the band, may be asked for."""
-    return {k: v for k, v in settings_of(arguments).items() if k not in ("trials", "control_seeds")}
-
-
 @dataclass
 class _Sweep:
     """A running sweep."""
@@ -124,24 +111,18 @@ class _Sweep:
 
     def run(self) -> Swept:
         total = self.arguments.control_seeds + self.arguments.trials
-        try:
-            with silence_libraries(), tqdm(total=total, unit="run") as bar:
-                controls = [self._control(seed, bar) for seed in range(self.arguments.control_seeds)]
-                bar.update(len(done(self.study)))
-                while len(done(self.study)) < self.arguments.trials:
-                    self._trial(next_trial(self.study, self.args.seed), bar)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(self._state()) from None
-        except NoSpaceError as error:
-            raise NoSpaceError(f"{error}; {self._state()}") from error
+        with resumable(self._state), silence_libraries(), tqdm(total=total, unit="run") as bar:
+            controls = [self._control(seed, bar) for seed in range(self.arguments.control_seeds)]
+            bar.update(len(done(self.study)))
+            while len(done(self.study)) < self.arguments.trials:
+                self._trial(next_trial(self.study, self.args.seed), bar)
         trials = [self._read(trial) for trial in done(self.study)]
         if not any(trial.state == "complete" for trial in trials):
             raise RuntimeError(f"none of {len(trials)} trials came to an end, the first one: {trials[0].reason}")
         return Swept(self.setting, self.mixup, self.metric, controls, trials)
 
     def _state(self) -> str:
-        count = len(done(self.study))
-        return f"{count} of {self.arguments.trials} trials are done and kept; the same command goes on from there"
+        return f"{len(done(self.study))} of {self.arguments.trials} trials are done and kept"
 
     def _control(self, number: int, bar: Any) -> dict[str, float | None]:
         (plain,) = parse_variants(["none"], self.mixup, paired=self.setting.task.task == PAIRS)
@@ -178,9 +159,8 @@ class _Sweep:
 
         _, mixup = suggested(optuna.trial.FixedTrial(trial.params), self.arguments, self.mixup)
         state, attrs = trial.state.name.lower(), trial.user_attrs
-        return Trial(
-            trial.number, attrs["label"], mixup, trial.value, state, attrs.get("metrics", {}), attrs.get("reason")
-        )
+        metrics, reason = attrs.get("metrics", {}), attrs.get("reason")
+        return Trial(trial.number, attrs["label"], mixup, trial.value, state, metrics, reason)
 
 
 def _show_on(bar: Any, label: str) -> Show:

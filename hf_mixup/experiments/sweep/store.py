@@ -43,9 +43,7 @@ def open_study(output: Path, metric: str, settings: Mapping[str, Any]) -> Any:
         )
         known = study.user_attrs.get(SETTINGS)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(
-            f"{path} is corrupt ({error}): delete it; finished runs are kept in {output / 'runs'} and found again"
-        ) from error
+        raise ValueError(f"{path} is corrupt ({error}): delete it; the runs in {output / 'runs'} are kept") from error
     text = json.dumps(settings, sort_keys=True, default=str)
     if known is not None and known != text:
         raise ValueError(f"{path} was begun with other settings: go on with those, or name another --output_dir")

@@ -14,8 +14,7 @@ from hf_mixup.utils.values import convert_fields, setting
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 # Names of tasks that other rooms ask for.
 IMAGE, TEXT, TOKENS, AUDIO, PAIRS = (
@@ -57,12 +56,10 @@ class TaskArguments:
     train_split: str = setting("train", "Split to train on.")
     validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
     validation_share: float = setting(
-        0.1, "Part of the training rows to validate on where no split is there for it.", above=0, below=1
+        0.1, "Part of the training rows to validate on, without a split.", above=0, below=1
     )
     test_splits: list[str] | None = setting(None, "Splits to test on (default: those whose name begins with test).")
-    max_train_samples: int | None = setting(
-        None, "Train on this many rows, drawn once, the same for every seed.", at_least=1
-    )
+    max_train_samples: int | None = setting(None, "Train on this many rows, the same for every seed.", at_least=1)
     max_eval_samples: int | None = setting(None, "Evaluate on at most this many rows of each split.", at_least=1)
     model: str | None = setting(None, "Checkpoint: a Hub name or a folder (default for texts: the packaged MiniLM).")
     model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
@@ -71,6 +68,8 @@ class TaskArguments:
 
     label_kind: ClassVar[Literal["class", "tags", "number"] | None] = None
     """What the column `columns["label"]` holds: one class a row, a list of tags, or a number."""
+    auto_class: ClassVar[str] = ""
+    """The class of transformers that builds the model, such as "AutoModelForImageClassification"."""
     input_setting: ClassVar[str | None] = None
     """The setting that names the column of the one input; None where there are several."""
     peft_task: ClassVar[str | None] = None
@@ -101,6 +100,11 @@ class TaskArguments:
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
 
     # Data
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the data set on cards; of a path its last part."""
+        return Path(self.dataset).name if Path(self.dataset).exists() else self.dataset
 
     @property
     def columns(self) -> dict[str, str]:
@@ -136,8 +140,19 @@ class TaskArguments:
         """Return the checkpoint's processor (tokenizer, image processor, ...) or that of a new model."""
         raise NotImplementedError
 
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Settings of a new model's configuration that follow from the task's."""
+        return {}
+
     def load_model(self, label_names: list[str], processor: Any) -> Any:
-        """Return the model; seed before calling, as a new head or model is drawn at random."""
+        """Return the model; seed before calling, as a new head or model (or its adapters) is drawn at random.
+
+        Raises:
+            ValueError: for an architecture or configuration setting that does not exist.
+            OSError: for a checkpoint that cannot be loaded.
+            ImportError: if PEFT is not installed and `lora_rank` is given.
+        """
         raise NotImplementedError
 
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
@@ -213,11 +228,7 @@ def register(kind: Kind) -> Kind:
 
 
 def task_class(name: Any) -> type[TaskArguments]:
-    """Return the class of a task.
-
-    Raises:
-        ValueError: for an unknown name, with the nearest one.
-    """
+    """Return the class of a task; refuse an unknown name."""
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"task={name!r} is not known: {did_you_mean(str(name), TASKS)}")
     return TASKS[name]
@@ -233,11 +244,7 @@ def tasks_with(setting: str) -> list[str]:
 
 
 def refuse_unread(kind: type[TaskArguments], settings: Mapping[str, Any]) -> None:
-    """Refuse settings that a task does not have.
-
-    Raises:
-        ValueError: naming the tasks that have the setting, or the nearest setting.
-    """
+    """Refuse settings that a task does not have, naming the tasks that have them, or the nearest setting."""
     own = [each.name for each in fields(kind)]
     for name, value in settings.items():
         if name in own:

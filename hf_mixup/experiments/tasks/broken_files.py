@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.tasks.paths import BUILDERS
+from hf_mixup.utils.suggest import shortened
 
 _JSON = (".json", ".jsonl")
 _OF_DATASETS = ("dataset_dict.json", "dataset_info.json", "state.json")  # beside what `save_to_disk` wrote
 _LOOKED_AT = 100  # rows that say what a column of a CSV file holds
+_LONGEST = 40  # characters of a value
 
 
 def data_files(path: Path) -> list[Path]:
@@ -172,9 +174,10 @@ def _odd_value(rows: Iterator[tuple[str, Any]]) -> str | None:
                 continue
             before, other = first.setdefault(name, (place, value))
             if kind_of(value) != kind_of(other):
+                own, its = (shortened(repr(each), _LONGEST) for each in (value, other))
                 return (
-                    f"{place}, column {name!r}: {_short(value)} is {kind_of(value)}, where {_short(other)} in "
-                    f"{before.removeprefix(', ')} is {kind_of(other)}"
+                    f"{place}, column {name!r}: {own} is {kind_of(value)}, where {its} in {before.removeprefix(', ')} "
+                    f"is {kind_of(other)}"
                 )
     return None
 
@@ -197,11 +200,6 @@ def kind_of(value: Any) -> str:
     if len(kinds) > 1:
         return "a list of several kinds"
     return f"a list of {kinds.pop().removeprefix('a ')}s" if kinds else "a list"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def source_of(dataset: str, split: str) -> str:

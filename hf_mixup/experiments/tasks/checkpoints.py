@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from transformers import TrainingArguments
 
-from hf_mixup.utils.files import check_writable
+from hf_mixup.utils.files import check_writable, read_json
 
 _FOLDER = re.compile(r"checkpoint-(\d+)")
 _STATE = "trainer_state.json"
@@ -91,17 +90,13 @@ def _refuse_broken(checkpoint: Path, weights_only: bool) -> None:
         raise ValueError(f"resume_from_checkpoint: no such folder: {checkpoint}")
     fault = fault_of(checkpoint, weights_only)
     if fault is not None:
-        raise ValueError(
-            f"resume_from_checkpoint: {checkpoint} is not whole: {fault}; name another, or give true for the last "
-            "whole one of output_dir"
-        )
+        raise ValueError(f"resume_from_checkpoint: {checkpoint} is not whole: {fault}; true takes the last whole one")
 
 
 def fault_of(checkpoint: Path, weights_only: bool = False) -> str | None:
     """Return what a checkpoint of the Trainer lacks, or which of its files is cut off; None for a whole one.
 
-    Args:
-        weights_only: with `save_only_model` there is no optimizer to go on with.
+    With `save_only_model` there are the weights only, and no optimizer to go on with.
 
     >>> import tempfile
     >>> fault_of(Path(tempfile.mkdtemp()))
@@ -121,12 +116,12 @@ def fault_of(checkpoint: Path, weights_only: bool = False) -> str | None:
 
 
 def _has(folder: Path, patterns: tuple[str, ...]) -> bool:
-    return any(True for pattern in patterns for _ in folder.glob(pattern))
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def _lost_shard(checkpoint: Path) -> str | None:
     for index in checkpoint.glob("*.index.json"):
-        shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+        shards = read_json(index).get("weight_map", {}).values()
         for name in sorted(set(shards)):
             if not (checkpoint / name).is_file():
                 return f"it has no {name}, which {index.name} names"
@@ -137,7 +132,7 @@ def _reads(path: Path) -> bool:
     """Whether a file is whole, as far as its kind tells."""
     try:
         if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
+            read_json(path)
         if path.suffix == ".safetensors":
             safe_open(path, framework="np")  # compares the file's length with that in its header
         # A ZIP file's list of contents is at its end. What torch wrote before 1.6 was none, and is never this new.

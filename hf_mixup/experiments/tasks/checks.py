@@ -21,11 +21,7 @@ Wrong = Callable[[Any], str | None]
 
 
 def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
-    """Refuse a row without the label that the task needs, and a column that holds anything else.
-
-    Raises:
-        ValueError: naming file, row and column.
-    """
+    """Refuse a row without the label that the task needs, naming file, row and column, and a column of another kind."""
     column = task.columns["label"]
     feature: Any = rows.features[column]
     dtype = str(getattr(feature, "dtype", ""))
@@ -41,7 +37,7 @@ def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
     values = rows[column][:]
     _refuse_first(values, wrong, split, task.dataset, f"label column {column!r}")
     if not fits:
-        _refuse_first(values, _other_kind(), split, task.dataset, f"label column {column!r}")
+        _refuse_first(values, _other_kind(values[0]), split, task.dataset, f"label column {column!r}")
         raise ValueError(f"label column {column!r} holds {feature}: expected {expected} a row")
     if dtype in ("string", "large_string"):
         _warn_of_numbers(values, split, task)
@@ -97,15 +93,13 @@ def _no_tags(value: Any) -> str | None:
     return None
 
 
-def _other_kind() -> Wrong:
+def _other_kind(first: Any) -> Wrong:
     """Return what finds a value of another kind than the first one."""
-    first: list[Any] = []
 
     def wrong(value: Any) -> str | None:
-        first.append(value) if not first else None
-        if kind_of(value) == kind_of(first[0]):
+        if kind_of(value) == kind_of(first):
             return None
-        return f"holds {value!r}, {kind_of(value)}, where the first row holds {first[0]!r}, {kind_of(first[0])}"
+        return f"holds {value!r}, {kind_of(value)}, where the first row holds {first!r}, {kind_of(first)}"
 
     return wrong
 
@@ -122,11 +116,7 @@ def _check_lengths(words: list[Any], tags: list[Any], split: str, task: TaskArgu
 
 
 def check_texts(rows: Dataset, split: str, dataset: str, setting: str, column: str) -> None:
-    """Refuse a row without a text (or, in lists of words, with a word missing).
-
-    Raises:
-        ValueError: naming file, row and column.
-    """
+    """Refuse a row without a text (or, in lists of words, with a word missing), naming file, row and column."""
 
     def wrong(value: Any) -> str | None:
         if value is None or value == []:
@@ -141,11 +131,7 @@ def check_texts(rows: Dataset, split: str, dataset: str, setting: str, column: s
 
 
 def check_media(rows: Dataset, split: str, dataset: str, setting: str, column: str) -> None:
-    """Refuse a row without a file of an image or audio column, or whose file is not there or empty.
-
-    Raises:
-        ValueError: naming file, row and column.
-    """
+    """Refuse a row without an image or audio file, or whose file is not there or empty; name file, row and column."""
     stored = rows.select_columns(column).with_format("arrow")[:][column]
     paths, held = (pc.struct_field(stored, name) for name in ("path", "bytes"))
 

@@ -13,7 +13,7 @@ from hf_mixup.experiments.tasks.broken_files import check_utf8, data_files, firs
 from hf_mixup.experiments.tasks.checks import check_labels
 from hf_mixup.experiments.tasks.labels import encode_labels
 from hf_mixup.experiments.tasks.paths import BUILDERS, check_dataset
-from hf_mixup.experiments.tasks.splits import Splits as Splits
+from hf_mixup.experiments.tasks.prepared import Splits as Splits
 from hf_mixup.experiments.tasks.splitting import split_validation
 from hf_mixup.utils.files import NoSpaceError, is_disk_full
 from hf_mixup.utils.suggest import did_you_mean
@@ -95,9 +95,7 @@ def _refuse_bundled_for_others(task: TaskArguments) -> None:
     others = [name for name, kind in TASKS.items() if task.dataset in kind().bundled()]
     if others and not Path(task.dataset).exists():
         own = ", ".join(task.bundled()) or "none"
-        raise ValueError(
-            f"dataset={task.dataset!r} is bundled for {', '.join(others)}; for {task.task} there is: {own}"
-        )
+        raise ValueError(f"dataset={task.dataset!r} is bundled for {', '.join(others)}; {task.task} has {own}")
 
 
 def _load(task: TaskArguments) -> Any:
@@ -113,11 +111,10 @@ def _load(task: TaskArguments) -> Any:
 
 
 def _check_columns(rows: Dataset, task: TaskArguments) -> None:
+    names = rows.column_names
     for setting, column in task.columns.items():
-        if column not in rows.column_names:
-            raise ValueError(
-                f"the data set has no {setting} column {column!r}: {did_you_mean(column, rows.column_names)}"
-            )
+        if column not in names:
+            raise ValueError(f"the data set has no {setting} column {column!r}: {did_you_mean(column, names)}")
 
 
 def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, list[str]]:
@@ -132,11 +129,7 @@ def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, li
 
 
 def of_modality(rows: Dataset, split: str, task: TaskArguments) -> Dataset:
-    """Return at most `max_eval_samples` rows with their inputs as the task takes them; labels are left as they are.
-
-    Raises:
-        ValueError: for a column that holds something else.
-    """
+    """Return at most `max_eval_samples` rows with their inputs as the task takes them; labels are left as they are."""
     return _at_most(task.read_inputs(rows, split), task.max_eval_samples)
 
 

@@ -32,9 +32,8 @@ def draw_images(samples: list[Sample], prepared: Prepared, output: Path, title: 
         images.append(unnormalised(_strips(own) if video else own, prepared.processing_class))
         captions += [_caption(mixed, row, prepared.splits.label_names) for row in rows]
     if not in_inputs:
-        title += (
-            f": blended inside the model; {'above' if video else 'left'} own, {'below' if video else 'right'} partner"
-        )
+        sides = "above own, below partner" if video else "left own, right partner"
+        title += f": blended inside the model; {sides}"
     layout: dict[str, Any] = {"columns": 2, "width": _STRIP} if video else {"columns": 4}
     return image_grid(torch.cat(images).numpy(), captions, output, title=title, **layout)
 

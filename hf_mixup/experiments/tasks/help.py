@@ -49,11 +49,8 @@ def add_help(
 
     Args:
         own: dataclasses of settings that this command alone has.
-        topic: a task, a method or "all"; None for the usual settings.
+        topic: a task, a method or "all" (another is refused, with the nearest one); None for the usual settings.
         usual: settings of `own`, and groups of others ("mixing", "training"), that are usual.
-
-    Raises:
-        ValueError: for another topic, with the nearest one.
     """
     if topic not in (None, ALL):
         parser.description = f"Settings of {topic}, beside those that `hf-mixup {command} --help` shows."

@@ -65,10 +65,7 @@ _ADVICE = {
 
 
 def hint(wrong: str, names: Iterable[str]) -> str:
-    """Say what was meant by a setting that there is not.
-
-    Args:
-        names: the settings that there are.
+    """Say what was meant by a setting that is not among the names of settings.
 
     >>> hint("batch_size", ["chunk_size", "per_device_train_batch_size"])
     "did you mean 'per_device_train_batch_size'?"

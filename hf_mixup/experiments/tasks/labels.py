@@ -16,39 +16,28 @@ _NOISE_SEED = 2  # which labels are wrong must not depend on the seed of the tra
 def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[str, Dataset], list[str]]:
     """Return the splits with their labels (or tags) as numbers of the training split's, and the names of these.
 
-    Numbers to predict, and tasks without labels, have no names.
-
-    Args:
-        parts: splits that `tasks.checks.check_labels` has let through.
-
-    Raises:
-        ValueError: for classes that the training split lacks.
+    Numbers to predict, and tasks without labels, have no names. Classes that the training split lacks are refused.
     """
     if task.label_kind not in ("class", "tags"):
         return parts, []
     column, train, tags = task.columns["label"], parts[task.train_split], task.label_kind == "tags"
     feature: Any = train.features[column]
-    names = _names(feature.feature if tags else feature, _values(train, column))
+    feature = feature.feature if tags else feature
+    named = isinstance(feature, ClassLabel)
+    names = list(feature.names) if named else [str(value) for value in sorted(_values(train, column))]
 
     def encoded(rows: Dataset, split: str) -> Dataset:
         own: Any = rows.features[column]
         numbers = _numbers(own.feature if tags else own, _values(rows, column), split, names)
         if isinstance(own, ClassLabel):
             return rows
-        if tags:
-            lists = [[numbers[tag] for tag in each] for each in rows[column]]
-            return _with_column(rows, column, lists, List(ClassLabel(names=names)))
-        return _with_column(rows, column, [numbers[value] for value in rows[column]], ClassLabel(names=names))
+        return renumbered(rows, column, numbers, names)
 
     return {split: encoded(rows, split) for split, rows in parts.items()}, names
 
 
 def few_per_class(rows: Dataset, column: str, count: int, seed: int, names: list[str]) -> Dataset:
-    """Return `count` rows of each class that occurs, drawn at random from `seed` alone.
-
-    Raises:
-        ValueError: for a class with fewer rows.
-    """
+    """Return `count` rows of each class that occurs, drawn from `seed` alone; refuse a class with fewer rows."""
     by_class: dict[int, list[int]] = defaultdict(list)
     order = np.random.default_rng(seed).permutation(len(rows))
     labels = rows[column][:]
@@ -64,11 +53,7 @@ def few_per_class(rows: Dataset, column: str, count: int, seed: int, names: list
 
 
 def with_label_noise(rows: Dataset, column: str, share: float, names: list[str]) -> Dataset:
-    """Return the rows with a share of their labels (of the tags, for lists) replaced by any other class.
-
-    Raises:
-        ValueError: if there is one class only.
-    """
+    """Return the rows with a share of their labels (of the tags, for lists) replaced by any other class."""
     if len(names) < 2:
         raise ValueError(f"label_noise={share}: the data set has one class only, so that no label is wrong")
     feature: Any = rows.features[column]
@@ -78,13 +63,9 @@ def with_label_noise(rows: Dataset, column: str, share: float, names: list[str])
     wrong = generator.permutation(len(labels))[: round(share * len(labels))]
     labels[wrong] = (labels[wrong] + generator.integers(1, len(names), len(wrong))) % len(names)
     if isinstance(feature, ClassLabel):
-        return _with_column(rows, column, labels.tolist(), feature)
+        return with_column(rows, column, labels.tolist(), feature)
     ends = np.cumsum([len(each) for each in lists])[:-1]
-    return _with_column(rows, column, [each.tolist() for each in np.split(labels, ends)], feature)
-
-
-def _names(feature: Any, values: set[Any]) -> list[str]:
-    return list(feature.names) if isinstance(feature, ClassLabel) else [str(value) for value in sorted(values)]
+    return with_column(rows, column, [each.tolist() for each in np.split(labels, ends)], feature)
 
 
 def _numbers(feature: Any, values: set[Any], split: str, names: list[str]) -> dict[Any, int]:
@@ -107,5 +88,14 @@ def _values(rows: Dataset, column: str) -> set[Any]:
     return set(rows.unique(column))
 
 
-def _with_column(rows: Dataset, column: str, values: list[Any], feature: Any) -> Dataset:
+def renumbered(rows: Dataset, column: str, numbers: Any, names: list[str]) -> Dataset:
+    """Return the rows with each label, or each tag of the lists, replaced by its number among the names."""
+    feature = ClassLabel(names=names)
+    if isinstance(rows.features[column], List):
+        return with_column(rows, column, [[numbers[tag] for tag in tags] for tags in rows[column]], List(feature))
+    return with_column(rows, column, [numbers[label] for label in rows[column]], feature)
+
+
+def with_column(rows: Dataset, column: str, values: list[Any], feature: Any) -> Dataset:
+    """Return the rows with other values in a column."""
     return rows.remove_columns(column).add_column(column, values, feature=feature)

@@ -16,9 +16,6 @@ BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parqu
 def check_dataset(name: str) -> None:
     """Refuse a file or folder of data that is not there, or a file of another kind; other names may be on the Hub.
 
-    Raises:
-        FileNotFoundError, ValueError: naming it.
-
     >>> check_dataset("owner/name")
     >>> check_dataset("no/such/rows.csv")
     Traceback (most recent call last):
@@ -33,11 +30,7 @@ def check_dataset(name: str) -> None:
 
 
 def check_paths(settings: Mapping[str, Any]) -> None:
-    """Refuse what settings name and is not there; they are as a file or the flags have them, not yet converted.
-
-    Raises:
-        FileNotFoundError, ValueError: naming it.
-    """
+    """Refuse what settings name and is not there; they are as a file or the flags have them, not yet converted."""
     checks = {"dataset": check_dataset, "model": check_there, "output_dir": lambda path: check_writable(Path(path))}
     for setting, check in checks.items():
         value = settings.get(setting)

@@ -26,7 +26,6 @@ def preview(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, ou
 
     Raises:
         ValueError: if the configuration never mixes, or for settings and data that do not fit.
-        ImportError: if matplotlib is not installed.
     """
     _refuse(task, mixup, output)
     return draw_preview(prepare(task), task, mixup, args, output)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.tasks.arguments import TaskArguments, task_class
-from hf_mixup.utils.files import write_text
+from hf_mixup.utils.files import read_json, write_json
 
 TASK_FILE = "task.json"
 _OF_COMPARE = "result.json"
@@ -16,11 +15,7 @@ _ADAPTER = "adapter_config.json"
 
 
 def check_there(checkpoint: str) -> None:
-    """Refuse a path that is not there; a word, or two with a slash between them, may be a name on the Hub.
-
-    Raises:
-        FileNotFoundError: naming it.
-    """
+    """Refuse a path that is not there; a word, or two with a slash between them, may be a name on the Hub."""
     path = Path(checkpoint)
     if path.is_dir():
         return
@@ -41,10 +36,7 @@ def check_folder(checkpoint: str) -> None:
     if not path.is_dir():
         return
     if (path / _ADAPTER).is_file():
-        raise ValueError(
-            f"{checkpoint} holds an adapter: merge it into its model (merge_and_unload, then save_pretrained with the "
-            "tokenizer) and evaluate that"
-        )
+        raise ValueError(f"{checkpoint} holds an adapter: merge it (merge_and_unload), and evaluate the model")
     if (path / "config.json").is_file():
         return
     inside = sorted(str(each.parent) for each in path.glob("**/config.json"))
@@ -55,24 +47,20 @@ def check_folder(checkpoint: str) -> None:
 
 def save_task(folder: Path, task: TaskArguments, seed: int) -> None:
     """Write the task of a run and its seed beside its model."""
-    text = json.dumps({"task": asdict(task), "training": {"seed": seed}}, indent=2, default=str)
-    write_text(folder / TASK_FILE, text + "\n")
+    write_json(folder / TASK_FILE, {"task": asdict(task), "training": {"seed": seed}}, default=str)
 
 
 def saved_task(folder: Path) -> tuple[dict[str, Any], int | None]:
     """Return the settings of the task that differ from the defaults, and the seed; {} and None if none is kept.
 
     `hf-mixup train` keeps them in `task.json`, `compare` in the `result.json` of each run.
-
-    Raises:
-        ValueError: for a file that is no such JSON.
     """
     for name in (TASK_FILE, _OF_COMPARE):
         path = folder / name
         if not path.is_file():
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             content = content.get("settings", content)
             kept, seed = dict(content["task"]), int(content["training"]["seed"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

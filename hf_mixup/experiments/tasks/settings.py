@@ -65,10 +65,8 @@ def parse_settings(
 def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path | None, list[str]]:
     """Return the configuration file among the arguments, if there is one, and the others.
 
-    It is what comes first, unless that is a flag, or a YAML or JSON file that is not the value of a flag.
-
-    Raises:
-        ValueError: for two of them.
+    It is what comes first, unless that is a flag, or a YAML or JSON file that is not the value of a flag. Two are
+    refused.
 
     >>> split_config(["--alpha", "0.4", "image.yaml", "--dataset", "rows.json"], [TaskArguments])
     (PosixPath('image.yaml'), ['--alpha', '0.4', '--dataset', 'rows.json'])

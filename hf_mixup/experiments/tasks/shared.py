@@ -11,8 +11,7 @@ from hf_mixup.utils.values import setting
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 
 @dataclass(kw_only=True)
@@ -49,9 +48,7 @@ class NoisyLabels(Labelled):
             or of the words for token-classification. The same labels are wrong in every run; evaluation is clean.
     """
 
-    label_noise: float = setting(
-        0.0, "Share of the training labels replaced by another class, in [0, 1).", at_least=0, below=1
-    )
+    label_noise: float = setting(0.0, "Share of the training labels replaced by another class.", at_least=0, below=1)
 
     def alter_training_rows(self, rows: Dataset, label_names: list[str]) -> Dataset:
         from hf_mixup.experiments.tasks.labels import with_label_noise
@@ -95,8 +92,7 @@ class WithPixels(Cached):
     image_size: int | None = setting(None, "Side of the square images (default: that of the checkpoint).", at_least=1)
 
     @property
-    def size_settings(self) -> dict[str, int]:
-        """The setting of a new model's configuration; none for the default."""
+    def model_settings(self) -> dict[str, Any]:
         return {} if self.image_size is None else {"image_size": self.image_size}
 
 
@@ -115,15 +111,17 @@ class WithVideos(WithPixels):
     video_column: str = setting("video", "Column with the videos: a list of images a row.")
     frames: int = setting(8, "Images of a video that a model sees, spread evenly.", at_least=1)
 
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        return {"num_frames": self.frames, **super().model_settings}
+
 
 @dataclass(kw_only=True)
 class WithAudio(Cached):
     """Tasks with one audio clip a row."""
 
     audio_column: str = setting("audio", "Column with the audio clips.")
-    audio_rate: int | None = setting(
-        None, "Samples a second for a new model (default: that of its feature extractor).", at_least=1
-    )
+    audio_rate: int | None = setting(None, "Samples a second for a new model (default: its extractor's).", at_least=1)
     max_seconds: float = setting(10.0, "Longer audio clips are cut to this.", above=0)
 
     def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
@@ -150,9 +148,7 @@ class WithCaptions(WithImages, WithTexts):
     """Tasks with an image and one or several captions a row."""
 
     caption_column: str = setting("caption", "Column with the captions, a text or a list of texts a row.")
-    id_column: str | None = setting(
-        None, "Column that is equal where image and caption of two rows fit (default: the caption)."
-    )
+    id_column: str | None = setting(None, "Column that is equal where rows fit each other (default: the caption).")
     class_column: str | None = setting(None, "Column with class names, to score zero-shot classification.")
     freeze: Literal["image", "text"] | None = setting(None, "Keep the weights of this encoder (LiT: image).")
 
@@ -161,13 +157,3 @@ class WithCaptions(WithImages, WithTexts):
         named = {"image": self.image_column, "caption": self.caption_column}
         optional = {"id": self.id_column, "class": self.class_column}
         return named | {name: column for name, column in optional.items() if column}
-
-
-@dataclass(kw_only=True)
-class WithColumns(Labelled):
-    """Tasks with numbers and categories a row."""
-
-    numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
-    categorical_columns: list[str] | None = setting(
-        None, "Columns of categories (default: all that hold texts or classes)."
-    )

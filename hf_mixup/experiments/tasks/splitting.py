@@ -20,9 +20,6 @@ def split_validation(train: Dataset, task: TaskArguments) -> tuple[Dataset, Data
     Where rows have one class each, both have the same shares of the classes, and every class keeps a row to train on;
     where words have tags, every tag does.
 
-    Args:
-        train: with encoded labels, where the task has any.
-
     Raises:
         ValueError: for too few rows, or where no row can be spared.
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import ClassLabel, Dataset, List
-from transformers import (
-    AutoConfig,
-    AutoModelForAudioClassification,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+from transformers import AutoConfig
 
-from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
-from hf_mixup.experiments.tasks.data import Splits
+from hf_mixup.experiments.tasks.arguments import TASKS
+from hf_mixup.experiments.tasks.labels import renumbered
+from hf_mixup.experiments.tasks.models import auto_class
+from hf_mixup.experiments.tasks.prepared import Splits
 
-_AUTO: dict[str, Any] = {
-    IMAGE: AutoModelForImageClassification,
-    TEXT: AutoModelForSequenceClassification,
-    TOKENS: AutoModelForTokenClassification,
-    AUDIO: AutoModelForAudioClassification,
-}
 _SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")  # not the card, which an evaluation changes
 
 
@@ -38,12 +26,7 @@ def files_of(checkpoint: str | None) -> list[tuple[str, int, int]]:
 
 
 def relabelled(splits: Splits, checkpoint: str, column: str) -> Splits:
-    """Return the splits with their labels numbered as the model numbers its classes.
-
-    Raises:
-        ValueError: for a model of several labels a row, or one that lacks a class of the data.
-        OSError: for a checkpoint that cannot be loaded.
-    """
+    """Return the splits with their labels numbered as the model numbers its classes; refuse one that lacks a class."""
     config = AutoConfig.from_pretrained(checkpoint)
     if config.problem_type not in (None, "single_label_classification"):
         raise ValueError(f"{checkpoint} is a model for {config.problem_type}: evaluate knows one class a row")
@@ -57,32 +40,16 @@ def relabelled(splits: Splits, checkpoint: str, column: str) -> Splits:
             f"{len(splits.label_names)} are missing): it scores {', '.join(names[:6])}{' ...' if names[6:] else ''}"
         )
     numbers = [names.index(name) for name in splits.label_names]
-
-    def renumbered(rows: Dataset) -> Dataset:
-        labels: Sequence[Any] = rows[column][:]
-        if isinstance(rows.features[column], List):
-            feature: Any = List(ClassLabel(names=names))
-            moved: list[Any] = [[numbers[label] for label in each] for each in labels]
-        else:
-            feature, moved = ClassLabel(names=names), [numbers[label] for label in labels]
-        return rows.remove_columns(column).add_column(column, moved, feature=feature)
-
-    tests = {split: renumbered(rows) for split, rows in splits.tests.items()}
-    return Splits(renumbered(splits.train), renumbered(splits.validation), tests, names)
+    train, validation = (renumbered(rows, column, numbers, names) for rows in (splits.train, splits.validation))
+    tests = {split: renumbered(rows, column, numbers, names) for split, rows in splits.tests.items()}
+    return Splits(train, validation, tests, names)
 
 
 def load_model(checkpoint: str, task: str) -> Any:
-    """Return the saved classifier, in evaluation mode and without gradients.
-
-    Raises:
-        ValueError: for a checkpoint without the weights of a head, which would score at random.
-        OSError: for one that cannot be loaded.
-    """
+    """Return the saved classifier, in evaluation mode and without gradients; refuse one without a head's weights."""
     # In float32 whatever it was saved in: the figures and the gradients of attacks are those of the weights.
-    model, report = _AUTO[task].from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
+    model, report = auto_class(TASKS[task]).from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ValueError(
-            f"{checkpoint} lacks weights of a {type(model).__name__} ({', '.join(missing[:3])}): train it first"
-        )
+        raise ValueError(f"{checkpoint} lacks weights of a {type(model).__name__} ({', '.join(missing[:3])}): train it")
     return model.eval().requires_grad_(False)
