@@ -14,12 +14,15 @@ from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.own_loss import OwnBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 
 BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
+OWN_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, ForecastBatch, OwnBatch)
+"""Those with `loss="own"`; pairs and forecasts refuse it."""
 
 
 class Mixup(Context):
@@ -82,7 +85,8 @@ class Mixup(Context):
         self.check_teacher(inner)
         refuse_adapter(inner)
         batch = expand_shared(batch)
-        batch_type = next(each for each in BATCH_TYPES if each.matches(inner, batch))
+        types = OWN_TYPES if self.config.loss == "own" else BATCH_TYPES
+        batch_type = next(each for each in types if each.matches(inner, batch))
         if self.method.for_pairs and batch_type is not PairBatch:
             raise ValueError(
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "

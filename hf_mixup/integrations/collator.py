@@ -109,7 +109,7 @@ class MixupCollator:
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
         self._pixels = segments(model) and not self.mixup.config.plain
-        if not self.mixup.config.plain:
+        if not self.mixup.config.plain and self.mixup.config.loss != "own":
             self._token_classes = read_labels(model, {LABELS: torch.zeros(1, 2, dtype=torch.long)}).classes
 
     def __call__(self, features: list[Any], *args: Any, **kwargs: Any) -> Any:
@@ -175,8 +175,8 @@ class MixupCollator:
     def _check(self, batch: Any) -> None:
         # The last place where labels are surely on the CPU: on a device the test would stall every step.
         labels = batch.get(LABELS) if isinstance(batch, Mapping) else None
-        if not isinstance(labels, Tensor) or labels.is_floating_point():
-            return
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or self.mixup.config.loss == "own":
+            return  # by loss="own" the model alone knows what its labels are
         if labels.dim() == 1:
             ids = batch.get("input_ids")
             choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # of multiple choice
