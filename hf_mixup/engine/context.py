@@ -16,6 +16,7 @@ from hf_mixup.engine.exchange import Trial, check_exchange_once
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
 from hf_mixup.engine.similarity_head import hold_temperature
+from hf_mixup.engine.soft_trial import has_soft_labels
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
 from hf_mixup.engine.unwrap import unwrap
@@ -201,6 +202,17 @@ class Context:
         """Compare the mixed loss with the model's own at the first batch, unless another is wanted, or no check."""
         if self.loss_is_unchecked(model, batch):
             check_loss_once(model, batch)
+
+    def scored_by_model(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the model's own loss is taken: by `loss="own"`, or of soft labels that it scores in a way of its own.
+
+        Raises:
+            RuntimeError: for soft labels whose loss cannot be taken of blended ones, see `has_soft_labels`.
+        """
+        if self.config.loss == "own":
+            return True
+        wished = self._own_loss or self.config.distill_weight or not self.config.self_check
+        return not wished and not self.off and has_soft_labels(model, batch)
 
     def loss_is_unchecked(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the loss of such a batch is still to be compared with the model's own."""

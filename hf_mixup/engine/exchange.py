@@ -21,6 +21,7 @@ from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import at_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
@@ -390,8 +391,9 @@ class Trial:
 
     def _placed(self, logits: Tensor) -> Tensor:
         labels = self.labels
-        maps = labels is not None and labels.dim() == 3 and not labels.is_floating_point()
-        return at_pixels(self.model, logits, labels) if maps else logits  # type: ignore[arg-type]
+        if labels is None or labels.is_floating_point():
+            return logits
+        return at_pixels(self.model, logits, labels) if labels.dim() == 3 else at_labels(self.model, logits, labels)
 
 
 def _sum(term: Term, kind: Any) -> Tensor:

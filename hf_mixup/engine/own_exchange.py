@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hf_mixup.engine.exchange import Trial
 from hf_mixup.methods.base import Method, Request
-from hf_mixup.models.batches import pick_pair
+from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.label_entries import labels_at
@@ -45,6 +45,30 @@ class OwnTrial(Trial):
 
     def _run(self, inputs: Mapping[str, Any]) -> Any:
         return self.model(**inputs, **self.own)
+
+    def depths(self, method: Method) -> list[int | None]:
+        """Return the depths at which a method may enter the model, see `Trial.depths`.
+
+        Raises:
+            RuntimeError: if the model cannot be looked into, for it does not run without labels.
+        """
+        try:
+            return super().depths(method)
+        except (RuntimeError, ValueError, TypeError) as error:
+            if self._runs_without_labels():
+                raise
+            raise RuntimeError(
+                f"{type(self.model).__name__} does not run without {', '.join(self.own)}, so that method "
+                f"{method.name!r} does not find where to mix in it: {error}. Use 'mixup' or 'embedding'"
+            ) from error
+
+    def _runs_without_labels(self) -> bool:
+        try:
+            with eval_without_side_effects(self.model):
+                self.model(**self.rows)
+        except (RuntimeError, ValueError, TypeError, AttributeError):
+            return False
+        return True
 
     def miss(self, method: Method, depth: int | None) -> str | None:
         """Return what is wrong with a sample that is the other one in full, None if its loss and scores are right.
@@ -102,3 +126,36 @@ class OwnTrial(Trial):
         if not bool(torch.isfinite(expected).all()):  # no label counts, or the head masks: nothing is shown
             return 0.0 if not bool(torch.isfinite(found).all()) else float("inf")
         return relative_error(self.model, found, expected, torch.stack([expected, other]))
+
+
+def labels_besides(model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> list[str]:
+    """Return the names of integers [B] among the inputs that are labels, too: they change the loss and nothing else.
+
+    Heads for pretraining have some whose names do not say so. Each is tried once, on two samples that differ in it.
+    """
+    known: dict[str, bool] = hooks_of(model).cache.setdefault("labels besides", {})
+    count = count_samples(inputs)
+    for key, value in inputs.items():
+        if key in known or not isinstance(value, Tensor) or value.shape != (count,) or value.is_floating_point():
+            continue
+        others = (value != value[0]).nonzero().flatten()
+        if len(others):
+            known[key] = _changes_the_loss_alone(model, inputs, labels, key, torch.tensor([0, int(others[0])]))
+    return [key for key in inputs if known.get(key)]
+
+
+def _changes_the_loss_alone(
+    model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[str, Any], key: str, which: Tensor
+) -> bool:
+    rows, random = {**pick_pair(inputs, count_samples(inputs), which), **labels_at(labels, which)}, RandomState(model)
+    found = []
+    try:
+        with eval_without_side_effects(model):
+            for each in (rows, {**rows, key: rows[key].flip(0)}):
+                with random.again():
+                    found.append(model(**each))
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False  # the exchange test will say what is the matter
+    (one, other), (before, after) = (said_of(each, 2) for each in found), (loss_of(each) for each in found)
+    alike = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return alike and before is not None and after is not None and not torch.equal(before, after)

@@ -3,45 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_mixup.engine.batch import MixedBatch, refuse_packed
+from hf_mixup.engine.batch import refuse_packed
 from hf_mixup.engine.context import Context, Requested
-from hf_mixup.engine.own_exchange import OwnTrial
+from hf_mixup.engine.loss_scale import ITEMS
+from hf_mixup.engine.model_loss import ModelLossBatch, values_of
+from hf_mixup.engine.own_exchange import OwnTrial, labels_besides
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import decoder_inputs, takes
 from hf_mixup.models.label_entries import DECODER, labels_at, split_labels
 from hf_mixup.models.labels import LABELS, segments, vocabulary_of
-from hf_mixup.models.outputs import loss_of, with_loss
 from hf_mixup.utils.random_state import RandomState
 
 logger = logging.getLogger(__name__)
-ITEMS = "num_items_in_batch"
 DECODER_IDS = f"{DECODER}input_ids"
 
 
-class OwnBatch(MixedBatch):
+class OwnBatch(ModelLossBatch):
     """A mixed batch that is scored by the model itself: lam * L(own labels) + (1 - lam) * L(partners' labels).
 
     Both losses are the model's, on the same mixed inputs, with the same dropout; the second one costs a second forward
-    pass, through which gradients flow as well. Running statistics (batch norm) are those of the first. What the model
-    is told beside the inputs, such as `num_items_in_batch`, it is told in both, so that the scale is that of its plain
-    loss. Where loss="auto" takes the loss of blended numbers (regression), this one is more by a constant, with the
-    same gradients.
-
-    Attributes:
-        labels: the entries that hold the batch's own labels, by their names.
+    pass, through which gradients flow as well. Running statistics (batch norm) are those of the first. Where
+    loss="auto" takes the loss of blended numbers (regression), this one is more by a constant, with the same gradients.
 
     Source: the two losses of Zhang et al. 2018, arXiv 1710.09412 (`mixup_criterion` of
     https://github.com/facebookresearch/mixup-cifar10), for any head.
@@ -64,14 +58,11 @@ class OwnBatch(MixedBatch):
         draw: Draw,
         inplace: bool,
     ) -> None:
-        device = next(each for each in inputs.values() if isinstance(each, Tensor))
-        super().__init__(context, model, inputs, device, draw, inplace)
-        self.labels: Any = labels
-        self._given, self._share = given, one_lam(self._method, draw)
+        super().__init__(context, model, inputs, labels, given, draw, inplace)
+        self._share = one_lam(self._method, draw)
         self._twice = bool(self.rate) and self._share < 1
         self._partners_labels = labels_at(labels, draw.partner) if self._twice else {}
         self._random: RandomState | None = None  # before the first pass; None outside the context
-        self._scored: Any = None  # outputs whose loss is the mixed one
 
     @classmethod
     def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
@@ -92,8 +83,10 @@ class OwnBatch(MixedBatch):
             refuse_for_maps(context.method, model)
         given = {key: batch[key] for key in (ITEMS,) if key in batch}
         inputs, labels = split_labels(model, {key: value for key, value in batch.items() if key not in given})
+        for key in labels_besides(model, inputs, labels):
+            labels[key] = inputs.pop(key)
         inputs, labels = _decoder_placed(context, model, inputs, labels)
-        values = _values(inputs, labels)
+        values = values_of(labels)
         draw = context.draw(model, inputs, values, requested, trial_of=partial(OwnTrial, labels=labels))
         _refuse_label_rule(context.method.chosen(draw), draw, values)
         _tell_cost_once(model)
@@ -111,48 +104,8 @@ class OwnBatch(MixedBatch):
         self._random = None
         super().__exit__(kind, error, trace)
 
-    def forward(self, model: nn.Module) -> Any:
-        """Run the model (wrapped or not) with each label; return the outputs of the first pass with the mixed loss."""
-        return self.standing_for(model)(**self.inputs)
-
-    def standing_for(self, model: nn.Module) -> Callable[..., Any]:
-        """Return what runs the model twice, with whatever it is called with beside the labels."""
-
-        return lambda **given: self.scored(model(**given), model, given)
-
-    def scored(self, outputs: Any, model: nn.Module | None = None, given: Mapping[str, Any] | None = None) -> Any:
-        """Return the outputs of the first pass with the mixed loss, after a second pass.
-
-        Args:
-            model, given: what has run on what; by default the model without wrappers, on `inputs`.
-        """
-        model, given = model or self._model, self.inputs if given is None else given
-        self._scored = with_loss(outputs, self._mixed_loss(outputs, model, given))
-        return self._scored
-
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the mixed loss, a 0-d tensor: the model's own with each label, weighted by lam.
-
-        Args:
-            outputs: what `forward` returned, or what the model made of `inputs`: then it runs here once more, inside
-                the context. Draw nothing at random between entering the context and running the model.
-            num_items_in_batch: belongs into the batch, if the model takes it.
-
-        Raises:
-            ValueError: if the model computed no loss, or is to be told `num_items_in_batch` here.
-            RuntimeError: if the model never passed the hook where it should have blended, or has run outside.
-        """
-        if num_items_in_batch is not None:
-            raise ValueError(
-                f"{ITEMS}={num_items_in_batch}: with loss='own' the model divides its loss itself: put it into the "
-                "batch if the model takes it, and leave it out here"
-            )
-        done = self._scored is not None and outputs is self._scored
-        return self._context.watch.follow(self._own(outputs if done else self.scored(outputs)))
-
     def _mixed_loss(self, outputs: Any, model: nn.Module, given: Mapping[str, Any]) -> Tensor:
-        self._refuse_unmixed()
-        own = self._own(outputs)
+        own = self._own(outputs, self.labels, given)
         if not self._twice:
             return own
         if self._random is None:
@@ -162,26 +115,15 @@ class OwnBatch(MixedBatch):
             )
         hooks_of(self._model).again()
         with self._random.again():
-            partners = self._own(_run_beside(model, {**given, **self._partners_labels}))
+            outputs = _run_beside(model, {**given, **self._partners_labels})
         self._refuse_unmixed()
+        partners = self._own(outputs, self._partners_labels, given)
         return self._share * own + (1 - self._share) * partners
-
-    def _own(self, outputs: Any) -> Tensor:
-        found = loss_of(outputs)
-        if found is None:
-            raise ValueError(
-                f"{type(self._model).__name__} returned no loss for {', '.join(self.labels)}: with loss='own' run it "
-                "on `mixed.inputs` as they are, or use loss='auto'"
-            )
-        return found.reshape(())
 
     @property
     def targets(self) -> Tensor:
         """Refused: the model's loss is taken with each label, and there are no mixed targets."""
         raise ValueError("loss='own' has no mixed targets: it takes the model's loss with each label, see `labels`")
-
-    def accuracy(self) -> None:
-        """Return None: what a head's predictions are is not known."""
 
 
 def one_lam(method: Method, draw: Draw) -> float:
@@ -214,15 +156,6 @@ def _refuse_label_rule(method: Method, draw: Draw, labels: Tensor) -> None:
         )
 
 
-def _values(inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> Tensor:
-    """Return what methods may read as labels: `labels` where they are a tensor, else as many zeros as samples."""
-    found = labels.get(LABELS)
-    if isinstance(found, Tensor):
-        return found
-    first = next(iter(labels.values()))
-    return torch.zeros(len(first))
-
-
 def _decoder_placed(
     context: Context, model: nn.Module, inputs: dict[str, Any], labels: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -238,7 +171,7 @@ def _decoder_placed(
     key = (repr(context.method), frozenset(content))
     if key not in known:
         trial_of = partial(OwnTrial, labels=labels)
-        known[key] = context.passes(model, content, _values(content, labels), trial_of)
+        known[key] = context.passes(model, content, values_of(labels), trial_of)
     if known[key]:
         return content, labels
     moved = {key: value for key, value in inputs.items() if key.startswith(DECODER)}

@@ -19,7 +19,15 @@ from hf_mixup.integrations.log_callback import LogCallback
 from hf_mixup.integrations.model_hooks import ModelHooks, torch_clock
 from hf_mixup.integrations.running import mixes_itself, owner_of, refuse_trainer, running_trainer
 from hf_mixup.integrations.trl import batch_type_for, take_smoothing_of_labels_left
-from hf_mixup.models.labels import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
+from hf_mixup.models.labels import (
+    LABELS,
+    check_labels,
+    classes_of,
+    pixel_labels,
+    problem_type,
+    read_labels,
+    segments,
+)
 
 
 class MixupCollator:
@@ -181,7 +189,7 @@ class MixupCollator:
             ids = batch.get("input_ids")
             choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # of multiple choice
             kind = problem_type(self._config, labels)
-            check_labels(labels, choices or getattr(self._config, "num_labels", None), kind)
+            check_labels(labels, choices or classes_of(self._config), kind)
         elif labels.dim() == 3 and self._pixels:
             labels = pixel_labels(labels, self._config)
             check_labels(labels, self._config.num_labels, "single_label_classification")

@@ -23,7 +23,7 @@ from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.forecasting import is_forecast
 from hf_mixup.engine.mixup import Mixup
-from hf_mixup.engine.own_loss import OwnBatch
+from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
@@ -75,7 +75,6 @@ class ModelHooks:
         self._trainer = None if trainer is None else weakref.ref(trainer)  # the last that trained
         self._meet = meet
         self._mixed: MixedBatch | None = None
-        self._own_loss = self.mixup.config.loss == "own"
         self._runs_again = False  # while the model runs with the partners' labels
         self._items: Any = None
         self._own_items: Any = None
@@ -125,7 +124,7 @@ class ModelHooks:
             self._meet(trainer)
         if self._batch_type is not None:
             return self._before_own_loss(self._batch_type, batch)
-        if self._own_loss:  # it is the model that reads labels, and what the Trainer counted
+        if self.mixup.scored_by_model(model, batch):  # it is the model that reads labels, and what the Trainer counted
             self._items = None
             return (), self._entered(self.mixup(model, batch)).inputs
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
@@ -181,8 +180,8 @@ class ModelHooks:
             return None
         if outputs is None:  # the forward pass has failed
             return self._forget()
-        if isinstance(mixed, OwnBatch):
-            outputs = self._with_both_losses(mixed, outputs)
+        if isinstance(mixed, ModelLossBatch):
+            outputs = self._with_model_loss(mixed, outputs)
         mixed.__exit__(None, None, None)
         if isinstance(mixed, OwnLossBatch):
             self.stats.add(**mixed.statistics())
@@ -198,8 +197,8 @@ class ModelHooks:
         self.stats.add(**mixed.statistics())
         return with_loss(outputs, loss)
 
-    def _with_both_losses(self, mixed: OwnBatch, outputs: Any) -> Any:
-        """Return the outputs with the model's loss with each label: it runs again here, without being mixed anew."""
+    def _with_model_loss(self, mixed: ModelLossBatch, outputs: Any) -> Any:
+        """Return the outputs with the mixed loss; where the model runs again for it, it is not mixed anew."""
         self._runs_again = True
         try:
             return mixed.scored(outputs)

@@ -18,7 +18,7 @@ from hf_mixup.engine.detection import has_boxes
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup
-from hf_mixup.engine.own_loss import OwnBatch
+from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.collator import MixupCollator
@@ -133,7 +133,7 @@ class MixupTrainerMixin(_AnyTrainer):
             own = self._batch_type.from_batch(self.mixup, model, inputs)
             return self._scored_behind(own, model, own.seen(inputs), return_outputs, num_items_in_batch)
         mixed = self.mixup(model, inputs)
-        if isinstance(mixed, OwnBatch):  # scaled as the model's own loss ever is
+        if isinstance(mixed, ModelLossBatch):
             return self._scored_behind(mixed, model, None, return_outputs, num_items_in_batch)
         if isinstance(mixed, LabelBatch):
             mixed.masses = self._masses
@@ -146,7 +146,7 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _scored_behind(
         self,
-        mixed: OwnBatch | OwnLossBatch,
+        mixed: ModelLossBatch | OwnLossBatch,
         model: nn.Module,
         seen: dict[str, Any] | None,
         return_outputs: bool,
@@ -239,7 +239,9 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _counts_plainly(self, batches: list[Any]) -> bool:
         """Whether the labels of a step are none that are mixed here, and are counted as in any Trainer."""
-        if self._plain or self._batch_type is not None or not batches or self.mixup.config.loss == "own":
+        if self._plain or self._batch_type is not None or not batches:
+            return True
+        if self.mixup.scored_by_model(unwrap(cast(nn.Module, self.model)), batches[0]):
             return True
         return has_boxes(batches[0]) or not any(key in batches[0] for key in LABEL_KEYS)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 INSIDE = ("hidden_state", "embeds", "features")  # in the names of what parts of a model give to the next
-NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs")
+NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs", "question_answering_score")
 
 
 def logits_of(outputs: Any) -> Tensor:
