@@ -58,7 +58,7 @@ class ModelLossBatch(MixedBatch):
         Args:
             model, given: what has run on what; by default the model without wrappers, on `inputs`.
         """
-        model, given = model or self._model, self.inputs if given is None else given
+        model, given = self._model if model is None else model, self.inputs if given is None else given
         self._refuse_unmixed()
         self._scored = with_loss(outputs, self._mixed_loss(outputs, model, given))
         return self._scored
@@ -97,7 +97,7 @@ class ModelLossBatch(MixedBatch):
                 f"{type(self._model).__name__} returned no loss for {', '.join(self.labels)}: run it on `mixed.inputs` "
                 "as they are, or, with loss='own', use loss='auto'"
             )
-        return found.reshape(())
+        return found.reshape(()) if found.dim() else found  # a view, scaled in place, would lose its hook
 
     def accuracy(self) -> None:
         """Return None: what a head's predictions are is not known."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.engine.exchange import Trial
-from hf_mixup.methods.base import Method, Request
+from hf_mixup.methods.base import Draw, Method, Request
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
@@ -52,14 +53,23 @@ class OwnTrial(Trial):
         Raises:
             RuntimeError: if the model cannot be looked into, for it does not run without labels.
         """
-        try:
+        with self._looking_inside(method):
             return super().depths(method)
+
+    def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
+        with self._looking_inside(method):
+            return super()._entered(method, depth)
+
+    @contextmanager
+    def _looking_inside(self, method: Method) -> Iterator[None]:
+        try:
+            yield
         except (RuntimeError, ValueError, TypeError) as error:
             if self._runs_without_labels():
                 raise
             raise RuntimeError(
                 f"{type(self.model).__name__} does not run without {', '.join(self.own)}, so that method "
-                f"{method.name!r} does not find where to mix in it: {error}. Use 'mixup' or 'embedding'"
+                f"{method.name!r} does not find where to mix in it: {error}. Train it without mixing (prob=0)"
             ) from error
 
     def _runs_without_labels(self) -> bool:

@@ -197,12 +197,13 @@ def _check_pair_end(
         raise RuntimeError(f"{where}: its towers do not take that: {error}. Use text_mix='late'") from error
     hooks_of(model).forget()
     image, text = (side and lam == 0 for side in (method.mixes_image, method.mixes_text))
+    way = "latent" if method.image_mix == "blend" and method.text_mix == "late" else "blend"
     for name, found, expected in _exchanged(mixed, plain, image, text):
         far = relative_error(model, found, expected, expected)
         if not far < TOLERANCE:
             raise RuntimeError(
                 f"{where}: {name} are not mixed rightly: at lam = {lam:g} what it makes of them is off by {far:.0%} "
-                "of the rows' difference. Use text_mix='late' and image_mix='blend'"
+                f"of the rows' difference. Use text_mix='late' and image_mix={way!r}"
             )
 
 
