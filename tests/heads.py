@@ -19,7 +19,9 @@ from tests.streams import (
     git_captions,
     pixels,
     text,
+    trocr,
     vilt_answers,
+    whisper,
     words,
 )
 
@@ -190,7 +192,7 @@ def blip_answers() -> tuple[Any, Batch]:
 Build = Callable[[], tuple[Any, Batch]]
 EXACT: tuple[Build, ...] = (
     *(visual_bert_answers, vilt_answers, lxmert_answers, page_spans, splinter_spans, next_sentence),
-    *(git_captions, pix2struct, blip2, instruct_blip, kosmos2),
+    *(git_captions, pix2struct, blip2, instruct_blip, kosmos2, whisper, trocr),
 )
 """Those with a rule, or with a loss that may be taken of blended labels."""
 OWN_ONLY: tuple[Build, ...] = (

@@ -87,7 +87,7 @@ class OwnTrial(Trial):
         twice. A method that enters the model is then asked for the exchange of both, with the labels exchanged, for
         a decoder may read the labels.
         """
-        inside = method.enters_model and bool(method.depths(self.model, self.request.batch))
+        inside = method.enters(self.model, self.request.batch)
         with eval_without_side_effects(self.model):
             _, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
             if inputs is None:

@@ -36,7 +36,7 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if loss_is_checked(model, batch):
         return
     read_labels(model, batch)  # what it refuses, it is to refuse in the batch's own numbers
-    rows = two_samples(batch)
+    rows = two_samples(batch, model)
     with eval_without_side_effects(model):
         try:
             capture_auxiliary_logits(model)

@@ -37,7 +37,7 @@ def has_soft_labels(model: nn.Module, batch: Mapping[str, Any]) -> bool:
 
 
 def _tried(model: nn.Module, batch: Mapping[str, Any]) -> bool:
-    rows = two_samples(batch)
+    rows = two_samples(batch, model)
     device = next((each.device for each in model.parameters()), torch.device("cpu"))
     rows = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in rows.items()}
     with eval_without_side_effects(model), keeping_problem_type(model):

@@ -18,7 +18,7 @@ UNEVEN = torch.tensor([1, 0, 0, 1])  # no permutation, so that the mean losses o
 
 
 def method_of(batch: streams.Batch) -> str:
-    return "embedding" if "input_ids" in batch else "manifold"
+    return "embedding" if "input_ids" in batch and "visual_embeds" not in batch else "manifold"
 
 
 def end(model: Any, batch: streams.Batch, settings: dict[str, Any], lam: float) -> Tensor:
@@ -26,11 +26,12 @@ def end(model: Any, batch: streams.Batch, settings: dict[str, Any], lam: float) 
         return mixed.loss(mixed.forward(model))
 
 
+@pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("loss", ["auto", "own"])
 @pytest.mark.parametrize("build", [*heads.EXACT, *heads.OWN_ONLY], ids=lambda build: build.__name__)
-def test_the_ends_are_the_sample_and_its_partner(build: heads.Build, loss: str) -> None:
+def test_the_ends_are_the_sample_and_its_partner(build: heads.Build, loss: str, inside: bool) -> None:
     model, batch = streams.make(build)
-    settings = {"method": method_of(batch), "loss": loss}
+    settings = {"method": method_of(batch) if inside else "mixup", "loss": loss}
     if loss == "auto" and build in heads.OWN_ONLY:
         with pytest.raises((RuntimeError, ValueError), match=r"With loss='own' a model computes its loss itself"):
             Mixup(settings)(model, batch)

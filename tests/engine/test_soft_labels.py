@@ -185,7 +185,7 @@ def test_several_labels_of_a_classifier_keep_their_rule() -> None:
 
 def test_heads_with_soft_labels_run_once() -> None:
     model, batch = streams.make(heads.visual_bert_answers)
-    mixup = Mixup("embedding")
+    mixup = Mixup("manifold")
     mixup(model, batch)  # the model is looked at once
     calls: list[Any] = []
     model.register_forward_hook(lambda *_: calls.append(1))
