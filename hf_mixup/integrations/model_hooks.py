@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.forecasting import is_forecast
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
@@ -33,6 +34,7 @@ from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.models.losses import mean_of
+from hf_mixup.models.outputs import with_loss
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -73,6 +75,7 @@ class ModelHooks:
         self._trainer = None if trainer is None else weakref.ref(trainer)  # the last that trained
         self._meet = meet
         self._mixed: MixedBatch | None = None
+        self._runs_again = False  # while the model runs with the partners' labels
         self._items: Any = None
         self._own_items: Any = None
         self.ignored: int | None = 0  # labels so far, all of them ignored; None as soon as one counts
@@ -105,6 +108,8 @@ class ModelHooks:
         hooks_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._runs_again:
+            return None
         trainer = running_trainer()
         ended = self._trainer is not None and (trainer is None or trainer is not self._trainer())
         if ended and self._only_in:
@@ -119,6 +124,9 @@ class ModelHooks:
             self._meet(trainer)
         if self._batch_type is not None:
             return self._before_own_loss(self._batch_type, batch)
+        if self.mixup.scored_by_model(model, batch):  # it is the model that reads labels, and what the Trainer counted
+            self._items = None
+            return (), self._entered(self.mixup(model, batch)).inputs
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
         if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
             raise ValueError(
@@ -172,6 +180,8 @@ class ModelHooks:
             return None
         if outputs is None:  # the forward pass has failed
             return self._forget()
+        if isinstance(mixed, ModelLossBatch):
+            outputs = self._with_model_loss(mixed, outputs)
         mixed.__exit__(None, None, None)
         if isinstance(mixed, OwnLossBatch):
             self.stats.add(**mixed.statistics())
@@ -187,18 +197,22 @@ class ModelHooks:
         self.stats.add(**mixed.statistics())
         return with_loss(outputs, loss)
 
+    def _with_model_loss(self, mixed: ModelLossBatch, outputs: Any) -> Any:
+        """Return the outputs with the mixed loss; where the model runs again for it, it is not mixed anew."""
+        self._runs_again = True
+        try:
+            return mixed.scored(outputs)
+        except BaseException:  # Ctrl-C, too
+            self._forget()
+            raise
+        finally:
+            self._runs_again = False
+
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if not args:
             return dict(kwargs)
         names = list(inspect.signature(self.model.forward).parameters)
         return {**dict(zip(names, args)), **kwargs}
-
-
-def with_loss(outputs: Any, loss: torch.Tensor) -> Any:
-    """Return a model's outputs with a loss in front, where its own would stand."""
-    if isinstance(outputs, Mapping):
-        return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
-    return (loss, *outputs)
 
 
 def torch_clock(mixup: Mixup) -> Clock:
