@@ -116,7 +116,7 @@ class Context:
             labels: one for each sample, [B, ...].
             requested: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
-            boxes: whether the samples have boxes instead of labels.
+            boxes: whether the samples have boxes, masks or maps of numbers instead of labels.
         """
         rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(

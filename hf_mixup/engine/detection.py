@@ -11,7 +11,7 @@ from accelerate.state import GradientState
 from torch import Tensor, nn
 
 from hf_mixup.engine.all_gather import world_size
-from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.batch import MixedTargetBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
@@ -25,7 +25,7 @@ from hf_mixup.utils.suggest import did_you_mean
 Boxes = list[dict[str, Tensor]]
 
 
-class BoxBatch(MixedBatch):
+class BoxBatch(MixedTargetBatch):
     """A mixed batch of images with boxes, for DETR and its kin; used as `MixedBatch` is.
 
     A mixed image has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
@@ -79,22 +79,6 @@ class BoxBatch(MixedBatch):
             _weigh(self._model)
         return self
 
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the loss that the model computed, a 0-d tensor: a mean over this batch's boxes.
-
-        Args:
-            outputs: what the model returned inside the context.
-            num_items_in_batch: without meaning here: these losses are means of a batch, in any Trainer.
-        """
-        found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
-        if not isinstance(found, Tensor):
-            raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
-        return self._context.watch.follow(found)
-
-    def accuracy(self) -> Tensor | None:
-        """Return None: boxes have no accuracy."""
-        return None
-
 
 def has_boxes(batch: Mapping[str, Any]) -> bool:
     """Whether the labels of a batch are those of object detection, one dict a row.
@@ -127,7 +111,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
         ValueError: naming the model, the setting or the method.
     """
     base = base_model(model)
-    name, config = type(base).__name__, context.config
+    name = type(base).__name__
     own = getattr(model, "loss_function", None)
     if (
         "ForObjectDetection" not in name
@@ -139,15 +123,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
             "for DETR, Conditional, Deformable, DAB-, LW-, RF- and RT-DETR, Table Transformer and YOLOS, whose labels "
             f"are dicts with class_labels and boxes; found {', '.join(labels[0])}"
         )
-    settings = {
-        "loss": config.loss != "auto",
-        "class_weights": config.class_weights is not None,
-        "label_smoothing": bool(config.label_smoothing),
-        "distill_weight": bool(config.distill_weight),
-    }
-    found = next((setting for setting, given in settings.items() if given), None)
-    if found is not None:
-        raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
+    refuse_loss_settings(context, model, "boxes")
     for each in context.method.choices():
         if not isinstance(each, MixesBoxes):
             names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]

@@ -13,13 +13,19 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
+from hf_mixup.engine.instances import InstanceBatch
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 
-BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)
+BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, InstanceBatch, ForecastBatch, LabelBatch)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
+
+
+def batch_type_of(model: nn.Module, batch: Mapping[str, Any]) -> type[MixedBatch]:
+    """Return the type of mixed batch that a batch for this model becomes."""
+    return next(each for each in BATCH_TYPES if each.matches(model, batch))
 
 
 class Mixup(Context):
@@ -82,7 +88,7 @@ class Mixup(Context):
         self.check_teacher(inner)
         refuse_adapter(inner)
         batch = expand_shared(batch)
-        batch_type = next(each for each in BATCH_TYPES if each.matches(inner, batch))
+        batch_type = batch_type_of(inner, batch)
         if self.method.for_pairs and batch_type is not PairBatch:
             raise ValueError(
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import BoxDraw, Draw, MaskDraw, Method, Request
-from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
 
 
 def is_map(labels: Tensor) -> bool:
@@ -47,6 +47,36 @@ def own_pixels(labels: Tensor, draw: Draw) -> Tensor:
     column = torch.arange(labels.shape[-1], device=labels.device)
     inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
     return (~inside).float()
+
+
+def refuse_for_targets(method: Method, model: nn.Module, guided: bool, learns: str) -> None:
+    """Refuse a method that has no rule for targets which lie on the pixels, and are given to the model's own loss.
+
+    Args:
+        guided: whether another model is asked where to look: the one in training has no scores of classes to ask.
+        learns: what the model learns from, to be named.
+
+    Raises:
+        ValueError: naming the method, and those that have a rule.
+    """
+    from hf_mixup.methods.registry import METHODS
+
+    for each in method.choices():
+        names = ", ".join(name for name, kind in METHODS.items() if _follows_pixels(kind))
+        if not _follows_pixels(type(each)):
+            raise ValueError(
+                f"method {each.name!r} does not mix {learns} that {type(model).__name__} learns from: use one of "
+                f"{names}"
+            )
+        if isinstance(each, AsksGuide) and each.asks_guide and not guided:
+            raise ValueError(
+                f"method {each.name!r} asks a model for its classes where to look, and {type(model).__name__} learns "
+                f"from {learns}: pass guide=, a pretrained image classifier, or use 'mixup' or 'cutmix'"
+            )
+
+
+def _follows_pixels(kind: type[Method]) -> bool:
+    return issubclass(kind, MixesPixelLabels) and kind.terms is Method.terms
 
 
 def refuse_for_maps(method: Method, model: nn.Module) -> None:

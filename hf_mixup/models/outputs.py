@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs")
+NAMES = (
+    "logits",
+    "prediction_logits",
+    "regression_outputs",
+    "prediction_outputs",
+    "class_queries_logits",
+    "predicted_depth",
+    "heatmaps",
+    "reconstruction",
+)
 
 
 def logits_of(outputs: Any) -> Tensor:
