@@ -12,6 +12,8 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.losses import mean_of
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class MixedBatch:
@@ -142,7 +144,8 @@ class MixedTargetBatch(MixedBatch):
 
         Args:
             outputs: what the model returned inside the context.
-            num_items_in_batch: without meaning here: such losses are means of a batch, in any Trainer.
+            num_items_in_batch: how many labels a whole step has, of which this batch has its share. Without meaning
+                where labels are no tensor: then no Trainer counts them, and takes the mean of its batches' means.
 
         Raises:
             ValueError: if it computed none.
@@ -151,7 +154,10 @@ class MixedTargetBatch(MixedBatch):
         found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
         if not isinstance(found, Tensor) or found.numel() != 1:
             raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
-        return self._context.watch.follow(found.reshape(()))
+        loss = found.reshape(())
+        if num_items_in_batch is not None and isinstance(self.labels, Tensor):
+            loss = mean_of(loss * self.labels.ne(IGNORE_INDEX).sum(), num_items_in_batch)
+        return self._context.watch.follow(loss)
 
     def accuracy(self) -> Tensor | None:
         """Return None: such targets are not right or wrong."""

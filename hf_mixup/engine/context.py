@@ -106,6 +106,7 @@ class Context:
         requested: Requested = Requested(),
         kind: ProblemType = "single_label_classification",
         boxes: bool = False,
+        exchange: bool = True,
     ) -> Draw:
         """Draw how a batch is mixed, without mixing it: for a batch of which the caller takes the loss.
 
@@ -117,6 +118,7 @@ class Context:
             requested: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the samples have boxes, masks or maps of numbers instead of labels.
+            exchange: whether to try it; not on a model that draws by itself what it does not look at.
         """
         rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(
@@ -133,7 +135,7 @@ class Context:
             loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
-        if self.config.self_check and not self.off and not self.method.for_pairs:
+        if exchange and self.config.self_check and not self.off and not self.method.for_pairs:
             check_exchange_once(request, self.method)
         return self.method.draw(request)
 

@@ -45,8 +45,9 @@ class BoxBatch(MixedTargetBatch):
     ) -> None:
         method: Any = context.method.chosen(draw)  # which MixesBoxes
         size = inputs["pixel_values"].shape[-2:]
-        mixes = bool((draw.lam < 1).any())
-        boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
+        mixes = bool((draw.lam < 1).any())  # while draws are on the CPU
+        alone = labels if context.off else [united_boxes(each, each, 1.0) for each in labels]
+        boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else alone
         super().__init__(context, model, inputs, inputs["pixel_values"], draw, inplace)
         self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
 
@@ -60,7 +61,7 @@ class BoxBatch(MixedTargetBatch):
         """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.build`."""
         labels = list(batch[LABELS])
         refuse_detector(model, labels, context)
-        refuse_scattered()
+        refuse_scattered("boxes")
         if context.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
@@ -75,7 +76,7 @@ class BoxBatch(MixedTargetBatch):
     def __enter__(self) -> BoxBatch:
         super().__enter__()
         self.inputs = {**self.inputs, LABELS: self.boxes}
-        if self.rate:
+        if not self._context.off:  # unmixed ones, too: processes exchange what their boxes weigh, whatever each draws
             _weigh(self._model)
         return self
 
@@ -90,16 +91,19 @@ def has_boxes(batch: Mapping[str, Any]) -> bool:
     return isinstance(labels, (list, tuple)) and len(labels) > 0 and isinstance(labels[0], Mapping)
 
 
-def refuse_scattered() -> None:
+def refuse_scattered(what: str) -> None:
     """Refuse boxes of a stream that one process reads for all: Accelerate hands out parts of each sample's tensors.
+
+    Args:
+        what: the name of what a sample has several of.
 
     Raises:
         ValueError: naming the way out.
     """
     if world_size() > 1 and isinstance(GradientState().active_dataloader, DataLoaderDispatcher):
         raise ValueError(
-            "one process reads the stream for all, and hands out the boxes of a sample in parts, to other samples: let "
-            "each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
+            f"one process reads the stream for all, and hands out the {what} of a sample in parts, to other samples: "
+            "let each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
             "DataLoaderConfiguration(dispatch_batches=False) in an Accelerator)"
         )
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from hf_mixup.engine.batch import MixedTargetBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
+from hf_mixup.engine.detection import refuse_scattered
 from hf_mixup.methods import Draw
 from hf_mixup.methods._instances import Instances, mixed_instances, united_instances
 from hf_mixup.methods._segmentation import refuse_for_targets
@@ -68,6 +69,7 @@ class InstanceBatch(MixedTargetBatch):
         labels = [{"masks": masks, "class_labels": classes} for masks, classes in zip(batch[MASKS], batch[CLASSES])]
         refuse_model(model, batch, len(labels))
         refuse_loss_settings(context, model, LEARNS)
+        refuse_scattered("masks")
         refuse_for_targets(context.method, model, context.guide is not None, LEARNS)
         if context.config.self_check:
             check_instance_loss_once(model, batch)
@@ -89,8 +91,9 @@ class InstanceBatch(MixedTargetBatch):
     def __enter__(self) -> InstanceBatch:
         super().__enter__()
         self.inputs = {**self.inputs, **given(self.instances)}
-        if self.rate:
+        if not self._context.off:  # unmixed ones, too: processes exchange what their masks weigh, whatever each draws
             weigh(self._model, [each["weights"] for each in self.instances])
+        if self.rate:
             self._pair_texts()
         return self
 

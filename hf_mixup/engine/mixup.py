@@ -15,11 +15,21 @@ from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.instances import InstanceBatch
 from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.maps import MapBatch
+from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 
-BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, InstanceBatch, ForecastBatch, LabelBatch)
+BATCH_TYPES: tuple[type[MixedBatch], ...] = (
+    PairBatch,
+    BoxBatch,
+    InstanceBatch,
+    MapBatch,
+    ReconstructionBatch,
+    ForecastBatch,
+    LabelBatch,
+)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
 
 
