@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.losses import mean_of
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 
 class MixedBatch:
@@ -131,6 +134,58 @@ class MixedBatch:
     def statistics(self) -> dict[str, Any]:
         """Return what `MixStats.add` counts of a batch whose loss has been taken."""
         return {"mean_lam": self.mean_lam, "rate": self.rate, "accuracy": self.accuracy(), "items": self.items}
+
+
+class MixedTargetBatch(MixedBatch):
+    """A mixed batch whose loss is the model's own, which is given mixed targets with its inputs."""
+
+    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Return the loss that the model computed, a 0-d tensor: a mean over this batch.
+
+        Args:
+            outputs: what the model returned inside the context.
+            num_items_in_batch: how many labels a whole step has, of which this batch has its share. Without meaning
+                where labels are no tensor: then no Trainer counts them, and takes the mean of its batches' means.
+
+        Raises:
+            ValueError: if it computed none.
+        """
+        self._refuse_unmixed()
+        found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
+        loss = found.reshape(())
+        if num_items_in_batch is not None and isinstance(self.labels, Tensor):
+            loss = mean_of(loss * self.labels.ne(IGNORE_INDEX).sum(), num_items_in_batch)
+        return self._context.watch.follow(loss)
+
+    def accuracy(self) -> Tensor | None:
+        """Return None: such targets are not right or wrong."""
+        return None
+
+
+def refuse_loss_settings(context: Context, model: nn.Module, learns: str) -> None:
+    """Refuse settings that change a loss which the model computes itself.
+
+    Args:
+        learns: what it learns from, to be named.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    config = context.config
+    settings = {
+        "loss": config.loss != "auto",
+        "class_weights": config.class_weights is not None,
+        "label_smoothing": bool(config.label_smoothing),
+        "distill_weight": bool(config.distill_weight),
+    }
+    found = next((setting for setting, given in settings.items() if given), None)
+    if found is not None:
+        raise ValueError(
+            f"{found} does not go with {learns}: {type(base_model(model)).__name__} computes the loss itself; leave it "
+            "out"
+        )
 
 
 PACKED = ("cu_seq_lens_q", "cu_seqlens", "seq_idx", "packed_seq_lengths", "shift_labels")

@@ -108,6 +108,7 @@ class Context:
         kind: ProblemType = "single_label_classification",
         boxes: bool = False,
         trial_of: Callable[..., Trial] | None = None,
+        exchange: bool = True,
     ) -> Draw:
         """Draw how a batch is mixed, without mixing it: for a batch of which the caller takes the loss.
 
@@ -118,8 +119,9 @@ class Context:
             labels: one for each sample, [B, ...].
             requested: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
-            boxes: whether the samples have boxes instead of labels.
+            boxes: whether the samples have boxes, masks or maps of numbers instead of labels.
             trial_of: how two samples are tried, see `check_exchange_once`.
+            exchange: whether to try it; not on a model that draws by itself what it does not look at.
         """
         rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(
@@ -136,7 +138,8 @@ class Context:
             loss_sum=self._loss_sum(kind),
         )
         self._refuse_alone(request)
-        if self.config.self_check and not self.off and not (self.method.for_pairs and is_dual_encoder(model)):
+        tries = exchange and self.config.self_check and not self.off
+        if tries and not (self.method.for_pairs and is_dual_encoder(model)):
             check_exchange_once(request, self.method, trial_of)
         return self.method.draw(request)
 

@@ -11,7 +11,7 @@ from accelerate.state import GradientState
 from torch import Tensor, nn
 
 from hf_mixup.engine.all_gather import world_size
-from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.batch import MixedTargetBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
@@ -25,7 +25,7 @@ from hf_mixup.utils.suggest import did_you_mean
 Boxes = list[dict[str, Tensor]]
 
 
-class BoxBatch(MixedBatch):
+class BoxBatch(MixedTargetBatch):
     """A mixed batch of images with boxes, for DETR and its kin; used as `MixedBatch` is.
 
     A mixed image has the boxes of both, each with its own class, weighing lam and 1 - lam in the loss; a mosaic has
@@ -45,8 +45,9 @@ class BoxBatch(MixedBatch):
     ) -> None:
         method: Any = context.method.chosen(draw)  # which MixesBoxes
         size = inputs["pixel_values"].shape[-2:]
-        mixes = bool((draw.lam < 1).any())
-        boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else labels  # while these are on the CPU
+        mixes = bool((draw.lam < 1).any())  # while draws are on the CPU
+        alone = labels if context.off else [united_boxes(each, each, 1.0) for each in labels]
+        boxes: Any = method.mixed_boxes(labels, draw, *size) if mixes else alone
         super().__init__(context, model, inputs, inputs["pixel_values"], draw, inplace)
         self.labels, self.boxes = labels, boxes  # type: ignore[assignment]
 
@@ -60,7 +61,7 @@ class BoxBatch(MixedBatch):
         """Refuse what does not go with boxes, try the loss once, and draw; see `MixedBatch.build`."""
         labels = list(batch[LABELS])
         refuse_detector(model, labels, context)
-        refuse_scattered()
+        refuse_scattered("boxes")
         if context.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
@@ -75,25 +76,9 @@ class BoxBatch(MixedBatch):
     def __enter__(self) -> BoxBatch:
         super().__enter__()
         self.inputs = {**self.inputs, LABELS: self.boxes}
-        if self.rate:
+        if not self._context.off:  # unmixed ones, too: processes exchange what their boxes weigh, whatever each draws
             _weigh(self._model)
         return self
-
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the loss that the model computed, a 0-d tensor: a mean over this batch's boxes.
-
-        Args:
-            outputs: what the model returned inside the context.
-            num_items_in_batch: without meaning here: these losses are means of a batch, in any Trainer.
-        """
-        found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
-        if not isinstance(found, Tensor):
-            raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
-        return self._context.watch.follow(found)
-
-    def accuracy(self) -> Tensor | None:
-        """Return None: boxes have no accuracy."""
-        return None
 
 
 def has_boxes(batch: Mapping[str, Any]) -> bool:
@@ -106,16 +91,19 @@ def has_boxes(batch: Mapping[str, Any]) -> bool:
     return isinstance(labels, (list, tuple)) and len(labels) > 0 and isinstance(labels[0], Mapping)
 
 
-def refuse_scattered() -> None:
+def refuse_scattered(what: str) -> None:
     """Refuse boxes of a stream that one process reads for all: Accelerate hands out parts of each sample's tensors.
+
+    Args:
+        what: the name of what a sample has several of.
 
     Raises:
         ValueError: naming the way out.
     """
     if world_size() > 1 and isinstance(GradientState().active_dataloader, DataLoaderDispatcher):
         raise ValueError(
-            "one process reads the stream for all, and hands out the boxes of a sample in parts, to other samples: let "
-            "each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
+            f"one process reads the stream for all, and hands out the {what} of a sample in parts, to other samples: "
+            "let each process read its own, by accelerator_config={'dispatch_batches': False} in TrainingArguments (or "
             "DataLoaderConfiguration(dispatch_batches=False) in an Accelerator)"
         )
 
@@ -127,7 +115,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
         ValueError: naming the model, the setting or the method.
     """
     base = base_model(model)
-    name, config = type(base).__name__, context.config
+    name = type(base).__name__
     own = getattr(model, "loss_function", None)
     if (
         "ForObjectDetection" not in name
@@ -139,15 +127,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
             "for DETR, Conditional, Deformable, DAB-, LW-, RF- and RT-DETR, Table Transformer and YOLOS, whose labels "
             f"are dicts with class_labels and boxes; found {', '.join(labels[0])}. {OWN_WAY}"
         )
-    settings = {
-        "loss": config.loss != "auto",
-        "class_weights": config.class_weights is not None,
-        "label_smoothing": bool(config.label_smoothing),
-        "distill_weight": bool(config.distill_weight),
-    }
-    found = next((setting for setting, given in settings.items() if given), None)
-    if found is not None:
-        raise ValueError(f"{found} does not go with boxes: {name} computes the loss itself; leave it out")
+    refuse_loss_settings(context, model, "boxes")
     for each in context.method.choices():
         if not isinstance(each, MixesBoxes):
             names = [method for method, kind in METHODS.items() if issubclass(kind, MixesBoxes)]

@@ -11,7 +11,7 @@ Source: Zhang et al. 2019, "Bag of Freebies for Training Object Detection Neural
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -41,7 +41,7 @@ class _Weighted:
     _shared = True
 
     def forward(self, outputs: Any, targets: Targets) -> dict[str, Tensor]:
-        self._scale = _mass(targets, outputs["logits"].device, self._shared)
+        self._scale = mass_of([each[WEIGHTS] for each in targets], outputs["logits"].device, self._shared)
         return super().forward(outputs, targets)  # type: ignore[misc]
 
     def loss_boxes(self, outputs: Any, targets: Targets, indices: Matches, num_boxes: float) -> dict[str, Tensor]:
@@ -149,17 +149,18 @@ WEIGHTED: dict[Callable[..., Any], Callable[..., Any]] = {
 """A loss function of transformers -> the same with weights."""
 
 
-def _mass(targets: Targets, device: torch.device, shared: bool) -> Tensor:
-    """Return the total weight of the boxes over their number, both at least 1, a 0-d tensor.
+def mass_of(weights: Sequence[Tensor], device: torch.device, shared: bool = True) -> Tensor:
+    """Return the total weight of the boxes (or masks) over their number, both at least 1, a 0-d tensor.
 
     Args:
+        weights: those of each sample, [N].
         shared: whether the criterion divides by the mean over processes, and not by its own number.
     """
     from accelerate import PartialState
     from accelerate.utils import reduce
 
-    count = torch.tensor(float(sum(len(each["class_labels"]) for each in targets)), device=device)
-    sums = torch.stack([sum((each[WEIGHTS].sum() for each in targets), count.new_zeros(())), count])
+    count = torch.tensor(float(sum(map(len, weights))), device=device)
+    sums = torch.stack([sum((each.sum() for each in weights), count.new_zeros(())), count])
     if shared and PartialState._shared_state != {} and PartialState().num_processes > 1:
         sums = reduce(sums) / PartialState().num_processes
     mass, count = sums.clamp(min=1)

@@ -413,8 +413,8 @@ def _scores(outputs: Any) -> dict[str, Tensor]:
         if isinstance(outputs, Mapping) and isinstance(outputs.get("loss"), Tensor):
             return {}
         raise
-    boxes = outputs.get("pred_boxes") if isinstance(outputs, Mapping) else None
-    return {**found, "boxes": boxes} if isinstance(boxes, Tensor) else found
+    places = ("pred_boxes", "pred_masks", "masks_queries_logits") if isinstance(outputs, Mapping) else ()
+    return {**found, **{name: outputs[name] for name in places if isinstance(outputs.get(name), Tensor)}}
 
 
 def _differs(before: Any, after: Any, first: int) -> bool:

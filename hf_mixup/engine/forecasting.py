@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.batch import MixedTargetBatch
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods.capabilities import MixesForecasts
 from hf_mixup.models.labels import LABEL_KEYS
@@ -15,7 +15,7 @@ from hf_mixup.models.labels import LABEL_KEYS
 FUTURE = "future_values"
 
 
-class ForecastBatch(MixedBatch):
+class ForecastBatch(MixedTargetBatch):
     """A mixed batch of a model that forecasts `future_values`.
 
     The future is an input of such a model, mixed as the others are, and the model's loss on the mixed series (a
@@ -39,20 +39,6 @@ class ForecastBatch(MixedBatch):
     def targets(self) -> Tensor:
         """The mixed future, in the shape of `future_values`."""
         return self.inputs[FUTURE]
-
-    def loss(self, outputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """Return the model's mean loss on the mixed series, 0-d.
-
-        Raises:
-            ValueError: if it computed none.
-        """
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
-        if not isinstance(loss, Tensor) or loss.dim():
-            raise ValueError(f"{type(self._model).__name__} returned no loss for {FUTURE!r}, so that none can be mixed")
-        return self._context.watch.follow(loss)
-
-    def accuracy(self) -> None:
-        """Return nothing: a forecast is not right or wrong."""
 
 
 def is_forecast(batch: Mapping[str, Any]) -> bool:

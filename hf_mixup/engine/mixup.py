@@ -13,17 +13,33 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
+from hf_mixup.engine.instances import InstanceBatch
 from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.maps import MapBatch
 from hf_mixup.engine.own_loss import OwnBatch
+from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 
-BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)
+BATCH_TYPES: tuple[type[MixedBatch], ...] = (
+    PairBatch,
+    BoxBatch,
+    InstanceBatch,
+    MapBatch,
+    ReconstructionBatch,
+    ForecastBatch,
+    LabelBatch,
+)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
 OWN_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, ForecastBatch, OwnBatch)
 """Those with `loss="own"`; pairs and forecasts refuse it."""
+
+
+def batch_type_of(model: nn.Module, batch: Mapping[str, Any]) -> type[MixedBatch]:
+    """Return the type of mixed batch that a batch for this model becomes."""
+    return next(each for each in BATCH_TYPES if each.matches(model, batch))
 
 
 class Mixup(Context):

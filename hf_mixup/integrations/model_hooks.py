@@ -21,8 +21,8 @@ from hf_mixup.engine.active import Hook, active_hooks
 from hf_mixup.engine.all_gather import in_any, world_size
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.contrastive_eval import own_inputs
-from hf_mixup.engine.forecasting import is_forecast
-from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.mixup import Mixup, batch_type_of
 from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
@@ -30,7 +30,6 @@ from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
 from hf_mixup.integrations.trl import OwnLossBatch
-from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.models.losses import mean_of
@@ -128,7 +127,7 @@ class ModelHooks:
             self._items = None
             return (), self._entered(self.mixup(model, batch)).inputs
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
-        if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
+        if unlabelled and batch_type_of(self.model, batch) is LabelBatch:
             raise ValueError(
                 f"{type(model).__name__} is set up for mixing, but its batch came without labels ({', '.join(batch)}). "
                 + why_unlabelled(trainer)
@@ -147,6 +146,7 @@ class ModelHooks:
         if self.ignored is None:
             return
         given = any(isinstance(batch.get(key), torch.Tensor) for key in LABEL_KEYS)
+        given = given and batch_type_of(self.model, batch) is LabelBatch
         ignored = count_ignored(read_labels(self.model, batch)) if given else 0
         if not ignored or (self._items is not None and self._items > 0):
             self.ignored = None

@@ -14,10 +14,9 @@ from hf_mixup.data.pair_collator import PairCollator
 from hf_mixup.engine.all_gather import in_any
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.contrastive_eval import evaluate_pairs, has_own_loss, own_inputs
-from hf_mixup.engine.detection import has_boxes
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
-from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.mixup import Mixup, batch_type_of
 from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
@@ -241,9 +240,10 @@ class MixupTrainerMixin(_AnyTrainer):
         """Whether the labels of a step are none that are mixed here, and are counted as in any Trainer."""
         if self._plain or self._batch_type is not None or not batches:
             return True
-        if self.mixup.scored_by_model(unwrap(cast(nn.Module, self.model)), batches[0]):
+        inner = unwrap(cast(nn.Module, self.model))
+        if self.mixup.scored_by_model(inner, batches[0]):
             return True
-        return has_boxes(batches[0]) or not any(key in batches[0] for key in LABEL_KEYS)
+        return batch_type_of(inner, batches[0]) is not LabelBatch or not any(key in batches[0] for key in LABEL_KEYS)
 
     def _refuse_unlabelled(self, labels: list[Labels], device: torch.device) -> None:
         """Refuse a first step whose labels are all ignored, in all processes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import BoxDraw, Draw, MaskDraw, Method, Request
-from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.capabilities import AsksGuide, MixesPixelLabels
+from hf_mixup.models.labels import expand_like
 
 
 def is_map(labels: Tensor) -> bool:
@@ -47,6 +48,64 @@ def own_pixels(labels: Tensor, draw: Draw) -> Tensor:
     column = torch.arange(labels.shape[-1], device=labels.device)
     inside = (row >= top) & (row < bottom) & (column >= left) & (column < right)
     return (~inside).float()
+
+
+def mixed_maps(method: Method, draw: Draw, labels: Tensor, ignored: Callable[[Tensor], Tensor] = torch.isnan) -> Tensor:
+    """Return the numbers of pixels of a mixed batch: blended, or cut and pasted as the pixels are.
+
+    Args:
+        labels: floats [B, H, W] or [B, C, H, W].
+        ignored: tells which of them are none. Where one has a share, the mixed one is none.
+
+    >>> from hf_mixup.methods import InputMixup
+    >>> draw = Draw("mixup", torch.tensor([1, 0]), torch.tensor([0.25, 1.0]))
+    >>> mixed_maps(InputMixup(), draw, torch.tensor([[[4.0, torch.nan]], [[8.0, 4.0]]]))
+    tensor([[[7., nan]],
+    <BLANKLINE>
+            [[8., 4.]]])
+    """
+    rows, (height, width) = len(labels), labels.shape[-2:]
+    places = torch.arange(rows * height * width, device=labels.device).reshape(rows, height, width)
+    lam, origin = method.label_lam(places, draw), method.other_labels(places, draw)
+    channels = labels.reshape(rows, -1, height, width)
+    others = channels.transpose(0, 1).flatten(1)[:, origin].transpose(0, 1).reshape(labels.shape)
+    lam = expand_like(lam, channels) if lam.dim() == 1 else lam[:, None]
+    lam = lam.expand_as(channels).reshape(labels.shape)
+    mixed = torch.where(lam == 1, labels, torch.where(lam == 0, others, lam * labels + (1 - lam) * others))
+    mixed = torch.where((lam < 1) & ignored(others), others, mixed)
+    return torch.where((lam > 0) & ignored(labels), labels, mixed).to(labels.dtype)
+
+
+def refuse_for_targets(method: Method, model: nn.Module, guided: bool, learns: str, of_inputs: bool = False) -> None:
+    """Refuse a method that has no rule for targets which lie on the pixels, and are given to the model's own loss.
+
+    Args:
+        guided: whether another model is asked where to look: the one in training has no scores of classes to ask.
+        learns: what the model learns from, to be named.
+        of_inputs: whether the targets are the inputs, which therefore have to be mixed themselves.
+
+    Raises:
+        ValueError: naming the method, and those that have a rule.
+    """
+    from hf_mixup.methods.registry import METHODS
+
+    for each in method.choices():
+        names = ", ".join(name for name, kind in METHODS.items() if _follows_pixels(kind, of_inputs))
+        if not _follows_pixels(type(each), of_inputs):
+            raise ValueError(
+                f"method {each.name!r} does not mix {learns} that {type(model).__name__} learns from: use one of "
+                f"{names}"
+            )
+        if isinstance(each, AsksGuide) and each.asks_guide and not guided:
+            raise ValueError(
+                f"method {each.name!r} asks a model for its classes where to look, and {type(model).__name__} learns "
+                f"from {learns}: pass guide=, a pretrained image classifier, or use 'mixup' or 'cutmix'"
+            )
+
+
+def _follows_pixels(kind: type[Method], of_inputs: bool) -> bool:
+    mixes = issubclass(kind, MixesPixelLabels) and kind.terms is Method.terms
+    return mixes and not (of_inputs and (kind.enters_model or not kind.exchanges))
 
 
 def refuse_for_maps(method: Method, model: nn.Module) -> None:

@@ -128,7 +128,7 @@ class Request:
         prob: chance in [0, 1] to mix, after the schedule.
         rng: the generator of this batch's key; draws use nothing else.
         partner, lam: dictated by the caller, long [B] and float32 [B], on the CPU; None to draw them.
-        boxes: whether the labels are boxes, which `labels` do not hold.
+        boxes: whether the samples have boxes, masks or maps of numbers, which `labels` do not hold.
         kind: the problem type of the labels.
         prob_per: how the coin of `prob` is tossed, where a method that holds the one asked says so.
         guide: another model that is asked where to look in the images; None to ask the model in training.

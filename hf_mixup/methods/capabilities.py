@@ -15,6 +15,16 @@ from torch import Tensor
 class MixesPixelLabels:
     """Has a rule for labels of pixels, [B, H, W]: see `Method.other_labels` and `Method.label_lam`."""
 
+    def pixel_parts(self, labels: Tensor, draw: Any) -> Tensor:
+        """Return whose part of a mixed image each pixel lies in, long [B or 1, H, W].
+
+        0 is the sample's own, 1 the partner's, 2 and more those of `Method.further_rows`.
+
+        Args:
+            labels: of pixels, [B, H, W].
+        """
+        return (self.label_lam(labels, draw) == 0).long()  # type: ignore[attr-defined]
+
 
 class MixesForecasts:
     """Mixes past and future alike, linearly, so that a model's own loss of a forecast fits the blend."""

@@ -87,8 +87,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
         alone = draw.partner == torch.arange(rows)  # nobody to be put beside
         draw = replace(draw, lam=draw.lam.masked_fill(alone, 1.0))
         size = request.batch[self._keys(request.batch, rows)[0]].shape[-2:]
-        if not request.boxes:
-            refuse_other_size(request, size, self.name)
+        refuse_other_size(request, size, self.name)
         further = torch.stack([self._pair(request, "random") for _ in range(2)], 1)
         shared = self.shared_with(draw.partner)
         if request.lam is not None or self.lam is not None:
@@ -140,6 +139,11 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
         """Return 0 for label maps: the sample's own pixels are in the mosaic of the maps, too."""
         return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
+
+    def pixel_parts(self, labels: Tensor, draw: MosaicDraw) -> Tensor:
+        places = (torch.arange(size, device=draw.center.device) for size in labels.shape[-2:])
+        lower, right = (place >= at for place, at in zip(places, draw.center.reshape(-1, 2, 1).unbind(1)))
+        return draw.center.new_tensor([0, 2, 3, 1])[2 * lower[:, :, None].long() + right[:, None].long()]
 
     def further_labels(self, labels: Tensor, draw: MosaicDraw) -> Further:
         return () if is_map(labels) else super().further_labels(labels, draw)

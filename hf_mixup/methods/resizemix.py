@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,6 +71,8 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
 
     def draw(self, request: Request) -> BoxDraw:
         draw = super().draw(request)
+        alone = draw.partner == torch.arange(request.rows)  # an image in itself would show its instances twice
+        draw = replace(draw, lam=draw.lam.masked_fill(alone, 1.0))
         height, width = request.batch[self._keys(request.batch, request.rows)[0]].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         spot = torch.rand(request.rows, 2, generator=request.rng, dtype=torch.float64)

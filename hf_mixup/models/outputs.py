@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 INSIDE = ("hidden_state", "embeds", "features")  # in the names of what parts of a model give to the next
-NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs", "question_answering_score")
+NAMES = (
+    "logits",
+    "prediction_logits",
+    "regression_outputs",
+    "prediction_outputs",
+    "question_answering_score",
+    "class_queries_logits",
+    "predicted_depth",
+    "heatmaps",
+    "reconstruction",
+)
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -52,6 +52,7 @@ CASES: list[Case] = [
     (["train", "trainer", "clip", "switch", 4], DRAWN),
     *((["sequences", entry_point, 2], {}) for entry_point in SEQUENCES),
     *((["boxes", entry_point, 2, dispatch], {}) for entry_point in STREAMS for dispatch in (None, False)),
+    *((["masks", entry_point, 2, dispatch], {}) for entry_point in STREAMS[:2] for dispatch in (None, False)),
     *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
 ]
 if find_spec("sentence_transformers"):
@@ -153,6 +154,15 @@ def test_token_losses_count_the_targets_of_all(entry_point: str, one: Any, two: 
     assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-5)
     for name, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("entry_point", STREAMS[:2])
+def test_masks_weigh_alike_where_only_one_process_mixes(entry_point: str, two: Any) -> None:
+    """What the processes exchange must not depend on what each has drawn; the end is finite, and has moved."""
+    assert "hands out the masks of a sample in parts" in two("masks", entry_point, 2, None)["error"]
+    shared = two("masks", entry_point, 2, False)
+    assert shared["error"] == ""
+    assert all(bool(torch.isfinite(each).all()) for each in shared["weights"].values())
 
 
 @pytest.mark.parametrize("entry_point", STREAMS)

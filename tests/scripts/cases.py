@@ -18,11 +18,11 @@ import hf_mixup.methods.base
 from tests.integrations.processes import score, train_sequences
 from tests.scripts import leave
 from tests.scripts.shard import shard
-from tests.scripts.stream import boxes, unlabelled
+from tests.scripts.stream import boxes, masks, unlabelled
 from tests.scripts.train import train
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
-PROGRAMS |= {"boxes": boxes, "unlabelled": unlabelled}
+PROGRAMS |= {"boxes": boxes, "masks": masks, "unlabelled": unlabelled}
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Train in two processes on what one of them would have to hand out: streams of boxes, rows without labels."""
+"""Train in two processes on what one of them would have to hand out: boxes, masks, rows without labels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from hf_mixup import MixupCollator, MixupConfig
 from tests.conftest import build, examples
 from tests.detectors import CLASSES, SIDE, build_detector
 from tests.entry_points import ENTRY_POINTS
+from tests.instance_models import build as build_segmenter
+from tests.instance_models import instances
 
 
 class Images(IterableDataset[dict[str, Any]]):
@@ -25,8 +27,12 @@ class Images(IterableDataset[dict[str, Any]]):
             yield {"pixel_values": torch.randn(3, SIDE, SIDE, generator=g), "labels": labels}
 
 
+def gathered_pixels(rows: list[dict[str, Any]]) -> torch.Tensor:
+    return torch.stack([row["pixel_values"] for row in rows])
+
+
 def gathered(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"pixel_values": torch.stack([r["pixel_values"] for r in rows]), "labels": [r["labels"] for r in rows]}
+    return {"pixel_values": gathered_pixels(rows), "labels": [r["labels"] for r in rows]}
 
 
 def outcome(trainer: Trainer) -> dict[str, Any]:
@@ -52,6 +58,24 @@ def boxes(folder: str, entry_point: str, rows: int, dispatch: bool | None) -> di
         collator = MixupCollator(gathered, config, model=model)
         return outcome(Trainer(model, args, data_collator=collator, train_dataset=data))
     return outcome(ENTRY_POINTS[entry_point](model, args, config, train_dataset=data, data_collator=gathered))
+
+
+class Segments(IterableDataset[dict[str, Any]]):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        batch = instances("maskformer", 16)
+        yield from (dict(zip(batch, values)) for values in zip(*batch.values()))
+
+
+def stacked(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**{key: [row[key] for row in rows] for key in rows[0]}, "pixel_values": gathered_pixels(rows)}
+
+
+def masks(folder: str, entry_point: str, rows: int, dispatch: bool | None) -> dict[str, Any]:
+    """Train with a coin for each batch, which falls otherwise in each process."""
+    settings = {} if dispatch is None else {"accelerator_config": {"dispatch_batches": dispatch}}
+    args = arguments(folder, rows, remove_unused_columns=False, **{"max_steps": 4, **settings})
+    model, config = build_segmenter("maskformer"), MixupConfig("mixup", prob=0.5)
+    return outcome(ENTRY_POINTS[entry_point](model, args, config, train_dataset=Segments(), data_collator=stacked))
 
 
 def unlabelled(folder: str, entry_point: str, ignored: int, **settings: Any) -> dict[str, Any]:
