@@ -20,7 +20,6 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.image import ImageRows, load_image_model, load_image_processor
 from hf_mixup.metrics import calibration_metrics
 
 
@@ -31,9 +30,9 @@ def main() -> None:
     set_seed(args.seed)
 
     splits = load_splits(task)
-    processor = load_image_processor(task)
-    model = load_image_model(task, splits.label_names)
-    rows = ImageRows(splits.train, processor, task, flip=task.flip)
+    processor = task.load_processor(splits.train)
+    model = task.load_model(splits.label_names, processor)
+    rows = task.samples(splits.train, processor, train=True)
     loader = DataLoader(rows, args.per_device_train_batch_size, shuffle=True, collate_fn=default_data_collator)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
@@ -70,7 +69,7 @@ def main() -> None:
 
     for split, test_rows in splits.tests.items():  # outside the context nothing is mixed
         test_loader = DataLoader(
-            ImageRows(test_rows, processor, task), args.per_device_eval_batch_size, collate_fn=default_data_collator
+            task.samples(test_rows, processor), args.per_device_eval_batch_size, collate_fn=default_data_collator
         )
         metrics = evaluate(model, accelerator.prepare(test_loader), accelerator)
         accelerator.print(split, {name: round(metrics[name], 3) for name in ("accuracy", "ece", "nll")})

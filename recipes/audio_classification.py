@@ -12,7 +12,6 @@ from transformers import TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
-from hf_mixup.experiments.tasks.audio import AudioCollator, AudioRows, load_audio_model, load_feature_extractor
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
@@ -25,19 +24,19 @@ def main() -> None:
 
     # Any data set with a column of audio clips and one of classes will do; here you would load your own.
     splits = load_splits(task)
-    extractor = load_feature_extractor(task)
+    extractor = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new weights are random
-    model = load_audio_model(task, splits.label_names)
+    model = task.load_model(splits.label_names, extractor)
 
     # Nothing is mixed here: rows and labels stay as they are until the forward pass.
-    train_rows = AudioRows(splits.train, extractor, task)
-    validation_rows = AudioRows(splits.validation, extractor, task)
+    train_rows = task.samples(splits.train, extractor, train=True)
+    validation_rows = task.samples(splits.validation, extractor)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
         args,
         mixup=mixup,  # spectrograms and waveforms are blended as they are, or inside the model
-        data_collator=AudioCollator(extractor),
+        data_collator=task.collator(extractor),
         train_dataset=train_rows,
         eval_dataset=validation_rows,
         processing_class=extractor,
@@ -48,7 +47,7 @@ def main() -> None:
 
     # Evaluation never mixes.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(AudioRows(rows, extractor, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, extractor), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

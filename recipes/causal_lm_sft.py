@@ -15,8 +15,6 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.language import load_causal_model, prompted
-from hf_mixup.experiments.tasks.text import load_tokenizer
 from hf_mixup.metrics import language_metrics, next_token_scores
 
 
@@ -26,17 +24,17 @@ def main() -> None:
 
     # Any data set with columns of prompts and answers will do, or with one of texts; here you would load your own.
     splits = load_splits(task)
-    tokenizer = load_tokenizer(task)
+    tokenizer = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new weights are random
-    model = load_causal_model(task, tokenizer)  # with LoRA adapters, if the settings say so
+    model = task.load_model(splits.label_names, tokenizer)  # with LoRA adapters, if the settings say so
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
         args,
         mixup=mixup,
         data_collator=DataCollatorForSeq2Seq(tokenizer),  # pads input_ids, and labels with -100
-        train_dataset=prompted(splits.train, tokenizer, task),  # labels are -100 on the prompt
-        eval_dataset=prompted(splits.validation, tokenizer, task),
+        train_dataset=task.samples(splits.train, tokenizer, train=True),  # labels are -100 on the prompt
+        eval_dataset=task.samples(splits.validation, tokenizer),
         processing_class=tokenizer,
         preprocess_logits_for_metrics=next_token_scores,  # three numbers a token in place of a whole vocabulary
         compute_metrics=language_metrics,  # perplexity, accuracy and calibration of tokens, exact matches
@@ -46,7 +44,7 @@ def main() -> None:
 
     # Evaluation never mixes.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(prompted(rows, tokenizer, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, tokenizer), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

@@ -19,7 +19,6 @@ from hf_mixup import Mixup, MixupConfig
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.image import ImageRows, load_image_model, load_image_processor
 from hf_mixup.metrics import calibration_metrics
 
 
@@ -71,10 +70,10 @@ def main() -> None:
     L.seed_everything(args.seed)
 
     splits = load_splits(task)
-    processor = load_image_processor(task)
-    model = load_image_model(task, splits.label_names)
+    processor = task.load_processor(splits.train)
+    model = task.load_model(splits.label_names, processor)
     module = MixedClassifier(model, config.replace(draw_seed=args.seed), args.learning_rate)
-    rows = ImageRows(splits.train, processor, task, flip=task.flip)
+    rows = task.samples(splits.train, processor, train=True)
     loader = DataLoader(rows, args.per_device_train_batch_size, shuffle=True, collate_fn=default_data_collator)
 
     trainer = L.Trainer(
@@ -91,7 +90,7 @@ def main() -> None:
     trainer.fit(module, loader)
     for split, test_rows in splits.tests.items():
         test = DataLoader(
-            ImageRows(test_rows, processor, task), args.per_device_eval_batch_size, collate_fn=default_data_collator
+            task.samples(test_rows, processor), args.per_device_eval_batch_size, collate_fn=default_data_collator
         )
         print(split, trainer.test(module, test, verbose=False)[0])
 

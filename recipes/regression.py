@@ -15,7 +15,6 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.text import load_text_model, load_tokenizer, tokenized
 from hf_mixup.metrics import compute_metrics
 
 
@@ -25,17 +24,17 @@ def main() -> None:
 
     # Any data set with a column of texts and one of numbers will do; here you would load your own.
     splits = load_splits(task)
-    tokenizer = load_tokenizer(task)
+    tokenizer = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new head is random
-    model = load_text_model(task, splits.label_names, tokenizer)  # no label names: one output
+    model = task.load_model(splits.label_names, tokenizer)  # no label names: one output
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
         args,
         mixup=mixup,  # the numbers are blended as the texts are
         data_collator=DataCollatorWithPadding(tokenizer),
-        train_dataset=tokenized(splits.train, tokenizer, task),
-        eval_dataset=tokenized(splits.validation, tokenizer, task),
+        train_dataset=task.samples(splits.train, tokenizer, train=True),
+        eval_dataset=task.samples(splits.validation, tokenizer),
         processing_class=tokenizer,
         compute_metrics=compute_metrics,  # one output: errors, R2 and rank correlation
     )
@@ -44,7 +43,7 @@ def main() -> None:
 
     # Evaluation never mixes.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(tokenized(rows, tokenizer, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, tokenizer), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

@@ -15,7 +15,6 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.tables import load_tabular_model, load_tabular_processor, tabular_rows
 from hf_mixup.metrics import compute_metrics
 
 
@@ -25,13 +24,13 @@ def main() -> None:
 
     # Any table with columns of numbers or categories and one of what to predict will do; here you would load your own.
     splits = load_splits(task)
-    processor = load_tabular_processor(task, splits.train)  # scales and categories, saved with the model
+    processor = task.load_processor(splits.train)  # scales and categories, saved with the model
     set_seed(args.seed)  # before the model is built, as its new weights are random
-    model = load_tabular_model(task, splits.label_names, processor)  # no label names: one output
+    model = task.load_model(splits.label_names, processor)  # no label names: one output
 
     # Nothing is mixed here: rows and labels stay as they are until the forward pass.
-    train_rows = tabular_rows(splits.train, processor, task)
-    validation_rows = tabular_rows(splits.validation, processor, task)
+    train_rows = task.samples(splits.train, processor, train=True)
+    validation_rows = task.samples(splits.validation, processor)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
@@ -48,7 +47,7 @@ def main() -> None:
 
     # Evaluation never mixes.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(tabular_rows(rows, processor, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, processor), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

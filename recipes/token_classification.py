@@ -17,7 +17,6 @@ from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.text import load_token_model, load_tokenizer, tagged_tokens
 from hf_mixup.metrics import tag_metrics
 
 
@@ -27,9 +26,9 @@ def main() -> None:
 
     # Any data set with a column of word lists and one of tag lists will do; here you would load your own.
     splits = load_splits(task)
-    tokenizer = load_tokenizer(task)
+    tokenizer = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new head is random
-    model = load_token_model(task, splits.label_names, tokenizer)
+    model = task.load_model(splits.label_names, tokenizer)
 
     trainer = MixupTrainer(  # in place of transformers.Trainer, and `mixup=` is all that is new
         model,
@@ -37,8 +36,10 @@ def main() -> None:
         # A token is blended with the one at its place in the partner's row, and so are the two tags.
         mixup=mixup,
         data_collator=DataCollatorForTokenClassification(tokenizer),
-        train_dataset=tagged_tokens(splits.train, tokenizer, task),  # a word's first token has its tag, the rest -100
-        eval_dataset=tagged_tokens(splits.validation, tokenizer, task),
+        train_dataset=task.samples(
+            splits.train, tokenizer, train=True
+        ),  # a word's first token has its tag, the rest -100
+        eval_dataset=task.samples(splits.validation, tokenizer),
         processing_class=tokenizer,
         compute_metrics=partial(tag_metrics, tags=splits.label_names),  # F1 of names, calibration of tokens
     )
@@ -47,7 +48,7 @@ def main() -> None:
 
     # Evaluation never mixes.
     for split, rows in splits.tests.items():
-        metrics = trainer.evaluate(tagged_tokens(rows, tokenizer, task), metric_key_prefix=split)
+        metrics = trainer.evaluate(task.samples(rows, tokenizer), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
     write_card(trainer, task)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import save_run
-from hf_mixup.experiments.tasks.refit import refitted, temperature_of
+from hf_mixup.experiments.tasks.prepared import refitted, temperature_of
 from hf_mixup.metrics import calibration_metrics
 
 

@@ -25,14 +25,14 @@ from hf_mixup.experiments.tasks.pairs import (
     PairRows,
     class_embeds,
     class_names,
+    class_numbers,
     id_logits,
     load_pair_model,
     load_pair_processor,
     new_pair_config,
     pair_collator,
-    zero_shot,
 )
-from hf_mixup.metrics import pair_compute_metrics
+from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "blue", "cat", "dog", "the"]
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -371,9 +371,10 @@ def test_class_embeddings_are_mean_directions_over_templates() -> None:
         tokens = processor.tokenizer([names[3], f"an image of {names[3]}"], padding=True, return_tensors="pt")
         single = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).pooler_output
     assert np.allclose(embeds[3], (single / single.norm(dim=-1, keepdim=True)).mean(0), atol=1e-5)
-    data = PairRows(splits.validation, processor, own, classes=names)
+    data = PairRows(splits.validation, processor, own)
+    data.classes = class_numbers(splits.validation, own, names)
     perfect = embeds[data.classes]
-    assert zero_shot(model, collator, data, perfect, names, own.class_templates) == {"zero_shot_accuracy": 1.0}
+    assert zero_shot_accuracy(perfect, data.classes, embeds) == 1.0
 
 
 def test_classes_of_the_diagram_are_the_ids() -> None:

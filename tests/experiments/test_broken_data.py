@@ -19,7 +19,6 @@ from hf_mixup.experiments.tasks.checks import check_labels
 from hf_mixup.experiments.tasks.data import load_raw, load_splits
 from hf_mixup.experiments.tasks.image import load_image_processor
 from hf_mixup.experiments.tasks.prepare import check_readable, prepare
-from hf_mixup.experiments.tasks.text import tokenized
 from hf_mixup.experiments.tasks.video import VideoRows
 from tests.conftest import TINY_RUN
 
@@ -213,7 +212,7 @@ def test_a_text_without_a_token_is_refused() -> None:
 
     rows = Dataset.from_dict({"text": ["a cat", ""], "label": [0, 1]})
     with pytest.raises(ValueError, match="text column 'text' holds '', which has no token"):
-        tokenized(rows, Tokenizer(), TaskArguments(task=TEXT))
+        TaskArguments(task=TEXT).samples(rows, Tokenizer())
 
 
 def test_minus_1_is_a_class_unless_names_say_otherwise(tmp_path: Path) -> None:

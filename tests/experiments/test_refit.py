@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 pytest.importorskip("matplotlib")
 
 from hf_mixup import cli
-from hf_mixup.experiments.tasks.refit import refitted, temperature_of
+from hf_mixup.experiments.tasks.prepared import refitted, temperature_of
 from hf_mixup.experiments.tasks.tables import load_table
 from hf_mixup.metrics import calibration_metrics, fit_temperature
 from tests.conftest import TINY_RUN

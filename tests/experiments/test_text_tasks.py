@@ -102,11 +102,9 @@ def test_texts_to_write_are_those_of_the_emoji() -> None:
 
 
 def test_the_first_token_of_a_word_has_its_tag(tokenizer: Any) -> None:
-    from hf_mixup.experiments.tasks.text import tagged_tokens
-
     words = ["unbelievably", "a", "hippopotamus", "sneezes"]
     rows = Dataset.from_dict({"text": [words, words[:1], []], "label": [[3, 1, 2, 0], [4], []]})
-    made = tagged_tokens(rows, tokenizer, TaskArguments(task="token-classification", max_length=8))
+    made = TaskArguments(task="token-classification", max_length=8).samples(rows, tokenizer)
     expected = [-100]
     for word, tag in zip(words, [3, 1, 2, 0]):
         expected += [tag] + [-100] * (len(tokenizer.tokenize(word)) - 1)
@@ -118,31 +116,27 @@ def test_the_first_token_of_a_word_has_its_tag(tokenizer: Any) -> None:
 
 
 def test_the_answer_is_learnt_and_the_prompt_is_not(tokenizer: Any) -> None:
-    from hf_mixup.experiments.tasks.language import prompted
-
     rows = Dataset.from_dict({"source": ["Where is the cat?"], "target": ["On the mat"]})
     task = TaskArguments(task="causal-lm", max_length=32)
-    (row,) = prompted(rows, tokenizer, task)
+    (row,) = task.samples(rows, tokenizer)
     prompt, answer = tokenizer("Where is the cat?")["input_ids"], tokenizer("On the mat")["input_ids"][1:]
     assert row["input_ids"] == prompt + answer
     assert row["labels"] == [-100] * len(prompt) + answer
     for length in range(1, len(prompt + answer) + 2):  # however short, the answer is kept first
-        (cut,) = prompted(rows, tokenizer, TaskArguments(task="causal-lm", max_length=length))
+        (cut,) = TaskArguments(task="causal-lm", max_length=length).samples(rows, tokenizer)
         assert len(cut["input_ids"]) == len(cut["labels"]) == len(cut["attention_mask"])
         if length >= len(answer):
             assert cut["input_ids"] == (prompt + answer)[-length:]
         else:
             assert cut["input_ids"] == answer[:length]
-    (whole,) = prompted(rows, tokenizer, TaskArguments(task="causal-lm", source_column=None))
+    (whole,) = TaskArguments(task="causal-lm", source_column=None).samples(rows, tokenizer)
     assert whole["labels"][-len(answer) :] == answer
     assert whole["labels"][0] == -100
 
 
 def test_a_target_ends_and_begins_with_no_special_token(tokenizer: Any) -> None:
-    from hf_mixup.experiments.tasks.language import translated
-
     rows = Dataset.from_dict({"source": ["a cat"] * 2, "target": ["the mat", "mat " * 50]})
-    made = translated(rows, tokenizer, TaskArguments(task="seq2seq", model_type="t5", max_length=10))
+    made = TaskArguments(task="seq2seq", model_type="t5", max_length=10).samples(rows, tokenizer)
     plain = tokenizer.convert_tokens_to_ids(["the", "mat"])
     assert made[0]["labels"] == [*plain, tokenizer.sep_token_id]
     assert made[1]["labels"] == [plain[1]] * 9 + [tokenizer.sep_token_id]

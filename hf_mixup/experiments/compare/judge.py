@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,10 +19,11 @@ from hf_mixup.experiments.report.statistics import (
 )
 from hf_mixup.experiments.report.verdict import verdict
 from hf_mixup.experiments.tasks.prepare import Prepared, finite
-from hf_mixup.experiments.tasks.refit import REFITTED, refits, temperature_of
+from hf_mixup.experiments.tasks.prepared import REFITTED, temperature_of
 from hf_mixup.plots import Result
 
-Differences = dict[str, dict[str, Difference]]  # by method and score
+Differences = dict[str, dict[str, Difference]]
+"""By method and score."""
 
 
 class Verdict(NamedTuple):
@@ -39,6 +41,7 @@ class Judged:
 
     Args:
         results: scores of all runs as they were stored.
+        splits: those that the methods are judged on: the test splits, or without any the validation rows.
         temperatures: of each run, fitted on its validation rows; NaN for a run that diverged, absent for tasks without.
         differences: by control and split; p-values are adjusted over all of a control's.
         failed: reasons by method and seed.
@@ -46,15 +49,11 @@ class Judged:
 
     setting: Setting
     results: list[Result]
+    splits: list[str]
     temperatures: dict[Run, float]
     differences: dict[tuple[str, str], Differences]
     verdicts: list[Verdict]
     failed: dict[tuple[str, int], str]
-
-    @property
-    def splits(self) -> list[str]:
-        """Splits that the methods are judged on: the test splits, or without any the validation rows."""
-        return _tested(self.results)
 
     @property
     def tested(self) -> list[Result]:
@@ -69,15 +68,22 @@ def judge(setting: Setting, outcomes: Outcomes) -> Judged:
     validation rows; on these rows themselves, and for pairs, they are cross-fitted within the split.
     """
     own = {run: outcome for run, outcome in outcomes.items() if run.setting is setting}
-    temperatures = {run: _temperature(outcome) for run, outcome in own.items() if refits(setting.prepared)}
+    temperatures = {
+        run: math.nan if isinstance(outcome, Failed) else temperature_of(outcome.predictions["validation"])
+        for run, outcome in own.items()
+        if setting.prepared.refits
+    }
     results = [result for run, outcome in own.items() for result in _results(run, outcome)]
     failed = {(run.variant.label, run.seed): o.reason for run, o in own.items() if isinstance(o, Failed)}
-    differences, verdicts = _compared(setting.prepared, own, temperatures, results)
-    return Judged(setting, results, temperatures, differences, verdicts, failed)
-
-
-def _temperature(outcome: Finished | Failed) -> float:
-    return float("nan") if isinstance(outcome, Failed) else temperature_of(outcome.predictions["validation"])
+    names = list(dict.fromkeys(result["split"] for result in results))
+    splits = [name for name in names if name != "validation"] or names
+    differences = _compared(setting.prepared, own, temperatures, results, splits)
+    verdicts = [
+        Verdict(method, control, split, verdict(scores))
+        for (control, split), methods in differences.items()
+        for method, scores in methods.items()
+    ]
+    return Judged(setting, results, splits, temperatures, differences, verdicts, failed)
 
 
 def _rows(prepared: Prepared, outcome: Finished | Failed, split: str, temperature: float | None) -> RowSums | None:
@@ -93,58 +99,42 @@ def _results(run: Run, outcome: Finished | Failed) -> list[Result]:
     prepared = run.setting.prepared
     common: Result = {"method": run.variant.label, "seed": run.seed, "split": "", "metrics": {}}
     if isinstance(outcome, Failed):
-        nothing = dict.fromkeys((*prepared.metrics, *REFITTED, "temperature") if refits(prepared) else prepared.metrics)
+        nothing = dict.fromkeys((*prepared.metrics, *REFITTED, "temperature") if prepared.refits else prepared.metrics)
         return [{**common, "split": split, "metrics": nothing} for split in prepared.evaluated]
     return [{**common, "split": split, "metrics": metrics} for split, metrics in outcome.metrics.items()]
 
 
-def _tested(results: list[Result]) -> list[str]:
-    splits = list(dict.fromkeys(result["split"] for result in results))
-    return [split for split in splits if split != "validation"] or splits
-
-
 def _compared(
-    prepared: Prepared, own: Outcomes, temperatures: dict[Run, float], results: list[Result]
-) -> tuple[dict[tuple[str, str], Differences], list[Verdict]]:
+    prepared: Prepared, own: Outcomes, temperatures: dict[Run, float], results: list[Result], splits: list[str]
+) -> dict[tuple[str, str], Differences]:
     differences: dict[tuple[str, str], Differences] = {}
     for control, judged in contests(run.variant.label for run in own):
         found: dict[tuple[str, str], dict[str, Difference]] = {}
-        for split in _tested(results):
-            runs = {
-                label: [
-                    _rows(prepared, outcome, split, temperatures.get(run))
-                    for run, outcome in own.items()
-                    if run.variant.label == label
-                ]
-                for label in (control, *judged)
-            }
+        for split in splits:
+            runs: dict[str, list[RowSums | None]] = {label: [] for label in (control, *judged)}
+            for run, outcome in own.items():
+                if run.variant.label in runs:
+                    rows = _rows(prepared, outcome, split, temperatures.get(run))
+                    runs[run.variant.label].append(rows)
             for method, scores in _on(split, runs, control, prepared, results).items():
                 found[split, method] = scores
         # One family of tests: all methods, scores and splits against this control.
         for (split, method), scores in with_adjusted(found).items():
             differences.setdefault((control, split), {})[method] = scores
-    verdicts = [
-        Verdict(method, control, split, verdict(scores))
-        for (control, split), methods in differences.items()
-        for method, scores in methods.items()
-    ]
-    return differences, verdicts
+    return differences
 
 
 def _on(
-    split: str,
-    runs: dict[str, list[RowSums | None]],
-    control: str,
-    prepared: Prepared,
-    results: list[Result],
+    split: str, runs: dict[str, list[RowSums | None]], control: str, prepared: Prepared, results: list[Result]
 ) -> Differences:
     """Return the differences on one split: by row and seed where the scores add up over rows, else by seed."""
     by_row = row_differences(runs, control) if prepared.rows is not None else {}
+    results = [result for result in results if result["split"] == split]
 
     def scores(method: str, name: str) -> list[float | None]:
-        return [r["metrics"].get(name) for r in results if r["method"] == method and r["split"] == split]
+        return [result["metrics"].get(name) for result in results if result["method"] == method]
 
-    scored = {name for r in results if r["split"] == split for name in r["metrics"]}
+    scored = {name for result in results for name in result["metrics"]}
     names = [name for name in dict.fromkeys((*prepared.metrics, *REFITTED)) if name in scored]
     return {
         method: {

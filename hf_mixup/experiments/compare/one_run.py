@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,7 @@ def train_one(run: Run, args: TrainingArguments, show: Show, watch: Sequence[Wat
     """Train and store one run, or tell why it failed.
 
     Raises:
-        NoSpaceError: if there is no room to store it.
-        StopRun: from a callback of `watch`.
+        NoSpaceError, StopRun: if there is no room to store it, or from a callback of `watch`.
     """
     try:
         with atomic_dir(run.folder) as folder:
@@ -108,14 +107,15 @@ def train_run(run: Run, args: TrainingArguments, show: Show, watch: Sequence[Wat
     metrics: dict[str, dict[str, float | None]] = {}
     predictions: dict[str, tuple[np.ndarray, ...]] = {}
     for split, (prefix, found, predictions[split]) in score_all(trainer, prepared):
-        metrics[split] = _metrics(found, prefix)
+        short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
+        metrics[split] = {name: finite_or_none(value) for name, value in short.items() if name not in _NOT_METRICS}
     output = run.folder.parent.parent
     write_card(trainer, task, model_name=f"{output.name}-{run.variant.label}")
     save_run(folder, metrics, predictions, run.determinants, trainer.state.log_history)
 
 
 def scores_even_if_diverged(prepared: Prepared) -> Callable[[EvalPrediction], dict[str, float]]:
-    """Return a `compute_metrics` that gives NaN for a run that diverged: the table shows it, and the others go on."""
+    """Return a `compute_metrics` that gives NaN for a run that diverged, which the table shows."""
 
     def scores(prediction: EvalPrediction) -> dict[str, float]:
         if finite(prediction.predictions):
@@ -125,11 +125,6 @@ def scores_even_if_diverged(prepared: Prepared) -> Callable[[EvalPrediction], di
     return scores
 
 
-def _metrics(found: Mapping[str, float], prefix: str) -> dict[str, float | None]:
-    """Return the scores without prefix; one that is not finite becomes None, as JSON knows no NaN."""
-    short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
-    return {
-        name: float(value) if math.isfinite(value) else None
-        for name, value in short.items()
-        if name not in _NOT_METRICS
-    }
+def finite_or_none(value: float | None) -> float | None:
+    """Return a score as JSON takes it, which knows no NaN."""
+    return float(value) if value is not None and math.isfinite(value) else None

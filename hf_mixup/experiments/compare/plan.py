@@ -24,7 +24,10 @@ from hf_mixup.experiments.tasks.prepare import Prepared, prepare
 from hf_mixup.experiments.tasks.trained import files_of
 
 # These say where files go, what is logged and how fast data comes: they have no influence on the result.
-_NO_INFLUENCE = ("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug")
+_NO_INFLUENCE = (
+    *("cache_images", "overwrite_output_dir"),
+    *("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug"),
+)
 _NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")
 _LOGGED = 0.02  # of all steps
 _SCORED = 2  # version of the scores that are stored with a run; runs with others are trained again
@@ -103,12 +106,12 @@ def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArgume
     output, task = Path(str(args.output_dir)), setting.task
     splits = {"train": setting.prepared.splits.train, **setting.prepared.splits.evaluated}
     training = run_args(args, variant, seed, output)
+    settings = {name: value for name, value in asdict(task).items() if name not in _NO_INFLUENCE}
+    trained = {name: value for name, value in training.to_dict().items() if name not in _NO_INFLUENCE}
     determinants = {
-        "task": {
-            name: value for name, value in asdict(task).items() if name not in ("cache_images", "overwrite_output_dir")
-        },
+        "task": settings,
         "mixup": variant.mixup.to_dict(),
-        "training": {name: value for name, value in training.to_dict().items() if _matters(name)},
+        "training": {name: value for name, value in trained.items() if not name.startswith(_NO_INFLUENCE_PREFIXES)},
         "data": {split: rows._fingerprint for split, rows in splits.items()},
         "checkpoint": files_of(task.model),
         "device": args.device.type,
@@ -134,10 +137,6 @@ def run_args(args: TrainingArguments, variant: Variant, seed: int, output: Path)
     return own
 
 
-def _matters(name: str) -> bool:
-    return name not in _NO_INFLUENCE and not name.startswith(_NO_INFLUENCE_PREFIXES)
-
-
 def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting]:
     few_shot = getattr(task, "few_shot", None)
     if few_shot and comparison.fractions != [1.0]:
@@ -157,9 +156,7 @@ def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting
 
 
 def _name(comparison: CompareArguments, fraction: float, noise: float | None) -> str:
-    parts = []
-    if len(comparison.fractions) > 1:
-        parts.append(f"{100 * fraction:g} % of the training rows")
+    parts = [f"{100 * fraction:g} % of the training rows"] if len(comparison.fractions) > 1 else []
     if noise is not None and len(comparison.noises or ()) > 1:
         parts.append(f"{100 * noise:g} % wrong labels")
     return ", ".join(parts)

@@ -34,7 +34,7 @@ def cuda_devices(args: TrainingArguments) -> list[str]:
 
 
 def run_side_by_side(plan: Plan, numbers: Sequence[int], devices: Sequence[str], show: ShowRun) -> Iterator[Ended]:
-    """Train these runs of a plan, as many at a time as there are devices; yield each as it ends.
+    """Train these runs of a plan, one a device at a time, and yield each as it ends.
 
     A process that dies takes one run with it. Whatever ends this, no process is left behind.
 

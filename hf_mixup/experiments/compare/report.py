@@ -31,8 +31,8 @@ from hf_mixup.experiments.report.html_page import (
 from hf_mixup.experiments.report.statistics import Difference
 from hf_mixup.experiments.report.verdict import judgement, signed
 from hf_mixup.experiments.tasks.prepare import finite
+from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.experiments.tasks.preview import draw_preview
-from hf_mixup.experiments.tasks.refit import REFITTED, refits
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
@@ -49,7 +49,6 @@ _READING = (
     "sure of; elsewhere these seeds do not tell the two apart, which does not make them equal. The calibration error "
     "counts noise as error, the more the fewer the rows."
 )
-_BARS = "The arrow points to the better values; bars are standard deviations over seeds."
 
 
 def write_report(
@@ -119,14 +118,12 @@ def _scores(judged: Judged, figures: Path) -> Iterator[Any]:
                 yield _intervals(differences, f"minus {control}")
     metrics = _present(judged, prepared.metrics)
     path = metric_bars(judged.tested, figures / "metrics.png", metrics=metrics)
-    yield Image(
-        path, f"Bars of {', '.join(metrics)} by method and split; the numbers stand in the tables above.", _BARS
-    )
+    alt = f"Bars of {', '.join(metrics)} by method and split; the numbers stand in the tables above."
+    yield Image(path, alt, "The arrow points to the better values; bars are standard deviations over seeds.")
 
 
 def _present(judged: Judged, names: Sequence[str]) -> list[str]:
-    there = {name for result in judged.tested for name in result["metrics"]}
-    return [name for name in dict.fromkeys(names) if name in there]
+    return [name for name in dict.fromkeys(names) if any(name in result["metrics"] for result in judged.tested)]
 
 
 def _means(judged: Judged, split: str, spread: str) -> Table:
@@ -160,18 +157,16 @@ def _interval(name: str, difference: Difference) -> Cell:
     if not difference.known:
         return Cell(signed(difference.estimate), below="no interval")
     mood = {1: "better", -1: "worse", 0: ""}[judgement(name, difference)]
-    range_ = f"{signed(difference.low)} to {signed(difference.high)}, p {_rounded(difference.p)}"
+    p = "< 0.001" if difference.p < 0.001 else f"{difference.p:.{3 if difference.p < 0.1 else 2}f}"
+    range_ = f"{signed(difference.low)} to {signed(difference.high)}, p {p}"
     return Cell(f"{mood} {signed(difference.estimate)}".strip(), mood, range_)
-
-
-def _rounded(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:
     prepared = judged.setting.prepared
     score = next((name for name in ("accuracy", "mean_recall") if name in prepared.metrics), None)
-    if score is None or "ece" not in prepared.metrics or not _plottable(judged, score):
+    points = [[result["metrics"].get(name) for name in (score, "ece")] for result in judged.tested if score]
+    if score is None or "ece" not in prepared.metrics or all(None in point for point in points):
         return
     yield Image(
         calibration_plane(judged.tested, figures / "plane.png", score=score),
@@ -183,14 +178,9 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
     split = judged.splits[0]
     curves = pooled(judged, outcomes, split, prepared.classified)
     yield _reliability(curves, figures / "reliability.png", split, "before any refit")
-    if refits(prepared) and split != "validation":
+    if prepared.refits and split != "validation":
         after = pooled(judged, outcomes, split, prepared.classified, refitted=True)
         yield _reliability(after, figures / "reliability_refitted.png", split, "after the temperature refit")
-
-
-def _plottable(judged: Judged, score: str) -> bool:
-    values = [[result["metrics"].get(name) for name in (score, "ece")] for result in judged.tested]
-    return any(None not in both for both in values)
 
 
 def _reliability(curves: Mapping[str, Any], path: Path, split: str, when: str) -> Image:
@@ -235,17 +225,15 @@ def _samples(judged: Judged, outcomes: Outcomes, args: TrainingArguments, figure
 
 
 def _hardest(judged: Judged, outcomes: Outcomes) -> Iterator[Any]:
-    """Rows whose label is least probable on average, and what each method takes them for."""
+    """Yield the samples whose label is least probable on average, and what each method takes them for."""
     prepared, split = judged.setting.prepared, judged.splits[0]
-    found = _probabilities(judged, outcomes, split) if refits(prepared) else {}
+    found = _probabilities(judged, outcomes, split) if prepared.refits else {}
     if not found:
         return
     labels = next(iter(found.values()))[1]
     own = [np.take_along_axis(probs, labels[:, None], axis=1)[:, 0] for probs, _ in found.values()]
     order = np.argsort(np.mean([np.log(np.maximum(each, 1e-30)) for each in own], axis=0), kind="stable")
-    rows = prepared.splits.evaluated[split]
-    names = prepared.splits.label_names
-    cards = []
+    rows, names, cards = prepared.splits.evaluated[split], prepared.splits.label_names, []
     for index in order[:_HARDEST].tolist():
         lines = []
         for method, (probs, _) in found.items():
@@ -260,7 +248,7 @@ def _hardest(judged: Judged, outcomes: Outcomes) -> Iterator[Any]:
 
 
 def _probabilities(judged: Judged, outcomes: Outcomes, split: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return probabilities [N, C], the mean of a method's seeds, and labels; of rows with one class each."""
+    """Return probabilities [N, C], the mean of a method's seeds, and labels; for samples with one class each."""
     parts: dict[str, list[np.ndarray]] = {}
     labels: dict[str, np.ndarray] = {}
     for label, outcome, _ in finished_runs(judged, outcomes):

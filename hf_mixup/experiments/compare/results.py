@@ -16,7 +16,7 @@ from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
 from hf_mixup.experiments.report.comparison_card import add_comparison_section
-from hf_mixup.experiments.tasks.refit import REFITTED, refits
+from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.metrics.results import direction
 from hf_mixup.plots import comparison_table
 from hf_mixup.utils.files import write_text
@@ -24,19 +24,17 @@ from hf_mixup.utils.files import write_text
 
 def results_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """Return the rows of results.json: results, with their setting where there are several, and why one failed."""
-    found = []
+    found: list[dict[str, Any]] = []
     for each in judged:
         for result in each.results:
-            reason = each.failed.get((result["method"], result["seed"]))
-            found.append({**result, **_setting(each, judged), **({"error": reason} if reason else {})})
+            found.append({**result, **_setting(each, judged)})
+            if reason := each.failed.get((result["method"], result["seed"])):
+                found[-1]["error"] = reason
     return found
 
 
 def differences_of(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Return the rows of differences.json: one a method, control, split and score.
-
-    `p` is adjusted; unknown numbers are None.
-    """
+    """Return the rows of differences.json: one a method, control, split and score; unknown numbers are None."""
     return [
         {"method": method, "control": control, "split": split, "metric": name}
         | _setting(each, judged)
@@ -61,26 +59,23 @@ def write_results(output: Path, judged: Sequence[Judged]) -> None:
 
 def summary(judged: Judged) -> str:
     """Return the tables of a setting, and below them failed runs and the verdict on each method."""
-    prepared = judged.setting.prepared
+    prepared, note = judged.setting.prepared, refit_note(judged)
     parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
-    if refits(prepared) and any(name in r["metrics"] for r in judged.tested for name in REFITTED):
-        parts.append(f"{refit_note(judged)}:")
-        parts.append(comparison_table(judged.tested, metrics=(*REFITTED, "temperature")))
-    if judged.failed:
-        reasons = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
-        parts.append("\n".join(reasons))
-    lines = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
-    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
+    if prepared.refits and note:
+        parts += [f"{note}:", comparison_table(judged.tested, metrics=(*REFITTED, "temperature"))]
+    failed = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
+    verdicts = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
+    return "\n\n".join([*parts, *("\n".join(lines) for lines in (failed, verdicts) if lines)])
 
 
 def refit_note(judged: Judged) -> str:
     """Return how the scores after a temperature refit were made; empty where there are none."""
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
-    if refits(judged.setting.prepared) and judged.splits != ["validation"]:
+    if judged.setting.prepared.refits and judged.splits != ["validation"]:
         return "Refitted: with one temperature a run, fitted to its validation rows"
-    rows = "validation rows, as there is no test split" if refits(judged.setting.prepared) else "rows of a split"
+    rows = "validation rows, as there is no test split" if judged.setting.prepared.refits else "rows of a split"
     return (
         f"Refitted: cross-fitted within the {rows}: each part of them is scored with the temperature fitted to the "
         "others (the temperature shown is that of all)"
@@ -106,10 +101,8 @@ def pooled(
     for label, outcome, temperature in finished_runs(judged, outcomes):
         logits, labels = classified(*outcome.predictions[split])
         parts.setdefault(label, []).append((logits / (temperature if refitted else 1.0), labels))
-    return {
-        label: (np.concatenate([logits for logits, _ in many]), np.concatenate([labels for _, labels in many]))
-        for label, many in parts.items()
-    }
+    joined = {label: [np.concatenate(arrays) for arrays in zip(*many)] for label, many in parts.items()}
+    return {label: (logits, labels) for label, (logits, labels) in joined.items()}
 
 
 def best_of(outcomes: Outcomes, metric: str) -> Run:
@@ -124,19 +117,11 @@ def best_of(outcomes: Outcomes, metric: str) -> Run:
 
 
 def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None:
-    """Copy the best run's model and card, which tells what it was compared with; the Hub takes the folder as it is.
-
-    A reader finds the old folder or the whole new one.
-    """
-    own = {
-        r["split"]: r["metrics"] for r in judged.results if (r["method"], r["seed"]) == (best.variant.label, best.seed)
-    }
-    names = judged.setting.prepared.metrics
-    scores = {split: {name: own[split].get(name) for name in names} for split in judged.splits}
-    task = judged.setting.task
-    dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
+    """Copy the best run's model and card, which tells what it was compared with; the Hub takes the folder as it is."""
+    names, task = judged.setting.prepared.metrics, judged.setting.task
+    scores = {split: {name: finished.metrics[split].get(name) for name in names} for split in judged.splits}
     text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
     with atomic_dir(folder) as partial:
         shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
         name = f"{folder.parent.name}-{best.variant.label}"
-        add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=dataset)
+        add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=task.dataset_name)

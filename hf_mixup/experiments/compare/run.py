@@ -32,7 +32,7 @@ def compare(
     args: TrainingArguments,
     command: str = "hf_mixup.experiments.compare.run.compare(...)",
 ) -> list[dict[str, Any]]:
-    """Train every method with every seed, and write the comparison into `args.output_dir`.
+    """Train every method with every seed, write the comparison into `args.output_dir`, and return all scores.
 
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
     again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
@@ -44,15 +44,11 @@ def compare(
     Args:
         command: how the comparison was started, for the report.
 
-    Returns:
-        The scores of all runs on all splits.
-
     Raises:
         ValueError: for settings, data or an output folder that do not fit, or under several processes.
         RuntimeError: if every run failed.
-        OSError: if there is no space left, saying how much is done.
         ImportError: if matplotlib is not installed.
-        KeyboardInterrupt: after Ctrl-C, likewise.
+        OSError, KeyboardInterrupt: if there is no space left, or after Ctrl-C, saying how much is done.
 
     >>> import contextlib, io, tempfile
     >>> task = TaskArguments(task="tabular-classification", dataset="wine")

@@ -18,7 +18,6 @@ from hf_mixup.utils.silence import silence_libraries
 def require(purpose: str, package: str, extra: str) -> None:
     """Refuse to go on without an optional package.
 
-    >>> require("a report needs", "json", "reports")
     >>> require("a report needs", "nowhere", "reports")
     Traceback (most recent call last):
     ...

@@ -92,8 +92,7 @@ def save_run(
     arrays: Any = {f"{split}.{n}": part for split, parts in predictions.items() for n, part in enumerate(parts)}
     np.savez_compressed(folder / PREDICTIONS, **arrays)
     logged = [{name: value for name, value in line.items() if _is_number(value)} for line in history]
-    whole = {"metrics": metrics, "settings": determinants, "history": logged}
-    text = json.dumps(whole, indent=2, default=str)
+    text = json.dumps({"metrics": metrics, "settings": determinants, "history": logged}, indent=2, default=str)
     (folder / RESULT).write_text(text + "\n", encoding="utf-8")
 
 
@@ -132,10 +131,9 @@ def _locked_part(folder: Path) -> tuple[Path, int | None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder until this process ends, in whatever way.
+    """Lock a folder until this process ends, in whatever way, and return the descriptor to close.
 
-    Returns:
-        The descriptor to close; None where folders cannot be locked (on Windows, on some network disks).
+    It is None where folders cannot be locked (on Windows, on some network disks).
 
     Raises:
         BlockingIOError: if a living process has locked it.

@@ -23,10 +23,9 @@ _COMMA = re.compile(r",(?![^\[]*\])")  # not those within [brackets]
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the comparison.
+    """One method of the comparison, labelled as the user wrote it.
 
     Args:
-        label: as the user wrote it.
         mixup: its mixing settings; `plain` for the controls.
         smoothing: the Trainer's `label_smoothing_factor`, None to leave it as it is.
     """
@@ -54,8 +53,7 @@ def parse_variants(methods: Sequence[str], base: SharedSettings, paired: bool = 
     labels = [label.strip() for word in methods for label in _COMMA.split(word) if label.strip()]
     if not labels:
         raise ValueError("methods names no method")
-    twice = {label for label in labels if labels.count(label) > 1}
-    if twice:
+    if twice := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"methods has {', '.join(sorted(twice))} twice")
     variants = [_variant(label, base, paired) for label in labels]
     base.refuse_unshared(each.mixup for each in variants if each.label.partition(":")[0] not in CONTROLS)
@@ -71,11 +69,7 @@ def _variant(label: str, base: SharedSettings, paired: bool) -> Variant:
         return _control(label, name, settings, base, paired)
     if name not in METHODS:
         raise ValueError(f"{name!r} is no method: {unknown(name, CONTROLS)}")
-    try:
-        mixup = base.for_method(name, **settings)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
-    return Variant(label, mixup)
+    return Variant(label, _configured(label, base, name, settings))
 
 
 def _control(label: str, name: str, settings: dict[str, Any], base: SharedSettings, paired: bool) -> Variant:
@@ -85,14 +79,18 @@ def _control(label: str, name: str, settings: dict[str, Any], base: SharedSettin
         if setting not in valid:
             raise ValueError(f"{label}: control {name!r} does not mix and has no setting {setting!r}")
     shared = SharedSettings({name: value for name, value in base.values.items() if name in _OF_THE_LOSS})
-    settings = ({"label_smoothing": SMOOTHING} if smoothed else {}) | settings
-    try:
-        control = shared.for_method("cross_modal" if paired else "mixup", prob=0.0, **settings)
-    except ValueError as error:
-        raise ValueError(f"{label}: {error}") from error
+    settings = ({"label_smoothing": SMOOTHING} if smoothed else {}) | settings | {"prob": 0.0}
+    control = _configured(label, shared, "cross_modal" if paired else "mixup", settings)
     if paired or not smoothed:
         return Variant(label, control)
     return Variant(label, control.replace(label_smoothing=0.0), control.label_smoothing)
+
+
+def _configured(label: str, shared: SharedSettings, method: str, settings: dict[str, Any]) -> MixupConfig:
+    try:
+        return shared.for_method(method, **settings)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
 
 
 def _setting(text: str, label: str) -> tuple[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hf_mixup.augment.tta import TestTimeAugmentation, View
+from hf_mixup.experiments.compare.one_run import finite_or_none
 from hf_mixup.experiments.evaluate.adversarial import ADVERSARIAL, attacks
 from hf_mixup.experiments.evaluate.arguments import CALIBRATION, EvaluateArguments
 from hf_mixup.experiments.evaluate.corruption import CORRUPTION, corruptions
@@ -111,7 +111,9 @@ class ModelEvaluation:
             results.append(self._result(f"{first} against {name}", metrics, suite=OOD, of=first, family=name))
         _summarise(results, self.baseline)
         arrays = {"temperature": temperature, "clean": clean, "outside": outside}
-        return [_finite(result) for result in results], arrays
+        for result in results:
+            result["metrics"] = {name: finite_or_none(value) for name, value in result["metrics"].items()}
+        return results, arrays
 
     def _show(self, share: float) -> None:
         self._move(self.done + min(share, 0.99))
@@ -220,17 +222,9 @@ def _summarise(results: list[Measured], baseline: list[Measured] | None) -> None
     for suite in BY_LEVEL:
         for split, summary in level_summaries(results, suite, baseline).items():
             scores = next(each for each in results if each["split"] == split)
-            numbers = {name: value for name, value in summary.items() if isinstance(value, float)}
-            scores["metrics"] = {**scores["metrics"], **{_named(suite, name): value for name, value in numbers.items()}}
-
-
-def _named(suite: str, score: str) -> str:
-    return score if score.endswith("mce") and suite == "corruption" else f"{suite}_{score}"
-
-
-def _finite(result: Measured) -> Measured:
-    """Replace NaN and infinity by None, as JSON does not know them."""
-    metrics = {
-        name: value if value is not None and math.isfinite(value) else None for name, value in result["metrics"].items()
-    }
-    return {**result, "metrics": metrics}
+            found = dict(scores["metrics"])
+            for name, value in summary.items():
+                if isinstance(value, float):
+                    alone = suite == CORRUPTION and name.endswith("mce")
+                    found[name if alone else f"{suite}_{name}"] = value
+            scores["metrics"] = found

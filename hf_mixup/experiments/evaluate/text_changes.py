@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from hf_mixup.experiments.tasks.labels import with_column
+
 TextChange = Callable[[str, np.random.Generator], str]
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5)
 """Shares of letters or words that are changed, by severity."""
@@ -62,8 +64,7 @@ def changed_texts(rows: Any, column: str, change: TextChange, entropy: tuple[int
         change(text, np.random.default_rng(np.random.SeedSequence((*entropy, row))))
         for row, text in enumerate(rows[column])
     ]
-    feature = rows.features[column]
-    return rows.remove_columns(column).add_column(column, texts, feature=feature)
+    return with_column(rows, column, texts, rows.features[column])
 
 
 class RandomTokens(Dataset):

@@ -33,15 +33,11 @@ def add_comparison_section(
 ) -> None:
     """Add a comparison to the `README.md` of a model directory, and the model's own scores to its metadata.
 
-    Both replace those of an earlier call. The section stands before that of the mixing. The metadata is a model-index
-    as the Hub reads it; scores that are None or not finite are left out.
+    Both replace those of an earlier call. The section stands before that of the mixing.
 
     Args:
         text: Markdown below the heading.
-        scores: of this model, by split and metric.
-        name: of the model.
-        task: as `TaskArguments` names it.
-        dataset: name of the data set.
+        scores: of this model, by split and metric; those that are None or not finite are left out.
 
     Raises:
         FileNotFoundError: if the directory holds no card.
@@ -54,16 +50,17 @@ def add_comparison_section(
     if mixing:
         card.text += f"\n{HEADING}{mixing}"
     card.data.model_name = name
-    card.data.eval_results = _eval_results(scores, _HUB_TASKS.get(task, task), dataset)
-    card.save(path)
-    ModelCard.load(path)  # which checks the metadata
-
-
-def _eval_results(scores: Mapping[str, Mapping[str, float | None]], task: str, dataset: str) -> list[EvalResult]:
-    common: dict[str, Any] = {"task_type": task, "dataset_type": dataset, "dataset_name": dataset}
-    return [
-        EvalResult(**common, dataset_split=split, metric_type=metric, metric_name=metric, metric_value=float(value))
+    card.data.eval_results = [
+        eval_result(_HUB_TASKS.get(task, task), dataset, split, metric, float(value))
         for split, metrics in scores.items()
         for metric, value in metrics.items()
         if value is not None and math.isfinite(value)
     ]
+    card.save(path)
+    ModelCard.load(path)  # which checks the metadata
+
+
+def eval_result(task: str, dataset: str, split: str, metric: str, value: float, **more: Any) -> EvalResult:
+    """Return a score as the metadata of a card holds it."""
+    data: dict[str, Any] = {"dataset_type": dataset, "dataset_name": dataset, "dataset_split": split}
+    return EvalResult(**data, task_type=task, metric_type=metric, metric_name=metric, metric_value=value, **more)

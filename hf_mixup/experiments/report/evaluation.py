@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import ModelCard
 
+from hf_mixup.experiments.report.comparison_card import eval_result
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.levels import summarise_levels
 from hf_mixup.metrics.results import Measured
@@ -76,15 +77,8 @@ def _clean_table(results: Sequence[Measured]) -> str:
     splits = list(dict.fromkeys(each["of"] for each in results))
     rows = [each for each in results if each["suite"] in ("calibration", "tta")]
     rows.sort(key=lambda each: splits.index(each["of"]))
-    columns = {
-        "accuracy": "accuracy",
-        "NLL": "nll",
-        "ECE": "ece",
-        "temperature": "temperature",
-        "NLL with it": "nll_temperature",
-        "ECE with it": "ece_temperature",
-        "cost": "tta_cost",
-    }
+    columns = {"accuracy": "accuracy", "NLL": "nll", "ECE": "ece", "temperature": "temperature"}
+    columns |= {"NLL with it": "nll_temperature", "ECE with it": "ece_temperature", "cost": "tta_cost"}
     cells = {title: [_cell(each["metrics"], name) for each in rows] for title, name in columns.items()}
     shown = {title: column for title, column in cells.items() if any(cell != "-" for cell in column)}
     note = "The temperature was fitted on the validation rows alone."
@@ -162,11 +156,8 @@ def add_evaluation_section(
 ) -> None:
     """Add the results to the `README.md` of a model directory, as a section and as metadata of the Hub.
 
-    A section that an earlier call wrote is replaced, and so are its figures in the metadata; those of others stay. A
-    directory without a card gets one. Images are shown where they lie within the directory.
-
-    Args:
-        dataset: name or path of the data set; of a path the last part.
+    A section that an earlier call wrote is replaced, and so are its figures in the metadata; those of others stay.
+    Images are shown where they lie within the directory.
     """
     path = Path(directory) / "README.md"
     card = ModelCard.load(path) if path.is_file() else ModelCard("---\n{}\n---\n")
@@ -181,27 +172,14 @@ def add_evaluation_section(
     card.text = f"{before.rstrip()}\n\n{section}" + (f"\n## {behind}" if behind else "")
     data: Any = card.data
     data.model_name = data.model_name or root.name
-    ours = _eval_results(results, task, name)
+    # Scores of the clean splits, and means over their perturbations.
+    ours = [
+        eval_result(task, name, each["of"], metric, round(value, 4), task_name=_TASK_NAMES.get(task, task))
+        for each in results
+        if each["suite"] == "calibration"
+        for metric, value in each["metrics"].items()
+        if value is not None and (metric in _OF_CARD or metric.endswith(("_accuracy", "_ece", "mce")))
+    ]
     kept = [each for each in data.eval_results or [] if not any(map(each.is_equal_except_value, ours))]
     data.eval_results = [*kept, *ours]
     write_text(path, str(card))
-
-
-def _eval_results(results: Sequence[Measured], task: str, dataset: str) -> list[EvalResult]:
-    """Return the scores of the clean splits, and the means over their perturbations."""
-    return [
-        EvalResult(
-            task_type=task,
-            task_name=_TASK_NAMES.get(task, task),
-            dataset_type=dataset,
-            dataset_name=dataset,
-            dataset_split=each["of"],
-            metric_type=name,
-            metric_name=name,
-            metric_value=round(value, 4),
-        )
-        for each in results
-        if each["suite"] == "calibration"
-        for name, value in each["metrics"].items()
-        if value is not None and (name in _OF_CARD or name.endswith(("_accuracy", "_ece", "mce")))
-    ]

@@ -6,7 +6,6 @@ import base64
 import os
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,11 +47,10 @@ class Heading(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True)
-class Points:
+class Points(NamedTuple):
     """A list."""
 
-    items: Sequence[Point]
+    points: Sequence[Point]
 
 
 class Code(NamedTuple):
@@ -71,13 +69,7 @@ class Table(NamedTuple):
 
 
 class Image:
-    """A PNG file, read into the page.
-
-    Args:
-        path: of the file, drawn at 150 dots an inch.
-        alt: what the image shows, for those who cannot see it.
-        caption: how to read it.
-    """
+    """A PNG file, drawn at 150 dots an inch and read into the page; `alt` tells what it shows to who cannot see it."""
 
     def __init__(self, path: str | os.PathLike[str], alt: str, caption: str) -> None:
         content = Path(path).read_bytes()
@@ -132,9 +124,7 @@ def write_page(path: str | os.PathLike[str], title: str, lead: Sequence[str], se
     """Write a report into one HTML file, whole or not at all; sections without blocks are left out.
 
     Args:
-        path: HTML file to write.
-        title: of the page.
-        lead: lines below it.
+        lead: lines below the title.
 
     >>> import tempfile
     >>> path = write_page(Path(tempfile.mkdtemp(), "r.html"), "A & B", [], [Section("One", [Text("1 < 2")])])

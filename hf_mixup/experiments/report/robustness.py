@@ -103,17 +103,17 @@ def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def runs_tables(results: Sequence[Measured]) -> str:
-    """Return means and deviations over seeds as Markdown tables, below them each method against the first control."""
+    """Return means and deviations over seeds as Markdown tables, and each method against the first control."""
     verdicts: dict[Group, list[str]] = {}
     first = controls(row["method"] for row in results)[:1]
     for group, control, name, method, scores in _compared(results):
         if "accuracy" in scores and [control] == first:
             verdicts.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
     parts = []
-    for group, rows in conditions(results).items():
-        suite, of = group
-        text = f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, *group), metrics=METRICS)}"
-        parts.append(text + ("\n\n" + "\n".join(verdicts[group]) if group in verdicts else ""))
+    for (suite, of), rows in conditions(results).items():
+        parts.append(f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, suite, of), metrics=METRICS)}")
+        if (suite, of) in verdicts:
+            parts.append("\n".join(verdicts[suite, of]))
     reasons = {(row["method"], row["seed"]): row["error"] for row in results if "error" in row}
     if reasons:
         parts.append("\n".join(f"- {method}, seed {seed} failed: {why}" for (method, seed), why in reasons.items()))
@@ -156,11 +156,11 @@ def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:
 
 def _over_seeds(results: Sequence[Measured]) -> dict[str, list[Measured]]:
     """Return the mean rows of each method that has any."""
-    cells: dict[str, dict[str, list[Measured]]] = {}
+    cells: dict[tuple[str, str], list[Measured]] = {}
     for row in results:
         if "error" not in row:
-            cells.setdefault(row["method"], {}).setdefault(row["split"], []).append(row)
-    return {
-        method: [{**many[0], "metrics": _means(many)} for many in by_split.values()]
-        for method, by_split in cells.items()
-    }
+            cells.setdefault((row["method"], row["split"]), []).append(row)
+    found: dict[str, list[Measured]] = {}
+    for (method, _), many in cells.items():
+        found.setdefault(method, []).append({**many[0], "metrics": _means(many)})
+    return found

@@ -1,8 +1,4 @@
-"""Sums over the predictions of each row, so that any resample of the rows is scored by one matrix product.
-
-    class_sums    logits and classes of rows, or of the tokens of rows
-    token_sums    a language model's scores of tokens, see `hf_mixup.metrics.token_scores`
-    value_sums    numbers and their targets
+"""Sums over the predictions of each sample, so that any resample is scored by one matrix product.
 
 Scores that are no function of such sums (a rank correlation, an F1 of names) are not here.
 """
@@ -76,7 +72,7 @@ def class_sums(logits: ArrayLike, labels: ArrayLike, temperature: float | None =
     if temperature is not None:
         parts.append(_judged(log_softmax(log_probs / temperature, axis=1), classes, row, len(labelled)))
         for name in ("nll", "ece"):
-            scores[f"{name}_temperature"] = _second(_CLASS_SCORES[name])
+            scores[f"{name}_temperature"] = _of_second_half(_CLASS_SCORES[name])
     return RowSums(np.concatenate(parts, axis=1), scores)
 
 
@@ -99,9 +95,9 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
         raise ValueError(f"scores [N, T, 3] and labels [N, T] do not match: {tokens.shape}, {references.shape}")
     scored = (references != IGNORE_INDEX) & (tokens[..., 1] > 0)
     own, confidence, right = finite_float64(tokens[scored], "scores").T
-    sums = _sums(right, confidence, -own, np.nonzero(scored)[0], len(references))
-    exact = ((tokens[..., 2] > 0) | ~scored).all(axis=1) & scored.any(axis=1)
-    columns = np.stack([scored.any(axis=1), exact], axis=1).astype(np.float64)
+    sums, some = _sums(right, confidence, -own, np.nonzero(scored)[0], len(references)), scored.any(axis=1)
+    exact = ((tokens[..., 2] > 0) | ~scored).all(axis=1) & some
+    columns = np.stack([some, exact], axis=1).astype(np.float64)
     named = {
         **_CLASS_SCORES,
         "perplexity": lambda totals: np.exp(_CLASS_SCORES["nll"](totals)),
@@ -149,8 +145,7 @@ def _ece(totals: FloatArray) -> FloatArray:
     return np.abs(totals[..., 3 : 3 + DEFAULT_BINS]).sum(axis=-1) / totals[..., 0]
 
 
-def _second(score: Totals) -> Totals:
-    """Return a score of the second half of the columns."""
+def _of_second_half(score: Totals) -> Totals:
     return lambda totals: score(totals[..., 3 + DEFAULT_BINS :])
 
 

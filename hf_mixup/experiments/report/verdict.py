@@ -19,14 +19,8 @@ _WORDS = {
 }
 _SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match")
 # Scores of the verdict; the others are in the tables.
-_ASKED = (
-    *("ece", "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match"),
-    *("mse", "mae", "r2", "spearman"),
-)
-_ORDER: tuple[Claim, ...] = (
-    *("better", "worse", "perhaps better", "perhaps worse"),
-    *("equivalent", "not distinguishable"),
-)
+_ASKED = ("ece", "nll", *_SHARES[1:], "mse", "mae", "r2", "spearman")
+_ORDER: tuple[Claim, ...] = ("better", "worse", "perhaps better", "perhaps worse", "equivalent", "not distinguishable")
 
 
 def claim(name: str, difference: Difference) -> Claim:
@@ -97,19 +91,15 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     if not known:
         return "not judged: one run a method, and no scores by row to tell its noise from"
     text = _clauses(known)
-    after = {
-        name: differences[name + AFTER]
-        for name in ("ece", "nll")
-        if name + AFTER in differences and differences[name + AFTER].known
-    }
+    after = {name: differences[name + AFTER] for name in ("ece", "nll") if name + AFTER in differences}
+    after = {name: difference for name, difference in after.items() if difference.known}
     if after:
         text += f"; after a temperature refit {_clauses(after)}"
     seeds = next(iter(known.values())).seeds
     scope = [f"{seeds} seeds"] if seeds > 1 and f"{seeds} seeds" not in text else []
     by_word = {_WORDS.get(name, name): difference for name, difference in known.items()}
-    scope += _reservations(
-        by_word | {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()}
-    )
+    by_word |= {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()}
+    scope += _reservations(by_word)
     return f"{text} ({'; '.join(scope)})" if scope else text
 
 

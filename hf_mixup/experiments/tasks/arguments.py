@@ -14,8 +14,7 @@ from hf_mixup.utils.values import convert_fields, setting
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 # Names of tasks that other rooms ask for.
 IMAGE, TEXT, TOKENS, AUDIO, PAIRS = (
@@ -71,6 +70,8 @@ class TaskArguments:
 
     label_kind: ClassVar[Literal["class", "tags", "number"] | None] = None
     """What the column `columns["label"]` holds: one class a row, a list of tags, or a number."""
+    auto_class: ClassVar[str] = ""
+    """The class of transformers that builds the model, such as "AutoModelForImageClassification"."""
     input_setting: ClassVar[str | None] = None
     """The setting that names the column of the one input; None where there are several."""
     peft_task: ClassVar[str | None] = None
@@ -101,6 +102,11 @@ class TaskArguments:
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
 
     # Data
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the data set on cards; of a path its last part."""
+        return Path(self.dataset).name if Path(self.dataset).exists() else self.dataset
 
     @property
     def columns(self) -> dict[str, str]:
@@ -136,8 +142,19 @@ class TaskArguments:
         """Return the checkpoint's processor (tokenizer, image processor, ...) or that of a new model."""
         raise NotImplementedError
 
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        """Settings of a new model's configuration that follow from the task's."""
+        return {}
+
     def load_model(self, label_names: list[str], processor: Any) -> Any:
-        """Return the model; seed before calling, as a new head or model is drawn at random."""
+        """Return the model; seed before calling, as a new head or model (or its adapters) is drawn at random.
+
+        Raises:
+            ValueError: for an architecture or configuration setting that does not exist.
+            OSError: for a checkpoint that cannot be loaded.
+            ImportError: if PEFT is not installed and `lora_rank` is given.
+        """
         raise NotImplementedError
 
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Audio clips: feature extractor, model, and rows of features that are extracted once."""
+"""Audio clips: feature extractor, and rows of features that are extracted once."""
 
 from __future__ import annotations
 
@@ -12,24 +12,18 @@ import numpy as np
 import torch
 from datasets import Dataset as Rows
 from torch import Tensor
-from transformers import (
-    FEATURE_EXTRACTOR_MAPPING,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    PreTrainedModel,
-    default_data_collator,
-)
+from transformers import FEATURE_EXTRACTOR_MAPPING, AutoFeatureExtractor, default_data_collator
 
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier, new_config
+from hf_mixup.experiments.tasks.models import new_config
 from hf_mixup.experiments.tasks.shared import WithAudio
 
 
 def load_feature_extractor(task: WithAudio) -> Any:
     """Return the checkpoint's feature extractor, or that of a new model's architecture.
 
-    The feature extractor of a new model takes `task.audio_rate` samples a second. It is also given those settings of
-    `config_overrides` that it has, such as `num_mel_bins` and `max_length` of an AST.
+    That of a new model is also given those settings of `config_overrides` that it has, such as `num_mel_bins` and
+    `max_length` of an AST.
 
     Raises:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
@@ -61,18 +55,6 @@ def load_feature_extractor(task: WithAudio) -> Any:
     if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where an audio clip ends
         shared["return_attention_mask"] = True
     return kind(**shared)
-
-
-def load_audio_model(task: WithAudio, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of audio clips with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    >>> settings = {"model_type": "audio-spectrogram-transformer", "config_overrides": sizes}
-    >>> load_audio_model(TaskArguments(task="audio-classification", **settings), ["flute", "horn"]).config.id2label
-    {0: 'flute', 1: 'horn'}
-    """
-    return classifier(AutoModelForAudioClassification, task, label_names)
 
 
 def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
@@ -109,11 +91,7 @@ def decoded(audio: Any, rate: int, where: str) -> np.ndarray:
 
 
 def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
-    """Return an audio clip [T] at another rate.
-
-    >>> resampled(np.zeros(441, dtype=np.float32), 44100, 8000).shape
-    (80,)
-    """
+    """Return an audio clip [T] at another rate."""
     if own_rate == rate:
         return values
     from scipy.signal import resample_poly
@@ -123,13 +101,9 @@ def resampled(values: np.ndarray, own_rate: int, rate: int) -> np.ndarray:
 
 
 class AudioRows(CachedRows):
-    """Rows of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
+    """Samples of features (`input_values` or `input_features`, what the extractor makes) and integer `labels`.
 
-    Decoding and extraction happen once, at the first use. Beyond 2 GB of features, or with `task.cache_images=False`,
-    each row is extracted anew. Audio clips longer than `task.max_seconds` are cut.
-
-    Args:
-        rows: audio clips, as `load_splits` returns them.
+    Audio clips longer than `task.max_seconds` are cut. They are extracted as `CachedRows` says.
 
     Raises:
         ValueError: (at the first use) for an audio clip that cannot be read, naming its row.

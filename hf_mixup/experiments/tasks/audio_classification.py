@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.data import load_instruments
 from hf_mixup.experiments.tasks.arguments import AUDIO, register
-from hf_mixup.experiments.tasks.shared import Classified, WithAudio
+from hf_mixup.experiments.tasks.bases import MediaClassification
+from hf_mixup.experiments.tasks.shared import WithAudio
 from hf_mixup.utils.values import setting
 
 if TYPE_CHECKING:
@@ -16,21 +18,16 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class AudioClassification(WithAudio, Classified):
-    """One class an audio clip.
-
-    >>> AudioClassification(model_type="hubert", audio_rate=8000).dataset
-    'instruments'
-    """
+class AudioClassification(WithAudio, MediaClassification):
+    """One class an audio clip."""
 
     task: str = AUDIO
     dataset: str = setting("instruments", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or instruments.")
+    auto_class = "AutoModelForAudioClassification"
     input_setting = "audio_column"
     preview_kind = "audio"
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_instruments
-
         return {"instruments": load_instruments}
 
     def read_folder(self, path: Path) -> Any:
@@ -57,8 +54,3 @@ class AudioClassification(WithAudio, Classified):
         from hf_mixup.experiments.tasks.audio import AudioCollator
 
         return AudioCollator(processor)
-
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.audio import load_audio_model
-
-        return load_audio_model(self, label_names)

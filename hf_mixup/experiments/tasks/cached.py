@@ -1,4 +1,4 @@
-"""Rows that are processed once."""
+"""Samples that are processed once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ _LIMIT = 2 * 1024**3  # bytes
 
 
 class CachedRows(Dataset):
-    """Processed rows: all of them at the first use, where they take at most 2 GB, else each anew.
+    """Processed samples: all of them at the first use, where they take at most 2 GB, else each anew.
 
-    A subclass says how a row is processed (`_processed`).
+    A subclass says how a sample is processed (`_processed`), so that an epoch costs little more than its passes.
 
     Args:
         rows: as `load_splits` returns them.
-        processor: of the model.
         task: `cache_images=False` caches nothing.
 
     Attributes:
@@ -41,7 +40,6 @@ class CachedRows(Dataset):
         return len(self.rows)
 
     def _item(self, index: int) -> Any:
-        """Return one processed row."""
         if self._cached is not None:
             return self._cached[index]
         made = self._processed(index, index + 1)[0]

@@ -15,9 +15,7 @@ def write_card(trainer: Trainer, task: TaskArguments, model_name: str | None = N
     """Write the Trainer's model card, with the mixing section where it mixed, into its output folder.
 
     Args:
-        trainer: after training.
-        task: names the data set and the task.
-        model_name: title of the card; by default the name of the output folder.
+        model_name: title of the card (default: the name of the output folder).
 
     >>> import tempfile
     >>> from transformers import TrainingArguments
@@ -29,8 +27,7 @@ def write_card(trainer: Trainer, task: TaskArguments, model_name: str | None = N
     >>> "# emoji-cutmix" in Path(args.output_dir, "README.md").read_text()
     True
     """
-    dataset = Path(task.dataset).name if Path(task.dataset).exists() else task.dataset
-    trainer.create_model_card(model_name=model_name, dataset=dataset, tasks=task.task)
+    trainer.create_model_card(model_name=model_name, dataset=task.dataset_name, tasks=task.task)
     card = Path(str(trainer.args.output_dir), "README.md")
     if trainer.is_world_process_zero():
         text = card.read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from datasets import Audio, Dataset, DatasetDict, Image, List, Value
 from hf_mixup.data.pair_collator import check_caption
 from hf_mixup.experiments.tasks.broken_files import source_of
 from hf_mixup.experiments.tasks.checks import check_media, check_texts
+from hf_mixup.experiments.tasks.labels import with_column
 
 _AUDIO_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
 _STRINGS = ("string", "large_string")
@@ -83,7 +84,7 @@ def _with_files(rows: Dataset, split: str, dataset: str, setting: str, column: s
             found = f"no such file: {path}" if path else "it names no file"
             source = source_of(dataset, split)
             raise ValueError(f"{source}, row {row}: {found}: mend {setting} column {column!r} or drop the row")
-    return rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
+    return with_column(rows, column, paths, Value("string"))
 
 
 def audio_folder(path: Path, audio_column: str, label_column: str) -> DatasetDict | None:
@@ -94,15 +95,10 @@ def audio_folder(path: Path, audio_column: str, label_column: str) -> DatasetDic
     folders = [each for each in sorted(path.iterdir()) if each.is_dir()]
     named = folders if any(each.name == "train" for each in folders) else [path]
     parts = {each.name if each != path else "train": files for each in named if (files := _by_class(each))}
-    made = {
-        split: Dataset.from_dict(
-            {
-                audio_column: [str(file.relative_to(path)) for file in files],
-                label_column: [file.parent.name for file in files],
-            }
-        )
-        for split, files in parts.items()
-    }
+    made = {}
+    for split, files in parts.items():
+        clips = [str(file.relative_to(path)) for file in files]
+        made[split] = Dataset.from_dict({audio_column: clips, label_column: [file.parent.name for file in files]})
     return DatasetDict(made) if made else None
 
 

@@ -13,7 +13,7 @@ from hf_mixup.experiments.tasks.broken_files import check_utf8, data_files, firs
 from hf_mixup.experiments.tasks.checks import check_labels
 from hf_mixup.experiments.tasks.labels import encode_labels
 from hf_mixup.experiments.tasks.paths import BUILDERS, check_dataset
-from hf_mixup.experiments.tasks.splits import Splits as Splits
+from hf_mixup.experiments.tasks.prepared import Splits as Splits
 from hf_mixup.experiments.tasks.splitting import split_validation
 from hf_mixup.utils.files import NoSpaceError, is_disk_full
 from hf_mixup.utils.suggest import did_you_mean

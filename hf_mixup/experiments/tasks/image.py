@@ -1,4 +1,4 @@
-"""Images: processor, model, and rows of pixels that are processed once."""
+"""Images: processor, and rows of pixels that are processed once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 from datasets import Dataset as Rows
 from datasets import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, ViTImageProcessor
+from transformers import AutoImageProcessor, ViTImageProcessor
 
 from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier
 from hf_mixup.experiments.tasks.shared import WithImages, WithPixels
 
 
@@ -38,25 +37,10 @@ def load_image_processor(task: WithPixels) -> Any:
     return ViTImageProcessor(**size)
 
 
-def load_image_model(task: WithPixels, label_names: list[str]) -> PreTrainedModel:
-    """Return an image classifier with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
-    >>> load_image_model(TaskArguments(model_type="resnet", config_overrides=sizes), ["cat", "dog"]).config.id2label
-    {0: 'cat', 1: 'dog'}
-    """
-    return classifier(AutoModelForImageClassification, task, label_names, **task.size_settings)
-
-
 class PixelRows(CachedRows):
-    """Processed images, float32 [3, H, W] each: what the rows of every task with images share.
-
-    Decoding, resizing and normalising happen once, at the first use, so that an epoch costs little more than its
-    forward and backward passes. Beyond 2 GB of pixels, or with `task.cache_images=False`, each row is processed anew.
+    """Processed images, float32 [3, H, W] each: what the samples of every task with images share.
 
     Args:
-        rows: images, as `load_splits` returns them.
         flip: flip each image from left to right with a chance of 1/2, from torch's global generator. A run resumed
             at the end of an epoch flips as it would have; in the middle of one it does not, because data loaders have
             read one batch ahead of the checkpoint.
@@ -104,7 +88,7 @@ class PixelRows(CachedRows):
 
 
 class ImageRows(PixelRows):
-    """Rows of `pixel_values` float32 [3, H, W] and integer `labels`; see `PixelRows`.
+    """Samples of `pixel_values` float32 [3, H, W] and integer `labels`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.data import load_splits

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import IMAGE, register
 from hf_mixup.experiments.tasks.augmentation import AUGMENTATIONS
-from hf_mixup.experiments.tasks.shared import Classified, WithImages
+from hf_mixup.experiments.tasks.bases import PixelClassification
+from hf_mixup.experiments.tasks.shared import WithImages
 from hf_mixup.utils.suggest import refuse_unknown
 from hf_mixup.utils.values import setting
 
@@ -17,21 +19,15 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class ImageClassification(WithImages, Classified):
+class ImageClassification(WithImages, PixelClassification):
     """One class an image.
 
     Args:
         augment: what is done to single training images ahead of mixing, see `tasks.augmentation.AUGMENTATIONS`.
-
-    >>> ImageClassification(model_type="resnet", image_size=32).task
-    'image-classification'
-    >>> ImageClassification(augment=["randaugmet"])
-    Traceback (most recent call last):
-    ...
-    ValueError: augment has 'randaugmet', which is not known: did you mean 'randaugment'? Valid: ...
     """
 
     task: str = IMAGE
+    auto_class = "AutoModelForImageClassification"
     input_setting = "image_column"
     preview_kind = "images"
     augment: list[str] | None = setting(None, "Change training images by randaugment, trivialaugment, erasing, ...")
@@ -41,8 +37,6 @@ class ImageClassification(WithImages, Classified):
         refuse_unknown("augment", self.augment or (), AUGMENTATIONS)
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_emoji
-
         return {"emoji": lambda: load_emoji("image")}
 
     def read_inputs(self, rows: Dataset, split: str) -> Dataset:
@@ -50,19 +44,9 @@ class ImageClassification(WithImages, Classified):
 
         return read_images(rows, split, self.dataset, self.image_column)
 
-    def load_processor(self, train: Dataset) -> Any:
-        from hf_mixup.experiments.tasks.image import load_image_processor
-
-        return load_image_processor(self)
-
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
         from hf_mixup.experiments.tasks.augmentation import Augmentation
         from hf_mixup.experiments.tasks.image import ImageRows
 
         augmentation = Augmentation(self.augment, processor) if train and self.augment else None
         return ImageRows(rows, processor, self, train and self.flip, augmentation)
-
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.image import load_image_model
-
-        return load_image_model(self, label_names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import PAIRS, register
 from hf_mixup.experiments.tasks.shared import WithCaptions
 from hf_mixup.utils.values import setting
@@ -12,26 +13,21 @@ from hf_mixup.utils.values import setting
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 
 @register
 @dataclass(kw_only=True)
 class ImageText(WithCaptions):
-    """An image and a caption a row, both embedded so that pairs that belong together are near.
+    """An image and a caption a sample, both embedded so that pairs that belong together are near.
 
     Args:
-        caption_column: holds a caption a row, or a list of them: training picks one each time, evaluation the first.
-        id_column: rows with the same value are relevant to each other.
+        caption_column: holds a caption a sample, or a list of them: training picks one each time, evaluation the first.
+        id_column: samples with the same value are relevant to each other.
         class_column, class_templates: name the classes and sentences of zero-shot classification, which is then
             scored on every split.
-        caption_noise, image_blank: corrupt the training rows; `eval_caption_noise` and `eval_image_blank` add a
-            corrupted copy of each test split, `<split>_noisy` and `<split>_blank`. The same rows are corrupted in
-            every run.
-
-    >>> ImageText(model_type="clip", image_size=32, id_column="emoji").columns
-    {'image': 'image', 'caption': 'caption', 'id': 'emoji'}
+        caption_noise, image_blank: corrupt the training samples, the same in every run; `eval_caption_noise` and
+            `eval_image_blank` add a corrupted copy of each test split, `<split>_noisy` and `<split>_blank`.
     """
 
     task: str = PAIRS
@@ -55,8 +51,6 @@ class ImageText(WithCaptions):
                 raise ValueError(f"class_templates has {template!r}: expected one {{}} where the class name goes")
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_emoji
-
         return {"emoji": lambda: load_emoji("image-text")}
 
     def read_inputs(self, rows: Dataset, split: str) -> Dataset:
@@ -86,8 +80,8 @@ class ImageText(WithCaptions):
         return load_pair_model(self, processor)
 
     def prepared(self, splits: Splits) -> Prepared:
-        from hf_mixup.experiments.tasks.pairs import class_names, class_numbers, id_logits, zero_shot
-        from hf_mixup.metrics import pair_compute_metrics
+        from hf_mixup.experiments.tasks.pairs import class_embeds, class_names, class_numbers, id_logits
+        from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
         from hf_mixup.metrics.results import PAIR_METRICS
 
         made = super().prepared(splits)
@@ -96,9 +90,11 @@ class ImageText(WithCaptions):
             for split, rows in splits.evaluated.items():
                 made.evaluated[split].classes = class_numbers(rows, self, classes)
 
-        def zero_shot_scores(model: Any, rows: Any, predictions: Any) -> dict[str, float]:
-            images = predictions[0]
-            return zero_shot(model, made.collator, rows, images, classes, self.class_templates) if classes else {}
+        def zero_shot(model: Any, rows: Any, predictions: Any) -> dict[str, float]:
+            if not classes:
+                return {}
+            embeds = class_embeds(model, made.collator, classes, self.class_templates or ["{}"])
+            return {"zero_shot_accuracy": zero_shot_accuracy(predictions[0], rows.classes, embeds)}
 
         return replace(
             made,
@@ -106,7 +102,7 @@ class ImageText(WithCaptions):
             evaluated={**made.evaluated, **self._corrupted(splits, made.evaluated)},
             paired=True,
             compute_metrics=pair_compute_metrics,
-            more_metrics=zero_shot_scores,
+            more_metrics=zero_shot,
             metrics=(*PAIR_METRICS, "zero_shot_accuracy") if classes else PAIR_METRICS,
             classified=id_logits,
             rows=None,

@@ -18,9 +18,6 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
 
     Numbers to predict, and tasks without labels, have no names.
 
-    Args:
-        parts: splits that `tasks.checks.check_labels` has let through.
-
     Raises:
         ValueError: for classes that the training split lacks.
     """
@@ -28,7 +25,9 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
         return parts, []
     column, train, tags = task.columns["label"], parts[task.train_split], task.label_kind == "tags"
     feature: Any = train.features[column]
-    names = _names(feature.feature if tags else feature, _values(train, column))
+    feature = feature.feature if tags else feature
+    named = isinstance(feature, ClassLabel)
+    names = list(feature.names) if named else [str(value) for value in sorted(_values(train, column))]
 
     def encoded(rows: Dataset, split: str) -> Dataset:
         own: Any = rows.features[column]
@@ -37,8 +36,8 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
             return rows
         if tags:
             lists = [[numbers[tag] for tag in each] for each in rows[column]]
-            return _with_column(rows, column, lists, List(ClassLabel(names=names)))
-        return _with_column(rows, column, [numbers[value] for value in rows[column]], ClassLabel(names=names))
+            return with_column(rows, column, lists, List(ClassLabel(names=names)))
+        return with_column(rows, column, [numbers[value] for value in rows[column]], ClassLabel(names=names))
 
     return {split: encoded(rows, split) for split, rows in parts.items()}, names
 
@@ -78,13 +77,9 @@ def with_label_noise(rows: Dataset, column: str, share: float, names: list[str])
     wrong = generator.permutation(len(labels))[: round(share * len(labels))]
     labels[wrong] = (labels[wrong] + generator.integers(1, len(names), len(wrong))) % len(names)
     if isinstance(feature, ClassLabel):
-        return _with_column(rows, column, labels.tolist(), feature)
+        return with_column(rows, column, labels.tolist(), feature)
     ends = np.cumsum([len(each) for each in lists])[:-1]
-    return _with_column(rows, column, [each.tolist() for each in np.split(labels, ends)], feature)
-
-
-def _names(feature: Any, values: set[Any]) -> list[str]:
-    return list(feature.names) if isinstance(feature, ClassLabel) else [str(value) for value in sorted(values)]
+    return with_column(rows, column, [each.tolist() for each in np.split(labels, ends)], feature)
 
 
 def _numbers(feature: Any, values: set[Any], split: str, names: list[str]) -> dict[Any, int]:
@@ -107,5 +102,6 @@ def _values(rows: Dataset, column: str) -> set[Any]:
     return set(rows.unique(column))
 
 
-def _with_column(rows: Dataset, column: str, values: list[Any], feature: Any) -> Dataset:
+def with_column(rows: Dataset, column: str, values: list[Any], feature: Any) -> Dataset:
+    """Return the rows with other values in a column."""
     return rows.remove_columns(column).add_column(column, values, feature=feature)

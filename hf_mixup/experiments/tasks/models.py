@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -12,27 +14,33 @@ from hf_mixup.experiments.tasks.shared import WithTexts
 from hf_mixup.utils.suggest import did_you_mean, nearest
 
 
-def classifier(auto_class: Any, task: TaskArguments, label_names: list[str], **settings: Any) -> PreTrainedModel:
-    """Return a classifier: a checkpoint's weights below a head of the right width, or a new model.
+def auto_class(task: type[TaskArguments] | TaskArguments) -> Any:
+    """Return the class of transformers that builds the model of a task."""
+    return getattr(transformers, task.auto_class)
 
-    Seed before calling, as the head (or the whole model) is drawn at random.
+
+def classifier(task: TaskArguments, label_names: list[str], **settings: Any) -> PreTrainedModel:
+    """Return a classifier with one output a label: a checkpoint's weights below a new head, or a new model.
 
     Args:
-        auto_class: `AutoModelForImageClassification` or its like.
         settings: settings of a new model's configuration that the task dictates, e.g. a vocabulary's size.
 
-    Raises:
-        ValueError: for an architecture or configuration setting that does not exist.
-        OSError: for a checkpoint that cannot be loaded.
+    >>> sizes = {"hidden_sizes": [8], "depths": [1], "embedding_size": 8}
+    >>> task = TaskArguments(model_type="resnet", config_overrides=sizes)
+    >>> classifier(task, ["cat", "dog"]).config.id2label
+    {0: 'cat', 1: 'dog'}
     """
-    labels: dict[str, Any] = {
-        "id2label": dict(enumerate(label_names)),
-        "label2id": {name: number for number, name in enumerate(label_names)},
-    }
+    labels = numbered(label_names)
     if task.model_type is not None:
-        return auto_class.from_config(new_config(task, **labels, **settings))
+        return auto_class(task).from_config(new_config(task, **labels, **settings))
     # A checkpoint's own head has other classes as a rule: keep its body, draw a new head.
-    return auto_class.from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
+    return auto_class(task).from_pretrained(task.model, ignore_mismatched_sizes=True, **labels)
+
+
+def numbered(label_names: list[str]) -> dict[str, Any]:
+    """Return the names of labels as a configuration holds them."""
+    numbers = {name: number for number, name in enumerate(label_names)}
+    return {"id2label": dict(enumerate(label_names)), "label2id": numbers}
 
 
 def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
@@ -46,22 +54,22 @@ def new_config(task: TaskArguments, **settings: Any) -> PretrainedConfig:
         hint = nearest(model_type, CONFIG_MAPPING_NAMES) or "see the documentation of transformers"
         raise ValueError(f"model_type={model_type!r} is no architecture of transformers: {hint}")
     default = AutoConfig.for_model(model_type)
-    overrides = task.overrides
-    for name in overrides:
-        # transformers would store an unknown setting silently.
-        if not hasattr(default, name):
-            raise ValueError(f"a {model_type} has no setting {name!r}: {did_you_mean(name, default.to_dict())}")
+    refuse_unknown_settings(f"a {model_type}", task.overrides, default)
     known = {name: value for name, value in settings.items() if hasattr(default, name)}
-    return AutoConfig.for_model(model_type, **{**known, **overrides})
+    return AutoConfig.for_model(model_type, **{**known, **task.overrides})
+
+
+def refuse_unknown_settings(owner: str, names: Iterable[str], config: PretrainedConfig) -> None:
+    """Refuse settings that a configuration does not have: transformers would store them silently."""
+    for name in names:
+        if not hasattr(config, name):
+            raise ValueError(f"{owner} has no setting {name!r}: {did_you_mean(name, config.to_dict())}")
 
 
 def with_adapters(model: Any, task: WithTexts) -> Any:
-    """Return the model with LoRA adapters on all linear layers if the task asks for them; a new head is trained, too.
+    """Freeze the embeddings of tokens, and add LoRA adapters to all linear layers, if the task asks for it.
 
-    The embeddings of tokens keep their weights where the task asks for it.
-
-    Raises:
-        ImportError: if PEFT is not installed.
+    Beside the adapters a new head is trained, too.
     """
     if task.freeze == "embeddings":
         model.get_input_embeddings().requires_grad_(False)

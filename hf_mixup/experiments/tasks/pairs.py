@@ -16,13 +16,11 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from hf_mixup.data.pair_collator import PAIR_IDS, PairCollator, text_id
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
-from hf_mixup.experiments.tasks.models import new_config, with_adapters
+from hf_mixup.experiments.tasks.models import new_config, refuse_unknown_settings, with_adapters
+from hf_mixup.experiments.tasks.prepared import Splits
 from hf_mixup.experiments.tasks.shared import WithCaptions
-from hf_mixup.experiments.tasks.splits import Splits
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
-from hf_mixup.metrics import zero_shot_accuracy
 from hf_mixup.utils.constants import IGNORE_INDEX
-from hf_mixup.utils.suggest import did_you_mean
 
 _CAPTION = "caption"
 _NOISE_SEED, _BLANK_SEED = 0, 1  # which rows are corrupted must not depend on the seed of the training
@@ -72,12 +70,8 @@ def pair_collator(task: WithCaptions, processor: Any) -> PairCollator:
 def load_pair_model(task: WithCaptions, processor: Any) -> Any:
     """Return the dual encoder of a task, with its LoRA adapters and frozen encoder if it asks for them.
 
-    Seed before calling, as a new model (or new adapters) is drawn at random.
-
     Raises:
-        ValueError: for an architecture or setting that does not exist, or a model that is no dual encoder.
-        OSError: for a checkpoint that cannot be loaded.
-        ImportError: if PEFT is not installed and `lora_rank` is given.
+        ValueError: for a model that is no dual encoder, and as `TaskArguments.load_model`.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -121,34 +115,29 @@ def new_pair_config(task: WithCaptions, tokenizer: Any) -> PretrainedConfig:
         **special_tokens(tokenizer),
     }
     encoders = {}
-    for name, dictated in {"text_config": tokens, "vision_config": task.size_settings}.items():
+    for name, dictated in {"text_config": tokens, "vision_config": task.model_settings}.items():
         encoder = getattr(default, name, None)
         if encoder is None:
             raise ValueError(f"model_type={task.model_type!r} has no {name}: name a dual encoder, e.g. clip")
         known = {key: value for key, value in dictated.items() if hasattr(encoder, key)}
-        encoders[name] = {**known, **_own_settings(task, name, encoder)}
+        own = task.overrides.get(name, {})
+        refuse_unknown_settings(name, own, encoder)
+        encoders[name] = {**known, **own}
     return new_config(replace(task, config_overrides={**task.overrides, **encoders}))
 
 
-def _own_settings(task: WithCaptions, name: str, encoder: PretrainedConfig) -> dict[str, Any]:
-    own = task.overrides.get(name, {})
-    for key in own:
-        # transformers would store an unknown setting silently.
-        if not hasattr(encoder, key):
-            raise ValueError(f"{name} has no setting {key!r}: {did_you_mean(key, encoder.to_dict())}")
-    return own
-
-
 class PairRows(PixelRows):
-    """Rows of `pixel_values` float32 [3, H, W], `caption` and `pair_ids`, for the collator of `pair_collator`.
+    """Samples of `pixel_values` float32 [3, H, W], `caption` and `pair_ids`, for the collator of `pair_collator`.
 
     All images are processed at once where they fit in memory, so that a broken file is found before training.
 
     Args:
         rows: images and captions, as `load_splits` returns them.
-        train: give all captions of a row, for the collator to pick from, and flip images if the task says so;
+        train: give all captions of a sample, for the collator to pick from, and flip images if the task says so;
             else the first caption only.
-        classes: names for `classes`, the number of each row's class; needs `task.class_column`.
+
+    Attributes:
+        classes: the number of each sample's class, for zero-shot classification; empty without classes.
 
     Raises:
         ValueError: for an image that cannot be read or a row without an id, naming the row.
@@ -161,15 +150,13 @@ class PairRows(PixelRows):
     (torch.Size([3, 32, 32]), True)
     """
 
-    def __init__(
-        self, rows: Rows, processor: Any, task: WithCaptions, train: bool = False, classes: list[str] | None = None
-    ) -> None:
+    def __init__(self, rows: Rows, processor: Any, task: WithCaptions, train: bool = False) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         captions = rows[task.caption_column][:]
         first = [each if isinstance(each, str) else each[0] for each in captions]
         self.captions: list[Any] = captions if train else first
         self.ids = _ids(rows, task) if task.id_column else [text_id(each) for each in first]
-        self.classes = None if classes is None else class_numbers(rows, task, classes)
+        self.classes: list[int] = []
         self.blank: set[int] = set()
         self._item(0)
 
@@ -180,12 +167,12 @@ class PairRows(PixelRows):
         return {"pixel_values": pixels, _CAPTION: self.captions[index], PAIR_IDS: self.ids[index]}
 
     def corrupted(self, caption_noise: float = 0.0, image_blank: float = 0.0) -> PairRows:
-        """Return these rows with wrong captions or blank images for some; the pixels are shared.
+        """Return these samples with wrong captions or blank images for some; the pixels are shared.
 
         Args:
-            caption_noise: share of the rows whose captions change places among each other. The id goes with the
-                caption: a row still says of itself that its image and caption fit.
-            image_blank: share of the rows whose image becomes all zeros, the mean colour where pixels are normalised.
+            caption_noise: share of the samples whose captions change places among each other. The id goes with the
+                caption: a sample still says of itself that its image and caption fit.
+            image_blank: share of the samples whose image becomes all zeros, the mean colour of normalised pixels.
         """
         other = copy.copy(self)
         moved = _some(len(self), caption_noise, _NOISE_SEED)
@@ -231,20 +218,11 @@ def class_numbers(rows: Rows, task: WithCaptions, names: list[str]) -> list[int]
     return [IGNORE_INDEX if value is None else numbers[str(value)] for value in values]
 
 
-def zero_shot(
-    model: Any, collator: Any, rows: PairRows, image_embeds: np.ndarray, names: list[str], templates: list[str] | None
-) -> dict[str, float]:
-    """Return `zero_shot_accuracy` of images [N, D] against the class names in templates (default: the names).
+@torch.no_grad()
+def class_embeds(model: Any, collator: Any, names: list[str], templates: list[str]) -> np.ndarray:
+    """Return one embedding [C, D] a class: the mean direction of its name in every template.
 
     Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", section 3.1.
-    """
-    embeds = class_embeds(model, collator, names, templates or ["{}"])
-    return {"zero_shot_accuracy": zero_shot_accuracy(image_embeds, rows.classes or [], embeds)}
-
-
-@torch.no_grad()
-def class_embeds(model: Any, collator: PairCollator, names: list[str], templates: list[str]) -> np.ndarray:
-    """Return one embedding [C, D] a class: the mean direction of its name in every template.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

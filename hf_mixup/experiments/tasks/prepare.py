@@ -13,8 +13,7 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
-from hf_mixup.experiments.tasks.prepared import Prepared
-from hf_mixup.experiments.tasks.refit import refits, refitted, temperature_of
+from hf_mixup.experiments.tasks.prepared import Prepared, refitted, temperature_of
 from hf_mixup.integrations.trainer import MixupTrainer
 from hf_mixup.methods.capabilities import NeedsAttention, NeedsSamplingRate
 from hf_mixup.methods.registry import each_part
@@ -123,7 +122,7 @@ def score_all(trainer: Trainer, prepared: Prepared) -> Iterator[tuple[str, Score
     temperature = None
     for split in sorted(prepared.evaluated, key=lambda name: name != "validation"):
         scored = score(trainer, prepared, split, temperature)
-        if split == "validation" and refits(prepared):
+        if split == "validation" and prepared.refits:
             temperature = temperature_of(scored[2])
         yield split, scored
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
-from hf_mixup.experiments.tasks.splits import Splits
-from hf_mixup.metrics import compute_metrics, language_metrics
+from hf_mixup.metrics import compute_metrics, fit_temperature, language_metrics
 from hf_mixup.metrics.results import DEFAULT_METRICS, LANGUAGE_METRICS, REGRESSION_METRICS
+
+REFITTED = ("ece_temperature", "nll_temperature")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a task; the label column of each split is a `ClassLabel` (or a list of them) with the same names.
+
+    Pairs and texts to write have neither a label column nor `label_names`; numbers to predict have no names.
+    """
+
+    train: Dataset
+    validation: Dataset
+    tests: dict[str, Dataset]
+    label_names: list[str]
+
+    @property
+    def evaluated(self) -> dict[str, Dataset]:
+        """Validation and test rows by name."""
+        return {"validation": self.validation, **self.tests}
 
 
 def _no_scores(model: Any, rows: Any, predictions: Any) -> dict[str, float]:
@@ -28,19 +48,17 @@ class Prepared:
     """Data and model of a task, and how it is scored.
 
     Attributes:
-        train, evaluated: rows that a model takes, the latter by the name of their split.
+        train, evaluated: samples that a model takes, the latter by the name of their split.
         processing_class: image processor, tokenizer, processor of both, feature extractor, or processor of columns.
         build_model: makes a model anew; seed before calling.
-        paired: whether rows are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
-        compute_metrics: scores a split from its predictions.
-        preprocess_logits: what the Trainer keeps of the logits of a batch, given labels: (logits, labels) -> kept.
+        paired: whether samples are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
+        preprocess_logits: what the Trainer keeps of the logits of a batch: (logits, labels) -> kept.
         more_metrics: scores that need the model, too: (model, rows, predictions) -> scores.
         metrics: scores that tables and images show, those of them that there are.
-        select_by: the one that tells the best model on validation rows, where nobody says otherwise.
+        select_by: the one that tells the best model on validation rows by default.
         classified: stored predictions and labels -> logits [..., C] and classes [...], for a reliability diagram; None
-            where there are no classes to draw one of.
-        rows: stored predictions and labels -> what they add up to row by row, for intervals; None for scores that do
-            not add up.
+            where there are no classes.
+        rows: stored predictions and labels -> their sums row by row, for intervals; None for scores that do not add up.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> from hf_mixup.experiments.tasks.prepare import prepare
@@ -64,6 +82,14 @@ class Prepared:
     classified: Callable[..., tuple[np.ndarray, np.ndarray]] | None = _as_they_are
     rows: Callable[..., RowSums] | None = class_sums
 
+    @property
+    def refits(self) -> bool:
+        """Whether a temperature is fitted on the validation rows: for tasks with classes.
+
+        Pairs are refitted within each split, as their temperature depends on how many there are to choose from.
+        """
+        return self.rows is class_sums
+
 
 SCORES_OF_NUMBERS: dict[str, Any] = {
     "metrics": REGRESSION_METRICS,
@@ -78,3 +104,27 @@ SCORES_OF_TEXTS: dict[str, Any] = {
     "rows": token_sums,
 }
 """Fields of `Prepared` that tasks with numbers to predict, and with texts to write, have in common."""
+
+
+def temperature_of(predictions: Sequence[Any]) -> float:
+    """Return the temperature of stored predictions (logits, labels) of the validation rows; NaN if a run diverged.
+
+    >>> round(temperature_of([np.log([[0.75, 0.25]] * 400) * 3, [0, 0, 0, 1] * 100]), 1)
+    3.0
+    """
+    logits, labels = predictions
+    return fit_temperature(logits, labels) if np.isfinite(logits).all() else float("nan")
+
+
+def refitted(predictions: Sequence[Any], temperature: float) -> dict[str, float]:
+    """Return `temperature`, and what stored predictions (logits, labels) of other rows score with it.
+
+    >>> scores = refitted([[[2.0, 0.0], [0.0, 1.0]], [0, 0]], temperature=2.0)
+    >>> {name: round(value, 3) for name, value in scores.items()}
+    {'ece_temperature': 0.446, 'nll_temperature': 0.644, 'temperature': 2.0}
+    """
+    if not (np.isfinite(temperature) and np.isfinite(predictions[0]).all()):
+        return dict.fromkeys((*REFITTED, "temperature"), float("nan"))
+    logits, labels = predictions
+    rows = class_sums(logits, labels, temperature)
+    return {**{name: float(rows.score(name)) for name in REFITTED}, "temperature": temperature}

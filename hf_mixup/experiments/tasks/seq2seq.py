@@ -11,20 +11,16 @@ from hf_mixup.experiments.tasks.bases import Written
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 
 @register
 @dataclass(kw_only=True)
 class Seq2Seq(Written):
-    """A translation, summary or other text for each source.
-
-    >>> Seq2Seq(model_type="t5").columns
-    {'target': 'target', 'source': 'source'}
-    """
+    """A translation, summary or other text for each source."""
 
     task: str = "seq2seq"
+    auto_class = "AutoModelForSeq2SeqLM"
     peft_task = "SEQ_2_SEQ_LM"
 
     def __post_init__(self) -> None:
@@ -38,14 +34,20 @@ class Seq2Seq(Written):
         return {"emoji": emoji_seq2seq}
 
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
-        from hf_mixup.experiments.tasks.language import translated
+        """Return rows of `input_ids`, `attention_mask` (of the source) and `labels` (the target), not yet padded."""
+        lengths: dict[str, Any] = {"truncation": True, "max_length": self.max_length}
+        shorter = {**lengths, "max_length": self.max_length - 1}
 
-        return translated(rows, processor, self)
+        def tokens(batch: dict[str, list[Any]]) -> dict[str, Any]:
+            encoded = processor(batch[self.columns["source"]], **lengths)
+            if self.model is not None:
+                labels = processor(text_target=batch[self.target_column], **lengths)["input_ids"]
+            else:  # a borrowed tokenizer would put its [CLS] first, which a new model's decoder is given anyway
+                plain = processor(batch[self.target_column], add_special_tokens=False, **shorter)["input_ids"]
+                labels = [[*ids, processor.sep_token_id] for ids in plain]
+            return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"], "labels": labels}
 
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.language import load_seq2seq_model
-
-        return load_seq2seq_model(self, processor)
+        return rows.map(tokens, batched=True, remove_columns=rows.column_names)
 
     def prepared(self, splits: Splits) -> Prepared:
         from hf_mixup.experiments.tasks.prepared import SCORES_OF_TEXTS

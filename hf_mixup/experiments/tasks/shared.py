@@ -11,8 +11,7 @@ from hf_mixup.utils.values import setting
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from hf_mixup.experiments.tasks.prepared import Prepared
-    from hf_mixup.experiments.tasks.splits import Splits
+    from hf_mixup.experiments.tasks.prepared import Prepared, Splits
 
 
 @dataclass(kw_only=True)
@@ -95,8 +94,7 @@ class WithPixels(Cached):
     image_size: int | None = setting(None, "Side of the square images (default: that of the checkpoint).", at_least=1)
 
     @property
-    def size_settings(self) -> dict[str, int]:
-        """The setting of a new model's configuration; none for the default."""
+    def model_settings(self) -> dict[str, Any]:
         return {} if self.image_size is None else {"image_size": self.image_size}
 
 
@@ -114,6 +112,10 @@ class WithVideos(WithPixels):
 
     video_column: str = setting("video", "Column with the videos: a list of images a row.")
     frames: int = setting(8, "Images of a video that a model sees, spread evenly.", at_least=1)
+
+    @property
+    def model_settings(self) -> dict[str, Any]:
+        return {"num_frames": self.frames, **super().model_settings}
 
 
 @dataclass(kw_only=True)
@@ -161,13 +163,3 @@ class WithCaptions(WithImages, WithTexts):
         named = {"image": self.image_column, "caption": self.caption_column}
         optional = {"id": self.id_column, "class": self.class_column}
         return named | {name: column for name, column in optional.items() if column}
-
-
-@dataclass(kw_only=True)
-class WithColumns(Labelled):
-    """Tasks with numbers and categories a row."""
-
-    numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
-    categorical_columns: list[str] | None = setting(
-        None, "Columns of categories (default: all that hold texts or classes)."
-    )

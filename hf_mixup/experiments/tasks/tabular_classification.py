@@ -13,11 +13,7 @@ from hf_mixup.utils.values import setting
 @register
 @dataclass(kw_only=True)
 class TabularClassification(Tabular, Classified):
-    """One class a row of numbers and categories.
-
-    >>> TabularClassification(categorical_columns=["island", "sex"]).dataset
-    'wine'
-    """
+    """One class a row of numbers and categories."""
 
     task: str = "tabular-classification"
     dataset: str = setting(

@@ -13,11 +13,7 @@ from hf_mixup.utils.values import setting
 @register
 @dataclass(kw_only=True)
 class TabularRegression(Tabular, Numbered):
-    """One number a row of numbers and categories.
-
-    >>> TabularRegression().dataset
-    'diabetes'
-    """
+    """One number a row of numbers and categories."""
 
     task: str = "tabular-regression"
     dataset: str = setting("diabetes", "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or diabetes.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import TEXT, register
 from hf_mixup.experiments.tasks.bases import OneText
 from hf_mixup.experiments.tasks.shared import Classified
@@ -13,17 +14,12 @@ from hf_mixup.experiments.tasks.shared import Classified
 @register
 @dataclass(kw_only=True)
 class TextClassification(OneText, Classified):
-    """One class a text.
-
-    >>> TextClassification(max_length=32, few_shot=10).columns
-    {'input': 'text', 'label': 'label'}
-    """
+    """One class a text."""
 
     task: str = TEXT
+    auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
     preview_kind = "texts"
 
     def bundled(self) -> Any:
-        from hf_mixup.data import load_emoji
-
         return {"emoji": lambda: load_emoji("text")}

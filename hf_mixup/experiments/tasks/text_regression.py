@@ -13,13 +13,10 @@ from hf_mixup.experiments.tasks.shared import Numbered
 @register
 @dataclass(kw_only=True)
 class TextRegression(OneText, Numbered):
-    """One number a text.
-
-    >>> TextRegression(label_column="score").columns
-    {'input': 'text', 'label': 'score'}
-    """
+    """One number a text."""
 
     task: str = "text-regression"
+    auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
     preview_kind = "texts"
 

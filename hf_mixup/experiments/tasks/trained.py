@@ -8,23 +8,13 @@ from typing import Any
 
 import torch
 from datasets import ClassLabel, Dataset, List
-from transformers import (
-    AutoConfig,
-    AutoModelForAudioClassification,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+from transformers import AutoConfig
 
-from hf_mixup.experiments.tasks.arguments import AUDIO, IMAGE, TEXT, TOKENS
-from hf_mixup.experiments.tasks.data import Splits
+from hf_mixup.experiments.tasks.arguments import TASKS
+from hf_mixup.experiments.tasks.labels import with_column
+from hf_mixup.experiments.tasks.models import auto_class
+from hf_mixup.experiments.tasks.prepared import Splits
 
-_AUTO: dict[str, Any] = {
-    IMAGE: AutoModelForImageClassification,
-    TEXT: AutoModelForSequenceClassification,
-    TOKENS: AutoModelForTokenClassification,
-    AUDIO: AutoModelForAudioClassification,
-}
 _SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")  # not the card, which an evaluation changes
 
 
@@ -65,7 +55,7 @@ def relabelled(splits: Splits, checkpoint: str, column: str) -> Splits:
             moved: list[Any] = [[numbers[label] for label in each] for each in labels]
         else:
             feature, moved = ClassLabel(names=names), [numbers[label] for label in labels]
-        return rows.remove_columns(column).add_column(column, moved, feature=feature)
+        return with_column(rows, column, moved, feature)
 
     tests = {split: renumbered(rows) for split, rows in splits.tests.items()}
     return Splits(renumbered(splits.train), renumbered(splits.validation), tests, names)
@@ -79,7 +69,7 @@ def load_model(checkpoint: str, task: str) -> Any:
         OSError: for one that cannot be loaded.
     """
     # In float32 whatever it was saved in: the figures and the gradients of attacks are those of the weights.
-    model, report = _AUTO[task].from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
+    model, report = auto_class(TASKS[task]).from_pretrained(checkpoint, output_loading_info=True, dtype=torch.float32)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

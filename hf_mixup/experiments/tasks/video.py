@@ -1,4 +1,4 @@
-"""Videos: moving emoji, the model, and rows of frames."""
+"""Videos: moving emoji, and rows of frames."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from datasets import ClassLabel, DatasetDict, Features, Image, List, Value
 from datasets import Dataset as Rows
 from PIL import Image as PILImage
 from torch import Tensor
-from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from hf_mixup.data import load_emoji
 from hf_mixup.data.pair_collator import as_image
 from hf_mixup.experiments.tasks.cached import CachedRows
-from hf_mixup.experiments.tasks.models import classifier
 from hf_mixup.experiments.tasks.shared import WithVideos
 
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "nearer", "farther")
@@ -29,11 +27,11 @@ _ROWS = {"train": 640, "validation": 160, "test": 320, "test_shifted": 320}
 
 @cache  # two seconds to make, and a comparison asks for it at every setting
 def emoji_video() -> DatasetDict:
-    """Clips of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
+    """Videos of eight frames, 32 pixels a side: an emoji moves, and how it moves is the class.
 
-    Clips are made from the bundled images, the same at every call: the emoji of the splits differ as those of
+    They are made from the bundled images, the same at every call: the emoji of the splits differ as those of
     `load_emoji("image")` do, and those of `test_shifted` are drawn by another artist. Where a motion starts, how far it
-    goes, how large the emoji is, and a slow drift of another kind are drawn for each clip.
+    goes, how large the emoji is, and a slow drift are drawn for each video.
 
     >>> rows = emoji_video()["validation"]
     >>> rows.num_rows, len(rows[0]["video"]), rows[0]["video"][0].size
@@ -58,7 +56,6 @@ def emoji_video() -> DatasetDict:
 
 
 def _clip(image: Any, motion: int, generator: np.random.Generator) -> list[Any]:
-    """Return the frames of one clip."""
     drift = generator.uniform(-2, 2, 2)
     begin, angle = generator.uniform(-3, 3, 2), generator.uniform(-20, 20)
     size, strength = generator.uniform(0.6, 0.8), generator.uniform(0.5, 1.0)
@@ -86,28 +83,10 @@ def _placed(image: Any, x: float, y: float, turn: float, zoom: float) -> Any:
     return image.transform(size, kind, back, PILImage.Resampling.BILINEAR, fillcolor="white")
 
 
-def load_video_model(task: WithVideos, label_names: list[str]) -> PreTrainedModel:
-    """Return a classifier of clips with one output a label; see `tasks.models.classifier`.
-
-    >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    >>> settings = {"model_type": "videomae", "image_size": 32, "config_overrides": sizes}
-    >>> task = TaskArguments(task="video-classification", frames=4, **settings)
-    >>> load_video_model(task, ["left", "right"]).config.num_frames
-    4
-    """
-    return classifier(AutoModelForVideoClassification, task, label_names, num_frames=task.frames, **task.size_settings)
-
-
 class VideoRows(CachedRows):
-    """Rows of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
+    """Samples of `pixel_values` float32 [T, 3, H, W] and integer `labels`.
 
-    Of each clip `task.frames` frames are taken, spread evenly. Frames are processed once, at the first use; beyond 2 GB
-    of pixels, or with `task.cache_images=False`, each row is processed anew.
-
-    Args:
-        rows: clips as lists of images, as `load_splits` returns them.
-        processor: of single images.
+    Of each video `task.frames` frames are taken, spread evenly, and processed as single images.
 
     Raises:
         ValueError: (at the first use) for a clip without frames, or a frame that cannot be read, naming its row.

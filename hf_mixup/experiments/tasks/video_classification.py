@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import Classified, WithVideos
+from hf_mixup.experiments.tasks.bases import PixelClassification
+from hf_mixup.experiments.tasks.shared import WithVideos
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -14,14 +15,11 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class VideoClassification(WithVideos, Classified):
-    """One class a video.
-
-    >>> VideoClassification(model_type="videomae", frames=4).columns
-    {'input': 'video', 'label': 'label'}
-    """
+class VideoClassification(WithVideos, PixelClassification):
+    """One class a video."""
 
     task: str = "video-classification"
+    auto_class = "AutoModelForVideoClassification"
     input_setting = "video_column"
     preview_kind = "images"
 
@@ -35,17 +33,7 @@ class VideoClassification(WithVideos, Classified):
 
         return read_videos(rows, self.video_column)
 
-    def load_processor(self, train: Dataset) -> Any:
-        from hf_mixup.experiments.tasks.image import load_image_processor
-
-        return load_image_processor(self)
-
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
         from hf_mixup.experiments.tasks.video import VideoRows
 
         return VideoRows(rows, processor, self)
-
-    def load_model(self, label_names: list[str], processor: Any) -> Any:
-        from hf_mixup.experiments.tasks.video import load_video_model
-
-        return load_video_model(self, label_names)
