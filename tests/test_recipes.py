@@ -33,6 +33,7 @@ SCRIPTS = {
     "causal_lm_sft": "emoji_sft",
     "seq2seq": "emoji_seq2seq",
     "multimodal_classification": "emoji_multimodal",
+    "vlm_sft": "emoji_vlm",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
     "video_classification": "emoji_video",

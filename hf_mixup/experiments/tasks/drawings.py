@@ -113,13 +113,16 @@ def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title:
             texts: list[str | None] = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
             labels = [names[int(label)] for label in mixed.labels]
         else:
-            texts, written = [None] * len(own), mixed.labels.masked_fill(mixed.labels < 0, processor.tokenizer.pad_token_id)
+            texts, written = (
+                [None] * len(own),
+                mixed.labels.masked_fill(mixed.labels < 0, processor.tokenizer.pad_token_id),
+            )
             labels = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
         for row in range(min(_SHOWN, len(mixed.labels))):
             both = [row, int(mixed.partner[row])]
             images, shown = [own[each].numpy() for each in both], None if inside else seen[row].numpy()
-            pair = ([sides[each] for each in both] for sides in (texts, labels))
-            rows.append(StreamPair(images, shown, next(pair), float(mixed.lam[row]), next(pair)))
+            read, named = [texts[each] for each in both], [labels[each] for each in both]
+            rows.append(StreamPair(images, shown, read, float(mixed.lam[row]), named))
     return stream_pairs(rows, output, title=title)
 
 
