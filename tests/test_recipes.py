@@ -32,6 +32,8 @@ SCRIPTS = {
     "regression": "emoji_regression",
     "causal_lm_sft": "emoji_sft",
     "seq2seq": "emoji_seq2seq",
+    "multimodal_classification": "emoji_multimodal",
+    "vlm_sft": "emoji_vlm",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
     "video_classification": "emoji_video",

@@ -72,6 +72,10 @@ class TableHook(MixHook):
             if not each.is_floating_point() or each.dim() <= axis:  # a scale beside quantised embeddings
                 return each
             longer = each.shape[axis + 1] - weight.shape[-1] if weight.dim() > 1 and axis == 0 else 0
+            if longer < 0 and bool((each == each[:1]).all()):
+                # The same for all samples, such as the types of patches: when the tables were found, the samples had as
+                # many tokens by chance.
+                return each
             # The model may add padding of its own.
             padded = F.pad(weight, (0, longer), value=1.0) if longer > 0 else weight
             return blend_states(each, self.partner, padded, axis)

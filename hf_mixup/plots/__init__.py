@@ -7,6 +7,7 @@
     audio_grid                          waveforms and spectrograms
     path_diagram                        a model's probabilities on the way from one sample to another
     pair_grid, target_matrix            the same for images with captions, and what their targets are
+    stream_pairs                        images and texts of samples that hold both
     retrieval_examples                  which images a caption finds
 
 The images need matplotlib (extra `plots`), which is imported when the first one is drawn: without it, an ImportError
@@ -28,6 +29,8 @@ from hf_mixup.plots.linearity import path_diagram as path_diagram
 from hf_mixup.plots.pairs import pair_grid as pair_grid
 from hf_mixup.plots.pairs import retrieval_examples as retrieval_examples
 from hf_mixup.plots.pairs import target_matrix as target_matrix
+from hf_mixup.plots.streams import StreamPair as StreamPair
+from hf_mixup.plots.streams import stream_pairs as stream_pairs
 from hf_mixup.plots.table import comparison_table as comparison_table
 from hf_mixup.plots.text import TextPair as TextPair
 from hf_mixup.plots.text import text_pairs as text_pairs

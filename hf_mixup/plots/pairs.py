@@ -9,30 +9,20 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_mixup.metrics.functional import FloatArray, finite_float64
-from hf_mixup.plots.canvas import (
-    INK,
-    MUTED,
-    PALETTE,
-    axes_at,
-    clipped,
-    in_unit_range,
-    line_count,
-    new_figure,
-    save_png,
-    write_at,
-)
+from hf_mixup.plots.canvas import INK, MUTED, PALETTE, axes_at, clipped, in_unit_range, line_count, save_png
+from hf_mixup.plots.panels import LINE, MARGIN, as_pixels, show, titled, write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MARGIN, _GAP, _LINE = 0.16, 0.14, 0.19  # inches
-_TITLE, _TEXT, _SMALL = 12.0, 10.5, 9.5  # points
+_GAP = 0.14  # inches
+_TEXT, _SMALL = 10.5, 9.5  # points
 _MATRIX, _CELL = 4.6, 0.56  # inches: longest side of a matrix, largest cell
 _ROW_NAMES, _COLUMN_NAMES = 1.35, 1.05  # inches beside and below a matrix
 _NAME = 15  # characters
@@ -71,8 +61,8 @@ def target_matrix(
     """
     matrix = _matrix(targets)
     matrix_width, matrix_height = _matrix_size(matrix)
-    width = max(3.6, _ROW_NAMES + matrix_width + 2 * _MARGIN)
-    figure, top = _titled(title, width, _LINE + 0.08 + matrix_height + _COLUMN_NAMES)
+    width = max(3.6, _ROW_NAMES + matrix_width + 2 * MARGIN)
+    figure, top = titled(title, width, LINE + 0.08 + matrix_height + _COLUMN_NAMES)
     _heat_map(figure, _ROW_NAMES, top, matrix, row_names, column_names)
     return save_png(figure, path)
 
@@ -110,7 +100,7 @@ def pair_grid(
     >>> pair_grid(images, captions, [0.62, 0.7], Path(tempfile.mkdtemp(), "pairs.png"), targets).name
     'pairs.png'
     """
-    arrays = [_image(image, "images") for image in images]
+    arrays = [as_pixels(image, "images") for image in images]
     weights = _weights(lam, len(arrays), len(captions))
     own = [caption for caption, _ in captions]
     matrix = None if targets is None else _matrix(targets)
@@ -125,17 +115,17 @@ def pair_grid(
     row_heights = _row_heights(texts, columns, image_height)
     images_width, images_height = columns * (_IMAGE + _GAP) - _GAP, sum(row_heights)
     matrix_width, matrix_height = (0.0, 0.0) if matrix is None else _matrix_size(matrix)
-    width = max(images_width, (_ROW_NAMES + matrix_width) if matrix is not None else 0) + 2 * _MARGIN
-    below = 0.06 + _LINE + 0.08 + matrix_height + _COLUMN_NAMES if matrix is not None else 0.0
+    width = max(images_width, (_ROW_NAMES + matrix_width) if matrix is not None else 0) + 2 * MARGIN
+    below = 0.06 + LINE + 0.08 + matrix_height + _COLUMN_NAMES if matrix is not None else 0.0
 
-    figure, top = _titled(title, width, images_height + below)
+    figure, top = titled(title, width, images_height + below)
     for index, (array, (own_text, other_text)) in enumerate(zip(arrays, texts, strict=True)):
         row, column = divmod(index, columns)
         x, y = (width - images_width) / 2 + column * (_IMAGE + _GAP), top + sum(row_heights[:row])
-        _show(figure, x, y, _IMAGE, image_height, array)
+        show(figure, x, y, _IMAGE, image_height, array)
         y += image_height + 0.07
-        _write(figure, x, y, own_text, _TEXT, color=PALETTE[0])
-        _write(figure, x, y + _LINE * line_count(own_text), other_text, _TEXT, color=PALETTE[5])
+        write(figure, x, y, own_text, _TEXT, color=PALETTE[0])
+        write(figure, x, y + LINE * line_count(own_text), other_text, _TEXT, color=PALETTE[5])
     if matrix is not None:
         x, y = max(_ROW_NAMES, (width - matrix_width) / 2), top + images_height + 0.06
         _heat_map(figure, x, y, matrix, own if row_names is None else row_names, column_names)
@@ -158,7 +148,7 @@ def _row_heights(texts: Sequence[tuple[str, str]], columns: int, image_height: f
     """Return the height in inches of each row of images with the captions below."""
     lines = [line_count(own) + line_count(other) for own, other in texts]
     longest = [max(lines[start : start + columns]) for start in range(0, len(lines), columns)]
-    return [image_height + 0.1 + _LINE * each + _GAP for each in longest]
+    return [image_height + 0.1 + LINE * each + _GAP for each in longest]
 
 
 def _weighted(lam: float, own: str, other: str) -> tuple[str, str]:
@@ -206,35 +196,25 @@ def retrieval_examples(
     for query, found, marks in zip(queries, retrieved, correct, strict=True):
         if not len(found) or len(found) != len(marks):
             raise ValueError(f"caption {query!r} has {len(found)} images and {len(marks)} marks; give as many of each")
-        rows.append([_image(image, "retrieved") for image in found])
+        rows.append([as_pixels(image, "retrieved") for image in found])
 
     columns = max(map(len, rows))
     side = min(1.6, (6.7 - _GAP * (columns - 1)) / columns)
-    width = max(3.6, columns * (side + _GAP) - _GAP + 2 * _MARGIN)
-    captions = [clipped(query, int(10.5 * (width - 2 * _MARGIN)), 2) for query in queries]
-    row_heights = [_LINE * line_count(caption) + 0.08 + side + _LINE + 0.06 + 1.6 * _GAP for caption in captions]
-    figure, y = _titled(title, width, sum(row_heights))
+    width = max(3.6, columns * (side + _GAP) - _GAP + 2 * MARGIN)
+    captions = [clipped(query, int(10.5 * (width - 2 * MARGIN)), 2) for query in queries]
+    row_heights = [LINE * line_count(caption) + 0.08 + side + LINE + 0.06 + 1.6 * _GAP for caption in captions]
+    figure, y = titled(title, width, sum(row_heights))
     for caption, found, marks, row_height in zip(captions, rows, correct, row_heights, strict=True):
-        _write(figure, _MARGIN, y, caption, _TEXT, fontweight="bold")
-        below = y + _LINE * line_count(caption) + 0.08
+        write(figure, MARGIN, y, caption, _TEXT, fontweight="bold")
+        below = y + LINE * line_count(caption) + 0.08
         for rank, (image, hit) in enumerate(zip(found, marks, strict=True), 1):
-            x = _MARGIN + (rank - 1) * (side + _GAP)
-            _show(figure, x, below, side, side, image, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
+            x = MARGIN + (rank - 1) * (side + _GAP)
+            show(figure, x, below, side, side, image, frame=_HIT if hit else _MISS, thickness=3.5 if hit else 1.0)
             style = {"color": _HIT, "fontweight": "bold"} if hit else {"color": MUTED}
             mark = f"{rank} {'✓' if hit else '✗'}"
-            _write(figure, x + side / 2, below + side + 0.06, mark, _TEXT, ha="center", **style)
+            write(figure, x + side / 2, below + side + 0.06, mark, _TEXT, ha="center", **style)
         y += row_height
     return save_png(figure, path)
-
-
-def _titled(title: str | None, width: float, height: float) -> tuple[Figure, float]:
-    """Figure with the title on top and `height` inches below it, and where they begin."""
-    text = clipped(title or "", int(9 * (width - 2 * _MARGIN)), 2)
-    top = _MARGIN + (0.2 * line_count(text) + 0.1 if text else 0.0)
-    figure = new_figure(width, top + height)
-    if text:
-        _write(figure, width / 2, _MARGIN, text, _TITLE, ha="center", fontweight="bold")
-    return figure, top
 
 
 def _matrix(targets: ArrayLike) -> FloatArray:
@@ -259,8 +239,8 @@ def _heat_map(
 ) -> None:
     """Draw the matrix with its upper left corner a line of text below (x, y), in inches from the top left."""
     width, height = _matrix_size(matrix)
-    _write(figure, x, y, "rows: images, columns: captions", _SMALL, color=MUTED)
-    axes = axes_at(figure, x, y + _LINE + 0.08, width, height)
+    write(figure, x, y, "rows: images, columns: captions", _SMALL, color=MUTED)
+    axes = axes_at(figure, x, y + LINE + 0.08, width, height)
     axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     for axis, names, count in ((axes.yaxis, row_names, matrix.shape[0]), (axes.xaxis, column_names, matrix.shape[1])):
         texts = _names(names, count, "row" if axis is axes.yaxis else "column")
@@ -286,39 +266,3 @@ def _names(names: Sequence[str] | None, count: int, side: str) -> list[str]:
     if len(names) != count:
         raise ValueError(f"{count} {side}s of targets need as many {side}_names, not {len(names)}")
     return [clipped(name, _NAME, 1) for name in names]
-
-
-def _write(figure: Figure, x: float, y: float, text: str, size: float, **style: Any) -> None:
-    """Write lines of `_LINE` inches, from (x, y) downwards."""
-    write_at(figure, x, y, text, size, linespacing=_LINE * 72 / size / 1.165, **style)
-
-
-def _show(
-    figure: Figure,
-    x: float,
-    y: float,
-    width: float,
-    height: float,
-    image: FloatArray,
-    *,
-    frame: str | None = None,
-    thickness: float = 0.0,
-) -> None:
-    """Draw an image centred in a box, undistorted."""
-    scale = min(width / image.shape[1], height / image.shape[0])
-    across, down = scale * image.shape[1], scale * image.shape[0]
-    axes = axes_at(figure, x + (width - across) / 2, y + (height - down) / 2, across, down)
-    axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=frame is not None, color=frame, linewidth=thickness)
-
-
-def _image(image: ArrayLike | Any, name: str) -> FloatArray:
-    """One image as [H, W, 1 or 3] in [0, 1]."""
-    array: Any = image if hasattr(image, "detach") else np.asarray(image)
-    pixels = finite_float64(array, name) / (255 if "uint8" in str(array.dtype) else 1)
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
-        pixels = pixels.transpose(1, 2, 0)
-    if pixels.ndim != 3 or not pixels.size or pixels.shape[2] not in (1, 3):
-        raise ValueError(f"{name} must be [C, H, W] or [H, W, C] each, with C 1 or 3 and not empty, not {pixels.shape}")
-    return in_unit_range(pixels, f"{name} must be un-normalised to [0, 1], or uint8; one spans")

@@ -13,7 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+    ViltConfig,
+    ViltForImagesAndTextClassification,
+)
 
 import hf_mixup
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
@@ -367,3 +374,18 @@ def test_parts_that_belong_to_no_sample_are_named() -> None:
     batch = {**fused(input_ids=torch.randint(0, 20, (4, 5))), "pixel_values": torch.randn(8, 3, 2, 2)}
     with pytest.raises(RuntimeError, match=r"pixel_values \[8, 3, 2, 2\] .* holds the content of all 4 samples"):
         Mixup("mixup")(Tiles(), batch)
+
+
+def test_as_many_tokens_as_patches_by_chance_is_no_bond() -> None:
+    """The types of 17 patches look like those of 17 tokens, until a batch has more tokens."""
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViltConfig(**small, vocab_size=60, image_size=32, patch_size=8, num_images=1, num_labels=3)
+    torch.manual_seed(0)
+    model, engine, partner = ViltForImagesAndTextClassification(config).eval(), Mixup("mixup"), torch.tensor([1, 0])
+    for length in (17, 19, 12, 17):
+        ids, labels = torch.randint(5, 60, (2, length)), torch.tensor([0, 1])
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(2, 3, 32, 32)}
+        with torch.no_grad():
+            with engine(model, {**batch, "labels": labels}, partner, lam=0.0) as mixed:
+                logits = model(**mixed.inputs).logits
+            torch.testing.assert_close(logits, model(**batch).logits[partner], atol=1e-6, rtol=0)

@@ -25,6 +25,11 @@ ROWS: dict[str, tuple[dict[str, Any], set[str]]] = {
         {"model_type": "clip", "image_size": 32, "id_column": "emoji"},
         {"pixel_values", "caption", "pair_ids"},
     ),
+    "image-text-classification": (
+        {"image_size": 32, "modality_dropout": 0.5},
+        {"pixel_values", "input_ids", "attention_mask", "labels"},
+    ),
+    "image-to-text": ({"image_size": 32, "caption_column": "caption"}, {"pixel_values", "labels"}),
     "seq2seq": ({"model_type": "t5", "source_column": "source"}, {"input_ids", "attention_mask", "labels"}),
     "tabular-classification": ({"few_shot": 2}, {"numerical_values", "labels"}),
     "tabular-regression": ({"numerical_columns": ["bmi"]}, {"numerical_values", "labels"}),

@@ -16,6 +16,7 @@ COMPARISON = "## Comparison"
 # What the Hub calls the tasks whose names here differ.
 _HUB_TASKS = {
     "image-text": "zero-shot-image-classification",
+    "image-text-classification": "image-classification",
     "text-regression": "text-classification",
     "causal-lm": "text-generation",
     "seq2seq": "text2text-generation",

@@ -16,6 +16,8 @@ from hf_mixup.experiments.tasks import (  # noqa: F401 - each registers itself
     causal_lm,
     image_classification,
     image_text,
+    image_text_classification,
+    image_to_text,
     seq2seq,
     tabular_classification,
     tabular_regression,

@@ -74,7 +74,7 @@ class TaskArguments:
     """The setting that names the column of the one input; None where there are several."""
     peft_task: ClassVar[str | None] = None
     """What PEFT calls the task."""
-    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs"] | None] = None
+    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs", "streams"] | None] = None
     """How `tasks.drawings` draws a preview; None for a task that has none."""
     preview_rows: ClassVar[int | None] = None
     """Rows of a preview's batch, where the batch size of the training is too large for it."""

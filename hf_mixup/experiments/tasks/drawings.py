@@ -11,7 +11,7 @@ from torch import Tensor
 from hf_mixup.engine.labelled import LabelBatch, MixedBatch
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.experiments.tasks.prepared import Prepared
-from hf_mixup.plots import TextPair, audio_grid, image_grid, pair_grid, text_pairs
+from hf_mixup.plots import StreamPair, TextPair, audio_grid, image_grid, pair_grid, stream_pairs, text_pairs
 
 Sample = tuple[dict[str, Any], MixedBatch, bool]
 """A batch, its mixed form, and whether the blend is visible in the inputs."""
@@ -97,7 +97,41 @@ def draw_pairs(samples: list[Sample], prepared: Prepared, output: Path, title: s
     return pair_grid(images.numpy(), both, mixed.lam.tolist(), output, mixed.targets.numpy(), title=title)
 
 
-DRAWINGS = {"images": draw_images, "audio": draw_audio, "texts": draw_texts, "pairs": draw_pairs}
+def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw images and texts of samples that hold both: own, the partner's, and the mix where it is visible.
+
+    The text is what is read beside the image, or what is to be written: then it is the label.
+    """
+    processor, names = prepared.processing_class, prepared.splits.label_names
+    rows = []
+    for batch, mixed, _ in samples:
+        own = unnormalised(batch["pixel_values"], processor.image_processor)
+        seen = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
+        inside = bool(mixed.rate) and torch.equal(own, seen)
+        if names:
+            texts: list[str | None] = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
+            labels = [names[int(label)] for label in mixed.labels]
+        else:
+            texts, written = (
+                [None] * len(own),
+                mixed.labels.masked_fill(mixed.labels < 0, processor.tokenizer.pad_token_id),
+            )
+            labels = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
+        for row in range(min(_SHOWN, len(mixed.labels))):
+            both = [row, int(mixed.partner[row])]
+            images, shown = [own[each].numpy() for each in both], None if inside else seen[row].numpy()
+            read, named = [texts[each] for each in both], [labels[each] for each in both]
+            rows.append(StreamPair(images, shown, read, float(mixed.lam[row]), named))
+    return stream_pairs(rows, output, title=title)
+
+
+DRAWINGS = {
+    "images": draw_images,
+    "audio": draw_audio,
+    "texts": draw_texts,
+    "pairs": draw_pairs,
+    "streams": draw_streams,
+}
 
 
 def _label(label: Tensor, names: list[str]) -> str:

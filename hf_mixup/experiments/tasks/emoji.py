@@ -4,6 +4,7 @@ emoji_tokens       captions of several emoji in a row of words, each tagged with
 emoji_regression   caption -> how warm the colours of its images are
 emoji_causal       a question about a caption -> its group
 emoji_seq2seq      caption -> keywords
+emoji_keywords     image and keywords -> group
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ TAGS = ("O", *(f"{place}-{group}" for group in GROUPS for place in "BI"))
 _SPLITS = ("train", "validation", "test")  # as for the texts: a caption has no artist, so there is no shifted split
 _CAPTIONS_A_ROW, _TRAIN_ROUNDS, _BACKGROUND = 3, 3, 0.97
 _TEXT = Value("string")
+_NAMES = {word.rstrip("s") for group in GROUPS for word in group.lower().split()}  # "animal", "flag", ...
 
 
 def emoji_tokens() -> DatasetDict:
@@ -101,6 +103,32 @@ def emoji_seq2seq() -> DatasetDict:
     {'source': 'grinning face', 'target': 'Smileys & Emotion, face-smiling'}
     """
     return _texts("{caption}", "{group}, {subgroup}")
+
+
+def emoji_keywords() -> DatasetDict:
+    """Rows of an `image`, its keywords as `text`, and the group of the emoji as `label`.
+
+    Words that name a group are left out of the keywords: the text does not hold the label. Where no other is left, the
+    text is the caption.
+
+    >>> row = emoji_keywords()["train"][0]
+    >>> row["text"], GROUPS[row["label"]], row["image"].size
+    ('cheerful cheery face grin grinning happy laugh nice smile smiling teeth', 'Smileys & Emotion', (32, 32))
+    """
+    data = load_emoji("image-text")
+
+    def with_text(rows: Dataset) -> Dataset:
+        pairs = zip(rows["keywords"], rows["caption"], strict=True)
+        texts = [" ".join(_unnamed(keywords) or _unnamed(caption.split())) for keywords, caption in pairs]
+        labels = [GROUPS.index(group) for group in rows["group"]]
+        rows = rows.select_columns(["image", "emoji"]).add_column("text", texts)
+        return rows.add_column("label", labels, feature=ClassLabel(names=list(GROUPS)))
+
+    return DatasetDict({split: with_text(rows) for split, rows in data.items()})
+
+
+def _unnamed(words: list[str]) -> list[str]:
+    return [word for word in words if word.lower().rstrip("s:") not in _NAMES]
 
 
 def _texts(source: str, target: str) -> DatasetDict:
