@@ -57,6 +57,10 @@ Family = Literal[
     "pretraining",
 ]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+SCORED = FAMILIES[: FAMILIES.index("image-text-to-text")]
+"""Families whose heads score each sample or token: these are checked by their scores too."""
+COMPARE: tuple[Family, ...] = ("zero-shot-image-classification", "retrieval")
+"""Families whose loss compares the samples of a batch with each other."""
 _MAPPINGS = {"seq2seq": "FOR_SEQ_TO_SEQ_CAUSAL_LM", "speech-seq2seq": "FOR_SPEECH_SEQ_2_SEQ"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 VOCABULARY = 100
@@ -51,11 +52,11 @@ _BY_VALUE: dict[Any, str] = {
         num_spatial_layers pred_num_hidden_layers num_self_attends_per_block decoder_num_hidden_layers
         num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k
         num_conv_pos_embedding_groups swa_num_key_value_heads num_temporal_layers num_query_groups
-        n_group num_expert_group n_groups num_frames frames_per_clip""",
+        n_group num_expert_group n_groups num_codebooks num_frames frames_per_clip""",
     8: """head_dim d_kv d_head dim_head kv_channels qk_rope_head_dim v_head_dim qk_nope_head_dim linear_head_dim
         linear_key_head_dim linear_value_head_dim swa_head_dim attention_head_size index_head_dim mamba_d_state
         state_size ssm_state_size global_head_dim time_step_rank mamba_dt_rank query_pre_attn_scalar
-        attention_window_size attention_window window_size local_attention keep_window_size sliding_window_size
+        attention_window_size attention_window window_size local_attention keep_window_size sliding_window_size encoder_stride
         hidden_size_per_layer_input segment_means_seq_len num_landmarks num_latents index_topk
         mamba_chunk_size chunk_size d_rel rel_extent local_attention_window_len sliding_window patch_size""",
     1: "topk_group",
@@ -63,6 +64,14 @@ _BY_VALUE: dict[Any, str] = {
         num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim""",
 }  # fmt: skip
 SIZES: dict[str, Any] = {name: size for size, names in _BY_VALUE.items() for name in names.split()}
+# Sizes for models whose heads or parts have to be wider, and for those whose widths stay as they are.
+_WIDE: dict[Any, int] = {32: 512, 8: 128}
+WIDER: dict[str, Any] = {
+    name: _WIDE.get(size, size) if size == 32 or re.search("head|kv", name) else size for name, size in SIZES.items()
+}
+SHALLOW: dict[str, Any] = {
+    name: size for name, size in SIZES.items() if size in (LAYERS, VOCABULARY) and not re.search("head|group|codebook", name)
+}
 # What a few architectures need besides small sizes, by the model type of the configuration or of its part.
 _SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4}
 EXTRA: dict[str, dict[str, Any]] = {
