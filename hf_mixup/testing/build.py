@@ -22,6 +22,7 @@ from hf_mixup.testing.sizes import (
     LAYERS,
     LISTS,
     NEEDED,
+    OPEN,
     PARTS,
     PATTERN,
     SHALLOW,
@@ -34,6 +35,7 @@ from hf_mixup.testing.sizes import (
 )
 
 INDICES = ("indices", "indexes", "feature_layer", "layer_ids", "layer_index")  # which blocks are read
+STAGES = ("depths", "hidden_sizes")  # lists with one number a block where there are as many
 LIKE = ("dim", "size", "channels", "width", "features")  # sizes by the ends of their names
 MOST_WEIGHTS = 60_000_000  # of a tiny model
 
@@ -110,7 +112,7 @@ def builds(family: Family, model_type: str) -> Iterator[PreTrainedModel | Cannot
 
 def _built(family: Family, model_class: Any, attempt: Attempt) -> PreTrainedModel:
     config = default_config(model_class.config_class)
-    given: dict[str, Any] = {}
+    given = dict(OPEN.get(model_class.__name__, {}))
     if family.endswith("classification") and family not in COMPARE:
         given["num_labels"] = CLASSES
     if family == "causal-lm" and "is_decoder" in _settings(config):
@@ -131,7 +133,7 @@ def _built(family: Family, model_class: Any, attempt: Attempt) -> PreTrainedMode
 def _equals(config: PreTrainedConfig, sizes: Mapping[str, Any]) -> dict[int, int]:
     """Return how sizes are shrunk by their value: a projector's width is shrunk as the hidden size that it equals."""
     found: dict[int, int] = {}
-    for name, value in _settings(config).items():
+    for name, value in sorted(_settings(config).items(), key=lambda each: "hidden" not in each[0]):
         if isinstance(value, PreTrainedConfig):
             found = {**_equals(value, sizes), **found}
         elif name in sizes and _is_larger(value, sizes[name]) and value > 64 and "vocab" not in name:
@@ -198,8 +200,8 @@ def _shrink(
     given: Mapping[str, Any],
 ) -> PreTrainedConfig:
     sizes = attempt.sizes
-    extra = EXTRA.get(config.model_type, {}) if attempt.small else {}
-    blocks = extra.get("num_hidden_layers", _blocks(config))
+    extra = {**_extra(config, attempt), **OPEN.get(config.model_type, {})}
+    blocks = {**extra, **given}.get("num_hidden_layers", _blocks(config))
     small = _own_choices(config)
     for name, value in _settings(config).items():
         if isinstance(value, PreTrainedConfig):
@@ -262,14 +264,23 @@ def _is_larger(value: Any, size: Any) -> bool:
     return size is not None and isinstance(value, int) and not isinstance(value, bool) and value > size
 
 
+def _extra(config: PreTrainedConfig, attempt: Attempt) -> dict[str, Any]:
+    """Return what an architecture needs besides small sizes, as a backbone whose stages are read if it is one."""
+    stages = vars(config).get("_out_indices") or ()
+    backbone = EXTRA.get(f"{config.model_type} backbone") if len(stages) > 2 else None
+    return (backbone or EXTRA.get(config.model_type, {})) if attempt.small else {}
+
+
 def _blocks(config: PreTrainedConfig) -> int:
     """Return how many blocks show each kind of them, or give each of the features that are read."""
-    read = [len(value) for name, value in _settings(config).items() if _are_indices(name, value)]
+    settings = _settings(config)
+    read = [len(value) for name, value in settings.items() if _are_indices(name, value)]
+    read += [len(value) for name, value in settings.items() if name in STAGES and len(value) == settings.get(BLOCKS[0])]
     return max([PATTERN if _has_pattern(config) else LAYERS, *read])
 
 
 def _are_indices(name: str, value: Any) -> bool:
-    return name.endswith(INDICES) and isinstance(value, (list, tuple)) and all(isinstance(each, int) for each in value)
+    return name.endswith(INDICES) and isinstance(value, (list, tuple)) and set(map(type, value)) == {int}
 
 
 def _has_pattern(config: PreTrainedConfig) -> bool:
@@ -284,8 +295,10 @@ def _shrink_list(
     sizes = attempt.sizes
     if not sizes:
         return list(values)
-    if _are_indices(name, values) and max(values, default=0) > blocks:
-        return [min(value, (place * blocks) // len(values) + 1) for place, value in enumerate(values)]
+    if _are_indices(name, values):
+        return [place * blocks // len(values) for place in range(len(values))] if max(values) > blocks else list(values)
+    if name == "image_grid_pinpoints":
+        return [[tiles * sizes["image_size"] for tiles in grid] for grid in ((1, 2), (2, 1), (2, 2))]
     if name in WIDTHS and attempt.small and all(width % 8 == 0 for width in values):
         return [width // 8 for width in values]
     small = [sizes[name] if name in LISTS and _is_larger(value, sizes.get(name)) else value for value in values]
@@ -296,7 +309,7 @@ def _shrink_list(
 
 def _cut(values: Sequence[Any], blocks: int) -> list[Any]:
     """Return one item a block, so that each kind occurs."""
-    kinds = list(dict.fromkeys(values))
+    kinds = [value for place, value in enumerate(values) if value not in values[:place]]
     return [kinds[block % len(kinds)] for block in range(blocks)]
 
 

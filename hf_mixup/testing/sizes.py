@@ -32,7 +32,8 @@ _BY_VALUE: dict[Any, str] = {
         t2u_variance_predictor_embed_dim unit_embed_dim lang_embed_dim spkr_embed_dim backbone_hidden_size
         codevector_dim proj_codevector_dim xvector_output_dim num_codevectors_per_group upsample_initial_channel
         conv_output_size downsample_hidden_size vector_quantization_hidden_dimension output_num_channels
-        router_hidden_size entity_emb_size nemo_conv_channels ext_pw_out_channel depthwise_separable_out_channel""",
+        router_hidden_size entity_emb_size nemo_conv_channels ext_pw_out_channel depthwise_separable_out_channel
+        upsample_groups""",
     64: """intermediate_size encoder_ffn_dim decoder_ffn_dim ffn_dim d_ff d_inner ffn_hidden_size dff dim_ff hidden_dim
         moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size feed_forward_size
         moe_shared_expert_intermediate_size shared_experts_intermediate_size decoder_intermediate_size n_inner
@@ -40,13 +41,13 @@ _BY_VALUE: dict[Any, str] = {
         intermediate_size_mlp max_position_embeddings n_positions n_ctx max_seq_len
         model_max_length max_source_positions max_target_positions original_max_position_embeddings
         t2u_max_position_embeddings base_model_max_length max_sequence_length moe_latent_size mamba_d_ssm
-        codebook_size image_size crop_size""",
+        codebook_size image_size crop_size num_embeddings""",
     4: """num_attention_heads encoder_attention_heads decoder_attention_heads n_head n_heads num_heads heads
         attention_heads num_encoder_attention_heads num_decoder_attention_heads linear_num_heads swa_num_attention_heads
         index_n_heads mamba_n_heads num_local_experts num_experts n_routed_experts moe_num_experts
         speech_encoder_attention_heads t2u_encoder_attention_heads t2u_decoder_attention_heads num_routed_experts
         pred_num_attention_heads linear_num_value_heads linear_num_key_heads mamba_num_heads decoder_num_attention_heads
-        num_memory_blocks num_filters zero_expert_num""",
+        num_memory_blocks num_filters zero_expert_num index_kpool""",
     LAYERS: """num_hidden_layers encoder_layers decoder_layers n_layer n_layers num_layers num_encoder_layers
         num_decoder_layers depth depths num_blocks speech_encoder_layers t2u_encoder_layers t2u_decoder_layers
         num_spatial_layers pred_num_hidden_layers num_self_attends_per_block decoder_num_hidden_layers
@@ -100,6 +101,8 @@ EXTRA: dict[str, dict[str, Any]] = {
         "hash_seed": 0,  # the same buckets in every pass
     },
     "swin": _SWIN,
+    "swin backbone": {**_SWIN, "depths": [1, 1, 1, 1], "num_heads": [3, 6, 12, 24]},
+    "swin2sr": {"depths": [2, 2], "num_heads": [4, 4]},
     "swinv2": _SWIN,
     "textnet": {"stem_out_channels": 8},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128, "chunk_size": 16},
@@ -148,6 +151,35 @@ EXTRA: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 2,
     },
     "xmod": {"default_language": "en_XX"},
+}
+# What a configuration leaves open, by its model type or the class of the model.
+_FOUR_BLOCKS = {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]}
+_DIGITS = str.maketrans("0123456789", "ABCDEFGHIJ")
+OPEN: dict[str, dict[str, Any]] = {
+    "BeitForSemanticSegmentation": _FOUR_BLOCKS,
+    "Data2VecVisionForSemanticSegmentation": _FOUR_BLOCKS,
+    "HieraForPreTraining": {"decoder_hidden_size": 32, "decoder_depth": 2, "decoder_num_heads": 4},
+    "chameleon": {
+        "vocabulary_map": {"<image>": 35, **{f"IMGIMG{str(code).translate(_DIGITS)}Z": 36 + code for code in range(64)}}
+    },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 34,
+            "<|extra_200|>": 35,
+            **{f"<|visual token {code:06d}|>": 36 + code for code in range(64)},
+        }
+    },
+    "fun_asr_nano_adaptor": {"intermediate_size": 8},
+    "granite4_vision": {"deepstack_layer_map": [[1, 0], [2, 1]], "downsample_rate": "1/4"},
+    "molmo2_adapter": {"vision_feature_layer": [1, 0]},
+    **dict.fromkeys(
+        [f"Sapiens2For{task}" for task in ("SemanticSegmentation", "NormalEstimation", "PointmapEstimation")]
+        + ["Sapiens2ForPoseEstimation", "Sapiens2ForImageMatting"],
+        {"head_config": {"upsample_out_channels": [16, 16], "conv_out_channels": [16, 16]}},
+    ),
+    "vitmatte": {"fusion_hidden_sizes": [64, 32, 16, 8]},
 }
 # Architectures in a mapping that are not trained as the family is.
 UNFIT = {

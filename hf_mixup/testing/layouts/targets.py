@@ -44,14 +44,19 @@ def _language(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     ids = inputs.get("input_ids")
     if "actions" in inputs:
         yield {}
-    elif "decoder_input_ids" in recipe.takes or ids is None:
-        answer = recipe.words(ANSWER)
-        yield {"labels": answer}
-        yield {"labels": answer, "decoder_input_ids": answer.roll(1, 1)}
-        given = {"decoder_input_ids": answer.roll(1, 1), "decoder_attention_mask": torch.ones_like(answer)}
-        yield {"labels": answer, **given}
-    else:
+    if ids is not None and not _decodes(recipe):
         yield {"labels": ids.where(ids < END_OF_WORDS, IGNORE_INDEX)}
+    answer = recipe.words(ANSWER)
+    yield {"labels": answer}
+    if "decoder_input_ids" in recipe.takes:
+        given = {"labels": answer, "decoder_input_ids": answer.roll(1, 1)}
+        yield given
+        yield {**given, "decoder_attention_mask": torch.ones_like(answer)}
+
+
+def _decodes(recipe: Recipe) -> bool:
+    """Whether a model writes an answer, rather than going on with its text."""
+    return bool(recipe.config.is_encoder_decoder or recipe.config.get_text_config().is_encoder_decoder)
 
 
 def _transcripts(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:

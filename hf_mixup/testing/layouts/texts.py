@@ -26,17 +26,30 @@ SPECIAL = (  # the settings that name a placeholder, the kind, the features that
 )
 
 
-def texts(recipe: Recipe, family: Family, inputs: Batch) -> Iterator[Batch | Exception]:
-    """Yield the inputs with text that has a placeholder for each feature, and with text alone."""
+def texts(recipe: Recipe, family: Family, inputs: Batch) -> Iterator[Batch]:
+    """Yield the inputs with text that has a placeholder for each feature, then with text alone if it needs none."""
     if only_answers(recipe, inputs):
         yield inputs
         return
-    try:
-        yield _with_placeholders(recipe, family, inputs)
-    except Exception as error:  # noqa: BLE001 - any error of the model is a reason
-        yield error
     ids = recipe.words(TEXT)
-    yield {**inputs, **_text(recipe, family, ids, torch.zeros_like(ids))}
+    kinds, told = torch.zeros_like(ids), False
+    for token, kind, make in _placeholders(recipe, inputs):
+        count, told = _places(recipe, make, inputs, ids)
+        ids = torch.cat([torch.full((len(ids), count), token), ids], 1)
+        kinds = torch.cat([torch.full((len(ids), count), kind), kinds], 1)
+    yield {**inputs, **_text(recipe, family, ids, kinds)}
+    if kinds.any() and not told:
+        ids = recipe.words(TEXT)
+        yield {**inputs, **_text(recipe, family, ids, torch.zeros_like(ids))}
+
+
+def _placeholders(recipe: Recipe, inputs: Batch) -> Iterator[tuple[int, int, str]]:
+    """Yield the tokens that stand for inputs, their kind, and the method that makes the features."""
+    config = getattr(recipe.config, "thinker_config", recipe.config)
+    for names, kind, make, keys in SPECIAL:
+        token = next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+        if token is not None and any(key in inputs for key in keys):
+            yield token, kind, make
 
 
 def only_answers(recipe: Recipe, inputs: Batch) -> bool:
@@ -47,27 +60,13 @@ def only_answers(recipe: Recipe, inputs: Batch) -> bool:
     return decodes and "input_ids" not in recipe.required
 
 
-def _with_placeholders(recipe: Recipe, family: Family, inputs: Batch) -> Batch:
-    ids = recipe.words(TEXT)
-    config = getattr(recipe.config, "thinker_config", recipe.config)
-    kinds = torch.zeros_like(ids)
-    for names, kind, make, keys in SPECIAL:
-        token = next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
-        if token is None or not any(key in inputs for key in keys):
-            continue
-        count = _places(recipe, make, inputs, ids)
-        ids = torch.cat([torch.full((len(ids), count), token), ids], 1)
-        kinds = torch.cat([torch.full((len(ids), count), kind), kinds], 1)
-    return {**inputs, **_text(recipe, family, ids, kinds)}
-
-
-def _places(recipe: Recipe, make: str, inputs: Batch, ids: Tensor) -> int:
-    """Return how many placeholders a sample needs, as the model's features say, or its error without any."""
+def _places(recipe: Recipe, make: str, inputs: Batch, ids: Tensor) -> tuple[int, bool]:
+    """Return how many placeholders a sample needs, and whether the model's features told, or its error without any."""
     said: Exception | None = None
     try:
         count = features_of(recipe, make, inputs)
         if count is not None:
-            return count
+            return count, True
     except Exception as error:  # noqa: BLE001 - the model itself may say it
         said = error
     try:
@@ -76,10 +75,10 @@ def _places(recipe: Recipe, make: str, inputs: Batch, ids: Tensor) -> int:
     except Exception as error:  # noqa: BLE001
         found = re.search(r"features:? (\d+)", str(error))
         if found:
-            return int(found[1]) // recipe.samples
+            return int(found[1]) // recipe.samples, True
         said = said or error
     if said is None:
-        return 1
+        return 1, False
     raise said
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from hf_mixup.testing.batches import make_batch
-from hf_mixup.testing.build import CannotBuild, builds
+from hf_mixup.testing.build import CannotBuild, builds, model_class_of
 from hf_mixup.testing.exchange import brief
 from hf_mixup.testing.families import COMPARE, FAMILIES, SCORED, Family, architectures, classes
-from hf_mixup.testing.layouts.fitting import NoBatch, NoLoss, fitting_batches
+from hf_mixup.testing.layouts.fitting import TRIES, NoBatch, NoLoss, computes_loss, fitting_batches
 from hf_mixup.testing.reach.reference import EXACT, Reference
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -25,6 +25,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 FOUR, DEFAULT = ("mixup", "cross_modal", "manifold", "embedding"), ("mixup", "cross_modal")
 SAMPLES = 4
+FEW = 6  # layouts that are tried on a larger model, where the smallest ran on none
 LAYOUTS = 3  # batches that run, tried until the model sees all their inputs
 
 
@@ -106,13 +107,15 @@ def reference_of(family: Family, model_type: str) -> Reference:
     Raises:
         CannotBuild, NoBatch, NoLoss: with the reason, of the smallest model.
     """
+    if not computes_loss(model_class_of(classes(family)[model_type])):
+        raise NoLoss("its forward computes none")
     first: Exception | None = None
     for model in builds(family, model_type):
         if isinstance(model, CannotBuild):
             first = first or model
             continue
         try:
-            return _telling(family, model)
+            return _telling(family, model, TRIES if first is None else FEW)
         except NoLoss:
             raise
         except NoBatch as error:
@@ -120,11 +123,11 @@ def reference_of(family: Family, model_type: str) -> Reference:
     raise first or CannotBuild("nothing to try")
 
 
-def _telling(family: Family, model: Any) -> Reference:
+def _telling(family: Family, model: Any, tries: int) -> Reference:
     """Return the reference on the first batch all of whose inputs the model sees, else on one that tells samples apart."""
     telling: list[Reference] = []
     said = "nothing to try"
-    for batch in _batches(family, model):
+    for batch in _batches(family, model, tries):
         found = Reference(model, batch, SAMPLES, family in COMPARE)
         try:
             if found.tells and not found.blind:
@@ -138,7 +141,7 @@ def _telling(family: Family, model: Any) -> Reference:
     return min(telling, key=lambda each: len(each.blind))
 
 
-def _batches(family: Family, model: Any) -> Iterator[dict[str, Any]]:
+def _batches(family: Family, model: Any, tries: int) -> Iterator[dict[str, Any]]:
     if family in SCORED:
         return (make_batch(family, model, SAMPLES, seed=seed) for seed in range(LAYOUTS))
-    return islice(fitting_batches(family, model, SAMPLES), LAYOUTS)
+    return islice(fitting_batches(family, model, SAMPLES, tries=tries), LAYOUTS)
