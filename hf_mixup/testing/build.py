@@ -30,6 +30,7 @@ from hf_mixup.testing.sizes import (
     TOKENS,
     UNFIT,
     UNSET,
+    WIDE,
     WIDER,
     WIDTHS,
 )
@@ -56,8 +57,14 @@ class Attempt:
 
 
 SMALL = Attempt(SIZES)
-SMALL_LIKE = Attempt(SIZES, like=True)
-ATTEMPTS = (SMALL, SMALL_LIKE, Attempt(WIDER, like=True, small=False), Attempt(SHALLOW, small=False), Attempt({}, small=False))
+ATTEMPTS = (
+    Attempt(SIZES, like=True),
+    SMALL,
+    Attempt(WIDE, like=True, small=False),
+    Attempt(WIDER, like=True, small=False),
+    Attempt(SHALLOW, small=False),
+    Attempt({}, small=False),
+)
 
 
 class CannotBuild(Exception):
@@ -79,10 +86,12 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
     >>> type(model).__name__, model.config.hidden_size, model.config.num_labels
     ('BertForSequenceClassification', 32, 4)
     """
-    found = next(builds(family, model_type))
-    if isinstance(found, CannotBuild):
-        raise found
-    return found
+    failed: CannotBuild | None = None
+    for found in builds(family, model_type):
+        if not isinstance(found, CannotBuild):
+            return found
+        failed = failed or found
+    raise failed or CannotBuild("nothing to try")
 
 
 def builds(family: Family, model_type: str) -> Iterator[PreTrainedModel | CannotBuild]:
@@ -99,7 +108,7 @@ def builds(family: Family, model_type: str) -> Iterator[PreTrainedModel | Cannot
     if model_type in UNFIT:
         yield CannotBuild(UNFIT[model_type])
         return
-    for attempt in ATTEMPTS if family in SCORED else (SMALL_LIKE, *ATTEMPTS):
+    for attempt in (SMALL,) if family in SCORED else ATTEMPTS:
         with _quiet():
             try:
                 model = _built(family, model_class_of(name), attempt)
@@ -214,13 +223,18 @@ def _shrink(
             made = _shrink_list(name, value, config, blocks, attempt)
             if made is not None:
                 small[name] = made
-        elif isinstance(value, dict) and "rope" in name:
+        elif isinstance(value, dict) and "mrope_section" in str(value):
             small[name] = _shrink_rope(value, sizes)
         elif name in sizes and (_is_larger(value, sizes[name]) or (value is None and name in NEEDED)):
             small[name] = sizes[name]
         elif name not in sizes and name.endswith(LIKE) and value in equals:
             small[name] = equals[value]
-        if name in KEY_HEADS and name in sizes and value is not None and value == vars(config).get("num_attention_heads"):
+        if (
+            name in KEY_HEADS
+            and name in sizes
+            and value is not None
+            and value == vars(config).get("num_attention_heads")
+        ):
             small[name] = sizes["num_attention_heads"]
     small = {**small, **extra, **given}
     return type(config)(**{name: value for name, value in small.items() if value is not UNSET})
@@ -241,7 +255,7 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
     special += ["decoder_start_token_id"] if config.is_encoder_decoder else []
     names = [field.name for field in fields(config)] if is_dataclass(config) else list(vars(config))
     held = {name: vars(config).get(name) for name in names if not name.startswith("_")}
-    if vars(config).get("_out_indices") is not None:  # of a backbone
+    if len(vars(config).get("_out_indices") or ()) > 1:  # of a backbone
         held["out_indices"] = config.out_indices
         held.pop("out_features", None)
     return {**dict.fromkeys(special), **held}
@@ -268,7 +282,10 @@ def _extra(config: PreTrainedConfig, attempt: Attempt) -> dict[str, Any]:
     """Return what an architecture needs besides small sizes, as a backbone whose stages are read if it is one."""
     stages = vars(config).get("_out_indices") or ()
     backbone = EXTRA.get(f"{config.model_type} backbone") if len(stages) > 2 else None
-    return (backbone or EXTRA.get(config.model_type, {})) if attempt.small else {}
+    extra = (backbone or EXTRA.get(config.model_type, {})) if attempt.small else {}
+    if attempt.sizes and hasattr(config, "spatial_merge_size") and hasattr(config, "window_size"):
+        extra = {"window_size": 32, **extra}  # in pixels: some merged patches
+    return extra
 
 
 def _blocks(config: PreTrainedConfig) -> int:
@@ -297,7 +314,7 @@ def _shrink_list(
         return list(values)
     if _are_indices(name, values):
         return [place * blocks // len(values) for place in range(len(values))] if max(values) > blocks else list(values)
-    if name == "image_grid_pinpoints":
+    if name == "image_grid_pinpoints" and "image_size" in sizes:
         return [[tiles * sizes["image_size"] for tiles in grid] for grid in ((1, 2), (2, 1), (2, 2))]
     if name in WIDTHS and attempt.small and all(width % 8 == 0 for width in values):
         return [width // 8 for width in values]

@@ -53,25 +53,33 @@ _BY_VALUE: dict[Any, str] = {
         num_spatial_layers pred_num_hidden_layers num_self_attends_per_block decoder_num_hidden_layers
         num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k
         num_conv_pos_embedding_groups swa_num_key_value_heads num_temporal_layers num_query_groups
-        n_group num_expert_group n_groups num_codebooks num_frames frames_per_clip""",
+        n_group num_expert_group n_groups num_codebooks group_detr num_frames frames_per_clip""",
     8: """head_dim d_kv d_head dim_head kv_channels qk_rope_head_dim v_head_dim qk_nope_head_dim linear_head_dim
         linear_key_head_dim linear_value_head_dim swa_head_dim attention_head_size index_head_dim mamba_d_state
         state_size ssm_state_size global_head_dim time_step_rank mamba_dt_rank query_pre_attn_scalar
-        attention_window_size attention_window window_size local_attention keep_window_size sliding_window_size encoder_stride
+        attention_window_size attention_window window_size local_attention keep_window_size sliding_window_size
         hidden_size_per_layer_input segment_means_seq_len num_landmarks num_latents index_topk
-        mamba_chunk_size chunk_size d_rel rel_extent local_attention_window_len sliding_window patch_size""",
+        mamba_chunk_size chunk_size d_rel rel_extent local_attention_window_len sliding_window patch_size
+        encoder_stride num_queries two_stage_num_proposals""",
     1: "topk_group",
     16: """kv_lora_rank q_lora_rank o_lora_rank mamba_d_head mamba_headdim mamba_head_dim num_mel_bins
-        num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim""",
+        num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim
+        mm_tokens_per_image""",
 }  # fmt: skip
 SIZES: dict[str, Any] = {name: size for size, names in _BY_VALUE.items() for name in names.split()}
+
+
 # Sizes for models whose heads or parts have to be wider, and for those whose widths stay as they are.
-_WIDE: dict[Any, int] = {32: 512, 8: 128}
-WIDER: dict[str, Any] = {
-    name: _WIDE.get(size, size) if size == 32 or re.search("head|kv", name) else size for name, size in SIZES.items()
-}
+def _wide(width: int, head: int) -> dict[str, Any]:
+    heads = {name: head for name, size in SIZES.items() if size == 8 and re.search("head|kv", name)}
+    return {**SIZES, **{name: width for name, size in SIZES.items() if size == 32}, **heads}
+
+
+WIDE, WIDER = _wide(256, 64), _wide(512, 128)
 SHALLOW: dict[str, Any] = {
-    name: size for name, size in SIZES.items() if size in (LAYERS, VOCABULARY) and not re.search("head|group|codebook", name)
+    name: size
+    for name, size in SIZES.items()
+    if size in (LAYERS, VOCABULARY) and not re.search("head|group|codebook", name)
 }
 # What a few architectures need besides small sizes, by the model type of the configuration or of its part.
 _SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4}
@@ -159,6 +167,7 @@ OPEN: dict[str, dict[str, Any]] = {
     "BeitForSemanticSegmentation": _FOUR_BLOCKS,
     "Data2VecVisionForSemanticSegmentation": _FOUR_BLOCKS,
     "HieraForPreTraining": {"decoder_hidden_size": 32, "decoder_depth": 2, "decoder_num_heads": 4},
+    "aria": {"projector_patch_to_query_dict": {64: 8}},
     "chameleon": {
         "vocabulary_map": {"<image>": 35, **{f"IMGIMG{str(code).translate(_DIGITS)}Z": 36 + code for code in range(64)}}
     },
@@ -174,11 +183,10 @@ OPEN: dict[str, dict[str, Any]] = {
     "fun_asr_nano_adaptor": {"intermediate_size": 8},
     "granite4_vision": {"deepstack_layer_map": [[1, 0], [2, 1]], "downsample_rate": "1/4"},
     "molmo2_adapter": {"vision_feature_layer": [1, 0]},
-    **dict.fromkeys(
-        [f"Sapiens2For{task}" for task in ("SemanticSegmentation", "NormalEstimation", "PointmapEstimation")]
-        + ["Sapiens2ForPoseEstimation", "Sapiens2ForImageMatting"],
-        {"head_config": {"upsample_out_channels": [16, 16], "conv_out_channels": [16, 16]}},
-    ),
+    **{
+        f"Sapiens2For{task}": {"head_config": {"upsample_out_channels": [16, 16], "conv_out_channels": [16, 16]}}
+        for task in ("SemanticSegmentation", "NormalEstimation", "PointmapEstimation", "PoseEstimation", "ImageMatting")
+    },
     "vitmatte": {"fusion_hidden_sizes": [64, 32, 16, 8]},
 }
 # Architectures in a mapping that are not trained as the family is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -15,10 +16,12 @@ from hf_mixup.testing.families import Family
 from hf_mixup.testing.layouts.images import channels_of, images, sides_of
 from hf_mixup.testing.layouts.recipe import Batch, Recipe
 from hf_mixup.testing.layouts.sounds import sounds
-from hf_mixup.testing.layouts.targets import targets
+from hf_mixup.testing.layouts.targets import TARGETS, targets
 from hf_mixup.testing.layouts.texts import texts
 
 TRIES = 24  # layouts of the inputs
+
+_REFUSES = re.compile(r"not (support )?train|train\w* is not", re.IGNORECASE)
 
 
 class NoBatch(Exception):
@@ -29,9 +32,7 @@ class NoLoss(NoBatch):
     """A model has no loss for training; the message says how it was found."""
 
 
-def fitting_batches(
-    family: Family, model: Any, samples: int, seed: int = 0, tries: int = TRIES
-) -> Iterator[Batch]:
+def fitting_batches(family: Family, model: Any, samples: int, seed: int = 0, tries: int = TRIES) -> Iterator[Batch]:
     """Yield the batches with which a model runs and gives a finite loss, the likeliest first.
 
     Args:
@@ -50,28 +51,32 @@ def fitting_batches(
     >>> {name: list(value.shape) for name, value in batch.items()}
     {'pixel_values': [2, 3, 64, 64], 'labels': [2, 64, 64]}
     """
-    first: Exception | None = None
+    found, first, silent = False, None, None
     for batch in _candidates(family, model, samples, seed, tries):
         try:
-            if isinstance(batch, Exception):
-                raise batch
-            with torch.no_grad():
-                torch.manual_seed(0)
-                loss = loss_of(model(**batch))
-        except NotImplementedError as error:
-            raise NoLoss(brief(error)) from error
-        except Exception as error:  # noqa: BLE001 - another layout may fit
+            loss = _loss(model, batch)
+        except Exception as error:
+            if isinstance(error, NotImplementedError) or _REFUSES.search(str(error)):
+                raise NoLoss(brief(error)) from error
             first = first or error
             continue
-        if loss is None:
-            raise NoLoss(f"returns none for {', '.join(batch)}")
-        if torch.isfinite(loss).all():
-            yield batch
-            first = None
+        if loss is None and (first is None or set(batch) & set(TARGETS)):  # type: ignore[arg-type]
+            silent = silent or NoLoss(f"returns none for {', '.join(batch)}")  # type: ignore[arg-type]
+        elif loss is not None and torch.isfinite(loss).all():
+            yield batch  # type: ignore[misc]
+            found = True
         else:
             first = first or ValueError(f"the loss is {loss}")
-    if first is not None:
-        raise NoBatch(brief(first)) from first
+    if not found:
+        raise silent or NoBatch(brief(first or ValueError("nothing to try"))) from first
+
+
+def _loss(model: Any, batch: Batch | Exception) -> Tensor | None:
+    if isinstance(batch, Exception):
+        raise batch
+    with torch.no_grad():
+        torch.manual_seed(0)
+        return loss_of(model(**batch))
 
 
 def computes_loss(model_class: type) -> bool:

@@ -32,8 +32,7 @@ def images(recipe: Recipe) -> Iterator[Batch]:
         _patches_side_by_side(recipe) if "target_sizes" in takes else [],
         _patches_of_a_sample(recipe) if "spatial_shapes" in takes else [],
         _tiles_with_ratios(recipe) if "aspect_ratio_ids" in takes else [],
-        _whole(recipe),
-        _flat_patches(recipe) if key == "image_patches" else [],
+        _flat_patches(recipe) if key == "image_patches" else _whole(recipe),
     ]
     return ({(key if name == "pixel_values" else name): value for name, value in each.items()} for each in chain(*ways))
 

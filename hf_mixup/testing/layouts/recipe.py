@@ -48,6 +48,11 @@ class Recipe:
         parameters = inspect.signature(self.model.forward).parameters
         return {name for name, each in parameters.items() if each.default is inspect.Parameter.empty}
 
+    @property
+    def decodes(self) -> bool:
+        """Whether the model writes an answer, rather than going on with its text."""
+        return bool(self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder)
+
     def part(self, names: tuple[str, ...]) -> Any:
         """Return the part of the configuration that describes a modality, the whole where there is none."""
         for held in (self.config, getattr(self.config, "thinker_config", None)):

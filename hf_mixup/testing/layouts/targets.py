@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ def _language(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     ids = inputs.get("input_ids")
     if "actions" in inputs:
         yield {}
-    if ids is not None and not _decodes(recipe):
+    if ids is not None and not recipe.decodes:
         yield {"labels": ids.where(ids < END_OF_WORDS, IGNORE_INDEX)}
     answer = recipe.words(ANSWER)
     yield {"labels": answer}
@@ -52,11 +51,6 @@ def _language(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
         given = {"labels": answer, "decoder_input_ids": answer.roll(1, 1)}
         yield given
         yield {**given, "decoder_attention_mask": torch.ones_like(answer)}
-
-
-def _decodes(recipe: Recipe) -> bool:
-    """Whether a model writes an answer, rather than going on with its text."""
-    return bool(recipe.config.is_encoder_decoder or recipe.config.get_text_config().is_encoder_decoder)
 
 
 def _transcripts(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:

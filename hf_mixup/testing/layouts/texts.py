@@ -56,8 +56,8 @@ def only_answers(recipe: Recipe, inputs: Batch) -> bool:
     """Whether a model's text is its answer alone: an encoder-decoder that reads images or sound."""
     if "input_ids" not in recipe.takes:
         return True
-    decodes = "decoder_input_ids" in recipe.takes and recipe.model.main_input_name in inputs
-    return decodes and "input_ids" not in recipe.required
+    reads = recipe.model.main_input_name in inputs and "input_ids" not in recipe.required
+    return recipe.decodes and reads and "decoder_input_ids" in recipe.takes
 
 
 def _places(recipe: Recipe, make: str, inputs: Batch, ids: Tensor) -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""Examine every class of transformers' auto mappings: `python -m hf_mixup.testing.reach` writes REACH.md and REACH.json."""
+"""Examine the classes of all auto mappings: `python -m hf_mixup.testing.reach` writes REACH.md and REACH.json."""
 
 from __future__ import annotations
 

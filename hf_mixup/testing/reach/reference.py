@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,7 +99,18 @@ class Reference:
             return None
         first = torch.zeros_like(self.partner)
         inputs = {key: pick(value, first, self.samples) for key, value in self.batch.items() if key not in TARGETS}
+        if self._derives:
+            answer = labels["labels"].clamp(min=0)
+            inputs["decoder_input_ids"] = answer[first].roll(1, 1)  # else it would follow the labels
         return {**inputs, **labels}
+
+    @property
+    def _derives(self) -> bool:
+        """Whether the model makes its decoder's inputs of the labels."""
+        labels, takes = self.batch.get("labels"), inspect.signature(self.model.forward).parameters
+        tokens = isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point()
+        decodes = getattr(self.model.config, "is_encoder_decoder", False) and "decoder_input_ids" in takes
+        return tokens and decodes and "decoder_input_ids" not in self.batch
 
     @cached_property
     def between(self) -> list[float]:

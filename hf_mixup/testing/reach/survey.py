@@ -124,7 +124,7 @@ def reference_of(family: Family, model_type: str) -> Reference:
 
 
 def _telling(family: Family, model: Any, tries: int) -> Reference:
-    """Return the reference on the first batch all of whose inputs the model sees, else on one that tells samples apart."""
+    """Return the reference on the first batch whose inputs the model all sees, else on one that tells samples apart."""
     telling: list[Reference] = []
     said = "nothing to try"
     for batch in _batches(family, model, tries):

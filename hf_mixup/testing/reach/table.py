@@ -19,10 +19,10 @@ from hf_mixup.testing.reach.survey import DEFAULT, METHODS, Row, cases, examine
 MARKDOWN, JSON = (Path(__file__).with_name(f"REACH.{kind}") for kind in ("md", "json"))
 STATES = ("not built", "no loss", "no batch")
 _MEANING = """
-Each class of transformers' auto mappings once, as a tiny random model with a batch of four samples. A cell is "exact" if
-the loss of the mixed batch agrees with plain passes of the model: with lam = 1 it is the loss of the batch, with lam = 0
-that of the partners, and where all samples have the same inputs, that of both labels weighted by lam. "refused": an
-error says why. "own loss" is `mixup` with `loss="own"`.
+Each class of transformers' auto mappings once, as a tiny random model with a batch of four samples. A cell is "exact"
+if the loss of the mixed batch agrees with plain passes of the model: with lam = 1 it is the loss of the batch, with
+lam = 0 that of the partners, and where all samples have the same inputs, that of both labels weighted by lam.
+"refused": an error says why. "own loss" is `mixup` with `loss="own"`.
 
 - trains: exact under `mixup`, `cross_modal`, `manifold` or `embedding`; by default: under `mixup` or `cross_modal`.
 - blind: inputs that change nothing in the tiny model, of which the verdict says nothing.
