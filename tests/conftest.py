@@ -35,6 +35,7 @@ LONG = (
     "test_recipes.py",
     "test_notebooks.py",
     "test_architectures.py",
+    "test_reach.py",
     "test_pair_training.py",
     "test_gradient_cache.py",
     "test_invariants.py",

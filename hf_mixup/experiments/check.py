@@ -14,7 +14,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from hf_mixup.testing.batches import SOURCES, make_batch
 from hf_mixup.testing.build import CannotBuild, build, model_class_of
 from hf_mixup.testing.exchange import plain_inputs, try_exchange
-from hf_mixup.testing.families import FAMILIES, Family, classes
+from hf_mixup.testing.families import SCORED, Family, classes
 from hf_mixup.utils.suggest import did_you_mean
 
 EXACT = "exact"
@@ -39,10 +39,10 @@ def load(name: str, family: str | None = None) -> tuple[Family, PreTrainedModel]
     Raises:
         ValueError: for an unknown family, or an architecture that is in none, or that cannot be built tiny.
     """
-    if family is not None and family not in FAMILIES:
-        raise ValueError(f"family={family!r}: {did_you_mean(family, FAMILIES)}")
+    if family is not None and family not in SCORED:
+        raise ValueError(f"family={family!r}: {did_you_mean(family, SCORED)}")
     if name in CONFIG_MAPPING_NAMES and not Path(name).is_dir():
-        fitting = [each for each in FAMILIES if name in classes(each) and family in (None, each)]
+        fitting = [each for each in SCORED if name in classes(each) and family in (None, each)]
         if not fitting:
             raise ValueError(f"{name!r} is no architecture of {family or 'any family'}: {_elsewhere(name)}")
         try:
@@ -94,15 +94,15 @@ def _class_of(config: Any, family: str | None) -> tuple[Family, str]:
             raise ValueError(f"a {config.model_type} is no architecture of {family}: {_elsewhere(config.model_type)}")
         return family, name  # type: ignore[return-value]
     named = (config.architectures or [""])[0]
-    for each in FAMILIES:
+    for each in SCORED:
         if named in classes(each).values():
             return each, named
     raise ValueError(f"{named or 'no class'} is of no family: name one with --family, {_elsewhere(config.model_type)}")
 
 
 def _elsewhere(model_type: str) -> str:
-    has = [family for family in FAMILIES if model_type in classes(family)]
-    return f"{model_type} is in {', '.join(has)}" if has else f"the families are {', '.join(FAMILIES)}"
+    has = [family for family in SCORED if model_type in classes(family)]
+    return f"{model_type} is in {', '.join(has)}" if has else f"the families are {', '.join(SCORED)}"
 
 
 def short_reason(verdict: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_mixup.testing.families import Family, classes
+from hf_mixup.testing.families import COMPARE, SCORED, Family, classes
 from hf_mixup.testing.sizes import (
     BLOCKS,
     CLASSES,
@@ -22,13 +22,48 @@ from hf_mixup.testing.sizes import (
     LAYERS,
     LISTS,
     NEEDED,
+    OPEN,
     PARTS,
     PATTERN,
+    SHALLOW,
     SIZES,
     TOKENS,
     UNFIT,
     UNSET,
+    WIDE,
+    WIDER,
     WIDTHS,
+)
+
+INDICES = ("indices", "indexes", "feature_layer", "layer_ids", "layer_index")  # which blocks are read
+STAGES = ("depths", "hidden_sizes")  # lists with one number a block where there are as many
+LIKE = ("dim", "size", "channels", "width", "features")  # sizes by the ends of their names
+MOST_WEIGHTS = 60_000_000  # of a tiny model
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way to make a configuration small.
+
+    Args:
+        sizes: the small sizes by the names of settings.
+        like: shrink also sizes of other names, like those that they equal.
+        small: whether widths are small, so that the settings in `EXTRA` fit.
+    """
+
+    sizes: Mapping[str, Any]
+    like: bool = False
+    small: bool = True
+
+
+SMALL = Attempt(SIZES)
+ATTEMPTS = (
+    Attempt(SIZES, like=True),
+    SMALL,
+    Attempt(WIDE, like=True, small=False),
+    Attempt(WIDER, like=True, small=False),
+    Attempt(SHALLOW, small=False),
+    Attempt({}, small=False),
 )
 
 
@@ -51,28 +86,68 @@ def build(family: Family, model_type: str) -> PreTrainedModel:
     >>> type(model).__name__, model.config.hidden_size, model.config.num_labels
     ('BertForSequenceClassification', 32, 4)
     """
+    failed: CannotBuild | None = None
+    for found in builds(family, model_type):
+        if not isinstance(found, CannotBuild):
+            return found
+        failed = failed or found
+    raise failed or CannotBuild("nothing to try")
+
+
+def builds(family: Family, model_type: str) -> Iterator[PreTrainedModel | CannotBuild]:
+    """Yield tiny models of an architecture, the smallest first, or why none could be built that way.
+
+    A configuration's sizes may have to agree in ways that it does not tell: each attempt leaves more as it is.
+
+    Raises:
+        ValueError: for an architecture that the family lacks.
+    """
     name = classes(family).get(model_type)
     if name is None:
         raise ValueError(f"{model_type!r} is no architecture of {family}: see architectures({family!r})")
     if model_type in UNFIT:
-        raise CannotBuild(UNFIT[model_type])
-    with _quiet():
-        try:
-            model_class = model_class_of(name)
-            config = default_config(model_class.config_class)
-            given: dict[str, Any] = {"num_labels": CLASSES} if family.endswith("classification") else {}
-            if family == "causal-lm" and "is_decoder" in _settings(config):
-                given["is_decoder"] = True
-            if "mask_time_prob" in _settings(config):  # a random mask in each pass, for longer audio clips
-                given["mask_time_prob"] = 0.0
-            config = shrink(config, **given)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                model = model_class._from_config(config)
-        except Exception as error:
-            raise CannotBuild(f"{type(error).__name__}: {_short(error)}") from error
-    _enlarge(model)
-    return model.eval()
+        yield CannotBuild(UNFIT[model_type])
+        return
+    for attempt in (SMALL,) if family in SCORED else ATTEMPTS:
+        with _quiet():
+            try:
+                model = _built(family, model_class_of(name), attempt)
+            except Exception as error:  # noqa: BLE001 - any error is the reason
+                yield CannotBuild(f"{type(error).__name__}: {_short(error)}")
+                continue
+        _enlarge(model)
+        yield model.eval()
+
+
+def _built(family: Family, model_class: Any, attempt: Attempt) -> PreTrainedModel:
+    config = default_config(model_class.config_class)
+    given = dict(OPEN.get(model_class.__name__, {}))
+    if family.endswith("classification") and family not in COMPARE:
+        given["num_labels"] = CLASSES
+    if family == "causal-lm" and "is_decoder" in _settings(config):
+        given["is_decoder"] = True
+    if "mask_time_prob" in _settings(config):  # a random mask in each pass, for longer audio clips
+        given["mask_time_prob"] = 0.0
+    config = shrink(config, attempt=attempt, **given)
+    if not attempt.small:
+        with torch.device("meta"):
+            weights = sum(each.numel() for each in model_class._from_config(config).parameters())
+        if weights > MOST_WEIGHTS:
+            raise ValueError(f"too large without smaller widths: {weights:,} weights")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model_class._from_config(config)
+
+
+def _equals(config: PreTrainedConfig, sizes: Mapping[str, Any]) -> dict[int, int]:
+    """Return how sizes are shrunk by their value: a projector's width is shrunk as the hidden size that it equals."""
+    found: dict[int, int] = {}
+    for name, value in sorted(_settings(config).items(), key=lambda each: "hidden" not in each[0]):
+        if isinstance(value, PreTrainedConfig):
+            found = {**_equals(value, sizes), **found}
+        elif name in sizes and _is_larger(value, sizes[name]) and value > 64 and "vocab" not in name:
+            found.setdefault(value, sizes[name])
+    return found
 
 
 @torch.no_grad()
@@ -113,7 +188,9 @@ def _config_class(model_type: str) -> type[PreTrainedConfig]:
     return CONFIG_MAPPING[model_type]
 
 
-def shrink(config: PreTrainedConfig, tokens: dict[str, int] | None = None, **given: Any) -> PreTrainedConfig:
+def shrink(
+    config: PreTrainedConfig, tokens: dict[str, int] | None = None, attempt: Attempt = SMALL, **given: Any
+) -> PreTrainedConfig:
     """Return a new configuration with small sizes, its parts included; what it derives from sizes is derived anew.
 
     >>> from transformers import BertConfig
@@ -121,26 +198,55 @@ def shrink(config: PreTrainedConfig, tokens: dict[str, int] | None = None, **giv
     2
     """
     tokens = {f"{name}_token_id": value for name, value in TOKENS.items()} if tokens is None else tokens
-    extra = EXTRA.get(config.model_type, {})
-    blocks = extra.get("num_hidden_layers", PATTERN if _has_pattern(config) else LAYERS)
+    return _shrink(config, tokens, attempt, _equals(config, attempt.sizes) if attempt.like else {}, given)
+
+
+def _shrink(
+    config: PreTrainedConfig,
+    tokens: dict[str, int],
+    attempt: Attempt,
+    equals: Mapping[int, int],
+    given: Mapping[str, Any],
+) -> PreTrainedConfig:
+    sizes = attempt.sizes
+    extra = {**_extra(config, attempt), **OPEN.get(config.model_type, {})}
+    blocks = {**extra, **given}.get("num_hidden_layers", _blocks(config))
     small = _own_choices(config)
     for name, value in _settings(config).items():
         if isinstance(value, PreTrainedConfig):
-            small[name] = shrink(value, tokens)
+            small[name] = _shrink(value, tokens, attempt, equals, {})
         elif name.endswith(("_token_id", "_token_index")):
             small[name] = tokens.setdefault(name.replace("_index", "_id"), END_OF_WORDS + len(tokens))
         elif name in BLOCKS and isinstance(value, int):
-            small[name] = blocks
+            small[name] = blocks if name in sizes else value
         elif isinstance(value, (list, tuple)):
-            made = _shrink_list(name, value, config, blocks)
+            made = _shrink_list(name, value, config, blocks, attempt)
             if made is not None:
                 small[name] = made
-        elif name in SIZES and (_is_larger(value, SIZES[name]) or (value is None and name in NEEDED)):
-            small[name] = SIZES[name]
-        if name in KEY_HEADS and value is not None and value == vars(config).get("num_attention_heads"):
-            small[name] = SIZES["num_attention_heads"]
+        elif isinstance(value, dict) and "mrope_section" in str(value):
+            small[name] = _shrink_rope(value, sizes)
+        elif name in sizes and (_is_larger(value, sizes[name]) or (value is None and name in NEEDED)):
+            small[name] = sizes[name]
+        elif name not in sizes and name.endswith(LIKE) and value in equals:
+            small[name] = equals[value]
+        if (
+            name in KEY_HEADS
+            and name in sizes
+            and value is not None
+            and value == vars(config).get("num_attention_heads")
+        ):
+            small[name] = sizes["num_attention_heads"]
     small = {**small, **extra, **given}
     return type(config)(**{name: value for name, value in small.items() if value is not UNSET})
+
+
+def _shrink_rope(rope: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return positions in several axes with sections that fit a small head."""
+    if "mrope_section" not in rope or "head_dim" not in sizes:
+        return {key: _shrink_rope(value, sizes) if isinstance(value, dict) else value for key, value in rope.items()}
+    half = int(sizes["head_dim"] * rope.get("partial_rotary_factor", 1.0)) // 2
+    axes = len(rope["mrope_section"])
+    return {**rope, "mrope_section": [half - (axes - 1) * (half // axes)] + [half // axes] * (axes - 1)}
 
 
 def _settings(config: PreTrainedConfig) -> dict[str, Any]:
@@ -149,6 +255,9 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
     special += ["decoder_start_token_id"] if config.is_encoder_decoder else []
     names = [field.name for field in fields(config)] if is_dataclass(config) else list(vars(config))
     held = {name: vars(config).get(name) for name in names if not name.startswith("_")}
+    if len(vars(config).get("_out_indices") or ()) > 1:  # of a backbone
+        held["out_indices"] = config.out_indices
+        held.pop("out_features", None)
     return {**dict.fromkeys(special), **held}
 
 
@@ -166,7 +275,29 @@ def _own_choices(config: PreTrainedConfig) -> dict[str, Any]:
 
 
 def _is_larger(value: Any, size: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > size
+    return size is not None and isinstance(value, int) and not isinstance(value, bool) and value > size
+
+
+def _extra(config: PreTrainedConfig, attempt: Attempt) -> dict[str, Any]:
+    """Return what an architecture needs besides small sizes, as a backbone whose stages are read if it is one."""
+    stages = vars(config).get("_out_indices") or ()
+    backbone = EXTRA.get(f"{config.model_type} backbone") if len(stages) > 2 else None
+    extra = (backbone or EXTRA.get(config.model_type, {})) if attempt.small else {}
+    if attempt.sizes and hasattr(config, "spatial_merge_size") and hasattr(config, "window_size"):
+        extra = {"window_size": 32, **extra}  # in pixels: some merged patches
+    return extra
+
+
+def _blocks(config: PreTrainedConfig) -> int:
+    """Return how many blocks show each kind of them, or give each of the features that are read."""
+    settings = _settings(config)
+    read = [len(value) for name, value in settings.items() if _are_indices(name, value)]
+    read += [len(value) for name, value in settings.items() if name in STAGES and len(value) == settings.get(BLOCKS[0])]
+    return max([PATTERN if _has_pattern(config) else LAYERS, *read])
+
+
+def _are_indices(name: str, value: Any) -> bool:
+    return name.endswith(INDICES) and isinstance(value, (list, tuple)) and set(map(type, value)) == {int}
 
 
 def _has_pattern(config: PreTrainedConfig) -> bool:
@@ -174,11 +305,20 @@ def _has_pattern(config: PreTrainedConfig) -> bool:
     return any(isinstance(kind, (list, tuple)) and len(set(kind)) > 1 for kind in kinds)
 
 
-def _shrink_list(name: str, values: Sequence[Any], config: PreTrainedConfig, blocks: int) -> list[Any] | None:
+def _shrink_list(
+    name: str, values: Sequence[Any], config: PreTrainedConfig, blocks: int, attempt: Attempt
+) -> list[Any] | None:
     """Return a list of small sizes, None if the configuration should derive it."""
-    if name in WIDTHS and all(width % 8 == 0 for width in values):
+    sizes = attempt.sizes
+    if not sizes:
+        return list(values)
+    if _are_indices(name, values):
+        return [place * blocks // len(values) for place in range(len(values))] if max(values) > blocks else list(values)
+    if name == "image_grid_pinpoints" and "image_size" in sizes:
+        return [[tiles * sizes["image_size"] for tiles in grid] for grid in ((1, 2), (2, 1), (2, 2))]
+    if name in WIDTHS and attempt.small and all(width % 8 == 0 for width in values):
         return [width // 8 for width in values]
-    small = [SIZES[name] if name in LISTS and _is_larger(value, SIZES[name]) else value for value in values]
+    small = [sizes[name] if name in LISTS and _is_larger(value, sizes.get(name)) else value for value in values]
     if len(values) > PATTERN and len(values) == vars(config).get("num_hidden_layers"):
         return _cut(small, blocks)
     return small if name in LISTS else None
@@ -186,7 +326,7 @@ def _shrink_list(name: str, values: Sequence[Any], config: PreTrainedConfig, blo
 
 def _cut(values: Sequence[Any], blocks: int) -> list[Any]:
     """Return one item a block, so that each kind occurs."""
-    kinds = list(dict.fromkeys(values))
+    kinds = [value for place, value in enumerate(values) if value not in values[:place]]
     return [kinds[block % len(kinds)] for block in range(blocks)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 VOCABULARY = 100
@@ -31,7 +32,8 @@ _BY_VALUE: dict[Any, str] = {
         t2u_variance_predictor_embed_dim unit_embed_dim lang_embed_dim spkr_embed_dim backbone_hidden_size
         codevector_dim proj_codevector_dim xvector_output_dim num_codevectors_per_group upsample_initial_channel
         conv_output_size downsample_hidden_size vector_quantization_hidden_dimension output_num_channels
-        router_hidden_size entity_emb_size nemo_conv_channels ext_pw_out_channel depthwise_separable_out_channel""",
+        router_hidden_size entity_emb_size nemo_conv_channels ext_pw_out_channel depthwise_separable_out_channel
+        upsample_groups""",
     64: """intermediate_size encoder_ffn_dim decoder_ffn_dim ffn_dim d_ff d_inner ffn_hidden_size dff dim_ff hidden_dim
         moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size feed_forward_size
         moe_shared_expert_intermediate_size shared_experts_intermediate_size decoder_intermediate_size n_inner
@@ -39,30 +41,46 @@ _BY_VALUE: dict[Any, str] = {
         intermediate_size_mlp max_position_embeddings n_positions n_ctx max_seq_len
         model_max_length max_source_positions max_target_positions original_max_position_embeddings
         t2u_max_position_embeddings base_model_max_length max_sequence_length moe_latent_size mamba_d_ssm
-        codebook_size image_size crop_size""",
+        codebook_size image_size crop_size num_embeddings""",
     4: """num_attention_heads encoder_attention_heads decoder_attention_heads n_head n_heads num_heads heads
         attention_heads num_encoder_attention_heads num_decoder_attention_heads linear_num_heads swa_num_attention_heads
         index_n_heads mamba_n_heads num_local_experts num_experts n_routed_experts moe_num_experts
         speech_encoder_attention_heads t2u_encoder_attention_heads t2u_decoder_attention_heads num_routed_experts
         pred_num_attention_heads linear_num_value_heads linear_num_key_heads mamba_num_heads decoder_num_attention_heads
-        num_memory_blocks num_filters zero_expert_num""",
+        num_memory_blocks num_filters zero_expert_num index_kpool""",
     LAYERS: """num_hidden_layers encoder_layers decoder_layers n_layer n_layers num_layers num_encoder_layers
         num_decoder_layers depth depths num_blocks speech_encoder_layers t2u_encoder_layers t2u_decoder_layers
         num_spatial_layers pred_num_hidden_layers num_self_attends_per_block decoder_num_hidden_layers
         num_key_value_heads num_kv_heads num_experts_per_tok num_experts_per_token moe_topk moe_k moe_top_k
         num_conv_pos_embedding_groups swa_num_key_value_heads num_temporal_layers num_query_groups
-        n_group num_expert_group n_groups num_frames frames_per_clip""",
+        n_group num_expert_group n_groups num_codebooks group_detr num_frames frames_per_clip""",
     8: """head_dim d_kv d_head dim_head kv_channels qk_rope_head_dim v_head_dim qk_nope_head_dim linear_head_dim
         linear_key_head_dim linear_value_head_dim swa_head_dim attention_head_size index_head_dim mamba_d_state
         state_size ssm_state_size global_head_dim time_step_rank mamba_dt_rank query_pre_attn_scalar
         attention_window_size attention_window window_size local_attention keep_window_size sliding_window_size
         hidden_size_per_layer_input segment_means_seq_len num_landmarks num_latents index_topk
-        mamba_chunk_size chunk_size d_rel rel_extent local_attention_window_len sliding_window patch_size""",
+        mamba_chunk_size chunk_size d_rel rel_extent local_attention_window_len sliding_window patch_size
+        encoder_stride num_queries two_stage_num_proposals""",
     1: "topk_group",
     16: """kv_lora_rank q_lora_rank o_lora_rank mamba_d_head mamba_headdim mamba_head_dim num_mel_bins
-        num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim""",
+        num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim
+        mm_tokens_per_image""",
 }  # fmt: skip
 SIZES: dict[str, Any] = {name: size for size, names in _BY_VALUE.items() for name in names.split()}
+
+
+# Sizes for models whose heads or parts have to be wider, and for those whose widths stay as they are.
+def _wide(width: int, head: int) -> dict[str, Any]:
+    heads = {name: head for name, size in SIZES.items() if size == 8 and re.search("head|kv", name)}
+    return {**SIZES, **{name: width for name, size in SIZES.items() if size == 32}, **heads}
+
+
+WIDE, WIDER = _wide(256, 64), _wide(512, 128)
+SHALLOW: dict[str, Any] = {
+    name: size
+    for name, size in SIZES.items()
+    if size in (LAYERS, VOCABULARY) and not re.search("head|group|codebook", name)
+}
 # What a few architectures need besides small sizes, by the model type of the configuration or of its part.
 _SWIN = {"embed_dim": 24, "depths": [2, 2], "num_heads": [3, 6], "window_size": 4, "patch_size": 4}
 EXTRA: dict[str, dict[str, Any]] = {
@@ -91,6 +109,8 @@ EXTRA: dict[str, dict[str, Any]] = {
         "hash_seed": 0,  # the same buckets in every pass
     },
     "swin": _SWIN,
+    "swin backbone": {**_SWIN, "depths": [1, 1, 1, 1], "num_heads": [3, 6, 12, 24]},
+    "swin2sr": {"depths": [2, 2], "num_heads": [4, 4]},
     "swinv2": _SWIN,
     "textnet": {"stem_out_channels": 8},
     "xlstm": {"hidden_size": 128, "embedding_dim": 128, "chunk_size": 16},
@@ -139,6 +159,35 @@ EXTRA: dict[str, dict[str, Any]] = {
         "indexer_compress_ratio": 2,
     },
     "xmod": {"default_language": "en_XX"},
+}
+# What a configuration leaves open, by its model type or the class of the model.
+_FOUR_BLOCKS = {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]}
+_DIGITS = str.maketrans("0123456789", "ABCDEFGHIJ")
+OPEN: dict[str, dict[str, Any]] = {
+    "BeitForSemanticSegmentation": _FOUR_BLOCKS,
+    "Data2VecVisionForSemanticSegmentation": _FOUR_BLOCKS,
+    "HieraForPreTraining": {"decoder_hidden_size": 32, "decoder_depth": 2, "decoder_num_heads": 4},
+    "aria": {"projector_patch_to_query_dict": {64: 8}},
+    "chameleon": {
+        "vocabulary_map": {"<image>": 35, **{f"IMGIMG{str(code).translate(_DIGITS)}Z": 36 + code for code in range(64)}}
+    },
+    "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"]},
+    "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32},
+    "emu3": {
+        "vocabulary_map": {
+            "<image>": 34,
+            "<|extra_200|>": 35,
+            **{f"<|visual token {code:06d}|>": 36 + code for code in range(64)},
+        }
+    },
+    "fun_asr_nano_adaptor": {"intermediate_size": 8},
+    "granite4_vision": {"deepstack_layer_map": [[1, 0], [2, 1]], "downsample_rate": "1/4"},
+    "molmo2_adapter": {"vision_feature_layer": [1, 0]},
+    **{
+        f"Sapiens2For{task}": {"head_config": {"upsample_out_channels": [16, 16], "conv_out_channels": [16, 16]}}
+        for task in ("SemanticSegmentation", "NormalEstimation", "PointmapEstimation", "PoseEstimation", "ImageMatting")
+    },
+    "vitmatte": {"fusion_hidden_sizes": [64, 32, 16, 8]},
 }
 # Architectures in a mapping that are not trained as the family is.
 UNFIT = {

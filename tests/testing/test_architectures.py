@@ -15,12 +15,12 @@ from hf_mixup.experiments.check import load, try_model
 from hf_mixup.testing.batches import make_batch, real_tokens
 from hf_mixup.testing.build import CannotBuild, build, shrink
 from hf_mixup.testing.exchange import check_plain, plain_scores, score_error, try_exchange
-from hf_mixup.testing.families import FAMILIES, architectures, classes
+from hf_mixup.testing.families import SCORED, architectures, classes
 from hf_mixup.testing.survey.survey import Row, survey
 from hf_mixup.testing.survey.table import COMMITTED, release_of, render, survey_all
 from hf_mixup.utils.constants import IGNORE_INDEX
 
-ALL = [(family, kind) for family in FAMILIES for kind in architectures(family)]
+ALL = [(family, kind) for family in SCORED for kind in architectures(family)]
 SPECIAL = [  # each pools, counts positions or is built in a way of its own
     ("sequence-classification", "gpt2"),  # the last token that is no padding
     ("sequence-classification", "bart"),  # where the text ends
@@ -50,7 +50,7 @@ WIDE = (
 def evenly_spread() -> list[tuple[Any, str]]:
     """Return architectures at even distances in each family, as many as its share of all, one at least."""
     chosen = []
-    for family in FAMILIES:
+    for family in SCORED:
         kinds = architectures(family)
         count = max(1, round(SPREAD * len(kinds) / len(ALL)))
         chosen += [(family, kinds[(2 * place + 1) * len(kinds) // (2 * count)]) for place in range(count)]
@@ -93,12 +93,12 @@ def test_all_architectures_mix_rightly_or_refuses_as_the_table_says() -> None:
 
 def test_sample_has_forty_of_all_families() -> None:
     assert len(SAMPLE) >= 40
-    assert {family for family, _ in SAMPLE} == set(FAMILIES)
+    assert {family for family, _ in SAMPLE} == set(SCORED)
 
 
 def test_families_are_the_mappings_of_transformers() -> None:
     assert classes("causal-lm")["gpt2"] == "GPT2LMHeadModel"
-    assert all(architectures(family) for family in FAMILIES)
+    assert all(architectures(family) for family in SCORED)
     with pytest.raises(ValueError, match="family='poetry' is none of sequence-classification"):
         classes("poetry")  # type: ignore[arg-type]
 

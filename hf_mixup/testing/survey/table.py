@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from hf_mixup.testing.families import FAMILIES, Family, architectures
+from hf_mixup.testing.families import SCORED, Family, architectures
 from hf_mixup.testing.survey.survey import COLUMNS, Row, survey
 from hf_mixup.testing.survey.trial import YES
 
@@ -27,7 +27,7 @@ _MEANING = """
 """
 
 
-def table(families: Sequence[Family] = FAMILIES) -> str:
+def table(families: Sequence[Family] = SCORED) -> str:
     """Survey families and return the findings as Markdown: the counts of each family, then each architecture.
 
     Takes about half an hour for all of them on two cores.
@@ -35,7 +35,7 @@ def table(families: Sequence[Family] = FAMILIES) -> str:
     return render(survey_all(families))
 
 
-def survey_all(families: Sequence[Family] = FAMILIES) -> list[Row]:
+def survey_all(families: Sequence[Family] = SCORED) -> list[Row]:
     """Survey all architectures of families, over all cores, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
