@@ -54,7 +54,7 @@ class CrossModalMixup(ImageTextMix):
 
     name = "cross_modal"
     title = "Cross-Modal Mixup"
-    blends = "both sides of image-text pairs: pixels or embeddings, caption embeddings or tokens"
+    blends = "image and text: both sides of a dual encoder's pairs, or all that a model fuses"
     paper = "arXiv:1710.09412, arXiv:2203.03897"
     citation = (
         "@inproceedings{oh2023geodesic, title={Geodesic Multi-Modal Mixup for Robust Fine-Tuning}, author={Oh, "

@@ -19,7 +19,11 @@ from hf_mixup.models.streams import blend_inputs, is_looked_up, mix_streams
 
 @register
 class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecasts):
-    """Blend every floating-point input (pixels, spectrograms, waveforms, features) row by row.
+    """Blend all content of a sample with its partner's: pixels, sounds and features as they are.
+
+    Tokens, decoder tokens, boxes and other integers that stand for something are blended where the model looks them up,
+    and what is not exact there where all of a sample comes together, see `models.streams`. With `keys`, only these
+    inputs are blended, and it is refused where they leave content behind.
 
     Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
     were not observed throughout, the blend counts as observed where both samples were. Where `future_values` are to be
@@ -38,7 +42,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
 
     name = "mixup"
     title = "Mixup"
-    blends = "any float input: `pixel_values`, `input_values`, `input_features`, ..."
+    blends = "all of a sample: pixels, sounds and features as they are, tokens where they are looked up"
     paper = "arXiv:1710.09412"
     citation = (
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "

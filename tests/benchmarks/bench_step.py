@@ -34,6 +34,8 @@ from transformers import (
     ResNetForImageClassification,
     ViTConfig,
     ViTForImageClassification,
+    ViltConfig,
+    ViltForQuestionAnswering,
     Wav2Vec2Config,
     Wav2Vec2ForSequenceClassification,
 )
@@ -120,6 +122,13 @@ def mlp() -> Made:
 
 
 @cache
+def vilt() -> Made:
+    size = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
+    config = ViltConfig(**size, vocab_size=2000, num_labels=CLASSES, image_size=224, patch_size=16, max_image_length=-1)
+    batch = {"pixel_values": torch.randn(8, 3, 224, 224), **words(8, 32, 2000)}
+    return ViltForQuestionAnswering(config), {**batch, "labels": torch.eye(CLASSES)[classes(8)]}
+
+
 def tokenizer() -> PreTrainedTokenizerFast:
     """Return one that knows where the captions of `clip` end, as joining them asks."""
     vocabulary = Tokenizer(WordLevel({str(number): number for number in range(2000)}, unk_token="1"))
@@ -147,9 +156,12 @@ MODELS: dict[str, tuple[str, Callable[[], Made]]] = {
     "spectrograms": ("AST, 16 spectrograms of 1 s", ast),
     "tables": ("TabularMLP, 256 rows", mlp),
     "pairs": ("CLIP, 64 pairs", clip),
+    "questions": ("ViLT of ViT-S's size, 8 images of 224 x 224 with 32 words", vilt),
 }
 # Methods for pairs are measured on pairs, others on images, but for these.
 ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "mixup": ("images", "questions"),
+    "cross_modal": ("pairs", "questions"),
     "patchmix": ("patches",),
     "attentive": ("patches",),
     "transmix": ("patches",),
