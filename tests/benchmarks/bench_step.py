@@ -32,10 +32,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     ResNetConfig,
     ResNetForImageClassification,
-    ViTConfig,
-    ViTForImageClassification,
     ViltConfig,
     ViltForQuestionAnswering,
+    ViTConfig,
+    ViTForImageClassification,
     Wav2Vec2Config,
     Wav2Vec2ForSequenceClassification,
 )
