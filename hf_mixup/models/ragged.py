@@ -147,6 +147,8 @@ def layouts(model: nn.Module, batch: Mapping[str, Any], tokens: bool) -> Tensor 
     Args:
         tokens: whether the positions of the tokens that stand for images or clips count, beside sizes and grids.
     """
+    if not batch:  # embeddings that are compared, without a model
+        return None
     count, parts = count_samples(batch), []
     rows: dict[str, list[int]] | None = None
     for key, value in batch.items():
