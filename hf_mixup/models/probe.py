@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, MASK, count_samples, first_pair, per_sample, pick_pair, visible_tokens
+from hf_mixup.models.batches import IDS, MASK, count_samples, per_sample, pick_pair, visible_tokens
 from hf_mixup.models.hooks import hooks_of
 
 
@@ -31,7 +31,8 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
 
 def two_samples(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first two samples of a batch; a single sample is doubled."""
-    return first_pair(inputs)
+    count = count_samples(inputs)
+    return pick_pair(inputs, count, torch.tensor([0, min(1, count - 1)]))
 
 
 def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
