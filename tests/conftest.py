@@ -40,6 +40,7 @@ LONG = (
     "test_gradient_cache.py",
     "test_invariants.py",
     "test_own_loss_everywhere.py",
+    "test_dense_training.py",
     "test_compare.py",
     "test_dual_encoders.py",
     "test_compiled_text.py",

@@ -16,11 +16,12 @@ from hf_mixup.methods import Draw
 from hf_mixup.methods._instances import Instances, mixed_instances, united_instances
 from hf_mixup.methods._segmentation import refuse_for_targets
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.batches import first_pair
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import partner_weight
-from hf_mixup.models.probe import eval_without_side_effects, two_samples
+from hf_mixup.models.probe import eval_without_side_effects
 
-MASKS, CLASSES, TASKS = "mask_labels", "class_labels", "task_inputs"
+MASKS, CLASSES, TASKS, TEXTS = "mask_labels", "class_labels", "task_inputs", "text_inputs"
 LEARNS = "the masks of instances"
 
 
@@ -35,7 +36,10 @@ class InstanceBatch(MixedTargetBatch):
     Attributes:
         labels: the batch's own, a list of one dict a sample: `masks` [N, H, W], `class_labels` [N].
         targets: those of the mixed samples, with `weights` [N].
+        texts: what is compared with the images, which stays as it is: it is the comparison that is weighed.
     """
+
+    texts: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -81,7 +85,10 @@ class InstanceBatch(MixedTargetBatch):
             raise ValueError(f"{MASKS} of several sizes, {sizes}: pad those of a batch to one size, as the images are")
         maps = torch.zeros((1, 1, 1), dtype=torch.long).expand(len(labels), *sizes[0])  # as large as they are
         draw = context.draw(model, inputs, maps, requested, boxes=True)
-        return cls(context, model, inputs, labels, draw, requested.inplace)
+        texts = {key: inputs.pop(key) for key in (TEXTS,) if key in inputs}
+        mixed = cls(context, model, inputs, labels, draw, requested.inplace)
+        mixed.texts = texts
+        return mixed
 
     @property
     def targets(self) -> Any:
@@ -90,7 +97,7 @@ class InstanceBatch(MixedTargetBatch):
 
     def __enter__(self) -> InstanceBatch:
         super().__enter__()
-        self.inputs = {**self.inputs, **given(self.instances)}
+        self.inputs = {**self.inputs, **given(self.instances), **self.texts}
         if not self._context.off:  # unmixed ones, too: processes exchange what their masks weigh, whatever each draws
             weigh(self._model, [each["weights"] for each in self.instances])
         if self.rate:
@@ -172,7 +179,7 @@ def check_instance_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None
     checked, name = hooks_of(model).checked, type(base_model(model)).__name__
     if "instances" in checked:
         return
-    rows = two_samples(batch, model)
+    rows = first_pair(batch)
     with eval_without_side_effects(model):
         try:
             torch.manual_seed(0)  # both are to look at the same points

@@ -14,9 +14,10 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw
 from hf_mixup.methods._segmentation import mixed_maps, refuse_for_targets
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.batches import first_pair
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS, segments
-from hf_mixup.models.probe import eval_without_side_effects, two_samples
+from hf_mixup.models.probe import eval_without_side_effects
 
 LEARNS = "the numbers of pixels"
 INVALID: dict[float, Callable[[Tensor], Tensor]] = {
@@ -96,7 +97,7 @@ def find_ignored_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     cache, name = hooks_of(model).cache, type(base_model(model)).__name__
     if "ignored" in cache:
         return
-    rows = two_samples(batch, model)
+    rows = first_pair(batch)
     labels = torch.full_like(rows[LABELS], 0.5)
     images = rows["pixel_values"]
 

@@ -61,6 +61,16 @@ def pick_pair(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[str,
     return {key: pick(value) if per_sample(key, value, count) else value for key, value in inputs.items()}
 
 
+def first_pair(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first two of a batch's samples; a single one twice, as the first item of a list.
+
+    >>> first_pair({"x": torch.arange(3), "masks": ["a", "b", "c"]})
+    {'x': tensor([0, 1]), 'masks': ['a', 'a']}
+    """
+    count = count_samples(inputs)
+    return pick_pair(inputs, count, torch.tensor([0, min(1, count - 1)]))
+
+
 def concat_batches(parts: Sequence[Mapping[str, Any]], like: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Return the samples of several batches one after the other.
 

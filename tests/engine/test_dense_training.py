@@ -16,7 +16,13 @@ from tests.entry_points import ENTRY_POINTS
 
 KINDS = ["mask2former", "oneformer", "glpn", "vit", "mae"]
 TRAINED = ["mask2former", "glpn", "vit", "mae"]  # OneFormer's loss has shape [1], which the plain Trainer does not take
-CASES = [*((kind, "mixup") for kind in KINDS), ("maskformer", "cutmix"), ("glpn", "mosaic"), ("vit", "cutmix")]
+CASES = [
+    *((kind, "mixup") for kind in KINDS),
+    ("maskformer", "cutmix"),
+    ("eomt", "mosaic"),
+    ("glpn", "mosaic"),
+    ("vit", "cutmix"),
+]
 
 
 def build(kind: str) -> Any:

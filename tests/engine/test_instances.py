@@ -8,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Trainer
 
-from hf_mixup import Mixup, MixupConfig
+from hf_mixup import Mixup
 from hf_mixup.engine.instances import weigh
 from hf_mixup.models.hooks import hooks_of
-from tests.entry_points import ENTRY_POINTS
 from tests.instance_models import CLASSES, KINDS, SIDE, build, instances, pick
 
 PARTNER, LAM = torch.tensor([1, 3, 0, 2]), torch.tensor([0.3, 0.8, 1.0, 0.0])
@@ -301,101 +299,6 @@ def test_a_loss_of_another_release_is_found_out() -> None:
     model.criterion.__class__ = kind
     with pytest.raises(RuntimeError, match=r"two samples is .* with weights that are all 1: this release"):
         Mixup("mixup")(model, batch)
-
-
-def rows_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
-    return [dict(zip(batch, values)) for values in zip(*batch.values())]
-
-
-def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    lists = ("mask_labels", "class_labels")
-    return {
-        key: [row[key] for row in rows] if key in lists else torch.stack([row[key] for row in rows]) for key in rows[0]
-    }
-
-
-@pytest.mark.parametrize(
-    ("entry_point", "kind", "method"),
-    [
-        ("trainer", "mask2former", "mixup"),
-        ("adopted", "oneformer", "mixup"),
-        ("collator", "eomt", "cutmix"),
-        ("callback", "maskformer", "mixup"),
-    ],
-)
-def test_a_trainer_mixes_masks_and_evaluates_as_ever(entry_point: str, kind: str, method: str, arguments: Any) -> None:
-    from hf_mixup import MixupCollator
-
-    model, held = build(kind), rows_of(instances(kind, seed=5))
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    args = arguments(
-        gradient_accumulation_steps=2,
-        per_device_train_batch_size=3,
-        prediction_loss_only=True,
-        logging_strategy="steps",
-        logging_steps=1,
-        remove_unused_columns=False,
-        max_steps=2,
-    )
-    config, data = MixupConfig(method), {"train_dataset": rows_of(instances(kind, 12)), "eval_dataset": held}
-    if entry_point == "collator":
-        trainer = Trainer(model, args, data_collator=MixupCollator(collate, config, model=model), **data)
-    elif entry_point == "adopted":
-        trainer = ENTRY_POINTS["trainer"](model, args, config, data_collator=MixupCollator(collate, config), **data)
-    else:
-        trainer = ENTRY_POINTS[entry_point](model, args, config, data_collator=collate, **data)
-    trainer.train()
-    logs = trainer.state.log_history[0]
-    assert logs["mixup_rate"] == 1
-    assert 0 < logs["mixup_lam"] < 1
-    assert any(not torch.equal(one, other) for one, other in zip(before, model.parameters()))
-    found = []
-    for each in (trainer, Trainer(model, args, eval_dataset=held, data_collator=collate)):
-        torch.manual_seed(0)
-        found.append(each.evaluate()["eval_loss"])
-    assert found[0] == pytest.approx(found[1], rel=1e-6)
-
-
-def test_two_micro_batches_give_the_mean_of_their_losses(arguments: Any) -> None:
-    model, logged = build("maskformer"), []
-    args = arguments(
-        gradient_accumulation_steps=2,
-        per_device_train_batch_size=2,
-        logging_strategy="steps",
-        logging_steps=1,
-        remove_unused_columns=False,
-        max_steps=1,
-        seed=3,
-    )
-    for entry_point in ("trainer", "callback"):
-        model = build("maskformer")
-        config = MixupConfig("mixup", lam=0.5, pairing="flip")
-        data = rows_of(instances("maskformer", 4))
-        trainer = ENTRY_POINTS[entry_point](model, args, config, data_collator=collate, train_dataset=data)
-        trainer.train()
-        logged.append((trainer.state.log_history[0]["loss"], [p.detach() for p in model.parameters()]))
-    assert logged[0][0] == pytest.approx(logged[1][0], rel=1e-6)
-    assert all(torch.equal(one, other) for one, other in zip(logged[0][1], logged[1][1]))
-    halves = [
-        mixed_loss(
-            build("maskformer"), collate(part), {"method": "mixup", "pairing": "flip"}, 0.5, torch.tensor([1, 0])
-        ).item()
-        for part in _as_seen(instances("maskformer", 4), args)
-    ]
-    assert logged[0][0] == pytest.approx(sum(halves) / 2, rel=1e-4)
-
-
-def _as_seen(batch: dict[str, Any], args: Any) -> list[list[dict[str, Any]]]:
-    """The samples in the order in which a Trainer with this seed takes them."""
-    seen: list[list[dict[str, Any]]] = []
-    trainer = Trainer(
-        build("maskformer"), args, train_dataset=rows_of(batch), data_collator=lambda rows: seen.append(rows) or {}
-    )
-    from transformers import set_seed
-
-    set_seed(args.seed)
-    list(trainer.get_train_dataloader())
-    return seen
 
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
