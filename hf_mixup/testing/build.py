@@ -35,7 +35,7 @@ from hf_mixup.testing.sizes import (
     WIDTHS,
 )
 
-INDICES = ("indices", "indexes", "feature_layer", "layer_ids", "layer_index")  # which blocks are read
+INDICES = ("indices", "indexes", "feature_layer", "feature_layers", "layer_ids", "layer_index")  # which blocks are read
 STAGES = ("depths", "hidden_sizes")  # lists with one number a block where there are as many
 LIKE = ("dim", "size", "channels", "width", "features")  # sizes by the ends of their names
 MOST_WEIGHTS = 60_000_000  # of a tiny model

@@ -187,6 +187,8 @@ OPEN: dict[str, dict[str, Any]] = {
         f"Sapiens2For{task}": {"head_config": {"upsample_out_channels": [16, 16], "conv_out_channels": [16, 16]}}
         for task in ("SemanticSegmentation", "NormalEstimation", "PointmapEstimation", "PoseEstimation", "ImageMatting")
     },
+    "qwen2_5_omni_thinker": {"vision_start_token_id": 90, "vision_end_token_id": 91},
+    "qwen3_omni_moe_thinker": {"vision_start_token_id": 90, "vision_end_token_id": 91},
     "vitmatte": {"fusion_hidden_sizes": [64, 32, 16, 8]},
 }
 # Architectures in a mapping that are not trained as the family is.

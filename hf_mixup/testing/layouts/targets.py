@@ -54,9 +54,14 @@ def _language(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
 
 
 def _transcripts(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+    """Yield a transcript, with the decoder's inputs behind a blank where a transducer asks for them."""
     classes = min(getattr(recipe.config, "vocab_size", 30) - 1, END_OF_WORDS)
+    blank = getattr(recipe.config, "blank_token_id", None)
     for length in (4, 2):
-        yield {"labels": torch.randint(1, classes, (recipe.samples, length), generator=recipe.rng)}
+        labels = torch.randint(1, classes, (recipe.samples, length), generator=recipe.rng)
+        if blank is not None and "decoder_input_ids" in recipe.takes:
+            yield {"labels": labels, "decoder_input_ids": F.pad(labels, (1, 0), value=blank)}
+        yield {"labels": labels}
 
 
 def _classes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:

@@ -90,7 +90,9 @@ def render(rows: Sequence[Row]) -> str:
     <BLANKLINE>
     """
     families = list(dict.fromkeys(row.family for row in rows))
-    parts = [f"# Reach\n\nTransformers {_release()}; made by `python -m hf_mixup.testing.reach`.", _MEANING.strip()]
+    total = sum(1 for _ in cases())
+    made = f"Transformers {_release()}; made by `python -m hf_mixup.testing.reach`: {len(rows)} of {total} classes."
+    parts = [f"# Reach\n\n{made}", _MEANING.strip()]
     parts += [_reach(rows, families), "What was not tried has its reason in the remarks."]
     parts += [f"## {family}\n\n{_family([row for row in rows if row.family == family])}" for family in families]
     return "\n\n".join(parts) + "\n"
