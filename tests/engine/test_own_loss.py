@@ -259,7 +259,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "embedding", "class_weights": [1.0, 2.0]}, "class_weights=.* does not go with loss='own'"),
     ({"method": "embedding", "distill_weight": 0.5}, "distill_weight=0.5 does not go with loss='own'"),
     ({"method": "switch", "methods": ["mixup", "mosaic"]}, "method 'mosaic' has a rule of its own"),
-    ({"method": "cross_modal"}, "loss='own' is for labels, and method 'cross_modal' mixes pairs"),
+    ({"method": "one_sided"}, "loss='own' is for labels, and a dual encoder has pairs"),
 ]
 
 
