@@ -14,11 +14,12 @@ from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
 
-BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, LabelBatch)
+BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, TranscriptBatch, LabelBatch)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
 
 

@@ -13,6 +13,7 @@ from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, settin
 from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import OBSERVED
+from hf_mixup.models.batches import HEARD
 from hf_mixup.models.embeddings import unite_masks
 from hf_mixup.models.inputs import float_keys, is_blendable
 
@@ -75,10 +76,10 @@ def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
 
     A row without a share (lam = 0 or 1) adds nothing, so that both ends are exact for any lengths.
     """
-    mask = batch.get("attention_mask")
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or "input_ids" in batch:
+    masks = {key: mask for key in HEARD if isinstance(mask := batch.get(key), Tensor) and mask.dim() in (2, 3)}
+    if "input_ids" in batch:
         return {}
-    return {"attention_mask": unite_masks(mask, mask[draw.partner], draw.lam)[0]}
+    return {key: unite_masks(mask, mask[draw.partner], draw.lam)[0] for key, mask in masks.items()}
 
 
 def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:

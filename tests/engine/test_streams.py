@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 import hf_mixup
-from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Blend, Method
 from hf_mixup.testing.batches import tiny
@@ -69,7 +69,6 @@ REASONS = {
     streams.whisper: r"leaves decoder_input_ids as they are and mixes the labels\. Use 'manifold'",
     streams.llava: r"leaves input_ids as they are and mixes the labels\. Use 'manifold' or 'embedding'",
     streams.qwen2_vl: r"pixel_values \[64, 384\] .* holds the content of all 4 samples in one tensor",
-    streams.transcripts: r"learns transcripts by CTC, whose labels belong to no frame",
     streams.depth: r"\[4, 64, 64\], a number for each pixel",
     streams.git_captions: r"labels of shape \[2, 8\] do not fit logits of shape \[2, 25, 60\]",
     streams.vilt_answers: r"loss of ViltForQuestionAnswering on two rows is .*Set self_check=False",
@@ -94,16 +93,6 @@ def test_every_entry_point_refuses_before_the_first_step(entry_point: str, argum
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model, _ = streams.make(streams.layout_page)
     ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("manifold"), train_dataset=rows).train()
-
-
-def test_transcripts_are_refused_when_the_trainer_is_made(arguments: Any) -> None:
-    model, batch = streams.make(streams.transcripts)
-    rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
-    with pytest.raises(ValueError, match="learns transcripts by CTC"):
-        MixupTrainer(model, arguments(), train_dataset=rows, mixup="manifold")
-    with pytest.raises(ValueError, match="learns transcripts by CTC"):
-        MixupCollator(model=model)
-    MixupTrainer(model, arguments(max_steps=1), train_dataset=rows, mixup={"prob": 0.0}).train()  # off is off
 
 
 class Framewise(nn.Module):
