@@ -170,7 +170,7 @@ def check_box_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     checked = hooks_of(model).checked
     if "boxes" in checked:
         return
-    rows = two_samples(batch)
+    rows = two_samples(batch, model)
     with eval_without_side_effects(model):
         own = model(**rows)["loss"]
         _weigh(model)

@@ -25,11 +25,12 @@ from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
 from hf_mixup.models.segmentation import at_pixels
+from hf_mixup.models.streams import forget_entries
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
-WAYS_OUT = ("manifold", "embedding", "mixup", "sentence")  # tried in this order where a method is refused
+WAYS_OUT = ("mixup", "manifold", "sentence")  # tried in this order where a method is refused
 DECIDE = ("keys", "swap_keys", "modules", "attention_mask_mode", "by")  # settings that say what a method mixes
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
@@ -71,7 +72,10 @@ def check_exchange_once(request: Request, method: Method) -> None:
         if _is_flattened(model):
             return _warn_untried(model, seen)
         _run_first(trial, method)
-    if known is None or _tells_more(known, inputs):
+    if known is not None and _tells_more(known, inputs):
+        forget_entries(model)  # what was chosen where the samples were alike
+        known = None
+    if known is None:
         known = Seen(trial.alike)
         if len(known.alike) < len(trial.content):  # else the samples are all alike, and show nothing
             seen[kind] = known
@@ -108,7 +112,7 @@ def _run_first(trial: Trial, method: Method) -> None:
         _ = trial.plain
     except RuntimeError:
         for each in method.choices() if trial.of_all is None else ():
-            if not each.enters_model:
+            if not each.enters(trial.model, trial.request.batch):
                 with suppress(RuntimeError):
                     each.apply(trial.model, trial.request.batch, each.draw(trial.request), False)
         raise
@@ -250,7 +254,8 @@ class Trial:
 
     def depths(self, method: Method) -> list[int | None]:
         """Return the depths at which a method may enter the model; [None] for one that has none."""
-        return (method.depths(self.model, self.request.batch) if method.enters_model else []) or [None]
+        inputs = self.request.batch
+        return method.depths(self.model, inputs) if method.enters(self.model, inputs) else [None]
 
     def would_pass(self, name: str) -> bool:
         """Whether another method, at its defaults, is exact at a depth at least."""
@@ -270,7 +275,7 @@ class Trial:
 
     def miss(self, method: Method, depth: int | None) -> str | None:
         """Return what is wrong with the first sample where it is the second one in full, None if it is right."""
-        inside = method.enters_model and bool(method.depths(self.model, self.request.batch))
+        inside = method.enters(self.model, self.request.batch)
         with eval_without_side_effects(self.model):
             draw, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
             if inputs is None:

@@ -210,7 +210,7 @@ class LabelBatch(MixedBatch):
         losses, method, teacher = self._context.config.losses, self._method, self._context.teacher
         if teacher is None or self._logits is None:
             raise RuntimeError("distillation needs a teacher and the model's logits")
-        inside, bce = method.enters_model and bool(method.depths(self._model, self._clean)), losses.loss == "bce"
+        inside, bce = method.enters(self._model, self._clean), losses.loss == "bce"
         scores = teacher.logits(self._clean if inside else self.inputs, self._logits.device)
         scores = at_pixels(teacher.model, scores, self.labels) if self._read.pixels else scores
         if scores.shape != self._logits.shape:

@@ -35,7 +35,7 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if loss_is_checked(model, batch):
         return
     read_labels(model, batch)  # what it refuses, it is to refuse in the batch's own numbers
-    rows, config = two_samples(batch), getattr(model, "config", None)
+    rows, config = two_samples(batch, model), getattr(model, "config", None)
     declared = getattr(config, "problem_type", None)
     with eval_without_side_effects(model):
         try:

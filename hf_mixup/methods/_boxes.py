@@ -13,9 +13,9 @@ from hf_mixup.functional import box_lam, cut, cut_blocks, inside_boxes
 from hf_mixup.methods._masks import by_content
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FloatInputs, Request, setting
-from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.axes import PIXELS, own_mask, visible_mask
 from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.masks import united_mask
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class BoxMethod(FloatInputs):
     correct_lam: bool = setting(True, "Set lam to the true share of the sample's own pixels.")
 
     def apply(self, model: nn.Module, batch: Batch, draw: BoxDraw, inplace: bool) -> dict[str, Any]:
-        mixed = {**batch, **united_mask(batch, draw)}
+        mixed = {**batch, **united_mask(batch, draw.partner, draw.lam)}
         for key, axes in self.cut_axes(model, batch, len(draw.partner)).items():
             mask = own_mask(batch, batch[key])
             if mask is not None:

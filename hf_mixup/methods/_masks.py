@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hf_mixup.functional.masks import mask_lam, paste, seen_lam
 from hf_mixup.methods._segmentation import is_map, own_pixels, refuse_other_size
 from hf_mixup.methods.base import AnyDraw, Batch, Blend, Draw, FloatInputs, MaskDraw, Request, setting
-from hf_mixup.methods.mixup import united_mask
 from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.masks import united_mask
 
 
 @dataclass(kw_only=True)
@@ -20,7 +20,7 @@ class MaskMethod(FloatInputs):
     """A method that takes the partner's content outside a mask that it draws, of images unless a subclass says so."""
 
     def apply(self, model: nn.Module, batch: Batch, draw: MaskDraw, inplace: bool) -> dict[str, Any]:
-        mixed = {**batch, **united_mask(batch, draw)}
+        mixed = {**batch, **united_mask(batch, draw.partner, draw.lam)}
         for key in self._keys(batch, len(draw.partner)):
             mixed[key] = paste(batch[key], draw.partner, draw.mask, inplace=inplace)
         return mixed

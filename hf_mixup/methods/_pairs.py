@@ -12,11 +12,11 @@ from hf_mixup.functional import slerp
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods.base import Batch, Blend, BoxDraw, Draw, FixedLam, FloatInputs, Request, setting
 from hf_mixup.methods.cutmix import CutMix
-from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import settings_of
 from hf_mixup.models.caption_tokens import activate_captions
 from hf_mixup.models.dual_encoder import dual_encoder_of
 from hf_mixup.models.hooks import Mixing, blend_states, hooks_of
+from hf_mixup.models.streams import blend_inputs
 
 
 @dataclass(kw_only=True)
@@ -153,7 +153,7 @@ def blend_images(
             "the images of this batch have different spatial_shapes, and their patches cannot be blended: let the "
             "processor resize them to one size, or set image_mix='latent'"
         )
-    return blend_inputs(inputs, draw, method, keys, inplace)
+    return blend_inputs(inputs, draw.partner, draw.lam, method, keys, inplace)
 
 
 def along_the_arc(states: Tensor, partner: Tensor | None, weight: Tensor | None) -> Tensor:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair, pair_by_length, sample_lam
+from hf_mixup.models.batches import select_samples
 from hf_mixup.models.labels import Further, ProblemType
+from hf_mixup.models.ragged import layouts
 from hf_mixup.utils.values import check_settings
 from hf_mixup.utils.values import setting as setting
 
@@ -215,7 +217,7 @@ class Method:
     blends: ClassVar[str]
     paper: ClassVar[str]
     citation: ClassVar[str] = ""
-    enters_model: ClassVar[bool] = False  # blends inside the forward pass, through hooks
+    enters_model: ClassVar[bool] = False  # blends inside the forward pass, whatever the batch; see `enters`
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them
     exchanges: ClassVar[bool] = True  # with lam = 0 a sample is its partner, as `engine.exchange` tries it
     keeps: ClassVar[tuple[str, ...]] = ()  # inputs that stay with their positions by the method's definition
@@ -273,6 +275,10 @@ class Method:
     def choices(self) -> list[Method]:
         """Return the methods that may be drawn: itself alone, unless it delegates."""
         return [self]
+
+    def enters(self, model: nn.Module, batch: Batch) -> bool:
+        """Whether samples of this batch are blended inside the forward pass, through hooks."""
+        return self.enters_model
 
     def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
         """Return the depths that may be drawn, of a method that enters the model between its blocks; else [None]."""
@@ -335,6 +341,8 @@ class Method:
 class FixedLam(Method):
     """A method that mixes two samples by a lam, fixed or drawn by a rule of its own (`_sample_lam`)."""
 
+    alike: ClassVar[Literal["", "grids", "tokens"]] = ""  # what partners share: sizes of images, places of their tokens
+
     lam: float | None = setting(None, "A fixed lam in [0, 1] instead of a drawn one.", at_least=0, at_most=1)
     lam_per: Literal["batch", "pair", "sample"] = setting(
         "batch", "Draw lam once a batch, once a pair, or once a sample."
@@ -346,9 +354,25 @@ class FixedLam(Method):
 
     def draw(self, request: Request) -> Draw:
         """Draw who is blended with whom and how much, except for what the caller dictates."""
-        partner = request.partner if request.partner is not None else self._draw_partner(request)
+        partner = self._partners(request)
         lam = request.lam if request.lam is not None else self._draw_lam(request, partner)
         return Draw(self.name, partner, lam)
+
+    def _partners(self, request: Request) -> Tensor:
+        """Return the partner that is given or drawn; one of like layout, where the method asks for it."""
+        groups = layouts(request.model, request.batch, self.alike == "tokens") if self.alike else None
+        if groups is None:
+            return self._draw_partner(request) if request.partner is None else request.partner
+        if request.partner is not None:
+            _refuse_unlike(groups, request.partner, self.name)
+            return request.partner
+        partner = torch.arange(request.rows)
+        for group in groups.unique():
+            rows = (groups == group).nonzero()[:, 0]
+            batch = select_samples(request.batch, rows, request.rows)
+            part = replace(request, batch=batch, labels=request.labels[rows.to(request.labels.device)])
+            partner[rows] = rows[self._draw_partner(part)]
+        return partner
 
     def _draw_partner(self, request: Request) -> Tensor:
         # lam can be shared by a pair only where the pairing has disjoint pairs.
@@ -457,6 +481,18 @@ class FloatInputs(Method):
     """
 
     keys: list[str] | None = setting(None, "Model inputs to mix; by default every floating-point input that fits.")
+
+
+def _refuse_unlike(groups: Tensor, partner: Tensor, method: str) -> None:
+    """Refuse partners that are given, where their images or clips lie at other tokens or have other sizes."""
+    unlike = (groups != groups[partner]).nonzero()
+    if len(unlike):
+        row = int(unlike[0])
+        raise ValueError(
+            f"sample {row} and its partner {int(partner[row])} have other layouts (sizes of images, or positions of "
+            f"their tokens), and method {method!r} blends like ones only: leave partner out, and it is drawn among "
+            "those"
+        )
 
 
 def _lengths(batch: Batch) -> Tensor:

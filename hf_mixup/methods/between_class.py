@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from hf_mixup.functional.loudness import heard_weights, loudness
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, setting
 from hf_mixup.methods.capabilities import NeedsSamplingRate
-from hf_mixup.methods.mixup import united_mask
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.inputs import float_keys
+from hf_mixup.models.masks import united_mask
 
 
 @register
@@ -47,7 +47,7 @@ class BetweenClassMixup(Blend, FloatInputs, NeedsSamplingRate):
     sampling_rate: int = setting(16000, "Samples a second of the waveforms.", at_least=1, at_most=999_999)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        mixed = {**batch, **united_mask(batch, draw)}
+        mixed = {**batch, **united_mask(batch, draw.partner, draw.lam)}
         for key in float_keys(batch, len(draw.partner), self.name, self.keys, dims=2):
             waveforms: Tensor = batch[key]
             seen = visible_mask(batch, waveforms)

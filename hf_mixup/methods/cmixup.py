@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from hf_mixup.functional import pair_by_label_distance
 from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, setting
 from hf_mixup.methods.capabilities import MixesForecasts
-from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.registry import register
 from hf_mixup.methods.tabular import SwapColumns
 from hf_mixup.models.embeddings import install_tables
 from hf_mixup.models.padding import mix_embeddings
+from hf_mixup.models.streams import blend_floats
 
 
 @register
@@ -50,7 +50,6 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
         "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
         "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"
     )
-    enters_model = True  # where there are tokens
 
     attention_mask_mode: Literal["union", "weighted"] = setting(
         "union", "Of tokens: attention sees those of both samples alike, or each as much as its sample counts."
@@ -71,12 +70,18 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     def prepare(self, model: nn.Module) -> None:
         install_tables(model)
 
-    def depths(self, model: nn.Module, batch: Batch) -> list[int | None]:
-        return [None] if _has_tokens(batch) else []  # float inputs are blended before the model
+    def enters(self, model: nn.Module, batch: Batch) -> bool:
+        return _has_tokens(batch)  # float inputs are blended before the model
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         if _has_tokens(batch):
-            return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.attention_mask_mode)
+            return mix_embeddings(
+                model,
+                blend_floats(model, batch, draw.partner, draw.lam),
+                draw.partner,
+                draw.lam,
+                self.attention_mask_mode,
+            )
         return self.swap_and_blend(batch, draw, inplace)
 
     def _draw_partner(self, request: Request) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from torch import nn
 
 from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, Request, setting
-from hf_mixup.methods.mixup import blend_floats
 from hf_mixup.methods.registry import register
-from hf_mixup.models.embeddings import install_tables, refuse_no_table
+from hf_mixup.models.embeddings import install_tables, lookups_of, refuse_no_table
 from hf_mixup.models.padding import mix_embeddings
+from hf_mixup.models.streams import blend_floats
 
 
 @register
@@ -42,6 +42,7 @@ class EmbeddingMixup(Blend):
         "Study}, author={Guo, Hongyu and Mao, Yongyi and Zhang, Richong}, journal={arXiv:1905.08941}, year={2019}}"
     )
     enters_model = True
+    alike = "tokens"
 
     alpha: float = setting(1.0, f"{ALPHA} Begin with 0.4, for encoder-decoders with 0.1.", at_least=0)
     attention_mask_mode: Literal["union", "weighted"] = setting(
@@ -61,7 +62,10 @@ class EmbeddingMixup(Blend):
         return super().depths(model, batch)
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(batch, draw), draw.partner, draw.lam, self.attention_mask_mode)
+        if not lookups_of(model, batch):
+            refuse_no_table(model)
+        inputs = blend_floats(model, batch, draw.partner, draw.lam)
+        return mix_embeddings(model, inputs, draw.partner, draw.lam, self.attention_mask_mode)
 
 
 def _refuse_without_tokens(batch: Batch) -> None:
@@ -69,5 +73,5 @@ def _refuse_without_tokens(batch: Batch) -> None:
         held = ", ".join(batch) or "nothing"
         raise ValueError(
             f"method 'embedding' mixes token embeddings, but the batch has no input_ids: it holds {held}. Use "
-            "'manifold' for hidden states, or 'mixup' for float inputs alone"
+            "'mixup', which blends whatever a sample has, or 'manifold' for hidden states"
         )

@@ -13,6 +13,7 @@ from hf_mixup.methods.base import Batch, Method, Request, setting
 from hf_mixup.methods.registry import build, register
 from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.noise import IDS
+from hf_mixup.models.streams import is_looked_up
 from hf_mixup.utils.suggest import did_you_mean
 
 MIXES = ("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "manifold", "features", "embedding")
@@ -71,10 +72,8 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
     def off(self) -> bool:
         return self.prob == 0 or self.inner.off
 
-    @property
-    def enters_model(self) -> bool:  # type: ignore[override]
-        """Whether samples are blended inside the model."""
-        return self.inner.enters_model
+    def enters(self, model: nn.Module, batch: Batch) -> bool:
+        return self.inner.enters(model, batch)
 
     @property
     def chooses_depths(self) -> bool:
@@ -101,7 +100,7 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
         return mixed.more(AttackDraw, method=self.name, clean=mixed, points={}, seed=0)
 
     def apply(self, model: nn.Module, batch: Batch, draw: AttackDraw, inplace: bool) -> dict[str, Any]:
-        if not draw.points or not self.enters_model:
+        if not draw.points or not self.inner.enters_model:
             return super().apply(model, batch, draw, inplace)
         clean = [dict(batch)] if len(self._kept(draw)) else []
         parts = [*clean, *({**batch, **floats} for floats in self._floats(draw))]
@@ -126,17 +125,17 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
 
     def _kept(self, draw: AttackDraw) -> Tensor:
         kept, whole = super()._kept(draw), torch.arange(len(draw.lam), device=draw.lam.device)
-        return whole if self.enters_model and len(kept) else kept
+        return whole if self.inner.enters_model and len(kept) else kept
 
     def _run(self, draw: AttackDraw) -> Tensor:
-        return torch.arange(len(draw.lam)) if self.enters_model else super()._run(draw)
+        return torch.arange(len(draw.lam)) if self.inner.enters_model else super()._run(draw)
 
     def _refuse(self, batch: Batch) -> None:
         tokens, by = IDS in batch and self.keys is None, self.inner.name
-        if tokens and by != "embedding":
+        if by != "embedding" and self.keys is None and is_looked_up(batch):
             raise ValueError(
-                f"method {self.name!r} with by={by!r} moves and mixes float inputs, and the batch has input_ids: set "
-                "by='embedding'"
+                f"method {self.name!r} with by={by!r} moves and mixes float inputs, and the batch has tokens: "
+                "set by='embedding', or name in `keys` what is moved"
             )
         if by == "embedding" and not tokens:
             raise ValueError(f"by='embedding' needs tokens to move, and the batch has none: {', '.join(batch)}")

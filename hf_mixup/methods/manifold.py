@@ -32,6 +32,7 @@ class HiddenStates(FixedLam):
     """A method that changes hidden states between the blocks of a model, at a depth drawn for each batch."""
 
     enters_model = True
+    alike = "grids"
 
     layers: list[float] | None = setting(
         None,

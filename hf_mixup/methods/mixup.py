@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import blend
 from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, setting
 from hf_mixup.methods.capabilities import MixesBoxes, MixesForecasts, MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.batches import HEARD
-from hf_mixup.models.embeddings import unite_masks
-from hf_mixup.models.inputs import float_keys, is_blendable
+from hf_mixup.models.batches import IDS
+from hf_mixup.models.embeddings import install_tables
+from hf_mixup.models.inputs import takes
+from hf_mixup.models.streams import blend_inputs, is_looked_up, mix_streams
 
 
 @register
@@ -46,10 +45,21 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
 
+    alike = "tokens"
+
     alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large data sets, with 1.0 on small ones.", at_least=0)
 
+    def enters(self, model: nn.Module, batch: Batch) -> bool:
+        return self.keys is None and is_looked_up(batch)
+
+    def prepare(self, model: nn.Module) -> None:
+        if self.keys is None and takes(model, IDS):
+            install_tables(model)
+
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        return blend_inputs(batch, draw, self.name, self.keys, inplace)
+        if self.enters(model, batch):
+            return mix_streams(model, batch, draw.partner, draw.lam, inplace)
+        return blend_inputs(batch, draw.partner, draw.lam, self.name, self.keys, inplace)
 
     def mixed_boxes(
         self, labels: Sequence[Mapping[str, Tensor]], draw: Draw, height: int, width: int
@@ -60,36 +70,6 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
             united_boxes(labels[row], labels[other], 1.0 if other == row else lam)
             for row, (other, lam) in enumerate(drawn)
         ]
-
-
-def blend_inputs(batch: Batch, draw: Draw, method: str, keys: list[str] | None, inplace: bool) -> dict[str, Any]:
-    """Return the inputs with every floating-point one (or those of `keys`) blended by row; masks of audio united."""
-    masks = {**united_mask(batch, draw), **observed_mask(batch, draw), **shown_mask(batch, draw)}
-    mixed = {**batch, **masks}
-    for key in float_keys(batch, len(draw.partner), method, keys):
-        mixed[key] = blend(batch[key], draw.partner, draw.lam, inplace=inplace)
-    return mixed
-
-
-def united_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """Return the mask of mixed audio clips (or series), by its name: what is heard of either row; none beside tokens.
-
-    A row without a share (lam = 0 or 1) adds nothing, so that both ends are exact for any lengths.
-    """
-    masks = {key: mask for key in HEARD if isinstance(mask := batch.get(key), Tensor) and mask.dim() in (2, 3)}
-    if "input_ids" in batch:
-        return {}
-    return {key: unite_masks(mask, mask[draw.partner], draw.lam)[0] for key, mask in masks.items()}
-
-
-def shown_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """Return the mask of mixed images, by its name: what is no padding of either row that has a share."""
-    mask = batch.get("pixel_mask")
-    if not isinstance(mask, Tensor):
-        return {}
-    share = draw.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-    own, other = mask.bool() & (share > 0), mask[draw.partner].bool() & (share < 1)
-    return {"pixel_mask": (own | other).to(mask.dtype)}
 
 
 def united_boxes(own: Mapping[str, Tensor], other: Mapping[str, Tensor], lam: float) -> dict[str, Tensor]:
@@ -103,22 +83,3 @@ def united_boxes(own: Mapping[str, Tensor], other: Mapping[str, Tensor], lam: fl
     union = {key: torch.cat([each[key] for each, _ in parts]) for key in ("class_labels", "boxes")}
     shares = [torch.full((len(each["boxes"]),), share, device=each["boxes"].device) for each, share in parts]
     return {**union, "weights": torch.cat(shares)}
-
-
-def observed_mask(batch: Batch, draw: Draw) -> dict[str, Tensor]:
-    """Return the masks of mixed series, by their names: a blend is known where both rows were observed.
-
-    A row without a share (lam = 0 or 1) takes nothing away.
-    """
-    masks = {key: mask for key in OBSERVED if isinstance(mask := batch.get(key), Tensor)}
-    for key, mask in masks.items():
-        share = draw.lam.reshape(-1, *(1,) * (mask.dim() - 1))
-        own, other = mask.bool() | (share == 0), mask[draw.partner].bool() | (share == 1)
-        masks[key] = (own & other).to(mask.dtype)
-    return masks
-
-
-def blend_floats(batch: Batch, draw: Draw) -> dict[str, Any]:
-    """Return the inputs with those floats blended that go with tokens: images, waveforms; often there are none."""
-    keys = [key for key, value in batch.items() if is_blendable(key, value, len(draw.partner))]
-    return {**batch, **{key: blend(batch[key], draw.partner, draw.lam) for key in keys}}

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, Request, Term, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
-from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
 from hf_mixup.models.batches import concat_batches, select_samples
+from hf_mixup.models.streams import blend_inputs
 
 
 @register
@@ -65,7 +65,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
         return replace(draw, rows=((draw.lam < 1) & others).nonzero()[:, 0])
 
     def apply(self, model: nn.Module, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
-        mixed = blend_inputs(batch, draw, self.name, self.keys, inplace=False)
+        mixed = blend_inputs(batch, draw.partner, draw.lam, self.name, self.keys, inplace=False)
         count = len(draw.lam)
         return concat_batches(
             [batch, mixed if draw.rows is None else select_samples(mixed, draw.rows, count)], batch, count

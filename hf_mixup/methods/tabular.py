@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from hf_mixup.functional.masks import swap_columns
 from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, FloatInputs, MaskDraw, Request, setting
 from hf_mixup.methods.capabilities import MixesForecasts
-from hf_mixup.methods.mixup import blend_inputs
 from hf_mixup.methods.registry import register
 from hf_mixup.models.inputs import is_blendable, is_named_as_input
+from hf_mixup.models.streams import blend_inputs
 
 
 @dataclass(kw_only=True)
@@ -70,13 +70,14 @@ class SwapColumns(FixedLam, FloatInputs):
     def swap_and_blend(self, batch: Batch, draw: Draw, inplace: bool) -> dict[str, Any]:
         """Return the inputs with columns swapped where the draw says so, and the other floats blended."""
         if not isinstance(draw, MaskDraw):
-            return blend_inputs(batch, draw, self.name, self.keys, inplace)
+            return blend_inputs(batch, draw.partner, draw.lam, self.name, self.keys, inplace)
         rows = len(draw.partner)
         keys = self.keys_to_swap(batch, rows)
         widths = [batch[key].shape[1] for key in keys]
         mixed = dict(batch)
         if self._blends(batch, rows, keys):
-            mixed = {**batch, **blend_inputs(_without(batch, keys), draw, self.name, self.keys, inplace)}
+            rest = _without(batch, keys)
+            mixed = {**batch, **blend_inputs(rest, draw.partner, draw.lam, self.name, self.keys, inplace)}
         for key, own in zip(keys, draw.mask.split(widths, 1), strict=True):
             mixed[key] = swap_columns(batch[key], draw.partner, own)
         return mixed

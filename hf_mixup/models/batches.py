@@ -27,6 +27,9 @@ def count_samples(inputs: Mapping[str, Any]) -> int:
     >>> count_samples({"cache_position": torch.arange(5), "input_ids": torch.ones(2, 5)})
     2
     """
+    ids = inputs.get(IDS)
+    if isinstance(ids, Tensor):
+        return len(ids)  # other entries may hold the parts of all samples in one tensor
     return next(
         len(value) for key, value in inputs.items() if isinstance(value, Tensor) and value.dim() and key not in SHARED
     )

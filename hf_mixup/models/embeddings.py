@@ -125,18 +125,12 @@ def install_tables(model: nn.Module, kind: type[MixHook] = TableHook) -> bool:
 
 
 def lookups_of(model: nn.Module, inputs: Mapping[str, Any]) -> list[Lookup]:
-    """Return the lookups in tables; found by running two samples of the batch at first use, then cached.
-
-    Raises:
-        ValueError: for a model without any.
-    """
+    """Return the lookups in tables; found by running two samples of the batch at first use, then cached."""
     cache = hooks_of(model).cache
     key = f"lookups of {', '.join(sorted(inputs))}"
     if key not in cache:
         with eval_without_side_effects(model):
             cache[key] = _find(model, full_pair(inputs, model))
-        if not cache[key]:
-            refuse_no_table(model)
     return cache[key]
 
 
@@ -147,7 +141,7 @@ def words_of(model: nn.Module, inputs: Mapping[str, Any]) -> Lookup | None:
 
 
 def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
-    pairs = [(both, one) for both, one in watch_pair(model, pair, tables(model)) if _reads(both)]
+    pairs = [(both, one) for both, one in watch_pair(model, pair, tables(model)) if is_lookup(both)]
     counted = _counted_from_mask(model, pair, [both for both, _ in pairs])
     modules = [both.module for both, _ in pairs]
     found = []
@@ -164,7 +158,7 @@ def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
     return found
 
 
-def _reads(call: Call) -> bool:
+def is_lookup(call: Call) -> bool:
     """Whether this is a lookup in a table: integers in, floats out, one vector for each integer."""
     given = call.given[0] if call.given else None
     if not isinstance(given, Tensor) or given.is_floating_point() or given.dim() == 0:
@@ -175,6 +169,8 @@ def _reads(call: Call) -> bool:
 
 def _is_padding(index: Tensor, pair: Mapping[str, Any]) -> bool:
     """Whether these are ids that the model itself pads with: all equal, and in another number."""
+    if any(isinstance(value, Tensor) and _equal(index, value) for value in pair.values()):
+        return False
     lengths = {size for key, value in pair.items() if key.endswith("input_ids") for size in value.shape[1:]}
     return index.shape[-1] not in lengths and bool((index == index.flatten()[0]).all())
 
@@ -190,9 +186,11 @@ def _counted_from_mask(model: nn.Module, pair: dict[str, Any], calls: list[Call]
     other = mask.clone()
     other[:, : mask.shape[1] // 2] = 0
     modules = {call.module for call in calls}
-    changed = {
-        (call.module, call.number): call.given[0] for call in watch(model, {**pair, "attention_mask": other}, modules)
-    }
+    try:
+        seen = watch(model, {**pair, "attention_mask": other}, modules)
+    except (RuntimeError, ValueError, IndexError):  # each token of an image has to be seen
+        return set()
+    changed = {(call.module, call.number): call.given[0] for call in seen}
     return {key for call in calls if _differs(call.given[0], changed.get(key := (call.module, call.number)))}
 
 
@@ -257,7 +255,7 @@ def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dic
     inputs, weights = dict(batch), {}
     for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
         mask, seen = batch.get(mask_key), visible_tokens(batch, mask_key)
-        if mask is None or seen is None:
+        if mask is None or seen is None or batch.get(key) is None:  # the mask of audio frames or of patches
             continue
         if seen.shape != batch[key].shape:
             raise ValueError(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import pads_left, visible_tokens
+from hf_mixup.models.batches import IDS, pads_left, visible_tokens
 from hf_mixup.models.blocks import Stack, activate_layer
 from hf_mixup.models.embeddings import Ids, activate_embeddings
 from hf_mixup.models.exchange import TOLERANCE, exchange_error, same_scores
@@ -29,7 +29,7 @@ from hf_mixup.models.weighted_mask import weighted_mask
 Ends = Literal["own", "left", "left, counted", "equal"]
 REFUSALS = (AssertionError, ValueError, IndexError, RuntimeError)
 """What a model raises that needs more than length: as many separators, the tokens of an image, ..."""
-IDS: tuple[Ids, ...] = ("own", "longer")
+CHOICES: tuple[Ids, ...] = ("own", "longer")
 
 
 def mix_embeddings(
@@ -47,6 +47,8 @@ def mix_embeddings(
     Raises:
         ValueError: for samples of different length if no policy fits the model, or it takes no weighted mask.
     """
+    if IDS not in batch:  # a decoder beside audio or images, whose samples all begin at its first position
+        return activate_embeddings(model, batch, partner, lam)
     weighted = weighted_mask(model, batch, partner, lam) if mask == "weighted" else {}
     cache, key = hooks_of(model).cache, f"ids of {', '.join(sorted(batch))}"
     if key not in cache:
@@ -66,14 +68,15 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
     """Return the policy for samples padded on a side, None where the batch has no samples to try it on."""
     choices = batch["input_ids"].dim() == 3
     with eval_without_side_effects(model):
-        pair = _choices(batch) if choices else uneven_pair(batch, model, left)
+        pair = _choices(batch, model) if choices else uneven_pair(batch, model, left)
         if pair is None:
             return None
+        pair = _with_one_image(pair)
         try:
             plain = logits_of(model(**pair))
         except REFUSALS:
             return "equal"
-        for ids in IDS[:1] if choices else IDS:
+        for ids in CHOICES[:1] if choices else CHOICES:
             with suppress(RuntimeError):  # a model with other positions than the mask's: no policy fits
                 if exchange_error(model, pair, plain, partial(activate_embeddings, model, pair, ids=ids)) < TOLERANCE:
                     return ids
@@ -81,9 +84,19 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
     return "equal"
 
 
-def _choices(batch: Mapping[str, Any]) -> dict[str, Any] | None:
+def _with_one_image(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two samples whose floats are those of the first, since only tokens are exchanged."""
+    return {
+        key: torch.cat([value[: len(value) // 2]] * 2)
+        if isinstance(value, Tensor) and value.is_floating_point() and "mask" not in key
+        else value
+        for key, value in pair.items()
+    }
+
+
+def _choices(batch: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:
     """Return the first two samples of a multiple-choice batch, None where they do not differ in length."""
-    pair = two_samples(batch)
+    pair = two_samples(batch, model)
     mask = pair.get("attention_mask")
     return None if mask is None or torch.equal(mask[0], mask[1]) else pair
 

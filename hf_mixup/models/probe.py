@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_mixup.models.batches import HEARD, IDS, MASK, count_samples, per_sample, pick_pair, visible_tokens
 from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.ragged import is_geometry, pick_rows, ragged_rows
 
 
 @contextmanager
@@ -29,10 +30,13 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def two_samples(inputs: Mapping[str, Any]) -> dict[str, Any]:
+def two_samples(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return the first two samples of a batch; a single sample is doubled."""
     count = count_samples(inputs)
-    return pick_pair(inputs, count, torch.tensor([0, min(1, count - 1)]))
+    which = torch.tensor([0, min(1, count - 1)])
+    rows = ragged_rows(model, inputs)
+    parts = {key: pick_rows(inputs[key], rows[key], which.tolist()) for key in rows}
+    return {**pick_pair(inputs, count, which), **parts}
 
 
 def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -50,7 +54,10 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
     count, length = len(ids), ids.shape[-1]
     pair = pick_pair(inputs, count, which[[0, 0]])
-    others = pick_pair(inputs, count, which)
+    others = {**pick_pair(inputs, count, which), **{key: pair[key] for key in pair if is_geometry(key)}}
+    for key, rows in ragged_rows(model, inputs).items():
+        own = pick_rows(inputs[key], rows, which[:1].tolist())
+        pair[key], others[key] = own.repeat(2, *(1,) * (own.dim() - 1)), _beside(inputs[key], rows, which.tolist(), key)
     fixed = _named_tokens(model, ids)
     if not len(_inner_positions(others, 0, masked, fixed)):
         fixed = fixed[:0]
@@ -60,12 +67,23 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     for key, value in pair.items():
         if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key or "position" in key:
             continue  # position ids do not depend on the tokens
+        if len(value) != 2:
+            pair[key] = others[key]
+            continue
         axis = value.dim() - 1 if value.shape[-1] == length else 1  # boxes are [B, T, 4]
         if value.shape[axis] == length and not value.is_floating_point():
             value[1].index_copy_(axis - 1, inner, others[key][1].index_select(axis - 1, source))
         else:
             pair[key] = others[key]  # images, decoder inputs
     return pair
+
+
+def _beside(value: Tensor, rows: Sequence[int], which: Sequence[int], key: str) -> Tensor:
+    """Return one sample's rows of a ragged entry, and as many of other content behind them."""
+    own, other = (pick_rows(value, rows, [each]) for each in which)
+    if is_geometry(key):
+        return torch.cat([own, own])
+    return torch.cat([own, other if len(other) == len(own) and which[0] != which[1] else own.flip(0)])
 
 
 def contrasting_samples(inputs: Mapping[str, Any]) -> Tensor:

@@ -54,11 +54,16 @@ def watch_pair(model: nn.Module, pair: Mapping[str, Any], modules: list[nn.Modul
 
 
 def first_sample(pair: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the first of two samples."""
+    """Return the first of two samples of like layout."""
     return {
-        key: value[:1] if isinstance(value, Tensor) and per_sample(key, value, 2) else value
+        key: value[: len(value) // 2] if isinstance(value, Tensor) and _of_two(key, value) else value
         for key, value in pair.items()
     }
+
+
+def _of_two(key: str, value: Tensor) -> bool:
+    """Whether an entry goes with two samples; it may hold several rows of each, see `models.ragged`."""
+    return per_sample(key, value, 2) or (value.dim() > 1 and len(value) > 2 and len(value) % 2 == 0)
 
 
 def batch_axis(of_two: Tensor, of_one: Tensor) -> int | None:

@@ -121,7 +121,7 @@ class Stage:
         return Mixed(
             clean=clean,
             inputs={key: value[row] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
-            inside=at_work.enters_model or unchanged,
+            inside=at_work.enters(self.model, clean) or unchanged,
             method=at_work.name,
             layer=getattr(mixed.draw, "depth", None),
             target=target[_OWN],

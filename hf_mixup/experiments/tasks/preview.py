@@ -76,4 +76,4 @@ def _samples(
     for start in range(0, _BATCHES * size, size):
         batch = prepared.collator([prepared.train[index] for index in order[start : start + size]])
         with engine(model, batch) as mixed:
-            yield batch, mixed, not engine.method.chosen(mixed.draw).enters_model
+            yield batch, mixed, not engine.method.chosen(mixed.draw).enters(model, batch)

@@ -1,0 +1,151 @@
+"""The streams of a sample: all of its content, blended with one partner and lam wherever each part enters the model.
+
+Floats are blended as they are. Integers that stand for something (ids, boxes on a grid, token types) are blended where
+they are looked up. Where that is not exact, since a head reads ids or a part of the model goes its own way, samples are
+blended at the fusion point: what enters the first block that sees all of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hf_mixup.functional import blend
+from hf_mixup.models.batches import count_samples, per_sample
+from hf_mixup.models.blocks import stack_of
+from hf_mixup.models.embeddings import is_lookup, tables
+from hf_mixup.models.exchange import TOLERANCE, exchange_error
+from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.inputs import float_keys, is_blendable, is_named_as_input
+from hf_mixup.models.masks import masks_of_floats
+from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.padding import REFUSALS, mix_embeddings, mix_layer
+from hf_mixup.models.probe import eval_without_side_effects, full_pair
+from hf_mixup.models.ragged import ragged_rows, spread
+from hf_mixup.models.trace import watch
+
+Entry = Literal["inputs", "fusion"]
+ENTRY = "entry of"  # how the keys of what was found begin in the cache
+
+
+def is_looked_up(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch has integers of each sample that stand for something (ids, boxes, types) and are no mask.
+
+    >>> from torch import rand, zeros
+    >>> is_looked_up({"pixel_values": rand(2, 3, 4, 4), "bbox": zeros(2, 5, 4).long()})
+    True
+    >>> is_looked_up({"pixel_values": rand(2, 3, 4, 4), "pixel_mask": zeros(2, 4, 4).long()})
+    False
+    """
+    return any(
+        isinstance(value, Tensor)
+        and not (value.is_floating_point() or value.is_complex())
+        and "mask" not in key
+        and not is_named_as_input(key)
+        and per_sample(key, value, count_samples(batch))
+        for key, value in batch.items()
+    )
+
+
+def blend_inputs(
+    batch: Mapping[str, Any],
+    partner: Tensor,
+    lam: Tensor,
+    method: str,
+    keys: list[str] | None = None,
+    inplace: bool = False,
+) -> dict[str, Any]:
+    """Return the inputs with every float (or those of `keys`) blended by sample, and the masks of blends.
+
+    Raises:
+        ValueError: if there is none.
+        TypeError: for integers among `keys`, or images of integers.
+    """
+    mixed = {**batch, **masks_of_floats(batch, partner, lam)}
+    for key in float_keys(batch, len(partner), method, keys):
+        mixed[key] = blend(batch[key], partner, lam, inplace=inplace)
+    return mixed
+
+
+def blend_floats(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False
+) -> dict[str, Any]:
+    """Return the inputs with those floats blended that go with tokens (images, audio), if any; see `blend_inputs`."""
+    mixed = {**batch, **masks_of_floats(batch, partner, lam)}
+    for key in [key for key, value in batch.items() if is_blendable(key, value, len(partner))]:
+        mixed[key] = blend(batch[key], partner, lam, inplace=inplace)
+    for key, rows in ragged_rows(model, batch).items():
+        if batch[key].is_floating_point():
+            mixed[key] = blend(batch[key], *spread(partner, lam, rows), inplace=inplace)
+    return mixed
+
+
+def mix_streams(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False
+) -> dict[str, Any]:
+    """Return the inputs with floats blended, and activate the hooks that blend the rest inside the model.
+
+    Raises:
+        ValueError: for samples of different length if the model does not mix those rightly.
+    """
+    if entry_of(model, batch) == "fusion":
+        return mix_layer(model, stack_of(model, batch), batch, partner, lam, depth=0)
+    return mix_embeddings(model, blend_floats(model, batch, partner, lam, inplace), partner, lam)
+
+
+def entry_of(model: nn.Module, batch: Mapping[str, Any]) -> Entry:
+    """Return where samples are blended: found by exchanging two samples of the batch at first use, then cached."""
+    cache, key = hooks_of(model).cache, f"{ENTRY} {', '.join(sorted(batch))}"
+    if key not in cache:
+        with eval_without_side_effects(model):
+            cache[key] = _first_exact(model, full_pair(batch, model))
+    return cache[key]
+
+
+def forget_entries(model: nn.Module) -> None:
+    """Forget where samples are blended, so that it is found anew with samples that differ in more."""
+    cache = hooks_of(model).cache
+    for key in [key for key in cache if key.startswith(ENTRY)]:
+        del cache[key]
+
+
+def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
+    """Return the first entry at which exchanged samples have each other's outputs; "inputs" where none is."""
+    try:
+        plain = logits_of(model(**pair))
+    except (*REFUSALS, TypeError, KeyError):
+        return "inputs"  # what it cannot take is said by the exchange test
+
+    def at_inputs(partner: Tensor, lam: Tensor) -> dict[str, Any]:
+        return mix_embeddings(model, blend_floats(model, pair, partner, lam), partner, lam)
+
+    def at_fusion(partner: Tensor, lam: Tensor) -> dict[str, Any]:
+        return mix_layer(model, stack_of(model, pair), pair, partner, lam, depth=0)
+
+    entries: dict[Entry, Any] = {"inputs": at_inputs, "fusion": at_fusion}
+    if _looks_up_floats(model, pair, plain):
+        del entries["inputs"]
+    for entry, apply in entries.items():
+        with suppress(*REFUSALS):
+            if exchange_error(model, pair, plain, apply) < TOLERANCE:
+                return entry
+        hooks_of(model).forget()
+    if "inputs" not in entries:
+        raise ValueError(
+            f"{type(model).__name__} looks up part of its floats in tables (the places of patches, codes of images), "
+            "so that a blend of them is no blend of samples: use method='manifold'"
+        )
+    return "inputs"
+
+
+def _looks_up_floats(model: nn.Module, pair: dict[str, Any], plain: Tensor) -> bool:
+    """Whether tables look up other entries where floats are blended."""
+    partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
+    modules = tables(model)
+    own, blended = (watch(model, each, modules) for each in (pair, blend_floats(model, pair, partner, half)))
+    both = [(one.given[0], other.given[0]) for one, other in zip(own, blended) if is_lookup(one)]
+    return any(one.shape == other.shape and not torch.equal(one, other) for one, other in both)
