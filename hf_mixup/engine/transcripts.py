@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
-from hf_mixup.methods.capabilities import SettlesLater
+from hf_mixup.methods.capabilities import MixesTranscripts
 from hf_mixup.models.batches import HEARD
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS, Labels, check_labels
@@ -29,7 +29,7 @@ class TranscriptBatch(MixedBatch):
         labels: the transcripts, long [B, U], -100 behind their ends.
 
     Source: Meng et al. 2021, "MixSpeech: Data Augmentation for Low-resource Automatic Speech Recognition", arXiv
-    2102.12664: section 2 (there lam ~ Beta(0.5, 0.5), for 15 % of a batch: `alpha=0.5, prob=0.15,
+    2102.12664, section 2 (there lam ~ Beta(0.5, 0.5), for 15 % of a batch: `alpha=0.5, prob=0.15,
     prob_per="sample"`).
 
     >>> from hf_mixup import Mixup
@@ -143,10 +143,10 @@ def refuse_method(method: Method, model: nn.Module, inputs: Mapping[str, Any]) -
     Raises:
         ValueError: naming the method and a way out.
     """
-    if method.own_loss or isinstance(method, SettlesLater) or type(method).terms is not Method.terms:
+    if not isinstance(method, MixesTranscripts):
         raise ValueError(
-            f"method {method.name!r} scores labels in a way of its own, and has none for the transcripts of "
-            f"{type(model).__name__}: use 'mixup', or 'manifold' for recordings of equal length"
+            f"method {method.name!r} has no rule for the transcripts of {type(model).__name__}: use 'mixup', or "
+            "'manifold' for recordings of equal length"
         )
     masks = [inputs[key] for key in HEARD if isinstance(inputs.get(key), Tensor)] if method.enters_model else []
     if any(bool((mask.sum(-1) != mask[0].sum()).any()) for mask in masks):

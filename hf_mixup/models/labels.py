@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -32,9 +33,9 @@ class Labels:
     """The labels of a batch, each aligned with the logits that are scored against it.
 
     Args:
-        values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the
-            position that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; [B, U] transcripts; or floats
-            [B], [B, 1] or [B, C].
+        values: integers [B]; [B, T] one a token or frame (for a model that predicts the next token, already moved to
+            the position that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; [B, U] transcripts; or
+            floats [B], [B, 1] or [B, C].
         kind: the problem type as transformers names it. Tokens and spans are single-label problems with one label for
             each position, -100 where there is none; transcripts belong to no position.
         classes: number of classes, None if only the logits tell.
@@ -58,12 +59,15 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     >>> read_labels(nn.Linear(2, 3), {"labels": torch.tensor([0, 2])}).kind
     'single_label_classification'
     """
+    _refuse_margins(model)
     values, spans = _values(model, batch)
     if learns_transcripts(model):
         return _transcripts(model, values)
     if spans:
         return Labels(values, "single_label_classification", None)
     config: Any = getattr(model, "config", None)
+    if values.dim() == 3 and classifies_frames(model):
+        return Labels(values.argmax(-1), "single_label_classification", config.num_labels)
     if values.dim() == 3 and segments(model):
         return Labels(pixel_labels(values, config), "single_label_classification", config.num_labels, pixels=True)
     series = LABELS not in batch and values.is_floating_point()
@@ -78,6 +82,17 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     if vocabulary and predicts_next(model):
         values = F.pad(values[:, 1:], (0, 1), value=IGNORE_INDEX)
     return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
+
+
+def _refuse_margins(model: nn.Module) -> None:
+    """Refuse a model that learns to tell speakers apart by a margin: the score of the label itself is lowered by it."""
+    name = type(base_model(model)).__name__
+    if name.endswith("ForXVector"):
+        raise ValueError(
+            f"{name} takes a margin off the score of each sample's label, so that its loss for two labels is not that "
+            "of one set of scores: it is not mixed. Train it without mixing (prob=0), or a model of "
+            "AutoModelForAudioClassification with it"
+        )
 
 
 def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
@@ -136,6 +151,15 @@ def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
         return False
     base = base_model(model)
     return labels.shape[1] > 1 or "ForTokenClassification" in type(base).__name__ or vocabulary_of(model) is not None
+
+
+def classifies_frames(model: nn.Module) -> bool:
+    """Whether a model finds the class of each frame of a sound; its labels are one-hot, [B, T, C].
+
+    The class with the highest number counts, in every frame, padding included, as the models' own loss has it.
+    """
+    base = base_model(model)
+    return "ForAudioFrameClassification" in type(base).__name__ and LABELS in signature(base.forward).parameters
 
 
 def segments(model: nn.Module) -> bool:
