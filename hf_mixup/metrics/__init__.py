@@ -10,9 +10,10 @@
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
     zero_shot_accuracy     of images against class embeddings
+    transcription_metrics, load("transcription"), speech_metrics    word and character error rates
     linearity              how straight a model's probabilities are between two samples
 
-Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
+Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use, and so is jiwer.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from hf_mixup.metrics.language import language_metrics, next_token_scores, token
 from hf_mixup.metrics.levels import area_under_curve, cell_scores, robustness_metrics, summarise_levels
 from hf_mixup.metrics.linearity import Linearity, linearity
 from hf_mixup.metrics.pairs import pair_compute_metrics, retrieval_metrics, zero_shot_accuracy
+from hf_mixup.metrics.speech import best_path, speech_metrics, transcription_metrics
 from hf_mixup.metrics.tags import entities, tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
 from hf_mixup.metrics.trainer import compute_metrics
@@ -49,6 +51,7 @@ __all__ = [
     "ReliabilityBins",
     "accuracy",
     "area_under_curve",
+    "best_path",
     "brier_score",
     "calibration_metrics",
     "cell_scores",
@@ -71,9 +74,11 @@ __all__ = [
     "reliability_bins",
     "retrieval_metrics",
     "robustness_metrics",
+    "speech_metrics",
     "summarise_levels",
     "tag_metrics",
     "token_scores",
+    "transcription_metrics",
     "zero_shot_accuracy",
 ]
 
