@@ -37,6 +37,7 @@ LONG = (
     "test_pair_training.py",
     "test_gradient_cache.py",
     "test_invariants.py",
+    "test_own_loss_everywhere.py",
     "test_compare.py",
     "test_dual_encoders.py",
     "test_compiled_text.py",

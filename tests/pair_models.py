@@ -12,6 +12,7 @@ import transformers
 from transformers import (
     AutoConfig,
     BertConfig,
+    ClvpConfig,
     PreTrainedConfig,
     PreTrainedModel,
     VisionTextDualEncoderConfig,
@@ -102,12 +103,25 @@ EXTRA: dict[str, dict[str, Any]] = {
 def special(model_type: str) -> PreTrainedConfig:
     if model_type == "vision-text-dual-encoder":
         return shrink(VisionTextDualEncoderConfig.from_vision_text_configs(ViTConfig(), BertConfig()))
+    if model_type == "clvp":
+        return speaking()
     config = shrink(AutoConfig.for_model(model_type))
     for part in (config, *(value for value in vars(config).values() if isinstance(value, PreTrainedConfig))):
         for name, value in EXTRA.get(model_type, {}).items():
             if hasattr(part, name) and not (name == "num_attention_heads" and "audio" not in part.model_type):
                 setattr(part, name, value)
     return config
+
+
+def speaking() -> ClvpConfig:
+    """A decoder that makes codes of texts and sounds, and encoders that compare codes and texts."""
+    encoder: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 12, "vocab_size": 60}
+    encoder |= {"num_hidden_layers": 2, "num_attention_heads": 2, "bos_token_id": 58, "eos_token_id": 59}
+    encoder["use_rotary_embedding"] = False
+    decoder: dict[str, Any] = {"vocab_size": 60, "max_position_embeddings": 120, "max_text_tokens": 64}
+    decoder |= {"hidden_size": 16, "n_inner": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "feature_size": 8}
+    decoder |= {"num_mel_attn_blocks": 1, "bos_token_id": 58, "eos_token_id": 59, "decoder_fixing_codes": [1, 2, 3, 4]}
+    return ClvpConfig(text_config=encoder, speech_config=encoder, decoder_config=decoder, projection_dim=12)
 
 
 def batch(model: PreTrainedModel, rows: int = 4, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -130,6 +144,8 @@ def images(model_type: str, rows: int, generator: torch.Generator) -> dict[str, 
             "input_features": torch.randn(rows, 1, 64, 64, generator=generator),
             "is_longer": torch.zeros(rows, 1, dtype=torch.bool),
         }
+    if model_type == "clvp":
+        return {"input_features": torch.randn(rows, 8, 30, generator=generator)}
     if model_type == "siglip2":
         return {
             "pixel_values": torch.randn(rows, 16, 3 * 8 * 8, generator=generator),

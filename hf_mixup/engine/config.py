@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_mixup.methods import METHODS, Method, settings_of
-from hf_mixup.methods.registry import changed, flat, method_named, readers, refusal, with_settings
+from hf_mixup.methods.registry import changed, each_part, flat, method_named, readers, refusal, with_settings
 from hf_mixup.utils.files import read_config, write_text
 from hf_mixup.utils.values import check_settings, setting
 
@@ -28,8 +28,10 @@ class LossSettings:
     0.1
     """
 
-    loss: Literal["auto", "bce", "infonce", "sigmoid"] = setting(
-        "auto", "auto follows problem type or model; bce scores each class by itself; infonce, sigmoid: for pairs."
+    loss: Literal["auto", "bce", "own", "infonce", "sigmoid"] = setting(
+        "auto",
+        "auto follows problem type or model; bce scores each class by itself; own: the model's own loss with each "
+        "label, by a second forward pass, for any head; infonce, sigmoid: for pairs.",
     )
     label_smoothing: float = setting(
         0.0, "Label smoothing of class labels, applied before mixing. Begin with 0.1.", at_least=0, below=1
@@ -200,14 +202,44 @@ class MixupConfig:
                     f"loss={loss!r} is for pairs, and method {method!r} is for samples with labels: leave it out, or "
                     "use 'cross_modal' (with prob=0 to mix nothing)"
                 )
-            return
+            return self.refuse_beside_own()
         if self.losses.class_weights is not None:
             raise ValueError(
                 f"class_weights={self.losses.class_weights!r}: method {method!r} does not read it; a contrastive loss "
                 "has no classes: leave it out"
             )
-        if loss == "bce":
-            raise ValueError(f"loss='bce' is for labels, and method {method!r} mixes pairs: use 'infonce' or 'sigmoid'")
+        if loss in ("bce", "own"):
+            raise ValueError(
+                f"loss={loss!r} is for labels, and method {method!r} mixes pairs: use 'infonce' or 'sigmoid'"
+            )
+
+    def refuse_beside_own(self) -> None:
+        """Refuse what does not go with the model's own loss by `loss="own"`, and with one lam for the whole batch.
+
+        Raises:
+            ValueError: naming the setting or the method.
+        """
+        losses = self.losses
+        if losses.loss != "own":
+            return
+        for name in ("class_weights", "label_smoothing", "distill_weight"):
+            if getattr(losses, name):
+                raise ValueError(
+                    f"{name}={getattr(losses, name)!r} does not go with loss='own', for the model computes its loss "
+                    "itself: leave one of them out"
+                )
+        for each in () if self.off else each_part(self.mixing):
+            if each.own_loss:
+                raise ValueError(
+                    f"method {each.name!r} has a rule of its own for labels, which is more than one lam for sample and "
+                    "partner: leave loss='own' out, or use another method, such as 'mixup', 'embedding' or 'manifold'"
+                )
+            for name in ("lam_per", "prob_per"):
+                if getattr(each, name, "batch") != "batch":
+                    raise ValueError(
+                        f"{name}={getattr(each, name)!r} of method {each.name!r} does not go with loss='own', which "
+                        f"weighs the loss of a whole batch by one lam: leave {name} out"
+                    )
 
     @property
     def method(self) -> str:
@@ -264,7 +296,7 @@ class MixupConfig:
     def plain(self) -> bool:
         """Whether training under this configuration is plain training: nothing mixed, the model's own loss."""
         losses, pairs = self.losses, self.pairs
-        own_loss = losses.loss == "auto" and losses.class_weights is None and not losses.label_smoothing
+        own_loss = losses.loss in ("auto", "own") and losses.class_weights is None and not losses.label_smoothing
         own_loss = own_loss and not losses.distill_weight
         own_temperature = pairs.temperature is None and pairs.learn_temperature
         return self.off and own_loss and own_temperature and pairs.chunk_size is None

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.engine.exchange import check_exchange_once
+from hf_mixup.engine.exchange import Trial, check_exchange_once
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
 from hf_mixup.engine.similarity_head import hold_temperature
+from hf_mixup.engine.soft_trial import has_soft_labels
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
 from hf_mixup.engine.unwrap import unwrap
@@ -106,6 +107,7 @@ class Context:
         requested: Requested = Requested(),
         kind: ProblemType = "single_label_classification",
         boxes: bool = False,
+        trial_of: Callable[..., Trial] | None = None,
     ) -> Draw:
         """Draw how a batch is mixed, without mixing it: for a batch of which the caller takes the loss.
 
@@ -117,6 +119,7 @@ class Context:
             requested: partner and lam, where they are not to be drawn.
             kind: the problem type of the labels.
             boxes: whether the samples have boxes instead of labels.
+            trial_of: how two samples are tried, see `check_exchange_once`.
         """
         rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
         request = Request(
@@ -134,8 +137,19 @@ class Context:
         )
         self._refuse_alone(request)
         if self.config.self_check and not self.off and not self.method.for_pairs:
-            check_exchange_once(request, self.method)
+            check_exchange_once(request, self.method, trial_of)
         return self.method.draw(request)
+
+    def passes(self, model: nn.Module, inputs: dict[str, Any], labels: Tensor, trial_of: Callable[..., Trial]) -> bool:
+        """Whether the exchange test of these inputs passes; True where none is wanted."""
+        if not self.config.self_check or self.off:
+            return True
+        rng = torch.Generator().manual_seed(0)
+        try:
+            check_exchange_once(Request(model, inputs, labels, 1.0, rng, guide=self.guide), self.method, trial_of)
+        except (RuntimeError, ValueError, TypeError):
+            return False
+        return True
 
     def _loss_sum(self, kind: ProblemType) -> Callable[[Tensor, Tensor], Tensor]:
         """Return the summed loss of samples that are not mixed, from logits and labels."""
@@ -188,6 +202,17 @@ class Context:
         """Compare the mixed loss with the model's own at the first batch, unless another is wanted, or no check."""
         if self.loss_is_unchecked(model, batch):
             check_loss_once(model, batch)
+
+    def scored_by_model(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether the model's own loss is taken: by `loss="own"`, or of soft labels that it scores in a way of its own.
+
+        Raises:
+            RuntimeError: for soft labels whose loss cannot be taken of blended ones, see `has_soft_labels`.
+        """
+        if self.config.loss == "own":
+            return True
+        wished = self._own_loss or self.config.distill_weight or not self.config.self_check
+        return not wished and not self.off and has_soft_labels(model, batch)
 
     def loss_is_unchecked(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the loss of such a batch is still to be compared with the model's own."""

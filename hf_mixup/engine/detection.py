@@ -18,7 +18,7 @@ from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.labels import LABELS
+from hf_mixup.models.labels import LABELS, OWN_WAY
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -137,7 +137,7 @@ def refuse_detector(model: nn.Module, labels: Boxes, context: Context) -> None:
         raise ValueError(
             f"{name} learns boxes by a loss that takes no weights ({getattr(own, '__name__', own)}): boxes are mixed "
             "for DETR, Conditional, Deformable, DAB-, LW-, RF- and RT-DETR, Table Transformer and YOLOS, whose labels "
-            f"are dicts with class_labels and boxes; found {', '.join(labels[0])}"
+            f"are dicts with class_labels and boxes; found {', '.join(labels[0])}. {OWN_WAY}"
         )
     settings = {
         "loss": config.loss != "auto",

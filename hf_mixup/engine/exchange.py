@@ -8,7 +8,7 @@ would not: that is refused.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
+from hf_mixup.models.labels import at_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
@@ -50,7 +51,7 @@ class Seen:
     exact: set[Any] = field(default_factory=set)
 
 
-def check_exchange_once(request: Request, method: Method) -> None:
+def check_exchange_once(request: Request, method: Method, trial_of: Callable[..., Trial] | None = None) -> None:
     """Exchange two samples of a batch, at the first batch with these inputs: by every method that may be drawn.
 
     All depths that may be drawn are tried together, so that several processes do the same whatever each has drawn.
@@ -58,16 +59,20 @@ def check_exchange_once(request: Request, method: Method) -> None:
     every module's mode stay as they were. Of a method's default depths those that are not exact are left out from then
     on, with a warning.
 
+    Args:
+        trial_of: makes a `Trial` of a request and the inputs that a method keeps; None for `Trial` itself.
+
     Raises:
         RuntimeError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind and
             the methods that are exact; or if the model cannot be run on two samples of the batch.
     """
-    model, inputs = request.model, request.batch
+    model, inputs, trial_of = request.model, request.batch, trial_of or Trial
     if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
         return  # a sample alone is mixed with nothing; embeddings that are compared have no model to go through
     seen: dict[Any, Seen] = hooks_of(model).cache.setdefault("exchanged", {})
-    kind = frozenset((key, value.dim()) for key, value in inputs.items() if isinstance(value, Tensor))
-    trial, known = Trial(request), seen.get(kind)
+    trial = trial_of(request)
+    kind = trial.kind
+    known = seen.get(kind)
     if known is None:
         if _is_flattened(model):
             return _warn_untried(model, seen)
@@ -81,7 +86,7 @@ def check_exchange_once(request: Request, method: Method) -> None:
             seen[kind] = known
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
-            _check(Trial(request, each.keeps) if each.keeps else trial, each, known.exact)
+            _check(trial_of(request, each.keeps) if each.keeps else trial, each, known.exact)
 
 
 def _is_flattened(model: nn.Module) -> bool:
@@ -182,6 +187,11 @@ class Trial:
     def __init__(self, request: Request, keeps: tuple[str, ...] = ()) -> None:
         self.request, self.model, self._keeps = request, request.model, keeps
 
+    @property
+    def kind(self) -> frozenset[Any]:
+        """What tells batches apart that are tried by themselves: the inputs and their dimensions."""
+        return frozenset((key, each.dim()) for key, each in self.request.batch.items() if isinstance(each, Tensor))
+
     @cached_property
     def rows(self) -> dict[str, Any]:
         """The two samples, with other content in each."""
@@ -205,9 +215,12 @@ class Trial:
         """
         try:
             with eval_without_side_effects(self.model):
-                return self.model(**self.rows)
+                return self._run(self.rows)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError) as error:
             raise RuntimeError(self._why_not(error)) from error
+
+    def _run(self, inputs: Mapping[str, Any]) -> Any:
+        return self.model(**inputs)
 
     def _why_not(self, error: Exception) -> str:
         """Return what to say of a batch of which two samples cannot be run."""
@@ -385,8 +398,9 @@ class Trial:
 
     def _placed(self, logits: Tensor) -> Tensor:
         labels = self.labels
-        maps = labels is not None and labels.dim() == 3 and not labels.is_floating_point()
-        return at_pixels(self.model, logits, labels) if maps else logits  # type: ignore[arg-type]
+        if labels is None or labels.is_floating_point():
+            return logits
+        return at_pixels(self.model, logits, labels) if labels.dim() == 3 else at_labels(self.model, logits, labels)
 
 
 def _sum(term: Term, kind: Any) -> Tensor:

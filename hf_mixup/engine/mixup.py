@@ -14,6 +14,8 @@ from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.labelled import LabelBatch
+from hf_mixup.engine.own_loss import OwnBatch
+from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
@@ -21,6 +23,8 @@ from hf_mixup.models.batches import expand_shared
 
 BATCH_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, BoxBatch, ForecastBatch, TranscriptBatch, LabelBatch)
 """The first that matches a batch is taken; `LabelBatch` matches all."""
+OWN_TYPES: tuple[type[MixedBatch], ...] = (PairBatch, ForecastBatch, OwnBatch)
+"""Those with `loss="own"`; pairs and forecasts refuse it."""
 
 
 class Mixup(Context):
@@ -83,13 +87,18 @@ class Mixup(Context):
         self.check_teacher(inner)
         refuse_adapter(inner)
         batch = expand_shared(batch)
-        batch_type = next(each for each in BATCH_TYPES if each.matches(inner, batch))
+        batch_type = next(each for each in self._types(inner, batch) if each.matches(inner, batch))
         if self.method.for_pairs and batch_type is not PairBatch:
             raise ValueError(
                 f"method {self.config.method!r} mixes pairs, and {type(inner).__name__} is no dual encoder with a "
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
         return batch_type.build(self, inner, batch, Requested(partner, lam, inplace))
+
+    def _types(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[type[MixedBatch], ...]:
+        if not self.scored_by_model(model, batch):
+            return BATCH_TYPES
+        return OWN_TYPES if self.config.loss == "own" else (PairBatch, SoftLabelBatch)
 
     def _refuse_active(self, model: nn.Module) -> None:
         """Refuse a model that something else mixes already."""

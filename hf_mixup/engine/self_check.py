@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,9 @@ from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of, embeds_of
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import SHIFTS_LABELS, predicts_next, read_labels
+from hf_mixup.models.labels import LABELS, OWN_WAY, SHIFTS_LABELS, TRAILING, predicts_next, read_labels
 from hf_mixup.models.losses import auxiliary_loss, loss_items, mixed_loss_sum
+from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.models.segmentation import capture_auxiliary_logits, scored_parts
 from hf_mixup.models.transcripts import MixedCTC
@@ -35,21 +37,38 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if loss_is_checked(model, batch):
         return
     read_labels(model, batch)  # what it refuses, it is to refuse in the batch's own numbers
-    rows, config = two_samples(batch, model), getattr(model, "config", None)
-    declared = getattr(config, "problem_type", None)
+    rows = two_samples(batch, model)
     with eval_without_side_effects(model):
         try:
             capture_auxiliary_logits(model)
-            outputs = model(**rows)
+            with keeping_problem_type(model):
+                outputs = model(**rows)
             own = outputs["loss"]
         except Exception:  # noqa: BLE001 - whatever a head without such a loss raises; the mixed loss will tell
             own = None
-        finally:
-            if config is not None and hasattr(config, "problem_type"):
-                config.problem_type = declared  # transformers writes it when it reads labels
         if isinstance(own, Tensor):
             _compare_loss(model, rows, outputs, own)
     hooks_of(model).checked.add(_loss_key(batch))
+
+
+@contextmanager
+def keeping_problem_type(model: nn.Module) -> Iterator[None]:
+    """Leave the problem type of a model's configuration as it is, which transformers writes when it reads labels."""
+    config = getattr(model, "config", None)
+    declared = getattr(config, "problem_type", None)
+    try:
+        yield
+    finally:
+        if config is not None and hasattr(config, "problem_type"):
+            config.problem_type = declared
+
+
+def equals_mixed_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> bool:
+    """Whether a model's own loss of some samples is the one that is mixed."""
+    try:
+        return _close(own, _mean_loss(model, rows, outputs))
+    except (ValueError, IndexError, RuntimeError):
+        return False
 
 
 def loss_is_checked(model: nn.Module, batch: Mapping[str, Any]) -> bool:
@@ -62,30 +81,28 @@ def _loss_key(batch: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
 
 
 def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> None:
-    """Compare a model's own loss on two rows with ours; learn on the way whether a language model moves its labels."""
+    """Compare a model's own loss on two rows with ours; learn on the way which places a language model scores."""
     labels = read_labels(model, rows)
     if labels.kind == "transcription":
         return _compare_transcripts(model, rows, own)
     try:
         if labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
             outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
+        if labels.vocabulary:
+            _learn_places(model, rows, outputs, own)
         ours = _mean_loss(model, rows, outputs)
-        if labels.vocabulary and not _close(own, ours):
-            SHIFTS_LABELS[model] = not predicts_next(model)
-            ours = _mean_loss(model, rows, outputs)
     except (ValueError, IndexError, RuntimeError) as error:
-        SHIFTS_LABELS.pop(model, None)
+        _forget_places(model)
         raise RuntimeError(
-            f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. It cannot be "
-            "mixed: train it without mixing (prob=0)"
+            f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. {OWN_WAY}"
         ) from error
     if not _close(own, ours):
-        SHIFTS_LABELS.pop(model, None)
+        _forget_places(model)
         weighed = "Use class_weights or label_smoothing of MixupConfig for these, or set"
         raise RuntimeError(
             f"the loss of {type(model).__name__} on two rows is {float(own.mean()):.4g}, where the mean cross-entropy "
-            f"(or squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. "
-            f"{weighed if labels.kind == 'single_label_classification' else 'Set'} self_check=False to train on the "
+            f"(or squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. {OWN_WAY}. "
+            f"{weighed if labels.kind == 'single_label_classification' else 'Or set'} self_check=False to train on the "
             "mixed loss all the same"
         )
 
@@ -102,6 +119,35 @@ def _compare_transcripts(model: nn.Module, rows: Mapping[str, Any], own: Tensor)
             f"{float(own.mean()):.4g}, and {float(ours.mean()):.4g} where that is put together of the samples): it "
             "cannot be mixed. Train it without mixing (prob=0)"
         )
+
+
+def _learn_places(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> None:
+    """Learn whether a language model moves its labels, and which of more scores than labels belong to these.
+
+    Of all ways the one whose loss is nearest to the model's own is kept: the usual one, if no other is nearer.
+    """
+    usual, more = predicts_next(model), logits_of(outputs).shape[1] > rows[LABELS].shape[-1]
+    ways = [(moves, trailing) for moves in (usual, not usual) for trailing in ((0, 1, -1) if more else (None,))]
+
+    def far(way: tuple[bool, int | None]) -> float:
+        _keep(model, *way)
+        found = float((own.mean() - _mean_loss(model, rows, outputs)).abs())
+        return round(found, 5) if found == found else 0.0  # no number where no label counts
+
+    _keep(model, *min(ways, key=far))
+
+
+def _keep(model: nn.Module, moves: bool | None, trailing: int | None) -> None:
+    SHIFTS_LABELS.pop(model, None)
+    TRAILING.pop(model, None)
+    if moves is not None:
+        SHIFTS_LABELS[model] = moves
+    if trailing is not None:
+        TRAILING[model] = trailing
+
+
+def _forget_places(model: nn.Module) -> None:
+    _keep(model, None, None)
 
 
 def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tensor:
@@ -168,12 +214,13 @@ def _check_pair_end(
         raise RuntimeError(f"{where}: its towers do not take that: {error}. Use text_mix='late'") from error
     hooks_of(model).forget()
     image, text = (side and lam == 0 for side in (method.mixes_image, method.mixes_text))
+    way = "latent" if method.image_mix == "blend" and method.text_mix == "late" else "blend"
     for name, found, expected in _exchanged(mixed, plain, image, text):
         far = relative_error(model, found, expected, expected)
         if not far < TOLERANCE:
             raise RuntimeError(
                 f"{where}: {name} are not mixed rightly: at lam = {lam:g} what it makes of them is off by {far:.0%} "
-                "of the rows' difference. Use text_mix='late' and image_mix='blend'"
+                f"of the rows' difference. Use text_mix='late' and image_mix={way!r}"
             )
 
 

@@ -19,7 +19,15 @@ from hf_mixup.integrations.log_callback import LogCallback
 from hf_mixup.integrations.model_hooks import ModelHooks, torch_clock
 from hf_mixup.integrations.running import mixes_itself, owner_of, refuse_trainer, running_trainer
 from hf_mixup.integrations.trl import batch_type_for, take_smoothing_of_labels_left
-from hf_mixup.models.labels import LABELS, check_labels, pixel_labels, problem_type, read_labels, segments
+from hf_mixup.models.labels import (
+    LABELS,
+    check_labels,
+    classes_of,
+    pixel_labels,
+    problem_type,
+    read_labels,
+    segments,
+)
 
 
 class MixupCollator:
@@ -109,7 +117,7 @@ class MixupCollator:
     def _owned_by(self, model: nn.Module) -> None:
         self.adopted, self._config = True, getattr(model, "config", None)
         self._pixels = segments(model) and not self.mixup.config.plain
-        if not self.mixup.config.plain:
+        if not self.mixup.config.plain and self.mixup.config.loss != "own":
             self._token_classes = read_labels(model, {LABELS: torch.zeros(1, 2, dtype=torch.long)}).classes
 
     def __call__(self, features: list[Any], *args: Any, **kwargs: Any) -> Any:
@@ -175,13 +183,13 @@ class MixupCollator:
     def _check(self, batch: Any) -> None:
         # The last place where labels are surely on the CPU: on a device the test would stall every step.
         labels = batch.get(LABELS) if isinstance(batch, Mapping) else None
-        if not isinstance(labels, Tensor) or labels.is_floating_point():
-            return
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or self.mixup.config.loss == "own":
+            return  # by loss="own" the model alone knows what its labels are
         if labels.dim() == 1:
             ids = batch.get("input_ids")
             choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # of multiple choice
             kind = problem_type(self._config, labels)
-            check_labels(labels, choices or getattr(self._config, "num_labels", None), kind)
+            check_labels(labels, choices or classes_of(self._config), kind)
         elif labels.dim() == 3 and self._pixels:
             labels = pixel_labels(labels, self._config)
             check_labels(labels, self._config.num_labels, "single_label_classification")

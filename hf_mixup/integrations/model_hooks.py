@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.forecasting import is_forecast
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
@@ -34,6 +35,7 @@ from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, read_labels
 from hf_mixup.models.losses import mean_of
+from hf_mixup.models.outputs import with_loss
 from hf_mixup.models.unlabelled import ENOUGH, count_ignored, refuse_unlabelled
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -74,6 +76,7 @@ class ModelHooks:
         self._trainer = None if trainer is None else weakref.ref(trainer)  # the last that trained
         self._meet = meet
         self._mixed: MixedBatch | None = None
+        self._runs_again = False  # while the model runs with the partners' labels
         self._items: Any = None
         self._own_items: Any = None
         self._batches = 1  # that make an optimizer step, in all micro-steps and processes
@@ -107,6 +110,8 @@ class ModelHooks:
         hooks_of(self.model).forget()
 
     def _before(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._runs_again:
+            return None
         trainer = running_trainer()
         ended = self._trainer is not None and (trainer is None or trainer is not self._trainer())
         if ended and self._only_in:
@@ -121,6 +126,9 @@ class ModelHooks:
             self._meet(trainer)
         if self._batch_type is not None:
             return self._before_own_loss(self._batch_type, batch)
+        if self.mixup.scored_by_model(model, batch):  # it is the model that reads labels, and what the Trainer counted
+            self._items = None
+            return (), self._entered(self.mixup(model, batch)).inputs
         unlabelled = all(batch.get(key) is None for key in LABEL_KEYS)
         if unlabelled and not is_dual_encoder(model) and not is_forecast(batch):
             raise ValueError(
@@ -175,6 +183,8 @@ class ModelHooks:
             return None
         if outputs is None:  # the forward pass has failed
             return self._forget()
+        if isinstance(mixed, ModelLossBatch):
+            outputs = self._with_model_loss(mixed, outputs)
         mixed.__exit__(None, None, None)
         if isinstance(mixed, OwnLossBatch):
             self.stats.add(**mixed.statistics())
@@ -196,6 +206,17 @@ class ModelHooks:
         own = mixed.labels.ne(IGNORE_INDEX).sum() if self._own_items is None else self._own_items
         return mean_of(mixed.loss(outputs) * own, self._items)
 
+    def _with_model_loss(self, mixed: ModelLossBatch, outputs: Any) -> Any:
+        """Return the outputs with the mixed loss; where the model runs again for it, it is not mixed anew."""
+        self._runs_again = True
+        try:
+            return mixed.scored(outputs)
+        except BaseException:  # Ctrl-C, too
+            self._forget()
+            raise
+        finally:
+            self._runs_again = False
+
     def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         if not args:
             return dict(kwargs)
@@ -207,13 +228,6 @@ def _batches_of_step(trainer: Any) -> int:
     """Return how many batches a Trainer adds up to the loss of a step whose labels it has counted."""
     processes = trainer.args.world_size if trainer is not None and trainer.args.average_tokens_across_devices else 1
     return processes * getattr(trainer, "current_gradient_accumulation_steps", 1)
-
-
-def with_loss(outputs: Any, loss: torch.Tensor) -> Any:
-    """Return a model's outputs with a loss in front, where its own would stand."""
-    if isinstance(outputs, Mapping):
-        return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
-    return (loss, *outputs)
 
 
 def torch_clock(mixup: Mixup) -> Clock:

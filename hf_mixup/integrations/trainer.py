@@ -18,6 +18,7 @@ from hf_mixup.engine.detection import has_boxes
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.collator import MixupCollator
@@ -25,7 +26,7 @@ from hf_mixup.integrations.foreign import refuse_foreign_trainer
 from hf_mixup.integrations.log_callback import ClockCallback, tell
 from hf_mixup.integrations.model_hooks import remove_hooks
 from hf_mixup.integrations.running import refuse_data_parallel
-from hf_mixup.integrations.trl import batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
+from hf_mixup.integrations.trl import OwnLossBatch, batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.hooks import hooks_of
@@ -128,18 +129,12 @@ class MixupTrainerMixin(_AnyTrainer):
         if not model.training or self._plain:
             with self._smoother_for(model, inputs):
                 return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
-        if (
-            self._batch_type is not None
-        ):  # the trainer behind computes the loss, and its logs, from what the model returns
+        if self._batch_type is not None:
             own = self._batch_type.from_batch(self.mixup, model, inputs)
-            with own:
-                result = super().compute_loss(
-                    own.standing_for(model), own.seen(inputs), return_outputs, num_items_in_batch
-                )
-            self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
-            self.mixup_stats.add(**own.statistics())
-            return result
+            return self._scored_behind(own, model, own.seen(inputs), return_outputs, num_items_in_batch)
         mixed = self.mixup(model, inputs)
+        if isinstance(mixed, ModelLossBatch):
+            return self._scored_behind(mixed, model, None, return_outputs, num_items_in_batch)
         if isinstance(mixed, LabelBatch):
             mixed.masses = self._masses
         with mixed:
@@ -148,6 +143,27 @@ class MixupTrainerMixin(_AnyTrainer):
         self.mixup_stats.add(**mixed.statistics())
         loss = self._scaled_as_the_trainer_expects(loss, num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def _scored_behind(
+        self,
+        mixed: ModelLossBatch | OwnLossBatch,
+        model: nn.Module,
+        seen: dict[str, Any] | None,
+        return_outputs: bool,
+        num_items_in_batch: Tensor | int | None,
+    ) -> Any:
+        """Return the loss that the trainer behind computes, with its logs, from what the model makes of a mixed batch.
+
+        Args:
+            seen: the batch as that trainer is to see it; None for the mixed inputs.
+        """
+        with mixed:
+            given = dict(mixed.inputs) if seen is None else seen
+            stand_in: Any = mixed.standing_for(model)
+            result = super().compute_loss(stand_in, given, return_outputs, num_items_in_batch)
+        self.mixup.watch.follow(result[0] if isinstance(result, tuple) else result)
+        self.mixup_stats.add(**mixed.statistics())
+        return result
 
     def prediction_step(
         self,
@@ -224,6 +240,8 @@ class MixupTrainerMixin(_AnyTrainer):
     def _counts_plainly(self, batches: list[Any]) -> bool:
         """Whether the labels of a step are none that are mixed here, and are counted as in any Trainer."""
         if self._plain or self._batch_type is not None or not batches:
+            return True
+        if self.mixup.scored_by_model(unwrap(cast(nn.Module, self.model)), batches[0]):
             return True
         return has_boxes(batches[0]) or not any(key in batches[0] for key in LABEL_KEYS)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import MixHook, MixHooks, Mixing, hooks_of
-from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.outputs import scores_of
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_pair
 from hf_mixup.utils.suggest import did_you_mean
@@ -225,7 +225,7 @@ def _first_exact(model: nn.Module, pair: dict[str, Any], stacks: list[Stack]) ->
     """Return the first stack that all content of a sample passes, as an exchange of two samples shows."""
     if len(stacks) == 1:
         return stacks[0]
-    plain = logits_of(model(**pair))
+    plain = scores_of(model(**pair), 2)
     for stack in stacks:
 
         def apply(partner: Tensor, lam: Tensor, stack: Stack = stack) -> dict[str, Any]:

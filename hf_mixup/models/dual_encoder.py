@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.trace import Call, watch
 
-OTHER_SIDES = ("image", "audio", "video")  # the modalities that a text is paired with
+OTHER_SIDES = ("image", "audio", "video", "speech")  # the modalities that a text is paired with
 Positions = Callable[[Tensor, Tensor | None], Tensor]
 """(ids [B, T], mask [B, T] or None) -> the position [B] that the text encoder pools."""
 

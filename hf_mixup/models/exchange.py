@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.outputs import scores_of
 
 TOLERANCE = 0.005  # of the difference between the two samples' outputs; a blend that does nothing scores 1
 Apply = Callable[[Tensor, Tensor], dict[str, Any]]
@@ -24,7 +24,7 @@ def exchange_error(model: nn.Module, pair: Mapping[str, Any], plain: Tensor, app
         apply: mixes the samples. Where they differ in length, only the partner's own tokens are compared.
     """
     partner, lam = torch.tensor([1, 0], device=plain.device), torch.zeros(2, device=plain.device)
-    found, expected = logits_of(model(**apply(partner, lam))).double(), plain.double()[[1, 0]]
+    found, expected = scores_of(model(**apply(partner, lam)), len(partner)).double(), plain.double()[[1, 0]]
     hooks_of(model).forget()
     if found.shape != expected.shape:
         return float("inf")

@@ -230,6 +230,11 @@ class MixHooks:
         while self.on_deactivate:
             self.on_deactivate.pop()()
 
+    def again(self) -> None:
+        """Let the active hooks mix in one more forward pass, as in the last."""
+        for hook in self.active:
+            hook.calls = 0
+
     def forget(self) -> None:
         """Drop the last batch altogether, before the next one is mixed."""
         self.deactivate()

@@ -24,8 +24,11 @@ Further = tuple[tuple[Tensor, Tensor], ...]
 LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
 LABEL_KEYS = (LABELS, *SPANS, "target_values")
+OWN_WAY = "With loss='own' a model computes its loss itself, once with each label, by a second forward pass"
 SHIFTS_LABELS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether a language model shifts its labels, as the self-check found."""
+TRAILING: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""Of a language model that scores more places than labels: how many scores follow those of the labels, -1 for all."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     if kind != "single_label_classification" or values.dim() == 1:
         ids = batch.get("input_ids")
         choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
-        return Labels(values, kind, choices or getattr(config, "num_labels", None))
+        return Labels(values, kind, choices or classes_of(config))
     vocabulary = vocabulary_of(model)
     if vocabulary and predicts_next(model):
         values = F.pad(values[:, 1:], (0, 1), value=IGNORE_INDEX)
@@ -90,9 +93,13 @@ def _refuse_margins(model: nn.Module) -> None:
     if name.endswith("ForXVector"):
         raise ValueError(
             f"{name} takes a margin off the score of each sample's label, so that its loss for two labels is not that "
-            "of one set of scores: it is not mixed. Train it without mixing (prob=0), or a model of "
-            "AutoModelForAudioClassification with it"
+            f"of one set of scores: it has no rule of its own. {OWN_WAY}"
         )
+
+
+def classes_of(config: Any) -> int | None:
+    """Return the number of classes that a configuration names, of answers where these have a head of their own."""
+    return getattr(config, "num_qa_labels", None) or getattr(config, "num_labels", None)
 
 
 def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
@@ -106,11 +113,13 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
         labels = batch["target_values"]  # what time-series models call their labels
     elif any(key in batch for key in ("mask_labels", "class_labels")):
         raise ValueError(
-            f"{type(model).__name__} takes masks and their classes, which are not mixed: use a model of "
-            f"AutoModelForSemanticSegmentation; {_holds(batch)}"
+            f"{type(model).__name__} takes masks and their classes, for which there is no rule: {_holds(batch)}. "
+            f"{OWN_WAY}; or use a model of AutoModelForSemanticSegmentation"
         )
     elif not isinstance(labels, Tensor):
-        raise ValueError(f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}")
+        raise ValueError(
+            f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}. {OWN_WAY}"
+        )
     if labels.dim() == 0 or len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no samples")
     return labels, spans
@@ -186,6 +195,19 @@ def pixel_labels(labels: Tensor, config: Any) -> Tensor:
     return labels.masked_fill(labels == ignored, IGNORE_INDEX)
 
 
+def at_labels(model: nn.Module, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits [B, T, V] of the places that labels [B, T] belong to, among those of more places.
+
+    A captioner may score the places of its image, too, before those of the text. Which they are the self-check finds
+    out by the model's own loss; before, and for all other heads, the logits are returned as they are.
+    """
+    more = logits.shape[1] - labels.shape[-1] if logits.dim() == 3 and labels.dim() == 2 else 0
+    if more <= 0 or model not in TRAILING:
+        return logits
+    trailing = TRAILING[model] if TRAILING[model] >= 0 else more
+    return logits[:, more - trailing : logits.shape[1] - trailing]
+
+
 def predicts_next(model: nn.Module) -> bool:
     """Whether a language model scores the label of each token at the token before.
 
@@ -228,7 +250,7 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     if labels.is_floating_point() and labels.dim() > 2:
         raise ValueError(
             f"labels hold {labels.dtype} {list(labels.shape)}, a number for each pixel or position (depth, heatmaps, "
-            "...): these are not mixed. Train such a model without mixing"
+            f"...), for which there is no rule. {OWN_WAY}"
         )
     found = _declared_or_inferred(config, labels)
     shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
@@ -241,7 +263,7 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     if labels.dim() not in shapes[found]:
         raise ValueError(
             f"labels of shape {list(labels.shape)} do not fit problem type {found!r}: mixing takes one target a "
-            "sample or one a token. Other heads (boxes, masks) are not covered"
+            f"sample or one a token. {OWN_WAY}"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The logits among the outputs of a model."""
+"""The logits and the loss among the outputs of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs")
+INSIDE = ("hidden_state", "embeds", "features")  # in the names of what parts of a model give to the next
+NAMES = ("logits", "prediction_logits", "regression_outputs", "prediction_outputs", "question_answering_score")
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -31,3 +32,47 @@ def logits_of(outputs: Any) -> Tensor:
     if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
         return outputs[0]
     raise ValueError(f"the model returned {type(outputs).__name__} without logits: mixing needs a head that scores")
+
+
+def said_of(outputs: Any, count: int) -> dict[str, Tensor]:
+    """Return what a head says of each of `count` samples, by name: every float output but hidden states and the like.
+
+    >>> list(said_of({"predicted_depth": torch.zeros(2, 4, 4), "last_hidden_state": torch.ones(2, 3)}, 2))
+    ['predicted_depth']
+    """
+    return {
+        name: each
+        for name, each in (outputs.items() if isinstance(outputs, Mapping) else ())
+        if isinstance(each, Tensor) and each.is_floating_point() and each.dim() and len(each) == count
+        if not any(part in name for part in INSIDE)
+    }
+
+
+def scores_of(outputs: Any, count: int) -> Tensor:
+    """Return the logits, or of a head without any the first that it says of each of `count` samples.
+
+    Raises:
+        ValueError: if it says nothing.
+    """
+    said = said_of(outputs, count)
+    names = ("start_logits", *NAMES)
+    if said and not any(name in outputs for name in names):
+        return next(iter(said.values()))
+    return logits_of(outputs)
+
+
+def loss_of(outputs: Any) -> Tensor | None:
+    """Return the loss that a model computed, None if it computed none.
+
+    >>> loss_of({"loss": torch.tensor(2.0), "logits": torch.zeros(1, 2)})
+    tensor(2.)
+    """
+    found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0] if isinstance(outputs, tuple) else None
+    return found if isinstance(found, Tensor) and found.numel() == 1 else None
+
+
+def with_loss(outputs: Any, loss: Tensor) -> Any:
+    """Return a model's outputs with a loss in front, where its own would stand."""
+    if isinstance(outputs, Mapping):
+        return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
+    return (loss, *outputs)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import MixHook, hooks_of
-from hf_mixup.models.labels import Labels
+from hf_mixup.models.labels import Labels, at_labels
 from hf_mixup.models.outputs import logits_of
 
 
@@ -26,7 +26,7 @@ def scored_parts(model: nn.Module, outputs: Any, labels: Labels) -> list[tuple[T
     logits = logits_of(outputs)
     if not labels.pixels:
         alone = logits.dim() == labels.values.dim() + 2 and logits.shape[1] == 1  # an axis for the one label
-        return [(logits[:, 0] if alone else logits, 1.0)]
+        return [(logits[:, 0] if alone else at_labels(model, logits, labels.values), 1.0)]
     parts = [(at_pixels(model, logits, labels.values), 1.0)]
     head = _auxiliary_head(model)
     if head is None:

@@ -428,3 +428,12 @@ def test_a_recording_alone_has_its_own_loss() -> None:
     with Mixup("mixup")(model, batch) as mixed:
         assert mixed.rate == 0
         torch.testing.assert_close(mixed.loss(model(**mixed.inputs)), model(**batch).loss)
+
+
+def test_the_models_own_loss_with_each_label_is_the_same() -> None:
+    """By `loss="own"`, which needs a second forward pass."""
+    model, batch, found = recogniser(ctc_zero_infinity=True).eval(), batch_of(), []
+    for loss in ("auto", "own"):
+        with Mixup({"method": "mixup", "loss": loss})(model, batch, partner=PARTNER, lam=0.3) as mixed:
+            found.append(mixed.loss(mixed.forward(model)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)

@@ -22,6 +22,7 @@ from tests.scripts.cases import neighbours, run
 
 Case = tuple[list[Any], dict[str, Any]]
 ROWS = [("trainer", "vit", "mixup"), ("trainer", "bert", "manifold"), ("collator", "bert", "embedding")]
+OWN = {"loss": "own"}
 WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
 SHARDED = ["manifold", "embedding"]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [
@@ -40,6 +41,7 @@ DRAWN = {"prob": 0.5, "methods": ["cross_modal", "m2", {"method": "geodesic", "l
 CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
     (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
+    *((["train", *each, 2], OWN) for each in ROWS),
     *((["shard", method], {}) for method in SHARDED),
     *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
@@ -99,6 +101,15 @@ def test_two_processes_equal_one(entry_point: str, name: str, method: str, one: 
         if entry_point == "trainer":
             assert mine["mixup_accuracy"] == pytest.approx(theirs["mixup_accuracy"], abs=1e-6)
             assert mine["mixup_rate"] == 1
+
+
+@pytest.mark.parametrize(("entry_point", "name", "method"), ROWS)
+def test_a_second_pass_is_shared_as_the_first(entry_point: str, name: str, method: str, one: Any, two: Any) -> None:
+    alone, shared = (run("train", entry_point, name, method, rows, **OWN) for run, rows in ((one, 4), (two, 2)))
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    losses = ([each["loss"] for each in end["logs"]] for end in (shared, alone))
+    assert next(losses) == pytest.approx(next(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize("method", SHARDED)

@@ -93,6 +93,7 @@ def take_smoothing(config: MixupConfig, factor: float) -> None:
             "one of them"
         )
     config.losses.label_smoothing = factor or config.label_smoothing
+    config.refuse_beside_own()
 
 
 def take_smoothing_of_labels_left(config: MixupConfig, model: Any, factor: float) -> None:

@@ -1,0 +1,50 @@
+"""The state of every random generator that a model may draw from, to draw the same once more."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class RandomState:
+    """Where torch (on the CPU and where the model lies), NumPy and Python stand: layers mask and drop by all three.
+
+    >>> state = RandomState(nn.Linear(1, 1))
+    >>> drawn = torch.rand(3), np.random.rand()
+    >>> with state.again():
+    ...     same = torch.rand(3), np.random.rand()
+    >>> bool((drawn[0] == same[0]).all()), drawn[1] == same[1]
+    (True, True)
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._devices = sorted({str(each.device) for each in model.parameters() if each.device.type == "cuda"})
+        self._state = self._read()
+
+    def _read(self) -> tuple[Any, ...]:
+        own = [torch.cuda.get_rng_state(device) for device in self._devices]
+        return torch.get_rng_state(), own, np.random.get_state(), random.getstate()
+
+    def _write(self, state: tuple[Any, ...]) -> None:
+        cpu, own, numpy, python = state
+        torch.set_rng_state(cpu)
+        for device, each in zip(self._devices, own):
+            torch.cuda.set_rng_state(each, device)
+        np.random.set_state(numpy)
+        random.setstate(python)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Draw as from the moment this object was made; afterwards go on from where the generators stood."""
+        now = self._read()
+        self._write(self._state)
+        try:
+            yield
+        finally:
+            self._write(now)
