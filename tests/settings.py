@@ -54,7 +54,13 @@ CUTS: dict[str, tuple[Any, Values]] = {
 }
 
 ROWS: dict[str, Row] = {
-    "mixup": Row(IMAGE, ({}, PER_SAMPLE, {"lam_per": "pair"}, SOME), (*FLOATS, "tokens")),
+    "mixup": Row(
+        IMAGE,
+        ({}, PER_SAMPLE, {"lam_per": "pair"}, SOME),
+        (*FLOATS, "tokens"),
+        scenes={"decoder": "transcribed"},
+        values={"decoder": ("two", {})},
+    ),
     "cutmix": Row(
         IMAGE,
         ({}, PER_SAMPLE, {"box_sides": [0.2, 0.8]}, EXACT),

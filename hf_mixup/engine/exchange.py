@@ -375,6 +375,8 @@ class Trial:
         exchanged = torch.equal(draw.lam.cpu(), torch.tensor([0.0, 1.0])) and not draw.open
         if labels is None or method.own_loss or not exchanged or not _scores(self.plain) or not labels.numel():
             return None
+        if kind == "transcription":
+            return None  # the model scores these, by the lengths of what is mixed
         logits, plain = (self._placed(logits_of(each)) for each in (outputs, self.plain))
         if logits.shape[:-1] != labels.shape and kind == "single_label_classification":
             return None  # the loss itself will say that these do not fit

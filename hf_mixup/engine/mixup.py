@@ -19,6 +19,7 @@ from hf_mixup.engine.maps import MapBatch
 from hf_mixup.engine.own_loss import OwnBatch
 from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.soft_labels import SoftLabelBatch
+from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batches import expand_shared
@@ -30,6 +31,7 @@ BATCH_TYPES: tuple[type[MixedBatch], ...] = (
     MapBatch,
     ReconstructionBatch,
     ForecastBatch,
+    TranscriptBatch,
     LabelBatch,
 )
 """The first that matches a batch is taken; `LabelBatch` matches all."""

@@ -21,6 +21,7 @@ from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.models.ragged import layouts
 from hf_mixup.models.segmentation import capture_auxiliary_logits, scored_parts
+from hf_mixup.models.transcripts import MixedCTC
 
 if TYPE_CHECKING:
     from hf_mixup.methods._pairs import PairMethod
@@ -84,6 +85,8 @@ def _loss_key(batch: Mapping[str, Any]) -> tuple[str, frozenset[str]]:
 def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> None:
     """Compare a model's own loss on two rows with ours; learn on the way which places a language model scores."""
     labels = read_labels(model, rows)
+    if labels.kind == "transcription":
+        return _compare_transcripts(model, rows, own)
     try:
         if labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
             outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
@@ -103,6 +106,20 @@ def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: 
             f"(or squared error) is {float(ours):.4g}: mixing would leave out what it adds or weighs. {OWN_WAY}. "
             f"{weighed if labels.kind == 'single_label_classification' else 'Or set'} self_check=False to train on the "
             "mixed loss all the same"
+        )
+
+
+def _compare_transcripts(model: nn.Module, rows: Mapping[str, Any], own: Tensor) -> None:
+    """Compare a model's own CTC loss on two rows with the mixed one where each row is all itself."""
+    whole = torch.arange(2, device=own.device), torch.ones(2, device=own.device)
+    with MixedCTC([whole]) as ctc:
+        ours = model(**rows)["loss"]
+    if ctc.calls != 1 or ctc.reduction == "none" or not _close(own, ours):
+        raise RuntimeError(
+            f"{type(model).__name__} learns transcripts by a loss that is not one torch.nn.functional.ctc_loss with "
+            f"the mean or sum over samples (it called {ctc.calls} of reduction {ctc.reduction!r}; its loss is "
+            f"{float(own.mean()):.4g}, and {float(ours.mean()):.4g} where that is put together of the samples): it "
+            "cannot be mixed. Train it without mixing (prob=0)"
         )
 
 

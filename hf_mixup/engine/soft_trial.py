@@ -14,6 +14,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import LABELS, OWN_WAY
 from hf_mixup.models.outputs import loss_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
+from hf_mixup.models.transcripts import learns_transcripts
 
 SHARE = 0.3
 CLOSE = 1e-4  # of the loss, which models compute in float32
@@ -30,6 +31,8 @@ def has_soft_labels(model: nn.Module, batch: Mapping[str, Any]) -> bool:
     labels = batch.get(LABELS)
     if not isinstance(labels, Tensor) or not labels.is_floating_point() or labels.dim() != 2 or labels.shape[1] < 2:
         return False
+    if learns_transcripts(model):
+        return False  # its labels are tokens, as is said where they are read
     found = hooks_of(model).cache
     if "soft labels" not in found:
         found["soft labels"] = _tried(model, batch)

@@ -27,6 +27,7 @@ from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
+from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import refuse_sentences, running_trainer, why_unlabelled
 from hf_mixup.integrations.trl import OwnLossBatch
@@ -77,6 +78,7 @@ class ModelHooks:
         self._runs_again = False  # while the model runs with the partners' labels
         self._items: Any = None
         self._own_items: Any = None
+        self._batches = 1  # that make an optimizer step, in all micro-steps and processes
         self.ignored: int | None = 0  # labels so far, all of them ignored; None as soon as one counts
         self._rows_ignored = 0
         mixup.prepare(model)
@@ -133,6 +135,7 @@ class ModelHooks:
                 + why_unlabelled(trainer)
             )
         self._items = batch.pop(ITEMS, None)
+        self._batches = _batches_of_step(trainer)
         self._look_for_labels(batch)
         labels, self._own_items = batch.get(LABELS), None
         if self._items is not None and isinstance(labels, torch.Tensor) and labels.dim() == 3:
@@ -190,12 +193,18 @@ class ModelHooks:
                 if isinstance(each, torch.Tensor):
                     self.mixup.watch.follow(each)
             return outputs
-        loss = mixed.loss(outputs)
-        if self._items is not None:  # the Trainer counted the labels of the whole accumulated batch: take our share
-            own = mixed.labels.ne(IGNORE_INDEX).sum() if self._own_items is None else self._own_items
-            loss = mean_of(loss * own, self._items)
+        loss = self._share(mixed, outputs)
         self.stats.add(**mixed.statistics())
         return with_loss(outputs, loss)
+
+    def _share(self, mixed: MixedBatch, outputs: Any) -> torch.Tensor:
+        """Return the loss of a batch: its share of the step's, if the Trainer has counted the labels of that."""
+        if self._items is None:
+            return mixed.loss(outputs)
+        if isinstance(mixed, TranscriptBatch):  # a mean of samples, which nobody counts: all batches have as many
+            return mixed.loss(outputs, self._batches * len(mixed.labels))
+        own = mixed.labels.ne(IGNORE_INDEX).sum() if self._own_items is None else self._own_items
+        return mean_of(mixed.loss(outputs) * own, self._items)
 
     def _with_model_loss(self, mixed: ModelLossBatch, outputs: Any) -> Any:
         """Return the outputs with the mixed loss; where the model runs again for it, it is not mixed anew."""
@@ -213,6 +222,12 @@ class ModelHooks:
             return dict(kwargs)
         names = list(inspect.signature(self.model.forward).parameters)
         return {**dict(zip(names, args)), **kwargs}
+
+
+def _batches_of_step(trainer: Any) -> int:
+    """Return how many batches a Trainer adds up to the loss of a step whose labels it has counted."""
+    processes = trainer.args.world_size if trainer is not None and trainer.args.average_tokens_across_devices else 1
+    return processes * getattr(trainer, "current_gradient_accumulation_steps", 1)
 
 
 def torch_clock(mixup: Mixup) -> Clock:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional.loudness import heard_weights, loudness
 from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, setting
-from hf_mixup.methods.capabilities import NeedsSamplingRate
+from hf_mixup.methods.capabilities import MixesTranscripts, NeedsSamplingRate
 from hf_mixup.methods.registry import register
 from hf_mixup.models.axes import visible_mask
 from hf_mixup.models.inputs import float_keys
@@ -16,7 +16,7 @@ from hf_mixup.models.masks import united_mask
 
 
 @register
-class BetweenClassMixup(Blend, FloatInputs, NeedsSamplingRate):
+class BetweenClassMixup(Blend, FloatInputs, MixesTranscripts, NeedsSamplingRate):
     """Mix two waveforms so that each is heard by its share, however loud they were recorded.
 
     The factors follow the A-weighted loudness of both audio clips, and the sum is scaled to the energy of one: lam is

@@ -30,6 +30,10 @@ class MixesForecasts:
     """Mixes past and future alike, linearly, so that a model's own loss of a forecast fits the blend."""
 
 
+class MixesTranscripts:
+    """Blends the whole of two sounds, so that both transcripts are in the blend, each with the weight of its sound."""
+
+
 class MixesBoxes:
     """Has a rule for the boxes of object detection."""
 

@@ -10,7 +10,8 @@ from torch import nn
 from hf_mixup.methods.base import Batch, FloatInputs, NoiseDraw, Request, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.axes import IDS, visible_mask
+from hf_mixup.models.axes import visible_mask
+from hf_mixup.models.batches import IDS
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.noise import activate_noise, install_noise, noisy
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.base import Batch, Blend, Draw, FixedLam, Request, setting
-from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.capabilities import MixesPixelLabels, MixesTranscripts
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import Stack, install_blocks, resolve_depths, stack_of
 from hf_mixup.models.hooks import hooks_of
@@ -91,7 +91,7 @@ class HiddenStates(FixedLam):
 
 
 @register
-class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels):
+class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels, MixesTranscripts):
     """Blend the hidden states after a block drawn anew for each batch.
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the

@@ -10,9 +10,10 @@
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
     zero_shot_accuracy     of images against class embeddings
+    transcription_metrics, load("transcription"), speech_metrics    word and character error rates
     linearity              how straight a model's probabilities are between two samples
 
-Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use.
+Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are imported on first use, and so is jiwer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ from hf_mixup.metrics.loading import path as path
 from hf_mixup.metrics.pairs import pair_compute_metrics as pair_compute_metrics
 from hf_mixup.metrics.pairs import retrieval_metrics as retrieval_metrics
 from hf_mixup.metrics.pairs import zero_shot_accuracy as zero_shot_accuracy
+from hf_mixup.metrics.speech import best_path as best_path
+from hf_mixup.metrics.speech import speech_metrics as speech_metrics
+from hf_mixup.metrics.speech import transcription_metrics as transcription_metrics
 from hf_mixup.metrics.tags import entities as entities
 from hf_mixup.metrics.tags import tag_metrics as tag_metrics
 from hf_mixup.metrics.tasks import multilabel_metrics as multilabel_metrics

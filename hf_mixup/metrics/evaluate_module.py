@@ -19,10 +19,11 @@ class FunctionMetric(evaluate.Metric):
     function: ClassVar[Callable[..., dict[str, Any]]]
     """(predictions, references, **options) -> scores"""
     reference: ClassVar[Any] = datasets.Value("int64")
-    """One reference; one prediction is a row of logits, probabilities or an embedding."""
+    prediction: ClassVar[Any] = datasets.Sequence(datasets.Value("float64"))
+    """One reference, and one prediction: a row of logits, probabilities or an embedding, unless a metric says else."""
 
     def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Sequence(datasets.Value("float64")), "references": self.reference}
+        features = {"predictions": self.prediction, "references": self.reference}
         description = inspect.getdoc(self.function) or ""
         return evaluate.MetricInfo(
             description=description,

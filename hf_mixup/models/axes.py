@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-IDS, MASK, PIXELS = "input_ids", "attention_mask", "pixel_mask"
+from hf_mixup.models.batches import HEARD, IDS, MASK
+
+PIXELS = "pixel_mask"
 OBSERVED = ("past_observed_mask", "observed_mask", "future_observed_mask")
 SERIES = ("past_", "future_")
 TABLE = "numerical"  # the columns of a table have no order, so they are not cut
@@ -157,7 +159,7 @@ def visible_mask(batch: Mapping[str, Any], values: Tensor, time: int | None = No
     >>> visible_mask({"attention_mask": Tensor([[1, 0]])}, Tensor(1, 5, 2)).shape
     torch.Size([1, 1, 2])
     """
-    own, mask = own_mask(batch, values), batch.get(MASK)
+    own, mask = own_mask(batch, values), next((batch[key] for key in HEARD if batch.get(key) is not None), None)
     if own is not None:
         return own[1].bool()[:, None] if own[0] == PIXELS else _expand_mask(own[1], values, 1)
     if not isinstance(mask, Tensor) or mask.dim() != 2 or IDS in batch or (time is None and values.dim() > 3):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -15,9 +16,10 @@ from hf_mixup.functional import soft_targets
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.transcripts import learns_transcripts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression", "transcription"]
 Further = tuple[tuple[Tensor, Tensor], ...]
 """Labels of further partners, and the weight of each, float32 [B]."""
 LABELS = "labels"
@@ -35,11 +37,11 @@ class Labels:
     """The labels of a batch, each aligned with the logits that are scored against it.
 
     Args:
-        values: integers [B]; [B, T] one a token (for a model that predicts the next token, already moved to the
-            position that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; or floats [B], [B, 1] or
-            [B, C].
+        values: integers [B]; [B, T] one a token or frame (for a model that predicts the next token, already moved to
+            the position that predicts it); [B, 2] the ends of a span; [B, H, W] one a pixel; [B, U] transcripts; or
+            floats [B], [B, 1] or [B, C].
         kind: the problem type as transformers names it. Tokens and spans are single-label problems with one label for
-            each position, -100 where there is none.
+            each position, -100 where there is none; transcripts belong to no position.
         classes: number of classes, None if only the logits tell.
         vocabulary: whether the classes are the tokens of a language model.
         pixels: whether there is a label for each pixel. What the model ignores is -100 here.
@@ -61,11 +63,15 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     >>> read_labels(nn.Linear(2, 3), {"labels": torch.tensor([0, 2])}).kind
     'single_label_classification'
     """
-    refuse_transcripts(model)
+    _refuse_margins(model)
     values, spans = _values(model, batch)
+    if learns_transcripts(model):
+        return _transcripts(model, values)
     if spans:
         return Labels(values, "single_label_classification", None)
     config: Any = getattr(model, "config", None)
+    if values.dim() == 3 and classifies_frames(model):
+        return Labels(values.argmax(-1), "single_label_classification", config.num_labels)
     if values.dim() == 3 and segments(model):
         return Labels(pixel_labels(values, config), "single_label_classification", config.num_labels, pixels=True)
     series = LABELS not in batch and values.is_floating_point()
@@ -80,6 +86,16 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     if vocabulary and predicts_next(model):
         values = F.pad(values[:, 1:], (0, 1), value=IGNORE_INDEX)
     return Labels(values, kind, vocabulary or getattr(config, "num_labels", None), vocabulary is not None)
+
+
+def _refuse_margins(model: nn.Module) -> None:
+    """Refuse a model that learns to tell speakers apart by a margin: the score of the label itself is lowered by it."""
+    name = type(base_model(model)).__name__
+    if name.endswith("ForXVector"):
+        raise ValueError(
+            f"{name} takes a margin off the score of each sample's label, so that its loss for two labels is not that "
+            f"of one set of scores: it has no rule of its own. {OWN_WAY}"
+        )
 
 
 def classes_of(config: Any) -> int | None:
@@ -114,18 +130,15 @@ def _holds(batch: Mapping[str, Any]) -> str:
     return f"it holds: {', '.join(batch) or 'nothing'}"
 
 
-def refuse_transcripts(model: nn.Module) -> None:
-    """Refuse a model that learns transcripts by CTC: its labels are tokens in order and belong to no frame.
-
-    Raises:
-        ValueError: naming the model.
-    """
+def _transcripts(model: nn.Module, values: Tensor) -> Labels:
+    """Return the transcripts of a model that learns them by CTC, as they are."""
     base = base_model(model)
-    if any(each.__name__.endswith("ForCTC") for each in type(base).__mro__):
+    if values.dim() != 2 or values.is_floating_point():
         raise ValueError(
-            f"{type(base).__name__} learns transcripts by CTC, whose labels belong to no frame of the audio: there is "
-            f"no rule for them. {OWN_WAY}"
+            f"labels hold {values.dtype} {list(values.shape)}, where {type(base).__name__} learns transcripts: "
+            f"expected integers [B, U], the tokens of each in order, and {IGNORE_INDEX} behind its end"
         )
+    return Labels(values, "transcription", getattr(base.config, "vocab_size", None))
 
 
 def _within(ends: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -148,6 +161,15 @@ def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
         return False
     base = base_model(model)
     return labels.shape[1] > 1 or "ForTokenClassification" in type(base).__name__ or vocabulary_of(model) is not None
+
+
+def classifies_frames(model: nn.Module) -> bool:
+    """Whether a model finds the class of each frame of a sound; its labels are one-hot, [B, T, C].
+
+    The class with the highest number counts, in every frame, padding included, as the models' own loss has it.
+    """
+    base = base_model(model)
+    return "ForAudioFrameClassification" in type(base).__name__ and LABELS in signature(base.forward).parameters
 
 
 def segments(model: nn.Module) -> bool:
@@ -269,7 +291,9 @@ def check_labels(labels: Tensor, num_labels: int | None, kind: ProblemType) -> N
     ...
     ValueError: label 3 is outside the model's 3 classes (0 to 2): set num_labels, or check the label column
     """
-    if kind != "single_label_classification" or num_labels is None or labels.is_floating_point():
+    if kind not in ("single_label_classification", "transcription") or num_labels is None:
+        return
+    if labels.is_floating_point() or not labels.numel():
         return
     if in_range(labels, num_labels):
         return  # the common case, in one pass

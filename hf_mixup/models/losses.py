@@ -53,12 +53,14 @@ def mixed_loss_sum(
 
     Raises:
         ValueError: for smoothing or class weights where the problem type has no use for them, or for logits whose shape
-            does not fit the labels.
+            does not fit the labels; for transcripts, whose loss the model computes.
 
     >>> logits, labels = torch.zeros(2, 4), torch.tensor([0, 3])
     >>> mixed_loss_sum(logits, labels, labels[[1, 0]], torch.tensor([0.3, 0.3]), "single_label_classification")
     tensor(2.7726)
     """
+    if kind == "transcription":
+        raise ValueError("transcripts belong to no position: their loss is the model's own, see `mixed_ctc_loss`")
     if kind != "single_label_classification" and (
         class_weights is not None or bce or (smoothing and kind == "regression")
     ):
@@ -158,14 +160,14 @@ def loss_items(
     """Return the number to divide the summed loss by, which gives the mean of torch's own loss, a 0-d tensor.
 
     It is the number of labelled samples (or tokens), weighted by class as in `torch.nn.CrossEntropyLoss`; for
-    multi-label problems and regression the number of single numbers. If the partners permute the batch, it is the same
-    for the labels of the partners; for other partners see `balance_of`.
+    multi-label problems and regression the number of single numbers, for transcripts that of samples. If the partners
+    permute the batch, it is the same for the labels of the partners; for other partners see `balance_of`.
 
     >>> loss_items(torch.tensor([0, 2, -100]), "single_label_classification")
     tensor(2)
     """
     if kind != "single_label_classification":
-        return torch.tensor(labels.numel(), device=labels.device)
+        return torch.tensor(len(labels) if kind == "transcription" else labels.numel(), device=labels.device)
     labelled = labels != IGNORE_INDEX
     if class_weights is not None:
         # By index, since a mask would make the host wait for the device.

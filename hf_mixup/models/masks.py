@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from hf_mixup.models.axes import OBSERVED
-from hf_mixup.models.batches import IDS, MASK, per_sample
+from hf_mixup.models.batches import HEARD, IDS, per_sample
 from hf_mixup.models.embeddings import unite_masks
 
 OF_FLOATS = ("pixel", "image", "feature", "input_features", "audio", "video", "visual", "speech")
@@ -25,14 +25,12 @@ def masks_of_floats(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> d
 
 
 def united_mask(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> dict[str, Tensor]:
-    """Return the mask of mixed audio clips (or series), by its name: what is heard of either; none beside tokens.
+    """Return the mask of mixed audio clips or series, by its name: what is heard of either; none beside tokens.
 
     A sample without a share (lam = 0 or 1) adds nothing, so that both ends are exact for any lengths.
     """
-    mask = batch.get(MASK)
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or IDS in batch:
-        return {}
-    return {MASK: unite_masks(mask, mask[partner], lam)[0]}
+    masks = {key: mask for key in HEARD if isinstance(mask := batch.get(key), Tensor) and mask.dim() == 2}
+    return {} if IDS in batch else {key: unite_masks(mask, mask[partner], lam)[0] for key, mask in masks.items()}
 
 
 def _observed(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> dict[str, Tensor]:

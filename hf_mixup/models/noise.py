@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.models.axes import IDS, MASK
+from hf_mixup.models.batches import IDS, MASK
 from hf_mixup.models.embeddings import Lookup, install_tables, words_of
 from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.probe import eval_without_side_effects, full_pair

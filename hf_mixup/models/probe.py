@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, MASK, count_samples, per_sample, pick_pair, visible_tokens
+from hf_mixup.models.batches import HEARD, IDS, MASK, count_samples, per_sample, pick_pair, visible_tokens
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.ragged import is_geometry, pick_rows, ragged_rows
 
@@ -50,7 +50,7 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     which = contrasting_samples(inputs)
     if not isinstance(ids, Tensor):
         pair = pick_pair(inputs, count_samples(inputs), which)
-        return {**pair, MASK: torch.ones_like(pair[MASK])} if isinstance(mask, Tensor) else pair
+        return {**pair, **{key: torch.ones_like(pair[key]) for key in HEARD if isinstance(pair.get(key), Tensor)}}
     masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
     count, length = len(ids), ids.shape[-1]
     pair = pick_pair(inputs, count, which[[0, 0]])

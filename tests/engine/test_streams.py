@@ -23,7 +23,7 @@ from transformers import (
 )
 
 import hf_mixup
-from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.methods import METHODS
 from hf_mixup.methods.base import Blend, Method
 from hf_mixup.testing.batches import tiny
@@ -62,8 +62,6 @@ def verdict(model: Any, batch: streams.Batch, method: str, ends: dict[float, flo
 
 DENSE = (streams.depth, streams.mask2former)
 """Images alone, whose labels lie in them."""
-REFUSED = (streams.transcripts,)
-"""Models whose labels no method has a rule for."""
 
 
 @pytest.mark.parametrize("build", streams.MODELS, ids=lambda build: build.__name__)
@@ -75,9 +73,9 @@ def test_every_method_mixes_all_of_a_sample_or_says_no(build: Callable[[], tuple
     exact = {method for method, each in found.items() if each == "exact"}
     if build in DENSE:
         assert {"mixup", "cutmix", "mosaic"} <= exact
-    elif build not in REFUSED:
+    else:
         assert {"mixup", "manifold"} <= exact
-        assert not {"cutmix", "fmix"} & exact  # each leaves a stream behind
+        assert build is streams.transcripts or not {"cutmix", "fmix"} & exact  # each leaves a stream behind
 
 
 LEFT = {
@@ -94,18 +92,6 @@ def test_what_a_cut_leaves_behind_is_named_with_a_way_out(build: Callable[[], tu
         Mixup("cutmix")(model, batch)
 
 
-REASONS = {
-    streams.transcripts: r"learns transcripts by CTC, whose labels belong to no frame",
-}
-
-
-@pytest.mark.parametrize("build", REASONS, ids=lambda build: build.__name__)
-def test_a_refusal_names_the_true_reason_and_a_way_out(build: Callable[[], tuple[Any, streams.Batch]]) -> None:
-    model, batch = streams.make(build)
-    with pytest.raises((ValueError, RuntimeError), match=REASONS[build]):
-        Mixup("mixup")(model, batch)
-
-
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_entry_point_refuses_before_the_first_step(entry_point: str, arguments: Any) -> None:
     model, batch = streams.make(streams.layout_page)
@@ -117,16 +103,6 @@ def test_every_entry_point_refuses_before_the_first_step(entry_point: str, argum
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model, _ = streams.make(streams.layout_page)
     ENTRY_POINTS[entry_point](model, arguments(max_steps=1), MixupConfig("manifold"), train_dataset=rows).train()
-
-
-def test_transcripts_are_refused_when_the_trainer_is_made(arguments: Any) -> None:
-    model, batch = streams.make(streams.transcripts)
-    rows = [{key: value[row] for key, value in batch.items()} for row in range(4)]
-    with pytest.raises(ValueError, match="learns transcripts by CTC"):
-        MixupTrainer(model, arguments(), train_dataset=rows, mixup="manifold")
-    with pytest.raises(ValueError, match="learns transcripts by CTC"):
-        MixupCollator(model=model)
-    MixupTrainer(model, arguments(max_steps=1), train_dataset=rows, mixup={"prob": 0.0}).train()  # off is off
 
 
 class Framewise(nn.Module):

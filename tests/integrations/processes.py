@@ -8,7 +8,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from hf_mixup import MixupCallback, MixupConfig, MixupTrainer
+from tests.entry_points import ENTRY_POINTS
 from tests.integrations.test_others import sequences, t5
+from tests.recordings import recogniser, recordings
 
 
 def score(folder: str, rows: int) -> list[torch.Tensor]:
@@ -49,6 +51,29 @@ def train_sequences(folder: str, entry_point: str, rows: int) -> dict[str, Any] 
         trainer: Trainer = MixupTrainer(t5(), args, mixup=config, train_dataset=data)
     else:
         trainer = Trainer(t5(), args, callbacks=[MixupCallback(config)], train_dataset=data)
+    trainer.train()
+    if not trainer.is_world_process_zero():
+        return None
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {"weights": trainer.accelerator.unwrap_model(trainer.model).state_dict(), "losses": losses}
+
+
+def train_transcripts(folder: str, entry_point: str, reduction: str, rows: int) -> dict[str, Any] | None:
+    args = TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=2,
+        max_steps=3,
+        learning_rate=1e-3,
+        optim="sgd",
+        max_grad_norm=0.0,
+        use_cpu=True,
+        report_to=[],
+        logging_steps=1,
+        disable_tqdm=True,
+    )
+    model, config = recogniser(ctc_loss_reduction=reduction), MixupConfig("mixup", lam=0.3)
+    trainer = ENTRY_POINTS[entry_point](model, args, config, train_dataset=recordings(24))
     trainer.train()
     if not trainer.is_world_process_zero():
         return None

@@ -39,6 +39,7 @@ PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "geodesic", {"loss_weight": 0.3}),
 ]
 SEQUENCES = ["mixin", "callback"]
+TRANSCRIPTS = [("trainer", "mean"), ("trainer", "sum"), ("callback", "mean"), ("callback", "sum")]
 STREAMS = ["trainer", "callback", "collator"]
 # Each tosses its own coin and switches to its own method: what they exchange must not depend on it.
 DRAWN = {"prob": 0.5, "methods": ["cross_modal", "m2", {"method": "geodesic", "loss_weight": 0.3}]}
@@ -51,6 +52,7 @@ CASES: list[Case] = [
     *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
     *((["sequences", entry_point, 2], {}) for entry_point in SEQUENCES),
+    *((["transcripts", *each, 2], {}) for each in TRANSCRIPTS),
     *((["boxes", entry_point, 2, dispatch], {}) for entry_point in STREAMS for dispatch in (None, False)),
     *((["masks", entry_point, 2, dispatch], {}) for entry_point in STREAMS[:2] for dispatch in (None, False)),
     *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
@@ -163,6 +165,14 @@ def test_masks_weigh_alike_where_only_one_process_mixes(entry_point: str, two: A
     shared = two("masks", entry_point, 2, False)
     assert shared["error"] == ""
     assert all(bool(torch.isfinite(each).all()) for each in shared["weights"].values())
+
+
+@pytest.mark.parametrize(("entry_point", "reduction"), TRANSCRIPTS)
+def test_transcripts_count_over_both_processes(entry_point: str, reduction: str, one: Any, two: Any) -> None:
+    alone, shared = one("transcripts", entry_point, reduction, 4), two("transcripts", entry_point, reduction, 2)
+    assert alone["losses"] == pytest.approx(shared["losses"], rel=1e-4)
+    for name, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][name], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("entry_point", STREAMS)

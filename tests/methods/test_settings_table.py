@@ -27,6 +27,7 @@ from hf_mixup.testing.batches import tiny
 from tests.conftest import CLASSES, batch_of, build
 from tests.methods.pairs import Tokenizer
 from tests.settings import ROWS, VALUES, Values
+from tests.writers import make, whisper
 
 OF_METHODS = sorted({name for method in METHODS for name in settings_of(method)})
 OF_PAIRS = vars(PARTS["pairs"]())
@@ -65,6 +66,8 @@ def scene(name: str) -> tuple[PreTrainedModel, Values]:
         )
         torch.manual_seed(0)
         return TabularMLP(config).eval(), batch
+    if name == "transcribed":
+        return make(whisper)
     families = {
         "audio": ("audio-classification", "wav2vec2"),
         "spectrogram": ("audio-classification", "audio-spectrogram-transformer"),

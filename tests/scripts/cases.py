@@ -15,14 +15,14 @@ import torch
 import torch.distributed as dist
 
 import hf_mixup.methods.base
-from tests.integrations.processes import score, train_sequences
+from tests.integrations.processes import score, train_sequences, train_transcripts
 from tests.scripts import leave
 from tests.scripts.shard import shard
 from tests.scripts.stream import boxes, masks, unlabelled
 from tests.scripts.train import train
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
-PROGRAMS |= {"boxes": boxes, "masks": masks, "unlabelled": unlabelled}
+PROGRAMS |= {"transcripts": train_transcripts, "boxes": boxes, "masks": masks, "unlabelled": unlabelled}
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:

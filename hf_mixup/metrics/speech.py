@@ -1,0 +1,94 @@
+"""Scores of speech recognition: word and character error rates of texts, or of what a model and a tokenizer say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_mixup.utils.constants import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from transformers import EvalPrediction
+
+
+def transcription_metrics(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """Return word and character error rates, and the share of texts without an error.
+
+    `wer` and `cer` are substitutions, deletions and insertions over all texts, divided by the words (characters) of all
+    references; they exceed 1 where more is inserted than said. Upper and lower case and punctuation count: normalise
+    both sides before, if they should not. Computed by jiwer (`pip install "hf-mixup[speech]"`).
+
+    Args:
+        predictions: what was recognised.
+        references: what was said; an empty one adds the words recognised there as insertions.
+
+    Raises:
+        ValueError: if there are not as many of both, or no reference has a word.
+        ImportError: jiwer is not installed.
+
+    >>> transcription_metrics(["a red fox", "two"], ["a red ox", "two"])
+    {'wer': 0.25, 'cer': 0.0909..., 'exact': 0.5}
+    """
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} references: one for each is needed")
+    if not any(each.strip() for each in references):
+        raise ValueError(f"none of the {len(references)} references has a word: there is nothing to recognise")
+    try:
+        import jiwer
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'error rates of words need jiwer, which is not installed: pip install "hf-mixup[speech]"'
+        ) from error
+    own, found = list(references), list(predictions)
+    exact = float(np.mean([one.split() == other.split() for one, other in zip(own, found)]))
+    return {"wer": float(jiwer.wer(own, found)), "cer": float(jiwer.cer(own, found)), "exact": exact}
+
+
+def speech_metrics(eval_prediction: EvalPrediction, tokenizer: Any) -> dict[str, float]:
+    """Return `transcription_metrics` of a model's predictions; for `compute_metrics`, by `functools.partial`.
+
+    Args:
+        eval_prediction: `predictions` are the logits of a model that learns by CTC, [N, T, C] (or a tuple that begins
+            with them), read by the best token of each frame; or tokens that were generated, [N, U]
+            (`predict_with_generate`). `label_ids` are tokens [N, U]. -100 is what the Trainer has padded with.
+        tokenizer: one with `batch_decode` and `pad_token_id`, which is the blank of CTC; or a processor that has it.
+
+    Raises:
+        ValueError, ImportError: as `transcription_metrics`.
+    """
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
+    found = eval_prediction.predictions
+    found = np.asarray(found[0] if isinstance(found, tuple) else found)
+    blank: int = tokenizer.pad_token_id
+    tokens = _kept(found, blank) if found.ndim == 2 else best_path(found, blank)
+    own = _kept(np.asarray(eval_prediction.label_ids), blank)
+    return transcription_metrics(*(_read(tokenizer, each) for each in (tokens, own)))
+
+
+def best_path(logits: np.ndarray, blank: int) -> list[list[int]]:
+    """Return the tokens that the best of each frame read as: repeated ones once, without blanks.
+
+    Args:
+        logits: [N, T, C]; frames that are -100 throughout are padding.
+
+    Source: Graves et al. 2006, "Connectionist Temporal Classification", section 3.2 (best path decoding).
+
+    >>> frames = np.eye(3)[[[1, 1, 0, 1, 2], [2, 0, 0, 0, 0]]]
+    >>> best_path(frames, blank=0)
+    [[1, 1, 2], [2]]
+    """
+    padded = (logits == IGNORE_INDEX).all(-1)
+    best = np.where(padded, blank, logits.argmax(-1))
+    return [[int(token) for token, _ in groupby(row) if token != blank] for row in best]
+
+
+def _kept(ids: np.ndarray, pad: int) -> list[list[int]]:
+    return [[int(token) for token in row if token not in (IGNORE_INDEX, pad)] for row in ids]
+
+
+def _read(tokenizer: Any, tokens: list[list[int]]) -> list[str]:
+    """Return the texts of tokens; a tokenizer for CTC is not to take those that are alike for frames of one."""
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True, group_tokens=False)
