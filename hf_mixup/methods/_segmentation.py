@@ -104,8 +104,12 @@ def refuse_for_targets(method: Method, model: nn.Module, guided: bool, learns: s
 
 
 def _follows_pixels(kind: type[Method], of_inputs: bool) -> bool:
-    mixes = issubclass(kind, MixesPixelLabels) and kind.terms is Method.terms
-    return mixes and not (of_inputs and (kind.enters_model or not kind.exchanges))
+    one_loss = kind.terms is Method.terms or not kind.own_loss
+    return (
+        issubclass(kind, MixesPixelLabels)
+        and one_loss
+        and not (of_inputs and (kind.enters_model or not kind.exchanges))
+    )
 
 
 def refuse_for_maps(method: Method, model: nn.Module) -> None:
