@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +14,15 @@ from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, ViltProcessor, default_data_collator
 
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
+from hf_mixup.experiments.tasks.shared import Fused
 from hf_mixup.experiments.tasks.text import packaged_minilm
-
-if TYPE_CHECKING:
-    from hf_mixup.experiments.tasks.image_text_classification import ImageTextClassification
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _REPLACED = 0.5  # share of the words of a noisy text that are those of other rows
 _DEVIATION = 1.0  # of the noise on processed pixels, which have about the same
 
 
-def load_fusion_processor(task: ImageTextClassification) -> Any:
+def load_fusion_processor(task: Fused) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     Raises:
@@ -59,7 +57,7 @@ class FusionRows(PixelRows):
     (torch.Size([3, 32, 32]), 2)
     """
 
-    def __init__(self, rows: Rows, processor: Any, task: ImageTextClassification, train: bool = False) -> None:
+    def __init__(self, rows: Rows, processor: Any, task: Fused, train: bool = False) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         self.tokenizer, self.max_length = processor.tokenizer, task.max_length
         self.texts: list[str] = rows[task.text_column][:]
