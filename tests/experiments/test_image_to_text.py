@@ -52,7 +52,7 @@ def test_the_loss_is_that_of_the_caption_alone(kind: str) -> None:
         start = len(prepared.train.prompt)
         places = range(start - shift, start - shift + len(caption))
         losses += [-out.logits[row, place].log_softmax(-1)[token] for place, token in zip(places, caption, strict=True)]
-    assert out.loss.item() == pytest.approx(float(torch.stack(losses).mean()), rel=1e-6)
+    assert out.loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

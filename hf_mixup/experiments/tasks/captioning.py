@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoProcessor, AutoTokenizer, LlavaProcesso
 
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
 from hf_mixup.experiments.tasks.models import refuse_unknown_settings, with_adapters
+from hf_mixup.experiments.tasks.shared import Captioned
 from hf_mixup.experiments.tasks.text import packaged_minilm, special_tokens
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -28,7 +29,7 @@ _NOT_SCORED = ("past_key_values", "image_hidden_states", "image_outputs", "encod
 _IMAGE = "<image>"
 
 
-def model_type_of(task: Any) -> str:
+def model_type_of(task: Captioned) -> str:
     """Return the architecture of a task's model.
 
     Raises:
@@ -40,7 +41,7 @@ def model_type_of(task: Any) -> str:
     return found
 
 
-def load_caption_processor(task: Any) -> Any:
+def load_caption_processor(task: Captioned) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -63,7 +64,7 @@ def load_caption_processor(task: Any) -> Any:
     return LlavaProcessor(images, tokenizer, **patches, vision_feature_select_strategy="default")
 
 
-def load_caption_model(task: Any, processor: Any) -> Any:
+def load_caption_model(task: Captioned, processor: Any) -> Any:
     """Return the model of a task, with LoRA adapters if it asks for them.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
@@ -84,7 +85,7 @@ def load_caption_model(task: Any, processor: Any) -> Any:
     return with_adapters(model, task)
 
 
-def new_caption_config(task: Any, tokenizer: Any) -> PretrainedConfig:
+def new_caption_config(task: Captioned, tokenizer: Any) -> PretrainedConfig:
     """Return the configuration of a new model: the task's own settings over what tokenizer and images dictate."""
     kind, tokens = model_type_of(task), special_tokens(tokenizer)
     first, second = _HALVES[kind]
@@ -105,7 +106,7 @@ def new_caption_config(task: Any, tokenizer: Any) -> PretrainedConfig:
     return AutoConfig.for_model(kind, **halves, **own)
 
 
-def _half(task: Any, name: str, **dictated: Any) -> PretrainedConfig:
+def _half(task: Captioned, name: str, **dictated: Any) -> PretrainedConfig:
     """Return the configuration of one half of a new model."""
     own: Mapping[str, Any] = task.overrides.get(name, {})
     kind = own.get("model_type", _HALVES[model_type_of(task)][name])
@@ -131,7 +132,7 @@ class CaptionRows(PixelRows):
     (['labels', 'pixel_values'], 'cooked rice [SEP]')
     """
 
-    def __init__(self, rows: Rows, processor: Any, task: Any, train: bool = False) -> None:
+    def __init__(self, rows: Rows, processor: Any, task: Captioned, train: bool = False) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         tokenizer = processor.tokenizer
         last = special_tokens(tokenizer)["eos_token_id"]
@@ -150,7 +151,7 @@ class CaptionRows(PixelRows):
         return {"pixel_values": pixels, "input_ids": self.prompt + caption, "labels": labels}
 
 
-def prompt_ids(processor: Any, task: Any, image: Any) -> list[int]:
+def prompt_ids(processor: Any, task: Captioned, image: Any) -> list[int]:
     """Return what stands before a caption: the image's places and the prompt, in the chat template if there is one.
 
     They are the same for all images, as these have one size.

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, ViltProcessor, default_data_collator
 
 from hf_mixup.experiments.tasks.image import PixelRows, load_image_processor
+from hf_mixup.experiments.tasks.shared import Fused
 from hf_mixup.experiments.tasks.text import packaged_minilm
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
@@ -21,7 +22,7 @@ _REPLACED = 0.5  # share of the words of a noisy text that are those of other ro
 _DEVIATION = 1.0  # of the noise on processed pixels, which have about the same
 
 
-def load_fusion_processor(task: Any) -> Any:
+def load_fusion_processor(task: Fused) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
 
     Raises:
@@ -56,7 +57,7 @@ class FusionRows(PixelRows):
     (torch.Size([3, 32, 32]), 2)
     """
 
-    def __init__(self, rows: Rows, processor: Any, task: Any, train: bool = False) -> None:
+    def __init__(self, rows: Rows, processor: Any, task: Fused, train: bool = False) -> None:
         super().__init__(rows, processor.image_processor, task, flip=train and task.flip)
         self.tokenizer, self.max_length = processor.tokenizer, task.max_length
         self.texts: list[str] = rows[task.text_column][:]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import Classified, WithImages, WithTexts
+from hf_mixup.experiments.tasks.shared import Classified, Fused
 from hf_mixup.utils.suggest import refuse_unknown
 from hf_mixup.utils.values import setting
 
@@ -21,7 +21,7 @@ CHANGES = ("no_text", "no_image", "noisy_text", "noisy_image")
 
 @register
 @dataclass(kw_only=True)
-class ImageTextClassification(WithImages, WithTexts, Classified):
+class ImageTextClassification(Fused, Classified):
     """One class an image with its text, by a ViLT, which reads both as one sequence: a checkpoint, or a new one.
 
     Args:
@@ -34,11 +34,6 @@ class ImageTextClassification(WithImages, WithTexts, Classified):
     task: str = "image-text-classification"
     auto_class = "ViltForImagesAndTextClassification"
     preview_kind = "streams"
-    text_column: str = setting("text", "Column with the texts.")
-    freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
-    modality_dropout: float = setting(
-        0.0, "Share of the training samples that lose their image or their text.", at_least=0, at_most=1
-    )
     test_changes: list[str] | None = setting(
         None, "Also test on copies of the test splits: no_text, no_image, noisy_text, noisy_image."
     )

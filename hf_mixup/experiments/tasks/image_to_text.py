@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hf_mixup.data import load_emoji
 from hf_mixup.experiments.tasks.arguments import register
-from hf_mixup.experiments.tasks.shared import WithImages, WithTexts
-from hf_mixup.utils.values import setting
+from hf_mixup.experiments.tasks.shared import Captioned
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 @register
 @dataclass(kw_only=True)
-class ImageToText(WithImages, WithTexts):
+class ImageToText(Captioned):
     """A caption an image, by an encoder-decoder (vision-encoder-decoder), or a language model that sees (llava).
 
     Args:
@@ -27,11 +26,7 @@ class ImageToText(WithImages, WithTexts):
     """
 
     task: str = "image-to-text"
-    peft_task = None
     preview_kind = "streams"
-    caption_column: str = setting("caption", "Column with the captions to write.")
-    prompt: str = setting("", "What a language model is asked, between the image and the caption.")
-    freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
 
     def __post_init__(self) -> None:
         if self.model is None and self.model_type is None:

@@ -157,3 +157,23 @@ class WithCaptions(WithImages, WithTexts):
         named = {"image": self.image_column, "caption": self.caption_column}
         optional = {"id": self.id_column, "class": self.class_column}
         return named | {name: column for name, column in optional.items() if column}
+
+
+@dataclass(kw_only=True)
+class Fused(WithImages, WithTexts):
+    """Tasks with an image and a text a row, both of which the model reads."""
+
+    text_column: str = setting("text", "Column with the texts.")
+    freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
+    modality_dropout: float = setting(
+        0.0, "Share of the training samples that lose their image or their text.", at_least=0, at_most=1
+    )
+
+
+@dataclass(kw_only=True)
+class Captioned(WithImages, WithTexts):
+    """Tasks with an image a row, of which the model writes a caption."""
+
+    caption_column: str = setting("caption", "Column with the captions to write.")
+    prompt: str = setting("", "What a language model is asked, between the image and the caption.")
+    freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
