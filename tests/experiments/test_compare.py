@@ -259,7 +259,7 @@ def test_keeps_off_the_folder_of_something_else(
 def test_missing_plot_package_is_noticed_first(
     config: Path, trainings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.utils.suggest.find_spec", lambda name: None)
     assert run(config) == 2
     assert 'pip install "hf-mixup[plots]"' in capsys.readouterr().err
     assert not trainings

@@ -370,10 +370,10 @@ def test_wrong_folders_are_refused(trained: Path, tmp_path: Path, capsys: pytest
 def test_missing_packages_are_named(
     trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.utils.suggest.find_spec", lambda name: None)
     message = fails(capsys, "evaluate", trained, "--suite", "corruption", *QUIET)
     assert 'pip install "hf-mixup[robustness]"' in message
-    monkeypatch.setattr("hf_mixup.experiments.compare.startup.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_mixup.utils.suggest.find_spec", lambda name: None)
     assert 'pip install "hf-mixup[plots]"' in fails(capsys, "evaluate", trained, *QUIET)
 
 

@@ -210,9 +210,7 @@ def test_wrong_settings(
 def test_a_folder_or_a_package_that_does_not_fit(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "hf_mixup.experiments.compare.startup.find_spec", lambda name: None if name == "optuna" else name
-    )
+    monkeypatch.setattr("hf_mixup.utils.suggest.find_spec", lambda name: None if name == "optuna" else name)
     assert run(config) == 2
     assert 'pip install "hf-mixup[sweep]"' in capsys.readouterr().err
     (tmp_path / "out").mkdir()
