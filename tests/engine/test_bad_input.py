@@ -91,7 +91,7 @@ def test_batches() -> None:
             enter(Mixup(method)(model, integers))
     text = build("bert"), batch_of("bert")
     with pytest.raises(ValueError, match=r"no floating-point.*input_ids int64 \[6, 10\].*use method='embedding'"):
-        enter(Mixup("mixup")(*text))
+        enter(Mixup("gridmix")(*text))
     with pytest.raises(ValueError, match="that is an image"):
         enter(Mixup("cutmix")(model, {**batch, "pixel_values": torch.rand(6, 9)}))
     with pytest.raises(ValueError, match="did you mean 'pixel_values'"):
