@@ -192,11 +192,11 @@ def blip_answers() -> tuple[Any, Batch]:
 Build = Callable[[], tuple[Any, Batch]]
 EXACT: tuple[Build, ...] = (
     *(visual_bert_answers, vilt_answers, lxmert_answers, page_spans, splinter_spans, next_sentence),
-    *(git_captions, pix2struct, blip2, instruct_blip, kosmos2, whisper, trocr),
+    *(git_captions, pix2struct, blip2, instruct_blip, kosmos2, whisper, trocr, frames),
 )
 """Those with a rule, or with a loss that may be taken of blended labels."""
 OWN_ONLY: tuple[Build, ...] = (
     *(table_cells, bert_pretraining, electra_pretraining, lxmert_pretraining, visual_bert_pretraining, two_heads),
-    *(frames, vectors, blip_answers),
+    *(vectors, blip_answers),
 )
 """Those for which only `loss="own"` is exact."""

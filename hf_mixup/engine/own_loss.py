@@ -132,6 +132,8 @@ def one_lam(method: Method, draw: Draw) -> float:
     Raises:
         ValueError: if they differ.
 
+    >>> import torch
+    >>> import torch
     >>> from hf_mixup.methods import InputMixup
     >>> one_lam(InputMixup(), Draw("mixup", partner=torch.tensor([1, 0, 2]), lam=torch.tensor([0.25, 0.25, 1.0])))
     0.25

@@ -149,7 +149,7 @@ class ModelHooks:
         if self.ignored is None:
             return
         given = any(isinstance(batch.get(key), torch.Tensor) for key in LABEL_KEYS)
-        given = given and batch_type_of(self.model, batch) is LabelBatch
+        given = given and batch_type_of(self.model, batch) in (LabelBatch, TranscriptBatch)
         ignored = count_ignored(read_labels(self.model, batch)) if given else 0
         if not ignored or (self._items is not None and self._items > 0):
             self.ignored = None

@@ -19,6 +19,7 @@ from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup, batch_type_of
 from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.stats import MixStats
+from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.collator import MixupCollator
 from hf_mixup.integrations.foreign import refuse_foreign_trainer
@@ -243,7 +244,8 @@ class MixupTrainerMixin(_AnyTrainer):
         inner = unwrap(cast(nn.Module, self.model))
         if self.mixup.scored_by_model(inner, batches[0]):
             return True
-        return batch_type_of(inner, batches[0]) is not LabelBatch or not any(key in batches[0] for key in LABEL_KEYS)
+        counted = batch_type_of(inner, batches[0]) in (LabelBatch, TranscriptBatch)
+        return not counted or not any(key in batches[0] for key in LABEL_KEYS)
 
     def _refuse_unlabelled(self, labels: list[Labels], device: torch.device) -> None:
         """Refuse a first step whose labels are all ignored, in all processes."""

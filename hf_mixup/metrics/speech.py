@@ -58,6 +58,14 @@ def speech_metrics(eval_prediction: EvalPrediction, tokenizer: Any) -> dict[str,
 
     Raises:
         ValueError, ImportError: as `transcription_metrics`.
+
+    >>> from types import SimpleNamespace
+    >>> def batch_decode(tokens, **settings):
+    ...     return [" ".join("-ab"[token] for token in each) for each in tokens]
+    >>> tokenizer = SimpleNamespace(pad_token_id=0, batch_decode=batch_decode)
+    >>> heard = SimpleNamespace(predictions=np.eye(3)[[[1, 1, 0, 2]]], label_ids=np.array([[1, 2, 1]]))
+    >>> speech_metrics(heard, tokenizer)["wer"]  # "a b" for "a b a"
+    0.3333333333333333
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     found = eval_prediction.predictions

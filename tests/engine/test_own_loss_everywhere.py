@@ -16,7 +16,7 @@ from hf_mixup.models.labels import read_labels
 from hf_mixup.testing.batches import make_batch, tiny
 from hf_mixup.testing.build import CannotBuild, build
 from hf_mixup.testing.exchange import is_refusal
-from hf_mixup.testing.families import FAMILIES, Family, architectures
+from hf_mixup.testing.families import SCORED, Family, architectures
 from tests import conftest, streams
 from tests.conftest import examples
 from tests.engine.test_own_loss import BERT, OWN, PARTNER, losses_of, samples, scored, train
@@ -63,7 +63,7 @@ def spread(family: Family, count: int) -> list[str]:
     return names[:: max(1, len(names) // count)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SCORED)
 def test_it_equals_the_rule_of_every_family(family: Family) -> None:
     found = {name: compare(family, name) for name in spread(family, 4)}
     assert not {name: each for name, each in found.items() if not each.startswith(PASSED)}
@@ -74,7 +74,7 @@ def test_it_equals_the_rule_of_every_family(family: Family) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", SCORED)
 def test_it_equals_the_rule_of_every_architecture(family: Family) -> None:
     found = {name: compare(family, name) for name in architectures(family)}
     assert not {name: each for name, each in found.items() if not each.startswith(PASSED)}

@@ -164,7 +164,7 @@ def test_texts_are_shown_side_by_side_or_cut(tmp_path: Path) -> None:
     page = page_of(tmp_path / "text.yaml")
     assert isinstance(page.view, TextView)
     assert page.methods[0] == "embedding"
-    assert {"embedding", "manifold", "features", "sentence", "span_cut", "ssmix"} == set(page.methods)
+    assert {"mixup", "embedding", "manifold", "features", "sentence", "span_cut", "ssmix"} == set(page.methods)
     assert "before training" in page.note
     texts = page.view.prepared.splits.validation["text"][:]
     own = next(row for row, text in enumerate(texts) if "bold" in text)

@@ -120,7 +120,7 @@ class Stage:
         return Mixed(
             clean=clean,
             inputs={key: value[row] for key, value in mixed.inputs.items() if isinstance(value, Tensor)},
-            inside=at_work.enters(self.model, clean) or unchanged,
+            inside=unchanged or at_work.enters(self.model, {k: v for k, v in clean.items() if k not in LABEL_KEYS}),
             method=at_work.name,
             layer=getattr(mixed.draw, "depth", None),
             target=target[_OWN],
