@@ -16,7 +16,7 @@ from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.functional import sample_lam
 from hf_mixup.methods import METHODS
-from hf_mixup.models.labels import ProblemType, dense_targets
+from hf_mixup.models.labels import LABEL_KEYS, ProblemType, dense_targets
 from hf_mixup.models.outputs import logits_of
 
 POINTS = 21

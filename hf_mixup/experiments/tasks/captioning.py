@@ -166,7 +166,13 @@ def prompt_ids(processor: Any, task: Captioned, image: Any) -> list[int]:
 
 
 def caption_collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-    """Return what stacks the images of `CaptionRows` and pads their tokens on the right."""
+    """Return what stacks the images of `CaptionRows` and pads their tokens on the right.
+
+    >>> collate = caption_collator(tokenizer=None)
+    >>> collate([{"pixel_values": torch.zeros(3, 8, 8), "labels": labels} for labels in ([4, 5, 6], [7])])["labels"]
+    tensor([[   4,    5,    6],
+            [   7, -100, -100]])
+    """
 
     def padded(values: list[list[int]], filling: int) -> Tensor:
         return pad_sequence([torch.tensor(each) for each in values], batch_first=True, padding_value=filling)

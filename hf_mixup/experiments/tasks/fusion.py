@@ -121,7 +121,15 @@ _TEXTS: dict[str, Callable[[list[str]], list[str]]] = {
 
 
 def fusion_collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str, Tensor]]:
-    """Return what pads the tokens of `FusionRows` and stacks the rest."""
+    """Return what pads the tokens of `FusionRows` and stacks the rest.
+
+    >>> from hf_mixup.experiments.tasks import TaskArguments
+    >>> from hf_mixup.experiments.tasks.text import load_tokenizer
+    >>> collate = fusion_collator(load_tokenizer(TaskArguments(task="text-classification")))
+    >>> rows = [{"input_ids": [101] * length, "pixel_values": torch.zeros(3, 8, 8), "labels": 0} for length in (2, 4)]
+    >>> {name: [*value.shape] for name, value in sorted(collate(rows).items())}
+    {'attention_mask': [2, 4], 'input_ids': [2, 4], 'labels': [2], 'pixel_values': [2, 3, 8, 8]}
+    """
 
     def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
         tokens = [{name: value for name, value in each.items() if name in _TOKENS} for each in samples]
