@@ -148,8 +148,8 @@ def refuse_method(method: Method, model: nn.Module, inputs: Mapping[str, Any]) -
             f"method {method.name!r} has no rule for the transcripts of {type(model).__name__}: use 'mixup', or "
             "'manifold' for recordings of equal length"
         )
-    masks = [inputs[key] for key in HEARD if isinstance(inputs.get(key), Tensor)] if method.enters_model else []
-    if any(bool((mask.sum(-1) != mask[0].sum()).any()) for mask in masks):
+    masks = [inputs[key] for key in HEARD if isinstance(inputs.get(key), Tensor)]
+    if method.enters(model, inputs) and any(bool((mask.sum(-1) != mask[0].sum()).any()) for mask in masks):
         raise ValueError(
             f"method {method.name!r} mixes inside the model, where a recording ends where its own does: the partner's "
             "transcript would be scored on a part of it. Use 'mixup', or batches of recordings of equal length"
