@@ -10,13 +10,13 @@ from hf_mixup.methods._pairs import ImageTextMix
 from hf_mixup.methods.base import Batch, BoxDraw, Draw, Request
 from hf_mixup.methods.registry import register
 from hf_mixup.models.batches import IDS, count_samples
-from hf_mixup.models.blocks import install_blocks, stack_of
+from hf_mixup.models.blocks import install_blocks
 from hf_mixup.models.dual_encoder import is_dual_encoder
 from hf_mixup.models.embeddings import install_tables
 from hf_mixup.models.inputs import is_blendable, takes
-from hf_mixup.models.padding import mix_embeddings, mix_layer
+from hf_mixup.models.padding import mix_embeddings
 from hf_mixup.models.ragged import ragged_rows
-from hf_mixup.models.streams import entry_of, is_looked_up, mix_streams
+from hf_mixup.models.streams import blend_at_fusion, entry_of, is_looked_up, mix_streams
 
 
 @register
@@ -87,7 +87,7 @@ class CrossModalMixup(ImageTextMix):
             return super().apply(model, batch, draw, inplace)
         self._refuse_options(model, batch)
         if self.image_mix == "latent":
-            return mix_layer(model, stack_of(model, batch), batch, draw.partner, draw.lam, depth=0)
+            return blend_at_fusion(model, batch, draw.partner, draw.lam)
         if isinstance(draw, BoxDraw):  # else the exchange of two samples whole, which has no box
             inputs = self._cutmix.apply(model, batch, draw, inplace)
             return mix_embeddings(model, inputs, draw.partner, draw.lam)

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.models.batches import count_samples, per_sample
+from hf_mixup.models.batches import MASK, count_samples, per_sample
 from hf_mixup.models.blocks import stack_of
-from hf_mixup.models.embeddings import is_lookup, tables
+from hf_mixup.models.embeddings import is_lookup, tables, unite_masks
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import float_keys, is_blendable, is_named_as_input, refuse_integers
@@ -99,8 +99,20 @@ def mix_streams(
         ValueError: for samples of different length if the model does not mix those rightly.
     """
     if entry_of(model, batch) == "fusion":
-        return mix_layer(model, stack_of(model, batch), batch, partner, lam, depth=0)
+        return blend_at_fusion(model, batch, partner, lam)
     return mix_embeddings(model, blend_floats(model, batch, partner, lam, inplace), partner, lam)
+
+
+def blend_at_fusion(model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> dict[str, Any]:
+    """Activate the hook of the first block that sees all of a sample; return the inputs with the masks of both samples.
+
+    Raises:
+        ValueError: for samples of different length if the model does not mix those rightly.
+    """
+    mixed, mask = mix_layer(model, stack_of(model, batch), batch, partner, lam, depth=0), batch.get(MASK)
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mixed[MASK] is not mask:  # moved: see `padding`
+        return mixed
+    return {**mixed, MASK: unite_masks(mask, mask[partner], lam)[0]}
 
 
 def entry_of(model: nn.Module, batch: Mapping[str, Any]) -> Entry:
@@ -130,7 +142,7 @@ def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
         return mix_embeddings(model, blend_floats(model, pair, partner, lam), partner, lam)
 
     def at_fusion(partner: Tensor, lam: Tensor) -> dict[str, Any]:
-        return mix_layer(model, stack_of(model, pair), pair, partner, lam, depth=0)
+        return blend_at_fusion(model, pair, partner, lam)
 
     entries: dict[Entry, Any] = {"inputs": at_inputs, "fusion": at_fusion}
     if _looks_up_floats(model, pair, plain):

@@ -41,6 +41,30 @@ def test_the_ends_are_the_sample_and_its_partner(build: Callable[[], tuple[Any, 
         assert mixed_loss(mixup, model, batch, lam) == pytest.approx(expected, abs=2e-4)
 
 
+def uneven(batch: streams.Batch) -> streams.Batch:
+    """Return a batch whose samples show fewer and fewer of the last tokens (or patches)."""
+    mask = batch["attention_mask"].clone()
+    for row in range(len(mask)):
+        mask[row, mask.shape[1] - row :] = 0
+    return {**batch, "attention_mask": mask}
+
+
+@pytest.mark.parametrize("build", [streams.vilt_two_images, streams.layout_page, streams.llava, streams.pix2struct])
+def test_the_fusion_point_sees_what_either_sample_shows(build: Callable[[], tuple[Any, Any]]) -> None:
+    model, batch = streams.make(build)
+    batch = uneven(batch)
+    if build is streams.llava:
+        batch["labels"] = batch["labels"].masked_fill(batch["attention_mask"] == 0, -100)
+    settings = {"method": "mixup"} if build is streams.pix2struct else {"method": "cross_modal", "image_mix": "latent"}
+    partner = torch.tensor([3, 2, 1, 0])
+    theirs = {key: streams.rows_at(value, partner) for key, value in batch.items()}
+    with torch.no_grad():
+        expected = float(model(**theirs).loss)
+        with Mixup(settings)(model, batch, partner=partner, lam=0.0) as mixed:
+            found = float(mixed.loss(mixed.forward(model)))
+    assert found == pytest.approx(expected, abs=2e-4)
+
+
 @pytest.mark.parametrize("build", FUSE, ids=lambda build: build.__name__)
 def test_blending_is_method_mixup(build: Callable[[], tuple[Any, Any]]) -> None:
     model, batch = streams.make(build)
