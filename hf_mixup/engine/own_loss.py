@@ -20,14 +20,14 @@ from hf_mixup.engine.model_loss import ModelLossBatch, values_of
 from hf_mixup.engine.own_exchange import OwnTrial, labels_besides
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
+from hf_mixup.models.batches import DECODER, DECODER_IDS
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import decoder_inputs, takes
-from hf_mixup.models.label_entries import DECODER, labels_at, split_labels
+from hf_mixup.models.label_entries import labels_at, split_labels
 from hf_mixup.models.labels import LABELS, segments, vocabulary_of
 from hf_mixup.utils.random_state import RandomState
 
 logger = logging.getLogger(__name__)
-DECODER_IDS = f"{DECODER}input_ids"
 
 
 class OwnBatch(ModelLossBatch):

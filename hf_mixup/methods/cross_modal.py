@@ -108,9 +108,10 @@ class CrossModalMixup(ImageTextMix):
 
     def _refuse_cut(self, model: nn.Module, batch: Batch) -> None:
         """Refuse to cut where more than images would have to be."""
-        whole = [key for key in _floats(model, batch) if key not in ragged_rows(model, batch)]
+        floats, ragged = _floats(model, batch), ragged_rows(model, batch)
+        whole = any(key not in ragged for key in floats)
         boxes = self._cutmix.cut_axes(model, batch, count_samples(batch)) if whole else {}
-        stay = [key for key in _floats(model, batch) if key not in boxes]
+        stay = [key for key in floats if key not in boxes]
         if stay or entry_of(model, batch) == "fusion":
             what = f"of {stay[0]} no box can be cut" if stay else "its head reads more than images and tokens"
             raise ValueError(
@@ -120,5 +121,6 @@ class CrossModalMixup(ImageTextMix):
 
 def _floats(model: nn.Module, batch: Batch) -> list[str]:
     """Return the inputs that are images, sounds or features."""
-    floats = [key for key, value in batch.items() if is_blendable(key, value, count_samples(batch))]
+    count = count_samples(batch)
+    floats = [key for key, value in batch.items() if is_blendable(key, value, count)]
     return floats + [key for key in ragged_rows(model, batch) if batch[key].is_floating_point()]

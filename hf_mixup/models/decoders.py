@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.models.adapters import base_model
-from hf_mixup.models.batches import IDS, per_sample
+from hf_mixup.models.batches import DECODER, DECODER_IDS, IDS, per_sample
 from hf_mixup.models.exchange import same_scores
 from hf_mixup.models.hooks import MixHook, hooks_of
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects
 from hf_mixup.models.trace import map_tensors
 
-DECODER, DECODER_IDS = "decoder_", "decoder_input_ids"
 SHARES = "one pass of the encoder for"  # how the keys of what was found begin in the cache
 
 

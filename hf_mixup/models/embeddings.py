@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.models.adapters import learns_prompts
-from hf_mixup.models.batches import visible_tokens
+from hf_mixup.models.batches import DECODER_IDS, visible_tokens
 from hf_mixup.models.hooks import MixHook, blend_states, hooks_of
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_pair
 
 Ids = Literal["own", "longer"]
-DECODER = "decoder_input_ids"
 POSITIONS = "position_ids"
 
 
@@ -257,7 +256,7 @@ def activate_embeddings(
 def _united(batch: Mapping[str, Any], partner: Tensor, lam: Tensor) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the inputs with united masks, and the weights of the sample's own tokens, by input."""
     inputs, weights = dict(batch), {}
-    for key, mask_key in (("input_ids", "attention_mask"), (DECODER, "decoder_attention_mask")):
+    for key, mask_key in (("input_ids", "attention_mask"), (DECODER_IDS, "decoder_attention_mask")):
         mask, seen = batch.get(mask_key), visible_tokens(batch, mask_key)
         if mask is None or seen is None or batch.get(key) is None:  # the mask of audio frames or of patches
             continue

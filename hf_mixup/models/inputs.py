@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.axes import TABLE
+from hf_mixup.models.batches import DECODER_IDS
 from hf_mixup.models.labels import LABEL_KEYS, LABELS, Labels
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -111,8 +112,8 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> 
     """
     inputs = {key: value for key, value in batch.items() if key not in LABEL_KEYS}
     generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    if generates and inputs.get("decoder_input_ids") is None:
-        inputs["decoder_input_ids"] = decoder_inputs(model, batch[LABELS])
+    if generates and inputs.get(DECODER_IDS) is None:
+        inputs[DECODER_IDS] = decoder_inputs(model, batch[LABELS])
     if generates and takes(model, "use_cache"):
         inputs["use_cache"] = False  # as with labels; one model is not causal otherwise
     return inputs

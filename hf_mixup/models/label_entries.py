@@ -13,8 +13,6 @@ from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batches import count_samples, per_sample
 from hf_mixup.models.labels import LABEL_KEYS
 
-DECODER = "decoder_"  # what the inputs of a decoder are named after: they follow from the labels
-
 
 def label_keys(model: nn.Module) -> set[str]:
     """Return the names of all labels that a model's forward takes, as transformers tells them from its signature.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import HEARD, IDS, MASK, count_samples, per_sample, pick_pair, visible_tokens
+from hf_mixup.models.batches import HEARD, IDS, MASK, count_samples, first_pair, per_sample, pick_pair, visible_tokens
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.ragged import is_geometry, pick_rows, ragged_rows
 
@@ -32,11 +32,9 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
 
 def two_samples(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return the first two samples of a batch; a single sample is doubled."""
-    count = count_samples(inputs)
-    which = torch.tensor([0, min(1, count - 1)])
-    rows = ragged_rows(model, inputs)
-    parts = {key: pick_rows(inputs[key], rows[key], which.tolist()) for key in rows}
-    return {**pick_pair(inputs, count, which), **parts}
+    which = [0, min(1, count_samples(inputs) - 1)]
+    parts = {key: pick_rows(inputs[key], rows, which) for key, rows in ragged_rows(model, inputs).items()}
+    return {**first_pair(inputs), **parts}
 
 
 def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:

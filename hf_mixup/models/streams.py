@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -100,6 +101,12 @@ def mix_streams(
     """
     if entry_of(model, batch) == "fusion":
         return blend_at_fusion(model, batch, partner, lam)
+    return _blend_at_inputs(model, batch, partner, lam, inplace)
+
+
+def _blend_at_inputs(
+    model: nn.Module, batch: Mapping[str, Any], partner: Tensor, lam: Tensor, inplace: bool = False
+) -> dict[str, Any]:
     return mix_embeddings(model, blend_floats(model, batch, partner, lam, inplace), partner, lam)
 
 
@@ -138,18 +145,12 @@ def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
     except (*REFUSALS, TypeError, KeyError):
         return "inputs"  # what it cannot take is said by the exchange test
 
-    def at_inputs(partner: Tensor, lam: Tensor) -> dict[str, Any]:
-        return mix_embeddings(model, blend_floats(model, pair, partner, lam), partner, lam)
-
-    def at_fusion(partner: Tensor, lam: Tensor) -> dict[str, Any]:
-        return blend_at_fusion(model, pair, partner, lam)
-
-    entries: dict[Entry, Any] = {"inputs": at_inputs, "fusion": at_fusion}
+    entries: dict[Entry, Any] = {"inputs": _blend_at_inputs, "fusion": blend_at_fusion}
     if _looks_up_floats(model, pair, plain):
         del entries["inputs"]
     for entry, apply in entries.items():
         with suppress(*REFUSALS):
-            if exchange_error(model, pair, plain, apply) < TOLERANCE:
+            if exchange_error(model, pair, plain, partial(apply, model, pair)) < TOLERANCE:
                 return entry
         hooks_of(model).forget()
     if "inputs" not in entries:

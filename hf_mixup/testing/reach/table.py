@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 
 from hf_mixup.testing.families import FAMILIES, Family
 from hf_mixup.testing.reach.reference import EXACT
 from hf_mixup.testing.reach.survey import DEFAULT, METHODS, Row, cases, examine
+from hf_mixup.testing.tables import family_table, markdown, over_processes, reasons
 
 MARKDOWN, JSON = (Path(__file__).with_name(f"REACH.{kind}") for kind in ("md", "json"))
 STATES = ("not built", "no loss", "no batch")
@@ -31,23 +28,7 @@ lam = 0 that of the partners, and where all samples have the same inputs, that o
 
 def examine_all(families: Sequence[Family] = FAMILIES, processes: int | None = None) -> list[Row]:
     """Examine the classes of families, over all cores or so many processes, with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
-    todo = list(cases(tuple(families)))
-    with ProcessPoolExecutor(processes or os.cpu_count(), get_context("spawn"), initializer=_quietly) as pool:
-        rows = pool.map(examine, *zip(*todo))
-        return list(track(rows, "classes", total=len(todo), console=Console(stderr=True)))
-
-
-def _quietly() -> None:
-    import logging
-
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
+    return over_processes(examine, list(cases(tuple(families))), "classes", processes)
 
 
 def to_json(rows: Iterable[Row]) -> str:
@@ -94,14 +75,16 @@ def render(rows: Sequence[Row]) -> str:
     made = f"Transformers {_release()}; made by `python -m hf_mixup.testing.reach`: {len(rows)} of {total} classes."
     parts = [f"# Reach\n\n{made}", _MEANING.strip()]
     parts += [_reach(rows, families), "What was not tried has its reason in the remarks."]
-    parts += [f"## {family}\n\n{_family([row for row in rows if row.family == family])}" for family in families]
+    for family in families:
+        own = [row for row in rows if row.family == family]
+        parts.append(f"## {family}\n\n{family_table(own, [*METHODS], _remarks)}")
     return "\n\n".join(parts) + "\n"
 
 
 def _reach(rows: Sequence[Row], families: Sequence[Family]) -> str:
     head = ("family", "classes", *STATES, "tried", "trains", "by default", *METHODS, "wrong", "crash")
     lines = [_counts(family, [row for row in rows if row.family == family]) for family in families]
-    return _markdown([head, *lines, _counts("all", rows)])
+    return markdown([head, *lines, _counts("all", rows)])
 
 
 def _counts(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -117,23 +100,10 @@ def _share(count: int, of: int) -> str:
     return f"{count} ({count / of:.0%})" if of else ""
 
 
-def _family(rows: Sequence[Row]) -> str:
-    columns = [method for method in METHODS if any(method in row.cells for row in rows)]
-    lines: list[tuple[str, ...]] = [("architecture", "class", *columns, "remarks")]
-    for row in rows:
-        words = [row.cells.get(method, "").partition(":")[0] for method in columns]
-        lines.append((row.model_type, row.name, *words, _remarks(row)))
-    return _markdown(lines)
-
-
 def _remarks(row: Row) -> str:
     if row.state != "tried":
         return f"{row.state}: {_plain(row.reason, row.name)}"
-    reasons: dict[str, list[str]] = {}
-    for method, cell in row.cells.items():
-        if cell != EXACT:
-            reasons.setdefault(_plain(cell.partition(": ")[2], row.name), []).append(method)
-    found = [f"{', '.join(methods)}: {reason}" for reason, methods in reasons.items()]
+    found = reasons(row.cells, EXACT, lambda reason: _plain(reason, row.name))
     return "; ".join(found + [f"blind: {', '.join(row.blind)}"] * bool(row.blind))
 
 
@@ -141,8 +111,3 @@ def _plain(reason: str, name: str) -> str:
     """Return the first sentence of a reason, without the class and the kind of error."""
     reason = re.sub(rf"\w+(Error|Exception): |{name}:? |-?\d+\.\d+(e[+-]\d+)?%?", "", reason)
     return reason.partition(". ")[0].replace("|", "/")[:160]
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, f"|{'---|' * len(lines[0])}", *rest])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from hf_mixup.testing.families import SCORED, Family, architectures
 from hf_mixup.testing.survey.survey import COLUMNS, Row, survey
 from hf_mixup.testing.survey.trial import YES
+from hf_mixup.testing.tables import family_table, markdown, over_processes, reasons
 
 COMMITTED = Path(__file__).with_name("ARCHITECTURES.md")
 _MEANING = """
@@ -37,20 +34,8 @@ def table(families: Sequence[Family] = SCORED) -> str:
 
 def survey_all(families: Sequence[Family] = SCORED) -> list[Row]:
     """Survey all architectures of families, over all cores, with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
     todo = [(family, kind) for family in families for kind in architectures(family)]
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_one_thread) as pool:
-        rows = pool.map(survey, *zip(*todo))
-        return list(track(rows, "architectures", total=len(todo), console=Console(stderr=True)))
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
+    return over_processes(survey, todo, "architectures", None)
 
 
 def render(rows: Iterable[Row]) -> str:
@@ -68,7 +53,7 @@ def render(rows: Iterable[Row]) -> str:
     for row in rows:
         by_family.setdefault(row.family, []).append(row)
     parts = [f"# Architectures\n\n{_release()}", _MEANING.strip(), _reach(by_family)]
-    parts += [f"## {family}\n\n{_family(its)}" for family, its in by_family.items()]
+    parts += [f"## {family}\n\n{family_table(its, COLUMNS, _remarks)}" for family, its in by_family.items()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -94,7 +79,7 @@ def _reach(families: dict[Family, list[Row]]) -> str:
     for family, rows in families.items():
         built = [row for row in rows if row.reason is None]
         lines.append((family, str(len(rows)), str(len(built)), *(_share(built, column) for column in COLUMNS)))
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _share(rows: list[Row], column: str) -> str:
@@ -102,21 +87,8 @@ def _share(rows: list[Row], column: str) -> str:
     return f"{sum(cell.startswith(YES) for cell in cells)} of {len(cells)}" if cells else ""
 
 
-def _family(rows: list[Row]) -> str:
-    columns = [column for column in COLUMNS if any(column in row.cells for row in rows)]
-    lines: list[tuple[str, ...]] = [("architecture", "class", *columns, "remarks")]
-    for row in rows:
-        words = [row.cells.get(column, "").partition(":")[0] for column in columns]
-        lines.append((row.model_type, row.name, *words, row.reason or _remarks(row)))
-    return _markdown(lines)
-
-
 def _remarks(row: Row) -> str:
-    reasons: dict[str, list[str]] = {}
-    for column, cell in row.cells.items():
-        if cell != YES:
-            reasons.setdefault(_plain(cell.partition(": ")[2], row.name), []).append(column)
-    return "; ".join(f"{', '.join(columns)}: {reason}" for reason, columns in reasons.items())
+    return row.reason or "; ".join(reasons(row.cells, YES, lambda reason: _plain(reason, row.name)))
 
 
 def _plain(reason: str, name: str) -> str:
@@ -124,8 +96,3 @@ def _plain(reason: str, name: str) -> str:
     for pattern in (r"^(lam=\d|itself): ", r"\w+(Error|Exception): ", rf"{name}:? ", r" by [\d.e+-]+%", r"[{}']"):
         reason = re.sub(pattern, "", reason)
     return reason.partition(". ")[0].replace("|", "/")
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([head, f"|{'---|' * len(lines[0])}", *rest])
