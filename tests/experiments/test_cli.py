@@ -250,6 +250,37 @@ def test_names_that_people_try(config: Path, capsys: pytest.CaptureFixture[str],
     assert message in fails(capsys, "train", config, *flags.split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --alpa 3", "--alpa is no setting: did you mean 'alpha'?"),
+        ("train --learnin_rate 3", "did you mean 'learning_rate'?"),
+        ("train --method cutmix --alpha -3 --learning-rate 0.1", "alpha=-3"),
+        ("compare --methods none,nosuch --seeds 2", "'nosuch' is no method"),
+        ("compare --methods mixup:grid=2", "grid"),
+        ("sweep --methods none", "methods: 'none' is no method"),
+    ],
+)
+def test_what_is_wrong_with_ours_is_told_before_the_trainer_loads(config: Path, arguments: str, message: str) -> None:
+    """The Trainer takes ten seconds of processor time to import."""
+    command, *flags = arguments.split()
+    code = f"import sys; from hf_mixup.cli import main\nprint(main({[command, str(config), *flags]}))\n"
+    code += "print([name for name in ('transformers.training_args', 'datasets', 'peft') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n[]\n"
+    assert message in done.stderr
+
+
+def test_names_of_the_trainer_are_those_of_its_class() -> None:
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    from hf_mixup.experiments.tasks.trainer_settings import trainer_settings
+
+    assert trainer_settings() == {each.name for each in fields(TrainingArguments)}
+
+
 def test_other_spellings_are_no_settings_and_mean_one() -> None:
     from transformers import TrainingArguments
 
