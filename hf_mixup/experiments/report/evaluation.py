@@ -9,8 +9,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from hf_mixup.experiments.report.comparison_card import eval_result
 from hf_mixup.experiments.report.verdict import three_digits
+from hf_mixup.integrations.whole_card import eval_result
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.levels import summarise_levels
 from hf_mixup.metrics.results import Measured
