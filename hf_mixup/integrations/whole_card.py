@@ -71,8 +71,9 @@ def write_card(
         model_name=told.model_name,
         eval_results=results or None,
     )
-    metrics = list(dict.fromkeys(name for found in scores.values() for name in found))
+    metrics = list(dict.fromkeys(name for found in scores.values() for name in found if found[name] is not None))
     hub_name = trainer.args.hub_model_id or told.model_name
+    hyperparameters = {**told.hyperparameters, "optimizer": trainer.args.optim.value}  # whose text there is for logs
     served = next((each for each in tasks if each in PIPELINES), None)
     card = ModelCard.from_template(
         data,
@@ -82,7 +83,7 @@ def write_card(
         usage=usage(model, trainer.processing_class, hub_name, served),
         metrics=[escaped(name) for name in metrics],
         scores=[(escaped(split), [_cell(found.get(name)) for name in metrics]) for split, found in scores.items()],
-        training=[(escaped(name), escaped(value)) for name, value in told.hyperparameters.items()],
+        training=[(escaped(name), escaped(value)) for name, value in hyperparameters.items()],
         settings=settings.strip(),
         versions=_versions(),
         mixing="" if config is None else mixing_section(config),
@@ -108,12 +109,10 @@ def eval_results(scores: Scores, task: str | None, dataset: str, title: str) -> 
     ]
 
 
-def eval_result(
-    task: str, dataset: str, split: str, metric: str, value: float, title: str | None = None, **more: Any
-) -> EvalResult:
+def eval_result(task: str, dataset: str, split: str, metric: str, value: float, title: str | None = None) -> EvalResult:
     """Return one score as the metadata of a card holds it, see `eval_results`."""
     data: dict[str, Any] = {"dataset_type": dataset, "dataset_name": title or dataset, "dataset_split": split}
-    return EvalResult(**data, task_type=task, metric_type=metric, metric_name=metric, metric_value=value, **more)
+    return EvalResult(**data, task_type=task, metric_type=metric, metric_name=metric, metric_value=value)
 
 
 def escaped(text: Any) -> str:
@@ -142,13 +141,18 @@ def _summary(model: Any, base: str | None, datasets: list[str]) -> str:
 
 
 def _logged(history: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return the scores that a Trainer logged last, by split: `eval_accuracy`, or `eval_test_accuracy` of several."""
-    found: dict[str, float] = {}
-    for line in reversed(history):
-        for name, value in line.items():
-            if name.startswith("eval_") and isinstance(value, (int, float)) and not name.endswith(_NO_SCORES):
-                found.setdefault(name.removeprefix("eval_"), value)
-    return {"validation": found} if found else {}
+    """Return the scores that a Trainer logged last of each split: each evaluation logs its time under its prefix."""
+    found: dict[str, dict[str, float]] = {}
+    for line in history:
+        for prefix in (name.removesuffix("_runtime") for name in line if name.endswith("_runtime")):
+            if prefix != "train":
+                split = "validation" if prefix == "eval" else prefix.removeprefix("eval_")
+                found[split] = {
+                    name.removeprefix(f"{prefix}_"): value
+                    for name, value in line.items()
+                    if name.startswith(f"{prefix}_") and isinstance(value, float) and not name.endswith(_NO_SCORES)
+                }
+    return found
 
 
 def _cell(value: float | None) -> str:

@@ -16,7 +16,7 @@ from hf_mixup.integrations.card_usage import PIPELINES, usage
 from hf_mixup.integrations.whole_card import write_card
 from hf_mixup.testing.build import build
 
-SCORES = {"validation": {"accuracy": 0.5, "nll": None}, "test": {"accuracy": 0.25, "nll": float("nan")}}
+SCORES = {"validation": {"accuracy": 0.5, "nll": None, "f1": None}, "test": {"accuracy": 0.25, "nll": float("nan")}}
 
 
 @pytest.fixture
@@ -31,7 +31,13 @@ def card_of(trainer: Trainer) -> ModelCard:
 
 
 def test_a_card_to_publish(trainer: MixupTrainer) -> None:
-    trainer.state.log_history = [{"eval_accuracy": 0.125}, {"eval_accuracy": 0.75, "eval_runtime": 3.0}]
+    first, last = ({"eval_accuracy": each, "eval_runtime": 3.0, "epoch": 1.0} for each in (0.125, 0.75))
+    trainer.state.log_history = [
+        first,
+        {"train_runtime": 1.0},
+        last,
+        {"eval_far_accuracy": 0.25, "eval_far_runtime": 3.0},
+    ]
     trainer.create_model_card(
         "en", license="mit", finetuned_from="google/vit-base", dataset="Flowers", dataset_tags="me/flowers"
     )
@@ -44,7 +50,8 @@ def test_a_card_to_publish(trainer: MixupTrainer) -> None:
         "transformers",
     )
     assert {"hf-mixup", "cutmix", "generated_from_trainer"} <= set(data["tags"])
-    (score,) = card.data.eval_results
+    score, other = card.data.eval_results
+    assert (other.dataset_split, other.metric_value) == ("far", 0.25)
     assert (score.metric_type, score.metric_value, score.dataset_type, score.dataset_name) == (
         *("accuracy", 0.75),
         *("me/flowers", "Flowers"),

@@ -14,9 +14,10 @@ from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.integrations import whole_card
 
+# Settings that say where files go and how fast data comes: another machine has its own.
 _OF_THE_MACHINE = (
     *("output_dir", "overwrite_output_dir", "cache_images", "resume_from_checkpoint", "run_name", "hub_model_id"),
-    *("logging_dir", "report_to", "disable_tqdm", "use_cpu", "push_to_hub", "project"),
+    *("report_to", "disable_tqdm", "use_cpu", "push_to_hub", "project", "dataloader_pin_memory"),
 )
 
 
