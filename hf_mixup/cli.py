@@ -157,20 +157,33 @@ def _look_ahead(name: str, arguments: Sequence[str], *paths: str) -> Path | None
     return config
 
 
-def _parse(name: str, arguments: Sequence[str], shared: bool, **defaults: Any) -> tuple[Any, ...]:
+def _parse(
+    name: str,
+    arguments: Sequence[str],
+    shared: bool,
+    check: Callable[..., object] | None = None,
+    **defaults: Any,
+) -> tuple[Any, ...]:
     """Return the filled settings of a command: its own, the task's, how to mix, the Trainer's.
+
+    Ours are read first, since the Trainer takes ten seconds to load, and read again beside its own.
 
     Args:
         shared: whether several methods share the settings of mixing, so that each reads some of them.
+        check: is called with our settings, and raises for what does not fit.
     """
-    from transformers import TrainingArguments
-
     from hf_mixup.engine.config import MixupConfig
     from hf_mixup.experiments.mixing import SharedSettings
     from hf_mixup.experiments.tasks import TaskArguments, parse_settings
+    from hf_mixup.experiments.tasks.trainer_settings import trainer_settings
 
-    types = [*_own_settings(name), TaskArguments, SharedSettings if shared else MixupConfig, TrainingArguments]
-    return parse_settings(types, arguments, section=name, defaults=defaults)
+    ours = [*_own_settings(name), TaskArguments, SharedSettings if shared else MixupConfig]
+    filled = parse_settings(ours, arguments, section=name, defaults=defaults, beside=trainer_settings())
+    if check is not None:
+        check(*filled)
+    from transformers import TrainingArguments
+
+    return parse_settings([*ours, TrainingArguments], arguments, section=name, defaults=defaults)
 
 
 def _own_flags(
@@ -192,18 +205,31 @@ def _train(arguments: list[str]) -> None:
 
 def _compare(arguments: list[str]) -> None:
     _look_ahead("compare", arguments, "dataset", "model", "output_dir")
-    comparison, task, mixup, args = _parse("compare", arguments, shared=True)
+    comparison, task, mixup, args = _parse("compare", arguments, shared=True, check=_check_compare)
     from hf_mixup.experiments.compare.run import compare
 
     compare(comparison, task, mixup, args, command=_again("compare", arguments))
 
 
+def _check_compare(comparison: Any, task: Any, mixup: Any) -> None:
+    from hf_mixup.experiments.compare.variants import parse_variants
+    from hf_mixup.experiments.tasks.arguments import PAIRS
+
+    parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
+
+
 def _sweep(arguments: list[str]) -> None:
     _look_ahead("sweep", arguments, "dataset", "model", "output_dir")
-    sweeping, task, mixup, args = _parse("sweep", arguments, shared=True)
+    sweeping, task, mixup, args = _parse("sweep", arguments, shared=True, check=_check_sweep)
     from hf_mixup.experiments.sweep.run import sweep
 
     sweep(sweeping, task, mixup, args, command=_again("sweep", arguments))
+
+
+def _check_sweep(sweeping: Any, task: Any, mixup: Any) -> None:
+    from hf_mixup.experiments.sweep.methods import swept_methods
+
+    swept_methods(sweeping, mixup)
 
 
 def _again(command: str, arguments: list[str]) -> str:

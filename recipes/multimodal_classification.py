@@ -50,7 +50,7 @@ def main() -> None:
             metrics = trainer.evaluate(whole if change is None else whole.changed(change), metric_key_prefix=name)
             trainer.log_metrics(name, metrics)
             trainer.save_metrics(name, metrics)
-    write_card(trainer, task)
+    write_card(trainer, task, mixup)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def main() -> None:
         metrics = trainer.evaluate(task.samples(rows, tokenizer), metric_key_prefix=split)
         trainer.log_metrics(split, metrics)
         trainer.save_metrics(split, metrics)
-    write_card(trainer, task)
+    write_card(trainer, task, mixup)
 
 
 if __name__ == "__main__":

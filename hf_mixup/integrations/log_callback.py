@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 import weakref
@@ -18,6 +19,7 @@ from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.model_card import add_mixing_section
 from hf_mixup.integrations.running import refuse_unused, the_running_trainer
 from hf_mixup.integrations.weights import refuse_renamed
+from hf_mixup.integrations.whole_card import write_card
 from hf_mixup.models.hooks import hooks_of
 
 
@@ -136,7 +138,11 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
 
     @wraps(create_model_card)
     def create_card_of_mixing(*args: Any, **kwargs: Any) -> None:
-        create_model_card(*args, **kwargs)
+        if type(trainer).create_model_card is Trainer.create_model_card:
+            given = inspect.signature(create_model_card).bind(*args, **kwargs).arguments
+            write_card(trainer, trainer._mixing[0].config, **given)
+            return
+        create_model_card(*args, **kwargs)  # a card of its own, as those of TRL are, gets a section
         if trainer.is_world_process_zero() and os.path.exists(os.path.join(trainer.args.output_dir, "README.md")):
             add_mixing_section(str(trainer.args.output_dir), trainer._mixing[0].config)
 

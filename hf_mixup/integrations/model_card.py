@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +28,32 @@ def add_mixing_section(directory: str | os.PathLike[str], config: MixupConfig) -
     card = ModelCard.load(path)
     card.text = card.text.split(HEADING)[0].rstrip() + "\n\n" + mixing_section(config)
     tags = card.data.get("tags") or []
-    card.data["tags"] = [*tags, *(tag for tag in ("hf-mixup", config.method) if tag not in tags)]
+    card.data["tags"] = [*tags, *(tag for tag in tags_of(config) if tag not in tags)]
     card.save(path)
+
+
+def tags_of(config: MixupConfig | None) -> list[str]:
+    """Return the tags of a model that was trained with a configuration; those of a model that did not mix are none."""
+    return [] if config is None else ["hf-mixup", config.method]
 
 
 def mixing_section(config: MixupConfig) -> str:
     """Return the Markdown section for a configuration: method, settings other than the defaults, citation.
 
     >>> print(mixing_section(MixupConfig(method="cutmix", alpha=0.5)).splitlines()[2])
-    Trained with **CutMix** (arXiv:1905.04899) by hf-mixup.
+    Trained with **CutMix** ([arXiv:1905.04899](https://arxiv.org/abs/1905.04899)) by hf-mixup.
     """
     method = METHODS[config.method]
     shown = {"method", *(config.read & {"alpha", "prob", "methods", "by", *config.changed})}
     rows = "\n".join(f"| {name} | {_text(getattr(config, name))} |" for name in config.to_dict() if name in shown)
     off = " Mixing was switched off in this run." if config.off else ""
-    text = f"{HEADING}\n\nTrained with **{method.title}** ({method.paper}) by hf-mixup.{off}\n\n"
+    text = f"{HEADING}\n\nTrained with **{method.title}** ({_linked(method.paper)}) by hf-mixup.{off}\n\n"
     text += f"| setting | value |\n| --- | --- |\n{rows}\n"
     return text + (f"\n```bibtex\n{method.citation}\n```\n" if method.citation else "")
+
+
+def _linked(papers: str) -> str:
+    return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", papers)
 
 
 def _text(value: Any) -> str:

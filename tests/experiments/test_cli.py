@@ -101,7 +101,9 @@ def test_settings_written_to_a_file_are_read_back(recipe: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("method", ["mixup", "cutmix", "manifold"])
-def test_train_leaves_model_metrics_and_card(config: Path, tmp_path: Path, method: str) -> None:
+def test_train_leaves_model_metrics_and_card(
+    config: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run("train", config, "--method", method) == 0
     out = tmp_path / "out"
     assert MixupConfig.from_pretrained(out).method == method
@@ -110,10 +112,14 @@ def test_train_leaves_model_metrics_and_card(config: Path, tmp_path: Path, metho
     assert METHODS[method].title in card
     assert "trained from scratch" in card
 
-    from transformers import pipeline
+    assert str(tmp_path) not in card
 
-    classify = pipeline("image-classification", model=str(out))
-    names = {answer["label"] for answer in classify(load_emoji("image")["test"][0]["image"], top_k=9)}
+    monkeypatch.chdir(tmp_path)
+    image = load_emoji("image")["test"][0]["image"]
+    image.save("image.png")
+    shown: dict[str, Any] = {}
+    exec(card.split("```python\n")[1].split("```")[0], shown)
+    names = {answer["label"] for answer in shown["predict"](image, top_k=9)}
     assert names == set(load_emoji("image")["train"].features["label"].names)
 
 
@@ -248,6 +254,37 @@ def test_help_of_a_method_and_of_all(capsys: pytest.CaptureFixture[str]) -> None
 )
 def test_names_that_people_try(config: Path, capsys: pytest.CaptureFixture[str], flags: str, message: str) -> None:
     assert message in fails(capsys, "train", config, *flags.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train --alpa 3", "--alpa is no setting: did you mean 'alpha'?"),
+        ("train --learnin_rate 3", "did you mean 'learning_rate'?"),
+        ("train --method cutmix --alpha -3 --learning-rate 0.1", "alpha=-3"),
+        ("compare --methods none,nosuch --seeds 2", "'nosuch' is no method"),
+        ("compare --methods mixup:grid=2", "grid"),
+        ("sweep --methods none", "methods: 'none' is no method"),
+    ],
+)
+def test_what_is_wrong_with_ours_is_told_before_the_trainer_loads(config: Path, arguments: str, message: str) -> None:
+    """The Trainer takes ten seconds of processor time to import."""
+    command, *flags = arguments.split()
+    code = f"import sys; from hf_mixup.cli import main\nprint(main({[command, str(config), *flags]}))\n"
+    code += "print([name for name in ('transformers.training_args', 'datasets', 'peft') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n[]\n"
+    assert message in done.stderr
+
+
+def test_names_of_the_trainer_are_those_of_its_class() -> None:
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    from hf_mixup.experiments.tasks.trainer_settings import trainer_settings
+
+    assert trainer_settings() == {each.name for each in fields(TrainingArguments)}
 
 
 def test_other_spellings_are_no_settings_and_mean_one() -> None:

@@ -158,7 +158,7 @@ def test_comparison_and_mixing_stand_in_the_card_once_each(tmp_path: Path) -> No
     (tmp_path / "README.md").write_text("---\ntags: []\n---\n# model\n", encoding="utf-8")
     for text in ("one", "two"):
         scores = {"test": {"accuracy": 0.5, "nll": None, "ece": float("nan")}}
-        add_comparison_section(tmp_path, text, scores, name="m", task="causal-lm", dataset="emoji")
+        add_comparison_section(tmp_path, text, scores, name="m", task="text-generation", dataset="emoji")
         add_mixing_section(tmp_path, MixupConfig("cutmix"))
     card = ModelCard.load(tmp_path / "README.md")
     assert (card.text.count(COMPARISON), card.text.count(HEADING)) == (1, 1)

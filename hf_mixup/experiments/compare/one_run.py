@@ -110,7 +110,8 @@ def train_run(run: Run, args: TrainingArguments, show: Show, watch: Sequence[Wat
         short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
         metrics[split] = {name: finite_or_none(value) for name, value in short.items() if name not in _NOT_METRICS}
     output = run.folder.parent.parent
-    write_card(trainer, task, model_name=f"{output.name}-{run.variant.label}")
+    scores = {split: {name: found.get(name) for name in prepared.metrics} for split, found in metrics.items()}
+    write_card(trainer, task, run.variant.mixup, scores, model_name=f"{output.name}-{run.variant.label}")
     save_run(folder, metrics, predictions, run.determinants, trainer.state.log_history)
 
 

@@ -123,4 +123,6 @@ def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None
     with atomic_dir(folder) as partial:
         shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))
         name = f"{folder.parent.name}-{best.variant.label}"
-        add_comparison_section(partial, text, scores, name=name, task=task.task, dataset=task.dataset_name)
+        add_comparison_section(
+            partial, text, scores, name=name, task=task.hub_task or task.task, dataset=task.dataset_name
+        )

@@ -92,7 +92,7 @@ def evaluate(
     write_json(output / RESULTS, results)
     print(tables)
     if evaluation.write_card and Path(checkpoint).is_dir():
-        add_evaluation_section(Path(checkpoint), results, images, task.task, task.dataset)
+        add_evaluation_section(Path(checkpoint), results, images, task.hub_task or task.task, task.dataset)
         print(f"model card: {Path(checkpoint) / 'README.md'}")
     print(f"results and images: {output}")
     return results

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import ModelCard
 
 from hf_mixup.integrations.model_card import HEADING
+from hf_mixup.integrations.whole_card import eval_results
 
 COMPARISON = "## Comparison"
-# What the Hub calls the tasks whose names here differ.
-_HUB_TASKS = {
-    "image-text": "zero-shot-image-classification",
-    "image-text-classification": "image-classification",
-    "text-regression": "text-classification",
-    "causal-lm": "text-generation",
-    "seq2seq": "text2text-generation",
-}
 
 
 def add_comparison_section(
@@ -38,6 +29,7 @@ def add_comparison_section(
 
     Args:
         text: Markdown below the heading.
+        task: what the Hub calls it.
         scores: of this model, by split and metric; those that are None or not finite are left out.
     """
     path = Path(directory) / "README.md"
@@ -47,17 +39,6 @@ def add_comparison_section(
     if mixing:
         card.text += f"\n{HEADING}{mixing}"
     card.data.model_name = name
-    card.data.eval_results = [
-        eval_result(_HUB_TASKS.get(task, task), dataset, split, metric, float(value))
-        for split, metrics in scores.items()
-        for metric, value in metrics.items()
-        if value is not None and math.isfinite(value)
-    ]
+    card.data.eval_results = eval_results(scores, task, dataset, dataset)
     card.save(path)
     ModelCard.load(path)  # which checks the metadata
-
-
-def eval_result(task: str, dataset: str, split: str, metric: str, value: float, **more: Any) -> EvalResult:
-    """Return a score as the metadata of a card holds it."""
-    data: dict[str, Any] = {"dataset_type": dataset, "dataset_name": dataset, "dataset_split": split}
-    return EvalResult(**data, task_type=task, metric_type=metric, metric_name=metric, metric_value=value, **more)

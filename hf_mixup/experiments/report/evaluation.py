@@ -9,8 +9,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
-from hf_mixup.experiments.report.comparison_card import eval_result
 from hf_mixup.experiments.report.verdict import three_digits
+from hf_mixup.integrations.whole_card import eval_result
 from hf_mixup.metrics.detection import SCORES
 from hf_mixup.metrics.levels import summarise_levels
 from hf_mixup.metrics.results import Measured
@@ -28,7 +28,6 @@ BY_LEVEL = {
 }
 """Suites with levels: their title, and what a level is."""
 _OF_CARD = ("accuracy", "nll", "ece", "ece_temperature")
-_TASK_NAMES = {"image-classification": "Image Classification", "text-classification": "Text Classification"}
 
 
 def level_summaries(
@@ -171,12 +170,13 @@ def add_evaluation_section(
     data.model_name = data.model_name or root.name
     # Scores of the clean splits, and means over their perturbations.
     ours = [
-        eval_result(task, name, each["of"], metric, round(value, 4), task_name=_TASK_NAMES.get(task, task))
+        eval_result(task, name, each["of"], metric, round(value, 4))
         for each in results
         if each["suite"] == "calibration"
         for metric, value in each["metrics"].items()
         if value is not None and (metric in _OF_CARD or metric.endswith(("_accuracy", "_ece", "mce")))
     ]
-    kept = [each for each in data.eval_results or [] if not any(map(each.is_equal_except_value, ours))]
+    measured = {(each.dataset_split, each.metric_type) for each in ours}
+    kept = [each for each in data.eval_results or [] if (each.dataset_split, each.metric_type) not in measured]
     data.eval_results = [*kept, *ours]
     write_text(path, str(card))

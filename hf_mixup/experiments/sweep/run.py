@@ -10,7 +10,6 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.compare.one_run import Failed, Show, StopRun, train_one
 from hf_mixup.experiments.compare.plan import Setting, plan_run
 from hf_mixup.experiments.compare.startup import check_methods, check_output, deciding_metric, refuse_launcher
@@ -18,14 +17,13 @@ from hf_mixup.experiments.compare.store import load_run, remove_dead_parts
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.arguments import SweepArguments
+from hf_mixup.experiments.sweep.methods import swept_methods
 from hf_mixup.experiments.sweep.pruning import PruneCallback
 from hf_mixup.experiments.sweep.report import Swept, Trial, write_report
 from hf_mixup.experiments.sweep.store import done, end_trial, next_trial, open_study, suggested
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
-from hf_mixup.methods import METHODS, unknown
-from hf_mixup.methods.registry import readers
 from hf_mixup.utils.files import resumable, write_json
 from hf_mixup.utils.silence import silence_libraries
 from hf_mixup.utils.suggest import require
@@ -57,7 +55,7 @@ def sweep(
     refuse_launcher(args, "sweep")
     output = Path(str(args.output_dir))
     check_output(output, [MARKER], "sweep")
-    methods = _methods(arguments, mixup)
+    methods = swept_methods(arguments, mixup)
     require("a sweep needs", "matplotlib", "plots")
     require("a sweep needs", "optuna", "sweep")
     prepared = prepare(task)
@@ -72,30 +70,6 @@ def sweep(
     swept = _Sweep(arguments, Setting("", 1.0, None, task, prepared), mixup, args, metric, study).run()
     write_report(output, swept, args, command, settings)
     return swept
-
-
-def _methods(arguments: SweepArguments, mixup: SharedSettings) -> list[MixupConfig]:
-    """Return the configuration of each method, with each set of layers; refuse methods without alpha to vary."""
-    methods = arguments.methods or [mixup.method]
-    for name in methods:
-        if name not in METHODS:
-            raise ValueError(f"methods: {name!r} is no method: {unknown(name)}")
-    own = [mixup.for_method(name) for name in methods]
-    for each in own:
-        if "alpha" not in each.read:
-            why = "something else takes its place" if "alpha" in each.known else "it has none"
-            raise ValueError(
-                f"methods: a sweep tries values of alpha, and method {each.method!r} does not read it ({why}): leave "
-                f"that out, or compare settings by hand: hf-mixup compare --methods {each.method}:setting=value,..."
-            )
-    mixup.refuse_unshared(own)
-    layered = [each for each in own if arguments.depths and "layers" in each.known]
-    if arguments.depths and not layered:
-        raise ValueError(
-            f"layer_sets: none of the methods ({', '.join(methods)}) reads layers; {', '.join(readers('layers'))} do"
-        )
-    deep = [each.replace(layers=layers) for each in layered for layers in arguments.depths]
-    return [each for each in own if each not in layered] + deep
 
 
 @dataclass

@@ -72,6 +72,8 @@ class TaskArguments:
     """The class of transformers that builds the model, such as "AutoModelForImageClassification"."""
     input_setting: ClassVar[str | None] = None
     """The setting that names the column of the one input; None where there are several."""
+    hub_task: ClassVar[str | None] = None
+    """What the Hub calls the task, where that is another name."""
     peft_task: ClassVar[str | None] = None
     """What PEFT calls the task."""
     preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs", "streams"] | None] = None
@@ -100,6 +102,11 @@ class TaskArguments:
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
 
     # Data
+
+    @property
+    def on_the_hub(self) -> bool:
+        """Whether the dataset is one of the Hub, neither a path nor bundled."""
+        return "/" in self.dataset and not Path(self.dataset).exists()
 
     @property
     def dataset_name(self) -> str:

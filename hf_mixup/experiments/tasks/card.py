@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import yaml
 from transformers import Trainer
 
+from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.settings import settings_of
+from hf_mixup.integrations import whole_card
 
-_NO_PARENT = "This model is a fine-tuned version of [](https://huggingface.co/) on"
+# Settings that say where files go and how fast data comes: another machine has its own.
+_OF_THE_MACHINE = (
+    *("output_dir", "overwrite_output_dir", "cache_images", "resume_from_checkpoint", "run_name", "hub_model_id"),
+    *("report_to", "disable_tqdm", "use_cpu", "push_to_hub", "project", "dataloader_pin_memory"),
+)
 
 
-def write_card(trainer: Trainer, task: TaskArguments, model_name: str | None = None) -> None:
-    """Write the Trainer's model card, with the mixing section where it mixed, into its output folder.
+def write_card(
+    trainer: Trainer,
+    task: TaskArguments,
+    mixup: MixupConfig,
+    scores: Mapping[str, Mapping[str, float | None]] | None = None,
+    model_name: str | None = None,
+) -> None:
+    """Write the model card of a run, with the mixing section where it mixed, into the Trainer's output folder.
 
     Args:
+        scores: of the model, by split and metric.
         model_name: title of the card (default: the name of the output folder).
 
     >>> import tempfile
@@ -23,13 +40,27 @@ def write_card(trainer: Trainer, task: TaskArguments, model_name: str | None = N
     >>> from hf_mixup.testing.build import build
     >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True, report_to="none")
     >>> trainer = MixupTrainer(build("image-classification", "vit"), args, mixup="cutmix")
-    >>> write_card(trainer, TaskArguments(), model_name="emoji-cutmix")
+    >>> write_card(trainer, TaskArguments(), MixupConfig("cutmix"), model_name="emoji-cutmix")
     >>> "# emoji-cutmix" in Path(args.output_dir, "README.md").read_text()
     True
     """
-    trainer.create_model_card(model_name=model_name, dataset=task.dataset_name, tasks=task.task)
-    card = Path(str(trainer.args.output_dir), "README.md")
-    if trainer.is_world_process_zero():
-        text = card.read_text(encoding="utf-8")
-        # transformers takes a new model for a fine-tuned one without a name.
-        card.write_text(text.replace(_NO_PARENT, "This model was trained from scratch on"), encoding="utf-8")
+    whole_card.write_card(
+        trainer,
+        None if mixup.off else mixup,
+        scores,
+        settings=yaml.safe_dump(_public(settings_of(task, mixup, trainer.args)), sort_keys=False, allow_unicode=True),
+        pipeline=task.hub_task or task.task,
+        model_name=model_name,
+        dataset=task.dataset_name,
+        dataset_tags=task.dataset if task.on_the_hub else None,
+    )
+
+
+def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without what belongs to one machine; of a path there is the last part."""
+    return {name: _without_folders(value) for name, value in settings.items() if name not in _OF_THE_MACHINE}
+
+
+def _without_folders(value: Any) -> Any:
+    local = isinstance(value, str) and (Path(value).is_absolute() or value.startswith((".", "~")))
+    return Path(value).name if local else value

@@ -22,6 +22,7 @@ class CausalLM(Written):
     """The answer to a prompt, or whole texts."""
 
     task: str = "causal-lm"
+    hub_task = "text-generation"
     source_column: str | None = setting("source", "Column with the prompts; null to learn whole texts.")
     auto_class = "AutoModelForCausalLM"
     peft_task = "CAUSAL_LM"

@@ -33,6 +33,7 @@ class ImageText(WithCaptions):
     """
 
     task: str = PAIRS
+    hub_task = "zero-shot-image-classification"
     class_templates: list[str] | None = setting(None, "Captions of classes, e.g. 'a photo of a {}' (default: names).")
     caption_noise: float = setting(0.0, "Share of training rows whose captions are exchanged.", at_least=0, at_most=1)
     image_blank: float = setting(0.0, "Share of training rows whose images are blanked.", at_least=0, at_most=1)

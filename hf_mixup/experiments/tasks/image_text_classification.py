@@ -32,6 +32,7 @@ class ImageTextClassification(Fused, Classified):
     """
 
     task: str = "image-text-classification"
+    hub_task = "image-classification"
     auto_class = "ViltForImagesAndTextClassification"
     preview_kind = "streams"
     test_changes: list[str] | None = setting(

@@ -20,6 +20,7 @@ class Seq2Seq(Written):
     """A translation, summary or other text for each source."""
 
     task: str = "seq2seq"
+    hub_task = "text2text-generation"
     auto_class = "AutoModelForSeq2SeqLM"
     peft_task = "SEQ_2_SEQ_LM"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,6 +24,7 @@ def parse_settings(
     argv: Sequence[str] | None = None,
     section: str | None = None,
     defaults: Mapping[str, Any] | None = None,
+    beside: Collection[str] = (),
 ) -> tuple[Any, ...]:
     """Fill dataclasses from `[CONFIG] [--setting value ...]`; flags win over the file.
 
@@ -35,6 +36,7 @@ def parse_settings(
         section: key of the file whose mapping is read as if it stood at the top level. Other mappings that
             belong to a command (`compare:`, `sweep:`, `evaluate:`) are left alone: one file serves every command.
         defaults: settings that both the file and the flags win over.
+        beside: names of further settings, which somebody else reads: they are left alone.
 
     Raises:
         ValueError: for an unreadable file (with its line), an unknown setting (with what was meant), a wrong value.
@@ -49,16 +51,16 @@ def parse_settings(
     values = {**(defaults or {}), **own}
     types, mixing = _mixing_as_flags([_task(values, arguments) if kind is TaskArguments else kind for kind in types])
     for key in own:
-        _refuse_unknown(str(key), f"{path}: {key!r}", types)
+        _refuse_unknown(str(key), f"{path}: {key!r}", types, beside)
     parser = _parser(types)
+    values = {name: value for name, value in values.items() if name not in beside}
     converted = _converted_names(types)
     parser.set_defaults(**{name: value for name, value in values.items() if name in converted})
     flags = _as_flags({name: value for name, value in values.items() if name not in converted}, parser)
     *filled, rest = parser.parse_args_into_dataclasses(
         flags + arguments, return_remaining_strings=True, look_for_args_file=False
     )
-    if rest:
-        _refuse_argument(rest, types)
+    _refuse_arguments(rest, types, beside)
     return tuple(mixing[type(each)](each.given) if type(each) in mixing else each for each in filled)
 
 
@@ -170,9 +172,9 @@ def _names(types: Sequence[Any]) -> list[str]:
     return [field.name for each in types for field in fields(each) if field.init]
 
 
-def _refuse_unknown(name: str, shown: str, types: Sequence[Any]) -> None:
+def _refuse_unknown(name: str, shown: str, types: Sequence[Any], beside: Collection[str]) -> None:
     """Refuse a setting that none of the types has."""
-    names = _names(types)
+    names = [*_names(types), *beside]
     if name in names:
         return
     for kind in types:
@@ -181,12 +183,21 @@ def _refuse_unknown(name: str, shown: str, types: Sequence[Any]) -> None:
     raise ValueError(f"{shown} is no setting: {hint(name, names)}")
 
 
-def _refuse_argument(rest: Sequence[str], types: Sequence[type]) -> NoReturn:
+def _refuse_arguments(rest: Sequence[str], types: Sequence[type], beside: Collection[str]) -> None:
+    if beside:  # their values are among the rest, too
+        rest = [each for each in rest if each.startswith("--") and _setting_of(each) not in beside]
+    if not rest:
+        return
     flag = rest[0].partition("=")[0]
     if not flag.startswith("-"):
         raise ValueError(f"{rest[0]!r} belongs to no flag; a configuration file is a YAML or JSON file")
-    _refuse_unknown(flag.lstrip("-"), flag, types)
+    _refuse_unknown(flag.lstrip("-"), flag, types, beside)
     raise ValueError(f"{flag} is no setting")
+
+
+def _setting_of(flag: str) -> str:
+    """Return the setting that one of the parser's flags sets: `--no_pin=...`, `--no-pin` -> pin."""
+    return flag.partition("=")[0].lstrip("-").replace("-", "_").removeprefix("no_")
 
 
 def _parser(types: Sequence[type]) -> Any:

@@ -16,6 +16,7 @@ class TextRegression(OneText, Numbered):
     """One number a text."""
 
     task: str = "text-regression"
+    hub_task = "text-classification"
     auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
     preview_kind = "texts"
