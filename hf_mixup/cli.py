@@ -248,6 +248,7 @@ def _evaluate(arguments: list[str]) -> None:
             "name the folder of a model or of a comparison first: hf-mixup evaluate CHECKPOINT [CONFIG] --suite ..."
         )
     checkpoint, *rest = arguments
+    command = _again("evaluate", arguments)
     # A configuration names the folder of the training there, and that is not where an evaluation goes.
     own, rest = _own_flags(_add_evaluate, rest)
     several = is_comparison(checkpoint)
@@ -266,11 +267,11 @@ def _evaluate(arguments: list[str]) -> None:
     if several:
         from hf_mixup.experiments.evaluate.every_run import evaluate_comparison
 
-        evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir)
+        evaluate_comparison(Path(checkpoint), evaluation, task, args, own.output_dir, command)
         return
     from hf_mixup.experiments.evaluate.run import evaluate
 
-    evaluate(checkpoint, evaluation, task, args, own.output_dir)
+    evaluate(checkpoint, evaluation, task, args, own.output_dir, command)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,7 @@ def reliability_diagram(
     *,
     n_bins: int = DEFAULT_BINS,
     from_logits: bool = True,
+    subtitles: Mapping[str, str] | None = None,
 ) -> Path:
     """Draw accuracy against confidence, one panel per method, and below it the share of samples in each bin.
 
@@ -59,6 +60,7 @@ def reliability_diagram(
     Args:
         curves: method name -> (predictions [..., C], references [...]), as `hf_mixup.metrics.reliability_bins`.
         path: PNG file to write.
+        subtitles: method -> line below its name (default: ECE and accuracy of these predictions).
 
     Raises:
         ValueError: there is no method, or as `reliability_bins`.
@@ -77,9 +79,9 @@ def reliability_diagram(
     tallest = max(map(line_count, titles))
     legend_drawn = False
     panels = stacked_panels(figure, len(curves), columns, ratio=3)
-    for (top, bottom), title, curve in zip(panels, titles, curves.values(), strict=True):
+    for (top, bottom), title, (method, curve) in zip(panels, titles, curves.items(), strict=True):
         title = "\n" * (tallest - line_count(title)) + title  # all panels keep one height
-        _reliability_panel(top, bottom, title, curve, n_bins, from_logits)
+        _reliability_panel(top, bottom, title, curve, n_bins, from_logits, (subtitles or {}).get(method))
         if top.containers and not legend_drawn:  # a diverged method has no bars to explain
             top.legend(loc="upper left", fontsize=7, edgecolor="none", framealpha=0.8)
             legend_drawn = True
@@ -87,7 +89,13 @@ def reliability_diagram(
 
 
 def _reliability_panel(
-    top: Axes, bottom: Axes, title: str, curve: tuple[ArrayLike, ArrayLike], n_bins: int, from_logits: bool
+    top: Axes,
+    bottom: Axes,
+    title: str,
+    curve: tuple[ArrayLike, ArrayLike],
+    n_bins: int,
+    from_logits: bool,
+    subtitle: str | None,
 ) -> None:
     top.plot((0, 1), (0, 1), color=MUTED, linewidth=1, linestyle="--", zorder=3)
     top.set_ylabel("accuracy", fontsize=8.5)
@@ -108,10 +116,11 @@ def _reliability_panel(
     top.bar(centres, bins.confidence - bins.accuracy, width * 0.94, bins.accuracy, label="gap to confidence", **gap)
     bottom.bar(centres, 100 * bins.counts / bins.counts.sum(), width, color=MUTED, edgecolor="white", linewidth=0.6)
     bottom.locator_params(axis="y", nbins=2)
-
-    ece = expected_calibration_error(predictions, references, n_bins=n_bins, from_logits=from_logits)
-    share = accuracy(predictions, references, from_logits=from_logits)
-    panel_title(top, title, f"ECE {ece:.3f}    accuracy {share:.3f}")
+    if subtitle is None:
+        ece = expected_calibration_error(predictions, references, n_bins=n_bins, from_logits=from_logits)
+        share = accuracy(predictions, references, from_logits=from_logits)
+        subtitle = f"ECE {ece:.3f}    accuracy {share:.3f}"
+    panel_title(top, title, subtitle)
 
 
 def metric_bars(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -35,6 +36,15 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
     return values
+
+
+def slug(name: str) -> str:
+    """Return a name as a part of a file's name.
+
+    >>> slug("test, noise 0.2")
+    'test-noise-0-2'
+    """
+    return re.sub("[^A-Za-z0-9_]+", "-", name)
 
 
 def parse_text(text: str, language: Literal["YAML", "JSON"] = "YAML") -> Any:

@@ -87,7 +87,10 @@ def test_all_suites_of_images(model: Path, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     made = {path.name for path in (model / "evaluation").iterdir()}
     drawn = {f"{name}.png" for name in ("reliability", "corruption", "noise", "adversarial", "ood")}
-    assert made == drawn | {"results.json", "tables.md", "finished"}
+    assert made == drawn | {"results.json", "tables.md", "report.html", "finished"}
+    page = (model / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(drawn)
+    assert all(f">{title}<" in page for title in ("Test splits", "Noise on the inputs, test", "How it was made"))
     assert all((model / "evaluation" / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
 
     for split in ("test", "test_shifted"):

@@ -87,6 +87,10 @@ def test_each_run_scores_as_alone_and_images_are_made_once(
     for title in ("Clean rows", "Noise on the inputs", "Adversarial attacks", "Out-of-distribution samples"):
         assert f"### {title}, test" in shown
     assert "- smoothing against none on test, adversarial fgsm: " in shown
+    page = (comparison / "evaluation" / "report.html").read_text(encoding="utf-8")
+    drawn = list((comparison / "evaluation").glob("*.png"))
+    assert page.count("data:image/png;base64,") == len(drawn)
+    assert "<li>smoothing against none on test, adversarial fgsm: " in page
     assert not (stored[0].folder / "evaluation").exists()  # type: ignore[operator]
 
 

@@ -71,6 +71,7 @@ def test_the_report_holds_everything(report: Path) -> None:
     for text in (
         *("On test, against none", "On test_shifted, against smoothing", "40 % wrong labels", "minus none"),
         *("Hardest errors", "hf-mixup compare", "fitted to its validation rows", "torch ", "Seeds 42, 43"),
+        *("not distinguishable", "seeds to tell a difference of 0.01 in accuracy", "all (balanced accuracy)"),
         *("manifold, seed 43:", "RuntimeError: <b>out of memory</b>", "seconds a run"),
     ):
         assert text in page.text
@@ -81,7 +82,30 @@ def test_the_report_holds_everything(report: Path) -> None:
         for name in ("src", "href"):
             assert str(attributes.get(name, "#")).startswith(("data:", "#"))
     figures = {path.name for path in report.parent.rglob("figures/**/*.png")}
-    assert {"metrics.png", "plane.png", "reliability.png", "reliability_refitted.png", "curves.png"} <= figures
+    assert {
+        "metrics.png",
+        "plane.png",
+        "reliability.png",
+        "reliability_refitted.png",
+        "curves.png",
+        "confusion.png",
+    } <= figures
+
+
+def test_numbers_of_a_figure_are_those_of_its_table(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bars hold the rows of all seeds; their calibration error is not the mean of the seeds'."""
+    from hf_mixup.experiments.compare import report as module
+
+    told: list[dict[str, str]] = []
+    real = module.reliability_diagram
+    monkeypatch.setattr(
+        module, "reliability_diagram", lambda *a, subtitles, **k: told.append(subtitles) or real(*a, **k)
+    )
+    assert cli.main(["compare", str(report.parent.parent / "compare.yaml")]) == 0  # all runs are stored
+    tables = report.parent.joinpath("table.md").read_text()
+    row = next(line for line in tables.splitlines() if line.startswith("| mixup"))
+    accuracy, ece = (cell.strip("* ").split(" ")[0] for cell in row.split("|")[2:4])
+    assert told[0]["mixup"] == f"ECE {ece}    accuracy {accuracy}"
 
 
 def test_a_page_escapes_what_it_shows(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
+from hf_mixup.experiments.compare.classes import class_blocks
 from hf_mixup.experiments.compare.judge import Differences, Judged
 from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.results import finished_runs, pooled, refit_note
 from hf_mixup.experiments.report import html_page as html
-from hf_mixup.experiments.report.statistics import Difference
-from hf_mixup.experiments.report.verdict import judgement, signed
+from hf_mixup.experiments.report.statistics import MOST_SEEDS, Difference, seeds_to_settle
+from hf_mixup.experiments.report.verdict import MARGIN, SHARES, asked, certain, claim, judgement, signed
 from hf_mixup.experiments.tasks.prepare import finite
 from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.experiments.tasks.preview import draw_preview
@@ -45,12 +46,14 @@ def write_report(
     args: TrainingArguments,
     command: str,
     settings: Mapping[str, Any],
+    select_by: str,
 ) -> Path:
     """Draw the figures into `figures/` and write `report.html`, which holds them all.
 
     Args:
         command: starts the comparison again.
         settings: all that are not the defaults.
+        select_by: the validation score that tells the best method.
     """
     figures = output / FIGURES
     several = len(judged) > 1
@@ -59,6 +62,7 @@ def write_report(
         name = f": {each.setting.name}" if each.setting.name else ""
         folder = figures / str(number) if several else figures
         sections.append(html.Section(f"Scores{name}", list(_scores(each, folder))))
+        sections.append(html.Section(f"Classes{name}", list(class_blocks(each, outcomes, folder, select_by))))
         sections.append(html.Section(f"Calibration{name}", list(_calibration(each, outcomes, folder))))
         sections.append(html.Section(f"Training{name}", list(_training(each, outcomes, folder))))
     first = judged[0]
@@ -84,12 +88,58 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
         return
     for control, split in dict.fromkeys((v.control, v.split) for v in judged.verdicts):
         yield html.Heading(f"On {split}, against {control}")
-        own = [v for v in judged.verdicts if (v.control, v.split) == (control, split)]
-        yield html.Points([html.Point(f"{v.method}:", v.text) for v in own])
+        yield _claims(judged.differences[control, split])
+        told = ((method, certain(scores)) for method, scores in judged.differences[control, split].items())
+        if sure := [html.Point(f"{method}:", text) for method, text in told if text]:
+            yield html.Points(sure)
+        yield from _to_settle(judged, control, split)
     if judged.failed:
         yield html.Heading("Runs that failed")
         reasons = judged.failed.items()
         yield html.Points([html.Point(f"{method}, seed {seed}:", reason) for (method, seed), reason in reasons])
+
+
+def _claims(differences: Differences) -> html.Table:
+    """Return what is claimed of each method and score, with the interval that allows no more."""
+    first = next(iter(differences.values()))
+    names = [name for name in first if name in asked(first)]
+    rows = []
+    for method, scores in differences.items():
+        rows.append([html.Cell(method), *(_claimed(name, scores[name]) for name in names)])
+    return html.Table(["method", *map(_title, names)], rows, "Below each: the 95 % interval of the difference.")
+
+
+def _claimed(name: str, difference: Difference) -> html.Cell:
+    if difference.failed:
+        return html.Cell("failed")
+    word = claim(name, difference)
+    if not difference.known:
+        return html.Cell(word, below="no interval")
+    seeds = f"{difference.seeds} seed{'s' if difference.seeds > 1 else ''}: "
+    range_ = f"{signed(difference.low)} to {signed(difference.high)}"
+    return html.Cell(
+        word, word if word in ("better", "worse") else "", seeds * (word == "not distinguishable") + range_
+    )
+
+
+def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:
+    """Yield how many seeds a difference of one point of a share would take, by the method with the widest spread."""
+    name = next((each for each in judged.setting.prepared.metrics if each in SHARES), None)
+    scores: dict[str, list[float | None]] = {}
+    for result in judged.tested:
+        if result["split"] == split:
+            scores.setdefault(result["method"], []).append(result["metrics"].get(name or ""))
+    others = [many for method, many in scores.items() if method != control]
+    if name is None or len(scores.get(control, ())) < 2 or not others:
+        return
+    needed = [seeds_to_settle(many, scores[control], MARGIN) for many in others]
+    known = [each for each in needed if each is not None]
+    if known:
+        number = f"about {max(known)}" if len(known) == len(needed) else f"more than {MOST_SEEDS}"
+        yield html.Text(
+            f"At this spread between seeds it takes {number} seeds to tell a difference of {MARGIN:g} in {name} "
+            f"from none, on these test samples (now {len(scores[control])})."
+        )
 
 
 def _scores(judged: Judged, figures: Path) -> Iterator[Any]:
@@ -164,15 +214,29 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
         return
     split = judged.splits[0]
     curves = pooled(judged, outcomes, split, prepared.classified)
-    yield _reliability(curves, figures / "reliability.png", split, "before any refit")
+    yield _reliability(judged, curves, figures / "reliability.png", split, "before any refit")
     if prepared.refits and split != "validation":
         after = pooled(judged, outcomes, split, prepared.classified, refitted=True)
-        yield _reliability(after, figures / "reliability_refitted.png", split, "after the temperature refit")
+        path = figures / "reliability_refitted.png"
+        yield _reliability(judged, after, path, split, "after the temperature refit", "ece_temperature")
 
 
-def _reliability(curves: Mapping[str, Any], path: Path, split: str, when: str) -> html.Image:
+def _reliability(
+    judged: Judged, curves: Mapping[str, Any], path: Path, split: str, when: str, name: str = "ece"
+) -> html.Image:
+    """Draw the rows of all seeds together; the numbers are those of the tables, means over seeds."""
+    means = aggregate(judged.tested)
+    told = {
+        method: f"ECE {means[method, split][name].mean:.3f}    accuracy {means[method, split]['accuracy'].mean:.3f}"
+        for method in curves
+        if {name, "accuracy"} <= means[method, split].keys()
+    }
     text = f"Reliability diagrams on {split}, {when}: accuracy by confidence, one panel a method ({', '.join(curves)})."
-    return html.Image(reliability_diagram(curves, path), text, f"{split}, {when}, the rows of all seeds together.")
+    return html.Image(
+        reliability_diagram(curves, path, subtitles=told),
+        text,
+        f"{split}, {when}: bars of the rows of all seeds together, numbers as in the tables, means over seeds.",
+    )
 
 
 def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_par
 from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.prepare import rows_of
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
 from hf_mixup.utils.files import write_json
@@ -67,6 +68,8 @@ def compare(
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / MARKER, asdict(comparison))
     remove_dead_parts(output)
+    for each in plan.settings:
+        print(f"{each.name}: " * bool(each.name) + rows_of(each.prepared, each.task))
     outcomes = train_all(plan, args)
     reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
     if len(reasons) == len(outcomes):
@@ -77,7 +80,7 @@ def compare(
     if not controls([run.variant.label for run in plan.runs]):
         print("no verdicts: add the controls none and smoothing to the methods\n")
     settings = settings_of(task, mixup, args) | {"compare": settings_of(comparison)}
-    report = write_report(output, judged, outcomes, args, command, settings)
+    report = write_report(output, judged, outcomes, args, command, settings, select_by)
     best = best_of(outcomes, select_by)
     finished = outcomes[best]
     if isinstance(finished, Finished):

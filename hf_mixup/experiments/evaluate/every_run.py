@@ -16,6 +16,7 @@ from hf_mixup.experiments.evaluate.image_changes import ImageCache
 from hf_mixup.experiments.evaluate.one_model import ModelEvaluation, progress_bar
 from hf_mixup.experiments.evaluate.run import (
     PARTS,
+    REPORT,
     RESULTS,
     TABLES,
     checked,
@@ -25,11 +26,13 @@ from hf_mixup.experiments.evaluate.run import (
     tested_splits,
 )
 from hf_mixup.experiments.evaluate.stored_runs import StoredRun, stored_runs
+from hf_mixup.experiments.report.evaluation_page import write_evaluation_page
 from hf_mixup.experiments.report.robustness import differences_of, draw_runs, runs_tables
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder
+from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import Measured
 from hf_mixup.utils.files import is_disk_full, resumable, write_json, write_text
 from hf_mixup.utils.silence import silence_libraries
@@ -43,6 +46,7 @@ def evaluate_comparison(
     task: TaskArguments,
     args: TrainingArguments,
     output: Path | None = None,
+    command: str = "hf_mixup.experiments.evaluate.every_run.evaluate_comparison(...)",
 ) -> list[Measured]:
     """Score every run that the results of a comparison name, one after the other, as `evaluate` scores one model.
 
@@ -50,12 +54,13 @@ def evaluate_comparison(
     fails is reported, and the others go on. Each finished part is stored in `finished/`, in a folder a run.
 
     Writes `results.json` with the rows of all runs, `tables.md`, `differences.json` with the paired differences to
-    the controls, and images with one line a method.
+    the controls, images with one line a method, and `report.html`, which holds tables and images.
 
     Args:
         comparison: a folder that `hf-mixup compare` left.
         task: its data; what it says of a model is left aside.
         output: default: `evaluation` in the comparison's folder.
+        command: how the evaluation was started, for the report.
 
     Raises:
         RuntimeError: if every run failed; and as `evaluate`.
@@ -69,12 +74,13 @@ def evaluate_comparison(
         scored = _Runs(request, task, args, output / PARTS, tested_splits(task))
         results = scored.all(runs)
     tables, differences = runs_tables(results), differences_of(results)
-    draw_runs(results, output)
+    images = draw_runs(results, output)
     write_text(output / TABLES, tables)
     write_json(output / DIFFERENCES, differences)
     write_json(output / RESULTS, results)
     print(tables)
-    print(f"results and images: {output}")
+    settings = settings_of(task, args) | {"evaluate": settings_of(evaluation)}
+    print(f"report: {write_evaluation_page(output / REPORT, comparison.name, tables, images, command, settings)}")
     return results
 
 

@@ -21,17 +21,19 @@ from hf_mixup.experiments.evaluate.scorer import Scorer
 from hf_mixup.experiments.evaluate.store import PartStore
 from hf_mixup.experiments.evaluate.views import parse_views
 from hf_mixup.experiments.report.evaluation import BY_LEVEL, add_evaluation_section, draw_evaluation, evaluation_tables
+from hf_mixup.experiments.report.evaluation_page import write_evaluation_page
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import Splits, load_splits
 from hf_mixup.experiments.tasks.prepared import Prepared
 from hf_mixup.experiments.tasks.saved import check_folder, saved_task
+from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.experiments.tasks.trained import files_of, load_model, relabelled
 from hf_mixup.metrics.results import Measured
 from hf_mixup.utils.files import read_json, resumable, write_json, write_text
 from hf_mixup.utils.silence import silence_libraries
 from hf_mixup.utils.suggest import require
 
-RESULTS, TABLES, PARTS = "results.json", "tables.md", "finished"
+RESULTS, TABLES, REPORT, PARTS = "results.json", "tables.md", "report.html", "finished"
 _SIZES = ("image_size", "max_length")  # settings that change what a model is given
 
 
@@ -41,17 +43,20 @@ def evaluate(
     task: TaskArguments,
     args: TrainingArguments,
     output: Path | None = None,
+    command: str = "hf_mixup.experiments.evaluate.run.evaluate(...)",
 ) -> list[Measured]:
     """Score a saved classifier on every test split, with all chosen suites.
 
-    Writes `results.json`, `tables.md` and PNG images into the output folder, and a section into the model card of a
-    checkpoint on disk. Each finished part is stored in `finished/`, so that an evaluation goes on where it was stopped.
+    Writes `results.json`, `tables.md`, PNG images and `report.html`, which holds them, into the output folder, and a
+    section into the model card of a checkpoint on disk. Each finished part is stored in `finished/`, so that an
+    evaluation goes on where it was stopped.
 
     Args:
         checkpoint: a folder with a model, or its name on the Hub.
         task: its data; what it says of a model is left aside.
         args: batch size, device, workers and seed count.
         output: default: `evaluation` in the checkpoint's folder.
+        command: how the evaluation was started, for the report.
 
     Raises:
         ValueError: for settings, data, a checkpoint or an output folder that do not fit.
@@ -94,7 +99,9 @@ def evaluate(
     if evaluation.write_card and Path(checkpoint).is_dir():
         add_evaluation_section(Path(checkpoint), results, images, task.hub_task or task.task, task.dataset)
         print(f"model card: {Path(checkpoint) / 'README.md'}")
-    print(f"results and images: {output}")
+    settings = settings_of(task, args) | {"evaluate": settings_of(evaluation)}
+    report = write_evaluation_page(output / REPORT, Path(checkpoint).name, tables, images, command, settings)
+    print(f"report: {report}")
     return results
 
 

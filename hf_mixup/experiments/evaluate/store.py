@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_mixup.experiments.compare.store import key_of
-from hf_mixup.utils.files import atomic_path, read_json, write_json
+from hf_mixup.utils.files import atomic_path, read_json, slug, write_json
 
 Arrays = dict[str, np.ndarray]
 Scores = dict[str, Any]
@@ -51,4 +50,4 @@ class PartStore:
     def _path(self, name: str, settings: Mapping[str, Any]) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
         key = key_of({**self.determinants, "name": name, "settings": settings})
-        return self.folder / f"{re.sub('[^A-Za-z0-9_]+', '-', name)}-{key}.part"
+        return self.folder / f"{slug(name)}-{key}.part"

@@ -17,6 +17,7 @@ from hf_mixup.metrics.results import DEFAULT_METRICS, Measured, Result, controls
 from hf_mixup.plots.charts import metric_bars
 from hf_mixup.plots.levels import level_curves
 from hf_mixup.plots.table import comparison_table
+from hf_mixup.utils.files import slug
 
 METRICS = (*DEFAULT_METRICS, "nll_temperature", "ece_temperature", *(f"auroc_{score}" for score in SCORES))
 """Scores that are compared."""
@@ -143,7 +144,7 @@ def draw_runs(results: Sequence[Measured], folder: Path) -> list[Path]:
     for suite, (title, level) in BY_LEVEL.items():
         of_method = {method: level_summaries(many, suite) for method, many in means.items()}
         for split in next(iter(of_method.values())):
-            path = folder / f"{suite}-{re.sub('[^A-Za-z0-9_]+', '-', split)}.png"
+            path = folder / f"{suite}-{slug(split)}.png"
             summaries = {method: found[split] for method, found in of_method.items()}
             scale = 255 if suite == "adversarial" else 1
             made.append(level_curves(summaries, path, title=f"{title}, {split}", level=level, scale=scale))

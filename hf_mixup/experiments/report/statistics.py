@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student_t
 
 from hf_mixup.experiments.report.score_sums import RowSums
 from hf_mixup.metrics.functional import FloatArray
@@ -17,6 +18,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 LEVEL, SIGNIFICANT = 0.95, 0.05
 DRAWS = 2000
+MOST_SEEDS = 1000
+"""Above this number nobody is told how many seeds a difference takes."""
 _BLOCK = 2**22  # row numbers drawn at a time, 32 MB
 _ROUNDING = 1e-12  # of means over rows: differences closer than this are the same
 _PASSES = 10  # deviations over seeds for each draw of rows
@@ -118,6 +121,29 @@ def seed_differences(method: Sequence[float | None], control: Sequence[float | N
     sides = np.array([method, control], dtype=np.float64)  # None becomes NaN
     sides[~np.isfinite(sides)] = np.nan
     return _difference((sides[0] - sides[1])[:, None], 0, 0)
+
+
+def seeds_to_settle(method: Sequence[float | None], control: Sequence[float | None], margin: float) -> int | None:
+    """Return how many seeds make the 95 % interval of a mean difference reach no farther than a margin to each side.
+
+    From the spread of the paired differences between seeds, which so few seeds tell roughly; the test rows are taken as
+    given. None with fewer than two seeds that have both scores, or where `MOST_SEEDS` would not do.
+
+    Args:
+        method, control: one score a seed, the same seeds; None or NaN for a run without.
+        margin: in units of the score, above 0.
+
+    >>> seeds_to_settle([0.80, 0.82, 0.81], [0.80, 0.79, 0.80], margin=0.01)
+    12
+    """
+    sides = np.array([method, control], dtype=np.float64)
+    gaps = (sides[0] - sides[1])[np.isfinite(sides).all(0)]
+    if len(gaps) < 2:
+        return None
+    seeds = np.arange(2, MOST_SEEDS + 1)
+    reach = student_t.ppf(0.5 + LEVEL / 2, seeds - 1) * gaps.std(ddof=1) / np.sqrt(seeds)
+    enough = np.flatnonzero(reach <= margin)
+    return int(seeds[enough[0]]) if len(enough) else None
 
 
 def adjusted(p_values: ArrayLike) -> FloatArray:

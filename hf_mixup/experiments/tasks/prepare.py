@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,23 @@ def prepare(task: TaskArguments) -> Prepared:
     (['test', 'validation'], 3)
     """
     return task.prepared(load_splits(task))
+
+
+def rows_of(prepared: Prepared, task: TaskArguments) -> str:
+    """Return the rows of each split, and how many the rarest and the most frequent class have to train on.
+
+    >>> task = TaskArguments(task="tabular-classification", dataset="wine")
+    >>> rows_of(prepare(task), task)
+    'rows: train 111, validation 13, test 54; classes: 3, of 29 to 45 training rows'
+    """
+    splits = prepared.splits
+    parts = [f"{name} {len(rows):,}" for name, rows in {"train": splits.train, **splits.evaluated}.items()]
+    text = f"rows: {', '.join(parts)}"
+    if task.label_kind == "class":
+        counts = Counter(splits.train[task.columns["label"]])
+        found = [counts[number] for number in range(len(splits.label_names))]
+        text += f"; classes: {len(found)}, of {min(found):,} to {max(found):,} training rows"
+    return text
 
 
 def check_readable(prepared: Prepared) -> None:

@@ -10,7 +10,7 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.card import write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
-from hf_mixup.experiments.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, score_all
+from hf_mixup.experiments.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, rows_of, score_all
 from hf_mixup.experiments.tasks.saved import save_task
 from hf_mixup.plots import Result, comparison_table
 from hf_mixup.utils.files import NoSpaceError, is_full
@@ -50,6 +50,8 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
     set_seed(args.seed)  # the new weights are part of what the seed decides
     model = prepared.build_model()
     check_mixing(prepared, model, mixup)
+    if args.process_index == 0:
+        print(rows_of(prepared, task))
     trainer = make_trainer(prepared, model, args, mixup)
     done = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
