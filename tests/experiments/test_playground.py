@@ -172,11 +172,11 @@ def test_texts_are_shown_side_by_side_or_cut(tmp_path: Path) -> None:
     assert "<b>" not in page.view.row(own)
     assert "&lt;" in page.view.row(own)
     shown, words, *_ = page.look(own, partner, "embedding", 0.25, 0)
-    assert "own row, 0.25" in shown
+    assert "own sample, 0.25" in shown
     assert "sun" in shown
     assert "inside the model" in words
     cut = page.look(own, partner, "span_cut", 0.5, 0)[0]
-    assert "own row" not in cut
+    assert "own sample" not in cut
     assert len(set(re.findall(r"in srgb, (#\w+)", cut))) == 2  # tokens of both rows
 
 

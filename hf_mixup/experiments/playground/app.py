@@ -10,6 +10,7 @@ from hf_mixup.experiments.playground.charts import OWN, PARTNER
 from hf_mixup.experiments.playground.controller import Page
 from hf_mixup.methods import METHODS
 
+_LAM = "Share of the own sample: its weight in a blend, what lies outside the box in a cut; at 0 all is the partner."
 _MOST_ALPHA = 4.0
 _COLUMN, _HALF = 260, 140  # pixels that a column has at least; two halves stand side by side on a telephone
 _CLASSES = 3  # that the soft label and the prediction list
@@ -34,13 +35,21 @@ def build(page: Page) -> gr.Blocks:
         draw = gr.State(0)
         with gr.Row():  # the partner on the left, where lam is 0
             partner = _picker(page, "Partner", page.first[1], choices, PARTNER)
-            own = _picker(page, "Own row", page.first[0], choices, OWN)
+            own = _picker(page, "Own sample", page.first[0], choices, OWN)
             with gr.Column(min_width=_COLUMN):
                 titles = [(METHODS[name].title, name) for name in page.methods]
                 method = gr.Dropdown(titles, value=page.methods[0], label="Method", elem_id="method")
                 mixed, words = gr.HTML(elem_id="mixed"), gr.HTML(elem_id="said")
                 other = gr.Button("Two other rows", size="sm", elem_id="other")
-        lam = gr.Slider(0, 1, 0.5, step=0.01, label="lam", info="weight of the own row; 0: the partner", elem_id="lam")
+        lam = gr.Slider(
+            0,
+            1,
+            0.5,
+            step=0.01,
+            label="lam",
+            info=_LAM,
+            elem_id="lam",
+        )
         with gr.Row():
             with gr.Column(min_width=_COLUMN):
                 bars: dict[str, Any] = {"num_top_classes": _CLASSES, "show_heading": False}

@@ -67,7 +67,7 @@ def curves(along: Interpolation, lam: float, classes: Sequence[int], names: Sequ
     axes.plot([], [], color=INK, linestyle="--", linewidth=1.1, label="soft label")
     axes.axvline(lam, color=INK, linewidth=1)
     axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="probability")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\npartner", "0.25", "0.5\nlam", "0.75", "1\nown row"])
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0\npartner", "0.25", "0.5\nlam", "0.75", "1\nown sample"])
     _plain(axes)
     legend = figure.legend(loc="outside upper left", ncols=2, fontsize=8.5, frameon=False)
     for text in legend.get_texts():

@@ -61,7 +61,7 @@ class ImageView(SampleView):
         if not mixed.inside:
             return self._image(mixed.inputs["pixel_values"], f"Mixed by {mixed.method}, lam {lam:.2f}")
         own, partner = mixed.clean["pixel_values"]
-        return _side_by_side(self._image(own, "Own row"), self._image(partner, "Partner"), lam)
+        return _side_by_side(self._image(own, "Own sample"), self._image(partner, "Partner"), lam)
 
     def _image(self, pixels: Tensor, text: str) -> str:
         from PIL import Image
@@ -103,7 +103,7 @@ class AudioView(SampleView):
     def mixed(self, mixed: Mixed, lam: float) -> str:
         if mixed.inside:
             own, partner = (self._features({k: v[row] for k, v in mixed.clean.items()}) for row in (0, 1))
-            return _side_by_side(self._drawn(own, "Own row"), self._drawn(partner, "Partner"), lam)
+            return _side_by_side(self._drawn(own, "Own sample"), self._drawn(partner, "Partner"), lam)
         features = self._features(mixed.inputs)
         heard = _player(features, self.prepared.processing_class.sampling_rate) if features.ndim == 1 else ""
         return heard + self._drawn(features, f"Mixed by {mixed.method}")
@@ -125,12 +125,12 @@ VIEWS: dict[str, type[SampleView]] = {IMAGE: ImageView, TEXT: TextView, AUDIO: A
 
 def describe(mixed: Mixed, method: str, names: Sequence[str]) -> str:
     """Return a line of HTML: the mixed label, and where the rows are mixed."""
-    order = dict.fromkeys([*mixed.clean["labels"].tolist(), *range(len(names))])  # the own row's class, the partner's
+    order = dict.fromkeys([*mixed.clean["labels"].tolist(), *range(len(names))])  # own class, partner's
     label = " + ".join(f"{share:.2f} {names[each]}" for each in order if (share := float(mixed.target[each])) > LEAST)
     by = f"{METHODS[mixed.method].title}: " if mixed.method != method else ""
     blends = METHODS[mixed.method].blends.replace("`", "")
     where = blends if mixed.layer is None else f"hidden states at depth {mixed.layer}"
-    inside = ", inside the model: both rows are shown side by side" if mixed.inside else ""
+    inside = ", inside the model: both samples are shown side by side" if mixed.inside else ""
     return f"<p><b>{escape(label)}</b><br>{escape(f'{by}{where}{inside}')}</p>"
 
 
@@ -139,7 +139,7 @@ def _image(data: bytes, text: str, kind: str = "image") -> str:
 
 
 def _side_by_side(own: str, partner: str, lam: float) -> str:
-    sides = ((partner, f"partner, {1 - lam:.2f}"), (own, f"own row, {lam:.2f}"))
+    sides = ((own, f"own sample, {lam:.2f}"), (partner, f"partner, {1 - lam:.2f}"))
     return f'<div class="sides">{"".join(f"<div><small>{text}</small>{side}</div>" for side, text in sides)}</div>'
 
 

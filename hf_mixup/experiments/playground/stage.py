@@ -30,7 +30,7 @@ class Mixed:
 
     Attributes:
         clean: the batch of both rows, the own one first, with their labels.
-        inputs: inputs of the model in place of the own row, without the batch axis.
+        inputs: inputs of the model in place of the own sample, without the batch axis.
         inside: whether the rows are blended inside the model or behind it, so that `inputs` do not show the mixture.
         method: the method that mixed them, which may be one that the chosen method draws.
         layer: the block after which hidden states are blended, 0 for the input of the first; None elsewhere.
@@ -49,7 +49,7 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Interpolation:
-    """Soft labels and predictions along lam, [P], from the partner at 0 to the own row at 1: float32 [P, C] each."""
+    """Soft labels and predictions along lam, [P], from the partner at 0 to the own sample at 1: float32 [P, C] each."""
 
     lam: Tensor
     targets: Tensor
@@ -96,7 +96,7 @@ class Stage:
         """Mix row `own` with row `partner`.
 
         Args:
-            lam: weight of the own row in [0, 1].
+            lam: weight of the own sample in [0, 1].
             draw: number of the draw of all else: boxes, masks, the block. It is the same along lam.
 
         Raises:

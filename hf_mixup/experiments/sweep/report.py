@@ -170,7 +170,7 @@ def _xy(points: Sequence[tuple[float, float | None]]) -> tuple[list[float], list
 
 
 def _style(panel: Axes, name: str) -> None:
-    arrow = {1: "→ better above", -1: "→ better below", 0: ""}[direction(name)]
+    arrow = {1: "better →", -1: "← better", 0: ""}[direction(name)]  # the label is turned: its right end is above
     panel.set_ylabel(f"validation {drawable(name)} {arrow}", fontsize=8.5)
     panel.set_xscale("log")
     panel.tick_params(labelsize=7.5)
