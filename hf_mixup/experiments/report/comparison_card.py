@@ -20,6 +20,7 @@ _HUB_TASKS = {
     "text-regression": "text-classification",
     "causal-lm": "text-generation",
     "seq2seq": "text2text-generation",
+    "speech-recognition": "automatic-speech-recognition",
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hf_mixup.engine.labelled import LabelBatch, MixedBatch
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.metrics.speech import texts_of
 from hf_mixup.plots import StreamPair, TextPair, audio_grid, image_grid, pair_grid, stream_pairs, text_pairs
 
 Sample = tuple[dict[str, Any], MixedBatch, bool]
@@ -125,7 +127,35 @@ def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title:
     return stream_pairs(rows, output, title=title)
 
 
+def draw_speech(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw the audio of a sample, of its partner and their mix, with both transcripts and what they weigh.
+
+    Where the blend happens inside the model, there is no mix to draw.
+    """
+    extractor, tokenizer = prepared.processing_class.feature_extractor, prepared.processing_class.tokenizer
+    key = extractor.model_input_names[0]
+    clips, captions = [], []
+    for batch, mixed, visible in samples:
+        texts = texts_of(np.zeros((0, 1)), batch["labels"].numpy(), tokenizer)[1]
+        for row in range(min(_SHOWN, len(texts))):
+            lam, partner = float(mixed.lam[row]), int(mixed.partner[row])
+            shown = [(batch[key][row], f"{lam:.2f} {texts[row]}")]
+            shown.append((batch[key][partner], f"{1 - lam:.2f} {texts[partner]}"))
+            clips += [audio for audio, _ in shown] + [mixed.inputs[key][row]] * visible
+            captions += [caption for _, caption in shown] + ["mixed"] * visible
+    title += ": own, partner, mix" if samples[0][2] else ": blended inside the model; own, partner"
+    heard = [_time_first(audio, extractor).float().numpy() for audio in clips]
+    columns = 3 if samples[0][2] else 2
+    return audio_grid(heard, captions, output, rate=extractor.sampling_rate, title=title, columns=columns)
+
+
+def _time_first(audio: Tensor, extractor: Any) -> Tensor:
+    """Return a waveform [T] as it is, and a spectrogram as [T, M], also one that holds a line a pitch."""
+    return audio.T if audio.dim() == 2 and len(audio) == extractor.feature_size else audio
+
+
 DRAWINGS = {
+    "speech": draw_speech,
     "images": draw_images,
     "audio": draw_audio,
     "texts": draw_texts,
