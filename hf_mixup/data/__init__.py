@@ -1,8 +1,8 @@
 """Data bundled with the package.
 
 See :func:`hf_mixup.data.load_emoji`, :func:`hf_mixup.data.load_instruments` and
-:func:`hf_mixup.data.load_spoken_numbers`, and ``LICENSES.md`` in this folder for the artists, players and speakers, their
-licences and what was changed.
+:func:`hf_mixup.data.load_spoken_numbers`, and ``LICENSES.md`` in this folder for the artists, players and speakers,
+their licences and what was changed.
 """
 
 from __future__ import annotations

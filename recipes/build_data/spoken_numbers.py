@@ -1,7 +1,7 @@
 """Rebuild ``hf_mixup/data/spoken_numbers.parquet`` from its pinned sources.
 
-Usage: ``python spoken_numbers.py [--output FILE] [--work DIRECTORY]``; see README.md beside this file. The recordings go to a
-temporary directory, never into the checkout.
+Usage: ``python spoken_numbers.py [--output FILE] [--work DIRECTORY]``; see README.md beside this file. The
+recordings go to a temporary directory, never into the checkout.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def spoken(said: Utterance, prompts: Path) -> np.ndarray:
             subprocess.run(["espeak-ng", *flags, text], check=True)
         else:
             stretch = f"duration_stretch={1 / tempo:.3f}"
-            subprocess.run(["flite", "-voice", said.speaker, "--setf", stretch, "-t", text, "-o", str(file)], check=True)
+            subprocess.run(
+                ["flite", "-voice", said.speaker, "--setf", stretch, "-t", text, "-o", str(file)], check=True
+            )
         return trimmed(*soundfile.read(file))
 
 

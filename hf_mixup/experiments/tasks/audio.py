@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from datasets import Dataset as Rows
 from torch import Tensor
-from transformers import FEATURE_EXTRACTOR_MAPPING, AutoFeatureExtractor, SeamlessM4TFeatureExtractor, default_data_collator
+from transformers import (
+    FEATURE_EXTRACTOR_MAPPING,
+    AutoFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    default_data_collator,
+)
 
 from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import new_config

@@ -61,8 +61,8 @@ def read_transcripts(rows: Dataset, split: str, dataset: str, column: str) -> Da
     for row, text in enumerate(rows[column]):
         if not text.strip():
             raise ValueError(
-                f"{source_of(dataset, split)}, row {row}: the transcript in text column {column!r} is empty: write what "
-                "is said, or drop the row"
+                f"{source_of(dataset, split)}, row {row}: the transcript in text column {column!r} is empty: write "
+                "what is said, or drop the row"
             )
     return rows
 
@@ -114,11 +114,13 @@ def audio_folder(path: Path, audio_column: str, label_column: str) -> DatasetDic
 
 
 def speech_folder(path: Path, audio_column: str) -> DatasetDict | None:
-    """Return the rows of a folder `[split/]metadata.csv`, whose column file_name names audio beside it; None for others.
+    """Return the rows of a folder `[split/]metadata.csv`, whose column file_name names audio; None for any other.
 
     `datasets` has this, too, see `audio_folder`.
     """
-    tables = {file.parent: file for file in (path / "metadata.csv", *sorted(path.glob("*/metadata.csv"))) if file.is_file()}
+    tables = {
+        file.parent: file for file in (path / "metadata.csv", *sorted(path.glob("*/metadata.csv"))) if file.is_file()
+    }
     made = {}
     for folder, file in tables.items():
         with file.open(newline="", encoding="utf-8") as opened:

@@ -18,6 +18,7 @@ from hf_mixup.plots import StreamPair, TextPair, audio_grid, image_grid, pair_gr
 Sample = tuple[dict[str, Any], MixedBatch, bool]
 """A batch, its mixed form, and whether the blend is visible in the inputs."""
 _SHOWN = 2  # samples of each batch
+_LINES = 6  # of a preview of speech, one sample each
 _STRIP = 4.6  # inches of a video strip
 
 
@@ -128,24 +129,23 @@ def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title:
 
 
 def draw_speech(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
-    """Draw the audio of a sample, of its partner and their mix, with both transcripts and what they weigh.
+    """Draw the audio of samples, of their partners and their mix, with both transcripts and what they weigh.
 
-    Where the blend happens inside the model, there is no mix to draw.
+    Samples that `prob` leaves alone come last. Where the blend happens inside the model, there is no mix to draw.
     """
     extractor, tokenizer = prepared.processing_class.feature_extractor, prepared.processing_class.tokenizer
     key = extractor.model_input_names[0]
+    inside = all(torch.equal(batch[key], mixed.inputs[key][: len(batch[key])]) for batch, mixed, _ in samples)
+    found = [(batch, mixed, row) for batch, mixed, _ in samples for row in range(len(batch[key]))]
     clips, captions = [], []
-    for batch, mixed, visible in samples:
-        texts = texts_of(np.zeros((0, 1)), batch["labels"].numpy(), tokenizer)[1]
-        for row in range(min(_SHOWN, len(texts))):
-            lam, partner = float(mixed.lam[row]), int(mixed.partner[row])
-            shown = [(batch[key][row], f"{lam:.2f} {texts[row]}")]
-            shown.append((batch[key][partner], f"{1 - lam:.2f} {texts[partner]}"))
-            clips += [audio for audio, _ in shown] + [mixed.inputs[key][row]] * visible
-            captions += [caption for _, caption in shown] + ["mixed"] * visible
-    title += ": own, partner, mix" if samples[0][2] else ": blended inside the model; own, partner"
+    for batch, mixed, row in sorted(found, key=lambda each: float(each[1].lam[each[2]]) == 1)[:_LINES]:
+        lam, partner = float(mixed.lam[row]), int(mixed.partner[row])
+        own, other = texts_of(np.zeros((0, 1)), batch["labels"][[row, partner]].numpy(), tokenizer)[1]
+        clips += [batch[key][row], batch[key][partner]] + [mixed.inputs[key][row]] * (not inside)
+        captions += [f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}"] + ["mixed"] * (not inside)
+    title += ": blended inside the model; own, partner" if inside else ": own, partner, mix"
     heard = [_time_first(audio, extractor).float().numpy() for audio in clips]
-    columns = 3 if samples[0][2] else 2
+    columns = 2 if inside else 3
     return audio_grid(heard, captions, output, rate=extractor.sampling_rate, title=title, columns=columns)
 
 

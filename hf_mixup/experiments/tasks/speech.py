@@ -11,8 +11,15 @@ import torch
 import transformers
 from datasets import Dataset as Rows
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, Wav2Vec2CTCTokenizer
-from transformers import AutoProcessor, Wav2Vec2Processor
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2Processor,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES as BY_CTC
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES as BY_DECODER
 from transformers.utils import cached_file
@@ -150,7 +157,9 @@ class SpeechRows(AudioRows):
         longest = max(map(len, self.labels))
         if writes and longest > task.max_length:
             text = next(text for text, ids in zip(self.texts, self.labels) if len(ids) == longest)
-            raise ValueError(f"max_length={task.max_length}: {text[:60]!r} has {longest} tokens: raise it or drop the row")
+            raise ValueError(
+                f"max_length={task.max_length}: {text[:60]!r} has {longest} tokens: raise it or drop the row"
+            )
 
     def _waveforms(self, start: int, stop: int) -> list[Any]:
         waveforms = self._whole_waveforms(start, stop)

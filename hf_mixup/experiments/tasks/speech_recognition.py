@@ -32,7 +32,7 @@ class SpeechRecognition(Transcribed):
         "spoken_numbers", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or spoken_numbers."
     )
     preview_kind = "speech"
-    preview_rows = 4
+    preview_rows = 16
 
     @property
     def smooths(self) -> bool:

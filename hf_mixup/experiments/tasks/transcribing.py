@@ -85,6 +85,7 @@ class Transcribes(_AnyTrainer):
         self, model: nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Any, Any]:
         """Return loss, tokens and labels of a batch."""
+        inputs = self._prepare_inputs(inputs)
         own, labels = unwrap(model), inputs[LABELS]
         with FrameCounts() as counts:
             whole = learns_transcripts(own) and not prediction_loss_only
@@ -94,7 +95,7 @@ class Transcribes(_AnyTrainer):
         if whole:
             scores = logits[0] if isinstance(logits, tuple) else logits
             return loss, best_tokens(scores, counts.frames or [scores.shape[1]] * len(scores), counts.blank), labels
-        heard = {name: value for name, value in self._prepare_inputs(inputs).items() if name not in (LABELS, DECODER_IDS)}
+        heard = {name: value for name, value in inputs.items() if name not in (LABELS, DECODER_IDS)}
         with torch.no_grad():
             tokens = own.generate(**heard, do_sample=False, num_beams=1)
         return loss, tokens, labels
