@@ -1,6 +1,6 @@
 """The bundled speech: numbers below a thousand, said by synthetic voices and by one person.
 
-About 950 utterances of one or two seconds, 8,000 samples a second, in one file that ships with the package: nothing is
+About 1,400 utterances of one or two seconds, 8,000 samples a second, in one file that ships with the package: nothing is
 downloaded. No speaker of a test is heard in training, and no number of a test.
 """
 
@@ -42,7 +42,7 @@ def load_spoken_numbers() -> datasets.DatasetDict:
         >>> from hf_mixup.data import load_spoken_numbers
         >>> data = load_spoken_numbers()
         >>> data["test_human"][0]["text"]
-        'nine hundred ninety one'
+        'two hundred twelve'
         >>> data["train"][0]["audio"]["bytes"][:4]  # soundfile reads it; with torchcodec, cast the column to Audio()
         b'OggS'
     """

@@ -98,7 +98,8 @@ def load_speech_model(task: Transcribed, processor: Any) -> PreTrainedModel:
     A CTC loss is the mean over the samples: a sum would change with the size of a batch.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
-    >>> sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_target_positions": 20}
+    >>> heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    >>> sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, **heads}
     >>> task = TaskArguments(task="speech-recognition", model_type="whisper", config_overrides=sizes)
     >>> type(load_speech_model(task, load_speech_processor(task, ["a cat"]))).__name__
     'WhisperForConditionalGeneration'
@@ -228,6 +229,16 @@ def check_frames(model: PreTrainedModel, rows: SpeechRows, collator: SpeechColla
 
     Raises:
         ValueError: naming row, transcript and frames.
+
+    >>> from hf_mixup.experiments.tasks import TaskArguments
+    >>> from hf_mixup.experiments.tasks.data import load_splits
+    >>> sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    >>> kind = {"model_type": "wav2vec2-bert", "config_overrides": sizes}
+    >>> task = TaskArguments(task="speech-recognition", max_train_samples=4, **kind)
+    >>> rows = load_splits(task).train
+    >>> processor = load_speech_processor(task, rows["text"][:])
+    >>> collator = SpeechCollator(processor.feature_extractor)
+    >>> check_frames(load_speech_model(task, processor), SpeechRows(rows, processor, task), collator)
     """
     if model.config.model_type not in BY_CTC or getattr(model.config, "ctc_zero_infinity", False):
         return

@@ -65,7 +65,7 @@ def best_tokens(logits: Tensor, frames: list[int], blank: int) -> Tensor:
 
     Source: Graves et al. 2006, "Connectionist Temporal Classification", section 3.2 (best path decoding).
 
-    >>> scores = torch.eye(3)[[[1, 1, 0, 1, 2], [2, 0, 1, 1, 1]]]
+    >>> scores = torch.eye(3)[torch.tensor([[1, 1, 0, 1, 2], [2, 0, 1, 1, 1]])]
     >>> best_tokens(scores, frames=[5, 2], blank=0)
     tensor([[   1,    1,    2],
             [   2, -100, -100]])
