@@ -1,7 +1,7 @@
 """The bundled speech: numbers below a thousand, said by synthetic voices and by one person.
 
-About 1,400 utterances of one or two seconds, 8,000 samples a second, in one file that ships with the package: nothing is
-downloaded. No speaker of a test is heard in training, and no number of a test.
+About 1,400 utterances of one or two seconds, 8,000 samples a second, in one file that ships with the package: nothing
+is downloaded. No speaker of a test is heard in training, and no number of a test.
 """
 
 from __future__ import annotations

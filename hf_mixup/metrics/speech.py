@@ -53,7 +53,7 @@ def text_errors(prediction: str, reference: str) -> tuple[int, int, int, int, in
         found = count(reference, prediction)
         counts += [found.substitutions + found.deletions + found.insertions, found.substitutions + found.deletions]
         counts[-1] += found.hits
-    return (*counts, int(prediction.split() == reference.split()), 1)  # type: ignore[return-value]
+    return (*counts, int(prediction.split() == reference.split()), 1)
 
 
 def _jiwer() -> Any:

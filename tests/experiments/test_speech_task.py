@@ -228,7 +228,7 @@ def test_compare_and_preview(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ),
         (["one", "two", " "], {}, "row 2: the transcript in text column 'text' is empty"),
         (["one", "two"], {"text_column": "words"}, "no text column 'words'"),
-        (["one", "two"], {"max_seconds": 0.5}, "row 0 lasts 1.0 s, more than max_seconds=0.5"),
+        (["one", "two"], {"max_seconds": 0.5}, "row 0 lasts 1.0 s, more than 0.5 s"),
         (["one", "t" * 60], {}, "row .: CTC needs 119 frames for 't.*', and the model makes 49 "),
         (
             ["one", "t" * 60],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,18 @@ def load_speech_processor(task: Transcribed, transcripts: list[str]) -> Any:
     >>> processor.tokenizer.convert_ids_to_tokens(processor.tokenizer("at a")["input_ids"])
     ['a', 't', '|', 'a']
     """
-    kind = config_of(task).model_type
-    if task.model is not None and cached_file(
-        task.model, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False
-    ):
-        processor = AutoProcessor.from_pretrained(task.model)
-        tokenizer = getattr(processor, "tokenizer", None) or AutoTokenizer.from_pretrained(task.model)
-    else:
-        tokenizer = character_tokenizer(transcripts)
-    extractor = load_feature_extractor(task, **({"chunk_length": round(task.max_seconds)} if kind == "whisper" else {}))
-    return Wav2Vec2Processor(extractor, tokenizer)
+    seconds = {"chunk_length": math.ceil(task.max_seconds)} if config_of(task).model_type == "whisper" else {}
+    extractor = load_feature_extractor(task, **seconds)
+    if task.model is None or not _has_tokenizer(task.model):
+        return Wav2Vec2Processor(extractor, character_tokenizer(transcripts))
+    processor = AutoProcessor.from_pretrained(task.model)
+    if hasattr(processor, "tokenizer") and hasattr(processor, "feature_extractor"):
+        return processor
+    return Wav2Vec2Processor(extractor, AutoTokenizer.from_pretrained(task.model))
+
+
+def _has_tokenizer(model: str) -> bool:
+    return cached_file(model, "tokenizer_config.json", _raise_exceptions_for_missing_entries=False) is not None
 
 
 def character_tokenizer(transcripts: list[str]) -> Wav2Vec2CTCTokenizer:
@@ -149,6 +152,8 @@ class SpeechRows(AudioRows):
 
     def __init__(self, rows: Rows, processor: Any, task: Transcribed) -> None:
         super().__init__(rows, processor.feature_extractor, task)
+        held = getattr(self.processor, "chunk_length", None)  # a Whisper's extractor cuts what is longer
+        self.max_seconds = min(task.max_seconds, held or task.max_seconds)
         self.texts: list[str] = rows[task.text_column][:]
         config = config_of(task)
         start = getattr(config, "decoder_start_token_id", None) if task.model else None
@@ -168,8 +173,8 @@ class SpeechRows(AudioRows):
             if len(audio) > self.max_seconds * self.processor.sampling_rate:
                 seconds = len(audio) / self.processor.sampling_rate
                 raise ValueError(
-                    f"row {row} lasts {seconds:.1f} s, more than max_seconds={self.max_seconds:g}, and its transcript "
-                    "is that of all of it: raise max_seconds or drop the row"
+                    f"row {row} lasts {seconds:.1f} s, more than {self.max_seconds:g} s, and its transcript is that of "
+                    "all of it: raise max_seconds, if the model hears more, or drop the row"
                 )
         return waveforms
 
@@ -188,7 +193,7 @@ def _tokens(tokenizer: Any, text: str, row: int) -> list[int]:
 
 def _to_write(ids: list[int], tokenizer: Any, start: int | None) -> list[int]:
     """Return the tokens that a decoder writes: without the one it begins with, and with the one that ends it."""
-    last = special_tokens(tokenizer)["eos_token_id"]
+    last: Any = special_tokens(tokenizer)["eos_token_id"]
     ids = ids[1:] if ids and ids[0] == start else ids
     return ids if ids and ids[-1] == last else [*ids, last]
 

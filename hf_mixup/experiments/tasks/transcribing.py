@@ -86,14 +86,15 @@ class Transcribes(_AnyTrainer):
     ) -> tuple[Tensor | None, Any, Any]:
         """Return loss, tokens and labels of a batch."""
         inputs = self._prepare_inputs(inputs)
-        own, labels = unwrap(model), inputs[LABELS]
+        labels = inputs[LABELS]
+        own: Any = unwrap(model)
         with FrameCounts() as counts:
             whole = learns_transcripts(own) and not prediction_loss_only
             loss, logits, _ = super().prediction_step(model, inputs, not whole, ignore_keys)
         if prediction_loss_only:
             return loss, None, None
         if whole:
-            scores = logits[0] if isinstance(logits, tuple) else logits
+            scores: Any = logits[0] if isinstance(logits, tuple) else logits
             return loss, best_tokens(scores, counts.frames or [scores.shape[1]] * len(scores), counts.blank), labels
         heard = {name: value for name, value in inputs.items() if name not in (LABELS, DECODER_IDS)}
         with torch.no_grad():
