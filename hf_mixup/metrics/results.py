@@ -13,8 +13,9 @@ PAIR_METRICS = ("i2t_r1", "t2i_r1", "mean_recall", "nll", "nll_temperature", "ec
 TAG_METRICS = ("f1_entity", "f1_macro", *DEFAULT_METRICS)  # one of the two, as the tags are
 LANGUAGE_METRICS = ("accuracy", "exact_match", "ece", "nll", "perplexity")
 REGRESSION_METRICS = ("mse", "mae", "r2", "spearman")
+SPEECH_METRICS = ("wer", "cer", "exact")
 _HIGHER_IS_BETTER = (
-    *("accuracy", "f1", "mean_average_precision", "r2", "spearman", "exact_match"),
+    *("accuracy", "f1", "mean_average_precision", "r2", "spearman", "exact"),
     *("i2t_r", "t2i_r", "mean_recall", "zero_shot_accuracy", "auroc", "aupr"),
 )
 _NEITHER = ("temperature", "modality_gap")

@@ -36,15 +36,34 @@ def transcription_metrics(predictions: Sequence[str], references: Sequence[str])
         raise ValueError(f"{len(predictions)} predictions for {len(references)} references: one for each is needed")
     if not any(each.strip() for each in references):
         raise ValueError(f"none of the {len(references)} references has a word: there is nothing to recognise")
+    jiwer = _jiwer()
+    own, found = list(references), list(predictions)
+    exact = float(np.mean([one.split() == other.split() for one, other in zip(own, found)]))
+    return {"wer": float(jiwer.wer(own, found)), "cer": float(jiwer.cer(own, found)), "exact": exact}
+
+
+def text_errors(prediction: str, reference: str) -> tuple[int, int, int, int, int, int]:
+    """Return wrong words, words, wrong characters, characters, 1 where the text is right, and 1: totals give the rates.
+
+    >>> text_errors("a red fox", "a red ox")
+    (1, 3, 1, 8, 0, 1)
+    """
+    counts = []
+    for count in (_jiwer().process_words, _jiwer().process_characters):
+        found = count(reference, prediction)
+        counts += [found.substitutions + found.deletions + found.insertions, found.substitutions + found.deletions]
+        counts[-1] += found.hits
+    return (*counts, int(prediction.split() == reference.split()), 1)
+
+
+def _jiwer() -> Any:
     try:
         import jiwer
     except ModuleNotFoundError as error:
         raise ImportError(
             'error rates of words need jiwer, which is not installed: pip install "hf-mixup[speech]"'
         ) from error
-    own, found = list(references), list(predictions)
-    exact = float(np.mean([one.split() == other.split() for one, other in zip(own, found)]))
-    return {"wer": float(jiwer.wer(own, found)), "cer": float(jiwer.cer(own, found)), "exact": exact}
+    return jiwer
 
 
 def speech_metrics(eval_prediction: EvalPrediction, tokenizer: Any) -> dict[str, float]:
@@ -67,13 +86,17 @@ def speech_metrics(eval_prediction: EvalPrediction, tokenizer: Any) -> dict[str,
     >>> speech_metrics(heard, tokenizer)["wer"]  # "a b" for "a b a"
     0.3333333333333333
     """
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     found = eval_prediction.predictions
     found = np.asarray(found[0] if isinstance(found, tuple) else found)
+    return transcription_metrics(*texts_of(found, np.asarray(eval_prediction.label_ids), tokenizer))
+
+
+def texts_of(predictions: np.ndarray, labels: np.ndarray, tokenizer: Any) -> tuple[list[str], list[str]]:
+    """Return what was recognised and what was said, as texts; arguments as `speech_metrics` describes them."""
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     blank: int = tokenizer.pad_token_id
-    tokens = _kept(found, blank) if found.ndim == 2 else best_path(found, blank)
-    own = _kept(np.asarray(eval_prediction.label_ids), blank)
-    return transcription_metrics(*(_read(tokenizer, each) for each in (tokens, own)))
+    tokens = _kept(predictions, blank) if predictions.ndim == 2 else best_path(predictions, blank)
+    return _read(tokenizer, tokens), _read(tokenizer, _kept(labels, blank))
 
 
 def best_path(logits: np.ndarray, blank: int) -> list[list[int]]:

@@ -31,6 +31,7 @@ ROWS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "image-to-text": ({"image_size": 32, "caption_column": "caption"}, {"pixel_values", "labels"}),
     "seq2seq": ({"model_type": "t5", "source_column": "source"}, {"input_ids", "attention_mask", "labels"}),
+    "speech-recognition": ({"model_type": "wav2vec2-bert", "text_column": "text"}, {"input_features", "labels"}),
     "tabular-classification": ({"few_shot": 2}, {"numerical_values", "labels"}),
     "tabular-regression": ({"numerical_columns": ["bmi"]}, {"numerical_values", "labels"}),
     "text-classification": ({"few_shot": 2}, {"input_ids", "token_type_ids", "attention_mask", "labels"}),

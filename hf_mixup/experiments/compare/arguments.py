@@ -8,7 +8,18 @@ from typing import Literal
 from hf_mixup.utils.values import convert_fields, setting
 
 SelectBy = Literal[
-    "nll", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "mse", "mae", "r2", "spearman"
+    "nll",
+    "accuracy",
+    "mean_recall",
+    "f1_entity",
+    "f1_macro",
+    "exact_match",
+    "wer",
+    "cer",
+    "mse",
+    "mae",
+    "r2",
+    "spearman",
 ]
 """Validation metrics that can decide between runs; each task has some of them."""
 

@@ -22,6 +22,7 @@ from hf_mixup.metrics.functional import (
     to_float64,
     width_edges,
 )
+from hf_mixup.metrics.speech import text_errors, texts_of
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 Totals = Callable[[FloatArray], FloatArray]  # totals [..., K] -> score [...]
@@ -98,6 +99,20 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
     return RowSums(np.concatenate([sums, columns], axis=1), named)
 
 
+def transcript_sums(tokens: ArrayLike, labels: ArrayLike, tokenizer: Any) -> RowSums:
+    """Sum errors of words and characters of recognised tokens [N, U] against labels [N, U], see `speech_metrics`.
+
+    >>> from types import SimpleNamespace
+    >>> def batch_decode(tokens, **settings):
+    ...     return [" ".join("-ab"[token] for token in each) for each in tokens]
+    >>> tokenizer = SimpleNamespace(pad_token_id=0, batch_decode=batch_decode)
+    >>> float(transcript_sums(np.array([[1, 2, 0]]), np.array([[1, 2, 1]]), tokenizer).score("exact"))
+    0.0
+    """
+    errors = [text_errors(*both) for both in zip(*texts_of(np.asarray(tokens), np.asarray(labels), tokenizer))]
+    return RowSums(np.array(errors, dtype=np.float64), _TRANSCRIPT_SCORES)
+
+
 def value_sums(predictions: ArrayLike, labels: ArrayLike) -> RowSums:
     """Sum squared and absolute errors of predictions [N] or [N, 1]; scores are mse, mae and r2. All must be finite.
 
@@ -146,4 +161,9 @@ def _r2(totals: FloatArray) -> FloatArray:
 
 
 _CLASS_SCORES: dict[str, Totals] = {"accuracy": _over_count(1), "nll": _over_count(2), "ece": _ece}
+_TRANSCRIPT_SCORES: dict[str, Totals] = {
+    "wer": lambda totals: totals[..., 0] / totals[..., 1],
+    "cer": lambda totals: totals[..., 2] / totals[..., 3],
+    "exact": lambda totals: totals[..., 4] / totals[..., 5],
+}
 _VALUE_SCORES: dict[str, Totals] = {"mse": _over_count(1), "mae": _over_count(2), "r2": _r2}

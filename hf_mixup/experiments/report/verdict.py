@@ -15,10 +15,11 @@ Claim = Literal["better", "worse", "equivalent", "perhaps better", "perhaps wors
 _WORDS = {
     **{"ece": "calibration", "nll": "likelihood", "mean_recall": "recall"},
     **{"f1_entity": "F1 of names", "f1_macro": "F1", "exact_match": "exact matches"},
+    **{"wer": "word errors", "cer": "character errors", "exact": "exact transcripts"},
     **{"mse": "squared error", "mae": "absolute error", "r2": "explained variance", "spearman": "rank correlation"},
 }
 # Scores that are shares of samples, in [0, 1].
-SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match")
+SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "wer", "cer", "exact")
 # Scores of the verdict; the others are in the tables.
 _ASKED = ("ece", "nll", *SHARES[1:], "mse", "mae", "r2", "spearman")
 _ORDER: tuple[Claim, ...] = ("better", "worse", "perhaps better", "perhaps worse", "equivalent", "not distinguishable")

@@ -19,6 +19,7 @@ from hf_mixup.experiments.tasks import (  # noqa: F401 - each registers itself
     image_text_classification,
     image_to_text,
     seq2seq,
+    speech_recognition,
     tabular_classification,
     tabular_regression,
     text_classification,

@@ -76,7 +76,7 @@ class TaskArguments:
     """What the Hub calls the task, where that is another name."""
     peft_task: ClassVar[str | None] = None
     """What PEFT calls the task."""
-    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs", "streams"] | None] = None
+    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs", "streams", "speech"] | None] = None
     """How `tasks.drawings` draws a preview; None for a task that has none."""
     preview_rows: ClassVar[int | None] = None
     """Rows of a preview's batch, where the batch size of the training is too large for it."""
@@ -100,6 +100,11 @@ class TaskArguments:
     def overrides(self) -> dict[str, Any]:
         """Settings of a new model's configuration."""
         return self.config_overrides if isinstance(self.config_overrides, dict) else {}
+
+    @property
+    def smooths(self) -> bool:
+        """Whether labels can be smoothed: numbers cannot, nor transcripts learnt by CTC."""
+        return self.label_kind != "number"
 
     # Data
 
@@ -174,9 +179,12 @@ class TaskArguments:
 
     def prepared(self, splits: Splits) -> Prepared:
         """Return data, model and scores, ready to train."""
+        return self.prepared_with(self.load_processor(splits.train), splits)
+
+    def prepared_with(self, processor: Any, splits: Splits) -> Prepared:
+        """Return the same with a processor that is loaded."""
         from hf_mixup.experiments.tasks.prepared import Prepared
 
-        processor = self.load_processor(splits.train)
         return Prepared(
             splits=splits,
             train=self.samples(splits.train, processor, train=True),

@@ -12,19 +12,30 @@ import numpy as np
 import torch
 from datasets import Dataset as Rows
 from torch import Tensor
-from transformers import FEATURE_EXTRACTOR_MAPPING, AutoFeatureExtractor, default_data_collator
+from transformers import (
+    FEATURE_EXTRACTOR_MAPPING,
+    AutoFeatureExtractor,
+    SeamlessM4TFeatureExtractor,
+    default_data_collator,
+)
 
 from hf_mixup.experiments.tasks.cached import CachedRows
 from hf_mixup.experiments.tasks.models import new_config
 from hf_mixup.experiments.tasks.shared import WithAudio
 from hf_mixup.utils.suggest import require
 
+# Where the table of transformers names one that makes waveforms, and the model takes spectrograms.
+_EXTRACTORS = {"wav2vec2-bert": SeamlessM4TFeatureExtractor}
 
-def load_feature_extractor(task: WithAudio) -> Any:
+
+def load_feature_extractor(task: WithAudio, **settings: Any) -> Any:
     """Return the checkpoint's feature extractor, or that of a new model's architecture.
 
     That of a new model is also given those settings of `config_overrides` that it has, such as `num_mel_bins` and
     `max_length` of an AST.
+
+    Args:
+        settings: further ones for that of a new model.
 
     Raises:
         ValueError: if the task names no model, one that takes no audio clips, or an `audio_rate` beside a checkpoint.
@@ -39,11 +50,12 @@ def load_feature_extractor(task: WithAudio) -> Any:
         return extractor
     if task.model_type is None:
         raise ValueError("name a checkpoint (model) or the architecture of a new one (model_type)")
-    kind: Any = FEATURE_EXTRACTOR_MAPPING.get(type(new_config(replace(task, config_overrides=None))), None)
+    plain = new_config(replace(task, config_overrides=None))
+    kind: Any = _EXTRACTORS.get(plain.model_type) or FEATURE_EXTRACTOR_MAPPING.get(type(plain), None)
     if kind is None or "sampling_rate" not in inspect.signature(kind).parameters:
         raise ValueError(f"model_type={task.model_type!r} takes no audio: audio-spectrogram-transformer and hubert do")
     known = inspect.signature(kind).parameters
-    shared = {name: value for name, value in task.overrides.items() if name in known}
+    shared = settings | {name: value for name, value in task.overrides.items() if name in known}
     if task.audio_rate is not None:
         shared["sampling_rate"] = task.audio_rate
     if getattr(new_config(task), "feat_extract_norm", None) == "layer":  # such models see where an audio clip ends
@@ -114,10 +126,13 @@ class AudioRows(CachedRows):
         return self._waveforms(index, index + 1)[0]
 
     def _waveforms(self, start: int, stop: int) -> list[np.ndarray]:
-        rate = self.processor.sampling_rate
+        longest = round(self.max_seconds * self.processor.sampling_rate)
+        return [audio[:longest] for audio in self._whole_waveforms(start, stop)]
+
+    def _whole_waveforms(self, start: int, stop: int) -> list[np.ndarray]:
         clips = self.rows[start:stop][self.audio_column]
-        waveforms = [decoded(audio, rate, f"row {row}") for row, audio in enumerate(clips, start)]
-        return [audio[: round(self.max_seconds * rate)] for audio in waveforms]
+        rate = self.processor.sampling_rate
+        return [decoded(audio, rate, f"row {row}") for row, audio in enumerate(clips, start)]
 
     def _processed(self, start: int, stop: int) -> list[dict[str, Tensor]]:
         made = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hf_mixup.experiments.tasks.checks import check_media, check_texts
 from hf_mixup.experiments.tasks.labels import with_column
 
 _AUDIO_FILES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")  # soundfile reads them
+_FILE = "file_name"  # as `datasets` calls it
 _STRINGS = ("string", "large_string")
 
 
@@ -50,6 +52,18 @@ def read_texts(rows: Dataset, split: str, dataset: str, setting: str, column: st
         check_texts(rows, split, dataset, setting, column)
     if getattr(feature, "dtype", None) not in _STRINGS:
         raise ValueError(f"{setting} column {column!r} holds {feature}, expected texts")
+    return rows
+
+
+def read_transcripts(rows: Dataset, split: str, dataset: str, column: str) -> Dataset:
+    """Return the rows, each of which has something said in this column."""
+    rows = read_texts(rows, split, dataset, "text", column)
+    for row, text in enumerate(rows[column]):
+        if not text.strip():
+            raise ValueError(
+                f"{source_of(dataset, split)}, row {row}: the transcript in text column {column!r} is empty: write "
+                "what is said, or drop the row"
+            )
     return rows
 
 
@@ -96,6 +110,26 @@ def audio_folder(path: Path, audio_column: str, label_column: str) -> DatasetDic
     for split, files in parts.items():
         clips = [str(file.relative_to(path)) for file in files]
         made[split] = Dataset.from_dict({audio_column: clips, label_column: [file.parent.name for file in files]})
+    return DatasetDict(made) if made else None
+
+
+def speech_folder(path: Path, audio_column: str) -> DatasetDict | None:
+    """Return the rows of a folder `[split/]metadata.csv`, whose column file_name names audio; None for any other.
+
+    `datasets` has this, too, see `audio_folder`.
+    """
+    tables = {
+        file.parent: file for file in (path / "metadata.csv", *sorted(path.glob("*/metadata.csv"))) if file.is_file()
+    }
+    made = {}
+    for folder, file in tables.items():
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        if not rows or _FILE not in rows[0]:
+            raise ValueError(f"{file} has no column {_FILE!r}: name the audio files there")
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0] if name != _FILE}
+        columns[audio_column] = [row[_FILE] and str((folder / row[_FILE]).relative_to(path)) for row in rows]
+        made["train" if folder == path else folder.name] = Dataset.from_dict(columns)
     return DatasetDict(made) if made else None
 
 

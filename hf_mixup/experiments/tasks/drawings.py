@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hf_mixup.engine.labelled import LabelBatch, MixedBatch
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.metrics.speech import texts_of
 from hf_mixup.plots import StreamPair, TextPair, audio_grid, image_grid, pair_grid, stream_pairs, text_pairs
 
 Sample = tuple[dict[str, Any], MixedBatch, bool]
 """A batch, its mixed form, and whether the blend is visible in the inputs."""
 _SHOWN = 2  # samples of each batch
+_LINES = 6  # of a preview of speech, one sample each
 _STRIP = 4.6  # inches of a video strip
 
 
@@ -125,7 +128,34 @@ def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title:
     return stream_pairs(rows, output, title=title)
 
 
+def draw_speech(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw the audio of samples, of their partners and their mix, with both transcripts and what they weigh.
+
+    Samples that `prob` leaves alone come last. Where the blend happens inside the model, there is no mix to draw.
+    """
+    extractor, tokenizer = prepared.processing_class.feature_extractor, prepared.processing_class.tokenizer
+    key = extractor.model_input_names[0]
+    inside = all(torch.equal(batch[key], mixed.inputs[key][: len(batch[key])]) for batch, mixed, _ in samples)
+    found = [(batch, mixed, row) for batch, mixed, _ in samples for row in range(len(batch[key]))]
+    clips, captions = [], []
+    for batch, mixed, row in sorted(found, key=lambda each: float(each[1].lam[each[2]]) == 1)[:_LINES]:
+        lam, partner = float(mixed.lam[row]), int(mixed.partner[row])
+        own, other = texts_of(np.zeros((0, 1)), batch["labels"][[row, partner]].numpy(), tokenizer)[1]
+        clips += [batch[key][row], batch[key][partner]] + [mixed.inputs[key][row]] * (not inside)
+        captions += [f"{lam:.2f} {own}", f"{1 - lam:.2f} {other}"] + ["mixed"] * (not inside)
+    title += ": blended inside the model; own, partner" if inside else ": own, partner, mix"
+    heard = [_time_first(audio, extractor).float().numpy() for audio in clips]
+    columns = 2 if inside else 3
+    return audio_grid(heard, captions, output, rate=extractor.sampling_rate, title=title, columns=columns)
+
+
+def _time_first(audio: Tensor, extractor: Any) -> Tensor:
+    """Return a waveform [T] as it is, and a spectrogram as [T, M], also one that holds a line a pitch."""
+    return audio.T if audio.dim() == 2 and len(audio) == extractor.feature_size else audio
+
+
 DRAWINGS = {
+    "speech": draw_speech,
     "images": draw_images,
     "audio": draw_audio,
     "texts": draw_texts,

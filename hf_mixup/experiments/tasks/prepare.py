@@ -126,7 +126,10 @@ def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArgum
         "compute_metrics": prepared.compute_metrics,
         "preprocess_logits_for_metrics": prepared.preprocess_logits,
     }
-    return Trainer(**common) if mixup.plain and not prepared.paired else MixupTrainer(**common, mixup=mixup)
+    if mixup.plain and not prepared.paired and prepared.trainer_class is None:
+        return Trainer(**common)
+    kind: Any = prepared.trainer_class or MixupTrainer
+    return kind(**common, mixup=mixup)
 
 
 Scored = tuple[str, dict[str, float], tuple[np.ndarray, ...]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
-from transformers import PreTrainedModel
+from datasets import Dataset, concatenate_datasets
+from transformers import PreTrainedModel, Trainer
 
 from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
 from hf_mixup.metrics import compute_metrics, fit_temperature, language_metrics
@@ -34,6 +34,11 @@ class Splits:
         """Validation and test rows by name."""
         return {"validation": self.validation, **self.tests}
 
+    @property
+    def rows(self) -> Dataset:
+        """All rows, one split after the other."""
+        return concatenate_datasets([self.train, *self.evaluated.values()])
+
 
 def _no_scores(model: Any, rows: Any, predictions: Any) -> dict[str, float]:
     return {}
@@ -52,6 +57,7 @@ class Prepared:
         processing_class: image processor, tokenizer, processor of both, feature extractor, or processor of columns.
         build_model: makes a model anew; seed before calling.
         paired: whether samples are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
+        trainer_class: a `MixupTrainer` that predicts in a way of its own, whether it mixes or not.
         preprocess_logits: what the Trainer keeps of the logits of a batch: (logits, labels) -> kept.
         more_metrics: scores that need the model, too: (model, rows, predictions) -> scores.
         metrics: scores that tables and images show, those of them that there are.
@@ -74,6 +80,7 @@ class Prepared:
     collator: Callable[..., Any]
     build_model: Callable[[], PreTrainedModel]
     paired: bool = False
+    trainer_class: type[Trainer] | None = None
     compute_metrics: Callable[..., dict[str, float]] = compute_metrics
     preprocess_logits: Callable[..., Any] | None = None
     more_metrics: Callable[[Any, Any, Any], dict[str, float]] = _no_scores

@@ -129,6 +129,15 @@ class WithAudio(Cached):
 
 
 @dataclass(kw_only=True)
+class Transcribed(WithAudio):
+    """Tasks with speech a row, of which the model writes a transcript."""
+
+    text_column: str = setting("text", "Column with the transcripts.")
+    max_seconds: float = setting(30.0, "Longer recordings are refused.", above=0)
+    max_length: int = setting(128, "Longest transcript that an encoder-decoder writes, in tokens.", at_least=1)
+
+
+@dataclass(kw_only=True)
 class WithTexts(TaskArguments):
     """Tasks with texts, whose models can be trained through LoRA adapters."""
 
