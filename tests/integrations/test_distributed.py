@@ -55,6 +55,7 @@ CASES: list[Case] = [
     *((["transcripts", *each, 2], {}) for each in TRANSCRIPTS),
     *((["boxes", entry_point, 2, dispatch], {}) for entry_point in STREAMS for dispatch in (None, False)),
     *((["masks", entry_point, 2, dispatch], {}) for entry_point in STREAMS[:2] for dispatch in (None, False)),
+    *((["contrast", entry_point, 16], {}) for entry_point in STREAMS),
     *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
 ]
 if find_spec("sentence_transformers"):
@@ -190,6 +191,15 @@ def test_boxes_of_a_stream(entry_point: str, one: Any, two: Any) -> None:
 def test_labels_of_the_first_step_are_those_of_all(entry_point: str, two: Any) -> None:
     assert not two("unlabelled", entry_point, 2)["error"]  # all rows of the first process, in the first step
     assert "labels of the first batch are -100" in two("unlabelled", entry_point, 16)["error"]
+
+
+@pytest.mark.parametrize("entry_point", STREAMS)
+def test_statistics_of_clean_samples_are_those_of_both(entry_point: str, one: Any, two: Any) -> None:
+    """The processes agree to the bit; the rest is that each normalises its own batches in training."""
+    alone, shared = one("contrast", entry_point, 32), two("contrast", entry_point, 16)
+    assert torch.equal(*shared["same"])
+    torch.testing.assert_close(shared["same"][0], alone["same"][0], rtol=0.3, atol=0.3)
+    assert shared["loss"] == pytest.approx(alone["loss"], abs=0.05)
 
 
 def test_gathered_sentences(two: Any) -> None:
