@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import update_bn
 from transformers import PreTrainedModel, ResNetConfig, ResNetForImageClassification, Trainer, TrainingArguments
 
 from hf_mixup import MixupConfig
@@ -55,9 +57,21 @@ def trained(
     return trainer
 
 
+def by_torch(model: PreTrainedModel, rows: Rows) -> PreTrainedModel:
+    """Return a copy with the statistics of all samples as one batch, by torch's own function."""
+    copied = deepcopy(model)
+    update_bn([batch_of(rows)["pixel_values"]], copied)
+    return copied
+
+
 def contrast(folder: str, entry_point: str, rows: int) -> dict[str, Any]:
-    """Train in one process or several; return what each has evaluated with, and how well it does."""
-    trainer = trained(folder, entry_point, rows=contrasts(192), per_device_train_batch_size=rows)
+    """Train; return the statistics of each process, those that torch finds for these weights, and what both score."""
+    data, test = contrasts(192), contrasts(192, seed=1)
+    trainer = trained(folder, entry_point, rows=data, per_device_train_batch_size=rows)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    buffers = torch.cat([each.flatten().double() for each in model.buffers()])
-    return {"same": trainer.accelerator.gather(buffers[None]), "loss": clean_loss(model, contrasts(192, seed=1))}
+    models = [model, by_torch(model, data)]
+    held, expected = (
+        torch.cat([value.double() for name, value in each.named_buffers() if "running" in name]) for each in models
+    )
+    losses = [clean_loss(each, test) for each in models]
+    return {"held": trainer.accelerator.gather(held[None]), "expected": expected, "losses": losses}

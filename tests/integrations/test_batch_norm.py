@@ -6,7 +6,6 @@ import logging
 import random
 import warnings
 from collections.abc import Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 from transformers import Trainer, TrainerCallback
 
@@ -25,7 +23,7 @@ from hf_mixup.engine.clean_batches import clean_batches
 from hf_mixup.integrations.batch_norm import AVERAGE_NAME
 from hf_mixup.integrations.ema import EMA_NAME
 from hf_mixup.models.batch_norm import layers_in_training
-from tests.contrasts import arguments, batch_of, clean_loss, contrasts, resnet, trained
+from tests.contrasts import arguments, batch_of, by_torch, clean_loss, contrasts, resnet, trained
 from tests.entry_points import ENTRY_POINTS
 
 EACH = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "max_steps": 6}
@@ -44,13 +42,6 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def by_torch(model: nn.Module, rows: int) -> nn.Module:
-    """Return a copy with the statistics of all samples as one batch, by torch's own function."""
-    copied = deepcopy(model)
-    update_bn([batch_of(contrasts(rows))["pixel_values"]], copied)
-    return copied
-
-
 @pytest.fixture(scope="module")
 def without(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
     return trained(str(tmp_path_factory.mktemp("off")), refresh=False, rows=contrasts(384)).model
@@ -60,7 +51,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
 def test_classes_that_differ_in_contrast(entry_point: str, without: nn.Module, tmp_path: Path) -> None:
     """Mixed training looks harmful where it is not; by all ways to train the clean loss is that of clean statistics."""
     model, test = trained(str(tmp_path), entry_point, rows=contrasts(384)).model, contrasts(384, seed=1)
-    expected = clean_loss(by_torch(without, 384), test)
+    expected = clean_loss(by_torch(without, contrasts(384)), test)
     assert same(dict(model.named_parameters()), dict(without.named_parameters()))  # training is the same
     assert clean_loss(model, test) == pytest.approx(expected, abs=0.03)
     assert clean_loss(without, test) > 2 * expected
@@ -86,7 +77,7 @@ def test_a_loop_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
     before, rng = state(model), torch.get_rng_state()
     with caplog.at_level(logging.INFO, logger="hf_mixup"), mixup.refresh_batch_norm(model, loader) as refreshed:
         assert refreshed.samples == 96
-        for name, value in by_torch(model, 96).named_buffers():
+        for name, value in by_torch(model, contrasts(96)).named_buffers():
             if "running" in name:
                 torch.testing.assert_close(model.get_buffer(name), value, rtol=1e-4, atol=1e-5)
     assert same(state(model), before)
@@ -307,7 +298,7 @@ def test_the_average_has_statistics_of_its_own(first: bool, tmp_path: Path) -> N
         expected = resnet()
         for weights, values in ((own, own), (raw, raw)):
             expected.load_state_dict(weights, strict=False)
-            for name, value in statistics(state(by_torch(expected, 96))).items():
+            for name, value in statistics(state(by_torch(expected, contrasts(96)))).items():
                 torch.testing.assert_close(values[name], value, rtol=0.2, atol=0.1)  # theirs are batches of 32
 
 

@@ -194,12 +194,13 @@ def test_labels_of_the_first_step_are_those_of_all(entry_point: str, two: Any) -
 
 
 @pytest.mark.parametrize("entry_point", STREAMS)
-def test_statistics_of_clean_samples_are_those_of_both(entry_point: str, one: Any, two: Any) -> None:
-    """The processes agree to the bit; the rest is that each normalises its own batches in training."""
-    alone, shared = one("contrast", entry_point, 32), two("contrast", entry_point, 16)
-    assert torch.equal(*shared["same"])
-    torch.testing.assert_close(shared["same"][0], alone["same"][0], rtol=0.3, atol=0.3)
-    assert shared["loss"] == pytest.approx(alone["loss"], abs=0.05)
+def test_statistics_of_clean_samples_are_those_of_both(entry_point: str, two: Any) -> None:
+    """The processes agree to the bit. The rest is that deeper layers see batches, and not all samples, normalised."""
+    shared = two("contrast", entry_point, 16)
+    assert torch.equal(*shared["held"])
+    torch.testing.assert_close(shared["held"][0][:16], shared["expected"][:16], rtol=1e-4, atol=1e-5)  # the first layer
+    torch.testing.assert_close(shared["held"][0], shared["expected"], rtol=0.1, atol=0.1)
+    assert shared["losses"][0] == pytest.approx(shared["losses"][1], abs=0.03)
 
 
 def test_gathered_sentences(two: Any) -> None:
