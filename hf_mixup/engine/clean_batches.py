@@ -47,7 +47,7 @@ def clean_batches(loader: Any, samples: int, seed: int) -> Iterable[Any]:
         own = {"batch_sampler": _spread(loader.batch_sampler, dataset, samples, seed)}
     else:  # the dataset is asked for whole batches
         own = {"batch_size": None, "sampler": _spread(loader.sampler, dataset, samples, seed)}
-    names = ("collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context")
+    names = ("collate_fn", "num_workers", "timeout", "worker_init_fn", "multiprocessing_context")
     own |= {name: getattr(loader, name) for name in names} | {"generator": torch.Generator().manual_seed(seed)}
     return DataLoader(dataset, **own)
 

@@ -48,8 +48,9 @@ class MixupCollator:
     pass and only in training, so the same collator serves evaluation. A model is mixed once: a further collator takes
     the place of whatever mixed its `model` before.
 
-    A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model and
-    names the method in its model card, as with `MixupCallback`; a loop of another kind does none of these.
+    A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model,
+    names the method in its model card, and evaluates and saves with statistics of batch normalisation of clean samples
+    (read from its own loader), as with `MixupCallback`; a loop of another kind does none of these.
 
     Raises:
         RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator, and if
