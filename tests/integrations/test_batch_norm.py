@@ -270,14 +270,16 @@ def test_a_resumed_run_has_the_same_bits(entry_point: str, tmp_path: Path) -> No
     assert same(found[0], found[1])
 
 
-def test_the_best_checkpoint_keeps_what_was_evaluated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("averages", [False, True])
+def test_the_best_checkpoint_keeps_what_was_evaluated(averages: bool, tmp_path: Path) -> None:
     class Worse(TrainerCallback):
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
             metrics["eval_loss"] = float(state.global_step)
 
     best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
     watching = Watching()
-    trainer = trained(str(tmp_path), callbacks=[watching, Worse()], **EACH, **best)
+    callbacks = [watching, Worse(), *([EMACallback(decay=0.5)] if averages else [])]
+    trainer = trained(str(tmp_path), callbacks=callbacks, **EACH, **best)
     assert str(trainer.state.best_model_checkpoint).endswith("checkpoint-2")
     assert same(statistics(state(trainer.model)), watching.used[0])
 
