@@ -1,8 +1,8 @@
 """When a Trainer's model holds which running statistics of batch normalisation.
 
-In training they are the moving average, as ever. While the Trainer evaluates, predicts or saves, they are those of
-clean samples, and when training ends these stay. So training goes on as if nobody had evaluated, and a checkpoint holds
-what was evaluated. The moving average lies beside it, for whoever resumes.
+In training they are the moving average, as ever. While the Trainer evaluates, predicts or saves (also after training
+was interrupted), they are those of clean samples, and when training ends these stay. So training goes on as if nobody
+had evaluated, and a checkpoint holds what was evaluated. The moving average lies beside it, for whoever resumes.
 """
 
 from __future__ import annotations
