@@ -173,7 +173,7 @@ class Mixup(Context):
             # Models that take labels may need them, as those that make a decoder's inputs of them.
             model(**{key: value for key, value in inputs.items() if key not in LABEL_KEYS or key in named})
 
-        found = estimate(inner, layers, loader, self.config.draw_seed or 0, run)
+        found = estimate(inner, layers, loader, self.clock.seed, run)
         return None if found is None else Refreshed(found)
 
     def _refuse_pairs(self, model: nn.Module) -> None:

@@ -71,8 +71,7 @@ class TrainerBatchNorm:
         trainer, model = self._trainer, self._trainer.model
         now = trainer.state.global_step, sum(each._version for each in model.parameters())
         if self._found is None or self._found_at != now:
-            loader, args = trainer.callback_handler.train_dataloader, trainer.args
-            seed = args.seed if args.data_seed is None else args.data_seed
+            loader, seed = trainer.callback_handler.train_dataloader, trainer._mixing[0].clock.seed
             self._found, self._found_at = estimate(model, self._layers or [], loader, seed, self._run), now
             self._read_once = self._found is None
             self._seconds += 0.0 if self._found is None else self._found.seconds
