@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.all_gather import gather_rows, in_any, world_size
 from hf_mixup.engine.clean_batches import ReadOnceError, clean_batches, rows_of
+from hf_mixup.engine.contrastive_eval import own_inputs
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batch_norm import Moments, Statistics, measured, read, statistics_of, write
+from hf_mixup.models.labels import LABEL_KEYS
 from hf_mixup.utils.random_state import drawing_aside
 
 SAMPLES = 2000
@@ -80,7 +84,7 @@ def estimate(
         run: runs the model on a batch.
 
     Returns:
-        None, with a warning, where the data cannot be read beside training.
+        None, with a warning, where the data cannot be read beside training, or the model not run on a batch.
 
     Source: "precise BN" in Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", arXiv 2105.07576, section 3.
     """
@@ -89,20 +93,21 @@ def estimate(
     with drawing_aside(model, seed), torch.no_grad(), stance, measured(model, layers) as moments:
         try:
             batches: Iterator[Any] = iter(clean_batches(loader, SAMPLES, seed))
-        except ReadOnceError as error:
+            while True:
+                batch = next(batches, None) if samples * world_size() < SAMPLES else None
+                if in_any(batch is None, device):  # all make as many passes: they may wait for each other in them
+                    break
+                run(batch)
+                samples += rows_of(batch)
+        except (ReadOnceError, TypeError) as error:  # the model may be called in a way that nobody tells
             warnings.warn(
-                f"{error}: the running statistics of batch normalisation stay those of mixed samples. Let it be "
-                "iterated anew, or set refresh_batch_norm=False",
+                f"{type(model).__name__} keeps running statistics of mixed samples in its batch normalisation, as no "
+                f"clean ones can be read or passed: {error}. Call `Mixup.refresh_batch_norm(model, batches)` yourself, "
+                "or set refresh_batch_norm=False",
                 UserWarning,
                 stacklevel=2,
             )
             return None
-        while True:
-            batch = next(batches, None) if samples * world_size() < SAMPLES else None
-            if in_any(batch is None, device):  # all make as many passes: they may wait for each other in them
-                break
-            run(batch)
-            samples += rows_of(batch)
     counted = gather_rows(torch.tensor([[samples]], device=device))
     whole = [_over_processes(each, layer.num_features, device) for each, layer in zip(moments, layers)]
     statistics = statistics_of(layers, whole)
@@ -112,6 +117,23 @@ def estimate(
         *(len(statistics), found.samples, found.seconds),
     )
     return found
+
+
+def clean_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model takes of an unmixed batch: what its forward names, or all but labels if it takes anything.
+
+    Models that take labels may need them, as those that make a decoder's inputs of them.
+
+    >>> clean_inputs(nn.Linear(1, 1), {"input": torch.ones(1), "labels": torch.ones(1)})
+    {'input': tensor([1.])}
+    """
+    names = inspect.signature(base_model(model).forward).parameters
+    anything = any(each.kind is each.VAR_KEYWORD for each in names.values())
+    return {
+        key: value
+        for key, value in own_inputs(model, batch).items()
+        if key in names or (anything and key not in LABEL_KEYS)
+    }
 
 
 def _over_processes(own: Moments, channels: int, device: torch.device) -> Moments:

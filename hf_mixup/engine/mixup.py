@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.active import active_hooks
 from hf_mixup.engine.batch import MixedBatch
-from hf_mixup.engine.batch_norm import Refreshed, estimate
+from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive import PairBatch
-from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.detection import BoxBatch
 from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.instances import InstanceBatch
@@ -25,10 +23,9 @@ from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
-from hf_mixup.models.adapters import base_model, refuse_adapter
+from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.batch_norm import layers_in_training
 from hf_mixup.models.batches import expand_shared
-from hf_mixup.models.labels import LABEL_KEYS
 
 BATCH_TYPES: tuple[type[MixedBatch], ...] = (
     PairBatch,
@@ -166,12 +163,10 @@ class Mixup(Context):
         layers = layers_in_training(inner)
         if not layers:
             return None
-        device, named = next(inner.parameters()).device, inspect.signature(base_model(inner).forward).parameters
+        device = next(inner.parameters()).device
 
         def run(batch: Mapping[str, Any]) -> None:
-            inputs = own_inputs(inner, send_to_device(batch, device))
-            # Models that take labels may need them, as those that make a decoder's inputs of them.
-            model(**{key: value for key, value in inputs.items() if key not in LABEL_KEYS or key in named})
+            model(**clean_inputs(inner, send_to_device(batch, device)))
 
         found = estimate(inner, layers, loader, self.clock.seed, run)
         return None if found is None else Refreshed(found)

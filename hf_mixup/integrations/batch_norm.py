@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hf_mixup.engine.batch_norm import Estimate, Refreshed, estimate
+from hf_mixup.engine.batch_norm import Estimate, Refreshed, clean_inputs, estimate
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import resumed_from
 from hf_mixup.models.batch_norm import layers_in_training, write
@@ -78,7 +78,10 @@ class TrainerBatchNorm:
         return self._found
 
     def _run(self, batch: Any) -> None:
-        self._trainer.prediction_step(self._trainer.model, batch, prediction_loss_only=True)
+        trainer = self._trainer  # whose `compute_loss` may be for training alone
+        inputs = clean_inputs(unwrap(trainer.model), trainer._prepare_inputs(batch))
+        with trainer.compute_loss_context_manager():
+            trainer.model(**inputs)
 
     @contextmanager
     def clean(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 from hf_mixup.engine.active import active_hooks
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.log_callback import LogCallback
 from hf_mixup.integrations.model_hooks import ModelHooks, torch_clock
@@ -207,6 +208,7 @@ class MixupCollator:
         self._join()
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
+        engine.watch = Watch()  # which refers to the model in training
         return {**self.__dict__, "_hooks": None, "_log": None, "mixup": engine}
 
 

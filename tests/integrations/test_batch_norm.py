@@ -318,16 +318,22 @@ def test_off_is_the_plain_trainer_to_the_bit(tmp_path: Path) -> None:
 
 def test_samples_are_about_two_thousand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of a large dataset a part is read, by the Trainer's own collator and columns."""
-    monkeypatch.setattr(engine, "SAMPLES", 20)
     read: list[int] = []
 
-    class Counting(MixupTrainer):
-        def prediction_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            read.append(len(inputs["labels"]))
-            assert not model.training
-            assert not torch.is_grad_enabled() or inputs["labels"].device.type == "cpu"
-            return super().prediction_step(model, inputs, *args, **kwargs)
+    def count(model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if not model.training:
+            read.append(len(kwargs["labels"]))
 
-    args = arguments(str(tmp_path), per_device_train_batch_size=8, max_steps=2)
-    Counting(resnet(), args, mixup="mixup", train_dataset=contrasts(96)).train()
+    monkeypatch.setattr(engine, "SAMPLES", 20)
+    model, args = resnet(), arguments(str(tmp_path), per_device_train_batch_size=8, max_steps=2)
+    trainer = MixupTrainer(model, args, mixup={"self_check": False}, train_dataset=contrasts(96))
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    trainer.train()
     assert read == [8, 8, 8]
+
+
+def test_a_model_that_is_called_otherwise_keeps_what_it_has() -> None:
+    norm = nn.BatchNorm1d(3)
+    with pytest.warns(UserWarning, match=r"keeps running statistics of mixed samples .* refresh_batch_norm=False"):
+        assert engine.estimate(norm, [norm], [{"inputs": torch.ones(2, 3)}], 0, lambda batch: norm(**batch)) is None
+    assert norm.training
