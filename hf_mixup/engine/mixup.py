@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.active import active_hooks
+from hf_mixup.engine.all_gather import in_any
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
 from hf_mixup.engine.context import Context, Requested
@@ -153,7 +154,7 @@ class Mixup(Context):
         from accelerate.utils import send_to_device
 
         inner = unwrap(model)
-        if not self.config.refresh_batch_norm or not self.has_mixed:
+        if not self.config.refresh_batch_norm or self.off:
             return None
         if not inner.training and any(isinstance(each, _BatchNorm) for each in inner.modules()):
             raise ValueError(
@@ -161,9 +162,9 @@ class Mixup(Context):
                 "refresh before model.eval()"
             )
         layers = layers_in_training(inner)
-        if not layers:
-            return None
         device = next(inner.parameters()).device
+        if not layers or not in_any(self.has_mixed, device):  # each process tosses its own coin
+            return None
 
         def run(batch: Mapping[str, Any]) -> None:
             model(**clean_inputs(inner, send_to_device(batch, device)))

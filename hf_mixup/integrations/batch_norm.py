@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hf_mixup.engine.all_gather import in_any
 from hf_mixup.engine.batch_norm import Estimate, Refreshed, clean_inputs, estimate
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.running import resumed_from
@@ -42,8 +43,9 @@ class TrainerBatchNorm:
     def begin(self) -> None:
         """Begin a run, with the moving average of the checkpoint that it goes on from, if it has one."""
         self._layers, self._found, self._read_once = None, None, False
-        file = os.path.join(resumed_from() or "", AVERAGE_NAME)
-        if os.path.isfile(file):
+        folder = resumed_from()
+        file = None if folder is None else os.path.join(folder, AVERAGE_NAME)
+        if file is not None and os.path.isfile(file):
             saved = torch.load(file, map_location="cpu", weights_only=True)
             layers: dict[str, Any] = dict(unwrap(self._trainer.model).named_modules())
             write({layers[name]: value for name, value in saved.items()})
@@ -51,13 +53,19 @@ class TrainerBatchNorm:
 
     @property
     def wanted(self) -> bool:
-        """Whether the model is to hold the statistics of clean samples where it is evaluated or saved."""
+        """Whether the model is to hold the statistics of clean samples where it is evaluated or saved.
+
+        All processes have to ask: each tosses its own coin of `prob`.
+        """
         mixup, model = self._trainer._mixing[0], self._trainer.model
-        if not mixup.config.refresh_batch_norm or not mixup.has_mixed or not self._trainer.is_in_train:
+        if not mixup.config.refresh_batch_norm or mixup.off or not self._trainer.is_in_train:
             return False
         if self._layers is None or model.training:
             self._layers = layers_in_training(model)
-        return bool(self._layers) and not self._read_once
+        if not self._layers or self._read_once:
+            return False
+        mixup.has_mixed = in_any(mixup.has_mixed, self._trainer.args.device)
+        return mixup.has_mixed
 
     def pop(self) -> dict[str, float]:
         """Return what estimates have cost since the last call, as `mixup_batch_norm_seconds`; nothing if none."""

@@ -6,12 +6,14 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
+from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.context import Context
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.stats import MixStats
@@ -144,7 +146,9 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
         for each in trainer.callback_handler.callbacks:
             if isinstance(each, EMACallback):
                 each.put_back()  # before the statistics are those of other weights than are saved
-        with statistics.clean():
+        # A callback of the user's may save in one process, where the others would not take part in an estimate.
+        of_all = kwargs.get("_internal_call") or world_size() == 1
+        with statistics.clean() if of_all else nullcontext():
             save_model(output_dir, *args, **kwargs)
             if trainer.args.should_save:
                 statistics.save_average(str(output_dir or trainer.args.output_dir))
