@@ -67,6 +67,7 @@ def main() -> None:
         epoch += 1
         accelerator.print(f"epoch {epoch}, step {step} of {total}: loss {loss.item():.3f}")
 
+    mixup.refresh_batch_norm(model, loader)  # running statistics of clean samples, if the model has any
     for split, test_rows in splits.tests.items():  # outside the context nothing is mixed
         test_loader = DataLoader(
             task.samples(test_rows, processor), args.per_device_eval_batch_size, collate_fn=default_data_collator

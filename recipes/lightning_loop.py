@@ -48,6 +48,9 @@ class MixedClassifier(L.LightningModule):
         self.log("train_loss", loss)
         return loss
 
+    def on_train_end(self) -> None:
+        self.mixup.refresh_batch_norm(self.model, self.trainer.train_dataloader)  # statistics of clean samples
+
     def on_test_epoch_start(self) -> None:
         self.found.clear()
 

@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import get_worker_info
 
 from hf_mixup.engine.all_gather import process_index
+from hf_mixup.utils.random_state import COUNTED
 
 
-@dataclass
+@dataclass(eq=False)
 class Keys:
     """A generator for each row: the same for the same seed, epoch, process, worker, and number of rows since.
 
@@ -36,6 +37,9 @@ class Keys:
     epoch: int = 0
     _stream: tuple[object, ...] | None = field(default=None, init=False)
     _drawn: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        COUNTED.add(self)
 
     def next(self) -> torch.Generator:
         """Return the generator of the next row."""

@@ -87,6 +87,7 @@ class MixedBatch:
         hooks = hooks_of(self._model)
         hooks.forget()
         if self.rate:
+            self._context.has_mixed = True
             try:
                 self.inputs = self._method.apply(self._model, self.inputs, self.draw, self._inplace)
             except BaseException:  # Ctrl-C, too: what was activated so far must not mix another batch

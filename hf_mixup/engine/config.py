@@ -114,7 +114,30 @@ class PairSettings:
             )
 
 
-PARTS: dict[str, type] = {"losses": LossSettings, "schedule": Schedule, "pairs": PairSettings}
+@dataclass(kw_only=True)
+class BatchNormSettings:
+    """How batch normalisation, which sees mixed samples in training, is made ready for clean ones.
+
+    >>> BatchNormSettings(refresh_batch_norm=False).refresh_batch_norm
+    False
+    """
+
+    refresh_batch_norm: bool = setting(
+        True,
+        "Before each evaluation and each save, estimate the running statistics of batch normalisation from about 2,000 "
+        "clean training samples, if any were mixed.",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+PARTS: dict[str, type] = {
+    "losses": LossSettings,
+    "schedule": Schedule,
+    "pairs": PairSettings,
+    "batch_norm": BatchNormSettings,
+}
 for part in PARTS.values():
     part.__doc__ = with_settings(part.__doc__ or "", part)
 
@@ -128,11 +151,11 @@ class MixupConfig:
 
     Args:
         method: a method, its name (`hf-mixup methods` lists them), or a mapping of its settings.
-        settings: of the method, `LossSettings`, `Schedule`, `PairSettings`, or `self_check`.
+        settings: of the method, `LossSettings`, `Schedule`, `PairSettings`, `BatchNormSettings`, or `self_check`.
 
     Attributes:
         mixing: the method with its settings.
-        losses, schedule, pairs: the other parts.
+        losses, schedule, pairs, batch_norm: the other parts.
         self_check: whether the method and the loss are tried on two samples before the first step.
 
     Raises:
@@ -157,6 +180,7 @@ class MixupConfig:
     losses: LossSettings
     schedule: Schedule
     pairs: PairSettings
+    batch_norm: BatchNormSettings
     self_check: bool
 
     def __init__(
@@ -167,13 +191,14 @@ class MixupConfig:
         losses: LossSettings | None = None,
         schedule: Schedule | None = None,
         pairs: PairSettings | None = None,
+        batch_norm: BatchNormSettings | None = None,
         self_check: Any = True,
         **settings: Any,
     ) -> None:
         if isinstance(method, Mapping):
             settings = {**method, **settings}
             method, self_check = settings.pop("method", None), settings.pop("self_check", self_check)
-        given: dict[str, Any] = {"losses": losses, "schedule": schedule, "pairs": pairs}
+        given: dict[str, Any] = {"losses": losses, "schedule": schedule, "pairs": pairs, "batch_norm": batch_norm}
         for part, kind in PARTS.items():
             if given[part] is not None and not isinstance(given[part], kind):
                 raise TypeError(f"{part}={given[part]!r}: expected {kind.__name__}(...)")

@@ -69,6 +69,7 @@ class Context:
         clock: where training stands, which gives each draw its key.
         watch: whether the model learns from the mixed losses.
         batch_size: samples a batch, where a Trainer says it.
+        has_mixed: whether anything was mixed since training began.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Context:
         if guide is not None:
             self.set_guide(guide)
         self.batch_size: int | None = None
+        self.has_mixed = False
         self._labels_ahead: list[LabelsAhead] = []
         self._alone: int | None = 0  # batches of one sample, None as soon as there was a larger one
 
@@ -275,12 +277,14 @@ class Context:
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the draws stand and a learnt scale began, for `accelerator.register_for_checkpointing`."""
-        return {**self.clock.state_dict(), "scale_starts": dict(self._scale_starts)}
+        scales = dict(self._scale_starts)
+        return {**self.clock.state_dict(), "scale_starts": scales, "has_mixed": self.has_mixed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the draws where a saved run stopped."""
         self.clock.load_state_dict(state)
         self._scale_starts.update(state["scale_starts"])
+        self.has_mixed = state["has_mixed"]
 
     @property
     def plain(self) -> bool:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.active import active_hooks
+from hf_mixup.engine.all_gather import in_any
 from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
@@ -22,6 +25,7 @@ from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.models.adapters import refuse_adapter
+from hf_mixup.models.batch_norm import layers_in_training
 from hf_mixup.models.batches import expand_shared
 
 BATCH_TYPES: tuple[type[MixedBatch], ...] = (
@@ -110,6 +114,63 @@ class Mixup(Context):
         if self.method.for_pairs and batch_type is not PairBatch:
             self._refuse_pairs(inner)
         return batch_type.build(self, inner, batch, Requested(partner, lam, inplace))
+
+    def refresh_batch_norm(self, model: nn.Module, loader: Any) -> Refreshed | None:
+        """Estimate the running statistics of batch normalisation from about 2,000 clean training samples.
+
+        Call it before each evaluation of a loop of your own, and before the model is saved; the Trainer's entry points
+        do it themselves. In a `with` statement the statistics of training come back at its end, so that training goes
+        on as if nobody had evaluated:
+
+            with mixup.refresh_batch_norm(model, loader) or nullcontext():
+                evaluate(model)
+
+        Gradients, random states, the loader's position and frozen layers stay as they are, see `estimate` in
+        `hf_mixup.engine.batch_norm`. In a distributed run each process calls it, with its own loader.
+
+        Args:
+            model: wrapped or not; in training mode, as training has left it, which tells what is frozen.
+            loader: the DataLoader of training, of which a copy is read, or any iterable of batches for the model (an
+                iterator is read on).
+
+        Returns:
+            how many samples in how many seconds; None, at no cost, where nothing has been mixed, no layer wants it, or
+            `refresh_batch_norm=False`.
+
+        Raises:
+            ValueError: for a model in evaluation mode.
+
+        Source: see `estimate`.
+
+        >>> from torch.utils.data import DataLoader
+        >>> from hf_mixup.testing.batches import tiny
+        >>> model, batch = tiny("image-classification", "resnet")
+        >>> mixup = Mixup()
+        >>> with mixup(model.train(), batch) as mixed:
+        ...     loss = mixed.loss(model(**mixed.inputs))
+        >>> mixup.refresh_batch_norm(model, [batch, batch]).samples
+        8
+        """
+        from accelerate.utils import send_to_device
+
+        inner = unwrap(model)
+        if not self.config.refresh_batch_norm or self.off:
+            return None
+        if not inner.training and any(isinstance(each, _BatchNorm) for each in inner.modules()):
+            raise ValueError(
+                f"{type(inner).__name__} is in evaluation mode, which does not tell what was frozen in training: "
+                "refresh before model.eval()"
+            )
+        layers = layers_in_training(inner)
+        device = next(inner.parameters()).device
+        if not layers or not in_any(self.has_mixed, device):  # each process tosses its own coin
+            return None
+
+        def run(batch: Mapping[str, Any]) -> None:
+            model(**clean_inputs(inner, send_to_device(batch, device)))
+
+        found = estimate(inner, layers, loader, self.clock.seed, run)
+        return None if found is None else Refreshed(found)
 
     def _refuse_pairs(self, model: nn.Module) -> None:
         """Refuse what is only for dual encoders: methods, and settings of others."""

@@ -28,6 +28,7 @@ class MixupCallback(LogCallback):
     Puts hooks on the model when training begins and removes them at the end, or at the first forward pass after an
     interruption. Schedules follow the Trainer's step. The Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`
     to all trackers, saves `mixup_config.json` with the model and each checkpoint, and its model card names the method.
+    It evaluates and saves with statistics of batch normalisation of clean samples (`refresh_batch_norm`).
 
     Raises:
         ValueError: when training begins, if the trainer mixes already, has no labels to mix, or is one whose settings

@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 from hf_mixup.engine.active import active_hooks
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.mixup import Mixup
+from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.log_callback import LogCallback
 from hf_mixup.integrations.model_hooks import ModelHooks, torch_clock
@@ -48,8 +49,9 @@ class MixupCollator:
     pass and only in training, so the same collator serves evaluation. A model is mixed once: a further collator takes
     the place of whatever mixed its `model` before.
 
-    A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model and
-    names the method in its model card, as with `MixupCallback`; a loop of another kind does none of these.
+    A plain Trainer logs `mixup_lam`, `mixup_rate` and `mixup_accuracy`, saves `mixup_config.json` with the model,
+    names the method in its model card, and evaluates and saves with statistics of batch normalisation of clean samples
+    (read from its own loader), as with `MixupCallback`; a loop of another kind does none of these.
 
     Raises:
         RuntimeError: at the first batch, if neither `model` was given nor a MixupTrainer adopted the collator, and if
@@ -206,6 +208,7 @@ class MixupCollator:
         self._join()
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
+        engine.watch = Watch()  # which refers to the model in training
         return {**self.__dict__, "_hooks": None, "_log": None, "mixup": engine}
 
 

@@ -15,6 +15,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_mixup.functional.blending import at_least_float32
+from hf_mixup.integrations.batch_norm import batch_norm_of
+from hf_mixup.integrations.running import running_trainer
 
 EMA_NAME = "ema.safetensors"
 
@@ -32,6 +34,8 @@ class EMACallback(TrainerCallback):
     least. The evaluations of the training loop see the average, training goes on from the raw weights, and checkpoints
     hold the raw weights with the average beside them. When training ends the model is left with the average: that of
     the best checkpoint, with `load_best_model_at_end`. Put it behind callbacks that ask for evaluations themselves.
+    Where a Trainer mixes, the average is evaluated, stored and left with statistics of batch normalisation that are
+    estimated under its own weights (`refresh_batch_norm` in `MixupConfig`).
 
     Raises:
         ValueError: for a decay out of range, or weights that are spread over processes (FSDP, DeepSpeed).
@@ -51,6 +55,7 @@ class EMACallback(TrainerCallback):
         self._average: AveragedModel | None = None
         self._model: nn.Module | None = None
         self._raw: list[Tensor] | None = None  # the weights in training, while the model holds the average
+        self._clean: dict[str, Tensor] | None = None  # the average's buffers as they were evaluated in this step
         self._handle: Any = None
 
     @property
@@ -70,14 +75,15 @@ class EMACallback(TrainerCallback):
         if state.global_step:
             self._load(self._folder(args, state))
         self._unhook()
-        self._handle = self._model.register_state_dict_pre_hook(lambda *_: self._put_back())
+        self._handle = self._model.register_state_dict_pre_hook(lambda *_: self.put_back())
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._put_back()
+        self.put_back()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._clean = None
         if self._average is not None and self._model is not None:
             self._average.update_parameters(_holder(self._model))
         self._swap_in(control)
@@ -87,10 +93,22 @@ class EMACallback(TrainerCallback):
     ) -> None:
         self._swap_in(control)
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        statistics = batch_norm_of(running_trainer())
+        if self._raw is not None and statistics is not None and statistics.wanted:
+            self._clean = self._buffers()
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        statistics = batch_norm_of(running_trainer())
+        if self._clean is None and statistics is not None and statistics.wanted:
+            self._hold()
+            with statistics.clean():
+                self._clean = self._buffers()
+            self.put_back()
         if state.is_world_process_zero and self._average is not None:
             folder = os.path.join(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-            held = {name: value.detach().contiguous() for name, value in self.average.items()}
+            values = {**self.average, **(self._clean or {})}
+            held = {name: value.detach().contiguous() for name, value in values.items()}
             save_file(held, os.path.join(folder, EMA_NAME), {"n_averaged": str(int(self._average.n_averaged))})
 
     def on_train_end(
@@ -101,13 +119,27 @@ class EMACallback(TrainerCallback):
         self._copy_in(list(self.average.values()))
         self._raw = None
         self._unhook()
+        statistics = batch_norm_of(running_trainer())
+        if statistics is not None and statistics.wanted:
+            statistics.leave()
+            for name, value in self._buffers().items():
+                self.average[name].data.copy_(value)
 
     def _swap_in(self, control: TrainerControl) -> None:
-        if control.should_evaluate and self._raw is None and self._model is not None:
+        if control.should_evaluate and self._raw is None:
+            self._hold()
+
+    def _hold(self) -> None:
+        if self._model is not None:
             self._raw = [value.detach().clone() for value in _averaged(self._model).values()]
             self._copy_in(list(self.average.values()))
 
-    def _put_back(self) -> None:
+    def _buffers(self) -> dict[str, Tensor]:
+        """Return a copy of the buffers that the model holds now."""
+        buffers = {} if self._model is None else dict(self._model.named_buffers())
+        return {name: at_least_float32(buffers[name].detach().clone()) for name in self.average if name in buffers}
+
+    def put_back(self) -> None:
         """Give the model its weights in training back: at the next step, or when somebody saves it."""
         if self._raw is not None:
             self._copy_in(self._raw)

@@ -6,18 +6,23 @@ import inspect
 import os
 import warnings
 import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
+from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.context import Context
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
+from hf_mixup.integrations.batch_norm import TrainerBatchNorm, batch_norm_of
+from hf_mixup.integrations.ema import EMACallback
 from hf_mixup.integrations.model_card import add_mixing_section
-from hf_mixup.integrations.running import refuse_unused, the_running_trainer
+from hf_mixup.integrations.running import refuse_unused, running_trainer, the_running_trainer
 from hf_mixup.integrations.weights import refuse_renamed
 from hf_mixup.integrations.whole_card import write_card
 from hf_mixup.models.hooks import hooks_of
@@ -46,7 +51,10 @@ class ClockCallback(TrainerCallback):
             total_epochs=_epochs(args, state, kwargs.get("train_dataloader")),
         )
         self.mixup.watch.reset()
-        self.stats.mixed = 0
+        self.stats.mixed, self.mixup.has_mixed = 0, False
+        statistics = batch_norm_of(running_trainer())
+        if statistics is not None:
+            statistics.begin()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -65,6 +73,9 @@ class ClockCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         hooks_of(unwrap(kwargs["model"])).forget()
+        statistics = batch_norm_of(running_trainer())
+        if statistics is not None:
+            statistics.leave()
         if not self.stats.mixed and not self.mixup.config.off:
             warnings.warn(
                 f"nothing was mixed in {state.global_step} steps: look at prob={self.mixup.config.prob}, the schedule "
@@ -108,31 +119,41 @@ class LogCallback(ClockCallback):
     ) -> None:
         if not self.mixup.config.plain:
             refuse_renamed(kwargs["model"], args, state)
-        super().on_train_begin(args, state, control, **kwargs)
         tell(the_running_trainer(), self.mixup, self.stats)
+        super().on_train_begin(args, state, control, **kwargs)
 
 
 def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
     """Let a Trainer log what an engine mixes, save its settings with the model, and name them in the model card.
 
-    No callback is asked when a model or its card is saved, and one that adds to the logs comes too late for the
-    trackers before it. So three methods of this trainer do more than those of its class.
+    It also evaluates and saves with the statistics of clean samples, see `TrainerBatchNorm`. No callback is asked
+    before a model is evaluated or saved, nor for its card, and one that adds to the logs comes too late for the
+    trackers before it. So some methods of this trainer do more than those of its class.
     """
     told = hasattr(trainer, "_mixing")
     trainer._mixing = mixup, stats
     if told:
         return
     log, save_model, create_model_card = trainer.log, trainer.save_model, trainer.create_model_card
+    statistics = trainer._batch_norm = TrainerBatchNorm(trainer)
 
     @wraps(log)
     def log_mixing(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs.update(trainer._mixing[1].pop(trainer.accelerator.device, trainer.accelerator.reduce))
-        log(logs, *args, **kwargs)
+        log({**logs, **statistics.pop()}, *args, **kwargs)
 
     @wraps(save_model)
     def save_with_settings(output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        save_model(output_dir, *args, **kwargs)
+        for each in trainer.callback_handler.callbacks:
+            if isinstance(each, EMACallback):
+                each.put_back()  # before the statistics are those of other weights than are saved
+        # A callback of the user's may save in one process, where the others would not take part in an estimate.
+        of_all = kwargs.get("_internal_call") or world_size() == 1
+        with statistics.clean() if of_all else nullcontext():
+            save_model(output_dir, *args, **kwargs)
+            if trainer.args.should_save:
+                statistics.save_average(str(output_dir or trainer.args.output_dir))
         if trainer.args.should_save:
             trainer._mixing[0].config.save_pretrained(str(output_dir or trainer.args.output_dir))
 
@@ -146,5 +167,16 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
         if trainer.is_world_process_zero() and os.path.exists(os.path.join(trainer.args.output_dir, "README.md")):
             add_mixing_section(str(trainer.args.output_dir), trainer._mixing[0].config)
 
+    for name in ("evaluate", "predict"):
+        setattr(trainer, name, _with_clean_statistics(getattr(trainer, name), statistics))
     trainer.log, trainer.save_model = log_mixing, save_with_settings
     trainer.create_model_card = create_card_of_mixing
+
+
+def _with_clean_statistics(method: Callable[..., Any], statistics: TrainerBatchNorm) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with statistics.clean():
+            return method(*args, **kwargs)
+
+    return call

@@ -21,11 +21,22 @@ def running_trainer() -> Trainer | None:
     A collator, a callback and a hook are not told who trains, so it is looked for among their callers. (A forked worker
     of a data loader has the callers of its parent, too; a spawned one has not.)
     """
+    return _of_training("self", Trainer)
+
+
+def resumed_from() -> str | None:
+    """Return the checkpoint that the Trainer which is running now has gone on from, None where it began anew."""
+    return _of_training("resume_from_checkpoint", str)
+
+
+def _of_training(name: str, kind: type) -> Any:
+    """Return a variable of the innermost training loop among the callers, None where none of them has it."""
     frame = sys._getframe(0)
     while frame.f_back is not None:
         frame = frame.f_back
         if frame.f_code.co_name in TRAINING and isinstance(frame.f_locals.get("self"), Trainer):
-            return frame.f_locals["self"]
+            found = frame.f_locals.get(name)
+            return found if isinstance(found, kind) else None
     return None
 
 

@@ -50,10 +50,12 @@ class MixupTrainerMixin(_AnyTrainer):
         guide: a pretrained model that is asked where to look in the images, see `Mixup`.
         args, kwargs: as the Trainer takes them.
 
-    Evaluation and prediction are the Trainer's own. Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
+    Evaluation and prediction are the Trainer's own, with running statistics of batch normalisation that are estimated
+    from clean samples (`refresh_batch_norm`). Off (alpha = 0 or prob = 0) is bit-identical to the plain Trainer.
     The mean loss is taken over the whole accumulated batch and all processes, whatever the model's own loss does.
-    Logs `mixup_lam`, `mixup_rate` and `mixup_accuracy` (training accuracy on the mixed labels), saves
-    `mixup_config.json` with the model and each checkpoint, and names the method in the model card. A class in front may
+    Logs `mixup_lam`, `mixup_rate`, `mixup_accuracy` (training accuracy on the mixed labels) and
+    `mixup_batch_norm_seconds` (what those estimates cost), saves `mixup_config.json` with the model and each
+    checkpoint, and names the method in the model card. A class in front may
     build upon the loss that `super().compute_loss(...)` returns, or take `self.mixup(model, inputs)` apart itself.
 
     TRL's `SFTTrainer` and `RewardTrainer` compute their loss and logs themselves, as ever, from mixed outputs

@@ -6,10 +6,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
 from torch import nn
+
+COUNTED: WeakSet[Any] = WeakSet()
+"""Objects that draw by a count of their own (`augment.keys.Keys`): their attributes are state, too."""
 
 
 class RandomState:
@@ -29,15 +33,18 @@ class RandomState:
 
     def _read(self) -> tuple[Any, ...]:
         own = [torch.cuda.get_rng_state(device) for device in self._devices]
-        return torch.get_rng_state(), own, np.random.get_state(), random.getstate()
+        counts = [(each, dict(vars(each))) for each in COUNTED]
+        return torch.get_rng_state(), own, np.random.get_state(), random.getstate(), counts
 
     def _write(self, state: tuple[Any, ...]) -> None:
-        cpu, own, numpy, python = state
+        cpu, own, numpy, python, counts = state
         torch.set_rng_state(cpu)
         for device, each in zip(self._devices, own):
             torch.cuda.set_rng_state(each, device)
         np.random.set_state(numpy)
         random.setstate(python)
+        for each, attributes in counts:
+            vars(each).update(attributes)
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -48,3 +55,22 @@ class RandomState:
             yield
         finally:
             self._write(now)
+
+
+@contextmanager
+def drawing_aside(model: nn.Module, seed: int) -> Iterator[None]:
+    """Draw the same each time, as from this seed; afterwards go on as if nothing had been drawn.
+
+    >>> with drawing_aside(nn.Linear(1, 1), seed=0):
+    ...     one = torch.rand(3)
+    >>> with drawing_aside(nn.Linear(1, 1), seed=0):
+    ...     bool((torch.rand(3) == one).all())
+    True
+    """
+    with RandomState(model).again():
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        for each in COUNTED:
+            each.set_epoch(-1)
+        yield

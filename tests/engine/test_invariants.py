@@ -389,7 +389,8 @@ def test_one_forward_pass_a_step(method: str, name: str, entry_point: str, argum
     assert passes[True] == 5
     # Two rows at first use: the loss is tried, two rows are exchanged, and the places to enter the model are found.
     inside = method in ("manifold", "embedding") or name == "layout_page"
-    assert passes[False] in (range(3, 16) if inside else [3])
+    clean = 3 if name == "resnet" else 0  # when training ends, the statistics of batch norm are estimated
+    assert passes[False] - clean in (range(3, 16) if inside else [3])
 
 
 # 9. Refuse loudly: see also test_bad_input.py.
@@ -448,18 +449,19 @@ def test_all_entry_points_give_the_same_losses_on_the_same_draws(
     for entry_point, make in ENTRY_POINTS.items():
         count[0], model = 0, build(name)
         trainer = make(model, args, config, train_dataset=data)
-        order = order or list(trainer.get_train_dataloader())
+        loader = trainer.get_train_dataloader()
+        order = order or list(loader)
         trainer.train()
         losses[entry_point] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         ends[entry_point] = weights(model)
-    losses["loop"], ends["loop"] = accelerate_loop(build(name), order, config, args, count)
+    losses["loop"], ends["loop"] = accelerate_loop(build(name), order, config, args, count, loader)
     for entry_point in losses:
         assert losses[entry_point] == pytest.approx(losses["trainer"], rel=1e-6), entry_point
         assert_same(ends[entry_point], ends["trainer"], rtol=1e-6, atol=1e-7)
 
 
 def accelerate_loop(
-    model: PreTrainedModel, batches: list[Any], config: MixupConfig, args: Any, count: list[int]
+    model: PreTrainedModel, batches: list[Any], config: MixupConfig, args: Any, count: list[int], loader: Any
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     accelerator, mixup = Accelerator(cpu=True), Mixup(config)
     optimizer = torch.optim.SGD(model.parameters(), lr=args.learning_rate)
@@ -474,4 +476,6 @@ def accelerate_loop(
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
+    mixup.clock.seed = args.seed
+    mixup.refresh_batch_norm(model, loader)
     return losses, weights(model)

@@ -55,6 +55,7 @@ CASES: list[Case] = [
     *((["transcripts", *each, 2], {}) for each in TRANSCRIPTS),
     *((["boxes", entry_point, 2, dispatch], {}) for entry_point in STREAMS for dispatch in (None, False)),
     *((["masks", entry_point, 2, dispatch], {}) for entry_point in STREAMS[:2] for dispatch in (None, False)),
+    *((["contrast", entry_point, 16], {}) for entry_point in STREAMS),
     *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
 ]
 if find_spec("sentence_transformers"):
@@ -190,6 +191,16 @@ def test_boxes_of_a_stream(entry_point: str, one: Any, two: Any) -> None:
 def test_labels_of_the_first_step_are_those_of_all(entry_point: str, two: Any) -> None:
     assert not two("unlabelled", entry_point, 2)["error"]  # all rows of the first process, in the first step
     assert "labels of the first batch are -100" in two("unlabelled", entry_point, 16)["error"]
+
+
+@pytest.mark.parametrize("entry_point", STREAMS)
+def test_statistics_of_clean_samples_are_those_of_both(entry_point: str, two: Any) -> None:
+    """The processes agree to the bit. The rest is that deeper layers see batches, and not all samples, normalised."""
+    shared = two("contrast", entry_point, 16)
+    assert torch.equal(*shared["held"])
+    torch.testing.assert_close(shared["held"][0][:16], shared["expected"][:16], rtol=1e-4, atol=1e-5)  # the first layer
+    torch.testing.assert_close(shared["held"][0], shared["expected"], rtol=0.1, atol=0.1)
+    assert shared["losses"][0] == pytest.approx(shared["losses"][1], abs=0.03)
 
 
 def test_gathered_sentences(two: Any) -> None:

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 import hf_mixup.methods.base
+from tests.contrasts import contrast
 from tests.integrations.processes import score, train_sequences, train_transcripts
 from tests.scripts import leave
 from tests.scripts.shard import shard
@@ -23,6 +24,7 @@ from tests.scripts.train import train
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
 PROGRAMS |= {"transcripts": train_transcripts, "boxes": boxes, "masks": masks, "unlabelled": unlabelled}
+PROGRAMS |= {"contrast": contrast}
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:

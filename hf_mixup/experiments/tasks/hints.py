@@ -32,6 +32,7 @@ _SPELLINGS = {
     "label_smoothing": "smoothing",
     "disable_last_epochs": "mixup_off_epoch",
     "box_sides": "cutmix_minmax",
+    "refresh_batch_norm": "precise_bn update_bn recalibrate_bn",
     "dataset": "data dataset_name data_dir data_path train_file data_set dataset_path train_data",
     "dataset_config": "dataset_config_name subset",
     "train_split": "train_split_name",
