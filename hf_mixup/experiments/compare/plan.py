@@ -87,8 +87,8 @@ def make_plan(
 ) -> Plan:
     """Load the data and list the runs; refuse methods, settings or data that do not fit before anything is trained."""
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
-    if task.label_kind == "number" and any(variant.smoothing for variant in variants):
-        raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth: leave it out")
+    if task.label_kind in ("number", "answers") and any(variant.smoothing for variant in variants):
+        raise ValueError(f"methods has 'smoothing', but {task.task} has no single classes to smooth: leave it out")
     settings = _settings(comparison, task)
     check_methods(settings[0].prepared, (variant.mixup for variant in variants))
     seeds = range(args.seed, args.seed + comparison.seeds)

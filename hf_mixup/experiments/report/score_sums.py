@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hf_mixup.metrics.answers import judged_answers
 from hf_mixup.metrics.functional import (
     DEFAULT_BINS,
     FloatArray,
@@ -96,6 +97,18 @@ def token_sums(scores: ArrayLike, labels: ArrayLike) -> RowSums:
         "exact_match": lambda totals: totals[..., -1] / totals[..., -2],
     }
     return RowSums(np.concatenate([sums, columns], axis=1), named)
+
+
+def answer_sums(logits: ArrayLike, scores: ArrayLike) -> RowSums:
+    """Sum what the chosen answers are worth, and their NLL, of logits and scores [N, C], see `answer_metrics`.
+
+    >>> rows = answer_sums([[3.0, -3.0], [-1.0, 2.0]], [[1, 0], [1, 0]])
+    >>> float(rows.score("accuracy"))
+    0.5
+    """
+    judged = judged_answers(logits, scores)
+    count = len(judged[0])
+    return RowSums(_sums(*judged, np.arange(count), count), _CLASS_SCORES)
 
 
 def value_sums(predictions: ArrayLike, labels: ArrayLike) -> RowSums:

@@ -168,6 +168,9 @@ class Fused(WithImages, WithTexts):
     modality_dropout: float = setting(
         0.0, "Share of the training samples that lose their image or their text.", at_least=0, at_most=1
     )
+    leave_out: Literal["image", "text"] | None = setting(
+        None, "Leave out the images or the texts of all samples, those of the training, too."
+    )
 
 
 @dataclass(kw_only=True)
