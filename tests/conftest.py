@@ -26,7 +26,7 @@ from transformers import (
     ViTConfig,
 )
 
-from tests import streams
+from tests import ragged_models, streams
 from tests.browser import start
 
 CLASSES = 4
@@ -112,6 +112,8 @@ CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num
 def build(name: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     """Build a tiny model with weights large enough that its rows score apart."""
     torch.manual_seed(seed)
+    if name in ragged_models.BUILD:
+        return ragged_models.build(name)
     if name in streams.BY_NAME:
         return streams.without_dropout(streams.BY_NAME[name]()[0])
     model = build_clip(**settings) if name == "clip" else auto_of(name).from_config(CONFIGS[name](**settings))
@@ -149,6 +151,8 @@ def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
 
 def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list[dict[str, Any]]:
     """Make rows as a data set holds them; with `lengths`, texts of different length, padded on the right."""
+    if name in ragged_models.BUILD:
+        return ragged_models.rows(name, rows, seed)
     if name in streams.BY_NAME:
         return streams.samples(name, rows, seed)
     generator = torch.Generator().manual_seed(seed)

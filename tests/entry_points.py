@@ -19,11 +19,13 @@ def trainer_entry_point(model: PreTrainedModel, args: TrainingArguments, config:
 def collator_entry_point(
     model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any
 ) -> Trainer:
-    return Trainer(model=model, args=args, data_collator=MixupCollator(mixup=config, model=model), **kwargs)
+    collator = MixupCollator(kwargs.pop("data_collator", None), config, model=model)
+    return Trainer(model=model, args=args, data_collator=collator, **kwargs)
 
 
 def adopted_entry_point(model: PreTrainedModel, args: TrainingArguments, config: MixupConfig, **kwargs: Any) -> Trainer:
-    return MixupTrainer(model=model, args=args, data_collator=MixupCollator(mixup=config), **kwargs)
+    collator = MixupCollator(kwargs.pop("data_collator", None), config)
+    return MixupTrainer(model=model, args=args, data_collator=collator, **kwargs)
 
 
 def callback_entry_point(

@@ -34,6 +34,7 @@ SCRIPTS = {
     "seq2seq": "emoji_seq2seq",
     "multimodal_classification": "emoji_multimodal",
     "vlm_sft": "emoji_vlm",
+    "visual_question_answering": "emoji_vqa",
     "lightning_loop": "emoji_image",
     "audio_classification": "instruments",
     "speech_recognition": "numbers_ctc",

@@ -72,16 +72,16 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
     seen: dict[Any, Seen] = hooks_of(model).cache.setdefault("exchanged", {})
     trial = trial_of(request)
     kind = trial.kind
-    known = seen.get(kind)
+    known, looks = seen.get(kind), LOOKS
     if known is None:
         if _is_flattened(model):
             return _warn_untried(model, seen)
         _run_first(trial, method)
     if known is not None and _tells_more(known, inputs):
         forget_entries(model)  # what was chosen where the samples were alike
-        known = None
+        looks, known = known.looks, None  # as some entries are alike in all that can be exchanged, such as grids
     if known is None:
-        known = Seen(trial.alike)
+        known = Seen(trial.alike, looks)
         if len(known.alike) < len(trial.content):  # else the samples are all alike, and show nothing
             seen[kind] = known
     for each in method.choices() if kind in seen else ():

@@ -17,7 +17,7 @@ from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.label_entries import labels_at
 from hf_mixup.models.outputs import loss_of, said_of
-from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects
+from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, pick_of_pair
 from hf_mixup.utils.random_state import RandomState
 
 LOSS = "loss"
@@ -108,7 +108,7 @@ class OwnTrial(Trial):
         """Return how far the loss, and what the head says, of two samples that are both the second one is from that."""
         labels = [label, label]
         found = self._said(inputs, labels)
-        one, two = (self._said(pick_pair(self.rows, 2, torch.tensor(each)), labels) for each in ([0, 0], [1, 1]))
+        one, two = (self._said(pick_of_pair(self.rows, self.model, each), labels) for each in ([0, 0], [1, 1]))
         return max(self._far(found.get(name), two[name], one[name]) for name in two)
 
     def _miss_of_both(self, method: Method, depth: int | None) -> float:

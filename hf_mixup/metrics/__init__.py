@@ -9,6 +9,7 @@
     pair_compute_metrics, retrieval_metrics, load("retrieval")    the same three for dual encoders
     tag_metrics            of words, and of the names that their tags spell
     language_metrics       of language models, with token_scores or next_token_scores to keep little of their logits
+    answer_metrics         of models that answer questions about images, of which several answers may be right
     zero_shot_accuracy     of images against class embeddings
     transcription_metrics, load("transcription"), speech_metrics    word and character error rates
     linearity              how straight a model's probabilities are between two samples
@@ -18,6 +19,7 @@ Importing this package loads numpy only; scipy, scikit-learn and `evaluate` are 
 
 from __future__ import annotations
 
+from hf_mixup.metrics.answers import answer_metrics as answer_metrics
 from hf_mixup.metrics.detection import detection_scores as detection_scores
 from hf_mixup.metrics.detection import ood_metrics as ood_metrics
 from hf_mixup.metrics.functional import ReliabilityBins as ReliabilityBins

@@ -136,5 +136,13 @@ def visible_tokens(inputs: Mapping[str, Any], name: str = MASK) -> Tensor | None
 
 def pads_left(inputs: Mapping[str, Any]) -> bool:
     """Whether a sample of the batch begins with padding."""
-    visible = visible_tokens(inputs)
-    return visible is not None and bool((visible[..., 0] == 0).any())
+    return visible_tokens(inputs) is not None and bool(begins_padded(inputs))
+
+
+def begins_padded(inputs: Mapping[str, Any]) -> Tensor:
+    """Return whether a sample of a batch with a mask begins with padding, bool, 0-d, where the mask lies.
+
+    >>> begins_padded({"attention_mask": torch.tensor([[1, 1], [0, 1]])})
+    tensor(True)
+    """
+    return (visible_tokens(inputs)[..., 0] == 0).any()  # type: ignore[index]

@@ -24,6 +24,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples, uneven_pair
+from hf_mixup.models.ragged import read_layout
 from hf_mixup.models.weighted_mask import weighted_mask
 
 Ends = Literal["own", "left", "left, counted", "equal"]
@@ -58,10 +59,15 @@ def mix_embeddings(
             cache[key] = policies
     policies = cache.get(key, {False: "own", True: "own"})  # until there are samples to try them on
     # On a device, reading the mask has to wait for it: only where it matters.
-    policy = policies[pads_left(batch) if policies[False] != policies[True] else False]
+    policy = policies[_pads_left(model, batch) if policies[False] != policies[True] else False]
     if policy == "equal":
         refuse_uneven(model, batch)
     return {**activate_embeddings(model, batch, partner, lam, "longer" if policy == "longer" else "own"), **weighted}
+
+
+def _pads_left(model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    known = read_layout(model, batch).pads_left  # with what else was read of images
+    return pads_left(batch) if known is None else known
 
 
 def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids | Literal["equal"] | None:

@@ -32,9 +32,17 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
 
 def two_samples(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return the first two samples of a batch; a single sample is doubled."""
-    which = [0, min(1, count_samples(inputs) - 1)]
-    parts = {key: pick_rows(inputs[key], rows, which) for key, rows in ragged_rows(model, inputs).items()}
-    return {**first_pair(inputs), **parts}
+    return {**first_pair(inputs), **_parts_of(inputs, model, [0, min(1, count_samples(inputs) - 1)])}
+
+
+def pick_of_pair(pair: Mapping[str, Any], model: nn.Module, which: list[int]) -> dict[str, Any]:
+    """Return two samples of a pair, or one twice."""
+    return {**pick_pair(pair, 2, torch.tensor(which)), **_parts_of(pair, model, which)}
+
+
+def _parts_of(inputs: Mapping[str, Any], model: nn.Module, which: list[int]) -> dict[str, Tensor]:
+    """Return the rows of two samples, of the entries that hold those of all."""
+    return {key: pick_rows(inputs[key], rows, which) for key, rows in ragged_rows(model, inputs).items()}
 
 
 def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -47,7 +55,8 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     ids, mask = inputs.get(IDS), inputs.get(MASK)
     which = contrasting_samples(inputs)
     if not isinstance(ids, Tensor):
-        pair = pick_pair(inputs, count_samples(inputs), which)
+        count = count_samples(inputs)
+        pair = {**pick_pair(inputs, count, which), **_one_layout(inputs, count, which[[0, 0]])}
         return {**pair, **{key: torch.ones_like(pair[key]) for key in HEARD if isinstance(pair.get(key), Tensor)}}
     masked = isinstance(mask, Tensor) and mask.dim() == ids.dim()
     count, length = len(ids), ids.shape[-1]
@@ -74,6 +83,13 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
         else:
             pair[key] = others[key]  # images, decoder inputs
     return pair
+
+
+def _one_layout(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[str, Any]:
+    """Return sizes and grids of images with the masks that go with them, all of one sample: partners share them."""
+    if not any(is_geometry(key) for key in inputs):
+        return {}
+    return pick_pair({key: inputs[key] for key in inputs if is_geometry(key) or "mask" in key}, count, which)
 
 
 def _beside(value: Tensor, rows: Sequence[int], which: Sequence[int], key: str) -> Tensor:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, SHARED, count_samples, per_sample
+from hf_mixup.models.batches import IDS, MASK, SHARED, begins_padded, count_samples, per_sample
+from hf_mixup.models.hooks import hooks_of
 
 Kind = Literal["image", "video", "audio"]
 Rows = Mapping[str, Sequence[int]]
 """How many rows of an entry belong to each sample, by the entry's name."""
+READ = "layout"  # its key in the cache
 TOKEN = re.compile(r"(image|video|audio)_token(_id|_index)")
 GEOMETRY = re.compile(r".*(grid_thw|_sizes|_shapes|_grid)")
 
@@ -49,6 +53,60 @@ def is_geometry(key: str) -> bool:
     return GEOMETRY.fullmatch(key) is not None
 
 
+@dataclass(frozen=True)
+class Read:
+    """What the host has read of a batch.
+
+    Attributes:
+        seen: what was read, as weak references and the versions of the tensors.
+        marked: the tokens that stand for images, -1 in the place of others, long [B, T] on the CPU; None where there
+            are no such tokens.
+        sizes: sizes and grids by the names of their entries, long, on the CPU.
+        pads_left: whether a sample begins with padding; None where there is no mask, or no such tokens.
+    """
+
+    seen: list[tuple[ref[Tensor], int]]
+    marked: Tensor | None
+    sizes: dict[str, Tensor]
+    pads_left: bool | None
+
+    def is_of(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether it is these tensors that were read, as they are now."""
+        return len(self.seen) == len(tensors) and all(
+            known() is each and version == _version(each) for (known, version), each in zip(self.seen, tensors)
+        )
+
+
+def read_layout(model: nn.Module, batch: Mapping[str, Any]) -> Read:
+    """Read where a batch has images and how large they are: once, with one wait for the device."""
+    marks, ids = [each for kind in placeholders(model).values() for each in kind], batch.get(IDS)
+    tokens = [ids] if marks and isinstance(ids, Tensor) and ids.dim() == 2 else []
+    masks = [batch[MASK]] if tokens and isinstance(batch.get(MASK), Tensor) else []
+    sizes = {key: value for key, value in batch.items() if is_geometry(key) and isinstance(value, Tensor)}
+    tensors, cache = [*tokens, *masks, *sizes.values()], hooks_of(model).cache
+    known = cache.get(READ)
+    if isinstance(known, Read) and known.is_of(tensors):
+        return known
+    marked = [each.where(torch.isin(each, each.new_tensor(marks)), -1) for each in tokens]
+    starts = [begins_padded(batch) for _ in masks]
+    host = iter(_on_host([*marked, *starts, *sizes.values()]))
+    where, padded = next(host) if tokens else None, bool(next(host)) if masks else None
+    cache[READ] = Read([(ref(each), _version(each)) for each in tensors], where, dict(zip(sizes, host)), padded)
+    return cache[READ]
+
+
+def _on_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return whole numbers on the CPU, long: on a device all wait together."""
+    if not tensors:
+        return []
+    whole = torch.cat([each.flatten().long() for each in tensors]).cpu()
+    return [part.view(each.shape) for part, each in zip(whole.split([each.numel() for each in tensors]), tensors)]
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version  # a buffer that is filled anew is another batch
+
+
 def ragged_rows(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, list[int]]:
     """Return how many rows belong to each sample, for each entry that holds the parts of all samples in one tensor.
 
@@ -57,12 +115,15 @@ def ragged_rows(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, list[in
     ids = batch.get(IDS)
     if not isinstance(ids, Tensor) or ids.dim() != 2:
         return {}
-    count, found = len(ids), {}
-    ragged = [key for key, value in batch.items() if _holds_all(key, value, count)]
-    marks = placeholders(model) if ragged else {}
+    found = {}
+    ragged = [key for key, value in batch.items() if _holds_all(key, value, len(ids))]
+    if not ragged:
+        return {}
+    read, marks = read_layout(model, batch), placeholders(model)
     for key in ragged:
-        tokens = _count_tokens(ids, marks.get(_kind(key), []))
-        rows = _by_size(batch[key], tokens) if is_geometry(key) else _in_proportion(len(batch[key]), tokens)
+        tokens = _count_tokens(read.marked, marks.get(_kind(key), []), len(ids))
+        sizes = read.sizes.get(key)
+        rows = _in_proportion(len(batch[key]), tokens) if sizes is None else _by_size(sizes, tokens)
         if rows is not None:
             found[key] = rows
     return found
@@ -84,8 +145,8 @@ def _kind(key: str) -> Kind:
     return "audio" if key.startswith(("input_features", "feature", "audio")) else "image"
 
 
-def _count_tokens(ids: Tensor, tokens: list[int]) -> list[int]:
-    return torch.isin(ids, torch.tensor(tokens, dtype=ids.dtype, device=ids.device)).sum(1).tolist()
+def _count_tokens(marked: Tensor | None, tokens: list[int], count: int) -> list[int]:
+    return [0] * count if marked is None else torch.isin(marked, torch.tensor(tokens)).sum(1).tolist()
 
 
 def _in_proportion(length: int, tokens: list[int]) -> list[int] | None:
@@ -147,21 +208,15 @@ def layouts(model: nn.Module, batch: Mapping[str, Any], tokens: bool) -> Tensor 
     Args:
         tokens: whether the positions of the tokens that stand for images or clips count, beside sizes and grids.
     """
-    parts: list[Any] = []
-    rows: dict[str, list[int]] | None = None
-    for key, value in batch.items():
-        if not is_geometry(key) or not isinstance(value, Tensor):
-            continue
+    read, parts = read_layout(model, batch), []
+    rows = ragged_rows(model, batch) if read.sizes else {}
+    for key, value in read.sizes.items():
         if per_sample(key, value, count_samples(batch)):
             parts.append(value.reshape(len(value), -1).tolist())
-        else:
-            rows = ragged_rows(model, batch) if rows is None else rows
-            if key in rows:
-                parts.append([each.flatten().tolist() for each in value.split(rows[key])])
-    ids, marks = batch.get(IDS), [each for kind in placeholders(model).values() for each in kind]
-    if tokens and marks and isinstance(ids, Tensor) and ids.dim() == 2:
-        mark = torch.tensor(marks, dtype=ids.dtype, device=ids.device)
-        parts.append(ids.where(torch.isin(ids, mark), -1).tolist())
+        elif key in rows:
+            parts.append([each.flatten().tolist() for each in value.split(rows[key])])
+    if tokens and read.marked is not None:
+        parts.append(read.marked.tolist())
     numbers: dict[Any, int] = {}
     found = [numbers.setdefault(str(each), len(numbers)) for each in zip(*parts)]
     return torch.tensor(found) if len(numbers) > 1 else None

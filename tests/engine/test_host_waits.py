@@ -18,14 +18,17 @@ import torch
 from torch import Tensor
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.engine.exchange import LOOKS
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.methods.base import Draw, Request
+from hf_mixup.models.ragged import layouts
 from hf_mixup.testing.batches import tiny
+from tests import ragged_models
 
 READS = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "unique", "numpy")
 WAITS: Counter[str] = Counter()
 # Labels are looked at, and a loss, only where they lie on the CPU, as the tensors of these tests do.
-ON_CPU_ONLY = ("in_range", "forward")
+ON_CPU_ONLY = ("in_range", "forward", "mean_of")
 
 
 class OnDevice(Tensor):
@@ -90,6 +93,26 @@ def test_a_draw_waits_for_the_device_no_more_than_it_must(method: str, settings:
         drawn = made.draw(request)
     assert sum(counted.values()) == expected, counted
     assert (drawn.lam < 1).any() or method == "ssmix"
+
+
+@pytest.mark.parametrize("name", ragged_models.BUILD)
+@pytest.mark.parametrize("settings", [{}, {"method": "cross_modal", "image_mix": "latent"}], ids=str)
+def test_a_step_over_images_of_several_sizes_waits_once(name: str, settings: dict[str, Any]) -> None:
+    """Where the images lie and how large they are is read together; after a while nothing else is looked at."""
+    model, mixup = ragged_models.build(name), Mixup({"method": "mixup", **settings})
+    batch = ragged_models.collate(ragged_models.rows(name, 4))
+    for _ in range(LOOKS + 3):
+        given = {key: value.as_subclass(OnDevice) for key, value in batch.items()}
+        with waits() as counted, mixup(model, given) as mixed:
+            mixed.loss(model(**mixed.inputs))
+    assert counted == {"cpu in _on_host": 1}
+
+
+def test_a_buffer_that_is_filled_anew_is_read_anew() -> None:
+    model, batch = ragged_models.build("siglip2"), ragged_models.collate(ragged_models.rows("siglip2", 4))
+    assert layouts(model, batch, tokens=True) is not None
+    batch["spatial_shapes"].fill_(2)
+    assert layouts(model, batch, tokens=True) is None
 
 
 class Elsewhere(OnDevice):

@@ -15,8 +15,8 @@ from hf_mixup import cli
 from hf_mixup.data.emoji import GROUPS
 from hf_mixup.experiments.tasks import TaskArguments
 from hf_mixup.experiments.tasks.emoji import emoji_keywords
+from hf_mixup.experiments.tasks.fused_model import CHANGES
 from hf_mixup.experiments.tasks.fusion import FusionRows, with_foreign_words
-from hf_mixup.experiments.tasks.image_text_classification import CHANGES
 from hf_mixup.experiments.tasks.prepare import prepare
 
 TASK = "image-text-classification"

@@ -23,6 +23,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "vision-encoder-decoder": {"encoder": SEEN, "decoder": TROCR},
 }
 
+OWN = {"model": "here", "model_type": None, "config_overrides": None}
+
 
 def settings(kind: str, **changes: Any) -> dict[str, Any]:
     sizes = {"image_size": 16, "max_length": 6, "max_train_samples": 24, "max_eval_samples": 8}
@@ -101,6 +103,18 @@ def test_compare_and_preview(tmp_path: Path) -> None:
     assert output.stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vocabulary_is_learnt_from_the_captions_of_the_training(kind: str) -> None:
+    prepared = prepare(TaskArguments(**settings(kind, vocabulary_size=150, max_length=40)))
+    tokenizer = prepared.processing_class.tokenizer
+    for row, caption in enumerate(prepared.splits.train["caption"]):
+        written = tokenizer.decode(prepared.train.captions[row], skip_special_tokens=True)
+        assert written.replace(" ", "") == caption.lower().replace(" ", "")
+    assert len(tokenizer) <= 151 + 4  # and what stands for an image; letters are kept beyond the wish
+    model = prepared.build_model()
+    assert getattr(model, "decoder", model).get_input_embeddings().num_embeddings == len(tokenizer)
+
+
 def test_adapters_alone_are_trained() -> None:
     pytest.importorskip("peft")
     model = prepare(TaskArguments(**settings("llava", lora_rank=2))).build_model()
@@ -114,13 +128,16 @@ def test_adapters_alone_are_trained() -> None:
     [
         ({"model_type": "bert", "config_overrides": None}, "bert: captions are written by vision-encoder-decoder"),
         ({"config_overrides": {"vision_config": {"hiden_size": 3}}}, "vision_config .* did you mean 'hidden_size'"),
+        (
+            {"model": "here", "model_type": None, "config_overrides": None, "vocabulary_size": 200},
+            "here has a vocabulary of its own",
+        ),
         ({"config_overrides": {"vision_feature_layr": 1}}, "did you mean 'vision_feature_layer'"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes: dict[str, Any], message: str) -> None:
-    task = TaskArguments(**settings("llava", **changes))
     with pytest.raises(ValueError, match=message):
-        prepare(task).build_model()
+        prepare(TaskArguments(**settings("llava", **changes))).build_model()
 
 
 def test_kept_scores_are_those_of_the_labels() -> None:

@@ -262,7 +262,7 @@ def test_compare_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert run(tmp_path, "tabular-regression", "--methods", "none,cmixup,manifold", command="compare") == 0
     assert "test spearman" in (tmp_path / "out" / "table.md").read_text()
     assert run(tmp_path, "tabular-regression", "--methods", "smoothing", command="compare") == 2
-    assert "tabular-regression has no classes to smooth" in capsys.readouterr().err
+    assert "tabular-regression has no single classes to smooth" in capsys.readouterr().err
 
 
 def test_few_rows_a_class_of_a_table() -> None:

@@ -38,6 +38,10 @@ ROWS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "text-regression": ({"max_length": 8}, {"input_ids", "token_type_ids", "attention_mask", "labels"}),
     "token-classification": ({"label_noise": 0.1}, {"input_ids", "token_type_ids", "attention_mask", "labels"}),
     "video-classification": ({"model_type": "videomae", "frames": 2}, {"pixel_values", "labels"}),
+    "visual-question-answering": (
+        {"image_size": 32, "leave_out": "image"},
+        {"pixel_values", "input_ids", "attention_mask", "labels"},
+    ),
 }
 TOY = '''
 """Numbers -> whether they are odd."""

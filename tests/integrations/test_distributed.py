@@ -27,6 +27,9 @@ ROWS = [
     ("collator", "bert", "embedding"),
     ("trainer", "layout_page", "mixup"),
     ("collator", "trocr", "cross_modal"),
+    ("callback", "qwen2_vl_pages", "mixup"),
+    ("trainer", "pixtral", "mixup"),
+    ("collator", "siglip2", "mixup"),
 ]
 OWN = {"loss": "own"}
 WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}

@@ -7,12 +7,17 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.mixing import SharedSettings
+from tests import ragged_models
 from tests.conftest import build, examples
 from tests.entry_points import ENTRY_POINTS
 
 
 def train(folder: str, entry_point: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
     """Return the final weights and what was logged, in the first process."""
+    data: dict[str, Any] = {"train_dataset": examples(name, 24)}
+    ragged = name in ragged_models.BUILD
+    if ragged:
+        data["data_collator"] = ragged_models.collate
     args = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=rows,
@@ -24,9 +29,10 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
         report_to=[],
         logging_steps=1,
         disable_tqdm=True,
+        train_sampling_strategy="sequential" if ragged else "random",  # neighbours have images of one size
     )
     config = SharedSettings({"lam": 0.3, "layers": [1]}).for_method(method, **extra)
-    trainer = ENTRY_POINTS[entry_point](build(name), args, config, train_dataset=examples(name, 24))
+    trainer = ENTRY_POINTS[entry_point](build(name), args, config, **data)
     trainer.train()
     if not trainer.is_world_process_zero():
         return None

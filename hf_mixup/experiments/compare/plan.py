@@ -88,7 +88,7 @@ def make_plan(
     """Load the data and list the runs; refuse methods, settings or data that do not fit before anything is trained."""
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
     if any(variant.smoothing for variant in variants) and not task.smooths:
-        raise ValueError(f"methods has 'smoothing', but {task.task} has no classes to smooth here: leave it out")
+        raise ValueError(f"methods has 'smoothing', but {task.task} has no single classes to smooth: leave it out")
     settings = _settings(comparison, task)
     check_methods(settings[0].prepared, (variant.mixup for variant in variants))
     seeds = range(args.seed, args.seed + comparison.seeds)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hf_mixup.metrics.answers import judged_answers
 from hf_mixup.metrics.functional import (
     DEFAULT_BINS,
     FloatArray,
@@ -111,6 +112,18 @@ def transcript_sums(tokens: ArrayLike, labels: ArrayLike, tokenizer: Any) -> Row
     """
     errors = [text_errors(*both) for both in zip(*texts_of(np.asarray(tokens), np.asarray(labels), tokenizer))]
     return RowSums(np.array(errors, dtype=np.float64), _TRANSCRIPT_SCORES)
+
+
+def answer_sums(logits: ArrayLike, scores: ArrayLike) -> RowSums:
+    """Sum what the chosen answers are worth, and their NLL, of logits and scores [N, C], see `answer_metrics`.
+
+    >>> rows = answer_sums([[3.0, -3.0], [-1.0, 2.0]], [[1, 0], [1, 0]])
+    >>> float(rows.score("accuracy"))
+    0.5
+    """
+    judged = judged_answers(logits, scores)
+    count = len(judged[0])
+    return RowSums(_sums(*judged, np.arange(count), count), _CLASS_SCORES)
 
 
 def value_sums(predictions: ArrayLike, labels: ArrayLike) -> RowSums:

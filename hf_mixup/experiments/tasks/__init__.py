@@ -26,6 +26,7 @@ from hf_mixup.experiments.tasks import (  # noqa: F401 - each registers itself
     text_regression,
     token_classification,
     video_classification,
+    visual_question_answering,
 )
 from hf_mixup.experiments.tasks.arguments import TASKS as TASKS
 from hf_mixup.experiments.tasks.arguments import TaskArguments as TaskArguments

@@ -66,8 +66,8 @@ class TaskArguments:
     config_overrides: dict | str | None = setting(None, "Settings of the new model's configuration, as JSON.")
     overwrite_output_dir: bool = setting(False, "Train into an output folder that is not empty.")
 
-    label_kind: ClassVar[Literal["class", "tags", "number"] | None] = None
-    """What the column `columns["label"]` holds: one class a row, a list of tags, or a number."""
+    label_kind: ClassVar[Literal["class", "tags", "answers", "number"] | None] = None
+    """What the column `columns["label"]` holds: one class a row, a list of tags or answers, or a number."""
     auto_class: ClassVar[str] = ""
     """The class of transformers that builds the model, such as "AutoModelForImageClassification"."""
     input_setting: ClassVar[str | None] = None
@@ -103,8 +103,8 @@ class TaskArguments:
 
     @property
     def smooths(self) -> bool:
-        """Whether labels can be smoothed: numbers cannot, nor transcripts learnt by CTC."""
-        return self.label_kind != "number"
+        """Whether labels can be smoothed: numbers, scores of several answers and transcripts learnt by CTC cannot."""
+        return self.label_kind not in ("number", "answers")
 
     # Data
 

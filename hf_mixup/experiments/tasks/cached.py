@@ -21,7 +21,7 @@ class CachedRows(Dataset):
     A subclass says how a sample is processed (`_processed`), so that an epoch costs little more than its passes.
 
     Attributes:
-        labels: integer labels, empty for a task without.
+        labels: one a sample, integers as a rule; empty for a task without.
     """
 
     chunk = 256  # rows processed at a time
@@ -29,7 +29,7 @@ class CachedRows(Dataset):
     def __init__(self, rows: Rows, processor: Any, task: Cached) -> None:
         self.rows, self.processor, self.caches = rows, processor, task.cache_images
         column = task.columns.get("label")
-        self.labels: list[int] = list(rows[column]) if column else []
+        self.labels: Sequence[int] | Tensor = list(rows[column]) if column else []
         self._cached: Sequence[Any] | Tensor | None = None
 
     def __len__(self) -> int:

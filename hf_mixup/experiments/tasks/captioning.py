@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,8 +41,11 @@ def model_type_of(task: Captioned) -> str:
     return found
 
 
-def load_caption_processor(task: Captioned) -> Any:
+def load_caption_processor(task: Captioned, captions: Sequence[str] = ()) -> Any:
     """Return the checkpoint's processor; a new model gets a plain one with the tokenizer of the packaged MiniLM.
+
+    Args:
+        captions: those of the training, from which a vocabulary is learnt where the task asks for one.
 
     >>> from hf_mixup.experiments.tasks import TaskArguments
     >>> processor = load_caption_processor(TaskArguments(task="image-to-text", model_type="llava", image_size=32))
@@ -55,6 +58,8 @@ def load_caption_processor(task: Captioned) -> Any:
             processor.tokenizer.pad_token = processor.tokenizer.eos_token
         return processor
     images, tokenizer = load_image_processor(task), AutoTokenizer.from_pretrained(packaged_minilm())
+    if task.vocabulary_size:
+        tokenizer = tokenizer.train_new_from_iterator(captions, task.vocabulary_size, show_progress=False)
     if model_type_of(task) == ENCODER_DECODER:
         return TrOCRProcessor(images, tokenizer)
     tokenizer.add_special_tokens({"additional_special_tokens": [_IMAGE]})

@@ -25,8 +25,8 @@ def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:
     column = task.columns["label"]
     feature: Any = rows.features[column]
     dtype = str(getattr(feature, "dtype", ""))
-    if task.label_kind == "tags":
-        wrong, expected = _no_tags, "a list of tags"
+    if task.label_kind in ("tags", "answers"):
+        wrong, expected = _no_tags, f"a list of {task.label_kind}"
         fits = isinstance(feature, List) and isinstance(feature.feature, (ClassLabel, Value))
     elif task.label_kind == "number":
         wrong, expected = _no_number, "a number"

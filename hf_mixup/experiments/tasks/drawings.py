@@ -111,16 +111,17 @@ def draw_streams(samples: list[Sample], prepared: Prepared, output: Path, title:
         own = unnormalised(batch["pixel_values"], processor.image_processor)
         seen = unnormalised(mixed.inputs["pixel_values"], processor.image_processor)
         inside = bool(mixed.rate) and torch.equal(own, seen)
+        own_labels = batch["labels"]
         if names:
             texts: list[str | None] = processor.tokenizer.batch_decode(batch["input_ids"], skip_special_tokens=True)
-            labels = [names[int(label)] for label in mixed.labels]
+            labels = [_names(label, names) for label in own_labels]
         else:
             texts, written = (
                 [None] * len(own),
-                mixed.labels.masked_fill(mixed.labels < 0, processor.tokenizer.pad_token_id),
+                own_labels.masked_fill(own_labels < 0, processor.tokenizer.pad_token_id),
             )
             labels = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-        for row in range(min(_SHOWN, len(mixed.labels))):
+        for row in range(min(_SHOWN, len(own_labels))):
             both = [row, int(mixed.partner[row])]
             images, shown = [own[each].numpy() for each in both], None if inside else seen[row].numpy()
             read, named = [texts[each] for each in both], [labels[each] for each in both]
@@ -166,6 +167,16 @@ DRAWINGS = {
 
 def _label(label: Tensor, names: list[str]) -> str:
     return names[int(label)] if names else f"{float(label):.2f}"
+
+
+def _names(label: Tensor, names: list[str]) -> str:
+    """Return the name of a class, or of those answers that have a score.
+
+    >>> _names(torch.tensor(1), ["yes", "no"]), _names(torch.tensor([1.0, 0.0, 1.0]), ["red", "big", "fruit"])
+    ('no', 'red, fruit')
+    """
+    which = label.nonzero().flatten().tolist() if label.dim() else [int(label)]
+    return ", ".join(names[each] for each in which)
 
 
 def tokens_of(batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:

@@ -62,7 +62,9 @@ class FusionRows(PixelRows):
         self.tokenizer, self.max_length = processor.tokenizer, task.max_length
         self.texts: list[str] = rows[task.text_column][:]
         self.dropout = task.modality_dropout if train else 0.0
-        self.change_pixels: Callable[[Tensor, int], Tensor] = _same
+        self.change_pixels: Callable[[Tensor, int], Tensor] = _blank if task.leave_out == "image" else _same
+        if task.leave_out == "text":
+            self.texts = [""] * len(self.texts)
         self._item(0)
 
     def __getitem__(self, index: int) -> dict[str, Any]:

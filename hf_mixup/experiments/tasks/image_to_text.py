@@ -49,7 +49,7 @@ class ImageToText(Captioned):
     def load_processor(self, train: Dataset) -> Any:
         from hf_mixup.experiments.tasks.captioning import load_caption_processor
 
-        return load_caption_processor(self)
+        return load_caption_processor(self, train[self.caption_column][:])
 
     def samples(self, rows: Dataset, processor: Any, train: bool = False) -> Any:
         from hf_mixup.experiments.tasks.captioning import CaptionRows

@@ -1,4 +1,4 @@
-"""Label columns: classes as numbers, tags of words, numbers to predict; few rows a class, and wrong labels."""
+"""Label columns: classes as numbers, tags of words, answers, numbers to predict; few rows a class, and wrong labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import ClassLabel, Dataset, List
+from torch import Tensor
 
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 
@@ -16,11 +18,12 @@ _NOISE_SEED = 2  # which labels are wrong must not depend on the seed of the tra
 def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[str, Dataset], list[str]]:
     """Return the splits with their labels (or tags) as numbers of the training split's, and the names of these.
 
-    Numbers to predict, and tasks without labels, have no names. Classes that the training split lacks are refused.
+    Numbers to predict, and tasks without labels, have no names. Classes that the training split lacks are refused;
+    answers that it lacks are left out of their row's.
     """
-    if task.label_kind not in ("class", "tags"):
+    if task.label_kind not in ("class", "tags", "answers"):
         return parts, []
-    column, train, tags = task.columns["label"], parts[task.train_split], task.label_kind == "tags"
+    column, train, tags = task.columns["label"], parts[task.train_split], task.label_kind != "class"
     feature: Any = train.features[column]
     feature = feature.feature if tags else feature
     named = isinstance(feature, ClassLabel)
@@ -28,12 +31,31 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
 
     def encoded(rows: Dataset, split: str) -> Dataset:
         own: Any = rows.features[column]
+        if task.label_kind == "answers" and not named:
+            known = [[answer for answer in answers if str(answer) in names] for answers in rows[column]]
+            rows = with_column(rows, column, known, own)
         numbers = _numbers(own.feature if tags else own, _values(rows, column), split, names)
         if isinstance(own, ClassLabel):
             return rows
         return renumbered(rows, column, numbers, names)
 
     return {split: encoded(rows, split) for split, rows in parts.items()}, names
+
+
+def scores_of(rows: Dataset, column: str) -> Tensor:
+    """Return the scores of all answers, float32 [N, C]: 1 for those that a row's list holds.
+
+    >>> from datasets import Features
+    >>> rows = Dataset.from_dict({"answers": [[2, 0], []]}, Features({"answers": List(ClassLabel(3))}))
+    >>> scores_of(rows, "answers")
+    tensor([[1., 0., 1.],
+            [0., 0., 0.]])
+    """
+    feature: Any = rows.features[column]
+    scores = torch.zeros(len(rows), feature.feature.num_classes)
+    for row, answers in enumerate(rows[column]):
+        scores[row, answers] = 1.0
+    return scores
 
 
 def few_per_class(rows: Dataset, column: str, count: int, seed: int, names: list[str]) -> Dataset:

@@ -10,8 +10,8 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, Trainer
 
-from hf_mixup.experiments.report.score_sums import RowSums, class_sums, token_sums, value_sums
-from hf_mixup.metrics import compute_metrics, fit_temperature, language_metrics
+from hf_mixup.experiments.report.score_sums import RowSums, answer_sums, class_sums, token_sums, value_sums
+from hf_mixup.metrics import answer_metrics, compute_metrics, fit_temperature, language_metrics
 from hf_mixup.metrics.results import DEFAULT_METRICS, LANGUAGE_METRICS, REGRESSION_METRICS
 
 REFITTED = ("ece_temperature", "nll_temperature")
@@ -110,7 +110,12 @@ SCORES_OF_TEXTS: dict[str, Any] = {
     "classified": None,
     "rows": token_sums,
 }
-"""Fields of `Prepared` that tasks with numbers to predict, and with texts to write, have in common."""
+SCORES_OF_ANSWERS: dict[str, Any] = {
+    "compute_metrics": answer_metrics,
+    "classified": None,
+    "rows": answer_sums,
+}
+"""Fields of `Prepared` that tasks with numbers to predict, with texts to write, and with answers have in common."""
 
 
 def temperature_of(predictions: Sequence[Any]) -> float:

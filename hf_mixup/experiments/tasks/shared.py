@@ -177,6 +177,9 @@ class Fused(WithImages, WithTexts):
     modality_dropout: float = setting(
         0.0, "Share of the training samples that lose their image or their text.", at_least=0, at_most=1
     )
+    leave_out: Literal["image", "text"] | None = setting(
+        None, "Leave out the images or the texts of all samples, those of the training, too."
+    )
 
 
 @dataclass(kw_only=True)
@@ -185,4 +188,15 @@ class Captioned(WithImages, WithTexts):
 
     caption_column: str = setting("caption", "Column with the captions to write.")
     prompt: str = setting("", "What a language model is asked, between the image and the caption.")
+    vocabulary_size: int | None = setting(
+        None, "Tokens of a vocabulary learnt from the training captions (default: MiniLM's 30,522).", at_least=100
+    )
     freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model and self.vocabulary_size:
+            raise ValueError(f"vocabulary_size is for a new model: {self.model} has a vocabulary of its own")
+
+    def for_checkpoint(self, checkpoint: str, **unset: Any) -> Any:
+        return super().for_checkpoint(checkpoint, vocabulary_size=None, **unset)
