@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, SHARED, count_samples, per_sample
+from hf_mixup.models.batches import IDS, SHARED, count_samples, packed_axis, per_sample
 
 Kind = Literal["image", "video", "audio"]
 Rows = Mapping[str, Sequence[int]]
@@ -62,7 +62,8 @@ def ragged_rows(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, list[in
     marks = placeholders(model) if ragged else {}
     for key in ragged:
         tokens = _count_tokens(ids, marks.get(_kind(key), []))
-        rows = _by_size(batch[key], tokens) if is_geometry(key) else _in_proportion(len(batch[key]), tokens)
+        length = batch[key].shape[packed_axis(key, batch[key])]
+        rows = _by_size(batch[key], tokens) if is_geometry(key) else _in_proportion(length, tokens)
         if rows is not None:
             found[key] = rows
     return found
@@ -73,7 +74,8 @@ def _holds_all(key: str, value: Any, count: int) -> bool:
         isinstance(value, Tensor)
         and value.dim() > 1
         and key not in SHARED
-        and len(value) not in (1, count)
+        and len(value) != count
+        and (len(value) != 1 or packed_axis(key, value) != 0)
         and not key.endswith("input_ids")
     )
 
@@ -119,14 +121,14 @@ def _by_size(sizes: Tensor, tokens: list[int]) -> list[int] | None:
     return rows
 
 
-def pick_rows(value: Tensor, rows: Sequence[int], which: Sequence[int]) -> Tensor:
-    """Return the rows of some samples.
+def pick_rows(value: Tensor, rows: Sequence[int], which: Sequence[int], axis: int = 0) -> Tensor:
+    """Return the rows of some samples, which lie along an axis.
 
     >>> pick_rows(torch.tensor([[0], [1], [1], [2]]), [1, 2, 1], [1, 2]).flatten()
     tensor([1, 1, 2])
     """
-    parts = value.split(list(rows))
-    return torch.cat([parts[each] for each in which])
+    parts = value.split(list(rows), axis)
+    return torch.cat([parts[each] for each in which], axis)
 
 
 def spread(partner: Tensor, lam: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
