@@ -39,6 +39,10 @@ class RandomState:
         np.random.set_state(numpy)
         random.setstate(python)
 
+    def restore(self) -> None:
+        """Draw as from the moment this object was made."""
+        self._write(self._state)
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Draw as from the moment this object was made; afterwards go on from where the generators stood."""
