@@ -37,6 +37,7 @@ class Replay:
     def __init__(self, model: nn.Module) -> None:
         self.model, self.used = model, False
         self._encoder = encoder_of(model)
+        self._forward: Any = None  # the encoder's own
         self._calls: list[tuple[Any, Any, RandomState]] = []
 
     @contextmanager
@@ -63,6 +64,7 @@ class Replay:
         if self._encoder is None or len(self._calls) != 1:
             yield
             return
+        self._forward = self._encoder.forward
         vars(self._encoder)["forward"] = self._say
         try:
             yield
@@ -72,7 +74,7 @@ class Replay:
     def _say(self, *args: Any, **kwargs: Any) -> Any:
         given, output, random = self._calls[0]
         if not _same(given, (args, kwargs)):
-            return type(self._encoder).forward(self._encoder, *args, **kwargs)
+            return self._forward(*args, **kwargs)
         random.restore()
         self.used = True
         return output
