@@ -147,12 +147,25 @@ class SetTrial(OwnTrial):
     """Two samples with sets of masks or boxes: the loss tells, for it also scores what a model says on its way.
 
     Some models say that in training only, which their outermost module decides. It alone is put into training mode:
-    layers below it would drop and normalise.
+    layers below it would drop and normalise. A model whose parts have to agree on the mode stays in evaluation.
     """
 
     def _said(self, inputs: Mapping[str, Any], which: list[int]) -> dict[str, Tensor]:
-        base_model(self.model).training = True
+        base_model(self.model).training = self._speaks_in_training
         return super()._said(inputs, which)
+
+    @cached_property
+    def _speaks_in_training(self) -> bool:
+        outermost = base_model(self.model)
+        outermost.training = True
+        try:
+            with self._random.again():
+                self._run(self.rows)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError):
+            return False
+        finally:
+            outermost.training = False
+        return True
 
 
 def labels_besides(model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> list[str]:
