@@ -195,8 +195,9 @@ EXACT: tuple[Build, ...] = (
     *(git_captions, pix2struct, blip2, instruct_blip, kosmos2, whisper, trocr, frames),
 )
 """Those with a rule, or with a loss that may be taken of blended labels."""
-OWN_ONLY: tuple[Build, ...] = (
-    *(table_cells, bert_pretraining, electra_pretraining, lxmert_pretraining, visual_bert_pretraining, two_heads),
-    *(vectors, blip_answers),
+OBJECTIVES: tuple[Build, ...] = (
+    *(bert_pretraining, electra_pretraining, lxmert_pretraining, visual_bert_pretraining, vectors),
 )
+"""Those with an objective of their own, which is scored with each label on what the encoder said once."""
+OWN_ONLY: tuple[Build, ...] = (*(table_cells, two_heads, blip_answers),)
 """Those for which only `loss="own"` is exact."""

@@ -31,7 +31,7 @@ class LossSettings:
     loss: Literal["auto", "bce", "own", "infonce", "sigmoid"] = setting(
         "auto",
         "auto follows problem type or model; bce scores each class by itself; own: the model's own loss with each "
-        "label, by a second forward pass, for any head; infonce, sigmoid: for pairs.",
+        "label, by a second pass of at least the head; infonce, sigmoid: for pairs.",
     )
     label_smoothing: float = setting(
         0.0, "Label smoothing of class labels, applied before mixing. Begin with 0.1.", at_least=0, below=1

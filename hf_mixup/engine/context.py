@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.exchange import Trial, check_exchange_once
+from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
 from hf_mixup.engine.similarity_head import hold_temperature
@@ -209,7 +210,7 @@ class Context:
             check_loss_once(model, batch)
 
     def scored_by_model(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
-        """Whether the model's own loss is taken: by `loss="own"`, or of soft labels that it scores in a way of its own.
+        """Whether the model's own loss is taken: by `loss="own"`, of soft labels, or of a head with its own objective.
 
         Raises:
             RuntimeError: for soft labels whose loss cannot be taken of blended ones, see `has_soft_labels`.
@@ -217,7 +218,9 @@ class Context:
         if self.config.loss == "own":
             return True
         wished = self._own_loss or self.config.distill_weight or not self.config.self_check
-        return not wished and not self.off and has_soft_labels(model, batch)
+        if wished or self.off:
+            return False
+        return has_soft_labels(model, batch) or has_own_head(model, batch)
 
     def loss_is_unchecked(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the loss of such a batch is still to be compared with the model's own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from hf_mixup.engine.all_gather import world_size
 from hf_mixup.engine.batch import MixedTargetBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
+from hf_mixup.engine.own_exchange import SetTrial
 from hf_mixup.methods import METHODS, Draw
 from hf_mixup.methods.capabilities import MixesBoxes
 from hf_mixup.methods.mixup import united_boxes
@@ -65,7 +67,8 @@ class BoxBatch(MixedTargetBatch):
         if context.config.self_check:
             check_box_loss_once(model, batch)
         inputs = {key: value for key, value in batch.items() if key != LABELS}
-        draw = context.draw(model, inputs, torch.zeros(len(labels)), requested, boxes=True)
+        trial_of = partial(SetTrial, labels={LABELS: labels})
+        draw = context.draw(model, inputs, torch.zeros(len(labels)), requested, boxes=True, trial_of=trial_of)
         return cls(context, model, inputs, labels, draw, requested.inplace)
 
     @property

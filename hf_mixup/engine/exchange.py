@@ -2,7 +2,8 @@
 
 With lam = 0 a sample must have its partner's outputs and its partner's loss, with lam = 1 its own. Where part of a
 sample stays behind (a text beside blended pixels, the ids that a head reads), the labels would be mixed and the content
-would not: that is refused.
+would not: that is refused. So is content that is exchanged twice (where it enters, and where it is looked up), which
+shows only where both samples are the other one.
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
-from hf_mixup.models.batches import count_samples, pick_pair
+from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.labels import at_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
-from hf_mixup.models.segmentation import at_pixels
+from hf_mixup.models.segmentation import at_pixels, auxiliary_logits, capture_auxiliary_logits
 from hf_mixup.models.streams import forget_entries
+from hf_mixup.models.trace import pick_of_two
 
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
 WAYS_OUT = ("mixup", "manifold", "sentence")  # tried in this order where a method is refused
 DECIDE = ("keys", "swap_keys", "modules", "attention_mask_mode", "by")  # settings that say what a method mixes
+AUXILIARY = "auxiliary_logits"
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 
@@ -220,7 +223,10 @@ class Trial:
             raise RuntimeError(self._why_not(error)) from error
 
     def _run(self, inputs: Mapping[str, Any]) -> Any:
-        return self.model(**inputs)
+        """Return the model's outputs, and beside them the logits of an auxiliary head, which its loss reads alone."""
+        capture_auxiliary_logits(self.model)
+        outputs, auxiliary = self.model(**inputs), auxiliary_logits(self.model)
+        return outputs if auxiliary is None else {**outputs, AUXILIARY: auxiliary}
 
     def _why_not(self, error: Exception) -> str:
         """Return what to say of a batch of which two samples cannot be run."""
@@ -293,18 +299,25 @@ class Trial:
             draw, inputs, stayed = self._entered(method, depth) if inside else self._given(method)
             if inputs is None:
                 return "it leaves all inputs as they are and mixes the labels"
-            outputs = self.model(**inputs)
+            outputs = self._run(inputs)
             hooks_of(self.model).forget()
-            error = self._error(outputs)
+            error = self._error(outputs, [1, 1])
+            wrong = self._wrong_loss(method, draw, outputs) if error < TOLERANCE else None
+            if inside and error < TOLERANCE:
+                _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
+                error = self._error(self._run(inputs), [1, 0])
+                hooks_of(self.model).forget()
             if error < TOLERANCE:
-                return self._wrong_loss(method, draw, outputs)
+                return wrong
         by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
         return by + (kept or ", for part of the model goes past the place where samples are mixed")
 
-    def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
-        """Return the draw, and the inputs for a model whose hooks exchange the two samples."""
-        draw = method.draw_given(torch.tensor([1, 0]), torch.tensor([0.0, 1.0]), depth).to(self.device)
+    def _entered(
+        self, method: Method, depth: int | None, lam: tuple[float, float] = (0.0, 1.0)
+    ) -> tuple[Draw, dict[str, Any], list[str]]:
+        """Return the draw, and the inputs for a model whose hooks exchange one of the two samples, or both."""
+        draw = method.draw_given(torch.tensor([1, 0]), torch.tensor(lam), depth).to(self.device)
         return draw, method.apply(self.model, self.rows, draw, False), []
 
     def _given(self, method: Method) -> tuple[Draw, dict[str, Any] | None, list[str]]:
@@ -342,18 +355,18 @@ class Trial:
         """Where the batch lies."""
         return next(value for value in self.request.batch.values() if isinstance(value, Tensor)).device
 
-    def _error(self, outputs: Any) -> float:
-        """Return how far the first sample's outputs are from the second one's; the second's must have stayed."""
+    def _error(self, outputs: Any, which: list[int]) -> float:
+        """Return how far the outputs are from those of these samples."""
         plain = _scores(self.plain)
         if not plain:  # a model that forecasts: the loss is what it says of a sample
-            return self._loss_error(outputs)
+            return self._loss_error(outputs, which)
         errors = []
         for name, expected in plain.items():
             found = _scores(outputs).get(name)
             if found is None or found.shape != expected.shape:
                 return float("inf")
             found, expected = (self._visible(each.double()) for each in (found, expected))
-            errors.append(relative_error(self.model, found, expected[[1, 1]], expected))
+            errors.append(relative_error(self.model, found, expected[which], expected))
         return max(errors)
 
     def _visible(self, scores: Tensor) -> Tensor:
@@ -363,11 +376,11 @@ class Trial:
             return scores * mask.bool()[..., None]
         return scores
 
-    def _loss_error(self, outputs: Any) -> float:
-        one, two = (
-            self.model(**pick_pair(self.rows, 2, torch.tensor(which)))["loss"].double() for which in ([0, 0], [1, 1])
+    def _loss_error(self, outputs: Any, which: list[int]) -> float:
+        one, two, wanted = (
+            self.model(**pick_of_two(self.rows, each))["loss"].double() for each in ([0, 0], [1, 1], which)
         )
-        return relative_error(self.model, outputs["loss"].double(), two, torch.stack([one, two]))
+        return relative_error(self.model, outputs["loss"].double(), wanted, torch.stack([one, two]))
 
     def _wrong_loss(self, method: Method, draw: Draw, outputs: Any) -> str | None:
         """Return what is wrong with the loss of labels that are the second sample's in full, None if nothing is."""
@@ -415,7 +428,7 @@ def _scores(outputs: Any) -> dict[str, Tensor]:
         if isinstance(outputs, Mapping) and isinstance(outputs.get("loss"), Tensor):
             return {}
         raise
-    places = ("pred_boxes", "pred_masks", "masks_queries_logits") if isinstance(outputs, Mapping) else ()
+    places = ("pred_boxes", "pred_masks", "masks_queries_logits", AUXILIARY) if isinstance(outputs, Mapping) else ()
     return {**found, **{name: outputs[name] for name in places if isinstance(outputs.get(name), Tensor)}}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from hf_mixup.engine.batch import MixedTargetBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.detection import refuse_scattered
+from hf_mixup.engine.own_exchange import SetTrial
 from hf_mixup.methods import Draw
 from hf_mixup.methods._instances import Instances, mixed_instances, united_instances
 from hf_mixup.methods._segmentation import refuse_for_targets
@@ -84,8 +86,9 @@ class InstanceBatch(MixedTargetBatch):
         if len(sizes) > 1:
             raise ValueError(f"{MASKS} of several sizes, {sizes}: pad those of a batch to one size, as the images are")
         maps = torch.zeros((1, 1, 1), dtype=torch.long).expand(len(labels), *sizes[0])  # as large as they are
-        draw = context.draw(model, inputs, maps, requested, boxes=True)
         texts = {key: inputs.pop(key) for key in (TEXTS,) if key in inputs}
+        learnt = {**{key: batch[key] for key in (MASKS, CLASSES)}, **texts}
+        draw = context.draw(model, inputs, maps, requested, boxes=True, trial_of=partial(SetTrial, labels=learnt))
         mixed = cls(context, model, inputs, labels, draw, requested.inplace)
         mixed.texts = texts
         return mixed

@@ -19,6 +19,7 @@ from hf_mixup.engine.forecasting import ForecastBatch
 from hf_mixup.engine.instances import InstanceBatch
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.maps import MapBatch
+from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.own_loss import OwnBatch
 from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.soft_labels import SoftLabelBatch
@@ -186,7 +187,8 @@ class Mixup(Context):
     def _types(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[type[MixedBatch], ...]:
         if not self.scored_by_model(model, batch):
             return BATCH_TYPES
-        return OWN_TYPES if self.config.loss == "own" else (PairBatch, SoftLabelBatch)
+        own = self.config.loss == "own" or has_own_head(model, batch)
+        return OWN_TYPES if own else (PairBatch, SoftLabelBatch)
 
     def _refuse_active(self, model: nn.Module) -> None:
         """Refuse a model that something else mixes already."""

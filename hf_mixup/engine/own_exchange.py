@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.exchange import Trial
 from hf_mixup.methods.base import Draw, Method, Request
+from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.label_entries import labels_at
 from hf_mixup.models.outputs import loss_of, said_of
-from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, pick_of_pair
+from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects
+from hf_mixup.models.trace import pick_of_two
 from hf_mixup.utils.random_state import RandomState
 
 LOSS = "loss"
@@ -45,7 +47,7 @@ class OwnTrial(Trial):
         return labels_at(self._labels, contrasting_samples(self.request.batch))
 
     def _run(self, inputs: Mapping[str, Any]) -> Any:
-        return self.model(**inputs, **self.own)
+        return self.model(**{**inputs, **self.own})
 
     def depths(self, method: Method) -> list[int | None]:
         """Return the depths at which a method may enter the model, see `Trial.depths`.
@@ -56,9 +58,11 @@ class OwnTrial(Trial):
         with self._looking_inside(method):
             return super().depths(method)
 
-    def _entered(self, method: Method, depth: int | None) -> tuple[Draw, dict[str, Any], list[str]]:
+    def _entered(
+        self, method: Method, depth: int | None, lam: tuple[float, float] = (0.0, 1.0)
+    ) -> tuple[Draw, dict[str, Any], list[str]]:
         with self._looking_inside(method):
-            return super()._entered(method, depth)
+            return super()._entered(method, depth, lam)
 
     @contextmanager
     def _looking_inside(self, method: Method) -> Iterator[None]:
@@ -108,21 +112,22 @@ class OwnTrial(Trial):
         """Return how far the loss, and what the head says, of two samples that are both the second one is from that."""
         labels = [label, label]
         found = self._said(inputs, labels)
-        one, two = (self._said(pick_of_pair(self.rows, self.model, each), labels) for each in ([0, 0], [1, 1]))
+        one, two = (self._said(pick_of_two(self.rows, each), labels) for each in ([0, 0], [1, 1]))
         return max(self._far(found.get(name), two[name], one[name]) for name in two)
 
     def _miss_of_both(self, method: Method, depth: int | None) -> float:
-        draw = method.draw_given(torch.tensor([1, 0]), torch.zeros(2), depth).to(self.device)
-        found = self._said(method.apply(self.model, self.rows, draw, False), [1, 0])[LOSS]
+        _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
+        found = self._said(inputs, [1, 0])[LOSS]
         hooks_of(self.model).forget()
-        plain, crossed = (self._said(self.rows, each)[LOSS] for each in ([0, 1], [1, 0]))
-        return self._far(found, plain, crossed)
+        swapped = pick_of_two(self.rows, [1, 0])
+        wanted, crossed = (self._said(swapped, each)[LOSS] for each in ([1, 0], [0, 1]))
+        return self._far(found, wanted, crossed)
 
     def _said(self, inputs: Mapping[str, Any], which: list[int]) -> dict[str, Tensor]:
         """Return the loss of two samples with these labels, and what the head says of each sample, by name."""
         hooks_of(self.model).again()
         with self._random.again():
-            outputs = self.model(**inputs, **labels_at(self.own, torch.tensor(which)))
+            outputs = self.model(**{**inputs, **labels_at(self.own, torch.tensor(which))})
         loss = loss_of(outputs)
         if loss is None:
             raise ValueError(f"{type(self.model).__name__} returned no loss for {', '.join(self.own)}")
@@ -136,6 +141,31 @@ class OwnTrial(Trial):
         if not bool(torch.isfinite(expected).all()):  # no label counts, or the head masks: nothing is shown
             return 0.0 if not bool(torch.isfinite(found).all()) else float("inf")
         return relative_error(self.model, found, expected, torch.stack([expected, other]))
+
+
+class SetTrial(OwnTrial):
+    """Two samples with sets of masks or boxes: the loss tells, for it also scores what a model says on its way.
+
+    Some models say that in training only, which their outermost module decides. It alone is put into training mode:
+    layers below it would drop and normalise. A model whose parts have to agree on the mode stays in evaluation.
+    """
+
+    def _said(self, inputs: Mapping[str, Any], which: list[int]) -> dict[str, Tensor]:
+        base_model(self.model).training = self._speaks_in_training
+        return super()._said(inputs, which)
+
+    @cached_property
+    def _speaks_in_training(self) -> bool:
+        outermost = base_model(self.model)
+        outermost.training = True
+        try:
+            with self._random.again():
+                self._run(self.rows)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError):
+            return False
+        finally:
+            outermost.training = False
+        return True
 
 
 def labels_besides(model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -18,6 +19,7 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.loss_scale import ITEMS
 from hf_mixup.engine.model_loss import ModelLossBatch, values_of
 from hf_mixup.engine.own_exchange import OwnTrial, labels_besides
+from hf_mixup.engine.own_head import encodes_once
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.models.batches import DECODER, DECODER_IDS
@@ -25,6 +27,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import decoder_inputs, takes
 from hf_mixup.models.label_entries import labels_at, split_labels
 from hf_mixup.models.labels import LABELS, segments, vocabulary_of
+from hf_mixup.models.replay import Replay
 from hf_mixup.utils.random_state import RandomState
 
 logger = logging.getLogger(__name__)
@@ -33,9 +36,10 @@ logger = logging.getLogger(__name__)
 class OwnBatch(ModelLossBatch):
     """A mixed batch that is scored by the model itself: lam * L(own labels) + (1 - lam) * L(partners' labels).
 
-    Both losses are the model's, on the same mixed inputs, with the same dropout; the second one costs a second forward
-    pass, through which gradients flow as well. Running statistics (batch norm) are those of the first. Where
-    loss="auto" takes the loss of blended numbers (regression), this one is more by a constant, with the same gradients.
+    Both losses are the model's, on the same mixed inputs, with the same dropout. The second one costs a second forward
+    pass, through which gradients flow as well: of the head alone where labels do not enter the encoder below it.
+    Running statistics (batch norm) are those of the first. Where loss="auto" takes the loss of blended numbers
+    (regression), this one is more by a constant, with the same gradients.
 
     Source: the two losses of Zhang et al. 2018, arXiv 1710.09412 (`mixup_criterion` of
     https://github.com/facebookresearch/mixup-cifar10), for any head.
@@ -63,6 +67,9 @@ class OwnBatch(ModelLossBatch):
         self._twice = bool(self.rate) and self._share < 1
         self._partners_labels = labels_at(labels, draw.partner) if self._twice else {}
         self._random: RandomState | None = None  # before the first pass; None outside the context
+        self._replay: Replay | None = None
+        self._replays = False  # whether the second pass needs the head alone
+        self._recording = ExitStack()
 
     @classmethod
     def matches(cls, model: nn.Module, batch: Mapping[str, Any]) -> bool:
@@ -89,34 +96,41 @@ class OwnBatch(ModelLossBatch):
         values = values_of(labels)
         draw = context.draw(model, inputs, values, requested, trial_of=partial(OwnTrial, labels=labels))
         _refuse_label_rule(context.method.chosen(draw), draw, values)
-        _tell_cost_once(model)
-        return cls(context, model, inputs, labels, given, draw, requested.inplace)
+        mixed = cls(context, model, inputs, labels, given, draw, requested.inplace)
+        mixed._replays = context.config.self_check and encodes_once(model, inputs, labels)
+        _tell_cost_once(model, mixed._replays)
+        return mixed
 
     def __enter__(self) -> OwnBatch:
         super().__enter__()
         self.inputs = {**self.inputs, **self.labels, **self._given}
-        self._random = RandomState(self._model)
+        self._random, self._replay = RandomState(self._model), Replay(self._model)
+        if self._twice and self._replays:
+            self._recording.enter_context(self._replay.recording())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._random = None
+        self._random = self._replay = None
+        self._recording.close()
         super().__exit__(kind, error, trace)
 
     def _mixed_loss(self, outputs: Any, model: nn.Module, given: Mapping[str, Any]) -> Tensor:
         own = self._own(outputs, self.labels, given)
         if not self._twice:
             return own
-        if self._random is None:
+        if self._random is None or self._replay is None:
             raise RuntimeError(
                 "loss='own' runs the model a second time, which has to be inside the context: take the loss there, or "
                 "run `mixed.forward(model)` instead of model(**mixed.inputs)"
             )
+        self._recording.close()
         hooks_of(self._model).again()
-        with self._random.again():
+        with self._random.again(), self._replay.again():
             outputs = _run_beside(model, {**given, **self._partners_labels})
-        self._refuse_unmixed()
+        if not self._replay.used:  # else the hooks in the encoder were passed before
+            self._refuse_unmixed()
         partners = self._own(outputs, self._partners_labels, given)
         return self._share * own + (1 - self._share) * partners
 
@@ -143,8 +157,8 @@ def one_lam(method: Method, draw: Draw) -> float:
     if len(found) > 1:
         raise ValueError(
             f"lam differs between the samples of the batch ({min(found):.3g} to {max(found):.3g}, method "
-            f"{method.name!r}): loss='own' weighs the loss of a whole batch by one lam. Leave loss out, give one lam, "
-            "or use 'mixup', 'embedding' or 'manifold'"
+            f"{method.name!r}): the model's own loss is weighed by one lam for the whole batch. Give one lam "
+            "(lam_per='batch'), use 'mixup', 'embedding' or 'manifold', or leave loss='own' out where it was set"
         )
     return found.pop() if found else 1.0
 
@@ -209,11 +223,14 @@ def _run_beside(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     return functional_call(model, copies, kwargs=dict(inputs)) if copies else model(**inputs)
 
 
-def _tell_cost_once(model: nn.Module) -> None:
+def _tell_cost_once(model: nn.Module, replays: bool) -> None:
     checked = hooks_of(model).checked
     if "own loss" not in checked:
         checked.add("own loss")
+        name = type(model).__name__
+        who, costs = (f"the head of {name}", "pass of the head") if replays else (name, "forward pass")
         logger.warning(
-            "loss='own': %s runs twice on each mixed batch, once with each label, which costs a second forward pass",
-            type(model).__name__,
+            "the model's own loss: %s runs twice on each mixed batch, once with each label, which costs a second %s",
+            who,
+            costs,
         )

@@ -23,6 +23,17 @@ def per_sample(key: str, value: Any, count: int) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == count
 
 
+def packed_axis(key: str, value: Any) -> int:
+    """Return the axis along which an entry that holds the parts of all samples has them.
+
+    The first one as a rule; the last one of images of which all patches lie beside each other, [1, C, P, P * patches].
+
+    >>> packed_axis("pixel_values", torch.rand(1, 3, 8, 64)), packed_axis("pixel_values", torch.rand(8, 192))
+    (-1, 0)
+    """
+    return -1 if len(value) == 1 and value.dim() > 2 and key.startswith("pixel") else 0
+
+
 def count_samples(inputs: Mapping[str, Any]) -> int:
     """Return how many samples a batch has.
 
@@ -108,11 +119,15 @@ def expand_shared(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(ids, Tensor) or ids.dim() != 2 or len(ids) == 1:
         return dict(inputs)
     return {
-        key: value.expand(len(ids), *value.shape[1:])
-        if isinstance(value, Tensor) and value.dim() > 1 and len(value) == 1 and ids.shape[1] in value.shape[1:]
-        else value
+        key: value.expand(len(ids), *value.shape[1:]) if _is_shared(key, value, ids.shape[1]) else value
         for key, value in inputs.items()
     }
+
+
+def _is_shared(key: str, value: Any, length: int) -> bool:
+    if not isinstance(value, Tensor) or value.dim() < 2 or len(value) != 1 or packed_axis(key, value) != 0:
+        return False
+    return length in value.shape[1:]
 
 
 def visible_tokens(inputs: Mapping[str, Any], name: str = MASK) -> Tensor | None:

@@ -151,8 +151,11 @@ def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
     for both, one in pairs:
         index, states = both.given[0], next(tensors_in(both.output))
         axis = batch_axis(states, next(tensors_in(one.output)))
-        if axis is None or batch_axis(index, one.given[0]) is None or (both.module, both.number) in counted:
+        of_samples = batch_axis(index, one.given[0])
+        if axis is None or of_samples is None or (both.module, both.number) in counted:
             continue  # the same for every sample, or right as soon as the mask is
+        if _is_geometry(index, of_samples):
+            continue
         if _is_padding(index, pair):
             continue
         key, shift = _source(index, pair)
@@ -168,6 +171,16 @@ def is_lookup(call: Call) -> bool:
         return False
     states = next(tensors_in(call.output), None)
     return states is not None and states.is_floating_point() and states.dim() > given.dim()
+
+
+def _is_geometry(index: Tensor, axis: int) -> bool:
+    """Whether these are the places of patches, of all samples in one row: partners have the same grids, and so these.
+
+    >>> places = torch.tensor([[0, 1, 2, 0, 1, 2], [1, 2, 3, 1, 2, 3]])  # the corners around each of two samples'
+    >>> _is_geometry(places, axis=1), _is_geometry(places[:, :2], axis=1)
+    (True, False)
+    """
+    return index.shape[axis] > 2 and torch.equal(*index.chunk(2, axis))
 
 
 def _is_padding(index: Tensor, pair: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from hf_mixup.models.inputs import takes
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples, uneven_pair
 from hf_mixup.models.ragged import read_layout
+from hf_mixup.models.trace import pick_of_two
 from hf_mixup.models.weighted_mask import weighted_mask
 
 Ends = Literal["own", "left", "left, counted", "equal"]
@@ -92,12 +93,12 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
 
 def _with_one_image(pair: Mapping[str, Any]) -> dict[str, Any]:
     """Return two samples whose floats are those of the first, since only tokens are exchanged."""
-    return {
-        key: torch.cat([value[: len(value) // 2]] * 2)
-        if isinstance(value, Tensor) and value.is_floating_point() and "mask" not in key
-        else value
+    floats = {
+        key: value
         for key, value in pair.items()
+        if isinstance(value, Tensor) and value.is_floating_point() and "mask" not in key
     }
+    return {**pair, **pick_of_two(floats, [0, 0])}
 
 
 def _choices(batch: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import HEARD, IDS, MASK, count_samples, first_pair, per_sample, pick_pair, visible_tokens
+from hf_mixup.models.batches import (
+    HEARD,
+    IDS,
+    MASK,
+    count_samples,
+    first_pair,
+    packed_axis,
+    per_sample,
+    pick_pair,
+    visible_tokens,
+)
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.ragged import is_geometry, pick_rows, ragged_rows
 
@@ -32,17 +42,10 @@ def eval_without_side_effects(model: nn.Module) -> Iterator[None]:
 
 def two_samples(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Return the first two samples of a batch; a single sample is doubled."""
-    return {**first_pair(inputs), **_parts_of(inputs, model, [0, min(1, count_samples(inputs) - 1)])}
-
-
-def pick_of_pair(pair: Mapping[str, Any], model: nn.Module, which: list[int]) -> dict[str, Any]:
-    """Return two samples of a pair, or one twice."""
-    return {**pick_pair(pair, 2, torch.tensor(which)), **_parts_of(pair, model, which)}
-
-
-def _parts_of(inputs: Mapping[str, Any], model: nn.Module, which: list[int]) -> dict[str, Tensor]:
-    """Return the rows of two samples, of the entries that hold those of all."""
-    return {key: pick_rows(inputs[key], rows, which) for key, rows in ragged_rows(model, inputs).items()}
+    which = [0, min(1, count_samples(inputs) - 1)]
+    ragged = ragged_rows(model, inputs).items()
+    parts = {key: pick_rows(inputs[key], rows, which, packed_axis(key, inputs[key])) for key, rows in ragged}
+    return {**first_pair(inputs), **parts}
 
 
 def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -63,8 +66,8 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     pair = pick_pair(inputs, count, which[[0, 0]])
     others = {**pick_pair(inputs, count, which), **{key: pair[key] for key in pair if is_geometry(key)}}
     for key, rows in ragged_rows(model, inputs).items():
-        own = pick_rows(inputs[key], rows, which[:1].tolist())
-        pair[key], others[key] = own.repeat(2, *(1,) * (own.dim() - 1)), _beside(inputs[key], rows, which.tolist(), key)
+        own = pick_rows(inputs[key], rows, which[[0, 0]].tolist(), packed_axis(key, inputs[key]))
+        pair[key], others[key] = own, _beside(inputs[key], rows, which.tolist(), key)
     fixed = _named_tokens(model, ids)
     if not len(_inner_positions(others, 0, masked, fixed)):
         fixed = fixed[:0]
@@ -94,10 +97,11 @@ def _one_layout(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[st
 
 def _beside(value: Tensor, rows: Sequence[int], which: Sequence[int], key: str) -> Tensor:
     """Return one sample's rows of a ragged entry, and as many of other content behind them."""
-    own, other = (pick_rows(value, rows, [each]) for each in which)
+    axis = packed_axis(key, value)
+    own, other = (pick_rows(value, rows, [each], axis) for each in which)
     if is_geometry(key):
         return torch.cat([own, own])
-    return torch.cat([own, other if len(other) == len(own) and which[0] != which[1] else own.flip(0)])
+    return torch.cat([own, other if other.shape == own.shape and which[0] != which[1] else own.flip(axis)], axis)
 
 
 def contrasting_samples(inputs: Mapping[str, Any]) -> Tensor:

@@ -15,7 +15,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, MASK, SHARED, begins_padded, count_samples, per_sample
+from hf_mixup.models.batches import IDS, MASK, SHARED, begins_padded, count_samples, packed_axis, per_sample
 from hf_mixup.models.hooks import hooks_of
 
 Kind = Literal["image", "video", "audio"]
@@ -122,8 +122,8 @@ def ragged_rows(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, list[in
     read, marks = read_layout(model, batch), placeholders(model)
     for key in ragged:
         tokens = _count_tokens(read.marked, marks.get(_kind(key), []), len(ids))
-        sizes = read.sizes.get(key)
-        rows = _in_proportion(len(batch[key]), tokens) if sizes is None else _by_size(sizes, tokens)
+        sizes, length = read.sizes.get(key), batch[key].shape[packed_axis(key, batch[key])]
+        rows = _in_proportion(length, tokens) if sizes is None else _by_size(sizes, tokens)
         if rows is not None:
             found[key] = rows
     return found
@@ -134,7 +134,8 @@ def _holds_all(key: str, value: Any, count: int) -> bool:
         isinstance(value, Tensor)
         and value.dim() > 1
         and key not in SHARED
-        and len(value) not in (1, count)
+        and len(value) != count
+        and (len(value) != 1 or packed_axis(key, value) != 0)
         and not key.endswith("input_ids")
     )
 
@@ -180,14 +181,14 @@ def _by_size(sizes: Tensor, tokens: list[int]) -> list[int] | None:
     return rows
 
 
-def pick_rows(value: Tensor, rows: Sequence[int], which: Sequence[int]) -> Tensor:
-    """Return the rows of some samples.
+def pick_rows(value: Tensor, rows: Sequence[int], which: Sequence[int], axis: int = 0) -> Tensor:
+    """Return the rows of some samples, which lie along an axis.
 
     >>> pick_rows(torch.tensor([[0], [1], [1], [2]]), [1, 2, 1], [1, 2]).flatten()
     tensor([1, 1, 2])
     """
-    parts = value.split(list(rows))
-    return torch.cat([parts[each] for each in which])
+    parts = value.split(list(rows), axis)
+    return torch.cat([parts[each] for each in which], axis)
 
 
 def spread(partner: Tensor, lam: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ def scored_parts(model: nn.Module, outputs: Any, labels: Labels) -> list[tuple[T
     head = _auxiliary_head(model)
     if head is None:
         return parts
-    auxiliary = hooks_of(model).after(head, AuxiliaryHook).logits
+    auxiliary = auxiliary_logits(model)
     if auxiliary is None:
         raise RuntimeError(
             f"{type(model).__name__} did not pass its auxiliary head: run it on `mixed.inputs` inside the context"
@@ -75,6 +75,12 @@ def capture_auxiliary_logits(model: nn.Module) -> None:
         hook = hooks_of(model).after(head, AuxiliaryHook)
         hook.on, hook.logits = True, None
         hooks_of(model).track(hook)
+
+
+def auxiliary_logits(model: nn.Module) -> Tensor | None:
+    """Return what `capture_auxiliary_logits` has captured; None for a model without an auxiliary head."""
+    head = _auxiliary_head(model)
+    return None if head is None else hooks_of(model).after(head, AuxiliaryHook).logits
 
 
 def install_auxiliary(model: nn.Module) -> None:

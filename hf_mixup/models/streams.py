@@ -1,8 +1,8 @@
 """The streams of a sample: all of its content, blended with one partner and lam wherever each part enters the model.
 
-Floats are blended as they are. Integers that stand for something (ids, boxes on a grid, token types) are blended where
-they are looked up. Where that is not exact, since a head reads ids or a part of the model goes its own way, samples are
-blended at the fusion point: what enters the first block that sees all of a sample.
+Floats are blended as they are. What stands for something (ids, boxes on a grid, token types, floats that choose an
+entry of a table) is blended where it is looked up. Where that is not exact, since a head reads ids or a part of the
+model goes its own way, samples are blended at the fusion point: what enters the first block that sees all of a sample.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import blend
-from hf_mixup.models.batches import MASK, count_samples, per_sample
+from hf_mixup.models.batches import MASK, count_samples, packed_axis, per_sample
 from hf_mixup.models.blocks import stack_of
 from hf_mixup.models.embeddings import is_lookup, tables, unite_masks
 from hf_mixup.models.exchange import TOLERANCE, exchange_error
@@ -27,7 +27,7 @@ from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.padding import REFUSALS, mix_embeddings, mix_layer
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.ragged import ragged_rows, spread
-from hf_mixup.models.trace import watch
+from hf_mixup.models.trace import pick_of_two, watch
 
 Entry = Literal["inputs", "fusion"]
 ENTRY = "entry of"  # how the keys of what was found begin in the cache
@@ -80,15 +80,43 @@ def blend_floats(
     Raises:
         TypeError: for images of integers.
     """
-    mixed = {**batch, **masks_of_floats(batch, partner, lam)}
-    keys = [key for key, value in batch.items() if is_blendable(key, value, len(partner))]
+    mixed, stay = {**batch, **masks_of_floats(batch, partner, lam)}, looked_up_floats(model, batch)
+    keys = [key for key, value in batch.items() if is_blendable(key, value, len(partner)) and key not in stay]
     refuse_integers(batch, keys)
     for key in keys:
         mixed[key] = blend(batch[key], partner, lam, inplace=inplace)
     for key, rows in ragged_rows(model, batch).items():
-        if batch[key].is_floating_point():
-            mixed[key] = blend(batch[key], *spread(partner, lam, rows), inplace=inplace)
+        if batch[key].is_floating_point() and key not in stay:
+            axis = packed_axis(key, batch[key])
+            parts = batch[key].movedim(axis, 0)
+            mixed[key] = blend(parts, *spread(partner, lam, rows), inplace=inplace and not axis).movedim(0, axis)
     return mixed
+
+
+def looked_up_floats(model: nn.Module, batch: Mapping[str, Any]) -> frozenset[str]:
+    """Return the floats that choose entries of tables (boxes on a grid, codes of images), by name.
+
+    A blend of them would choose a third entry, and the entries are blended already. Found by running two samples of the
+    batch at first use, then cached.
+    """
+    floats = [key for key, value in batch.items() if isinstance(value, Tensor) and value.is_floating_point()]
+    cache, name = hooks_of(model).cache, f"{ENTRY} floats that are looked up, of {', '.join(sorted(batch))}"
+    if name not in cache:
+        with eval_without_side_effects(model):
+            pair = full_pair(batch, model) if floats else {}
+            cache[name] = frozenset(key for key in floats if "mask" not in key and _chooses(model, pair, key))
+    return cache[name]
+
+
+def _chooses(model: nn.Module, pair: Mapping[str, Any], key: str) -> bool:
+    """Whether tables look up other entries for two samples that have each other's part of an input."""
+    modules = tables(model)
+    try:
+        own, other = (watch(model, each, modules) for each in (pair, {**pair, key: pick_of_two(pair, [1, 0])[key]}))
+    except (*REFUSALS, TypeError, KeyError):
+        return False
+    both = [(one.given[0], two.given[0]) for one, two in zip(own, other) if is_lookup(one)]
+    return any(one.shape == two.shape and not torch.equal(one, two) for one, two in both)
 
 
 def mix_streams(
@@ -146,25 +174,9 @@ def _first_exact(model: nn.Module, pair: dict[str, Any]) -> Entry:
         return "inputs"  # what it cannot take is said by the exchange test
 
     entries: dict[Entry, Any] = {"inputs": _blend_at_inputs, "fusion": blend_at_fusion}
-    if _looks_up_floats(model, pair, plain):
-        del entries["inputs"]
     for entry, apply in entries.items():
         with suppress(*REFUSALS):
             if exchange_error(model, pair, plain, partial(apply, model, pair)) < TOLERANCE:
                 return entry
         hooks_of(model).forget()
-    if "inputs" not in entries:
-        raise ValueError(
-            f"{type(model).__name__} looks up part of its floats in tables (the places of patches, codes of images), "
-            "so that a blend of them is no blend of samples: use method='manifold'"
-        )
     return "inputs"
-
-
-def _looks_up_floats(model: nn.Module, pair: dict[str, Any], plain: Tensor) -> bool:
-    """Whether tables look up other entries where floats are blended."""
-    partner, half = torch.tensor([1, 0], device=plain.device), torch.full((2,), 0.5, device=plain.device)
-    modules = tables(model)
-    own, blended = (watch(model, each, modules) for each in (pair, blend_floats(model, pair, partner, half)))
-    both = [(one.given[0], other.given[0]) for one, other in zip(own, blended) if is_lookup(one)]
-    return any(one.shape == other.shape and not torch.equal(one, other) for one, other in both)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
-from hf_mixup.models.batches import per_sample
+from hf_mixup.models.batches import packed_axis, per_sample
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,31 @@ def watch_pair(model: nn.Module, pair: Mapping[str, Any], modules: list[nn.Modul
 
 def first_sample(pair: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first of two samples of like layout."""
-    return {
-        key: value[: len(value) // 2] if isinstance(value, Tensor) and _of_two(key, value) else value
-        for key, value in pair.items()
-    }
+    return pick_of_two(pair, [0])
+
+
+def pick_of_two(pair: Mapping[str, Any], which: Sequence[int]) -> dict[str, Any]:
+    """Return the samples `which` (0 or 1) of two samples of like layout.
+
+    >>> pick_of_two({"x": Tensor([[1.0], [2.0], [3.0], [4.0]])}, [1, 1])["x"].flatten().tolist()
+    [3.0, 4.0, 3.0, 4.0]
+    """
+
+    def pick(key: str, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not _of_two(key, value):
+            return value
+        axis = packed_axis(key, value)
+        return cat([value.chunk(2, axis)[each] for each in which], axis)
+
+    return {key: pick(key, value) for key, value in pair.items()}
 
 
 def _of_two(key: str, value: Tensor) -> bool:
     """Whether an entry goes with two samples; it may hold several rows of each, see `models.ragged`."""
-    return per_sample(key, value, 2) or (value.dim() > 1 and len(value) > 2 and len(value) % 2 == 0)
+    if per_sample(key, value, 2):
+        return True
+    length = value.shape[packed_axis(key, value)] if value.dim() > 1 else 0
+    return length > 2 and length % 2 == 0
 
 
 def batch_axis(of_two: Tensor, of_one: Tensor) -> int | None:

@@ -46,6 +46,10 @@ class RandomState:
         for each, attributes in counts:
             vars(each).update(attributes)
 
+    def restore(self) -> None:
+        """Draw as from the moment this object was made."""
+        self._write(self._state)
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Draw as from the moment this object was made; afterwards go on from where the generators stood."""

@@ -28,7 +28,7 @@ def end(model: Any, batch: streams.Batch, settings: dict[str, Any], lam: float) 
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("loss", ["auto", "own"])
-@pytest.mark.parametrize("build", [*heads.EXACT, *heads.OWN_ONLY], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [*heads.EXACT, *heads.OBJECTIVES, *heads.OWN_ONLY], ids=lambda build: build.__name__)
 def test_the_ends_are_the_sample_and_its_partner(build: heads.Build, loss: str, inside: bool) -> None:
     model, batch = streams.make(build)
     settings = {"method": method_of(batch) if inside else "mixup", "loss": loss}

@@ -80,6 +80,22 @@ def test_at_the_ends_the_loss_is_the_samples_own_or_the_partners(kind: str, meth
     assert min(abs(half - end) for end in ends) > 1e-3
 
 
+@pytest.mark.parametrize("shown", [1.0, 0.0])  # a trained EoMT predicts on its way in training alone
+@pytest.mark.parametrize("kind", ["eomt", "eomt_dinov3"])
+def test_what_is_predicted_on_the_way_is_mixed_or_the_depth_is_refused(kind: str, shown: float) -> None:
+    model, batch, partner = build(kind).train(), instances(kind), torch.tensor([1, 0, 0, 2])
+    model.attn_mask_probs.fill_(shown)
+    with torch.no_grad():
+        expected = seeded(model, pick(batch, partner.tolist())).loss
+        for depth in (0, 1):
+            found = mixed_loss(model, batch, {"method": "manifold", "layers": [depth]}, 0.0, partner)
+            torch.testing.assert_close(found, expected.reshape(()), rtol=1e-5, atol=0)
+        with pytest.raises(RuntimeError, match="at depth 2: with lam = 0 the model's own loss misses the partner's"):
+            Mixup({"method": "manifold", "layers": [2]})(model, batch)
+    assert model.training
+    assert not hooks_of(model).active
+
+
 class Watched:
     """What a criterion matches and where it looks, call by call."""
 
@@ -284,7 +300,7 @@ def test_what_does_not_go_with_masks_is_refused_with_a_way_out() -> None:
     with pytest.raises(ValueError, match=r"SomeSegmenter learns masks by a loss that takes no weights: .*Mask2Former"):
         Mixup("mixup")(other, batch)
     tasks = instances("oneformer")
-    with pytest.raises(RuntimeError, match=r"leaves task_inputs, text_inputs as they are .* Use 'mixup'"):
+    with pytest.raises(RuntimeError, match=r"leaves task_inputs as they are .* Use 'mixup'"):
         Mixup("cutmix")(build("oneformer"), tasks)
 
 

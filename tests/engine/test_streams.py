@@ -24,7 +24,8 @@ from transformers import (
 
 import hf_mixup
 from hf_mixup import Mixup, MixupConfig, MixupTrainer
-from hf_mixup.methods import METHODS
+from hf_mixup.functional import blend
+from hf_mixup.methods import METHODS, EmbeddingMixup
 from hf_mixup.methods.base import Blend, Method
 from hf_mixup.testing.batches import tiny
 from tests import streams
@@ -341,6 +342,60 @@ def test_an_input_that_was_alike_first_is_blended_when_it_differs() -> None:
         with mixup(model, batch, partner=torch.tensor([2, 0, 1, 3]), lam=0.0) as mixed:
             found = model(**mixed.inputs)["logits"]
     assert torch.allclose(found, expected[[2, 0, 1, 3]], atol=1e-6)
+
+
+class Page(nn.Module):
+    """Scores words and where they stand: looked up in a grid of ten, and where it measures read as numbers, too."""
+
+    def __init__(self, measures: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.config, self.measures = SimpleNamespace(num_labels=3), measures
+        self.words, self.places, self.sizes = nn.Embedding(20, 8), nn.Embedding(10, 8), nn.Linear(4, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, input_ids: Tensor, bbox: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        states = self.words(input_ids) + self.places((bbox * 9).long()).sum(2)
+        return self.said((states + self.sizes(bbox) if self.measures else states).mean(1), labels)
+
+    def said(self, states: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        logits = self.head(states.tanh())
+        loss = {} if labels is None else {"loss": F.cross_entropy(logits, labels)}
+        return {**loss, "logits": logits}
+
+
+@pytest.mark.parametrize("method", ["mixup", "embedding"])
+def test_floats_that_choose_entries_of_a_table_are_blended_where_these_are_looked_up(method: str) -> None:
+    ids, boxes, labels = torch.randint(0, 20, (4, 5)), torch.rand(4, 5, 4).double(), torch.tensor([0, 1, 2, 0])
+    model, batch = Page(measures=False).double(), {"input_ids": ids, "bbox": boxes, "labels": labels}
+    states = (model.words(ids) + model.places((boxes * 9).long()).sum(2)).mean(1)
+    for lam in (1.0, 0.3, 0.0):
+        with Mixup(method)(model, batch, partner=PARTNER, lam=lam) as mixed:
+            found = model(**mixed.inputs)["logits"]
+        share = float(mixed.lam[0])
+        expected = model.said(share * states + (1 - share) * states[PARTNER], None)["logits"]
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    with pytest.raises(
+        RuntimeError, match=f"Page does not mix rightly with method '{method}': with lam = 0 its outputs"
+    ):
+        Mixup(method)(Page(measures=True).double(), batch)
+
+
+def test_content_that_is_exchanged_twice_is_found() -> None:
+    """Two samples of which one becomes the other do not show it: both are the other one then."""
+
+    class Twice(EmbeddingMixup):
+        def apply(self, model: nn.Module, batch: Any, draw: Any, inplace: bool) -> dict[str, Any]:
+            mixed = super().apply(model, batch, draw, inplace)
+            return {**mixed, "bbox": blend(batch["bbox"], draw.partner, draw.lam)}
+
+    batch = {
+        "input_ids": torch.randint(0, 20, (4, 5)),
+        "bbox": torch.rand(4, 5, 4),
+        "labels": torch.tensor([0, 1, 2, 0]),
+    }
+    with pytest.raises(RuntimeError, match="method 'embedding': with lam = 0 its outputs miss the partner's"):
+        Mixup(Twice())(Page(measures=False), batch)
 
 
 def test_parts_that_belong_to_no_sample_are_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,37 @@ def addressed(rows: int, size: int) -> Tensor:
     """Make images whose pixels say where they are from: row, line and column."""
     grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in (rows, size, size)), indexing="ij"))
     return grid.movedim(0, 1).contiguous()
+
+
+class DeepForSemanticSegmentation(torch.nn.Module):
+    """Three blocks, of which the first has a head of its own, that only the loss sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(num_labels=CLASSES, auxiliary_loss_weight=0.4)
+        self.blocks = torch.nn.ModuleList(torch.nn.Conv2d(size, 8, 1) for size in (3, 8, 8))
+        self.head, self.auxiliary_head = (torch.nn.Conv2d(8, CLASSES, 1) for _ in range(2))
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        states, scores = pixel_values, []
+        for block in self.blocks:
+            states = block(states).tanh()
+            scores.append(self.auxiliary_head(states) if not scores else states)
+        logits, found = self.head(states), {}
+        if labels is not None:
+            found["loss"] = F.cross_entropy(logits, labels) + 0.4 * F.cross_entropy(scores[0], labels)
+        return {**found, "logits": logits}
+
+
+def test_what_an_auxiliary_head_scores_is_exchanged_or_the_depth_is_refused() -> None:
+    torch.manual_seed(0)
+    model, batch = DeepForSemanticSegmentation(), segmentation_batch(size=8)
+    batch["labels"] = batch["labels"].clamp(max=CLASSES - 1)
+    with Mixup({"method": "manifold", "layers": [1]})(model, batch, partner=PARTNER, lam=0.0) as mixed:
+        found = mixed.loss(model(**mixed.inputs))
+    torch.testing.assert_close(found, model(**{key: value[PARTNER] for key, value in batch.items()})["loss"])
+    with pytest.raises(RuntimeError, match="'manifold' at depth 2: with lam = 0 its outputs miss"):
+        Mixup({"method": "manifold", "layers": [2]})(model, batch)
 
 
 @pytest.mark.parametrize("kind", SEGMENTERS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as tr
 from torch import Tensor, nn
 
 from hf_mixup import Mixup
@@ -31,6 +32,21 @@ def pages(sizes: list[tuple[int, int]], words: int = 8) -> tuple[Any, streams.Ba
     patches = {"pixel_values": torch.randn(sum(counts), 384), "image_grid_thw": grids}
     kinds = {"attention_mask": seen, "mm_token_type_ids": (ids == 75).long()}
     return model, {"input_ids": ids, **kinds, **patches, "labels": labels}
+
+
+def qwen3_vl() -> Any:
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}
+    text = {**streams.SMALL, "vocab_size": 80, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": rope}
+    vision = {"hidden_size": 16, "intermediate_size": 32, "depth": 2, "num_heads": 2, "out_hidden_size": 16}
+    vision |= {
+        "patch_size": 8,
+        "spatial_merge_size": 1,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    tokens = {"image_token_id": 75, "vision_start_token_id": 77, "vision_end_token_id": 78, "video_token_id": 76}
+    config = tr.Qwen3VLConfig(text_config=text, vision_config=vision, **tokens)
+    return tr.Qwen3VLForConditionalGeneration(config)
 
 
 def own_part(batch: streams.Batch, which: Tensor) -> streams.Batch:
@@ -64,6 +80,52 @@ def test_images_of_two_sizes_are_mixed_with_those_of_their_own(method: str) -> N
             with Mixup(method)(model, batch, partner=chosen, lam=max(lam, 0)) as mixed:
                 loss = mixed.loss(model(**mixed.inputs))
             assert torch.allclose(loss, expected[lam], rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{"method": "mixup"}, {"method": "embedding"}, {"method": "mixup", "loss": "own"}])
+def test_images_that_enter_at_several_depths_are_mixed(settings: dict[str, str]) -> None:
+    """Qwen3-VL looks up where its patches lie, and adds what its vision tower sees to the states of several blocks."""
+    model, (_, batch) = streams.make(lambda: (qwen3_vl(), {}))[0], pages([(2, 2)] * 4)
+    partner = torch.tensor([2, 1, 2, 1])
+    with torch.no_grad():
+        ends = {1.0: model(**batch).loss, 0.0: model(**own_part(batch, partner)).loss}
+        for lam, expected in ends.items():
+            with Mixup(settings)(model, batch, partner=partner, lam=lam) as mixed:
+                loss = mixed.loss(mixed.forward(model))
+            torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
+        with pytest.raises(RuntimeError, match=r"at depth 1: with lam = 0 .* Use 'mixup'"):
+            Mixup({**settings, "method": "manifold"})(model, batch)
+
+
+def strips() -> tuple[Any, streams.Batch]:
+    """Return MiniCPM-V and a batch of two small and two large images, all of whose patches lie beside each other."""
+    text = {**streams.SMALL, "model_type": "qwen3_5_text", "vocab_size": 80, "head_dim": 8, "num_key_value_heads": 2}
+    text |= {f"linear_{part}": 8 for part in ("key_head_dim", "value_head_dim")}
+    text |= {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "layer_types": ["full_attention"] * 2}
+    config = tr.MiniCPMV4_6Config(
+        text_config=text, vision_config={**streams.IMAGE}, image_token_id=75, insert_layer_id=0
+    )
+    model = tr.MiniCPMV4_6ForConditionalGeneration(config)
+    sizes = torch.tensor([[4, 4], [4, 8], [4, 4], [4, 8]])
+    ids = torch.randint(5, 60, (4, 8))
+    ids[:, :1] = 75
+    ids[1::2, :2] = 75
+    batch = {"pixel_values": torch.randn(1, 3, 8, 8 * int(sizes.prod(1).sum())), "target_sizes": sizes}
+    return model, {"input_ids": ids, **batch, "labels": ids.masked_fill(ids == 75, -100)}
+
+
+@pytest.mark.parametrize("settings", [{"method": "mixup"}, {"method": "embedding"}, {"method": "mixup", "loss": "own"}])
+def test_images_whose_patches_lie_beside_each_other(settings: dict[str, str]) -> None:
+    model, batch = streams.make(strips)
+    parts, partner = batch["pixel_values"].split([128, 256, 128, 256], -1), [2, 1, 2, 1]
+    others = {key: value[partner] for key, value in batch.items() if key != "pixel_values"}
+    others["pixel_values"] = torch.cat([parts[row] for row in partner], -1)
+    assert ragged_rows(model, batch) == {"pixel_values": [128, 256, 128, 256]}
+    with torch.no_grad():
+        for lam, expected in ((1.0, model(**batch).loss), (0.0, model(**others).loss)):
+            with Mixup(settings)(model, batch, partner=torch.tensor(partner), lam=lam) as mixed:
+                loss = mixed.loss(mixed.forward(model))
+            torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("method", ["mixup", "embedding", "manifold"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hf_mixup.testing.families import FAMILIES, Family
 from hf_mixup.testing.reach.reference import EXACT
-from hf_mixup.testing.reach.survey import DEFAULT, METHODS, Row, cases, examine
+from hf_mixup.testing.reach.survey import COUNTED, METHODS, Row, cases, examine
 from hf_mixup.testing.tables import family_table, markdown, over_processes, reasons
 
 MARKDOWN, JSON = (Path(__file__).with_name(f"REACH.{kind}") for kind in ("md", "json"))
@@ -21,7 +21,8 @@ if the loss of the mixed batch agrees with plain passes of the model: with lam =
 lam = 0 that of the partners, and where all samples have the same inputs, that of both labels weighted by lam.
 "refused": an error says why. "own loss" is `mixup` with `loss="own"`.
 
-- trains: exact under `mixup`, `cross_modal`, `manifold` or `embedding`; by default: under `mixup` or `cross_modal`.
+- trains by default: exact under `mixup` or `cross_modal` without settings; by any method: or under `manifold` or
+  `embedding`; or own loss: or under `mixup` with `loss="own"`, which costs a second pass.
 - blind: inputs that change nothing in the tiny model, of which the verdict says nothing.
 """
 
@@ -82,7 +83,18 @@ def render(rows: Sequence[Row]) -> str:
 
 
 def _reach(rows: Sequence[Row], families: Sequence[Family]) -> str:
-    head = ("family", "classes", *STATES, "tried", "trains", "by default", *METHODS, "wrong", "crash")
+    head = (
+        "family",
+        "classes",
+        *STATES,
+        "tried",
+        "trains by default",
+        "by any method",
+        "or own loss",
+        *METHODS,
+        "wrong",
+        "crash",
+    )
     lines = [_counts(family, [row for row in rows if row.family == family]) for family in families]
     return markdown([head, *lines, _counts("all", rows)])
 
@@ -92,7 +104,7 @@ def _counts(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
     states = [sum(row.state == state for row in rows) for state in STATES]
     methods = [sum(row.cells.get(method) == EXACT for row in tried) for method in METHODS]
     failed = [sum(cell.startswith(word) for row in tried for cell in row.cells.values()) for word in ("wrong", "crash")]
-    shares = [_share(sum(row.trains(*by) for row in tried), len(tried)) for by in ((), (DEFAULT,))]
+    shares = [_share(sum(row.trains(by) for row in tried), len(tried)) for by in COUNTED]
     return (name, *map(str, (len(rows), *states, len(tried))), *shares, *map(str, (*methods, *failed)))
 
 
