@@ -101,6 +101,7 @@ EXTRA: dict[str, dict[str, Any]] = {
     "apertus1p5_vision_tokenizer": {"base_channels": 32},
     "bit": {"num_groups": 8},
     "bros": {"hidden_size": 128},
+    "chameleon_vqgan": {"base_channels": 32},
     "codegen": {"rotary_dim": 4},
     "cvt": {"depth": UNSET},
     "d_fine": {"encoder_in_channels": [32, 64, 128], "decoder_in_channels": [32, 32, 32]},
@@ -249,13 +250,14 @@ OPEN: dict[str, dict[str, Any]] = {
     "wavtokenizer_encoder": {"codebook_size": 8},
     "vitmatte": {"fusion_hidden_sizes": [64, 32, 16, 8]},
 }
-# Architectures, or classes, in a mapping that are not trained as the family is.
+# Architectures, or classes, in a mapping that are not trained as the family is, or whose batches cannot be judged.
 UNFIT = {
     "gemma4_assistant": "drafts for another model, whose hidden states it is given",
     "gemma4_unified_assistant": "drafts for another model, whose hidden states it is given",
     "LxmertForQuestionAnswering": "chooses among answers to a question about an image, and finds no span",
     "MusicgenForCausalLM": "predicts codes of audio, several to a position, in as many rows",
     "MusicgenMelodyForCausalLM": "predicts codes of audio, several to a position, in as many rows",
+    "molmo2": "counts the patches of all samples of a batch together, so that none can be exchanged alone",
     "pp_lcnet": "its forward takes no labels",
     "shieldgemma2": "answers yes or no to a prompt about an image, and takes no class",
     "voxtral_realtime": "needs audio in step with its text",

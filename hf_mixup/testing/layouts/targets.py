@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hf_mixup.testing.families import Family
 from hf_mixup.testing.layouts.images import fixed
-from hf_mixup.testing.layouts.recipe import VISION, Batch, Recipe
+from hf_mixup.testing.layouts.recipe import TEXT, VISION, Batch, Recipe
 from hf_mixup.testing.sizes import END_OF_WORDS
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -174,6 +174,11 @@ def _codes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     codebooks = getattr(getattr(recipe.config, "decoder", None), "num_codebooks", None)
     if codebooks:
         yield {"labels": recipe.words(ANSWER * codebooks).unflatten(1, (ANSWER, codebooks))}
+    if hasattr(recipe.config, "audio_latent_token_id"):  # floats of audio, which stand behind the text
+        start, frame = recipe.config.audio_bos_token_id, recipe.config.audio_latent_token_id
+        ids = F.pad(F.pad(recipe.words(TEXT), (0, 1), value=start), (0, ANSWER), value=frame)
+        latents = recipe.floats(ANSWER, recipe.config.latent_dim)
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": latents}
     yield from _by_names(recipe, inputs)
 
 

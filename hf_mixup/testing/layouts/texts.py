@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from hf_mixup.testing.families import COMPARE, Family
-from hf_mixup.testing.layouts.recipe import Batch, Recipe
+from hf_mixup.testing.layouts.recipe import TEXT, Batch, Recipe
 from hf_mixup.testing.sizes import FIRST_WORD
 
-TEXT = 10
 IMAGE, SOUND = 1, 3  # kinds of tokens, as processors number them
 SPECIAL = (  # the settings that name a placeholder, the kind, the features that take its place, and their inputs
     (("image_token_id", "image_token_index"), IMAGE, "get_image_features", ("pixel_values", "image_patches")),
