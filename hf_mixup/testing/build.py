@@ -153,8 +153,13 @@ def _equals(config: PreTrainedConfig, sizes: Mapping[str, Any]) -> dict[int, int
 
 @torch.no_grad()
 def _enlarge(model: PreTrainedModel) -> None:
-    """Make weights so large that samples score apart: without training, many layers would level them."""
-    for parameter in model.parameters():
+    """Make weights so large that samples score apart: without training, many layers would level them.
+
+    Gates that are closed before training are opened.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.numel() == 1 and not parameter.any() and not name.endswith("bias"):
+            parameter.fill_(1)
         if parameter.dim() < 2 or not parameter.is_floating_point() or not parameter.std() > 1e-6:
             continue  # a vector, or a scale
         if parameter.dim() != 4 and model.config.model_type in LARGE:
@@ -226,6 +231,8 @@ def _shrink(
                 small[name] = made
         elif isinstance(value, dict) and "mrope_section" in str(value):
             small[name] = _shrink_rope(value, sizes)
+        elif name == "initializer_range" and isinstance(value, float) and value < 1e-3:
+            small[name] = 0.02  # else the part would show nothing
         elif name in sizes and (_is_larger(value, sizes[name]) or (value is None and name in NEEDED)):
             small[name] = sizes[name]
         elif name not in sizes and name.endswith(LIKE) and value in equals:

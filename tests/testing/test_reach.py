@@ -12,7 +12,7 @@ from torch import nn
 
 import hf_mixup
 from hf_mixup.testing.batches import make_batch, tiny, tiny_pairs
-from hf_mixup.testing.build import CannotBuild, build, builds
+from hf_mixup.testing.build import CannotBuild, build, builds, shrink
 from hf_mixup.testing.families import FAMILIES, SCORED, architectures, classes
 from hf_mixup.testing.layouts.fitting import NoBatch, NoLoss, computes_loss, fitting_batches
 from hf_mixup.testing.layouts.images import images
@@ -221,6 +221,31 @@ def test_what_has_no_loss_or_no_batch_says_so() -> None:
     model.forward = lambda pixel_values, labels=None: 1 / 0  # type: ignore[method-assign]
     with pytest.raises(NoBatch, match="ZeroDivisionError"):
         next(fitting_batches("depth-estimation", model, 2))
+
+
+def test_what_a_model_says_against_training_is_no_loss() -> None:
+    with pytest.raises(NoLoss, match="Training with 5D video inputs is not supported"):
+        reference_of("universal-segmentation", "videomt")
+
+
+def test_parts_that_would_show_nothing_are_opened() -> None:
+    gates = [value for name, value in build("image-text-to-text", "mllama").named_parameters() if "_gate" in name]
+    assert gates
+    assert all(bool(gate.all()) for gate in gates)
+    sam = shrink(transformers.SamVisionConfig())
+    assert transformers.SamVisionConfig().initializer_range < 1e-6 < sam.initializer_range
+
+
+def test_settings_of_another_name_are_shrunk() -> None:
+    config = shrink(transformers.InklingVisionConfig())
+    assert transformers.InklingVisionConfig().num_hidden_layers > 2
+    assert config.num_hidden_layers == 2
+
+
+def test_features_that_a_whole_reads_are_within_the_blocks_of_its_part() -> None:
+    config = shrink(transformers.VipLlavaConfig())
+    assert len(config.vision_feature_layer) == len(transformers.VipLlavaConfig().vision_feature_layer)
+    assert max(config.vision_feature_layer) <= config.vision_config.num_hidden_layers
 
 
 def test_attempts_leave_more_and_more_as_it_is() -> None:
