@@ -66,7 +66,7 @@ _BY_VALUE: dict[Any, str] = {
     1: "topk_group",
     16: """kv_lora_rank q_lora_rank o_lora_rank mamba_d_head mamba_headdim mamba_head_dim num_mel_bins
         num_conv_pos_embeddings lora_rank embedding_rank block_size hc_lowrank ple_embed_dim
-        mm_tokens_per_image""",
+        mm_tokens_per_image task_seq_len text_encoder_context_length""",
 }  # fmt: skip
 SIZES: dict[str, Any] = {name: size for size, names in _BY_VALUE.items() for name in names.split()}
 

@@ -16,7 +16,12 @@ from hf_mixup.testing.sizes import FIRST_WORD
 
 IMAGE, SOUND = 1, 3  # kinds of tokens, as processors number them
 SPECIAL = (  # the settings that name a placeholder, the kind, the features that take its place, and their inputs
-    (("image_token_id", "image_token_index"), IMAGE, "get_image_features", ("pixel_values", "image_patches")),
+    (
+        ("image_token_id", "image_token_index"),
+        IMAGE,
+        "get_image_features",
+        ("pixel_values", "image_patches", "flattened_patches"),
+    ),
     (
         ("audio_token_id", "audio_token_index", "speech_token_id"),
         SOUND,
@@ -41,10 +46,10 @@ def texts(recipe: Recipe, family: Family, inputs: Batch) -> Iterator[Batch]:
         count, told = _places(recipe, make, inputs, ids)
         ids = torch.cat([torch.full((len(ids), count), token), ids], 1)
         kinds = torch.cat([torch.full((len(ids), count), kind), kinds], 1)
-    yield {**inputs, **_text(recipe, family, ids, kinds)}
+    yield {**inputs, **_text(recipe, family, inputs, ids, kinds)}
     if kinds.any() and not told:
         ids = recipe.words(TEXT)
-        yield {**inputs, **_text(recipe, family, ids, torch.zeros_like(ids))}
+        yield {**inputs, **_text(recipe, family, inputs, ids, torch.zeros_like(ids))}
     if inputs and recipe.decodes and "decoder_input_ids" in recipe.takes:
         yield inputs
 
@@ -109,7 +114,7 @@ def features_of(recipe: Recipe, name: str, inputs: Batch) -> int | None:
     return None
 
 
-def _text(recipe: Recipe, family: Family, ids: Tensor, kinds: Tensor) -> Batch:
+def _text(recipe: Recipe, family: Family, inputs: Batch, ids: Tensor, kinds: Tensor) -> Batch:
     config, takes = recipe.text, recipe.takes
     end = config.eos_token_id
     if end is not None and (
@@ -128,8 +133,9 @@ def _text(recipe: Recipe, family: Family, ids: Tensor, kinds: Tensor) -> Batch:
         found["token_type_ids"] = _types(recipe, ids, kinds)
     if "image_embeds_position_mask" in takes:
         found["image_embeds_position_mask"] = kinds == IMAGE
-    if "image_attention_mask" in takes:  # which images a word sees
-        found["image_attention_mask"] = torch.ones(*ids.shape, 1, dtype=torch.long)
+    images = inputs.get("pixel_values")
+    if "image_attention_mask" in takes and images is not None and images.dim() == 5:  # which of several a word sees
+        found["image_attention_mask"] = torch.ones(*ids.shape, images.shape[1], dtype=torch.long)
     if "bbox" in takes:
         low = torch.randint(0, 30, (*ids.shape, 2), generator=recipe.rng)
         high = low + torch.randint(1, 30, low.shape, generator=recipe.rng)
