@@ -105,8 +105,9 @@ def builds(family: Family, model_type: str) -> Iterator[PreTrainedModel | Cannot
     name = classes(family).get(model_type)
     if name is None:
         raise ValueError(f"{model_type!r} is no architecture of {family}: see architectures({family!r})")
-    if model_type in UNFIT:
-        yield CannotBuild(UNFIT[model_type])
+    unfit = UNFIT.get(model_type) or UNFIT.get(name)
+    if unfit:
+        yield CannotBuild(unfit)
         return
     for attempt in (SMALL,) if family in SCORED else ATTEMPTS:
         with _quiet():
@@ -126,7 +127,7 @@ def _built(family: Family, model_class: Any, attempt: Attempt) -> PreTrainedMode
         given["num_labels"] = CLASSES
     if family == "causal-lm" and "is_decoder" in _settings(config):
         given["is_decoder"] = True
-    if "mask_time_prob" in _settings(config):  # a random mask in each pass, for longer audio clips
+    if "mask_time_prob" in _settings(config) and family != "pretraining":  # a random mask in each pass
         given["mask_time_prob"] = 0.0
     config = shrink(config, attempt=attempt, **given)
     if not attempt.small:
@@ -152,8 +153,13 @@ def _equals(config: PreTrainedConfig, sizes: Mapping[str, Any]) -> dict[int, int
 
 @torch.no_grad()
 def _enlarge(model: PreTrainedModel) -> None:
-    """Make weights so large that samples score apart: without training, many layers would level them."""
-    for parameter in model.parameters():
+    """Make weights so large that samples score apart: without training, many layers would level them.
+
+    Gates that are closed before training are opened.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.numel() == 1 and not parameter.any() and not name.endswith("bias"):
+            parameter.fill_(1)
         if parameter.dim() < 2 or not parameter.is_floating_point() or not parameter.std() > 1e-6:
             continue  # a vector, or a scale
         if parameter.dim() != 4 and model.config.model_type in LARGE:
@@ -225,6 +231,8 @@ def _shrink(
                 small[name] = made
         elif isinstance(value, dict) and "mrope_section" in str(value):
             small[name] = _shrink_rope(value, sizes)
+        elif name == "initializer_range" and isinstance(value, float) and value < 1e-3:
+            small[name] = 0.02  # else the part would show nothing
         elif name in sizes and (_is_larger(value, sizes[name]) or (value is None and name in NEEDED)):
             small[name] = sizes[name]
         elif name not in sizes and name.endswith(LIKE) and value in equals:
@@ -254,7 +262,8 @@ def _settings(config: PreTrainedConfig) -> dict[str, Any]:
     special = ["pad_token_id", "bos_token_id", "eos_token_id"]
     special += ["decoder_start_token_id"] if config.is_encoder_decoder else []
     names = [field.name for field in fields(config)] if is_dataclass(config) else list(vars(config))
-    held = {name: vars(config).get(name) for name in names if not name.startswith("_")}
+    stored = {name: name if name in vars(config) else config.attribute_map.get(name, name) for name in names}
+    held = {name: vars(config).get(stored[name]) for name in names if not name.startswith("_")}
     if len(vars(config).get("_out_indices") or ()) > 1:  # of a backbone
         held["out_indices"] = config.out_indices
         held.pop("out_features", None)
@@ -282,7 +291,7 @@ def _extra(config: PreTrainedConfig, attempt: Attempt) -> dict[str, Any]:
     """Return what an architecture needs besides small sizes, as a backbone whose stages are read if it is one."""
     stages = vars(config).get("_out_indices") or ()
     backbone = EXTRA.get(f"{config.model_type} backbone") if len(stages) > 2 else None
-    extra = (backbone or EXTRA.get(config.model_type, {})) if attempt.small else {}
+    extra = (backbone or EXTRA.get(config.model_type or type(config).__name__, {})) if attempt.small else {}
     if attempt.sizes and hasattr(config, "spatial_merge_size") and hasattr(config, "window_size"):
         extra = {"window_size": 32, **extra}  # in pixels: some merged patches
     return extra
@@ -313,6 +322,8 @@ def _shrink_list(
     if not sizes:
         return list(values)
     if _are_indices(name, values):
+        if "feature_layer" in name and not set(BLOCKS) & set(vars(config)):
+            blocks = LAYERS  # of a part, which has no more
         return [place * blocks // len(values) for place in range(len(values))] if max(values) > blocks else list(values)
     if name == "image_grid_pinpoints" and "image_size" in sizes:
         return [[tiles * sizes["image_size"] for tiles in grid] for grid in ((1, 2), (2, 1), (2, 2))]

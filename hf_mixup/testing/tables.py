@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 R = TypeVar("R")
 
 
-def over_processes(find: Callable[..., R], cases: Sequence[tuple[Any, ...]], what: str, count: int | None) -> list[R]:
-    """Return what a function finds for each case, over all cores or so many processes, with a progress bar on stderr.
+def over_processes(
+    find: Callable[..., R], cases: Sequence[tuple[Any, ...]], what: str, count: int | None
+) -> Iterator[R]:
+    """Yield what a function finds for each case, over all cores or so many processes, with a progress bar on stderr.
 
     Args:
         what: the cases as the bar calls them.
@@ -23,7 +25,7 @@ def over_processes(find: Callable[..., R], cases: Sequence[tuple[Any, ...]], wha
 
     with ProcessPoolExecutor(count or os.cpu_count(), get_context("spawn"), initializer=_quietly) as pool:
         found = pool.map(find, *zip(*cases))
-        return list(track(found, what, total=len(cases), console=Console(stderr=True)))
+        yield from track(found, what, total=len(cases), console=Console(stderr=True))
 
 
 def _quietly() -> None:

@@ -21,7 +21,7 @@ from hf_mixup.testing.layouts.texts import texts
 
 TRIES = 24  # layouts of the inputs
 
-_REFUSES = re.compile(r"not (support )?train|train\w* is not", re.IGNORECASE)
+_REFUSES = re.compile(r"not (support )?train|train[^.]* is not", re.IGNORECASE)
 
 
 class NoBatch(Exception):
@@ -58,6 +58,8 @@ def fitting_batches(family: Family, model: Any, samples: int, seed: int = 0, tri
         except Exception as error:
             if isinstance(error, NotImplementedError) or _REFUSES.search(str(error)):
                 raise NoLoss(brief(error)) from error
+            if isinstance(error, ImportError):
+                raise NoBatch(brief(error)) from error
             first = first or error
             continue
         if loss is None and (first is None or set(batch) & set(TARGETS)):  # type: ignore[arg-type]
@@ -124,8 +126,13 @@ def _others(recipe: Recipe, family: Family) -> Batch:
     if "speaker_embeddings" in takes:
         found["speaker_embeddings"] = recipe.floats(config.speaker_embedding_dim)
     if "task_inputs" in takes:
-        found["task_inputs"] = recipe.words(8)
-        found["text_inputs"] = recipe.words(4 * 8).unflatten(1, (4, 8))
+        texts, length = config.num_queries - config.text_encoder_n_ctx, config.text_encoder_context_length
+        found["task_inputs"] = recipe.words(config.task_seq_len)
+        found["text_inputs"] = recipe.words(texts * length).unflatten(1, (texts, length))
+    if "classes_structure" in takes:
+        names = ("classes_input_ids", "classes_attention_mask", "tasks_input_ids", "tasks_attention_mask")
+        found |= {name: recipe.words(4) if "ids" in name else torch.ones(recipe.samples, 4).long() for name in names}
+        found["classes_structure"] = torch.ones(recipe.samples, dtype=torch.long)
     if "protein_input_ids" in takes:
         found["protein_input_ids"] = recipe.words(8, 20)
         found["protein_attention_mask"] = torch.ones(recipe.samples, 8, dtype=torch.long)
@@ -137,6 +144,7 @@ def _others(recipe: Recipe, family: Family) -> Batch:
         found["actions"] = recipe.floats(config.chunk_size, config.max_action_dim)
     if "visual_embeds" in takes:
         found["visual_embeds"] = recipe.floats(4, config.visual_embedding_dim)
+        found["visual_attention_mask"] = torch.ones(recipe.samples, 4, dtype=torch.long)
     if "visual_feats" in takes:
         found["visual_feats"] = recipe.floats(4, config.visual_feat_dim)
         found["visual_pos"] = recipe.floats(4, config.visual_pos_dim).sigmoid()

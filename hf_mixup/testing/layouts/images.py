@@ -73,6 +73,9 @@ def _whole(recipe: Recipe) -> Iterator[Batch]:
     several = {"pixel_values": whole[:, None], **extra, **many}
     if many:
         yield several
+        present = {"pixel_attention_mask": _ones(recipe, 1).bool()}  # which images there are
+        yield {**several, **present}
+        yield {"pixel_values": whole, **extra, **present}
     if masks:
         yield {"pixel_values": whole, **extra, **masks}
     yield {"pixel_values": whole, **extra}
@@ -83,6 +86,8 @@ def _whole(recipe: Recipe) -> Iterator[Batch]:
         yield {**several, "pixel_values": recipe.floats(tiles, channels, *sides)}
     for size in sorted({32, 64, 128} - {*sides}):
         yield {"pixel_values": recipe.floats(channels, size, size)}
+    times, side = recipe.size(VISION, "temporal_patch_size", default=1), patch_of(recipe)
+    yield {"pixel_values": recipe.floats(GRID, times, side, side, channels).flatten(0, 1)}
 
 
 def _ones(recipe: Recipe, *shape: int) -> Tensor:
@@ -107,16 +112,17 @@ def _tiles_with_ratios(recipe: Recipe) -> Iterator[Batch]:
 def _patches_in_one_row(recipe: Recipe) -> Iterator[Batch]:
     """Yield the patches of all samples in one tensor, with the grid of each sample: time, height, width."""
     side, channels = patch_of(recipe), channels_of(recipe)
-    merge = recipe.size(VISION, "spatial_merge_size", "merge_kernel_size", default=1)
+    merge = recipe.size(VISION, "spatial_merge_size", "merge_kernel_size", "merge_size", default=1)
     merge = merge if isinstance(merge, int) else max(merge)
-    times = recipe.size(VISION, "temporal_patch_size", default=1)
+    times = recipe.size(VISION, "temporal_patch_size", "patch_temporal", default=1)
     grid = GRID if GRID % merge == 0 else 2 * merge
     key = next(name for name in GRIDS if name in recipe.takes)
     sizes = [grid, grid] if "hw" in key[-4:] and "thw" not in key else [1, grid, grid]
     extra: Batch = {key: torch.tensor([sizes] * recipe.samples)}
     if "image_merge_sizes" in recipe.takes:
         extra["image_merge_sizes"] = torch.full((recipe.samples,), merge)
-    for shape in ((channels * times * side * side,), (channels, side, side), (channels * side * side,)):
+    merged = (merge * side, merge * side, channels)
+    for shape in ((channels * times * side * side,), (channels, side, side), (channels * side * side,), merged):
         yield {"pixel_values": recipe.floats(grid * grid, *shape).flatten(0, 1), **extra}
 
 

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from hf_mixup.testing.sizes import END_OF_WORDS, FIRST_WORD
 
 Batch = dict[str, Any]
+TEXT = 10  # words of a text
 VISION = ("vision_config", "image_config", "vision_model_config", "backbone_config", "encoder", "vq_config")
 SOUND = ("audio_config", "audio_encoder_config", "audio_encoder", "speech_config", "encoder_config", "encoder")
 
@@ -37,6 +38,14 @@ class Recipe:
         """The configuration of the model."""
         return self.model.config
 
+    @property
+    def text(self) -> Any:
+        """The part of the configuration that describes the text that is read."""
+        try:
+            return self.config.get_text_config()
+        except ValueError:  # it writes too
+            return self.config.get_text_config(encoder=True)
+
     @cached_property
     def takes(self) -> set[str]:
         """The names of the arguments of the model's forward."""
@@ -51,7 +60,7 @@ class Recipe:
     @property
     def decodes(self) -> bool:
         """Whether the model writes an answer, rather than going on with its text."""
-        return bool(self.config.is_encoder_decoder or self.config.get_text_config().is_encoder_decoder)
+        return bool(self.config.is_encoder_decoder or self.text.is_encoder_decoder)
 
     def part(self, names: tuple[str, ...]) -> Any:
         """Return the part of the configuration that describes a modality, the whole where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -19,6 +20,7 @@ BINS = (
     "n_mels",
     "input_size",
     "feature_dim",
+    "num_chroma",
 )
 MASKS = ("feature_attention_mask", "input_features_mask", "padding_mask")
 
@@ -27,22 +29,26 @@ def sounds(recipe: Recipe) -> Iterator[Batch]:
     """Yield what a model may be given for its sound."""
     names = [name for name in KEYS if name in recipe.takes]
     main = getattr(getattr(recipe.model, "encoder", None), "main_input_name", recipe.model.main_input_name)
-    if not names:
+    if not names or None in (getattr(recipe.config, part, ...) for part in SOUND):
         return iter([{}])
     key = main if main in names else names[0]
     return _waves(recipe) if key == "input_values" else _spectrograms(recipe, key)
 
 
 def _spectrograms(recipe: Recipe, key: str) -> Iterator[Batch]:
-    bins = recipe.size(SOUND, *BINS, default=16)
+    bins = recipe.size(SOUND, *BINS, default=getattr(recipe.config, "d_model", 16))
+    bins *= recipe.size(SOUND, "num_stacked_frames", default=1)
     given = recipe.size(SOUND, "max_source_positions", "n_window", default=32)
-    for frames in dict.fromkeys((2 * given if given <= 200 else 64, 64, 100, 200)):
-        for shape in ((bins, frames), (frames, bins)):
+    for frames in dict.fromkeys((2 * given if given <= 200 else 64, 32, 64, 100, 200)):
+        for shape in ((frames, bins), (bins, frames)):
             yield from _with_masks(recipe, {key: recipe.floats(*shape)}, frames)
+        for stacked in (2, 4):  # frames in one
+            yield from _with_masks(recipe, {key: recipe.floats(frames // 4, stacked * bins)}, frames // 4)
 
 
 def _waves(recipe: Recipe) -> Iterator[Batch]:
-    for length in (800, 1600, 3200, 6400, 24000):
+    patches = getattr(recipe.part(SOUND), "patch_sizes", None)  # of the stages, each of which joins so many numbers
+    for length in (math.prod(patches),) if patches else (800, 1600, 3200, 6400, 24000):
         yield from _with_masks(recipe, {"input_values": recipe.floats(length)}, length)
         yield from _with_masks(recipe, {"input_values": recipe.floats(1, length)}, length)
     yield {"input_values": recipe.floats(40, 32)}
@@ -57,6 +63,9 @@ def _with_masks(recipe: Recipe, inputs: Batch, frames: int) -> Iterator[Batch]:
     if "audio_embed_sizes" in recipe.takes:
         inputs = {**inputs, "audio_embed_sizes": torch.full((recipe.samples,), frames // 8)}
         names.append("audio_attention_mask")
+    if "chunk_sample_lengths" in recipe.takes:
+        hop = recipe.size(SOUND, "hop_length", default=1)
+        inputs = {**inputs, "chunk_sample_lengths": torch.full((recipe.samples,), frames * hop)}
     if names:
         yield {**inputs, **dict.fromkeys(names, mask)}
         yield {**inputs, **dict.fromkeys(names, mask.bool())}

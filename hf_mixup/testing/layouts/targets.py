@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 from hf_mixup.testing.families import Family
 from hf_mixup.testing.layouts.images import fixed
-from hf_mixup.testing.layouts.recipe import VISION, Batch, Recipe
+from hf_mixup.testing.layouts.recipe import TEXT, VISION, Batch, Recipe
 from hf_mixup.testing.sizes import END_OF_WORDS
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 ANSWER = 6
 TARGETS = (
     "labels",
+    "labels_input_ids",
     "class_labels",
     "mask_labels",
     "start_positions",
@@ -43,6 +44,14 @@ def _language(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     ids = inputs.get("input_ids")
     if "actions" in inputs:
         yield {}
+    if ids is not None and ids.dim() == 3:  # codes of audio in columns
+        yield {"labels": ids.clone()}
+        yield {"labels": ids[..., 0].clone()}
+        return
+    codes = getattr(getattr(recipe.config, "decoder_config", None), "num_channels", None)
+    if codes and "decoder_input_ids" in recipe.takes:
+        answer = recipe.words(ANSWER * codes).unflatten(1, (ANSWER, codes))
+        yield {"labels": answer.transpose(1, 2).flatten(0, 1), "decoder_input_ids": answer.roll(1, 1)}
     if ids is not None and not recipe.decodes:
         yield {"labels": ids.where(ids < END_OF_WORDS, IGNORE_INDEX)}
     answer = recipe.words(ANSWER)
@@ -70,6 +79,10 @@ def _classes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
 
 def _spans(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     start = torch.arange(recipe.samples) % 4
+    if "question_positions" in recipe.takes:  # a span for each of some questions
+        start = 2 + start[:, None]
+        yield {"question_positions": start + 4, "start_positions": start, "end_positions": start + 1}
+        return
     yield {"start_positions": start, "end_positions": start + 2}
 
 
@@ -105,6 +118,13 @@ def _maps(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     yield {"labels": recipe.floats(3, 2 * height, 2 * width)}
 
 
+def _heatmaps(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+    """Yield a map for each point, of the size of the model's."""
+    with torch.no_grad():
+        shape = recipe.model(**inputs).heatmaps.shape
+    yield {"labels": recipe.floats(*shape[1:]).sigmoid()}
+
+
 def _boxes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     """Yield one or two objects a sample, as boxes, then with masks too."""
     rows: list[dict[str, Tensor]] = []
@@ -113,7 +133,7 @@ def _boxes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
         names = torch.randint(0, recipe.config.num_labels, (len(boxes),), generator=recipe.rng)
         rows.append({"class_labels": names, "boxes": boxes})
     yield {"labels": rows}
-    height, width = inputs["pixel_values"].shape[-2:]
+    height, width = next(value for key, value in inputs.items() if key.startswith("pixel_values")).shape[-2:]
     masks = [(torch.rand(len(row["boxes"]), height, width, generator=recipe.rng) > 0.5).float() for row in rows]
     yield {"labels": [{**row, "masks": mask} for row, mask in zip(rows, masks)]}
 
@@ -149,11 +169,32 @@ def _sentences(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     yield {"labels": torch.arange(recipe.samples) // 2}
 
 
+def _codes(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+    """Yield codes of audio, several to a position."""
+    codebooks = getattr(getattr(recipe.config, "decoder", None), "num_codebooks", None)
+    if codebooks:
+        yield {"labels": recipe.words(ANSWER * codebooks).unflatten(1, (ANSWER, codebooks))}
+    if hasattr(recipe.config, "audio_latent_token_id"):  # floats of audio, which stand behind the text
+        start, frame = recipe.config.audio_bos_token_id, recipe.config.audio_latent_token_id
+        ids = F.pad(F.pad(recipe.words(TEXT), (0, 1), value=start), (0, ANSWER), value=frame)
+        latents = recipe.floats(ANSWER, recipe.config.latent_dim)
+        yield {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": latents}
+    yield from _by_names(recipe, inputs)
+
+
 def _own_ids(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     yield {"labels": inputs["input_ids"].clone()}
 
 
-def _cells(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+def _table_cells(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+    """Yield which words are in the cells of one column of a table."""
+    columns, rows = inputs["token_type_ids"][..., 1], inputs["token_type_ids"][..., 2]
+    asked = 1 + torch.arange(recipe.samples)[:, None] % 2
+    yield {"labels": ((columns == asked) & (rows > 0)).long()}
+
+
+def _replaced(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
+    """Yield which words are not the text's own."""
     yield {"labels": torch.randint(0, 2, inputs["input_ids"].shape, generator=recipe.rng)}
 
 
@@ -179,11 +220,14 @@ def _by_names(recipe: Recipe, inputs: Batch) -> Iterator[Batch]:
     if "bool_masked_pos" in takes:
         yield from _hidden_patches(recipe, inputs)
     if "labels" in takes and ids is not None:
-        if recipe.config.model_type in ("electra", "funnel"):  # which tokens were replaced
-            yield from _cells(recipe, inputs)
-        yield {**found, "labels": ids.clone()}
+        if recipe.config.model_type in ("electra", "funnel"):
+            yield from _replaced(recipe, inputs)
+        beside = inputs.get("visual_attention_mask", ids[:, :0]).shape[1]
+        yield {**found, "labels": F.pad(ids, (0, beside), value=IGNORE_INDEX)}
     if "start_positions" in takes:
         yield from _spans(recipe, inputs)
+    if "labels_input_ids" in takes and ids is not None:
+        yield {"labels_input_ids": ids.clone()}
     if "return_loss" in takes:
         yield {"return_loss": True}
     if "mask_time_indices" in takes:
@@ -211,13 +255,15 @@ _BY_FAMILY: dict[str, Callable[[Recipe, Batch], Iterator[Batch]]] = {
     **dict.fromkeys(("object-detection", "zero-shot-object-detection"), _boxes),
     **dict.fromkeys(("instance-segmentation", "universal-segmentation", "image-segmentation"), _masks),
     **dict.fromkeys(("depth-estimation", "normal-estimation", "pointmap-estimation"), _maps),
-    **dict.fromkeys(("image-matting", "image-to-image", "pose-estimation", "keypoint-detection"), _maps),
+    **dict.fromkeys(("image-matting", "image-to-image", "keypoint-detection"), _maps),
+    "pose-estimation": _heatmaps,
     "visual-question-answering": _answers,
     "document-question-answering": _spans,
-    "table-question-answering": _cells,
+    "table-question-answering": _table_cells,
     "audio-frame-classification": _frames,
     "audio-xvector": _classes,
     "text-to-spectrogram": _spectrograms,
+    "text-to-waveform": _codes,
     "masked-image-modeling": _hidden_patches,
     "causal-image-modeling": _own_ids,
     "semantic-segmentation": _pixel_classes,

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 from hf_mixup.testing.families import COMPARE, Family
-from hf_mixup.testing.layouts.recipe import Batch, Recipe
+from hf_mixup.testing.layouts.recipe import TEXT, Batch, Recipe
+from hf_mixup.testing.sizes import FIRST_WORD
 
-TEXT = 10
 IMAGE, SOUND = 1, 3  # kinds of tokens, as processors number them
 SPECIAL = (  # the settings that name a placeholder, the kind, the features that take its place, and their inputs
-    (("image_token_id", "image_token_index"), IMAGE, "get_image_features", ("pixel_values", "image_patches")),
+    (
+        ("image_token_id", "image_token_index"),
+        IMAGE,
+        "get_image_features",
+        ("pixel_values", "image_patches", "flattened_patches"),
+    ),
     (
         ("audio_token_id", "audio_token_index", "speech_token_id"),
         SOUND,
@@ -31,16 +36,22 @@ def texts(recipe: Recipe, family: Family, inputs: Batch) -> Iterator[Batch]:
     if only_answers(recipe, inputs):
         yield inputs
         return
+    codebooks = getattr(recipe.config, "num_codebooks", None)
+    for columns in (codebooks, codebooks + 1) if codebooks else ():  # codes of audio, alone or beside a word
+        ids = recipe.words(TEXT * columns).unflatten(1, (TEXT, columns))
+        yield {"input_ids": ids, "attention_mask": torch.ones(ids.shape[:2], dtype=torch.long)}
     ids = recipe.words(TEXT)
     kinds, told = torch.zeros_like(ids), False
     for token, kind, make in _placeholders(recipe, inputs):
         count, told = _places(recipe, make, inputs, ids)
         ids = torch.cat([torch.full((len(ids), count), token), ids], 1)
         kinds = torch.cat([torch.full((len(ids), count), kind), kinds], 1)
-    yield {**inputs, **_text(recipe, family, ids, kinds)}
+    yield {**inputs, **_text(recipe, family, inputs, ids, kinds)}
     if kinds.any() and not told:
         ids = recipe.words(TEXT)
-        yield {**inputs, **_text(recipe, family, ids, torch.zeros_like(ids))}
+        yield {**inputs, **_text(recipe, family, inputs, ids, torch.zeros_like(ids))}
+    if inputs and recipe.decodes and "decoder_input_ids" in recipe.takes:
+        yield inputs
 
 
 def _placeholders(recipe: Recipe, inputs: Batch) -> Iterator[tuple[int, int, str]]:
@@ -48,6 +59,8 @@ def _placeholders(recipe: Recipe, inputs: Batch) -> Iterator[tuple[int, int, str
     config = getattr(recipe.config, "thinker_config", recipe.config)
     for names, kind, make, keys in SPECIAL:
         token = next((value for name in names if isinstance(value := getattr(config, name, None), int)), None)
+        if kind == IMAGE and "image_embeds_position_mask" in recipe.takes:
+            token = FIRST_WORD  # a mask tells where images are
         if token is not None and any(key in inputs for key in keys):
             yield token, kind, make
 
@@ -101,13 +114,16 @@ def features_of(recipe: Recipe, name: str, inputs: Batch) -> int | None:
     return None
 
 
-def _text(recipe: Recipe, family: Family, ids: Tensor, kinds: Tensor) -> Batch:
-    config, takes = recipe.config.get_text_config(), recipe.takes
+def _text(recipe: Recipe, family: Family, inputs: Batch, ids: Tensor, kinds: Tensor) -> Batch:
+    config, takes = recipe.text, recipe.takes
     end = config.eos_token_id
     if end is not None and (
         family in COMPARE or family == "document-question-answering"  # some pool where a text ends
     ):
         ids[:, -1] = end[0] if isinstance(end, list) else end
+    marks = [value for name, value in recipe.model.named_buffers() if name.endswith("special_tokens")]
+    if marks:  # between phrases
+        ids[:, ::4] = marks[0][-1]
     found: Batch = {"input_ids": ids}
     if "attention_mask" in takes:
         found["attention_mask"] = torch.ones_like(ids)
@@ -115,6 +131,11 @@ def _text(recipe: Recipe, family: Family, ids: Tensor, kinds: Tensor) -> Batch:
         found["mm_token_type_ids"] = kinds
     if "token_type_ids" in takes:
         found["token_type_ids"] = _types(recipe, ids, kinds)
+    if "image_embeds_position_mask" in takes:
+        found["image_embeds_position_mask"] = kinds == IMAGE
+    images = inputs.get("pixel_values")
+    if "image_attention_mask" in takes and images is not None and images.dim() == 5:  # which of several a word sees
+        found["image_attention_mask"] = torch.ones(*ids.shape, images.shape[1], dtype=torch.long)
     if "bbox" in takes:
         low = torch.randint(0, 30, (*ids.shape, 2), generator=recipe.rng)
         high = low + torch.randint(1, 30, low.shape, generator=recipe.rng)
@@ -133,6 +154,7 @@ def _types(recipe: Recipe, ids: Tensor, kinds: Tensor) -> Tensor:
         types[:, :2] = 0
         types[..., 1], types[..., 2] = position % 3, position // 3 % 4
         return types
-    if getattr(recipe.config.get_text_config(), "type_vocab_size", 0) > 1:
-        return (position[None] >= 2 + torch.arange(len(ids))[:, None] % 3).long()
-    return (kinds == 0).long()
+    size = getattr(recipe.text, "type_vocab_size", None)
+    if size is None:
+        return (kinds == 0).long()
+    return ((position[None] >= 2 + torch.arange(len(ids))[:, None] % 3) & (size > 1)).long()

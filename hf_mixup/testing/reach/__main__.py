@@ -1,4 +1,4 @@
-"""Examine the classes of all auto mappings: `python -m hf_mixup.testing.reach` writes REACH.md and REACH.json."""
+"""Examine the classes of all auto mappings: `python -m hf_mixup.testing.reach` fills REACH.md and REACH.json."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ import argparse
 from pathlib import Path
 
 from hf_mixup.testing.families import FAMILIES
-from hf_mixup.testing.reach.survey import cases, examine
-from hf_mixup.testing.reach.table import JSON, examine_all, render, to_json
+from hf_mixup.testing.reach.survey import cases
+from hf_mixup.testing.reach.table import JSON, LIMIT, examine_all, held_in, save
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the tables of all families, or print that of some architectures."""
+    """Examine all classes, or some, and save each row as it is found, beside those that the tables hold already."""
     parser = argparse.ArgumentParser(prog="python -m hf_mixup.testing.reach", description=__doc__)
     parser.add_argument("--family", nargs="+", default=FAMILIES, choices=FAMILIES, metavar="FAMILY")
-    parser.add_argument("--models", nargs="+", metavar="MODEL_TYPE", help="print the rows of these architectures alone")
+    parser.add_argument("--models", nargs="+", metavar="MODEL_TYPE", help="only these architectures")
+    parser.add_argument("--missing", action="store_true", help="only classes that the tables lack, as after a cut")
     parser.add_argument("--processes", type=int, help="how many processes (default: one a core)")
-    parser.add_argument("--out", type=Path, default=JSON.with_suffix(""), help="where, without an ending")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="SECONDS", help="for a class (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, default=JSON.with_suffix(""), help="the tables, without an ending")
     chosen = parser.parse_args(arguments)
-    if chosen.models:
-        rows = [examine(*case) for case in cases(tuple(chosen.family)) if case[1] in chosen.models]
-        print(to_json(rows), end="")
-        return
-    rows = examine_all(chosen.family, chosen.processes)
-    chosen.out.with_suffix(".md").write_text(render(rows), encoding="utf-8")
-    chosen.out.with_suffix(".json").write_text(to_json(rows), encoding="utf-8")
+    held = {(row.family, row.model_type) for row in held_in(chosen.out)} if chosen.missing else set()
+    found = [
+        case
+        for case in cases(tuple(chosen.family))
+        if case not in held and (not chosen.models or case[1] in chosen.models)
+    ]
+    for row in examine_all(found, chosen.processes, chosen.limit):
+        save([row], chosen.out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hf_mixup.testing.build import CannotBuild, builds, model_class_of
 from hf_mixup.testing.exchange import brief
 from hf_mixup.testing.families import COMPARE, FAMILIES, SCORED, Family, architectures, classes
 from hf_mixup.testing.layouts.fitting import TRIES, NoBatch, NoLoss, computes_loss, fitting_batches
+from hf_mixup.testing.layouts.targets import TARGETS
 from hf_mixup.testing.reach.reference import EXACT, Reference
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ COUNTED: dict[By, tuple[str, ...]] = {
 """What counts as a way to train, from narrow to wide: the last one costs a second pass (`mixup` with `loss="own"`)."""
 SAMPLES = 4
 FEW = 6  # layouts that are tried on a larger model, where the smallest ran on none
+LOUDER = 10
 LAYOUTS = 3  # batches that run, tried until the model sees all their inputs
 
 
@@ -156,5 +158,12 @@ def _telling(family: Family, model: Any, tries: int) -> Reference:
 
 def _batches(family: Family, model: Any, tries: int) -> Iterator[dict[str, Any]]:
     if family in SCORED:
-        return (make_batch(family, model, SAMPLES, seed=seed) for seed in range(LAYOUTS))
+        made = [make_batch(family, model, SAMPLES, seed=seed) for seed in range(LAYOUTS)]
+        return iter([*made, _louder(made[0])])
     return islice(fitting_batches(family, model, SAMPLES, tries=tries), LAYOUTS)
+
+
+def _louder(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch with its floats so large that samples score apart where they did not."""
+    floats = {key: value for key, value in batch.items() if key not in TARGETS and value.is_floating_point()}
+    return {**batch, **{key: LOUDER * value for key, value in floats.items()}}

@@ -35,7 +35,7 @@ def table(families: Sequence[Family] = SCORED) -> str:
 def survey_all(families: Sequence[Family] = SCORED) -> list[Row]:
     """Survey all architectures of families, over all cores, with a progress bar on stderr."""
     todo = [(family, kind) for family in families for kind in architectures(family)]
-    return over_processes(survey, todo, "architectures", None)
+    return list(over_processes(survey, todo, "architectures", None))
 
 
 def render(rows: Iterable[Row]) -> str:
