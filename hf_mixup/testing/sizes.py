@@ -121,6 +121,8 @@ EXTRA: dict[str, dict[str, Any]] = {
     "lilt": {"hidden_size": 48},
     "mamba2": {"num_heads": 8},
     "mllama_vision_model": {"vision_output_dim": 192},
+    "minicpmv4_6": {"insert_layer_id": 0},
+    "minicpmv4_7": {"insert_layer_id": 0},
     "mobilebert": {"hidden_size": 64, "embedding_size": 32, "intra_bottleneck_size": 32},
     "mobilevit": {"hidden_sizes": UNSET},
     "muse_glimmer": {"out_hidden_size": 128},
