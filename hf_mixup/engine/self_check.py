@@ -68,7 +68,7 @@ def keeping_problem_type(model: nn.Module) -> Iterator[None]:
 def equals_mixed_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> bool:
     """Whether a model's own loss of some samples is the one that is mixed."""
     try:
-        return _close(model, own, _mean_loss(model, rows, outputs))
+        return same_loss(model, own, _mean_loss(model, rows, outputs))
     except (ValueError, IndexError, RuntimeError):
         return False
 
@@ -98,7 +98,7 @@ def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: 
         raise RuntimeError(
             f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. {OWN_WAY}"
         ) from error
-    if not _close(model, own, ours):
+    if not same_loss(model, own, ours):
         _forget_places(model)
         weighed = "Use class_weights or label_smoothing of MixupConfig for these, or set"
         raise RuntimeError(
@@ -114,7 +114,7 @@ def _compare_transcripts(model: nn.Module, rows: Mapping[str, Any], own: Tensor)
     whole = torch.arange(2, device=own.device), torch.ones(2, device=own.device)
     with MixedCTC([whole]) as ctc:
         ours = model(**rows)["loss"]
-    if ctc.calls != 1 or ctc.reduction == "none" or not _close(model, own, ours):
+    if ctc.calls != 1 or ctc.reduction == "none" or not same_loss(model, own, ours):
         raise RuntimeError(
             f"{type(model).__name__} learns transcripts by a loss that is not one torch.nn.functional.ctc_loss with "
             f"the mean or sum over samples (it called {ctc.calls} of reduction {ctc.reduction!r}; its loss is "
@@ -162,7 +162,7 @@ def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tenso
     return total / loss_items(labels.values, labels.kind) + auxiliary_loss(model, outputs)
 
 
-def _close(model: nn.Module, own: Tensor, ours: Tensor) -> bool:
+def same_loss(model: nn.Module, own: Tensor, ours: Tensor) -> bool:
     """Whether two losses are one but for rounding; without any label both are no number.
 
     Before training nearly every loss is the logarithm of the number of classes, so that nothing wider would tell.
@@ -181,7 +181,7 @@ def probe_dual_encoder(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Dua
     Raises:
         ValueError: if its joint embeddings cannot be found.
     """
-    rows = _uneven_pairs(model, inputs)
+    rows = uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         return dual_encoder_of(model, rows), model(**rows)
 
@@ -199,7 +199,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
     key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
-    rows = _uneven_pairs(model, inputs)
+    rows = uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         dual_encoder_of(model, rows)
         plain = model(**rows)
@@ -245,7 +245,7 @@ def _exchanged(
     yield "pairs", found, own[:, [1, 0]] if text else own
 
 
-def _uneven_pairs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def uneven_pairs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pairs with the longest and with the shortest caption, of those whose images have the commonest size.
 
     A pair alone is doubled.
