@@ -90,10 +90,11 @@ def _smoothing(model: nn.Module, rows: dict[str, Any], found: Scored, sigmoid: b
 
     The loss is linear in it, so that two pairs tell which it would be, and the same with other captions whether it is.
     """
-    own, *logits = found
-    sharp, even = (float(_loss(*logits, sigmoid, share)) for share in (0.0, 1.0))
+    own, by_image, by_text = found
+    sharp, even = (float(_loss(by_image, by_text, sigmoid, share)) for share in (0.0, 1.0))
     share = round((float(own) - sharp) / (even - sharp), 4) if even != sharp else 0.0
-    captions = {key: rows[key].flip(0) for key in ("input_ids", "attention_mask", "token_type_ids") if key in rows}
+    sides: tuple[str, ...] = ("input_ids", "attention_mask", "token_type_ids")
+    captions = {key: rows[key].flip(0) for key in sides if key in rows}
     crossed = _scored(model, {**rows, **captions})
     if crossed is None or not 0 < share < 1:
         return None
