@@ -224,7 +224,12 @@ class Context:
 
     def loss_is_unchecked(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether the loss of such a batch is still to be compared with the model's own."""
-        return self.config.self_check and not self._own_loss and not loss_is_checked(model, batch)
+        return self.compares_loss and not loss_is_checked(model, batch)
+
+    @property
+    def compares_loss(self) -> bool:
+        """Whether the mixed loss has to be the model's own: no check is left out, and no other loss is wanted."""
+        return self.config.self_check and not self._own_loss
 
     @property
     def _own_loss(self) -> bool:

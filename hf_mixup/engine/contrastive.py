@@ -14,6 +14,7 @@ from hf_mixup.engine.caption_ids import caption_keys
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive_loss import PairObjective
 from hf_mixup.engine.gradient_cache import CachedPass
+from hf_mixup.engine.pair_loss import check_pair_loss_once
 from hf_mixup.engine.self_check import check_pairs_once, probe_dual_encoder
 from hf_mixup.engine.similarity_head import Head, checked_head, head_is_checked, uses_sigmoid
 from hf_mixup.methods import METHODS
@@ -151,8 +152,10 @@ class PairBatch(MixedBatch):
         return self
 
     def _look_first(self) -> None:
-        """Try the method and the head on the model before they are trusted."""
+        """Try the loss, the method and the head on the model before they are trusted."""
         method = self._method
+        if self._context.compares_loss:
+            check_pair_loss_once(self._model, self.inputs, self._context.config)
         if self._chunk is not None and not head_is_checked(self._model):
             _, outputs = probe_dual_encoder(self._model, self.inputs)
             checked_head(self._model, outputs)

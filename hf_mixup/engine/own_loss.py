@@ -85,6 +85,7 @@ class OwnBatch(ModelLossBatch):
                 draw that is not one lam for all of the batch.
         """
         context.config.refuse_beside_own()  # again: a Trainer may have added its label smoothing, or a teacher
+        context.config.refuse_label_rules()  # loss="own" is not the only way here: some heads need it
         refuse_packed(batch)
         if segments(model):
             refuse_for_maps(context.method, model)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hf_mixup.models.batches import select_samples
 from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of, embeds_of, pair_logits_of
-from hf_mixup.models.exchange import TOLERANCE, relative_error
+from hf_mixup.models.exchange import TOLERANCE, WHOLE, in_low_precision, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import model_inputs
 from hf_mixup.models.labels import LABELS, OWN_WAY, SHIFTS_LABELS, TRAILING, predicts_next, read_labels
@@ -68,7 +68,7 @@ def keeping_problem_type(model: nn.Module) -> Iterator[None]:
 def equals_mixed_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> bool:
     """Whether a model's own loss of some samples is the one that is mixed."""
     try:
-        return _close(own, _mean_loss(model, rows, outputs))
+        return same_loss(model, own, _mean_loss(model, rows, outputs))
     except (ValueError, IndexError, RuntimeError):
         return False
 
@@ -98,7 +98,7 @@ def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: 
         raise RuntimeError(
             f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. {OWN_WAY}"
         ) from error
-    if not _close(own, ours):
+    if not same_loss(model, own, ours):
         _forget_places(model)
         weighed = "Use class_weights or label_smoothing of MixupConfig for these, or set"
         raise RuntimeError(
@@ -114,7 +114,7 @@ def _compare_transcripts(model: nn.Module, rows: Mapping[str, Any], own: Tensor)
     whole = torch.arange(2, device=own.device), torch.ones(2, device=own.device)
     with MixedCTC([whole]) as ctc:
         ours = model(**rows)["loss"]
-    if ctc.calls != 1 or ctc.reduction == "none" or not _close(own, ours):
+    if ctc.calls != 1 or ctc.reduction == "none" or not same_loss(model, own, ours):
         raise RuntimeError(
             f"{type(model).__name__} learns transcripts by a loss that is not one torch.nn.functional.ctc_loss with "
             f"the mean or sum over samples (it called {ctc.calls} of reduction {ctc.reduction!r}; its loss is "
@@ -162,13 +162,17 @@ def _mean_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any) -> Tenso
     return total / loss_items(labels.values, labels.kind) + auxiliary_loss(model, outputs)
 
 
-def _close(own: Tensor, ours: Tensor) -> bool:
-    """Whether two losses are one; without any label both are no number."""
+def same_loss(model: nn.Module, own: Tensor, ours: Tensor) -> bool:
+    """Whether two losses are one but for rounding; without any label both are no number.
+
+    Before training nearly every loss is the logarithm of the number of classes, so that nothing wider would tell.
+    """
     if own.numel() != 1:
         return False
     if not bool(torch.isfinite(own).all()) or not bool(torch.isfinite(ours)):
         return bool(own.isnan().all() and ours.isnan())
-    return abs(float(own) - float(ours)) <= 0.02 * abs(float(ours)) + 1e-4
+    rounding = (1e-3 if in_low_precision(model) else 1e-4) if own.dtype in WHOLE else 0.02
+    return abs(float(own) - float(ours)) <= rounding * abs(float(ours)) + 1e-4
 
 
 def probe_dual_encoder(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[DualEncoder, Mapping[str, Any]]:
@@ -177,7 +181,7 @@ def probe_dual_encoder(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Dua
     Raises:
         ValueError: if its joint embeddings cannot be found.
     """
-    rows = _uneven_pairs(model, inputs)
+    rows = uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         return dual_encoder_of(model, rows), model(**rows)
 
@@ -195,7 +199,7 @@ def check_pairs_once(model: nn.Module, method: PairMethod, inputs: Mapping[str, 
     key = (method.name, (method.image_mix, method.text_mix, getattr(method, "side", None)), frozenset(inputs))
     if key in checked:
         return
-    rows = _uneven_pairs(model, inputs)
+    rows = uneven_pairs(model, inputs)
     with eval_without_side_effects(model):
         dual_encoder_of(model, rows)
         plain = model(**rows)
@@ -241,7 +245,7 @@ def _exchanged(
     yield "pairs", found, own[:, [1, 0]] if text else own
 
 
-def _uneven_pairs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def uneven_pairs(model: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the pairs with the longest and with the shortest caption, of those whose images have the commonest size.
 
     A pair alone is doubled.

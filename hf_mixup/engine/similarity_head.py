@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -86,6 +87,19 @@ class Head:
                 parameter.fill_(temperature if parameter is self._inverse else -math.log(temperature))
             if not learn:
                 parameter.requires_grad_(False)
+
+    @contextmanager
+    def held_at(self, temperature: float) -> Iterator[None]:
+        """Compare at another temperature for a while; no parameter is written into, for a graph may hold it."""
+        scales = [each for each in (self._inverse, self._by_image, self._by_text) if each is not None]
+        before = [each.data for each in scales]
+        try:
+            for each in scales:
+                each.data = torch.full_like(each, temperature if each is self._inverse else -math.log(temperature))
+            yield
+        finally:
+            for each, data in zip(scales, before):
+                each.data = data
 
     @torch.no_grad()
     def clamp(self, max_scale: float, starts: dict[str, float]) -> None:

@@ -12,6 +12,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.outputs import scores_of
 
 TOLERANCE = 0.005  # of the difference between the two samples' outputs; a blend that does nothing scores 1
+WHOLE = (torch.float32, torch.float64)  # all else rounds what can be seen in a loss
 Apply = Callable[[Tensor, Tensor], dict[str, Any]]
 """(partner, lam) of two samples -> the model inputs of the mixed samples, with the model's hooks activated."""
 
@@ -40,6 +41,12 @@ def same_scores(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
 
 
+def in_low_precision(model: nn.Module) -> bool:
+    """Whether a model computes in less than float32: by its weights, or as accelerate runs it."""
+    weight = next(model.parameters(), None)
+    return hasattr(model, "_original_forward") or (weight is not None and weight.dtype not in WHOLE)
+
+
 def relative_error(model: nn.Module, found: Tensor, expected: Tensor, two: Tensor) -> float:
     """Return how far an output is from the expected one, as a share of the difference between two samples.
 
@@ -48,7 +55,6 @@ def relative_error(model: nn.Module, found: Tensor, expected: Tensor, two: Tenso
     """
     far = (found - expected).abs().max()
     # Rounding alone must not refuse a model whose two samples happen to score alike.
-    low = hasattr(model, "_original_forward") or next(model.parameters()).dtype not in (torch.float32, torch.float64)
-    rounding = expected.abs().max() * (0.05 if low else 1e-5)
+    rounding = expected.abs().max() * (0.05 if in_low_precision(model) else 1e-5)
     difference = (two[0] - two[1]).abs().max()
     return float((far - rounding).clamp(min=0) / difference.clamp(min=1e-12))

@@ -84,7 +84,7 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
         except REFUSALS:
             return "equal"
         for ids in CHOICES[:1] if choices else CHOICES:
-            with suppress(RuntimeError):  # a model with other positions than the mask's: no policy fits
+            with suppress(*REFUSALS):  # a model with other positions than the mask's: no policy fits
                 if exchange_error(model, pair, plain, partial(activate_embeddings, model, pair, ids=ids)) < TOLERANCE:
                     return ids
             hooks_of(model).forget()

@@ -75,8 +75,8 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
         others = pick_pair(inputs, count, which[[0, 0]])
     inner, source = _replaced(others, masked, fixed)
     for key, value in pair.items():
-        if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key or "position" in key:
-            continue  # position ids do not depend on the tokens
+        if not isinstance(value, Tensor) or value.dim() < 2 or "mask" in key or _are_positions(key, value, length):
+            continue
         if len(value) != 2:
             pair[key] = others[key]
             continue
@@ -86,6 +86,15 @@ def full_pair(inputs: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
         else:
             pair[key] = others[key]  # images, decoder inputs
     return pair
+
+
+def _are_positions(key: str, value: Tensor, length: int) -> bool:
+    """Whether these are the positions of tokens (or of patches), which do not depend on what stands there.
+
+    Positions of a few tokens, as those of questions in a text [B, Q], are content of the sample.
+    """
+    few = value.dim() == 2 and value.shape[1] < length and not value.is_floating_point()
+    return "position" in key and not few
 
 
 def _one_layout(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[str, Any]:

@@ -194,6 +194,26 @@ def test_a_loss_that_is_not_the_mean_cross_entropy_is_refused() -> None:
             mixed.loss(model(**mixed.inputs))
 
 
+def test_a_loss_that_is_near_the_mean_cross_entropy_is_refused_as_well() -> None:
+    """Before training all losses are near log C: label smoothing moves that of this model by less than two percent."""
+
+    class Smoothing(Leaky):
+        def forward(self, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> dict[str, Any]:
+            outputs: dict[str, Any] = super().forward(**inputs)
+            if labels is not None:
+                loss = torch.nn.functional.cross_entropy
+                outputs["loss"] = loss(outputs["logits"], labels, label_smoothing=smoothing)
+            return outputs
+
+    smoothing, model, batch = 0.02, Smoothing(leak=0.0), leaky_batch()
+    with pytest.raises(RuntimeError, match=r"mixing would leave out what it adds or weighs\..*label_smoothing"):
+        Mixup("embedding")(model, batch)
+    smoothing = 0.0
+    Mixup("embedding")(model, batch)
+    smoothing = 0.02
+    Mixup({"method": "embedding", "label_smoothing": smoothing})(model, batch)
+
+
 @pytest.mark.parametrize(
     "packed",
     [

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,3 +120,17 @@ def test_answers_outside_the_classes_are_named() -> None:
     batch["labels"][2] = 6
     with pytest.raises(ValueError, match="label 6 is outside the model's 6 classes"):
         Mixup(MixupConfig("embedding"))(model, batch)
+
+
+@pytest.mark.parametrize("method", ["mixup", "embedding", "manifold"])
+def test_positions_of_questions_are_content_that_may_not_stay_behind(method: str) -> None:
+    """Splinter's head reads the place of a question off the inputs, past every place where samples are mixed."""
+    torch.manual_seed(0)
+    model = transformers.SplinterForPreTraining(transformers.SplinterConfig(**heads.BERT, question_token_id=3)).eval()
+    ends = {"start_positions": torch.tensor([[3], [4], [2], [5]]), "end_positions": torch.tensor([[5], [6], [4], [7]])}
+    batch = {**streams.text(), "question_positions": torch.tensor([[2], [5], [3], [4]]), **ends}
+    with pytest.raises(RuntimeError, match="SplinterForPreTraining does not mix rightly with method"):
+        Mixup({"method": method, "loss": "own"})(model, batch)
+    same = {**batch, "question_positions": torch.full((4, 1), 2)}
+    with Mixup({"method": method, "loss": "own"})(model, same) as mixed:
+        mixed.loss(mixed.forward(model)).backward()

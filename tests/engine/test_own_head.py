@@ -89,3 +89,12 @@ def test_all_entry_points_train_alike(entry_point: str, tmp_path: Path) -> None:
     found = losses_of(train(entry_point, model, tmp_path, config, samples(batch)))
     assert found == pytest.approx(losses_of(train("trainer", other, tmp_path, config, samples(batch))), rel=1e-6)
     torch.testing.assert_close(model.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("build", heads.OBJECTIVES, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("method", ["sentence", "regmixup"])
+def test_methods_that_mix_in_their_own_loss_are_refused(method: str, build: Build) -> None:
+    """The model's loss with each label knows nothing of them: labels would be mixed, and the content would not."""
+    model, batch = streams.make(build)
+    with pytest.raises(ValueError, match=f"method '{method}' has a rule of its own for labels"):
+        Mixup(method)(model, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -177,3 +178,31 @@ def test_one_number_a_token_is_none_of_a_row() -> None:
     batch = {"cache_position": torch.arange(3), "input_ids": torch.ones(3, 3)}
     assert select_samples(batch, torch.tensor([0]), 3)["cache_position"].tolist() == [0, 1, 2]
     assert count_samples({"cache_position": torch.arange(5), "input_ids": torch.ones(3, 5)}) == 3
+
+
+class Counts(torch.nn.Module):
+    """Refuses samples whose visible tokens hold no mark of an image, and counts positions from the front."""
+
+    config = SimpleNamespace(image_token_id=9, num_labels=3, pad_token_id=0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = torch.nn.Embedding(30, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        if not bool(((input_ids == 9) & attention_mask.bool()).any(1).all()):
+            raise ValueError("fewer marks than images")
+        states = self.table(input_ids) * attention_mask[..., None]
+        return {"logits": self.head(states.cumsum(1).tanh().sum(1))}
+
+
+def test_a_model_that_refuses_the_samples_on_trial_is_mixed_where_lengths_are_equal() -> None:
+    """Padded on the left, the mark of the shorter sample lies where the longer one has another token."""
+    model, ids = Counts(), torch.randint(10, 29, (4, 8), generator=torch.Generator().manual_seed(0))
+    ids[:, 0] = 9
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0, 1, 2, 0])}
+    partner = torch.tensor([1, 0, 3, 2])
+    with torch.no_grad(), Mixup("embedding")(model, batch, partner=partner, lam=0.0) as mixed:
+        logits = model(**mixed.inputs)["logits"]
+    torch.testing.assert_close(logits, model(ids[partner], batch["attention_mask"])["logits"].detach())
