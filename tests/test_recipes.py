@@ -114,7 +114,7 @@ def test_recipe_in_two_processes(recipe: str, two: tuple[str, Path]) -> None:
     if recipe == "accelerate_loop":  # 16 rows in batches of 2 x 4 make 2 steps an epoch, and one process logs
         assert shown.count("epoch 1, step 2 of 2") == 1
     else:
-        assert "total_train_batch_size: 8" in (output / "README.md").read_text()
+        assert "| total\\_train\\_batch\\_size | 8 |" in (output / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -141,7 +141,11 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
     def log_mixing(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs.update(trainer._mixing[1].pop(trainer.accelerator.device, trainer.accelerator.reduce))
-        log({**logs, **statistics.pop()}, *args, **kwargs)
+        cost = statistics.pop()
+        logs.update(cost)  # not a copy: TRL's `log` leaves scores of its own in it
+        log(logs, *args, **kwargs)
+        for name in cost:  # an evaluation returns what it has logged
+            del logs[name]
 
     @wraps(save_model)
     def save_with_settings(output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.trace import tensors_in
 from hf_mixup.utils.random_state import RandomState
 
 
@@ -38,7 +39,7 @@ class Replay:
         self.model, self.used = model, False
         self._encoder = encoder_of(model)
         self._forward: Any = None  # the encoder's own
-        self._calls: list[tuple[Any, Any, RandomState]] = []
+        self._calls: list[tuple[Any, Any, RandomState, list[int]]] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -55,7 +56,7 @@ class Replay:
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not torch.compiler.is_compiling():
-            self._calls.append(((args, kwargs), output, RandomState(self.model)))
+            self._calls.append(((args, kwargs), output, RandomState(self.model), _versions(output)))
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -72,8 +73,9 @@ class Replay:
             del vars(self._encoder)["forward"]
 
     def _say(self, *args: Any, **kwargs: Any) -> Any:
-        given, output, random = self._calls[0]
-        if not _same(given, (args, kwargs)):
+        given, output, random, versions = self._calls[0]
+        # What the head has changed in place, as dropout of that kind does, cannot be said again.
+        if not _same(given, (args, kwargs)) or versions != _versions(output):
             return self._forward(*args, **kwargs)
         random.restore()
         self.used = True
@@ -88,6 +90,11 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
     if part is None:  # a transducer, whose other part reads the labels
         part = getattr(whole, "encoder", None)
     return part if isinstance(part, nn.Module) and part is not whole and "forward" not in vars(part) else None
+
+
+def _versions(output: Any) -> list[int]:
+    """Return how often each tensor was changed in place."""
+    return [each._version for each in tensors_in(output) if not each.is_inference()]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -76,7 +76,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return count
 
 
-def loop(kind: str, batches: list[Any], config: MixupConfig, args: Any) -> tuple[list[float], dict[str, Tensor]]:
+def loop(
+    kind: str, batches: list[Any], config: MixupConfig, args: Any, loader: Any
+) -> tuple[list[float], dict[str, Tensor]]:
     """Train in a loop of one's own, with gradients accumulated as the Trainer does."""
     model, mixup, losses = build(kind).train(), Mixup(config), []
     optimizer = torch.optim.SGD(model.parameters(), lr=args.learning_rate)
@@ -92,6 +94,8 @@ def loop(kind: str, batches: list[Any], config: MixupConfig, args: Any) -> tuple
         torch.nn.utils.clip_grad_norm_(model.parameters(), args.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
+    mixup.clock.seed = args.seed
+    mixup.refresh_batch_norm(model, loader)  # as a Trainer does when training ends
     return [sum(losses[first : first + parts]) for first in range(0, len(losses), parts)], weights(model)
 
 
@@ -103,7 +107,8 @@ def test_all_entry_points_train_alike(kind: str, method: str, arguments: Any, co
     for entry_point in ENTRY_POINTS:
         counted[0] = 0
         trainer = start(entry_point, kind, args, config)
-        order = order or list(trainer.get_train_dataloader())
+        loader = trainer.get_train_dataloader()
+        order = order or list(loader)
         before = weights(trainer.model)
         trainer.model.register_forward_pre_hook(lambda *_: torch.manual_seed(3) and None)  # of what a model draws
         trainer.train()
@@ -113,7 +118,7 @@ def test_all_entry_points_train_alike(kind: str, method: str, arguments: Any, co
         assert any(not torch.equal(value, before[key]) for key, value in weights(trainer.model).items())
         ends[entry_point] = [each["loss"] for each in logs], weights(trainer.model)
     counted[0] = 0
-    ends["loop"] = loop(kind, order, config, args)
+    ends["loop"] = loop(kind, order, config, args, loader)
     for losses, end in ends.values():
         assert losses == pytest.approx(ends["trainer"][0], rel=1e-5)
         torch.testing.assert_close(end, ends["trainer"][1], rtol=1e-4, atol=1e-6)

@@ -475,7 +475,7 @@ def test_compare_with_few_noisy_rows(tmp_path: Path) -> None:
         (
             "text-regression",
             {"methods": "none smoothing"},
-            "methods has 'smoothing', but text-regression has no classes",
+            "methods has 'smoothing', but text-regression has no single classes",
         ),
         ("seq2seq", {"select_by": "f1_entity"}, "select_by='f1_entity' does not score seq2seq: accuracy, exact_match"),
         ("causal-lm", {"methods": "cutmix"}, "method 'cutmix' does not work here"),

@@ -125,7 +125,7 @@ def settings_of(*filled: Any) -> dict[str, Any]:
         if hasattr(each, "values"):  # settings that several methods share
             found |= each.values
             continue
-        default = type(each)()
+        default = _defaults_of(type(each))
         if isinstance(each, TaskArguments):
             found["task"] = each.task
         for field in fields(each):
@@ -133,6 +133,15 @@ def settings_of(*filled: Any) -> dict[str, Any]:
             if field.init and value != getattr(default, field.name) and not field.name.endswith("_token"):
                 found[field.name] = _plain(value)
     return found
+
+
+def _defaults_of(kind: type) -> Any:
+    """Return what a dataclass is without arguments; the Trainer's sets no devices up, which would end a launcher's run."""
+    if hasattr(kind, "_setup_devices"):
+        import torch
+
+        kind = type(kind.__name__, (kind,), {"_setup_devices": torch.device("cpu")})
+    return kind()
 
 
 def _plain(value: Any) -> Any:
