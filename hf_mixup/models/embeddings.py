@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_mixup.models.adapters import learns_prompts
-from hf_mixup.models.batches import DECODER_IDS, visible_tokens
+from hf_mixup.models.batches import DECODER_IDS, IDS, visible_tokens
 from hf_mixup.models.hooks import MixHook, blend_states, hooks_of
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_pair
@@ -148,13 +148,14 @@ def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
     counted = _counted_from_mask(model, pair, [both for both, _ in pairs])
     modules = [both.module for both, _ in pairs]
     found = []
+    choices = isinstance(pair.get(IDS), Tensor) and pair[IDS].dim() == 3  # whose rows hold all choices of two samples
     for both, one in pairs:
         index, states = both.given[0], next(tensors_in(both.output))
         axis = batch_axis(states, next(tensors_in(one.output)))
         of_samples = batch_axis(index, one.given[0])
         if axis is None or of_samples is None or (both.module, both.number) in counted:
             continue  # the same for every sample, or right as soon as the mask is
-        if _is_geometry(index, of_samples):
+        if not choices and _is_geometry(index, of_samples):
             continue
         if _is_padding(index, pair):
             continue

@@ -136,7 +136,7 @@ def settings_of(*filled: Any) -> dict[str, Any]:
 
 
 def _defaults_of(kind: type) -> Any:
-    """Return what a dataclass is without arguments; the Trainer's sets no devices up, which would end a launcher's run."""
+    """Return what a dataclass is without arguments; of the Trainer, without devices: that would end a launched run."""
     if hasattr(kind, "_setup_devices"):
         import torch
 
