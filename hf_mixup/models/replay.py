@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.models.adapters import base_model
-from hf_mixup.models.trace import tensors_in
+from hf_mixup.models.trace import map_tensors
 from hf_mixup.utils.random_state import RandomState
 
 
@@ -39,7 +39,7 @@ class Replay:
         self.model, self.used = model, False
         self._encoder = encoder_of(model)
         self._forward: Any = None  # the encoder's own
-        self._calls: list[tuple[Any, Any, RandomState, list[int]]] = []
+        self._calls: list[tuple[Any, Any, RandomState]] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -56,7 +56,8 @@ class Replay:
 
     def _record(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not torch.compiler.is_compiling():
-            self._calls.append(((args, kwargs), output, RandomState(self.model), _versions(output)))
+            # A copy: the head may change in place what it is given, as dropout of that kind does.
+            self._calls.append(((args, kwargs), map_tensors(output, Tensor.clone), RandomState(self.model)))
 
     @contextmanager
     def again(self) -> Iterator[None]:
@@ -73,13 +74,12 @@ class Replay:
             del vars(self._encoder)["forward"]
 
     def _say(self, *args: Any, **kwargs: Any) -> Any:
-        given, output, random, versions = self._calls[0]
-        # What the head has changed in place, as dropout of that kind does, cannot be said again.
-        if not _same(given, (args, kwargs)) or versions != _versions(output):
+        given, output, random = self._calls[0]
+        if not _same(given, (args, kwargs)):
             return self._forward(*args, **kwargs)
         random.restore()
         self.used = True
-        return output
+        return map_tensors(output, Tensor.clone)
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:
@@ -90,11 +90,6 @@ def encoder_of(model: nn.Module) -> nn.Module | None:
     if part is None:  # a transducer, whose other part reads the labels
         part = getattr(whole, "encoder", None)
     return part if isinstance(part, nn.Module) and part is not whole and "forward" not in vars(part) else None
-
-
-def _versions(output: Any) -> list[int]:
-    """Return how often each tensor was changed in place."""
-    return [each._version for each in tensors_in(output) if not each.is_inference()]
 
 
 def _same(one: Any, other: Any) -> bool:
