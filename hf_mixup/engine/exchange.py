@@ -301,11 +301,11 @@ class Trial:
                 return "it leaves all inputs as they are and mixes the labels"
             outputs = self._run(inputs)
             hooks_of(self.model).forget()
-            error = self._error(outputs, [1, 1])
+            error = self._error(outputs, (1, 1))
             wrong = self._wrong_loss(method, draw, outputs) if error < TOLERANCE else None
             if inside and error < TOLERANCE:
                 _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
-                error = self._error(self._run(inputs), [1, 0])
+                error = self._error(self._run(inputs), (1, 0))
                 hooks_of(self.model).forget()
             if error < TOLERANCE:
                 return wrong
@@ -355,7 +355,7 @@ class Trial:
         """Where the batch lies."""
         return next(value for value in self.request.batch.values() if isinstance(value, Tensor)).device
 
-    def _error(self, outputs: Any, which: list[int]) -> float:
+    def _error(self, outputs: Any, which: tuple[int, int]) -> float:
         """Return how far the outputs are from those of these samples."""
         plain = _scores(self.plain)
         if not plain:  # a model that forecasts: the loss is what it says of a sample
@@ -366,7 +366,7 @@ class Trial:
             if found is None or found.shape != expected.shape:
                 return float("inf")
             found, expected = (self._visible(each.double()) for each in (found, expected))
-            errors.append(relative_error(self.model, found, expected[which], expected))
+            errors.append(relative_error(self.model, found, expected[list(which)], expected))
         return max(errors)
 
     def _visible(self, scores: Tensor) -> Tensor:
@@ -376,10 +376,12 @@ class Trial:
             return scores * mask.bool()[..., None]
         return scores
 
-    def _loss_error(self, outputs: Any, which: list[int]) -> float:
-        one, two, wanted = (
-            self.model(**pick_of_two(self.rows, each))["loss"].double() for each in ([0, 0], [1, 1], which)
-        )
+    def _loss_error(self, outputs: Any, which: tuple[int, int]) -> float:
+        plain = {
+            each: self.model(**pick_of_two(self.rows, each))["loss"].double()
+            for each in dict.fromkeys(((0, 0), (1, 1), which))
+        }
+        one, two, wanted = plain[0, 0], plain[1, 1], plain[which]
         return relative_error(self.model, outputs["loss"].double(), wanted, torch.stack([one, two]))
 
     def _wrong_loss(self, method: Method, draw: Draw, outputs: Any) -> str | None:

@@ -110,8 +110,8 @@ def train_run(run: Run, args: TrainingArguments, show: Show, watch: Sequence[Wat
         short = {name.removeprefix(f"{prefix}_"): value for name, value in found.items()}
         metrics[split] = {name: finite_or_none(value) for name, value in short.items() if name not in _NOT_METRICS}
     output = run.folder.parent.parent
-    scores = {split: {name: found.get(name) for name in prepared.metrics} for split, found in metrics.items()}
-    write_card(trainer, task, run.variant.mixup, scores, model_name=f"{output.name}-{run.variant.label}")
+    title = f"{output.name}-{run.variant.label}"
+    write_card(trainer, task, run.variant.mixup, prepared.shown(metrics), model_name=title)
     save_run(folder, metrics, predictions, run.determinants, trainer.state.log_history)
 
 

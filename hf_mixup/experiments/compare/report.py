@@ -117,9 +117,8 @@ def _claimed(name: str, difference: Difference) -> html.Cell:
         return html.Cell(word, below="no interval")
     seeds = f"{difference.seeds} seed{'s' if difference.seeds > 1 else ''}: "
     range_ = f"{signed(difference.low)} to {signed(difference.high)}"
-    return html.Cell(
-        word, word if word in ("better", "worse") else "", seeds * (word == "not distinguishable") + range_
-    )
+    mood = word if word in ("better", "worse") else ""
+    return html.Cell(word, mood, seeds * (word == "not distinguishable") + range_)
 
 
 def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:

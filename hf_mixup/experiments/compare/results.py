@@ -117,8 +117,8 @@ def best_of(outcomes: Outcomes, metric: str) -> Run:
 
 def publish(best: Run, finished: Finished, judged: Judged, folder: Path) -> None:
     """Copy the best run's model and card, which tells what it was compared with; the Hub takes the folder as it is."""
-    names, task = judged.setting.prepared.metrics, judged.setting.task
-    scores = {split: {name: finished.metrics[split].get(name) for name in names} for split in judged.splits}
+    prepared, task = judged.setting.prepared, judged.setting.task
+    scores = prepared.shown({split: finished.metrics[split] for split in judged.splits})
     text = f"This is the run {best.variant.label}, seed {best.seed}, one of those below.\n\n{summary(judged)}"
     with atomic_dir(folder) as partial:
         shutil.copytree(finished.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(PREDICTIONS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +88,10 @@ class Prepared:
     select_by: str = "nll"
     classified: Callable[..., tuple[np.ndarray, np.ndarray]] | None = _as_they_are
     rows: Callable[..., RowSums] | None = class_sums
+
+    def shown(self, metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+        """Return those scores of each split that tables and cards show, None for one that a split does not have."""
+        return {split: {name: found.get(name) for name in self.metrics} for split, found in metrics.items()}
 
     @property
     def refits(self) -> bool:

@@ -61,8 +61,7 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
         trainer.save_metrics(prefix, metrics)
         short = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
         results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})
-    scores = {each["split"]: {name: each["metrics"].get(name) for name in prepared.metrics} for each in results}
-    write_card(trainer, task, mixup, scores)
+    write_card(trainer, task, mixup, prepared.shown({each["split"]: each["metrics"] for each in results}))
     if trainer.is_world_process_zero():
         save_task(Path(str(args.output_dir)), task, args.seed)
         print(comparison_table(results, metrics=prepared.metrics))
