@@ -28,7 +28,7 @@ class CrossModalMixup(ImageTextMix):
     or as tokens (two_eot, aligned). The targets are the overlaps M R M^T of the mixes, each direction divided by its
     own sums.
 
-    In a model that fuses image and text (or sound and text, page and words) and has labels, these are mixed by lam, and
+    In a model that fuses image and text (or audio and text, page and words) and has labels, these are mixed by lam, and
     the text is blended where its tokens are looked up. `image_mix: blend` is method `mixup`. With `cut` the text is
     blended by the share of the image that stayed the sample's own, so that image, text and labels all count alike. With
     `latent` both are blended at the fusion point: what enters the first block that sees all of a sample. `text_mix` is
@@ -120,7 +120,7 @@ class CrossModalMixup(ImageTextMix):
 
 
 def _floats(model: nn.Module, batch: Batch) -> list[str]:
-    """Return the inputs that are images, sounds or features."""
+    """Return the inputs that are images, audio or features."""
     count = count_samples(batch)
     floats = [key for key, value in batch.items() if is_blendable(key, value, count)]
     return floats + [key for key in ragged_rows(model, batch) if batch[key].is_floating_point()]

@@ -21,7 +21,7 @@ from hf_mixup.utils.constants import IGNORE_INDEX
 
 @register
 class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecasts, MixesTranscripts):
-    """Blend all content of a sample with its partner's: pixels, sounds and features as they are.
+    """Blend all content of a sample with its partner's: pixels, audio and features as they are.
 
     Tokens, decoder tokens, boxes and other integers that stand for something are blended where the model looks them up,
     and what is not exact there where all of a sample comes together, see `models.streams`. With `keys`, only these
@@ -31,7 +31,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
     were not observed throughout, the blend counts as observed where both samples were. Where `future_values` are to be
     forecast, past and future are blended alike, and the loss is the model's own on the blend.
 
-    Transcripts that are learnt by CTC are both scored for the one blend. A decoder that writes a text for a sound or an
+    Transcripts that are learnt by CTC are both scored for the one blend. A decoder that writes a text for audio or an
     image reads a blend of both texts (`decoder="blend"`, one pass), or each of them (`decoder="two"`: one pass of the
     encoder, two of the decoder), as in Meng et al. 2021, "MixSpeech: Data Augmentation for Low-resource Automatic
     Speech Recognition", arXiv 2102.12664 (there alpha = 0.5, for 15 % of a batch: `prob=0.15, prob_per="sample"`).
@@ -49,7 +49,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
 
     name = "mixup"
     title = "Mixup"
-    blends = "all of a sample: pixels, sounds and features as they are, tokens where they are looked up"
+    blends = "all of a sample: pixels, audio and features as they are, tokens where they are looked up"
     paper = "arXiv:1710.09412"
     citation = (
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
@@ -60,7 +60,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
 
     decoder: Literal["blend", "two"] = setting(
         "blend",
-        "Of models that write a text for a sound or an image: the decoder reads a blend of both texts, or runs twice, "
+        "Of models that write a text for audio or an image: the decoder reads a blend of both texts, or runs twice, "
         "with each of them (MixSpeech).",
     )
 

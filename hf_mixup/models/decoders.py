@@ -1,4 +1,4 @@
-"""Encoder-decoders that write a text for a sound or an image: one pass of the encoder, one of the decoder a text."""
+"""Encoder-decoders that write a text for audio or an image: one pass of the encoder, one of the decoder a text."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 recipe      what is known of a model: its arguments and sizes, and where numbers come from
 images      images in one tensor a batch, in tiles, or as patches
-sounds      waves and spectrograms
-texts       ids with placeholders for the features of images and sound
+audio       waves and spectrograms
+texts       ids with placeholders for the features of images and audio
 targets     the labels of each family
 fitting     the first layout with which a model runs and has a loss
 """

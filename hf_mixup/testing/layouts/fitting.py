@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hf_mixup.testing.exchange import brief
 from hf_mixup.testing.families import Family
+from hf_mixup.testing.layouts.audio import audio_inputs
 from hf_mixup.testing.layouts.images import channels_of, images, sides_of
 from hf_mixup.testing.layouts.recipe import Batch, Recipe
-from hf_mixup.testing.layouts.sounds import sounds
 from hf_mixup.testing.layouts.targets import TARGETS, targets
 from hf_mixup.testing.layouts.texts import texts
 
@@ -105,8 +105,8 @@ def _candidates(family: Family, model: Any, samples: int, seed: int, tries: int 
     def new() -> Recipe:
         return Recipe(model, samples, torch.Generator().manual_seed(seed))
 
-    together = ({**pictures, **sound} for pictures in images(new()) for sound in sounds(new()))
-    alone = (each for kind in (images, sounds) for each in kind(new()) if each)  # many streams may do with one
+    together = ({**pictures, **audio} for pictures in images(new()) for audio in audio_inputs(new()))
+    alone = (each for kind in (images, audio_inputs) for each in kind(new()) if each)  # many streams may do with one
     for layout in islice(chain(together, alone), tries):
         recipe = new()
         try:
@@ -118,7 +118,7 @@ def _candidates(family: Family, model: Any, samples: int, seed: int, tries: int 
 
 
 def _others(recipe: Recipe, family: Family) -> Batch:
-    """Return the further inputs that some models take beside their images, sound and text."""
+    """Return the further inputs that some models take beside their images, audio and text."""
     found: Batch = {}
     takes, config = recipe.takes, recipe.config
     if "prompt_depth" in takes:

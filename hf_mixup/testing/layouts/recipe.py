@@ -16,7 +16,7 @@ from hf_mixup.testing.sizes import END_OF_WORDS, FIRST_WORD
 Batch = dict[str, Any]
 TEXT = 10  # words of a text
 VISION = ("vision_config", "image_config", "vision_model_config", "backbone_config", "encoder", "vq_config")
-SOUND = ("audio_config", "audio_encoder_config", "audio_encoder", "speech_config", "encoder_config", "encoder")
+AUDIO = ("audio_config", "audio_encoder_config", "audio_encoder", "speech_config", "encoder_config", "encoder")
 
 
 @dataclass

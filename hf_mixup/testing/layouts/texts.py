@@ -1,4 +1,4 @@
-"""Text beside images and sound: ids, with a placeholder for each of their features."""
+"""Text beside images and audio: ids, with a placeholder for each of their features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hf_mixup.testing.families import COMPARE, Family
 from hf_mixup.testing.layouts.recipe import TEXT, Batch, Recipe
 from hf_mixup.testing.sizes import FIRST_WORD
 
-IMAGE, SOUND = 1, 3  # kinds of tokens, as processors number them
+IMAGE, AUDIO = 1, 3  # kinds of tokens, as processors number them
 SPECIAL = (  # the settings that name a placeholder, the kind, the features that take its place, and their inputs
     (
         ("image_token_id", "image_token_index"),
@@ -24,7 +24,7 @@ SPECIAL = (  # the settings that name a placeholder, the kind, the features that
     ),
     (
         ("audio_token_id", "audio_token_index", "speech_token_id"),
-        SOUND,
+        AUDIO,
         "get_audio_features",
         ("input_features", "input_values"),
     ),
@@ -66,7 +66,7 @@ def _placeholders(recipe: Recipe, inputs: Batch) -> Iterator[tuple[int, int, str
 
 
 def only_answers(recipe: Recipe, inputs: Batch) -> bool:
-    """Whether a model's text is its answer alone: an encoder-decoder that reads images or sound."""
+    """Whether a model's text is its answer alone: an encoder-decoder that reads images or audio."""
     if "input_ids" not in recipe.takes:
         return True
     reads = recipe.model.main_input_name in inputs and "input_ids" not in recipe.required
