@@ -13,6 +13,8 @@ help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
 
 # Made again only when the dependencies change. Python compiles what it imports; most of what is installed never is.
+# It keeps what it compiled, also where the environment says otherwise: some fifty processes import the libraries anew.
+export PYTHONDONTWRITEBYTECODE :=
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'

@@ -191,12 +191,13 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def imported_objects_stay() -> Iterator[None]:
-    """Spare the collector what the libraries hold: each end of training collects, which took half of a tiny run."""
+def imported_objects_stay() -> None:
+    """Spare the collector what the libraries hold: each end of training collects, which took half of a tiny run.
+
+    What is frozen stays so: to look at all of it again for each file took half a second a file.
+    """
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import hf_mixup
 
 PACKAGE = Path(hf_mixup.__file__).parent
@@ -34,10 +32,8 @@ CORE = (
     "hf_mixup.methods",
     "hf_mixup.models",
     "hf_mixup.engine.mixup",
-    "hf_mixup.integrations.trainer",
-    "hf_mixup.integrations.collator",
-    "hf_mixup.integrations.callback",
 )
+WITH_TRAINER = ("hf_mixup.integrations.trainer", "hf_mixup.integrations.collator", "hf_mixup.integrations.callback")
 HEAVY = ("datasets", "evaluate", "sklearn", "scipy", "rich", "jinja2", "matplotlib", "optuna", "gradio")
 
 
@@ -112,23 +108,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not circles()
 
 
-def heavy_after(program: str) -> set[str]:
-    """The heavy packages that a fresh interpreter has loaded after a program."""
+def heavy_after(*programs: str) -> list[set[str]]:
+    """The heavy packages that a fresh interpreter has loaded after each of the programs."""
     names = f"print(*(each for each in {HEAVY} if each in sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    command = [sys.executable, "-c", f"import sys\n{program}\n{names}"]
+    command = [sys.executable, "-c", "\n".join(["import sys", *(f"{program}\n{names}" for program in programs)])]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-@pytest.fixture(scope="module")
-def with_trainer() -> set[str]:
-    """What transformers' own Trainer brings along."""
-    return heavy_after("from transformers import Trainer")
-
-
-@pytest.mark.parametrize("module", CORE)
-def test_the_core_loads_nothing_heavy(module: str, with_trainer: set[str]) -> None:
-    # transformers itself brings jinja2, for the templates of chats.
-    allowed = with_trainer if module.startswith("hf_mixup.integrations") else {"jinja2"}
-    assert heavy_after(f"import {module}") <= allowed
+def test_the_core_loads_nothing_heavy() -> None:
+    """Beside transformers, which brings jinja2 for the templates of chats, and its Trainer with what that brings."""
+    before, trainer, after = heavy_after(
+        *(f"import {', '.join(each)}" for each in (CORE, ("transformers.trainer",), WITH_TRAINER))
+    )
+    assert before <= {"jinja2"}
+    assert after == trainer

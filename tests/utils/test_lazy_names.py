@@ -14,7 +14,8 @@ import hf_mixup
 from hf_mixup.methods import METHODS
 from tests.test_public_names import mentioned
 
-HEAVY = ("torch", "transformers", "datasets", "numpy", "PIL", "matplotlib", "sklearn", "peft", "gradio", "optuna")
+HEAVY = ("torch", "transformers", "datasets", "evaluate", "numpy", "PIL", "matplotlib", "sklearn", "torchvision")
+HEAVY += ("peft", "gradio", "optuna")
 OPTIONAL = ("torchvision", "PIL", "soundfile", "librosa", "matplotlib", "optuna", "gradio", "peft", "timm", "trl")
 ROOMS = [each.name for each in pkgutil.iter_modules(hf_mixup.__path__)]
 
