@@ -17,6 +17,7 @@ from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.experiments.mixing import SharedSettings
 from tests.conftest import batch_of, build, examples
+from tests.covering import covering
 from tests.entry_points import ENTRY_POINTS
 from tests.settings import CASES
 
@@ -27,6 +28,7 @@ FAMILIES = [
     ("embedding", "bert"),
     ("mixup", "layout_page"),
 ]
+OFF: list[dict[str, float]] = [{"alpha": 0.0}, {"prob": 0.0}, {"lam": 1.0}]
 WRITERS = [("mixup", "trocr"), ("mixup", "llava"), ("cross_modal", "llava")]
 """Methods on models that read images and write text."""
 
@@ -90,9 +92,7 @@ def test_labels_stay_integers(entry_point: str, arguments: Any) -> None:
 # 2. Evaluation never mixes.
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-@pytest.mark.parametrize(("method", "name"), FAMILIES)
+@pytest.mark.parametrize(("method", "name", "entry_point", "workers"), covering(FAMILIES, ENTRY_POINTS, (0, 2)))
 def test_evaluation_never_mixes(method: str, name: str, entry_point: str, workers: int, arguments: Any) -> None:
     model, data = build(name), examples(name, 8)
     args = arguments(dataloader_num_workers=workers, max_steps=1)
@@ -109,9 +109,7 @@ def test_evaluation_never_mixes(method: str, name: str, entry_point: str, worker
 # 3. Off means off.
 
 
-@pytest.mark.parametrize("off", [{"alpha": 0.0}, {"prob": 0.0}, {"lam": 1.0}])
-@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
-@pytest.mark.parametrize(("method", "name"), FAMILIES)
+@pytest.mark.parametrize(("method", "name", "entry_point", "off"), covering(FAMILIES, ENTRY_POINTS, OFF))
 def test_off_is_the_plain_trainer(
     method: str, name: str, entry_point: str, off: dict[str, float], arguments: Any
 ) -> None:

@@ -58,6 +58,7 @@ def embeds(outputs: Any) -> list[torch.Tensor]:
     return [F.normalize(each, dim=-1) for each in embeds_of(outputs)]
 
 
+@cache
 def refusal(name: str, column: str) -> str | None:
     """Return why a model refuses a method, None if it takes it."""
     model, batch = model_and_batch(name)
