@@ -28,9 +28,9 @@ from hf_mixup.metrics.functional import brier_score as brier_score
 from hf_mixup.metrics.functional import calibration_metrics as calibration_metrics
 from hf_mixup.metrics.functional import expected_calibration_error as expected_calibration_error
 from hf_mixup.metrics.functional import fit_temperature as fit_temperature
-from hf_mixup.metrics.functional import log_probabilities as log_probabilities
 from hf_mixup.metrics.functional import negative_log_likelihood as negative_log_likelihood
 from hf_mixup.metrics.functional import reliability_bins as reliability_bins
+from hf_mixup.metrics.inputs import log_probabilities as log_probabilities
 from hf_mixup.metrics.language import language_metrics as language_metrics
 from hf_mixup.metrics.language import next_token_scores as next_token_scores
 from hf_mixup.metrics.language import token_scores as token_scores

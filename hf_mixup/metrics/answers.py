@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import FloatArray, calibration_gap, finite_float64
+from hf_mixup.metrics.functional import calibration_gap
+from hf_mixup.metrics.inputs import FloatArray, finite_float64
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import FloatArray, finite_float64
+from hf_mixup.metrics.inputs import FloatArray, finite_float64
 
 SCORES = ("max_probability", "energy")
 TRUE_POSITIVE_RATE = 0.95

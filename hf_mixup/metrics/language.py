@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import calibration_gap, to_float64
+from hf_mixup.metrics.functional import calibration_gap
+from hf_mixup.metrics.inputs import to_float64
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from hf_mixup.metrics.functional import (
     accuracy,
     calibration_metrics,
     expected_calibration_error,
-    finite_float64,
-    log_probabilities,
     negative_log_likelihood,
 )
+from hf_mixup.metrics.inputs import finite_float64, log_probabilities
 
 Cells: TypeAlias = Mapping[tuple[str, float], Mapping[str, float]]
 """Scores by family and level."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import FloatArray, IntArray
+from hf_mixup.metrics.inputs import FloatArray, IntArray
 from hf_mixup.metrics.levels import area_under_curve
 
 if TYPE_CHECKING:

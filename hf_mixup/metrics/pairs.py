@@ -8,53 +8,21 @@ scipy is imported inside the functions, to keep the import of the package cheap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_mixup.metrics.functional import (
-    DEFAULT_BINS,
-    TEMPERATURE_RANGE,
-    TEMPERATURE_SPREAD,
-    FloatArray,
-    IntArray,
-    _check_labels,
-    calibration_gap,
-    finite_float64,
-    folds,
-)
+from hf_mixup.metrics.functional import DEFAULT_BINS, calibration_gap
+from hf_mixup.metrics.inputs import FloatArray, IntArray, check_labels, finite_float64
+from hf_mixup.metrics.similarities import TIE, Scan, Side, blocks, cross_fitted, distinct, fitted_temperature, scan_of
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 DEFAULT_KS = (1, 5, 10)
-# Cosines nearer than this are equal: above the rounding of a float64 product, far below that of a float32 model.
-TIE = 1e-12
-# Distance of two unit vectors that one float32 model gives one input in batches of different size and padding.
-SAME = 1e-4
-_BLOCK = 2**22  # similarities held at a time, 32 MB
-
-
-class _Side(NamedTuple):
-    """Unit vectors [N, D] sorted by their ids [N], which are codes shared by both sides."""
-
-    embeds: FloatArray
-    ids: IntArray
-
-    def where(self, kept: NDArray[np.bool_]) -> _Side:
-        return _Side(self.embeds[kept], self.ids[kept])
-
-
-class _Scan(NamedTuple):
-    """One entry per query: rank of its best relevant item (from 1), -log p(relevant), and top-1 confidence."""
-
-    rank: IntArray
-    nll: FloatArray
-    confidence: FloatArray
 
 
 def retrieval_metrics(
@@ -128,18 +96,18 @@ def retrieval_metrics(
             f"not {image_units.shape[1]} and {text_units.shape[1]}"
         )
     image_codes, text_codes = _codes(image_ids, text_ids, len(image_units), len(text_units))
-    images, texts = _distinct(image_units, image_codes), _distinct(text_units, text_codes)
+    images, texts = distinct(image_units, image_codes), distinct(text_units, text_codes)
     image_queries = images.where(np.isin(images.ids, texts.ids))
     text_queries = texts.where(np.isin(texts.ids, images.ids))
     if not len(image_queries.ids):
         raise ValueError("no image and text share an id: image_ids and text_ids have no value in common")
 
     directions = ((image_queries, texts), (text_queries, images))
-    plain = [_scan(queries, gallery, np.full(len(queries.ids), scale)) for queries, gallery in directions]
+    plain = [scan_of(queries, gallery, np.full(len(queries.ids), scale)) for queries, gallery in directions]
     recalls = {f"{name}_r{k}": float(np.mean(scan.rank <= k)) for name, scan in zip(("i2t", "t2i"), plain) for k in ks}
     shared = np.unique(image_queries.ids)
     if len(shared) > 1:
-        scaled, temperature = _cross_fitted(directions, shared, scale, seed), _fit(directions, scale)
+        scaled, temperature = cross_fitted(directions, shared, scale, seed), fitted_temperature(directions, scale)
         nll_temperature, ece_temperature = _mean_nll(scaled), _mean_ece(scaled, n_bins)
     else:
         temperature = nll_temperature = ece_temperature = float("nan")
@@ -187,11 +155,11 @@ def zero_shot_accuracy(image_embeds: ArrayLike, labels: ArrayLike, class_embeds:
     keep = targets != IGNORE_INDEX
     if not keep.any():
         raise ValueError(f"no row to score: labels are all {IGNORE_INDEX}")
-    _check_labels(targets[keep], len(classes))
+    check_labels(targets[keep], len(classes))
 
     images, own = images[keep], targets[keep].astype(np.int64)
     hits = 0
-    for start, stop in _blocks(len(images), len(classes)):
+    for start, stop in blocks(len(images), len(classes)):
         cosines = images[start:stop] @ classes.T
         best = np.take_along_axis(cosines, own[start:stop, None], axis=1)
         hits += int(np.sum(np.count_nonzero(cosines >= best - TIE, axis=1) == 1))  # the class itself is the one
@@ -290,132 +258,15 @@ def _ids(ids: ArrayLike | Any, name: str, count: int) -> NDArray[Any]:
     return array
 
 
-def _blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Cut rows into ranges, so that a range times the columns is a small matrix."""
-    step = max(1, _BLOCK // max(columns, 1))
-    for start in range(0, rows, step):
-        yield start, min(start + step, rows)
-
-
-def _distinct(embeds: FloatArray, ids: IntArray) -> _Side:
-    """Sort by id, and of rows with one id and one embedding keep the first."""
-    order = np.argsort(ids, kind="stable")
-    embeds, ids = embeds[order], ids[order]
-    keep = np.ones(len(ids), dtype=bool)
-    starts = np.flatnonzero(np.diff(ids, prepend=-1))
-    ends = np.append(starts[1:], len(ids))
-    several = ends - starts > 1
-    for first, end in zip(starts[several], ends[several], strict=True):
-        for low, high in _blocks(end - first, end - first):
-            same = embeds[first + low : first + high] @ embeds[first : first + high].T > 1 - SAME**2 / 2
-            keep[first + low : first + high] = ~np.tril(same, low - 1).any(axis=1)  # no earlier one is the same
-    return _Side(embeds, ids).where(keep)
-
-
-def _relevant(ids: IntArray, gallery_ids: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows and columns of all relevant items of some queries, row by row, and where each row begins among them."""
-    first = np.searchsorted(gallery_ids, ids, side="left")
-    counts = np.searchsorted(gallery_ids, ids, side="right") - first
-    begins = np.cumsum(counts) - counts
-    rows = np.repeat(np.arange(len(ids)), counts)
-    return rows, np.arange(counts.sum()) - np.repeat(begins - first, counts), begins
-
-
-def _cosines(queries: _Side, gallery: _Side) -> Iterator[tuple[slice, FloatArray, tuple[IntArray, IntArray, IntArray]]]:
-    """Some queries at a time: which, their cosines with the gallery [n, M], and what `_relevant` says of them."""
-    for start, stop in _blocks(len(queries.ids), len(gallery.ids)):
-        part = slice(start, stop)
-        yield part, queries.embeds[part] @ gallery.embeds.T, _relevant(queries.ids[part], gallery.ids)
-
-
-def _scan(queries: _Side, gallery: _Side, scale: FloatArray) -> _Scan:
-    """Rank, NLL and confidence of each query at its own scale."""
-    count = len(queries.ids)
-    scan = _Scan(np.empty(count, dtype=np.int64), np.empty(count), np.empty(count))
-    starts = np.flatnonzero(np.diff(gallery.ids, prepend=-1))
-    grouped = len(starts) < len(gallery.ids)
-    for part, cosines, (rows, columns, begins) in _cosines(queries, gallery):
-        relevant = cosines[rows, columns]
-        best, top = np.maximum.reduceat(relevant, begins), cosines.max(axis=1)
-        before = np.count_nonzero(cosines >= (best - TIE)[:, None], axis=1)
-        scan.rank[part] = 1 + before - np.add.reduceat((relevant >= (best - TIE)[rows]).astype(np.int64), begins)
-
-        factor = scale[part]
-        weights = np.exp(factor[:, None] * (cosines - top[:, None]))
-        total = weights.sum(axis=1)
-        own = np.add.reduceat(np.exp(factor[rows] * (relevant - best[rows])), begins)
-        scan.nll[part] = np.log(total) - np.log(own) + factor * (top - best)
-        # Of several ids that share the first place, the more probable one: no matter which of them rounding favours.
-        if grouped:
-            weights = np.add.reduceat(weights, starts, axis=1)
-            cosines = np.maximum.reduceat(cosines, starts, axis=1)
-        first = cosines >= top[:, None] - TIE
-        scan.confidence[part] = np.where(first, weights, 0).max(axis=1) / total
-    return scan
-
-
-def _slope(queries: _Side, gallery: _Side, scale: float) -> float:
-    """Derivative of the mean NLL by the logarithm of the scale."""
-    total = 0.0
-    for _, cosines, (rows, columns, begins) in _cosines(queries, gallery):
-        # Counted from the nearest item, so that nothing is lost where all but that one have no weight.
-        cosines -= cosines.max(axis=1, keepdims=True)
-        weights = np.exp(scale * cosines)
-        expected = np.einsum("nm,nm->n", weights, cosines) / weights.sum(axis=1)
-        relevant = cosines[rows, columns]
-        own = np.exp(scale * (relevant - np.maximum.reduceat(relevant, begins)[rows]))
-        found = np.add.reduceat(own * relevant, begins) / np.add.reduceat(own, begins)
-        total += scale * float(np.sum(expected - found))
-    return total / len(queries.ids)
-
-
-def _fit(directions: Sequence[tuple[_Side, _Side]], scale: float) -> float:
-    """Temperature that minimises the NLL of both directions, each query weighing as in their mean, and its own cost.
-
-    The slope crosses zero there; its sign at the ends of the range tells where it does not cross. A few slopes are
-    enough, which matters because each one reads all similarities.
-    """
-    from scipy.optimize import brentq
-
-    queries = np.mean([len(side.ids) for side, _ in directions])
-
-    @cache  # the ends are asked twice
-    def slope(log_t: float) -> float:
-        of_nll = -np.mean([_slope(*direction, scale / np.exp(log_t)) for direction in directions])
-        return float(of_nll + log_t / TEMPERATURE_SPREAD**2 / queries)
-
-    low, high = np.log(TEMPERATURE_RANGE)
-    if slope(low) >= 0:
-        return TEMPERATURE_RANGE[0]
-    if slope(high) <= 0:
-        return TEMPERATURE_RANGE[1]
-    return float(np.exp(brentq(slope, low, high, xtol=1e-6)))
-
-
-def _cross_fitted(directions: Sequence[tuple[_Side, _Side]], ids: IntArray, scale: float, seed: int) -> list[_Scan]:
-    """Scan each part of the queries with the temperature of all others.
-
-    Parts are made of ids, so that an image is never judged with a temperature that its own texts have set.
-    """
-    scales = [np.empty(len(queries.ids)) for queries, _ in directions]
-    for part in folds(len(ids), seed):
-        judged = [np.isin(queries.ids, ids[part]) for queries, _ in directions]
-        others = [(queries.where(~own), gallery) for own, (queries, gallery) in zip(judged, directions, strict=True)]
-        temperature = _fit(others, scale)
-        for factors, own in zip(scales, judged, strict=True):
-            factors[own] = scale / temperature
-    return [_scan(queries, gallery, factors) for (queries, gallery), factors in zip(directions, scales, strict=True)]
-
-
-def _mean_nll(scans: Sequence[_Scan]) -> float:
+def _mean_nll(scans: Sequence[Scan]) -> float:
     return float(np.mean([scan.nll.mean() for scan in scans]))
 
 
-def _mean_ece(scans: Sequence[_Scan], n_bins: int) -> float:
+def _mean_ece(scans: Sequence[Scan], n_bins: int) -> float:
     return float(np.mean([calibration_gap(scan.confidence, scan.rank == 1, n_bins) for scan in scans]))
 
 
-def _alignment(images: _Side, texts: _Side) -> float:
+def _alignment(images: Side, texts: Side) -> float:
     """Mean of 2 - 2 * cosine over the relevant pairs, whose cosines add up to products of sums over each id."""
     sums = []
     for side in (images, texts):
@@ -429,7 +280,7 @@ def _uniformity(embeds: FloatArray) -> float:
     count, total = len(embeds), 0.0
     if count < 2:
         return float("nan")
-    for start, stop in _blocks(count, count):
+    for start, stop in blocks(count, count):
         kernel = np.exp(4 * (embeds[start:stop] @ embeds[start:].T) - 4)  # exp(-2 * (2 - 2 * cosine))
         kernel[:, : stop - start] = np.triu(kernel[:, : stop - start], 1)  # each pair once, none with itself
         total += float(kernel.sum())

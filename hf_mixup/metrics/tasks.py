@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import finite_float64
+from hf_mixup.metrics.inputs import finite_float64
 
 
 def multilabel_metrics(logits: ArrayLike, references: ArrayLike) -> dict[str, float]:

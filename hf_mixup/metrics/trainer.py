@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from hf_mixup.metrics.functional import calibration_metrics, to_float64
+from hf_mixup.metrics.functional import calibration_metrics
+from hf_mixup.metrics.inputs import to_float64
 from hf_mixup.metrics.tasks import multilabel_metrics, regression_metrics
 from hf_mixup.utils.constants import IGNORE_INDEX
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_mixup.metrics.functional import finite_float64
+from hf_mixup.metrics.inputs import finite_float64
 from hf_mixup.plots.canvas import MUTED, PALETTE, axes_at, line_count, new_figure, save_png, wrapped, write_at
 
 if TYPE_CHECKING:

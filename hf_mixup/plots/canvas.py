@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.metrics.inputs import FloatArray
 from hf_mixup.utils.files import atomic_path
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import DEFAULT_BINS, accuracy, expected_calibration_error, reliability_bins, to_float64
+from hf_mixup.metrics.functional import DEFAULT_BINS, accuracy, expected_calibration_error, reliability_bins
+from hf_mixup.metrics.inputs import to_float64
 from hf_mixup.metrics.results import (
     DEFAULT_METRICS,
     Result,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_mixup.metrics.functional import finite_float64
+from hf_mixup.metrics.inputs import finite_float64
 from hf_mixup.plots.canvas import axes_at, in_unit_range, line_count, new_figure, save_png, wrapped, write_at
 
 _CELL, _GAP = 1.9, 0.14  # inches

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.metrics.inputs import FloatArray
 from hf_mixup.metrics.linearity import Linearity
 from hf_mixup.plots.canvas import (
     INK,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import FloatArray, finite_float64
+from hf_mixup.metrics.inputs import FloatArray, finite_float64
 from hf_mixup.plots.canvas import INK, MUTED, PALETTE, axes_at, clipped, in_unit_range, line_count, save_png
 from hf_mixup.plots.panels import LINE, MARGIN, as_pixels, show, titled, write
 

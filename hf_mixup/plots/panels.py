@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hf_mixup.metrics.functional import FloatArray, finite_float64
+from hf_mixup.metrics.inputs import FloatArray, finite_float64
 from hf_mixup.plots.canvas import axes_at, clipped, in_unit_range, line_count, new_figure, write_at
 
 if TYPE_CHECKING:

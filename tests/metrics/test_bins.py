@@ -13,6 +13,7 @@ from hf_mixup.experiments.report.score_sums import class_sums, token_sums
 from hf_mixup.metrics import expected_calibration_error, language_metrics, reliability_bins, token_scores
 from hf_mixup.metrics import pairs as pair_metrics
 from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, width_edges
+from hf_mixup.metrics.similarities import Scan
 
 INNER = [(edge, bins) for bins in (2, 3, 10, 15, 20, 100) for edge in range((bins + 1) // 2, bins)]
 
@@ -84,5 +85,5 @@ def test_all_four_bin_alike() -> None:
         batch = SimpleNamespace(predictions=scores, label_ids=labels[None])
         assert language_metrics(batch)["ece"] == pytest.approx(by_hand, abs=1e-6)
         assert float(token_sums(scores, labels[None]).score("ece")) == pytest.approx(by_hand, abs=1e-6)
-    scan = pair_metrics._Scan(np.where(right, 1, 2), np.zeros(len(right)), confidences - 1e-12)
+    scan = Scan(np.where(right, 1, 2), np.zeros(len(right)), confidences - 1e-12)
     assert pair_metrics._mean_ece([scan], DEFAULT_BINS) == pytest.approx(by_hand)

@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from hf_mixup import metrics
-from hf_mixup.metrics import functional, pairs
+from hf_mixup.metrics import functional, pairs, similarities
 
 KEYS = [
     *("i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10", "mean_recall", "nll", "ece"),
@@ -158,7 +158,7 @@ def test_blocks_do_not_change_the_scores(monkeypatch):
     images, texts = random_pairs(count=50)
     ids = np.random.default_rng(0).integers(0, 20, 50)
     whole = metrics.retrieval_metrics(images, texts, ids, ids, scale=10.0)
-    monkeypatch.setattr(pairs, "_BLOCK", 130)
+    monkeypatch.setattr(similarities, "BLOCK", 130)
     assert metrics.retrieval_metrics(images, texts, ids, ids, scale=10.0) == pytest.approx(whole, abs=1e-9)
 
 
@@ -325,7 +325,7 @@ def test_large_scales_do_not_overflow():
 def test_memory_stays_below_the_matrix():
     images, texts = random_pairs(count=4000, dim=4)
     tracemalloc.start()
-    list(map(len, pairs._scan(*two_sides(images, texts), np.ones(4000))))
+    list(map(len, similarities.scan_of(*two_sides(images, texts), np.ones(4000))))
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert used < 1.4 * 8 * 4000**2, "a few blocks of 32 MB, where the matrix takes 128 MB and its copies more"
@@ -333,7 +333,7 @@ def test_memory_stays_below_the_matrix():
 
 def two_sides(images, texts):
     codes = np.arange(len(images))
-    return tuple(pairs._distinct(pairs._units(side, "embeds"), codes) for side in (images, texts))
+    return tuple(similarities.distinct(pairs._units(side, "embeds"), codes) for side in (images, texts))
 
 
 # Temperature --------------------------------------------------------------------------------------------------------
@@ -351,9 +351,9 @@ def calibrated_pairs(count: int, classes: int, scale: float, seed: int = 0):
 def test_temperature_of_a_known_scale_is_recovered():
     images, texts, image_ids, text_ids = calibrated_pairs(count=6000, classes=12, scale=4.0)
     left, right = (pairs._units(side, "embeds") for side in (images, texts))
-    direction = (pairs._distinct(left, image_ids), pairs._distinct(right, text_ids))
+    direction = (similarities.distinct(left, image_ids), similarities.distinct(right, text_ids))
     for factor in (0.3, 1.0, 6.0):
-        assert pairs._fit([direction], 4.0 * factor) == pytest.approx(factor, rel=0.05)
+        assert similarities.fitted_temperature([direction], 4.0 * factor) == pytest.approx(factor, rel=0.05)
 
 
 def test_both_directions_share_the_temperature_of_least_nll(monkeypatch):
@@ -406,7 +406,7 @@ def test_zero_shot_matches_a_loop_and_sklearn(monkeypatch):
     images = classes[labels] + rng.normal(size=(90, 5))
     nearest = [max(range(7), key=lambda c: dot(unit(image), unit(classes[c]))) for image in images]
     assert metrics.zero_shot_accuracy(images, labels, classes) == pytest.approx(accuracy_score(labels, nearest))
-    monkeypatch.setattr(pairs, "_BLOCK", 20)
+    monkeypatch.setattr(similarities, "BLOCK", 20)
     kept = np.arange(90) < 50
     expected = accuracy_score(labels[kept], np.array(nearest)[kept])
     assert metrics.zero_shot_accuracy(images, np.where(kept, labels, -100), classes) == pytest.approx(expected)

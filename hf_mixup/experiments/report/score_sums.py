@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_mixup.metrics.answers import judged_answers
-from hf_mixup.metrics.functional import (
-    DEFAULT_BINS,
-    FloatArray,
-    IntArray,
-    bin_index,
-    finite_float64,
-    log_probabilities,
-    to_float64,
-    width_edges,
-)
+from hf_mixup.metrics.functional import DEFAULT_BINS, bin_index, width_edges
+from hf_mixup.metrics.inputs import FloatArray, IntArray, finite_float64, log_probabilities, to_float64
 from hf_mixup.metrics.speech import text_errors, texts_of
 from hf_mixup.utils.constants import IGNORE_INDEX
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
 from hf_mixup.experiments.report.score_sums import RowSums
-from hf_mixup.metrics.functional import FloatArray
+from hf_mixup.metrics.inputs import FloatArray
 from hf_mixup.metrics.results import controls
 
 Key = TypeVar("Key", bound=Hashable)
