@@ -112,15 +112,21 @@ CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num
 def build(name: str, seed: int = 0, **settings: Any) -> PreTrainedModel:
     """Build a tiny model with weights large enough that its rows score apart."""
     torch.manual_seed(seed)
-    if name in ragged_models.BUILD:
-        return ragged_models.build(name)
     if name in streams.BY_NAME:
         return streams.without_dropout(streams.BY_NAME[name]()[0])
-    model = build_clip(**settings) if name == "clip" else auto_of(name).from_config(CONFIGS[name](**settings))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4 if name != "resnet" else 1)
+    if name in ragged_models.BUILD:
+        return enlarged(ragged_models.BUILD[name](), 3)
+    if name == "clip":
+        return enlarged(build_clip(**settings), 4)
+    return enlarged(auto_of(name).from_config(CONFIGS[name](**settings)), 1 if name == "resnet" else 4)
+
+
+@torch.no_grad()
+def enlarged(model: PreTrainedModel, factor: int) -> PreTrainedModel:
+    """Multiply the weights of all layers in place."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.mul_(factor)
     return model
 
 

@@ -54,17 +54,6 @@ def siglip2() -> Any:
 BUILD = {"qwen2_vl_pages": qwen2_vl, "pixtral": pixtral, "siglip2": siglip2}
 
 
-def build(name: str) -> Any:
-    """Return a model with weights large enough that its samples score apart."""
-    torch.manual_seed(0)
-    model = BUILD[name]()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(3)
-    return model
-
-
 def rows(name: str, count: int, seed: int = 1) -> list[Row]:
     generator = torch.Generator().manual_seed(seed)
     return [_row(name, SIZES[row % len(SIZES)], 5 + row % 3, generator) for row in range(count)]

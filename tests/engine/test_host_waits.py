@@ -24,6 +24,7 @@ from hf_mixup.methods.base import Draw, Request
 from hf_mixup.models.ragged import layouts
 from hf_mixup.testing.batches import tiny
 from tests import ragged_models
+from tests.conftest import build
 
 READS = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "unique", "numpy")
 WAITS: Counter[str] = Counter()
@@ -99,7 +100,7 @@ def test_a_draw_waits_for_the_device_no_more_than_it_must(method: str, settings:
 @pytest.mark.parametrize("settings", [{}, {"method": "cross_modal", "image_mix": "latent"}], ids=str)
 def test_a_step_over_images_of_several_sizes_waits_once(name: str, settings: dict[str, Any]) -> None:
     """Where the images lie and how large they are is read together; after a while nothing else is looked at."""
-    model, mixup = ragged_models.build(name), Mixup({"method": "mixup", **settings})
+    model, mixup = build(name), Mixup({"method": "mixup", **settings})
     batch = ragged_models.collate(ragged_models.rows(name, 4))
     for _ in range(LOOKS + 3):
         given = {key: value.as_subclass(OnDevice) for key, value in batch.items()}
@@ -109,7 +110,7 @@ def test_a_step_over_images_of_several_sizes_waits_once(name: str, settings: dic
 
 
 def test_a_buffer_that_is_filled_anew_is_read_anew() -> None:
-    model, batch = ragged_models.build("siglip2"), ragged_models.collate(ragged_models.rows("siglip2", 4))
+    model, batch = build("siglip2"), ragged_models.collate(ragged_models.rows("siglip2", 4))
     assert layouts(model, batch, tokens=True) is not None
     batch["spatial_shapes"].fill_(2)
     assert layouts(model, batch, tokens=True) is None

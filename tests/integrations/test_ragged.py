@@ -12,6 +12,7 @@ from torch import Tensor
 import hf_mixup.methods.base
 from hf_mixup import Mixup, MixupConfig
 from tests import ragged_models
+from tests.conftest import build
 from tests.entry_points import ENTRY_POINTS
 from tests.scripts.cases import neighbours
 
@@ -20,7 +21,7 @@ SMALL: dict[str, Any] = {"optim": "sgd", "gradient_accumulation_steps": 2, "max_
 
 def train(entry_point: str, name: str, args: Any, config: MixupConfig, **resume: Any) -> Tensor:
     data: dict[str, Any] = {"train_dataset": ragged_models.rows(name, 32), "data_collator": ragged_models.collate}
-    trainer = ENTRY_POINTS[entry_point](ragged_models.build(name), args, config, **data)
+    trainer = ENTRY_POINTS[entry_point](build(name), args, config, **data)
     trainer.train(**resume)
     return weights(trainer.model)
 
@@ -31,7 +32,7 @@ def weights(model: Any) -> Tensor:
 
 @pytest.mark.parametrize("name", ragged_models.BUILD)
 def test_every_entry_point_trains_alike(name: str, arguments: Any) -> None:
-    start, config = weights(ragged_models.build(name)), MixupConfig("mixup")
+    start, config = weights(build(name)), MixupConfig("mixup")
     ends = {each: train(each, name, arguments(**SMALL), config) for each in ENTRY_POINTS}
     for end in ends.values():
         torch.testing.assert_close(end, ends["trainer"], rtol=0, atol=1e-6)
@@ -47,7 +48,7 @@ def test_a_step_in_parts_is_the_step_of_a_loop(name: str, arguments: Any, monkey
     config = MixupConfig("mixup", lam=0.3)
     settings = {**SMALL, "train_sampling_strategy": "sequential", "lr_scheduler_type": "constant", "weight_decay": 0.0}
     found = train("callback", name, arguments(**settings), config)
-    model, mixup, rows = ragged_models.build(name).train(), Mixup(config), ragged_models.rows(name, 32)
+    model, mixup, rows = build(name).train(), Mixup(config), ragged_models.rows(name, 32)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     for step in range(3):
         with mixup(model, ragged_models.collate(rows[8 * step : 8 * step + 8])) as mixed:
@@ -67,5 +68,5 @@ def test_a_resumed_run_ends_where_it_would_have(entry_point: str, name: str, arg
 
 def test_an_image_of_a_size_of_its_own_stays_as_it_is() -> None:
     rows = ragged_models.rows("siglip2", 3)
-    mixup, model = Mixup("mixup"), ragged_models.build("siglip2")
+    mixup, model = Mixup("mixup"), build("siglip2")
     assert {tuple(mixup(model, ragged_models.collate(rows)).partner.tolist()) for _ in range(8)} == {(1, 0, 2)}
