@@ -13,6 +13,7 @@ from hf_mixup.methods import Draw, Method
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.losses import mean_of
+from hf_mixup.models.outputs import loss_of
 from hf_mixup.utils.constants import IGNORE_INDEX
 
 
@@ -152,8 +153,8 @@ class MixedTargetBatch(MixedBatch):
             ValueError: if it computed none.
         """
         self._refuse_unmixed()
-        found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
-        if not isinstance(found, Tensor) or found.numel() != 1:
+        found = loss_of(outputs)
+        if found is None:
             raise ValueError(f"{type(self._model).__name__} returned no loss: run it on `mixed.inputs` as they are")
         loss = found.reshape(())
         if num_items_in_batch is not None and isinstance(self.labels, Tensor):
@@ -176,10 +177,10 @@ def refuse_loss_settings(context: Context, model: nn.Module, learns: str) -> Non
     """
     config = context.config
     settings = {
-        "loss": config.loss != "auto",
+        f"loss={config.loss!r}": config.loss != "auto",
         "class_weights": config.class_weights is not None,
-        "label_smoothing": bool(config.label_smoothing),
-        "distill_weight": bool(config.distill_weight),
+        f"label_smoothing={config.label_smoothing}": bool(config.label_smoothing),
+        f"distill_weight={config.distill_weight} (a teacher)": bool(config.distill_weight),
     }
     found = next((setting for setting, given in settings.items() if given), None)
     if found is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.batch import MixedBatch
+from hf_mixup.engine.batch import MixedBatch, refuse_loss_settings
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods.capabilities import MixesTranscripts
@@ -59,7 +59,7 @@ class TranscriptBatch(MixedBatch):
     @classmethod
     def build(cls, context: Context, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> MixedBatch:
         """Refuse what does not go with transcripts, try the loss once, and draw; see `MixedBatch.build`."""
-        refuse_settings(context, model)
+        refuse_loss_settings(context, model, "transcripts")
         context.check_loss(model, batch)
         labels = context.read_labels(model, batch)
         if labels.values.device.type == "cpu":
@@ -117,24 +117,6 @@ class TranscriptBatch(MixedBatch):
     def accuracy(self) -> Tensor | None:
         """Return None: what a frame says is right or wrong only within its transcript."""
         return None
-
-
-def refuse_settings(context: Context, model: nn.Module) -> None:
-    """Refuse settings that change a loss, which a model that learns transcripts computes itself.
-
-    Raises:
-        ValueError: naming the setting.
-    """
-    losses, name = context.config.losses, type(model).__name__
-    settings = {
-        f"loss={losses.loss!r}": losses.loss != "auto",
-        "class_weights": losses.class_weights is not None,
-        f"label_smoothing={losses.label_smoothing}": bool(losses.label_smoothing),
-        "distill_weight (a teacher)": bool(losses.distill_weight),
-    }
-    found = next((setting for setting, given in settings.items() if given), None)
-    if found is not None:
-        raise ValueError(f"{found} does not go with transcripts: {name} computes its CTC loss itself; leave it out")
 
 
 def refuse_method(method: Method, model: nn.Module, inputs: Mapping[str, Any]) -> None:

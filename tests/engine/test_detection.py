@@ -304,9 +304,9 @@ def test_refusals() -> None:
         with pytest.raises(ValueError, match=r"does not mix boxes: .*mixup"):
             mix(method)
     for setting in ({"label_smoothing": 0.1}, {"class_weights": [1.0] * 3}, {"loss": "bce"}):
-        with pytest.raises(ValueError, match=f"{next(iter(setting))} does not go with boxes: YolosForObjectDetection"):
+        with pytest.raises(ValueError, match=f"{next(iter(setting))}.* does not go with boxes: Yolos"):
             mix({"method": "mixup", **setting})
-    with pytest.raises(ValueError, match="distill_weight does not go with boxes"):
+    with pytest.raises(ValueError, match=r"distill_weight=0.5 \(a teacher\) does not go with boxes"):
         mix("mixup", teacher=build_detector("yolos", seed=1))
     other = type("DFineForObjectDetection", (YolosForObjectDetection,), {"loss_function": lambda *args: None})
     with pytest.raises(ValueError, match="DFineForObjectDetection learns boxes by a loss that takes no weights"):

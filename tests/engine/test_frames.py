@@ -1,4 +1,4 @@
-"""Classes of the frames of a sound, and the embeddings of speakers."""
+"""Classes of the frames of audio, and the embeddings of speakers."""
 
 from __future__ import annotations
 

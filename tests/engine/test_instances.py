@@ -278,9 +278,9 @@ def test_what_does_not_go_with_masks_is_refused_with_a_way_out() -> None:
         ),
         ({"method": "regmixup"}, "method 'regmixup' does not mix the masks of instances"),
         ({"method": "attentive"}, "method 'attentive' asks a model for its classes .*: pass guide="),
-        ({"loss": "bce"}, "loss does not go with the masks of instances: EomtForUniversalSegmentation computes"),
+        ({"loss": "bce"}, "loss='bce' does not go with the masks of instances: EomtForUniversalSegmentation computes"),
         ({"class_weights": [1.0, 2.0, 3.0]}, "class_weights does not go with the masks of instances"),
-        ({"label_smoothing": 0.1}, "label_smoothing does not go with"),
+        ({"label_smoothing": 0.1}, "label_smoothing=0.1 does not go with"),
         ({"pair_class": "same"}, "pair_class='same' needs one integer label a row"),
     ):
         with pytest.raises(ValueError, match=message):

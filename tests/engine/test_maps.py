@@ -178,8 +178,11 @@ def test_what_does_not_go_with_depth_is_refused_with_a_way_out() -> None:
         ({"method": "embedding"}, "method 'embedding' does not mix the numbers of pixels that GLPN.* use one of mixup"),
         ({"method": "regmixup"}, "method 'regmixup' does not mix the numbers of pixels"),
         ({"method": "attentive"}, "method 'attentive' asks a model for its classes .*: pass guide="),
-        ({"loss": "bce"}, "loss does not go with the numbers of pixels: GLPNForDepthEstimation computes the loss"),
-        ({"label_smoothing": 0.1}, "label_smoothing does not go with"),
+        (
+            {"loss": "bce"},
+            "loss='bce' does not go with the numbers of pixels: GLPNForDepthEstimation computes",
+        ),
+        ({"label_smoothing": 0.1}, "label_smoothing=0.1 does not go with"),
         ({"pair_class": "same"}, "pair_class='same' needs one integer label a row"),
     ):
         with pytest.raises(ValueError, match=message):

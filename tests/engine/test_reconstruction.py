@@ -83,7 +83,7 @@ def test_what_does_not_go_with_it_is_refused_with_a_way_out() -> None:
         ({"method": "gaussian"}, "method 'gaussian' does not mix the hidden pixels"),
         ({"method": "embedding"}, "method 'embedding' does not mix the hidden pixels"),
         ({"method": "attentive"}, "method 'attentive' asks a model for its classes .*: pass guide="),
-        ({"loss": "bce"}, "loss does not go with the hidden pixels: ViTForMaskedImageModeling computes the loss"),
+        ({"loss": "bce"}, "loss='bce' does not go with the hidden pixels: ViTForMaskedImageModeling computes the loss"),
         ({"pair_class": "same"}, "pair_class='same' needs one integer label a row"),
     ):
         with pytest.raises(ValueError, match=message):
