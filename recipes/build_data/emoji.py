@@ -6,13 +6,11 @@ this file. Node packages go to a temporary directory, never into the checkout.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
 import shutil
 import subprocess
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +18,10 @@ from typing import Any, NamedTuple
 
 import datasets
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
+from writing import write
 
 HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "hf_mixup" / "data"
 SIZE = 32  # side of a finished image, in pixels
 DRAWN = 2 * SIZE  # side before the reduction; also what the emoji-datasource packages ship
 SEED = "hf-mixup emoji 1"  # change it to draw other splits
@@ -325,20 +322,11 @@ def build(work: Path) -> pa.Table:
 
 
 def main() -> None:
-    """Parse the command line, build, write and describe the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DATA / "emoji.parquet")
-    parser.add_argument("--work", type=Path, help="keep node packages and drawings here")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = options.work or Path(scratch)
-        work.mkdir(parents=True, exist_ok=True)
-        table = build(work)
-    pq.write_table(table, options.output, compression="zstd", compression_level=19)
+    """Build and describe the file."""
+    table = write(__doc__, "emoji.parquet", build, level=19)
     counts = table.group_by(["artist", "split"]).aggregate([("emoji", "count")])
     for row in counts.to_pylist():
         print(f"{row['artist']:10} {row['split']:14} {row['emoji_count']:5}")
-    print(f"{table.num_rows} rows, {options.output.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

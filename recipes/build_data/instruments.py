@@ -6,12 +6,10 @@ temporary directory, never into the checkout.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import re
 import subprocess
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,14 +17,12 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import soundfile
 import tinysoundfont
 from scipy.signal import resample_poly
 from sf2utils.sf2parse import Sf2File
+from writing import write
 
-HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "hf_mixup" / "data"
 SEED = "hf-mixup instruments 1"  # change it to draw other splits
 RATE, SECONDS, RENDERED_RATE = 8_000, 0.5, 44_100
 HELD_SECONDS = 0.4  # how long a key is held
@@ -207,20 +203,11 @@ def build(work: Path) -> pa.Table:
 
 
 def main() -> None:
-    """Parse the command line, build, write and describe the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DATA / "instruments.parquet")
-    parser.add_argument("--work", type=Path, help="keep downloads here")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
-        table = build(work)
-    pq.write_table(table, arguments.output, compression="zstd")
+    """Build and describe the file."""
+    table = write(__doc__, "instruments.parquet", build)
     counts = table.group_by(["instrument", "split"]).aggregate([("split", "count")]).to_pylist()
     for row in counts:
         print(f"{row['instrument']:10} {row['split']:13} {row['split_count']}")
-    print(f"{table.num_rows} clips, {arguments.output.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

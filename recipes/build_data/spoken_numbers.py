@@ -6,7 +6,6 @@ recordings go to a temporary directory, never into the checkout.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import random
@@ -19,12 +18,10 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import soundfile
 from scipy.signal import resample_poly
+from writing import write
 
-HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "hf_mixup" / "data"
 SEED = "hf-mixup numbers 1"  # change it to draw other splits
 RATE = 8_000
 PROMPTS = "asterisk-core-sounds-en-wav=1.6.1-1"
@@ -184,20 +181,11 @@ def build(work: Path) -> pa.Table:
 
 
 def main() -> None:
-    """Parse the command line, build, write and describe the file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=DATA / "spoken_numbers.parquet")
-    parser.add_argument("--work", type=Path, help="keep downloads here")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        work = arguments.work or Path(temporary)
-        work.mkdir(parents=True, exist_ok=True)
-        table = build(work)
-    pq.write_table(table, arguments.output, compression="zstd")
+    """Build and describe the file."""
+    table = write(__doc__, "spoken_numbers.parquet", build)
     grouped = table.group_by(["split", "source"])
     for row in grouped.aggregate([("speaker", "count_distinct"), ("text", "count")]).to_pylist():
         print(f"{row['split']:13} {row['source']:10} {row['speaker_count_distinct']:3} speakers {row['text_count']}")
-    print(f"{table.num_rows} utterances, {arguments.output.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
