@@ -286,7 +286,10 @@ def test_what_a_trained_model_tells_of_itself(trained: str, monkeypatch: pytest.
 
 def test_ctrl_c_ends_it(trained: str) -> None:
     pytest.importorskip("gradio")
-    command = [sys.executable, "-m", "hf_mixup.cli", "playground", "--model", trained]  # its task is kept beside it
+    # A job in the background, as the tests may be, ignores Ctrl-C, and so do its children unless they ask for it.
+    program = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from hf_mixup.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "playground", "--model", trained]  # its task is kept beside it
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
