@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -63,6 +63,25 @@ def refuse_partitioned(model: str, parameters: Iterable[nn.Parameter]) -> None:
             f"DeepSpeed ZeRO-3 keeps the temperature of {model} in parts, and the loss of pairs reads it outside of "
             "the forward pass: use ZeRO-2 or DDP"
         )
+
+
+def refuse_shared_samples(parts: Mapping[str, int | None]) -> None:
+    """Refuse processes that share their samples: each draws lam and partners of its own, and they would not agree.
+
+    Args:
+        parts: over how many processes something is spread, by its name.
+
+    Raises:
+        ValueError: naming what is spread, and the ways out.
+
+    >>> refuse_shared_samples({"layers (tensor parallelism)": 1})
+    """
+    for name, number in parts.items():
+        if number is not None and number > 1:
+            raise ValueError(
+                f"{name} spread over {number} processes: they share their samples, and mixing draws lam and partners "
+                "in each process anew. Use DDP, FSDP2 or DeepSpeed, or leave mixing out"
+            )
 
 
 def in_any(found: bool, device: torch.device | str) -> bool:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.active import active_hooks
-from hf_mixup.engine.all_gather import in_any
+from hf_mixup.engine.all_gather import in_any, refuse_shared_samples
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
 from hf_mixup.engine.context import Context, Requested
@@ -110,6 +110,7 @@ class Mixup(Context):
         self._refuse_active(inner)
         self.check_teacher(inner)
         refuse_adapter(inner)
+        refuse_shared_samples({"layers (tensor parallelism)": getattr(inner, "_tp_size", None)})
         batch = expand_shared(batch)
         batch_type = next(each for each in self._types(inner, batch) if each.matches(inner, batch))
         if self.method.for_pairs and batch_type is not PairBatch:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from transformers import Trainer
 
+from hf_mixup.engine.all_gather import refuse_shared_samples
 from hf_mixup.engine.stats import Watch
 from hf_mixup.integrations.foreign import base_from, refuse_foreign_trainer
 
@@ -75,23 +76,28 @@ def refuse_trainer(trainer: Any, entry: str) -> None:
     """
     if mixes_itself(trainer):
         raise ValueError(f"{type(trainer).__name__} mixes by itself: leave the {entry} out, or use a plain Trainer")
-    refuse_data_parallel(trainer.args)
+    refuse_layout(trainer)
     for each in (type(trainer), type(trainer.args)):
         refuse_foreign_trainer(each)
     refuse_sentences(type(trainer))
 
 
-def refuse_data_parallel(args: Any) -> None:
-    """Refuse several GPUs in one process.
+def refuse_layout(trainer: Any) -> None:
+    """Refuse several GPUs in one process, and processes that share their samples.
 
     Raises:
-        RuntimeError: naming the way out.
+        RuntimeError: under DataParallel, naming the way out.
+        ValueError: under tensor, context or sequence parallelism.
     """
-    if args.n_gpu > 1:
+    if trainer.args.n_gpu > 1:
         raise RuntimeError(
-            f"{args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
+            f"{trainer.args.n_gpu} GPUs in one process would run DataParallel, which splits a batch after its "
             "partners are drawn: launch with `accelerate launch` or `torchrun`"
         )
+    spread = getattr(trainer.accelerator, "parallelism_config", None)  # None also in old releases of Accelerate
+    names = {"tp": "layers (tensor parallelism)", "cp": "sequences (context parallelism)"}
+    names["sp"] = "sequences (sequence parallelism)"
+    refuse_shared_samples({name: getattr(spread, f"{short}_size", None) for short, name in names.items()})
 
 
 def refuse_sentences(kind: type) -> None:

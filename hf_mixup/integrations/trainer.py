@@ -25,7 +25,7 @@ from hf_mixup.integrations.collator import MixupCollator
 from hf_mixup.integrations.foreign import refuse_foreign_trainer
 from hf_mixup.integrations.log_callback import ClockCallback, tell
 from hf_mixup.integrations.model_hooks import remove_hooks
-from hf_mixup.integrations.running import refuse_data_parallel
+from hf_mixup.integrations.running import refuse_layout
 from hf_mixup.integrations.trl import OwnLossBatch, batch_type_for, refuse_foreign_loss, refuse_settings, take_smoothing
 from hf_mixup.integrations.weights import load_renamed
 from hf_mixup.models.dual_encoder import is_dual_encoder
@@ -220,9 +220,12 @@ class MixupTrainerMixin(_AnyTrainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Return what the summed loss of an accumulated batch is divided by, over all processes."""
-        if not self._predicts:
-            self._masses = None
-        if self._predicts or self._counts_plainly(batch_samples):
+        if self._predicts:
+            # The mean of a process's own batch, whose mean over processes is exact. With a count the Trainer multiplies
+            # the loss by the number of processes, also that of a model which takes the count and does not divide by it.
+            return None
+        self._masses = None
+        if self._counts_plainly(batch_samples):
             return super()._get_num_items_in_batch(batch_samples, device)
         model = unwrap(cast(nn.Module, self.model))
         if self.mixup.loss_is_unchecked(model, batch_samples[0]) and not self._pairs:
@@ -327,7 +330,7 @@ class MixupTrainerMixin(_AnyTrainer):
     def _refuse_what_cannot_mix(self) -> None:
         if self.mixup.plain:
             return
-        refuse_data_parallel(self.args)
+        refuse_layout(self)
         if self._pairs and self.args.train_batch_size * self.args.world_size == 1:
             raise ValueError(
                 "per_device_train_batch_size=1: a pair alone has no other to be told from, so that nothing is learnt; "

@@ -106,6 +106,8 @@ def test_two_processes_equal_one(entry_point: str, name: str, method: str, one: 
     alone, shared = one("train", entry_point, name, method, 4), two("train", entry_point, name, method, 2)
     for key, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    if entry_point == "trainer":
+        assert shared["evaluated"] == pytest.approx(alone["evaluated"], rel=1e-5)
     assert len(shared["logs"]) == len(alone["logs"]) > 0
     for mine, theirs in zip(shared["logs"], alone["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
@@ -145,6 +147,8 @@ def test_two_processes_share_their_pairs(
     )
     for key, value in alone["weights"].items():
         torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=2e-6)
+    if entry_point == "trainer":
+        assert shared["evaluated"] == pytest.approx(alone["evaluated"], rel=1e-5)
     assert len(shared["logs"]) == len(alone["logs"]) > 0
     for mine, theirs in zip(shared["logs"], alone["logs"]):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)

@@ -1,4 +1,4 @@
-"""Train a tiny model through a entry point."""
+"""Train a tiny model through an entry point."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.entry_points import ENTRY_POINTS
 
 
 def train(folder: str, entry_point: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
-    """Return the final weights and what was logged, in the first process."""
+    """Return the final weights, the loss of the rows with them, and what was logged, in the first process."""
     data: dict[str, Any] = {"train_dataset": examples(name, 24)}
     ragged = name in ragged_models.BUILD
     if ragged:
@@ -21,6 +21,7 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
     args = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=rows,
+        per_device_eval_batch_size=4,
         gradient_accumulation_steps=2,
         num_train_epochs=2,
         learning_rate=1e-2,
@@ -34,7 +35,13 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
     config = SharedSettings({"lam": 0.3, "layers": [1]}).for_method(method, **extra)
     trainer = ENTRY_POINTS[entry_point](build(name), args, config, **data)
     trainer.train()
+    # Only `MixupTrainer` evaluates by itself; elsewhere it is the plain Trainer's loss.
+    evaluated = trainer.evaluate(data["train_dataset"])["eval_loss"] if entry_point == "trainer" else None
     if not trainer.is_world_process_zero():
         return None
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return {"weights": trainer.accelerator.unwrap_model(trainer.model).state_dict(), "logs": logs}
+    return {
+        "weights": trainer.accelerator.unwrap_model(trainer.model).state_dict(),
+        "logs": logs,
+        "evaluated": evaluated,
+    }
