@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.exchange import Trial
+from hf_mixup.engine.exchange import PLACE, Trial, misplaced
 from hf_mixup.methods.base import Draw, Method, Request
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batches import count_samples, pick_pair
@@ -68,7 +68,7 @@ class OwnTrial(Trial):
     def _looking_inside(self, method: Method) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
             if self._runs_without_labels():
                 raise
             raise RuntimeError(
@@ -98,10 +98,11 @@ class OwnTrial(Trial):
                 return "it leaves all inputs as they are and mixes the labels"
             error = max(self._miss_of(inputs, label) for label in (0, 1))
             hooks_of(self.model).forget()
+            by = 0.0
             if inside and error < TOLERANCE:
-                error = self._miss_of_both(method, depth)
+                error, by = self._miss_of_both(method, depth)
         if error < TOLERANCE:
-            return None
+            return misplaced(by) if by > PLACE else None
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
         return (
             f"with lam = 0 the model's own loss misses the partner's by {error:.0%} of the difference between the "
@@ -115,13 +116,23 @@ class OwnTrial(Trial):
         one, two = (self._said(pick_of_two(self.rows, each), labels) for each in ([0, 0], [1, 1]))
         return max(self._far(found.get(name), two[name], one[name]) for name in two)
 
-    def _miss_of_both(self, method: Method, depth: int | None) -> float:
+    def _miss_of_both(self, method: Method, depth: int | None) -> tuple[float, float]:
+        """Return how far the loss of exchanged samples is from that of samples that have changed their places.
+
+        And how far a sample's place moves what the head says of it, 0 where exchanged samples are as in their own; see
+        `Trial._misplaced`.
+        """
         _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
-        found = self._said(inputs, [1, 0])[LOSS]
+        found = self._said(inputs, [1, 0])
         hooks_of(self.model).forget()
-        swapped = pick_of_two(self.rows, [1, 0])
-        wanted, crossed = (self._said(swapped, each)[LOSS] for each in ([1, 0], [0, 1]))
-        return self._far(found, wanted, crossed)
+        rows = pick_of_two(self.rows, [1, 0])
+        own, moved, crossed = self._said(self.rows, [0, 1]), self._said(rows, [1, 0]), self._said(rows, [0, 1])[LOSS]
+
+        def far(said: Mapping[str, Tensor], which: list[int]) -> float:
+            pairs = [(said[name][which], moved[name]) for name in moved if name != LOSS and name in said]
+            return max((self._far(one, other, other.flip(0)) for one, other in pairs), default=0.0)
+
+        return self._far(found[LOSS], moved[LOSS], crossed), min(far(own, [1, 0]), far(found, [0, 1]))
 
     def _said(self, inputs: Mapping[str, Any], which: list[int]) -> dict[str, Tensor]:
         """Return the loss of two samples with these labels, and what the head says of each sample, by name."""

@@ -20,6 +20,7 @@ from hf_mixup.engine.loss_scale import ITEMS
 from hf_mixup.engine.model_loss import ModelLossBatch, values_of
 from hf_mixup.engine.own_exchange import OwnTrial, labels_besides
 from hf_mixup.engine.own_head import encodes_once
+from hf_mixup.engine.refusals import refuse_label_rules
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.models.batches import DECODER, DECODER_IDS
@@ -85,7 +86,7 @@ class OwnBatch(ModelLossBatch):
                 draw that is not one lam for all of the batch.
         """
         context.config.refuse_beside_own()  # again: a Trainer may have added its label smoothing, or a teacher
-        context.config.refuse_label_rules()  # loss="own" is not the only way here: some heads need it
+        refuse_label_rules(context, model)  # loss="own" is not the only way here: some heads need it
         refuse_packed(batch)
         if segments(model):
             refuse_for_maps(context.method, model)

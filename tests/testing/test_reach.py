@@ -363,6 +363,7 @@ def test_a_class_that_takes_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
         ("image-text-to-text", "inkling_mm_model"),  # patches with their time, channels last
         ("multimodal-lm", "kyutai_speech_to_text"),  # codes of audio beside each word
         ("speech-seq2seq", "dia"),  # rows of labels for each codebook
+        ("rnnt", "parakeet_rnnt"),  # a loss of torchaudio
         ("ctc", "granite_speech5_ctc"),  # several frames in one
         ("table-question-answering", "tapas"),  # the cells of one column
         ("zero-shot-object-detection", "grounding-dino"),  # phrases between marks
