@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.refusals import NotExact
+from hf_mixup.engine.refusals import NotExactError
 from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
@@ -66,7 +66,7 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
         trial_of: makes a `Trial` of a request and the inputs that a method keeps; None for `Trial` itself.
 
     Raises:
-        NotExact: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind.
+        NotExactError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind.
         RuntimeError: if the model cannot be run on two samples of the batch.
     """
     model, inputs, trial_of = request.model, request.batch, trial_of or Trial
@@ -171,7 +171,7 @@ def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any
 
 def _refuse(trial: Trial, method: Method, depth: int | None, miss: str | None) -> None:
     where = "" if depth is None else f" at depth {depth}"
-    raise NotExact(
+    raise NotExactError(
         f"{type(trial.model).__name__} does not mix rightly with method {method.name!r}{where}: {miss}",
         method.name,
         ", or other layers" if depth is not None and not method.chooses_depths else "",

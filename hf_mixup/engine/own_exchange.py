@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +17,16 @@ from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.label_entries import labels_at
+from hf_mixup.models.labels_given import labels_given
 from hf_mixup.models.outputs import loss_of, said_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects
+from hf_mixup.models.streams import forget_entries
 from hf_mixup.models.trace import pick_of_two
 from hf_mixup.utils.random_state import RandomState
 
 LOSS = "loss"
+NEEDS = "needs labels"  # its key in the cache
+Found = TypeVar("Found")
 
 
 class OwnTrial(Trial):
@@ -53,28 +57,34 @@ class OwnTrial(Trial):
         """Return the depths at which a method may enter the model, see `Trial.depths`.
 
         Raises:
-            RuntimeError: if the model cannot be looked into, for it does not run without labels.
+            RuntimeError: if the model cannot be looked into.
         """
-        with self._looking_inside(method):
-            return super().depths(method)
+        return self._looking_inside(method, super().depths, method)
 
     def _entered(
         self, method: Method, depth: int | None, lam: tuple[float, float] = (0.0, 1.0)
     ) -> tuple[Draw, dict[str, Any], list[str]]:
-        with self._looking_inside(method):
-            return super()._entered(method, depth, lam)
+        return self._looking_inside(method, super()._entered, method, depth, lam)
 
-    @contextmanager
-    def _looking_inside(self, method: Method) -> Iterator[None]:
+    def _looking_inside(self, method: Method, look: Callable[..., Found], *given: Any) -> Found:
+        """Return what `look` finds: with a label, if the model does not run without one."""
         try:
-            yield
+            with labels_if_needed(self.model, self.own):
+                return look(*given)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            if self._runs_without_labels():
+            if needs_labels(self.model) or self._runs_without_labels():
                 raise
+            reason = error
+        hooks_of(self.model).cache[NEEDS] = True
+        forget_entries(self.model)
+        try:
+            with labels_if_needed(self.model, self.own):
+                return look(*given)
+        except (RuntimeError, ValueError, TypeError, AttributeError):
             raise RuntimeError(
                 f"{type(self.model).__name__} does not run without {', '.join(self.own)}, so that method "
-                f"{method.name!r} does not find where to mix in it: {error}. Train it without mixing (prob=0)"
-            ) from error
+                f"{method.name!r} does not find where to mix in it: {reason}. Train it without mixing (prob=0)"
+            ) from reason
 
     def _runs_without_labels(self) -> bool:
         try:
@@ -152,6 +162,16 @@ class OwnTrial(Trial):
         if not bool(torch.isfinite(expected).all()):  # no label counts, or the head masks: nothing is shown
             return 0.0 if not bool(torch.isfinite(found).all()) else float("inf")
         return relative_error(self.model, found, expected, torch.stack([expected, other]))
+
+
+def needs_labels(model: nn.Module) -> bool:
+    """Whether it has been found that a model does not run without labels."""
+    return bool(hooks_of(model).cache.get(NEEDS))
+
+
+def labels_if_needed(model: nn.Module, labels: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Give a model labels while it is looked into, if it does not run without; see `labels_given`."""
+    return labels_given(model, labels) if needs_labels(model) else nullcontext()
 
 
 class SetTrial(OwnTrial):

@@ -10,7 +10,7 @@ from hf_mixup.methods.registry import each_part
 if TYPE_CHECKING:
     from torch import nn
 
-    from hf_mixup.engine.context import Context
+    from hf_mixup.methods import Method
 
 WAYS_OUT = ("mixup", "manifold", "sentence")  # tried in this order where a method is refused
 PLAINLY = "Train it without mixing (prob=0)"
@@ -24,8 +24,8 @@ class Refusal(Exception):
         method: the method.
         more: a further way out.
 
-    >>> NotExact("it does not mix", "features", ", or other layers")
-    NotExact('it does not mix. Train it without mixing (prob=0), or other layers')
+    >>> NotExactError("it does not mix", "features", ", or other layers")
+    NotExactError('it does not mix. Train it without mixing (prob=0), or other layers')
     """
 
     def __init__(self, reason: str, method: str, more: str = "", way: str = PLAINLY) -> None:
@@ -35,8 +35,8 @@ class Refusal(Exception):
     def offering(self, works: Callable[[str], bool]) -> Refusal:
         """Return the same refusal with the methods that work instead, if any does.
 
-        >>> NotExact("it does not mix", "features").offering(lambda name: name == "manifold")
-        NotExact("it does not mix. Use 'manifold'")
+        >>> NotExactError("it does not mix", "features").offering(lambda name: name == "manifold")
+        NotExactError("it does not mix. Use 'manifold'")
         """
         names = [name for name in WAYS_OUT if name != self.method and works(name)]
         if not names:
@@ -44,23 +44,23 @@ class Refusal(Exception):
         return type(self)(self.reason, self.method, self.more, f"Use {' or '.join(map(repr, names))}")
 
 
-class NotExact(Refusal, RuntimeError):
+class NotExactError(Refusal, RuntimeError):
     """The exchange of two samples shows that a method does not mix a model rightly."""
 
 
-class RuleOfItsOwn(Refusal, ValueError):
+class LabelRuleError(Refusal, ValueError):
     """A method has a rule for labels that a model's own loss cannot follow."""
 
 
-def refuse_label_rules(context: Context, model: nn.Module) -> None:
+def refuse_label_rules(method: Method, model: nn.Module) -> None:
     """Refuse methods that mix in their own loss, where the model's is taken.
 
     Raises:
-        RuleOfItsOwn: naming the method.
+        LabelRuleError: naming the method.
     """
-    for each in () if context.off else each_part(context.method):
+    for each in () if method.off else each_part(method):
         if each.own_loss:
-            raise RuleOfItsOwn(
+            raise LabelRuleError(
                 f"method {each.name!r} has a rule of its own for labels, and {type(model).__name__} computes the loss "
                 "of these labels itself",
                 each.name,

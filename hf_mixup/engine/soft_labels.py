@@ -50,10 +50,10 @@ class SoftLabelBatch(ModelLossBatch):
         """Tell labels from inputs, and draw; see `MixedBatch.build`.
 
         Raises:
-            RuleOfItsOwn: for a method with a rule of its own for labels.
+            LabelRuleError: for a method with a rule of its own for labels.
         """
         refuse_packed(batch)
-        refuse_label_rules(context, model)
+        refuse_label_rules(context.method, model)
         given = {key: batch[key] for key in (ITEMS,) if key in batch}
         inputs, labels = split_labels(model, {key: value for key, value in batch.items() if key not in given})
         trial_of = partial(OwnTrial, labels=labels)

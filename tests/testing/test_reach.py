@@ -375,6 +375,18 @@ def test_a_batch_is_found_whose_samples_score_apart(family: Any, model_type: str
     assert reference_of(family, model_type).tells
 
 
+@pytest.mark.parametrize(
+    ("family", "model_type", "settings"),
+    [
+        ("visual-question-answering", "blip", {"method": "mixup", "loss": "own"}),
+        ("rnnt", "parakeet_rnnt", {"method": "manifold"}),
+    ],
+)
+def test_a_model_that_needs_labels_is_looked_into(family: Any, model_type: str, settings: dict[str, Any]) -> None:
+    """Its decoder looks up the labels themselves: these go with each pass, and are not blended."""
+    assert reference_of(family, model_type).judge(settings) == "exact"
+
+
 def test_a_library_that_is_missing_is_the_reason() -> None:
     model = build("depth-estimation", "glpn")
 
