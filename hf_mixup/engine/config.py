@@ -277,28 +277,18 @@ class MixupConfig:
                     f"{name}={getattr(losses, name)!r} does not go with loss='own', for the model computes its loss "
                     "itself: leave one of them out"
                 )
-        self.refuse_label_rules()
         for each in () if self.off else each_part(self.mixing):
+            if each.own_loss:
+                raise ValueError(
+                    f"method {each.name!r} has a rule of its own for labels, which is more than one lam for sample and "
+                    "partner: leave loss='own' out, or use another method, such as 'mixup', 'embedding' or 'manifold'"
+                )
             for name in ("lam_per", "prob_per"):
                 if getattr(each, name, "batch") != "batch":
                     raise ValueError(
                         f"{name}={getattr(each, name)!r} of method {each.name!r} does not go with loss='own', which "
                         f"weighs the loss of a whole batch by one lam: leave {name} out"
                     )
-
-    def refuse_label_rules(self) -> None:
-        """Refuse methods that mix in their own loss, where the model's is taken with each label.
-
-        Raises:
-            ValueError: naming the method.
-        """
-        for each in () if self.off else each_part(self.mixing):
-            if each.own_loss:
-                raise ValueError(
-                    f"method {each.name!r} has a rule of its own for labels, which is more than one lam for sample and "
-                    "partner: leave loss='own' out where it was set, or use another method, such as 'mixup', "
-                    "'embedding' or 'manifold'"
-                )
 
     @property
     def method(self) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.capabilities import MixesBoxes, MixesPixelLabels
+from hf_mixup.engine.refusals import NotExactError
 from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
@@ -33,9 +33,9 @@ from hf_mixup.models.trace import pick_of_two
 if TYPE_CHECKING:
     from hf_mixup.methods.base import Draw, Method, Request, Term
 
-WAYS_OUT = ("mixup", "manifold", "sentence")  # tried in this order where a method is refused
 DECIDE = ("keys", "swap_keys", "modules", "attention_mask_mode", "by")  # settings that say what a method mixes
 AUXILIARY = "auxiliary_logits"
+PLACE = TOLERANCE / 10  # how far a sample's place in its batch may move its outputs, as a share like `TOLERANCE`
 LOOKS = 8  # batches in which an entry that was alike in all samples is looked at again
 
 
@@ -66,8 +66,8 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
         trial_of: makes a `Trial` of a request and the inputs that a method keeps; None for `Trial` itself.
 
     Raises:
-        RuntimeError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind and
-            the methods that are exact; or if the model cannot be run on two samples of the batch.
+        NotExactError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind.
+        RuntimeError: if the model cannot be run on two samples of the batch.
     """
     model, inputs, trial_of = request.model, request.batch, trial_of or Trial
     if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
@@ -171,11 +171,10 @@ def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any
 
 def _refuse(trial: Trial, method: Method, depth: int | None, miss: str | None) -> None:
     where = "" if depth is None else f" at depth {depth}"
-    others = [name for name in WAYS_OUT if name != method.name and trial.would_pass(name)]
-    out = f"Use {' or '.join(map(repr, others))}" if others else "Train it without mixing (prob=0)"
-    out += ", or other layers" if depth is not None and not method.chooses_depths else ""
-    raise RuntimeError(
-        f"{type(trial.model).__name__} does not mix rightly with method {method.name!r}{where}: {miss}. {out}"
+    raise NotExactError(
+        f"{type(trial.model).__name__} does not mix rightly with method {method.name!r}{where}: {miss}",
+        method.name,
+        ", or other layers" if depth is not None and not method.chooses_depths else "",
     )
 
 
@@ -221,6 +220,11 @@ class Trial:
                 return self._run(self.rows)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AssertionError) as error:
             raise RuntimeError(self._why_not(error)) from error
+
+    @cached_property
+    def moved(self) -> Any:
+        """The model's outputs for the two samples in each other's place."""
+        return self._run(pick_of_two(self.rows, [1, 0]))
 
     def _run(self, inputs: Mapping[str, Any]) -> Any:
         """Return the model's outputs, and beside them the logits of an auxiliary head, which its loss reads alone."""
@@ -276,22 +280,6 @@ class Trial:
         inputs = self.request.batch
         return method.depths(self.model, inputs) if method.enters(self.model, inputs) else [None]
 
-    def would_pass(self, name: str) -> bool:
-        """Whether another method, at its defaults, is exact at a depth at least."""
-        from hf_mixup.methods import build
-
-        method = build(name)
-        maps = self.labels is not None and self.labels.dim() == 3
-        boxes = self.request.boxes
-        if (maps and not isinstance(method, MixesPixelLabels)) or (boxes and not isinstance(method, MixesBoxes)):
-            return False
-        try:
-            if not method.exchanges:
-                return method.draw(self.request) is not None
-            return any(self.miss(method, depth) is None for depth in self.depths(method))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError):
-            return False  # it refuses such a batch
-
     def miss(self, method: Method, depth: int | None) -> str | None:
         """Return what is wrong with the first sample where it is the second one in full, None if it is right."""
         inside = method.enters(self.model, self.request.batch)
@@ -305,8 +293,10 @@ class Trial:
             wrong = self._wrong_loss(method, draw, outputs) if error < TOLERANCE else None
             if inside and error < TOLERANCE:
                 _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
-                error = self._error(self._run(inputs), (1, 0))
+                outputs = self._run(inputs)
+                error = self._error(outputs, (1, 0))
                 hooks_of(self.model).forget()
+                wrong = wrong or self._misplaced(outputs)
             if error < TOLERANCE:
                 return wrong
         by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
@@ -355,13 +345,28 @@ class Trial:
         """Where the batch lies."""
         return next(value for value in self.request.batch.values() if isinstance(value, Tensor)).device
 
-    def _error(self, outputs: Any, which: tuple[int, int]) -> float:
-        """Return how far the outputs are from those of these samples."""
-        plain = _scores(self.plain)
-        if not plain:  # a model that forecasts: the loss is what it says of a sample
+    def _misplaced(self, exchanged: Any) -> str | None:
+        """Return what is wrong with two samples that a method has exchanged, if it moves what belongs to their places.
+
+        Some models count (images, say) through the whole batch, so that a sample scores a little differently in another
+        place. What was computed there has to be the same as for the other sample in this place.
+        """
+        if not _scores(self.plain):
+            return None
+        by = self._error(self.moved, (1, 0))
+        return misplaced(by) if min(by, self._error(exchanged, (0, 1), self.moved)) > PLACE else None
+
+    def _error(self, outputs: Any, which: tuple[int, int], plain: Any = None) -> float:
+        """Return how far the outputs are from those of these samples.
+
+        Args:
+            plain: the outputs to take those from, by default of the two samples as they are.
+        """
+        wanted = _scores(self.plain if plain is None else plain)
+        if not wanted:  # a model that forecasts: the loss is what it says of a sample
             return self._loss_error(outputs, which)
         errors = []
-        for name, expected in plain.items():
+        for name, expected in wanted.items():
             found = _scores(outputs).get(name)
             if found is None or found.shape != expected.shape:
                 return float("inf")
@@ -416,6 +421,18 @@ class Trial:
         if labels is None or labels.is_floating_point():
             return logits
         return at_pixels(self.model, logits, labels) if labels.dim() == 3 else at_labels(self.model, logits, labels)
+
+
+def misplaced(by: float) -> str:
+    """Say that a model's outputs depend on the place of a sample in its batch, by a share of what two samples differ.
+
+    >>> misplaced(0.004)[:75]
+    "a sample's place in the batch changes what the model makes of it (by 0.4% o"
+    """
+    return (
+        f"a sample's place in the batch changes what the model makes of it (by {by:.1%} of the difference between the "
+        "samples), and the hidden states of its partner are of another place"
+    )
 
 
 def _sum(term: Term, kind: Any) -> Tensor:

@@ -22,6 +22,7 @@ from hf_mixup.engine.maps import MapBatch
 from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.own_loss import OwnBatch
 from hf_mixup.engine.reconstruction import ReconstructionBatch
+from hf_mixup.engine.refusals import Refusal
 from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
@@ -112,10 +113,24 @@ class Mixup(Context):
         refuse_adapter(inner)
         refuse_shared_samples({"layers (tensor parallelism)": getattr(inner, "_tp_size", None)})
         batch = expand_shared(batch)
-        batch_type = next(each for each in self._types(inner, batch) if each.matches(inner, batch))
+        try:
+            return self._built(inner, batch, Requested(partner, lam, inplace))
+        except Refusal as refusal:
+            raise refusal.offering(lambda name: self._would_mix(name, inner, batch)) from None
+
+    def _built(self, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> MixedBatch:
+        batch_type = next(each for each in self._types(model, batch) if each.matches(model, batch))
         if self.method.for_pairs and batch_type is not PairBatch:
-            self._refuse_pairs(inner)
-        return batch_type.build(self, inner, batch, Requested(partner, lam, inplace))
+            self._refuse_pairs(model)
+        return batch_type.build(self, model, batch, requested)
+
+    def _would_mix(self, method: str, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether another method, at its defaults, is not refused: by the batch, the model or its loss."""
+        try:
+            Mixup(self.config.replace(method=method))._built(model, batch, Requested())
+        except (RuntimeError, ValueError, TypeError):
+            return False
+        return True
 
     def refresh_batch_norm(self, model: nn.Module, loader: Any) -> Refreshed | None:
         """Estimate the running statistics of batch normalisation from about 2,000 clean training samples.

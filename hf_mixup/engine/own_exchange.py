@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.exchange import Trial
+from hf_mixup.engine.exchange import PLACE, Trial, misplaced
 from hf_mixup.methods.base import Draw, Method, Request
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batches import count_samples, pick_pair
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.label_entries import labels_at
+from hf_mixup.models.labels_given import labels_given
 from hf_mixup.models.outputs import loss_of, said_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects
+from hf_mixup.models.streams import forget_entries
 from hf_mixup.models.trace import pick_of_two
 from hf_mixup.utils.random_state import RandomState
 
 LOSS = "loss"
+NEEDS = "needs labels"  # its key in the cache
+Found = TypeVar("Found")
 
 
 class OwnTrial(Trial):
@@ -53,28 +57,34 @@ class OwnTrial(Trial):
         """Return the depths at which a method may enter the model, see `Trial.depths`.
 
         Raises:
-            RuntimeError: if the model cannot be looked into, for it does not run without labels.
+            RuntimeError: if the model cannot be looked into.
         """
-        with self._looking_inside(method):
-            return super().depths(method)
+        return self._looking_inside(method, super().depths, method)
 
     def _entered(
         self, method: Method, depth: int | None, lam: tuple[float, float] = (0.0, 1.0)
     ) -> tuple[Draw, dict[str, Any], list[str]]:
-        with self._looking_inside(method):
-            return super()._entered(method, depth, lam)
+        return self._looking_inside(method, super()._entered, method, depth, lam)
 
-    @contextmanager
-    def _looking_inside(self, method: Method) -> Iterator[None]:
+    def _looking_inside(self, method: Method, look: Callable[..., Found], *given: Any) -> Found:
+        """Return what `look` finds: with a label, if the model does not run without one."""
         try:
-            yield
-        except (RuntimeError, ValueError, TypeError) as error:
-            if self._runs_without_labels():
+            with labels_if_needed(self.model, self.own):
+                return look(*given)
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            if needs_labels(self.model) or self._runs_without_labels():
                 raise
+            reason = error
+        hooks_of(self.model).cache[NEEDS] = True
+        forget_entries(self.model)
+        try:
+            with labels_if_needed(self.model, self.own):
+                return look(*given)
+        except (RuntimeError, ValueError, TypeError, AttributeError):
             raise RuntimeError(
                 f"{type(self.model).__name__} does not run without {', '.join(self.own)}, so that method "
-                f"{method.name!r} does not find where to mix in it: {error}. Train it without mixing (prob=0)"
-            ) from error
+                f"{method.name!r} does not find where to mix in it: {reason}. Train it without mixing (prob=0)"
+            ) from reason
 
     def _runs_without_labels(self) -> bool:
         try:
@@ -98,10 +108,11 @@ class OwnTrial(Trial):
                 return "it leaves all inputs as they are and mixes the labels"
             error = max(self._miss_of(inputs, label) for label in (0, 1))
             hooks_of(self.model).forget()
+            by = 0.0
             if inside and error < TOLERANCE:
-                error = self._miss_of_both(method, depth)
+                error, by = self._miss_of_both(method, depth)
         if error < TOLERANCE:
-            return None
+            return misplaced(by) if by > PLACE else None
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
         return (
             f"with lam = 0 the model's own loss misses the partner's by {error:.0%} of the difference between the "
@@ -115,13 +126,23 @@ class OwnTrial(Trial):
         one, two = (self._said(pick_of_two(self.rows, each), labels) for each in ([0, 0], [1, 1]))
         return max(self._far(found.get(name), two[name], one[name]) for name in two)
 
-    def _miss_of_both(self, method: Method, depth: int | None) -> float:
+    def _miss_of_both(self, method: Method, depth: int | None) -> tuple[float, float]:
+        """Return how far the loss of exchanged samples is from that of samples that have changed their places.
+
+        And how far a sample's place moves what the head says of it, 0 where exchanged samples are as in their own; see
+        `Trial._misplaced`.
+        """
         _, inputs, _ = self._entered(method, depth, lam=(0.0, 0.0))
-        found = self._said(inputs, [1, 0])[LOSS]
+        found = self._said(inputs, [1, 0])
         hooks_of(self.model).forget()
-        swapped = pick_of_two(self.rows, [1, 0])
-        wanted, crossed = (self._said(swapped, each)[LOSS] for each in ([1, 0], [0, 1]))
-        return self._far(found, wanted, crossed)
+        rows = pick_of_two(self.rows, [1, 0])
+        own, moved, crossed = self._said(self.rows, [0, 1]), self._said(rows, [1, 0]), self._said(rows, [0, 1])[LOSS]
+
+        def far(said: Mapping[str, Tensor], which: list[int]) -> float:
+            pairs = [(said[name][which], moved[name]) for name in moved if name != LOSS and name in said]
+            return max((self._far(one, other, other.flip(0)) for one, other in pairs), default=0.0)
+
+        return self._far(found[LOSS], moved[LOSS], crossed), min(far(own, [1, 0]), far(found, [0, 1]))
 
     def _said(self, inputs: Mapping[str, Any], which: list[int]) -> dict[str, Tensor]:
         """Return the loss of two samples with these labels, and what the head says of each sample, by name."""
@@ -141,6 +162,16 @@ class OwnTrial(Trial):
         if not bool(torch.isfinite(expected).all()):  # no label counts, or the head masks: nothing is shown
             return 0.0 if not bool(torch.isfinite(found).all()) else float("inf")
         return relative_error(self.model, found, expected, torch.stack([expected, other]))
+
+
+def needs_labels(model: nn.Module) -> bool:
+    """Whether it has been found that a model does not run without labels."""
+    return bool(hooks_of(model).cache.get(NEEDS))
+
+
+def labels_if_needed(model: nn.Module, labels: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Give a model labels while it is looked into, if it does not run without; see `labels_given`."""
+    return labels_given(model, labels) if needs_labels(model) else nullcontext()
 
 
 class SetTrial(OwnTrial):

@@ -18,8 +18,9 @@ from hf_mixup.engine.batch import refuse_packed
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.loss_scale import ITEMS
 from hf_mixup.engine.model_loss import ModelLossBatch, values_of
-from hf_mixup.engine.own_exchange import OwnTrial, labels_besides
+from hf_mixup.engine.own_exchange import OwnTrial, labels_besides, labels_if_needed
 from hf_mixup.engine.own_head import encodes_once
+from hf_mixup.engine.refusals import refuse_label_rules
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods._segmentation import refuse_for_maps
 from hf_mixup.models.batches import DECODER, DECODER_IDS
@@ -85,7 +86,7 @@ class OwnBatch(ModelLossBatch):
                 draw that is not one lam for all of the batch.
         """
         context.config.refuse_beside_own()  # again: a Trainer may have added its label smoothing, or a teacher
-        context.config.refuse_label_rules()  # loss="own" is not the only way here: some heads need it
+        refuse_label_rules(context.method, model)  # loss="own" is not the only way here: some heads need it
         refuse_packed(batch)
         if segments(model):
             refuse_for_maps(context.method, model)
@@ -103,7 +104,8 @@ class OwnBatch(ModelLossBatch):
         return mixed
 
     def __enter__(self) -> OwnBatch:
-        super().__enter__()
+        with labels_if_needed(self._model, self.labels):
+            super().__enter__()
         self.inputs = {**self.inputs, **self.labels, **self._given}
         self._random, self._replay = RandomState(self._model), Replay(self._model)
         if self._twice and self._replays:

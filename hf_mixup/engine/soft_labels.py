@@ -13,6 +13,7 @@ from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.loss_scale import ITEMS
 from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.own_exchange import OwnTrial
+from hf_mixup.engine.refusals import refuse_label_rules
 from hf_mixup.models.label_entries import split_labels
 from hf_mixup.models.labels import LABELS, dense_targets
 
@@ -49,15 +50,10 @@ class SoftLabelBatch(ModelLossBatch):
         """Tell labels from inputs, and draw; see `MixedBatch.build`.
 
         Raises:
-            ValueError: for a method with a rule of its own for labels.
+            LabelRuleError: for a method with a rule of its own for labels.
         """
         refuse_packed(batch)
-        for each in context.method.choices():
-            if each.own_loss:
-                raise ValueError(
-                    f"method {each.name!r} has a rule of its own for labels, and {type(model).__name__} computes the "
-                    "loss of soft labels itself: use another method, such as 'mixup', 'embedding' or 'manifold'"
-                )
+        refuse_label_rules(context.method, model)
         given = {key: batch[key] for key in (ITEMS,) if key in batch}
         inputs, labels = split_labels(model, {key: value for key, value in batch.items() if key not in given})
         trial_of = partial(OwnTrial, labels=labels)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from hf_mixup.models.adapters import learns_prompts
 from hf_mixup.models.batches import DECODER_IDS, IDS, visible_tokens
 from hf_mixup.models.hooks import MixHook, blend_states, hooks_of
+from hf_mixup.models.labels_given import is_given
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch, watch_pair
 
@@ -157,7 +158,7 @@ def _find(model: nn.Module, pair: dict[str, Any]) -> list[Lookup]:
             continue  # the same for every sample, or right as soon as the mask is
         if not choices and _is_geometry(index, of_samples):
             continue
-        if _is_padding(index, pair):
+        if _is_padding(index, pair) or is_given(model, index):
             continue
         key, shift = _source(index, pair)
         once = modules.count(both.module) == 1

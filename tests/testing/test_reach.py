@@ -363,6 +363,7 @@ def test_a_class_that_takes_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
         ("image-text-to-text", "inkling_mm_model"),  # patches with their time, channels last
         ("multimodal-lm", "kyutai_speech_to_text"),  # codes of audio beside each word
         ("speech-seq2seq", "dia"),  # rows of labels for each codebook
+        ("rnnt", "parakeet_rnnt"),  # a loss of torchaudio
         ("ctc", "granite_speech5_ctc"),  # several frames in one
         ("table-question-answering", "tapas"),  # the cells of one column
         ("zero-shot-object-detection", "grounding-dino"),  # phrases between marks
@@ -372,6 +373,18 @@ def test_a_class_that_takes_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_batch_is_found_whose_samples_score_apart(family: Any, model_type: str) -> None:
     assert reference_of(family, model_type).tells
+
+
+@pytest.mark.parametrize(
+    ("family", "model_type", "settings"),
+    [
+        ("visual-question-answering", "blip", {"method": "mixup", "loss": "own"}),
+        ("rnnt", "parakeet_rnnt", {"method": "manifold"}),
+    ],
+)
+def test_a_model_that_needs_labels_is_looked_into(family: Any, model_type: str, settings: dict[str, Any]) -> None:
+    """Its decoder looks up the labels themselves: these go with each pass, and are not blended."""
+    assert reference_of(family, model_type).judge(settings) == "exact"
 
 
 def test_a_library_that_is_missing_is_the_reason() -> None:

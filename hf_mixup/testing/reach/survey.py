@@ -16,6 +16,7 @@ from hf_mixup.testing.families import COMPARE, FAMILIES, SCORED, Family, archite
 from hf_mixup.testing.layouts.fitting import TRIES, NoBatch, NoLoss, computes_loss, fitting_batches
 from hf_mixup.testing.layouts.targets import TARGETS
 from hf_mixup.testing.reach.reference import EXACT, Reference
+from hf_mixup.testing.transducer import have_rnnt_loss
 
 METHODS: dict[str, dict[str, Any]] = {
     "mixup": {"method": "mixup"},
@@ -124,6 +125,8 @@ def reference_of(family: Family, model_type: str) -> Reference:
     """
     if not computes_loss(model_class_of(classes(family)[model_type])):
         raise NoLoss("its forward computes none")
+    if family == "rnnt":
+        have_rnnt_loss()
     first: Exception | None = None
     for model in builds(family, model_type):
         if isinstance(model, CannotBuild):
