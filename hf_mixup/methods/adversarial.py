@@ -10,11 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
+from hf_mixup.functional import ascent_points, bounded, fgm, fgsm, pgd, reverse_gradient
+from hf_mixup.methods._adversary import TokenAdversary, network_for, propose
+from hf_mixup.methods._learner import Learner
 from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
-from hf_mixup.methods.capabilities import MixesPixelLabels
+from hf_mixup.methods.capabilities import Learns, MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
+from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points, words_in
 from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.labels import ProblemType
@@ -45,7 +47,7 @@ class AttackDraw(Draw):
 
 
 @register
-class AdversarialTraining(FloatInputs, MixesPixelLabels):
+class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     """Train on each sample and on its worst neighbour: the point within `epsilon` its gradient leads to.
 
     `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
@@ -94,8 +96,10 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
     exchanges = False
     own_loss = True
 
-    attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb"] | None = setting(
-        None, "A step of signs, an L2 step, several of either, or FreeLB (default: fgsm; of tokens fgm)."
+    attack: Literal["fgsm", "fgm", "pgd", "pgd_l2", "freelb", "network"] | None = setting(
+        None,
+        "A step of signs, an L2 step, several of either, FreeLB, or a network that learns (default: fgsm; of tokens "
+        "fgm).",
     )
     epsilon: float | None = setting(
         None,
@@ -107,6 +111,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
     attack_range: list[float] | None = setting(
         None, "Lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
     )
+    attack_learning_rate: float = setting(1e-3, "Learning rate (of Adam) of the network.", above=0)
     clean_weight: float | None = setting(
         None,
         "The clean samples' share of the loss (default: 0.5, freelb 0; at 0 they are not run).",
@@ -121,14 +126,18 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
             raise ValueError(f"attack_range={low_high!r}: expected two numbers low < high")
 
     def unread(self) -> dict[str, str]:
-        if self.attack in ("pgd", "pgd_l2", "freelb"):
-            return super().unread()
         several = dict.fromkeys(("attack_steps", "attack_step_size"), "with attack='pgd', 'pgd_l2' or 'freelb'")
-        return {**several, **super().unread()}
+        learning = {"attack_learning_rate": "with attack='network'"}
+        unread = {} if self.attack in ("pgd", "pgd_l2", "freelb") else several
+        return {**unread, **({} if self.attack == "network" else learning), **super().unread()}
 
     @property
     def off(self) -> bool:
         return super().off or self.epsilon == 0
+
+    @property
+    def learns(self) -> bool:
+        return self.attack == "network" and self.epsilon != 0 and not self.off
 
     def prepare(self, model: nn.Module) -> None:
         install_noise(model)
@@ -156,11 +165,10 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
         return replace(draw, points=points)
 
     def _find(self, request: Request, batch: Batch, labels: Tensor, seed: int) -> dict[str, Tensor]:
-        model = request.model
-        tokens = IDS in batch and self.keys is None
-        if tokens and self.attack_range is not None:
-            raise ValueError("attack_range is for float inputs, and here the embeddings of tokens are moved: leave it")
-        space = attack_space(model, batch, None if tokens else float_keys(batch, len(labels), self.name, self.keys))
+        model, keys = request.model, self._moved_keys(batch, len(labels))
+        space = attack_space(model, batch, keys)
+        if self.attack == "network":
+            return space.named(self._propose(request, batch, space)[None])
         loss_sum = request.loss_sum or partial(_loss_sum, kind=request.kind)
         with logits_at_points(model, batch, space) as logits_at:
 
@@ -168,13 +176,41 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
                 logits = logits_at(points)
                 return loss_sum(at_pixels(model, logits, labels) if labels.dim() == 3 else logits, labels)
 
-            return space.named(self._climb(space, loss_of, "fgm" if tokens else "fgsm", seed))
+            return space.named(self._climb(space, loss_of, "fgm" if keys is None else "fgsm", seed))
+
+    def _moved_keys(self, batch: Batch, rows: int) -> list[str] | None:
+        """Return the float inputs that are moved; None where it is the embeddings of tokens."""
+        if IDS not in batch or self.keys is not None:
+            return float_keys(batch, rows, self.name, self.keys)
+        if self.attack_range is not None:
+            raise ValueError("attack_range is for float inputs, and here the embeddings of tokens are moved: leave it")
+        return None
+
+    def learner_for(self, request: Request) -> Learner:
+        if self.learner is None:
+            keys = self._moved_keys(request.batch, request.rows)
+            network = network_for(request.model, request.batch, keys, request.seed)
+            self.learner = Learner(network, self.attack_learning_rate)
+            if self.saved is not None:
+                self.learner.load_state_dict(self.saved)
+                self.saved = None
+        return self.learner
+
+    def _propose(self, request: Request, batch: Batch, space: AttackSpace) -> Tensor:
+        """Return the points that the network proposes, [B, ...], through which it learns what raises the loss."""
+        x, mask, norm = space.x, space.mask, "l2" if IDS in batch and self.keys is None else "linf"
+        values = propose(self.learner_for(request).network, request.model, batch, x, mask)
+        low, high = self.attack_range or (None, None)
+        return bounded(x, reverse_gradient(values), self._reach(norm), norm, low, high, mask)
+
+    def _reach(self, norm: str) -> float:
+        return REACH[norm] if self.epsilon is None else self.epsilon
 
     def _climb(self, space: AttackSpace, loss_of: Callable[[Tensor], Tensor], default: str, seed: int) -> Tensor:
         """Return the points of the attack, [K, B, ...]: one, but for freelb."""
         attack = self.attack or default
         norm = NORMS[attack]
-        eps = REACH[norm] if self.epsilon is None else self.epsilon
+        eps = self._reach(norm)
         low, high = self.attack_range or (None, None)
         if attack in ("fgsm", "fgm"):
             step = fgsm if attack == "fgsm" else fgm
