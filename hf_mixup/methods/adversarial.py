@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import ascent_points, bounded, fgm, fgsm, pgd, reverse_gradient
-from hf_mixup.methods._adversary import TokenAdversary, network_for, propose
+from hf_mixup.methods._adversary import network_for, propose
 from hf_mixup.methods._learner import Learner
 from hf_mixup.methods.base import Batch, Draw, FloatInputs, Request, Term, setting
 from hf_mixup.methods.capabilities import Learns, MixesPixelLabels
 from hf_mixup.methods.registry import register
-from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points, words_in
+from hf_mixup.models.attack_space import AttackSpace, attack_space, logits_at_points, with_points
 from hf_mixup.models.batches import concat_batches, select_samples
 from hf_mixup.models.inputs import float_keys
 from hf_mixup.models.labels import ProblemType
