@@ -168,7 +168,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
         model, keys = request.model, self._moved_keys(batch, len(labels))
         space = attack_space(model, batch, keys)
         if self.attack == "network":
-            return space.named(self._propose(request, batch, space)[None])
+            return space.named(self._propose(request, batch, labels, space)[None])
         loss_sum = request.loss_sum or partial(_loss_sum, kind=request.kind)
         with logits_at_points(model, batch, space) as logits_at:
 
@@ -189,17 +189,17 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     def learner_for(self, request: Request) -> Learner:
         if self.learner is None:
             keys = self._moved_keys(request.batch, request.rows)
-            network = network_for(request.model, request.batch, keys, request.seed)
+            network = network_for(request.model, request.batch, request.labels, keys, request.seed)
             self.learner = Learner(network, self.attack_learning_rate)
             if self.saved is not None:
                 self.learner.load_state_dict(self.saved)
                 self.saved = None
         return self.learner
 
-    def _propose(self, request: Request, batch: Batch, space: AttackSpace) -> Tensor:
+    def _propose(self, request: Request, batch: Batch, labels: Tensor, space: AttackSpace) -> Tensor:
         """Return the points that the network proposes, [B, ...], through which it learns what raises the loss."""
         x, mask, norm = space.x, space.mask, "l2" if IDS in batch and self.keys is None else "linf"
-        values = propose(self.learner_for(request).network, request.model, batch, x, mask)
+        values = propose(self.learner_for(request).network, request.model, batch, labels, x, mask)
         low, high = self.attack_range or (None, None)
         return bounded(x, reverse_gradient(values), self._reach(norm), norm, low, high, mask)
 

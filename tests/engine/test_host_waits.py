@@ -77,6 +77,7 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
     ("saliencymix", {"lam_per": "sample", "correct_lam": False}, 0),
     ("attentive", {}, 0),
     ("attentive", {"attention": "rollout", "lam_per": "sample"}, 0),
+    ("adversarial", {"attack": "network"}, 0),
     ("puzzlemix", {}, 1),  # mask and moves are loops on the host
     ("ssmix", {}, 1),  # spans are chosen on the host
     ("span_cut", {}, 1),
