@@ -111,7 +111,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     attack_range: list[float] | None = setting(
         None, "Lowest and highest value of an input, e.g. -1 1 for pixels normalised by 0.5 and 0.5."
     )
-    attack_learning_rate: float = setting(1e-3, "Learning rate (of Adam) of the network.", above=0)
+    attack_learning_rate: float = setting(0.01, "Learning rate (of Adam) of the network.", above=0)
     clean_weight: float | None = setting(
         None,
         "The clean samples' share of the loss (default: 0.5, freelb 0; at 0 they are not run).",

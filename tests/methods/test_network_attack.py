@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +208,7 @@ TRAINED = {
 
 
 @pytest.fixture(scope="module")
-def loop() -> Iterator[list[Tensor]]:
+def loop() -> list[Tensor]:
     """The weights that a loop of one's own ends with, which was stopped and taken up again in its middle."""
     batches, model = list(torch.utils.data.DataLoader(examples("resnet", 16), batch_size=4)), build("resnet")
     optimizer, mixup = torch.optim.SGD(model.parameters(), lr=1e-2), Mixup({**NETWORK, "draw_seed": 42})
@@ -219,7 +218,7 @@ def loop() -> Iterator[list[Tensor]]:
             state = pickle.loads(pickle.dumps(mixup.state_dict()))
             mixup = Mixup({**NETWORK, "draw_seed": 42})
             mixup.load_state_dict(state)
-    yield [each.detach() for each in model.parameters()]
+    return [each.detach() for each in model.parameters()]
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
