@@ -34,7 +34,7 @@ class AttackDraw(Draw):
 
     Args:
         clean: how the samples are mixed without an attack.
-        points: samples moved up the gradient of their loss: floats [K, R, ...] for each input; empty where none is.
+        points: samples moved to where their loss is larger: floats [K, R, ...] for each input; empty where none is.
         seed: of the random starts.
     """
 
@@ -58,20 +58,31 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     values within those of real inputs. `freelb` takes the K = `attack_steps` points of the ascent from a random start,
     all of them, the loss being their mean. The loss is clean_weight * clean + (1 - clean_weight) * adversarial.
 
+    `network` is an adversary that learns: a small network sees the sample and its label, and proposes the point, in the
+    reach that fgsm has (of tokens fgm). Behind it the gradient is reversed, so that the one backward pass which lowers
+    the model's loss teaches the network to raise it. Its optimizer (Adam, `attack_learning_rate`) steps when that of
+    the model does, by the sum over accumulated batches and processes. Its first weights come from the seed of the run;
+    a Trainer's checkpoints hold it (`mixup_learnt.pt`), and so does `Mixup.state_dict`. It is convolutional for images,
+    spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused.
+
     Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step
-    (freelb: one less), then the training pass takes both halves at once: 2 B samples, freelb K B. The attack sees the
-    model in evaluation mode, where neither dropout nor the other samples bear on a sample (the papers attack in
-    training mode), and leaves nothing behind. Batch normalisation takes its statistics from both halves together.
-    Logits and accuracy are of the adversarial samples behind the clean ones; `prob` and `prob_per` say which samples
-    are attacked. An epsilon of 0 is plain training. FreeLB's code draws the start from a cube and keeps one dropout
-    mask for all K.
+    (freelb: one less; network: none, but its own), then the training pass takes both halves at once: 2 B samples,
+    freelb K B. An attack by gradients sees the model in evaluation mode, where neither dropout nor the other samples
+    bear on a sample (the papers attack in training mode), and leaves nothing behind. Batch normalisation takes its
+    statistics from both halves together. Logits and accuracy are of the adversarial samples behind the clean ones;
+    `prob` and `prob_per` say which samples are attacked. An epsilon of 0 is plain training. FreeLB's code draws the
+    start from a cube and keeps one dropout mask for all K.
 
     Raises:
-        ValueError: for a partner or a lam that is given; `attack_range` where the embeddings of tokens are moved.
+        ValueError: for a partner or a lam that is given; `attack_range` where the embeddings of tokens are moved; inputs
+            that the network cannot read.
 
     Source: Goodfellow et al. 2014, arXiv 1412.6572, section 5 (there clean_weight = 0.5); Madry et al. 2017, arXiv
     1706.06083, equation 2.1 (0); Miyato et al. 2016, arXiv 1605.07725, equation 5 (the sum of both, on embeddings
-    normalised to variance 1); Zhu et al. 2019, "FreeLB", arXiv 1909.11764, algorithm 1 (0).
+    normalised to variance 1); Zhu et al. 2019, "FreeLB", arXiv 1909.11764, algorithm 1 (0). A network
+    that is trained against a classifier: Lee et al. 2017, "Generative Adversarial Trainer", arXiv 1705.03387 (it is
+    shown the gradient of the loss, and both learn in turn); the reversed gradient: Ganin and Lempitsky 2015, arXiv
+    1409.7495.
 
     >>> from hf_mixup import Mixup
     >>> from hf_mixup.testing.batches import tiny
@@ -87,7 +98,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     name = "adversarial"
     alone = True
     title = "Adversarial training"
-    blends = "nothing: moves float inputs, or token embeddings, up the gradient, as a second loss"
+    blends = "nothing: moves float inputs, or token embeddings, to where the loss is larger, as a second loss"
     paper = "arXiv:1412.6572"
     citation = (
         "@inproceedings{goodfellow2015explaining, title={Explaining and Harnessing Adversarial Examples}, "
@@ -198,7 +209,8 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
 
     def _propose(self, request: Request, batch: Batch, labels: Tensor, space: AttackSpace) -> Tensor:
         """Return the points that the network proposes, [B, ...], through which it learns what raises the loss."""
-        x, mask, norm = space.x, space.mask, "l2" if IDS in batch and self.keys is None else "linf"
+        x, mask, tokens = space.x, space.mask, IDS in batch and self.keys is None
+        norm: Literal["linf", "l2"] = "l2" if tokens else "linf"
         values = propose(self.learner_for(request).network, request.model, batch, labels, x, mask)
         low, high = self.attack_range or (None, None)
         return bounded(x, reverse_gradient(values), self._reach(norm), norm, low, high, mask)
