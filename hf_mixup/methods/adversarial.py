@@ -74,7 +74,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     start from a cube and keeps one dropout mask for all K.
 
     Raises:
-        ValueError: for a partner or a lam that is given; `attack_range` where the embeddings of tokens are moved; inputs
+        ValueError: for a partner or a lam that is given; `attack_range` where token embeddings are moved; inputs
             that the network cannot read.
 
     Source: Goodfellow et al. 2014, arXiv 1412.6572, section 5 (there clean_weight = 0.5); Madry et al. 2017, arXiv
