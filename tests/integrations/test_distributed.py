@@ -130,7 +130,10 @@ def test_a_second_pass_is_shared_as_the_first(entry_point: str, name: str, metho
 def test_a_network_that_attacks_learns_from_both_processes(name: str, method: str, one: Any, two: Any) -> None:
     alone, shared = (run("train", "trainer", name, method, rows, **NETWORK) for run, rows in ((one, 4), (two, 2)))
     for key, value in alone["weights"].items():
-        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    learnt = shared["learnt"][0]["network"]
+    for key, value in alone["learnt"][0]["network"].items():
+        torch.testing.assert_close(learnt[key], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", SHARDED)

@@ -13,7 +13,7 @@ from tests.entry_points import ENTRY_POINTS
 
 
 def train(folder: str, entry_point: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
-    """Return the final weights and what was logged, in the first process."""
+    """Return the final weights, what was logged, and what a method has learnt, in the first process."""
     data: dict[str, Any] = {"train_dataset": examples(name, 24)}
     ragged = name in ragged_models.BUILD
     if ragged:
@@ -37,4 +37,5 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
     if not trainer.is_world_process_zero():
         return None
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return {"weights": trainer.accelerator.unwrap_model(trainer.model).state_dict(), "logs": logs}
+    weights = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+    return {"weights": weights, "logs": logs, "learnt": trainer._mixing[0].learning.state()}
