@@ -63,11 +63,13 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     the model's loss teaches the network to raise it. Its optimizer (Adam, `attack_learning_rate`) steps when that of
     the model does, by the sum over accumulated batches and processes. Its first weights come from the seed of the run;
     a Trainer's checkpoints hold it (`mixup_learnt.pt`), and so does `Mixup.state_dict`. It is convolutional for images,
-    spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused.
+    spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused. It sees the
+    sample and not the model, and is a far weaker attack than a gradient's.
 
     Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step
     (freelb: one less; network: none, but its own), then the training pass takes both halves at once: 2 B samples,
-    freelb K B. An attack by gradients sees the model in evaluation mode, where neither dropout nor the other samples
+    freelb K B. (Measured on a CPU, as ratios to the plain step: a small ResNet fgsm 2.7, pgd 4.7, network 3.2; a BERT
+    fgm 2.6, freelb 4.2, network 2.0.) An attack by gradients sees the model in evaluation mode, where neither dropout nor the other samples
     bear on a sample (the papers attack in training mode), and leaves nothing behind. Batch normalisation takes its
     statistics from both halves together. Logits and accuracy are of the adversarial samples behind the clean ones;
     `prob` and `prob_per` say which samples are attacked. An epsilon of 0 is plain training. FreeLB's code draws the
