@@ -66,14 +66,14 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused. It sees the
     sample and not the model, and is a far weaker attack than a gradient's.
 
-    Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step
-    (freelb: one less; network: none, but its own), then the training pass takes both halves at once: 2 B samples,
-    freelb K B. (Measured on a CPU, as ratios to the plain step: a small ResNet fgsm 2.7, pgd 4.7, network 3.2; a BERT
-    fgm 2.6, freelb 4.2, network 2.0.) An attack by gradients sees the model in evaluation mode, where neither dropout nor the other samples
-    bear on a sample (the papers attack in training mode), and leaves nothing behind. Batch normalisation takes its
-    statistics from both halves together. Logits and accuracy are of the adversarial samples behind the clean ones;
-    `prob` and `prob_per` say which samples are attacked. An epsilon of 0 is plain training. FreeLB's code draws the
-    start from a cube and keeps one dropout mask for all K.
+    Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step (freelb:
+    one less; network: none, but its own), then the training pass takes both halves at once: 2 B samples, freelb K B.
+    (Measured on a CPU, as ratios to the plain step: a small ResNet fgsm 2.7, pgd 4.7, network 3.2; a BERT fgm 2.6,
+    freelb 4.2, network 2.0.) An attack by gradients sees the model in evaluation mode, where neither dropout nor the
+    other samples bear on a sample (the papers attack in training mode), and leaves nothing behind. Batch normalisation
+    takes its statistics from both halves together. Logits and accuracy are of the adversarial samples behind the clean
+    ones; `prob` and `prob_per` say which samples are attacked. An epsilon of 0 is plain training. FreeLB's code draws
+    the start from a cube and keeps one dropout mask for all K.
 
     Raises:
         ValueError: for a partner or a lam that is given; `attack_range` where token embeddings are moved; inputs
