@@ -178,6 +178,7 @@ VALUES: dict[str, tuple[Any, Values]] = {
     "attack_steps": (1, {"attack": "pgd"}),
     "attack_step_size": (0.01, {"attack": "pgd"}),
     "attack_range": ([0.0, 0.1], {}),
+    "attack_learning_rate": (0.1, {"attack": "network"}),
     "clean_weight": (0.1, {}),
     "side": ("text", {}),
     "image_mix": ("latent", {}),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.exchange import Trial, check_exchange_once
+from hf_mixup.engine.learning import Learning
 from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.self_check import check_loss_once, loss_is_checked
@@ -71,6 +72,7 @@ class Context:
         watch: whether the model learns from the mixed losses.
         batch_size: samples a batch, where a Trainer says it.
         has_mixed: whether anything was mixed since training began.
+        learning: the networks that the method trains, if any.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Context:
     ) -> None:
         self.config = MixupConfig.from_any(config).replace()  # a copy: a Trainer may add its label smoothing
         self.method: Method = self.config.mixing
+        self.learning = Learning(self.method)
         self.clock = Clock(seed=self.config.draw_seed or 0, total_steps=total_steps)
         weights = self.config.class_weights
         self.class_weights = None if weights is None else torch.tensor(weights)
@@ -139,8 +142,10 @@ class Context:
             kind=kind,
             boxes=boxes,
             loss_sum=self._loss_sum(kind),
+            seed=self.clock.seed,
         )
         self._refuse_alone(request)
+        self.learning.attend(request)
         tries = exchange and self.config.self_check and not self.off
         if tries and not (self.method.for_pairs and is_dual_encoder(model)):
             check_exchange_once(request, self.method, trial_of)
@@ -284,15 +289,19 @@ class Context:
         self.clock.step, self.clock.micro = step, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the draws stand and a learnt scale began, for `accelerator.register_for_checkpointing`."""
-        scales = dict(self._scale_starts)
-        return {**self.clock.state_dict(), "scale_starts": scales, "has_mixed": self.has_mixed}
+        """Return where draws and networks stand and a learnt scale began, for an Accelerator to save.
+
+        `accelerator.register_for_checkpointing(mixup)` does.
+        """
+        own = {"scale_starts": dict(self._scale_starts), "has_mixed": self.has_mixed}
+        return {**self.clock.state_dict(), **own, "learning": self.learning.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the draws where a saved run stopped."""
         self.clock.load_state_dict(state)
         self._scale_starts.update(state["scale_starts"])
         self.has_mixed = state["has_mixed"]
+        self.learning.begin(state["learning"])
 
     @property
     def plain(self) -> bool:

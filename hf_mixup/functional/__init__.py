@@ -9,6 +9,7 @@ the *own* sample, in [0, 1].
 """
 
 from .attacks import ascent_points as ascent_points
+from .attacks import bounded as bounded
 from .attacks import fgm as fgm
 from .attacks import fgsm as fgsm
 from .attacks import pgd as pgd
@@ -47,6 +48,7 @@ from .mosaic import quadrants as quadrants
 from .resizing import boxes_inside as boxes_inside
 from .resizing import paste_nearest as paste_nearest
 from .resizing import paste_resized as paste_resized
+from .reversal import reverse_gradient as reverse_gradient
 from .saliency import most_salient as most_salient
 from .saliency import smooth_saliency as smooth_saliency
 from .saliency import spectral_residual as spectral_residual

@@ -122,6 +122,35 @@ def ascent_points(
     return torch.stack(list(islice(points, steps)))
 
 
+def bounded(
+    x: Tensor,
+    values: Tensor,
+    eps: Tensor | float,
+    norm: Norm = "linf",
+    low: Bound = None,
+    high: Bound = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Move x by any values, squashed so that no point is further than `eps` from x: what a network proposes.
+
+    x + eps * tanh(values), or in the L2 norm x + eps * values / sqrt(1 + |values|^2), |values| being that of the whole
+    sample. Differentiable with respect to the values and x.
+
+    Args:
+        values: floats of x's shape.
+        x, eps, low, high, mask: as in `fgsm` (`fgm` for l2), and what is raised.
+        norm: as in `pgd`.
+
+    Returns:
+        Of x's shape and type; computed in float32 (float64 if x is) and rounded once.
+
+    >>> bounded(torch.zeros(1, 3), torch.tensor([[-9.0, 0.0, 9.0]]), eps=0.5)
+    tensor([[-0.5000,  0.0000,  0.5000]])
+    """
+    ball = _ball(x, eps, norm, low, high, mask)
+    return torch.where(ball.moves, ball.squashed(values).to(x.dtype), x)
+
+
 def _ascend(
     x: Tensor,
     loss_of: LossOf,
@@ -135,24 +164,28 @@ def _ascend(
     mask: Tensor | None,
 ) -> Iterator[Tensor]:
     """Yield the start and the point after each step, in x's type."""
-    if x.dim() < 2 or not x.is_floating_point():
-        raise ValueError(f"an attack needs floats [B, ...] of two dimensions at least, got {x.dtype} {list(x.shape)}")
-    if norm not in ("linf", "l2"):
-        raise ValueError(f"norm={norm!r} is not known: use 'linf' or 'l2'")
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps={steps!r}: expected a whole number from 1 on")
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"mask must be bool, got {mask.dtype}")
-    wide = at_least_float32(x.detach())
-    reach = _radius("eps", eps, wide, norm)
-    step = 2.5 * reach / steps if step_size is None else _radius("step_size", step_size, wide, norm)
-    low, high = _end(low, wide, torch.minimum), _end(high, wide, torch.maximum)
-    ball = _Ball(wide, reach, norm, low, high, mask)
+    ball = _ball(x.detach(), eps, norm, low, high, mask)
+    wide = ball.x
+    step = 2.5 * ball.eps / steps if step_size is None else _radius("step_size", step_size, wide, norm)
     point = wide if generator is None else ball.nearest(ball.sample(generator))
     while True:
         narrow = torch.where(ball.moves, point.to(x.dtype), x.detach())
         yield narrow
         point = ball.nearest(point + step * ball.direction(_gradient(narrow, loss_of).to(wide.dtype)))
+
+
+def _ball(x: Tensor, eps: Tensor | float, norm: Norm, low: Bound, high: Bound, mask: Tensor | None) -> _Ball:
+    if x.dim() < 2 or not x.is_floating_point():
+        raise ValueError(f"an attack needs floats [B, ...] of two dimensions at least, got {x.dtype} {list(x.shape)}")
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm={norm!r} is not known: use 'linf' or 'l2'")
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"mask must be bool, got {mask.dtype}")
+    wide = at_least_float32(x)
+    ends = _end(low, wide, torch.minimum), _end(high, wide, torch.maximum)
+    return _Ball(wide, _radius("eps", eps, wide, norm), norm, *ends, mask)
 
 
 @dataclass(frozen=True)
@@ -178,7 +211,16 @@ class _Ball:
             shift = shift.clamp(-self.eps, self.eps)
         else:
             shift = shift * (self.eps / _length(shift)).clamp(max=1)
-        point = self.x + shift  # x itself lies within the ends, so that they only shorten the way
+        return self._within_ends(self.x + shift)
+
+    def squashed(self, values: Tensor) -> Tensor:
+        """Return the point that any values stand for; one that may be reached."""
+        values = self._allowed(values)
+        shift = values.tanh() if self.norm == "linf" else values / (1 + _length(values).square()).sqrt()
+        return self._within_ends(self.x + self.eps * shift)
+
+    def _within_ends(self, point: Tensor) -> Tensor:
+        # x itself lies within the ends, so that they only shorten the way.
         point = point if self.low is None else torch.maximum(point, self.low)
         return point if self.high is None else torch.minimum(point, self.high)
 

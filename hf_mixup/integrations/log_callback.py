@@ -21,8 +21,9 @@ from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.integrations.batch_norm import TrainerBatchNorm, batch_norm_of
 from hf_mixup.integrations.ema import EMACallback
+from hf_mixup.integrations.learnt import begin_learning, save_learnt
 from hf_mixup.integrations.model_card import add_mixing_section
-from hf_mixup.integrations.running import refuse_unused, running_trainer, the_running_trainer
+from hf_mixup.integrations.running import refuse_unused, resumed_from, running_trainer, the_running_trainer
 from hf_mixup.integrations.weights import refuse_renamed
 from hf_mixup.integrations.whole_card import write_card
 from hf_mixup.models.hooks import hooks_of
@@ -52,6 +53,7 @@ class ClockCallback(TrainerCallback):
         )
         self.mixup.watch.reset()
         self.stats.mixed, self.mixup.has_mixed = 0, False
+        begin_learning(self.mixup.learning, resumed_from())
         statistics = batch_norm_of(running_trainer())
         if statistics is not None:
             statistics.begin()
@@ -68,6 +70,11 @@ class ClockCallback(TrainerCallback):
         if not self.mixup.config.off and (watch.drawn or self._every_step):
             refuse_unused(the_running_trainer(), kwargs["model"], watch)
         watch.reset()
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.mixup.learning.step()  # where the optimizer holds copies of the weights (DeepSpeed) nobody else tells it
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -160,6 +167,7 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
                 statistics.save_average(str(output_dir or trainer.args.output_dir))
         if trainer.args.should_save:
             trainer._mixing[0].config.save_pretrained(str(output_dir or trainer.args.output_dir))
+            save_learnt(trainer._mixing[0].learning, str(output_dir or trainer.args.output_dir))
 
     @wraps(create_model_card)
     def create_card_of_mixing(*args: Any, **kwargs: Any) -> None:

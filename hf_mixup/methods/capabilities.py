@@ -7,9 +7,12 @@ holds (`registry.each_part`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from torch import Tensor
+
+from hf_mixup.methods._learner import Learner
 
 
 class MixesPixelLabels:
@@ -75,6 +78,32 @@ class AsksGuide:
     def asks_guide(self) -> bool:
         """Whether it does with its settings as they are."""
         return True
+
+
+class Learns:
+    """May have a network of its own that is trained beside the model, see `engine.learning`.
+
+    The network is no setting: copies of the method, also those in another process, begin anew.
+    """
+
+    learner: Learner | None = None
+    saved: dict[str, Any] | None = None  # of the learner, until the first batch tells what network that is
+
+    @property
+    def learns(self) -> bool:
+        """Whether it does with its settings as they are."""
+        raise NotImplementedError
+
+    def learner_for(self, request: Any) -> Learner:
+        """Return the learner, made for the first batch: from the seed of the run, or as it was saved."""
+        raise NotImplementedError
+
+    def begin(self, saved: dict[str, Any] | None = None) -> None:
+        """Begin a run, anew or as it was saved."""
+        self.learner, self.saved = None, deepcopy(saved)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "learner": None, "saved": None}
 
 
 class SettlesLater:

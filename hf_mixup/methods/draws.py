@@ -126,6 +126,7 @@ class Request:
         guide: another model that is asked where to look in the images; None to ask the model in training.
         loss_sum: (logits, labels) -> the summed loss of samples as they are, 0-d, as training has it; None for a caller
             without one.
+        seed: of the run, for what is drawn once in it.
 
     >>> pixels, rng = torch.rand(4, 3, 8, 8), torch.Generator().manual_seed(0)
     >>> Request(nn.Identity(), {"pixel_values": pixels}, torch.tensor([0, 1, 2, 1]), prob=1.0, rng=rng).rows
@@ -144,6 +145,7 @@ class Request:
     boxes: bool = False
     prob_per: str | None = None
     loss_sum: Callable[[Tensor, Tensor], Tensor] | None = None
+    seed: int = 0
 
     @property
     def rows(self) -> int:

@@ -16,6 +16,7 @@ from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.noise import IDS, activate_word_noise, token_mask, word_table
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import eval_without_side_effects
+from hf_mixup.models.trace import tensors_in
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ def attack_space(model: nn.Module, batch: Mapping[str, Any], keys: list[str] | N
         return {key: part.reshape(*part.shape[:-1], *value.shape[1:]).to(value.dtype) for key, part, value in parts}
 
     return AttackSpace(torch.cat([value.flatten(1) for value in values], dim=1), mask, named)
+
+
+def words_in(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    """Return the embeddings of a batch's tokens as the table of words has them, [B, T, H], without a graph."""
+    with torch.no_grad():
+        return next(tensors_in(word_table(model, batch)[0].module(batch[IDS])))
 
 
 @contextmanager

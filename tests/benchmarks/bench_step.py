@@ -186,8 +186,8 @@ ATTACKS = {"images": "pgd", "texts": "freelb"}  # of several steps, beside the o
 WHY = (
     "Most of what mixing adds is the same few milliseconds on a CPU whatever the model, small operations with cold\n"
     "caches: it shows on a step of 30 ms and vanishes on one of 400 ms. Adversarial methods pay for a forward and a\n"
-    "backward pass a step of the attack (freelb: one less), and for a training pass over two halves (freelb: one copy\n"
-    "of the batch a step). mixgen pays for captions of twice the length."
+    "backward pass a step of the attack (freelb: one less; network: its own), and for a training pass over two halves\n"
+    "(freelb: one copy of the batch a step). mixgen pays for captions of twice the length."
 )
 
 
@@ -201,7 +201,8 @@ def methods_on(place: str, chosen: Iterable[str]) -> dict[str, Mixup]:
             found[name] = mixup
     if "adversarial" in found:
         attack = ATTACKS[place]
-        found[f"adversarial {attack}"] = Mixup({"method": "adversarial", "attack": attack})
+        for each in (attack, "network"):
+            found[f"adversarial {each}"] = Mixup({"method": "adversarial", "attack": each})
     return found
 
 

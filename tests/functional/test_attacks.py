@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_mixup.functional import ascent_points, fgm, fgsm, pgd
+from hf_mixup.functional import ascent_points, bounded, fgm, fgsm, pgd, reverse_gradient
 
 
 def small_net() -> nn.Module:
@@ -189,3 +189,31 @@ def test_kernels_refuse(given: dict[str, Any], message: str) -> None:
     settings = {"x": torch.zeros(2, 2, 2), "loss_of": lambda p: p.sum(), "eps": 0.1, **given}
     with pytest.raises(ValueError, match=message):
         pgd(**settings)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_what_a_network_proposes_is_squashed_into_the_ball(norm: Any) -> None:
+    x, values = (torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mask = torch.ones(3, 2, 1, dtype=torch.bool)
+    mask[1, 0] = False
+    low = float(x.detach().min()) + 0.1  # within which the lowest value does not lie
+    found = bounded(x, 5 * values, 0.3, norm, low=low, mask=mask)
+    for row in range(3):
+        allowed = 5 * values[row] * mask[row]
+        shift = allowed.tanh() if norm == "linf" else allowed / (1 + (allowed**2).sum()) ** 0.5
+        expected = torch.maximum(x[row] + 0.3 * shift, torch.clamp(x[row], max=low))
+        torch.testing.assert_close(found[row], expected)
+        away = found[row] - x[row]
+        assert (away.abs().amax() if norm == "linf" else away.norm()) <= 0.3
+    assert torch.equal(found[1, 0], x[1, 0])
+    gradcheck = torch.autograd.gradcheck(lambda v: bounded(x.detach(), v, 0.3, norm, mask=mask), (values,))
+    assert gradcheck
+    assert torch.equal(bounded(x, values, 0.0, norm), x)
+
+
+def test_a_reversed_gradient_has_the_other_sign() -> None:
+    x = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(reverse_gradient(x), x)
+    (plain,) = torch.autograd.grad((x**3).sum(), x)
+    (turned,) = torch.autograd.grad((reverse_gradient(x) ** 3).sum(), x)
+    assert torch.equal(turned, -plain)

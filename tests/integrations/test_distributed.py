@@ -33,6 +33,8 @@ ROWS = [
 ]
 OWN = {"loss": "own"}
 WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
+NETWORK = {"attack": "network"}
+LEARNT = [("vit", "adversarial"), ("bert", "adversarial")]
 SHARDED = ["manifold", "embedding"]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
@@ -51,6 +53,7 @@ CASES: list[Case] = [
     *((["train", *each, 2], {}) for each in ROWS),
     (["train", "trainer", "vit", "mixup", 2], WEIGHTED),
     *((["train", *each, 2], OWN) for each in ROWS),
+    *((["train", "trainer", *each, 2], NETWORK) for each in LEARNT),
     *((["shard", method], {}) for method in SHARDED),
     *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
@@ -123,6 +126,16 @@ def test_a_second_pass_is_shared_as_the_first(entry_point: str, name: str, metho
         torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
     losses = ([each["loss"] for each in end["logs"]] for end in (shared, alone))
     assert next(losses) == pytest.approx(next(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "method"), LEARNT)
+def test_a_network_that_attacks_learns_from_both_processes(name: str, method: str, one: Any, two: Any) -> None:
+    alone, shared = (run("train", "trainer", name, method, rows, **NETWORK) for run, rows in ((one, 4), (two, 2)))
+    for key, value in alone["weights"].items():
+        torch.testing.assert_close(shared["weights"][key], value, rtol=1e-5, atol=1e-6)
+    learnt = shared["learnt"][0]["network"]
+    for key, value in alone["learnt"][0]["network"].items():
+        torch.testing.assert_close(learnt[key], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", SHARDED)

@@ -13,7 +13,7 @@ from tests.entry_points import ENTRY_POINTS
 
 
 def train(folder: str, entry_point: str, name: str, method: str, rows: int, **extra: Any) -> dict[str, Any] | None:
-    """Return the final weights, the loss of the rows with them, and what was logged, in the first process."""
+    """Return the weights, the loss with them, the logs and what a method has learnt, in the first process."""
     data: dict[str, Any] = {"train_dataset": examples(name, 24)}
     ragged = name in ragged_models.BUILD
     if ragged:
@@ -44,4 +44,5 @@ def train(folder: str, entry_point: str, name: str, method: str, rows: int, **ex
         "weights": trainer.accelerator.unwrap_model(trainer.model).state_dict(),
         "logs": logs,
         "evaluated": evaluated,
+        "learnt": trainer._mixing[0].learning.state(),
     }
