@@ -25,9 +25,9 @@ from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, prepare
 from hf_mixup.experiments.tasks.trained import files_of
 
-# These say where files go, what is logged and how fast data comes: they have no influence on the result.
+# These say where files go, what is logged, what a card says and how fast data comes: they do not change the result.
 _NO_INFLUENCE = (
-    *("cache_images", "overwrite_output_dir"),
+    *("cache_images", "overwrite_output_dir", "language", "license"),
     *("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug"),
 )
 _NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")

@@ -21,6 +21,7 @@ from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_par
 from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.card import check_card
 from hf_mixup.experiments.tasks.prepare import rows_of
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
@@ -66,6 +67,7 @@ def compare(
     output = Path(str(args.output_dir))
     check_output(output, [MARKER], "comparison")
     require("the images need", "matplotlib", "plots")
+    check_card(task)
     plan = make_plan(comparison, task, mixup, args)
     select_by = deciding_metric(comparison.select_by, plan.prepared, task)
     output.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def state(name: str, difference: Difference, most: int) -> State:
 
     >>> state("accuracy", Difference(0.04, 0.01, 0.07, p=0.001, seeds=5, rows=400), 20)
     'settled'
-    >>> state("accuracy", Difference(0.00, -0.06, 0.06, p=1.0, seeds=5, rows=100, rows_alone=0.05), 20)
+    >>> state("accuracy", Difference(0.00, -0.05, 0.05, p=1.0, seeds=5, rows=100, rows_alone=0.05), 20)
     'out of reach'
     """
     if difference.failed:
