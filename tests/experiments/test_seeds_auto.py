@@ -16,6 +16,7 @@ from hf_mixup.experiments.compare import one_run
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.looks import looks
 from hf_mixup.experiments.compare.plan import Run, make_plan
+from hf_mixup.experiments.compare.report import _verdicts
 from hf_mixup.experiments.compare.settled import state
 from hf_mixup.experiments.compare.store import save_run
 from hf_mixup.experiments.report.score_sums import value_sums
@@ -137,6 +138,18 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return found
 
 
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch, trained: list[Any]) -> list[str]:
+    """What the report says of the verdicts, as text."""
+    found: list[str] = []
+
+    def write_report(output: Path, judged: list[Any], *rest: Any) -> None:
+        found.extend(str(block) for each in judged for block in _verdicts(each))
+
+    monkeypatch.setattr("hf_mixup.experiments.compare.run.write_report", write_report)
+    return found
+
+
 def run(*arguments: object) -> int:
     return cli.main(["compare", *map(str, arguments)])
 
@@ -148,29 +161,38 @@ def test_stops_where_it_is_settled(
     assert run(config) == 0
     assert trained == [(method, seed) for seed in range(42, 47) for method in ("none", "mixup")]
     shown = capsys.readouterr().out
-    assert "Looked at 1 time, after 5 seeds. " in shown
+    assert "Looked once, after 5 seeds. " in shown
     assert "2 of 2 differences in accuracy are settled (better, worse or equivalent within ±0.01)" in shown
     assert {each["seeds"] for each in json.loads((tmp_path / "out" / "differences.json").read_text())} == {5}
 
 
 def test_goes_on_to_the_budget_and_from_there(
-    config: Path, tmp_path: Path, trained: list[Any], capsys: pytest.CaptureFixture[str]
+    config: Path, tmp_path: Path, trained: list[Any], reported: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     methods = ("--methods", "none,mixup:alpha=2")
     assert run(config, *methods, "--max_seeds", 5) == 0
     assert len(trained) == 10
-    reason = "against none on test: not settled within the budget; the next look would be after 10 seeds (max_seeds)"
+    reason = (
+        "- Not settled within max_seeds; the next look would be after 10 seeds: "
+        "mixup:alpha=2 against none on test; mixup:alpha=2 against none on test_shifted"
+    )
     assert reason in capsys.readouterr().out
     assert run(config, *methods) == 0
     assert len(trained) == len(set(trained)) == 20
     shown = capsys.readouterr().out
     assert "look 1, after 5 seeds: 0 of 2 differences in accuracy are settled" in shown
-    assert "Looked at 2 times, after 5 and 10 seeds." in shown
+    assert "Looked 2 times, after 5 and 10 seeds." in shown
+    assert "0 of 2 differences in accuracy are settled" in reported[0]
+    assert "Not settled within max_seeds" in reported[1]
+    assert "interval of the difference over all looks." in reported[3]
+    reported.clear()
     wide = json.loads((tmp_path / "out" / "differences.json").read_text())
     settings = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump({**settings, "compare": {"seeds": 10}}))
     assert run(config, *methods) == 0
     assert len(trained) == 20
+    assert "over all looks" not in " ".join(reported)
+    assert "--seeds auto goes on until it is settled" in " ".join(reported)
     for auto, fixed in zip(wide, json.loads((tmp_path / "out" / "differences.json").read_text())):
         assert auto["estimate"] == fixed["estimate"]
         assert auto["p"] >= fixed["p"]
@@ -204,7 +226,7 @@ def test_a_method_that_fails_is_tried_once_and_not_waited_for(
     assert run(config, "--methods", "none,mixup,cutmix") == 0
     assert trained.count(("cutmix", 42)) == 1
     assert {seed for _, seed in trained} == set(range(42, 47))
-    assert "cutmix against none on test: not judged, as a run failed or diverged" in capsys.readouterr().out
+    assert "Not judged, as a run failed or diverged: cutmix against none on test; " in capsys.readouterr().out
 
 
 def test_a_process_of_a_look_has_the_plan_of_the_look() -> None:

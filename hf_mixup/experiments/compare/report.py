@@ -89,11 +89,11 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
         return
     if looked := how_often(judged):
         yield html.Text(looked)
-        if points := [html.Point(f"{pair}:", why) for pair, why in left_open(judged)]:
+        if points := [html.Point(f"{reason}:", which) for reason, which in left_open(judged)]:
             yield html.Points(points)
     for control, split in dict.fromkeys((v.control, v.split) for v in judged.verdicts):
         yield html.Heading(f"On {split}, against {control}")
-        yield _claims(judged.differences[control, split])
+        yield _claims(judged.differences[control, split], " over all looks" * bool(judged.look.number))
         told = ((method, certain(scores)) for method, scores in judged.differences[control, split].items())
         if sure := [html.Point(f"{method}:", text) for method, text in told if text]:
             yield html.Points(sure)
@@ -104,14 +104,14 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
         yield html.Points([html.Point(f"{method}, seed {seed}:", reason) for (method, seed), reason in reasons])
 
 
-def _claims(differences: Differences) -> html.Table:
+def _claims(differences: Differences, scope: str) -> html.Table:
     """Return what is claimed of each method and score, with the interval that allows no more."""
     first = next(iter(differences.values()))
     names = [name for name in first if name in asked(first)]
     rows = []
     for method, scores in differences.items():
         rows.append([html.Cell(method), *(_claimed(name, scores[name]) for name in names)])
-    return html.Table(["method", *map(_title, names)], rows, "Below each: the 95 % interval of the difference.")
+    return html.Table(["method", *map(_title, names)], rows, f"Below each: the 95 % interval of the difference{scope}.")
 
 
 def _claimed(name: str, difference: Difference) -> html.Cell:

@@ -66,7 +66,7 @@ def summary(judged: Judged) -> str:
         parts += [f"{note}:", comparison_table(judged.tested, metrics=(*REFITTED, "temperature"))]
     failed = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
     verdicts = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
-    looked = [how_often(judged), *(f"- {pair}: {why}" for pair, why in left_open(judged))]
+    looked = [how_often(judged), *(f"- {reason}: {which}" for reason, which in left_open(judged))]
     return "\n\n".join([*parts, *("\n".join(lines) for lines in (failed, verdicts, looked) if any(lines))])
 
 

@@ -87,28 +87,36 @@ def progress_of(judged: Sequence[Judged]) -> str:
 
 
 def how_often(judged: Judged) -> str:
-    """Return how often was looked at a setting; empty where the number of seeds was fixed beforehand."""
+    """Return what is settled and how often was looked; empty where the number of seeds was fixed beforehand."""
     look = judged.look
     if not look.number:
         return ""
-    times = f"{look.number} time{'s' if look.number > 1 else ''}"
+    times = "once" if look.number == 1 else f"{look.number} times"
     return (
-        f"Looked at {times}, after {_listed(look.until_now)} seeds. Each look may use half of the chance of a wrong "
-        "claim that the one before had, together less than 5 %: intervals are wider and p larger than for seeds fixed "
-        f"beforehand, and hold over all looks. {_count(pairs(judged), judged)}."
+        f"{_count(pairs(judged), judged)}. Looked {times}, after {_listed(look.until_now)} seeds. Each look may use "
+        "half of the chance of a wrong claim that the one before had, together less than 5 %: intervals are wider and "
+        "p larger than for seeds fixed beforehand, and hold over all looks."
     )
 
 
 def left_open(judged: Judged) -> list[tuple[str, str]]:
-    """Return the pairs that are not settled, and why it went on no further for them; none if the seeds were fixed."""
+    """Return why it went on no further, and for which pairs; nothing where all are settled or the seeds were fixed."""
     most, number = judged.look.most, judged.look.number
-    reasons = {
-        "open": f"not settled within the budget; the next look would be after {2 * most} seeds (max_seeds)",
-        "out of reach": f"{most} seeds would not settle it: the test rows alone leave ±{{:.3f}}",
-        "failed": "not judged, as a run failed or diverged",
+    reasons: dict[State, str] = {
+        "open": f"Not settled within max_seeds; the next look would be after {2 * most} seeds",
+        "out of reach": f"{most} seeds would not settle it, as the test rows alone leave so much",
+        "failed": "Not judged, as a run failed or diverged",
     }
-    found = [pair for pair in pairs(judged) if number and pair.state != "settled"]
-    return [(str(pair), reasons[pair.state].format(pair.difference.rows_alone)) for pair in found]
+    found = {state: [pair for pair in pairs(judged) if number and pair.state == state] for state in reasons}
+    return [
+        (reasons[state], "; ".join(f"{pair}{_rows_leave(pair)}" for pair in many))
+        for state, many in found.items()
+        if many
+    ]
+
+
+def _rows_leave(pair: Pair) -> str:
+    return f" (±{pair.difference.rows_alone:.3f})" if pair.state == "out of reach" else ""
 
 
 def _count(found: Sequence[Pair], judged: Judged) -> str:

@@ -147,7 +147,7 @@ def draw_tables(samples: list[Sample], prepared: Prepared, output: Path, title: 
 
 def _columns(batch: dict[str, Any], row: int, processor: Any) -> dict[str, str]:
     """Return what the columns of a row hold: numbers in their own units, and names of categories."""
-    found = {}
+    found: dict[str, str] = {}
     if processor.numerical:
         numbers = batch["numerical_values"][row].double().numpy() * processor.scale + processor.mean
         found |= {name: f"{value:.4g}" for name, value in zip(processor.numerical, numbers)}
