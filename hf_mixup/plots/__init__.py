@@ -3,7 +3,7 @@
     reliability_diagram, metric_bars    calibration and scores of several methods
     calibration_plane, training_curves  accuracy against calibration, and losses over the steps
     comparison_table                    the scores as text, best values marked
-    image_grid, text_pairs              what mixed images and texts look like
+    image_grid, text_pairs, row_pairs   what mixed images, texts and rows of tables look like
     audio_grid                          waveforms and spectrograms
     path_diagram                        a model's probabilities on the way from one sample to another
     pair_grid, target_matrix            the same for images with captions, and what their targets are
@@ -22,6 +22,8 @@ from hf_mixup.metrics.results import aggregate as aggregate
 from hf_mixup.plots.audio import audio_grid as audio_grid
 from hf_mixup.plots.charts import metric_bars as metric_bars
 from hf_mixup.plots.charts import reliability_diagram as reliability_diagram
+from hf_mixup.plots.columns import RowPair as RowPair
+from hf_mixup.plots.columns import row_pairs as row_pairs
 from hf_mixup.plots.curves import calibration_plane as calibration_plane
 from hf_mixup.plots.curves import training_curves as training_curves
 from hf_mixup.plots.images import image_grid as image_grid

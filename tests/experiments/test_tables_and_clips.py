@@ -269,13 +269,51 @@ def test_few_rows_a_class_of_a_table() -> None:
     assert len(prepare(small("tabular-classification", few_shot=3, max_train_samples=None)).train) == 9
 
 
-def test_previews(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preview_of_videos(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     output = tmp_path / "mixed.png"
     assert run(tmp_path, "video-classification", "--output", str(output), command="preview") == 0
     assert output.stat().st_size > 10_000
-    assert run(tmp_path, "tabular-regression", "--output", str(output), command="preview") == 2
-    assert "task='tabular-regression' has no preview" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "method"),
+    [("tabular-regression", "mixup"), ("tabular-classification", "tabular"), ("tabular-classification", "manifold")],
+)
+def test_preview_of_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, method: str) -> None:
+    """The mix is what the method makes of the two rows, in the units of the table."""
+    pytest.importorskip("matplotlib")
+    from hf_mixup.plots import row_pairs
+
+    found: list[Any] = []
+
+    def drawn(rows: list[Any], output: Path, title: str) -> Path:
+        found.extend([title, rows])
+        return row_pairs(rows, output, title=title)
+
+    monkeypatch.setattr("hf_mixup.experiments.tasks.drawings.row_pairs", drawn)
+    table = load_table("diabetes" if task == "tabular-regression" else "wine")["train"].to_pandas()
+    if method != "mixup":
+        table["size"] = np.where(np.arange(len(table)) % 2, "small", "large")
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    flags = ("--output", str(tmp_path / "mixed.png"), "--method", method)
+    assert run(tmp_path, task, *flags, command="preview", dataset=str(tmp_path / "rows.csv")) == 0
+    title, rows = found
+    assert title.endswith(": blended inside the model") == (method == "manifold")
+    cells = [(row.lam, *cell) for row in rows for cell in row.cells]
+    for lam, name, own, other, mixed in cells:
+        if method == "manifold":
+            assert mixed == ""
+        elif name == "size":
+            assert mixed in (own, other)
+        else:
+            assert float(mixed) == pytest.approx(lam * float(own) + (1 - lam) * float(other), rel=2e-3, abs=2e-4)
+    if method != "mixup":
+        assert {own for _, name, own, *_ in cells if name == "size"} <= {"small", "large"}
+    known = {f"{value:.4g}" for value in table["label"]}
+    assert {row.label for row in rows} <= known
+    first = rows[0].cells[0]  # a number of the table
+    assert float(first[1]) in [float(f"{value:.4g}") for value in table[first[0]]]
 
 
 def test_columns_of_a_table_are_not_cut_as_if_they_were_a_audio() -> None:

@@ -495,9 +495,50 @@ def test_a_language_model_must_be_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no language model is packaged" in capsys.readouterr().err
 
 
-def test_preview_of_regression_and_of_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image = tmp_path / "mixed.png"
-    assert cli.main(["preview", *flags("text-regression", tmp_path / "out"), "--output", str(image)]) == 0
-    assert image.exists()
-    assert cli.main(["preview", *flags("seq2seq", tmp_path / "out"), "--output", str(image)]) == 2
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What a preview hands to the drawing, which is drawn, too."""
+    from hf_mixup import plots
+
+    found: list[Any] = []
+
+    def text_pairs(pairs: list[Any], output: Path, title: str) -> Path:
+        found.extend([title, pairs])
+        return plots.text_pairs(pairs, output, title=title)
+
+    monkeypatch.setattr("hf_mixup.experiments.tasks.drawings.text_pairs", text_pairs)
+    return found
+
+
+@pytest.mark.parametrize("task", ["text-regression", "seq2seq", "causal-lm"])
+def test_previews_of_what_is_blended_inside(tmp_path: Path, drawn: list[Any], task: str) -> None:
+    assert cli.main(["preview", *flags(task, tmp_path / "out"), "--output", str(tmp_path / "mixed.png")]) == 0
+    assert drawn[0] == "Embedding (word) mixup, alpha 1: blended inside the model"
+    assert not any(pair.mixed for pair in drawn[1])
+    assert all(pair.label and "[SEP]" not in pair.label for pair in drawn[1])
+
+
+@pytest.mark.parametrize(("task", "method"), [("token-classification", "span_cut"), ("text-classification", "ssmix")])
+def test_previews_show_which_tokens_are_the_partners(tmp_path: Path, drawn: list[Any], task: str, method: str) -> None:
+    values = {"model_type": "bert", "config_overrides": BERT, "method": method}
+    assert cli.main(["preview", *flags(task, tmp_path / "out", **values), "--output", str(tmp_path / "m.png")]) == 0
+    assert not drawn[0].endswith("inside the model")
+    assert {theirs for pair in drawn[1] for _, theirs in pair.mixed} == {True, False}
+    for pair in drawn[1]:
+        assert len(pair.mixed) == len(pair.tokens)
+        assert all(token == own for (token, theirs), own in zip(pair.mixed, pair.tokens) if not theirs)
+        taken = " ".join(token for token, theirs in pair.mixed if theirs)
+        assert taken in " ".join(pair.partner_tokens)  # one span
+        ordinary = len(pair.tokens) - 2
+        assert pair.lam == pytest.approx(1 - sum(theirs for _, theirs in pair.mixed) / ordinary, abs=1e-6)
+
+
+def test_a_task_without_a_drawing_has_no_preview(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hf_mixup.experiments.tasks.seq2seq import Seq2Seq
+
+    monkeypatch.setattr(Seq2Seq, "preview_kind", None)
+    output = tmp_path / "mixed.png"
+    assert cli.main(["preview", *flags("seq2seq", tmp_path / "out"), "--output", str(output)]) == 2
     assert "task='seq2seq' has no preview" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,72 @@ def test_settings_of_a_card_repeat_the_run(tmp_path: Path) -> None:
     }
     assert str(tmp_path) not in str(card)
     assert card.data.pipeline_tag == "text-classification"
+
+
+def http_of_the_hub() -> Any:
+    """The package that huggingface_hub sends requests with: httpx, or its successor."""
+    from huggingface_hub.errors import HTTPError
+
+    return importlib.import_module(HTTPError.__module__.partition(".")[0])
+
+
+def test_language_and_license_come_from_the_settings(tmp_path: Path) -> None:
+    from hf_mixup.experiments.tasks import TaskArguments
+    from hf_mixup.experiments.tasks.card import write_card as write
+
+    args = TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none")
+    task = TaskArguments(task="text-classification", language="en", license="apache-2.0")
+    write(Trainer(build("sequence-classification", "bert"), args), task, MixupConfig("embedding"), SCORES)
+    data = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (data.language, data.license) == (["en"], "apache-2.0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--language", "English"), "language='English': expected a code of ISO 639 such as en, or multilingual"),
+        (("--license", "Apache 2.0"), "license='Apache 2.0': expected an id such as apache-2.0, see https://hugging"),
+        (("--license", "apche-2.0"), "the Hub takes no card with license='apche-2.0': \"license\" must be one of"),
+    ],
+)
+def test_what_the_hub_does_not_take_is_refused_before_training(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, str],
+    message: str,
+) -> None:
+    """The Hub is played; a license that is not there is answered as it does."""
+    from hf_mixup import cli
+
+    http = http_of_the_hub()
+
+    class Hub:
+        def post(self, address: str, **request: Any) -> Any:
+            assert "license: apche-2.0" in request["json"]["content"]
+            told = '"license" must be one of [apache-2.0, mit, other]'
+            return http.Response(400, text=told, request=http.Request("POST", address))
+
+    monkeypatch.setattr("huggingface_hub.repocard.get_session", Hub)
+    for command in ("train", "compare"):
+        output = str(tmp_path / command)
+        data = ("--task", "tabular-classification", "--dataset", "wine", "--use_cpu", "--report_to", "none")
+        assert cli.main([command, *data, "--output_dir", output, *flags]) == 2
+        shown = capsys.readouterr().err
+        assert message in shown
+        assert "https://huggingface.co/docs/hub/repositories-licenses" in shown or flags[0] == "--language"
+        assert not Path(output, "model.safetensors").exists()
+
+
+def test_without_the_hub_only_the_form_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hf_mixup.experiments.tasks import TaskArguments
+    from hf_mixup.experiments.tasks.card import check_card
+
+    http = http_of_the_hub()
+
+    class Nobody:
+        def post(self, address: str, **request: Any) -> Any:
+            raise http.ConnectError("no network")
+
+    monkeypatch.setattr("huggingface_hub.repocard.get_session", Nobody)
+    check_card(TaskArguments(language=["de", "zh-Hant"], license="newest-1.0"))

@@ -19,6 +19,16 @@ def test_text_pairs_grow_with_the_text_up_to_a_limit(tmp_path):
     assert short[1] < long[1] < huge[1] == huger[1]
 
 
+def test_mixed_tokens_stand_below_under_a_title(tmp_path):
+    plain = size(plots.text_pairs([pair(["a", "video"], ["dull"])], tmp_path / "a.png"))
+    mixed = pair(["a", "video"], ["dull"])._replace(mixed=[("dull", True), ("video", False)])
+    below = size(plots.text_pairs([mixed], tmp_path / "b.png"))
+    titled = size(plots.text_pairs([mixed], tmp_path / "c.png", title="A $title$"))
+    assert plain[1] < below[1] < titled[1]
+    long = mixed._replace(mixed=[("video", bool(number % 2)) for number in range(600)])
+    assert below[1] < size(plots.text_pairs([long], tmp_path / "d.png"))[1]
+
+
 @pytest.mark.parametrize(("rows", "message"), [([], "no pair"), ([pair([], [], lam=1.2)], r"lam .* not 1\.2")])
 def test_text_pairs_name_bad_input(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hf_mixup.experiments.compare.looks import Look
 from hf_mixup.experiments.compare.one_run import Failed, Outcomes
 from hf_mixup.experiments.compare.plan import Run, Setting
 from hf_mixup.experiments.compare.store import Finished
@@ -40,6 +41,7 @@ class Judged:
     """The runs of one setting, judged.
 
     Args:
+        look: how many seeds were there, and how sure the differences had to be.
         results: scores of all runs as they were stored.
         splits: those that the methods are judged on: the test splits, or without any the validation rows.
         temperatures: of each run, fitted on its validation rows; NaN for a run that diverged, absent for tasks without.
@@ -48,6 +50,7 @@ class Judged:
     """
 
     setting: Setting
+    look: Look
     results: list[Result]
     splits: list[str]
     temperatures: dict[Run, float]
@@ -61,8 +64,8 @@ class Judged:
         return [result for result in self.results if result["split"] in self.splits]
 
 
-def judge(setting: Setting, outcomes: Outcomes) -> Judged:
-    """Judge the runs of a setting.
+def judge(setting: Setting, outcomes: Outcomes, look: Look) -> Judged:
+    """Judge the runs of a setting, as surely as the look asks for.
 
     Where the task has classes, the scores after a temperature are those of one temperature a run, fitted on its
     validation rows; on these rows themselves, and for pairs, they are cross-fitted within the split.
@@ -77,13 +80,13 @@ def judge(setting: Setting, outcomes: Outcomes) -> Judged:
     failed = {(run.variant.label, run.seed): o.reason for run, o in own.items() if isinstance(o, Failed)}
     names = list(dict.fromkeys(result["split"] for result in results))
     splits = [name for name in names if name != "validation"] or names
-    differences = _compared(setting.prepared, own, temperatures, results, splits)
+    differences = _compared(setting.prepared, own, temperatures, results, splits, look)
     verdicts = [
         Verdict(method, control, split, verdict(scores))
         for (control, split), methods in differences.items()
         for method, scores in methods.items()
     ]
-    return Judged(setting, results, splits, temperatures, differences, verdicts, failed)
+    return Judged(setting, look, results, splits, temperatures, differences, verdicts, failed)
 
 
 def _rows(prepared: Prepared, outcome: Finished | Failed, split: str, temperature: float | None) -> RowSums | None:
@@ -105,7 +108,12 @@ def _results(run: Run, outcome: Finished | Failed) -> list[Result]:
 
 
 def _compared(
-    prepared: Prepared, own: Outcomes, temperatures: dict[Run, float], results: list[Result], splits: list[str]
+    prepared: Prepared,
+    own: Outcomes,
+    temperatures: dict[Run, float],
+    results: list[Result],
+    splits: list[str],
+    look: Look,
 ) -> dict[tuple[str, str], Differences]:
     differences: dict[tuple[str, str], Differences] = {}
     for control, judged in contests(run.variant.label for run in own):
@@ -116,7 +124,7 @@ def _compared(
                 if run.variant.label in runs:
                     rows = _rows(prepared, outcome, split, temperatures.get(run))
                     runs[run.variant.label].append(rows)
-            for method, scores in _on(split, runs, control, prepared, results).items():
+            for method, scores in _on(split, runs, control, prepared, results, look.share).items():
                 found[split, method] = scores
         # One family of tests: all methods, scores and splits against this control.
         for (split, method), scores in with_adjusted(found).items():
@@ -125,10 +133,15 @@ def _compared(
 
 
 def _on(
-    split: str, runs: dict[str, list[RowSums | None]], control: str, prepared: Prepared, results: list[Result]
+    split: str,
+    runs: dict[str, list[RowSums | None]],
+    control: str,
+    prepared: Prepared,
+    results: list[Result],
+    share: float,
 ) -> Differences:
     """Return the differences on one split: by row and seed where the scores add up over rows, else by seed."""
-    by_row = row_differences(runs, control) if prepared.rows is not None else {}
+    by_row = row_differences(runs, control, share=share) if prepared.rows is not None else {}
     results = [result for result in results if result["split"] == split]
 
     def scores(method: str, name: str) -> list[float | None]:
@@ -138,7 +151,8 @@ def _on(
     names = [name for name in dict.fromkeys((*prepared.metrics, *REFITTED)) if name in scored]
     return {
         method: {
-            name: by_row.get(method, {}).get(name) or seed_differences(scores(method, name), scores(control, name))
+            name: by_row.get(method, {}).get(name)
+            or seed_differences(scores(method, name), scores(control, name), share)
             for name in names
         }
         for method in runs

@@ -14,18 +14,20 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 import hf_mixup
-from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.compare.arguments import AUTO, CompareArguments
+from hf_mixup.experiments.compare.looks import looks
 from hf_mixup.experiments.compare.startup import check_methods
 from hf_mixup.experiments.compare.store import key_of, run_folder
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
+from hf_mixup.experiments.report.statistics import contests
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, prepare
 from hf_mixup.experiments.tasks.trained import files_of
 
-# These say where files go, what is logged and how fast data comes: they have no influence on the result.
+# These say where files go, what is logged, what a card says and how fast data comes: they do not change the result.
 _NO_INFLUENCE = (
-    *("cache_images", "overwrite_output_dir"),
+    *("cache_images", "overwrite_output_dir", "language", "license"),
     *("output_dir", "run_name", "report_to", "disable_tqdm", "project", "push_to_hub", "debug"),
 )
 _NO_INFLUENCE_PREFIXES = ("log", "save_", "hub_", "eval_", "dataloader_num", "dataloader_p", "trackio_", "resume_")
@@ -81,6 +83,12 @@ class Plan:
         """The first setting's, whose evaluation rows are those of all."""
         return self.settings[0].prepared
 
+    def of_seeds(self, count: int) -> Plan:
+        """Return the plan of the first so many seeds."""
+        comparison, task, mixup, args = self.inputs
+        runs = [run for run in self.runs if run.seed < args.seed + count]
+        return Plan(self.settings, runs, (replace(comparison, seeds=count, max_seeds=None), task, mixup, args))
+
 
 def make_plan(
     comparison: CompareArguments, task: TaskArguments, mixup: SharedSettings, args: TrainingArguments
@@ -89,12 +97,23 @@ def make_plan(
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
     if any(variant.smoothing for variant in variants) and not task.smooths:
         raise ValueError(f"methods has 'smoothing', but {task.task} has no single classes to smooth: leave it out")
+    if comparison.seeds == AUTO:
+        _refuse_without_contest(variants)
     settings = _settings(comparison, task)
     check_methods(settings[0].prepared, (variant.mixup for variant in variants))
-    seeds = range(args.seed, args.seed + comparison.seeds)
+    seeds = range(args.seed, args.seed + looks(comparison)[-1].most)
     # Seed by seed, so that after an interrupt whole seeds are there.
     runs = [plan_run(setting, variant, seed, args) for setting in settings for seed in seeds for variant in variants]
     return Plan(settings, runs, (comparison, task, mixup, args))
+
+
+def _refuse_without_contest(variants: Sequence[Variant]) -> None:
+    labels = [variant.label for variant in variants]
+    if not any(methods for _, methods in contests(labels)):
+        raise ValueError(
+            f"seeds={AUTO} settles differences to a control, of which there are none among {', '.join(labels)}: "
+            "name none or smoothing, and what is compared with it, in methods"
+        )
 
 
 def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArguments) -> Run:

@@ -14,6 +14,7 @@ from hf_mixup.experiments.compare.classes import class_blocks
 from hf_mixup.experiments.compare.judge import Differences, Judged
 from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.results import finished_runs, pooled, refit_note
+from hf_mixup.experiments.compare.settled import how_often, left_open, ranking_score
 from hf_mixup.experiments.report import html_page as html
 from hf_mixup.experiments.report.statistics import MOST_SEEDS, Difference, seeds_to_settle
 from hf_mixup.experiments.report.verdict import MARGIN, SHARES, asked, certain, claim, judgement, signed
@@ -86,9 +87,13 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
     if not judged.verdicts:
         yield html.Text("There is no control to judge the methods against: add none and smoothing to the methods.")
         return
+    if looked := how_often(judged):
+        yield html.Text(looked)
+        if points := [html.Point(f"{reason}:", which) for reason, which in left_open(judged)]:
+            yield html.Points(points)
     for control, split in dict.fromkeys((v.control, v.split) for v in judged.verdicts):
         yield html.Heading(f"On {split}, against {control}")
-        yield _claims(judged.differences[control, split])
+        yield _claims(judged.differences[control, split], " over all looks" * bool(judged.look.number))
         told = ((method, certain(scores)) for method, scores in judged.differences[control, split].items())
         if sure := [html.Point(f"{method}:", text) for method, text in told if text]:
             yield html.Points(sure)
@@ -99,14 +104,14 @@ def _verdicts(judged: Judged) -> Iterator[Any]:
         yield html.Points([html.Point(f"{method}, seed {seed}:", reason) for (method, seed), reason in reasons])
 
 
-def _claims(differences: Differences) -> html.Table:
+def _claims(differences: Differences, scope: str) -> html.Table:
     """Return what is claimed of each method and score, with the interval that allows no more."""
     first = next(iter(differences.values()))
     names = [name for name in first if name in asked(first)]
     rows = []
     for method, scores in differences.items():
         rows.append([html.Cell(method), *(_claimed(name, scores[name]) for name in names)])
-    return html.Table(["method", *map(_title, names)], rows, "Below each: the 95 % interval of the difference.")
+    return html.Table(["method", *map(_title, names)], rows, f"Below each: the 95 % interval of the difference{scope}.")
 
 
 def _claimed(name: str, difference: Difference) -> html.Cell:
@@ -123,13 +128,13 @@ def _claimed(name: str, difference: Difference) -> html.Cell:
 
 def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:
     """Yield how many seeds a difference of one point of a share would take, by the method with the widest spread."""
-    name = next((each for each in judged.setting.prepared.metrics if each in SHARES), None)
+    name = ranking_score(judged)
     scores: dict[str, list[float | None]] = {}
     for result in judged.tested:
         if result["split"] == split:
-            scores.setdefault(result["method"], []).append(result["metrics"].get(name or ""))
+            scores.setdefault(result["method"], []).append(result["metrics"].get(name))
     others = [many for method, many in scores.items() if method != control]
-    if name is None or len(scores.get(control, ())) < 2 or not others:
+    if judged.look.number or name not in SHARES or len(scores.get(control, ())) < 2 or not others:
         return
     needed = [seeds_to_settle(many, scores[control], MARGIN) for many in others]
     known = [each for each in needed if each is not None]
@@ -137,7 +142,7 @@ def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:
         number = f"about {max(known)}" if len(known) == len(needed) else f"more than {MOST_SEEDS}"
         yield html.Text(
             f"At this spread between seeds it takes {number} seeds to tell a difference of {MARGIN:g} in {name} "
-            f"from none, on these test samples (now {len(scores[control])})."
+            f"from none, on these test samples (now {len(scores[control])}); --seeds auto goes on until it is settled."
         )
 
 

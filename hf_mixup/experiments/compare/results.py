@@ -13,6 +13,7 @@ import numpy as np
 from hf_mixup.experiments.compare.judge import Judged
 from hf_mixup.experiments.compare.one_run import Outcomes
 from hf_mixup.experiments.compare.plan import Run
+from hf_mixup.experiments.compare.settled import how_often, left_open
 from hf_mixup.experiments.compare.store import PREDICTIONS, Finished, atomic_dir
 from hf_mixup.experiments.report.comparison_card import add_comparison_section
 from hf_mixup.experiments.tasks.prepared import REFITTED
@@ -57,7 +58,7 @@ def write_results(output: Path, judged: Sequence[Judged]) -> None:
 
 
 def summary(judged: Judged) -> str:
-    """Return the tables of a setting, and below them failed runs and the verdict on each method."""
+    """Return the tables of a setting, and below them failed runs, the verdicts and how often was looked."""
     prepared, note = judged.setting.prepared, refit_note(judged)
     parts = [f"### {judged.setting.name}"] if judged.setting.name else []
     parts.append(comparison_table(judged.tested, metrics=prepared.metrics))
@@ -65,7 +66,8 @@ def summary(judged: Judged) -> str:
         parts += [f"{note}:", comparison_table(judged.tested, metrics=(*REFITTED, "temperature"))]
     failed = [f"- {method}, seed {seed} failed: {reason}" for (method, seed), reason in judged.failed.items()]
     verdicts = [f"- {v.method} against {v.control} on {v.split}: {v.text}" for v in judged.verdicts]
-    return "\n\n".join([*parts, *("\n".join(lines) for lines in (failed, verdicts) if lines)])
+    looked = [how_often(judged), *(f"- {reason}: {which}" for reason, which in left_open(judged))]
+    return "\n\n".join([*parts, *("\n".join(lines) for lines in (failed, verdicts, looked) if any(lines))])
 
 
 def refit_note(judged: Judged) -> str:

@@ -9,16 +9,19 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.arguments import CompareArguments
-from hf_mixup.experiments.compare.judge import judge
-from hf_mixup.experiments.compare.one_run import Failed
-from hf_mixup.experiments.compare.plan import make_plan
+from hf_mixup.experiments.compare.judge import Judged, judge
+from hf_mixup.experiments.compare.looks import looks
+from hf_mixup.experiments.compare.one_run import Failed, Outcomes
+from hf_mixup.experiments.compare.plan import Plan, make_plan
 from hf_mixup.experiments.compare.report import write_report
 from hf_mixup.experiments.compare.results import best_of, publish, results_of, write_results
+from hf_mixup.experiments.compare.settled import goes_on, progress_of
 from hf_mixup.experiments.compare.startup import check_output, deciding_metric, refuse_launcher
 from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
 from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.card import check_card
 from hf_mixup.experiments.tasks.prepare import rows_of
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
@@ -36,7 +39,8 @@ def compare(
     """Train every method with every seed, write the comparison into `args.output_dir`, and return all scores.
 
     All methods share seeds, order of the data and initial weights. A run that is stored there already is not trained
-    again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on.
+    again; each finished run is stored at once. A run that fails is reported in its cell, and the others go on. With
+    `seeds: auto` there are as many seeds as settle the differences, see `Look`.
 
     Writes `results.json`, `differences.json`, `table.md`, `report.html`, which holds everything, its images in
     `figures/`, and in `best/` the model of the single run with the best `select_by` on the validation split; `runs/`
@@ -63,6 +67,7 @@ def compare(
     output = Path(str(args.output_dir))
     check_output(output, [MARKER], "comparison")
     require("the images need", "matplotlib", "plots")
+    check_card(task)
     plan = make_plan(comparison, task, mixup, args)
     select_by = deciding_metric(comparison.select_by, plan.prepared, task)
     output.mkdir(parents=True, exist_ok=True)
@@ -70,11 +75,7 @@ def compare(
     remove_dead_parts(output)
     for each in plan.settings:
         print(f"{each.name}: " * bool(each.name) + rows_of(each.prepared, each.task))
-    outcomes = train_all(plan, args)
-    reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
-    if len(reasons) == len(outcomes):
-        raise RuntimeError(f"all {len(reasons)} runs failed, the first one with: {reasons[0]}")
-    judged = [judge(setting, outcomes) for setting in plan.settings]
+    judged, outcomes = _until_settled(plan, comparison, args)
     write_results(output, judged)
     print((output / "table.md").read_text(encoding="utf-8"))
     if not controls([run.variant.label for run in plan.runs]):
@@ -88,3 +89,18 @@ def compare(
     print(f"best model by validation {select_by}: {best.variant.label}, seed {best.seed}: {output / 'best'}")
     print(f"report: {report}")
     return results_of(judged)
+
+
+def _until_settled(plan: Plan, comparison: CompareArguments, args: TrainingArguments) -> tuple[list[Judged], Outcomes]:
+    """Train and judge look by look, until the differences are settled or the looks are used up."""
+    outcomes: Outcomes = {}
+    for look in looks(comparison):
+        outcomes = train_all(plan.of_seeds(look.seeds), args, outcomes)
+        reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
+        if len(reasons) == len(outcomes):
+            raise RuntimeError(f"all {len(reasons)} runs failed, the first one with: {reasons[0]}")
+        judged = [judge(setting, outcomes, look) for setting in plan.settings]
+        if not goes_on(judged):
+            break
+        print(progress_of(judged))
+    return judged, outcomes

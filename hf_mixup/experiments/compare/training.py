@@ -20,13 +20,16 @@ _BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
 _WARM, _TIMED = 2, 10  # slow first steps, and timed steps behind them, from which the time of all runs is estimated
 
 
-def train_all(plan: Plan, args: TrainingArguments) -> Outcomes:
-    """Return the outcome of each run, in the order of the plan.
+def train_all(plan: Plan, args: TrainingArguments, known: Outcomes | None = None) -> Outcomes:
+    """Return the outcome of each run, in the order of the plan; of those that are known already, the known one.
 
     Each finished run is stored at once. A run that raises is noted, and the next one begins. Only Ctrl-C and a full
     disk end it, saying how much is done.
     """
-    outcomes: Outcomes = {run: stored for run in plan.runs if (stored := load_run(run.folder)) is not None}
+    outcomes: Outcomes = dict(known or {})
+    for run in plan.runs:
+        if run not in outcomes and (stored := load_run(run.folder)) is not None:
+            outcomes[run] = stored
     todo = [run for run in plan.runs if run not in outcomes]
 
     def state() -> str:

@@ -36,6 +36,7 @@ class Difference:
         seeds, rows: number of each; rows = 0 if the test rows were taken as given.
         failed: seeds in which a side has no finite score. Then all numbers are NaN: to leave these seeds out would
             flatter the side that failed.
+        rows_alone: half of the interval that the test rows leave without any noise between seeds; 0 if taken as given.
 
     >>> Difference(estimate=0.02, low=0.005, high=0.035, p=0.01, seeds=5, rows=1000).known
     True
@@ -48,6 +49,7 @@ class Difference:
     seeds: int
     rows: int
     failed: int = 0
+    rows_alone: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -60,7 +62,12 @@ class Difference:
 
 
 def row_differences(
-    runs: Mapping[str, Sequence[RowSums | None]], control: str, *, draws: int = DRAWS, seed: int = 0
+    runs: Mapping[str, Sequence[RowSums | None]],
+    control: str,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    share: float = 1.0,
 ) -> dict[str, dict[str, Difference]]:
     """Compare each method with a control by a bootstrap over test rows and seeds, by method and score.
 
@@ -76,7 +83,9 @@ def row_differences(
 
     Args:
         runs: method -> one entry a seed, in the same order for all; None for a run that failed or diverged.
-        draws, seed: number and seed of the resamples.
+        draws, seed: number (of a `share` below 1, as many times more) and seed of the resamples.
+        share: of the 5 % chance of a wrong interval, what this one may use; p-values are divided by it. Below 1 where
+            the same runs are looked at more than once, see `hf_mixup.experiments.compare.looks`.
 
     Raises:
         ValueError: for an unknown control, or runs whose seeds or rows differ in number.
@@ -96,21 +105,24 @@ def row_differences(
         return {}
     names = [name for name in whole[0].scores if all(name in run.scores for run in whole)]
     rows = len(whole[0].sums)
+    draws = round(draws / share)  # an interval that may be wrong more rarely lies further out in the tails
     drawn = {method: _drawn(many, names, rows, draws, seed) for method, many in runs.items()}
     return {
         method: {
-            name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed) for i, name in enumerate(names)
+            name: _difference(drawn[method][:, i] - drawn[control][:, i], rows, seed, share)
+            for i, name in enumerate(names)
         }
         for method in runs
         if method != control
     }
 
 
-def seed_differences(method: Sequence[float | None], control: Sequence[float | None]) -> Difference:
+def seed_differences(method: Sequence[float | None], control: Sequence[float | None], share: float = 1.0) -> Difference:
     """Compare a score over seeds alone, by Student's t of the paired differences, where scores do not add up over rows.
 
     Args:
         method, control: one score a seed, the same seeds; None or NaN for a run without.
+        share: of the 5 %, as in `row_differences`.
 
     >>> difference = seed_differences([0.5, 0.6, 0.55], [0.4, 0.5, 0.42])
     >>> round(difference.estimate, 2), round(difference.low, 2), difference.rows
@@ -120,7 +132,7 @@ def seed_differences(method: Sequence[float | None], control: Sequence[float | N
         raise ValueError(f"{len(method)} seeds of a method against {len(control)} of its control")
     sides = np.array([method, control], dtype=np.float64)  # None becomes NaN
     sides[~np.isfinite(sides)] = np.nan
-    return _difference((sides[0] - sides[1])[:, None], 0, 0)
+    return _difference((sides[0] - sides[1])[:, None], 0, 0, share)
 
 
 def seeds_to_settle(method: Sequence[float | None], control: Sequence[float | None], margin: float) -> int | None:
@@ -226,7 +238,7 @@ def _weights(rows: int, draws: int, seed: int) -> Iterator[FloatArray]:
         yield np.bincount(chosen.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)
 
 
-def _difference(values: FloatArray, rows: int, seed: int) -> Difference:
+def _difference(values: FloatArray, rows: int, seed: int, share: float) -> Difference:
     """Summarise differences [seeds, 1 + draws], of all rows and of each draw of them."""
     seeds = len(values)
     failed = int(np.count_nonzero(~np.isfinite(values[:, 0])))
@@ -235,14 +247,16 @@ def _difference(values: FloatArray, rows: int, seed: int) -> Difference:
     estimate, drawn = float(values[:, 0].mean()), values[:, 1:].mean(axis=0)
     drawn = drawn[np.isfinite(drawn)]  # a draw may lack what a score needs: two different targets, say
     if rows < 2 or len(drawn) < 2:
-        return _over_seeds(values[:, 0])
+        return _over_seeds(values[:, 0], share)
     deviations = np.sqrt(rows / (rows - 1)) * (drawn - drawn.mean())
+    tail = share * (1 - LEVEL) / 2
+    rows_alone = float(np.subtract(*np.quantile(deviations, [1 - tail, tail]))) / 2
     if seeds > 1:
         deviations = _with_seeds(deviations, values[:, 0], seed)
-    low, high = estimate - np.quantile(deviations, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
+    low, high = estimate - np.quantile(deviations, [1 - tail, tail])
     as_far = np.count_nonzero(np.abs(deviations) >= abs(estimate))
     p = max((1 + as_far) / (1 + len(deviations)), 2.0 ** (1 - rows))  # a few rows that all agree may do so by chance
-    return Difference(estimate, float(low), float(high), min(p, 1.0), seeds, rows)
+    return Difference(estimate, float(low), float(high), min(p / share, 1.0), seeds, rows, rows_alone=rows_alone)
 
 
 def _with_seeds(deviations: FloatArray, values: FloatArray, seed: int) -> FloatArray:
@@ -257,14 +271,15 @@ def _with_seeds(deviations: FloatArray, values: FloatArray, seed: int) -> FloatA
     return np.concatenate([deviations + error * generator.permutation(evenly) for _ in range(_PASSES)])
 
 
-def _over_seeds(values: FloatArray) -> Difference:
+def _over_seeds(values: FloatArray, share: float) -> Difference:
     from scipy import stats
 
     estimate, seeds = float(values.mean()), len(values)
     if seeds < 2:
         return Difference(estimate, np.nan, np.nan, np.nan, seeds, 0)
     if np.ptp(values) <= _ROUNDING:  # nothing varies: a sign test is what is left
-        return Difference(estimate, estimate, estimate, 2.0 ** (1 - seeds) if estimate else 1.0, seeds, 0)
+        p = 2.0 ** (1 - seeds) if estimate else 1.0
+        return Difference(estimate, estimate, estimate, min(p / share, 1.0), seeds, 0)
     test = stats.ttest_1samp(values, 0)
-    low, high = test.confidence_interval(LEVEL)
-    return Difference(estimate, float(low), float(high), float(test.pvalue), seeds, 0)
+    low, high = test.confidence_interval(1 - share * (1 - LEVEL))
+    return Difference(estimate, float(low), float(high), min(float(test.pvalue) / share, 1.0), seeds, 0)

@@ -65,6 +65,8 @@ class TaskArguments:
     model_type: str | None = setting(None, "Architecture of a new model, e.g. resnet, instead of a checkpoint.")
     config_overrides: dict | str | None = setting(None, "Settings of the new model's configuration, as JSON.")
     overwrite_output_dir: bool = setting(False, "Train into an output folder that is not empty.")
+    language: list[str] | None = setting(None, "Model card: languages of the data, as codes such as en, de.")
+    license: str | None = setting(None, "Model card: what the model may be used for, as an id such as apache-2.0.")
 
     label_kind: ClassVar[Literal["class", "tags", "answers", "number"] | None] = None
     """What the column `columns["label"]` holds: one class a row, a list of tags or answers, or a number."""
@@ -76,7 +78,7 @@ class TaskArguments:
     """What the Hub calls the task, where that is another name."""
     peft_task: ClassVar[str | None] = None
     """What PEFT calls the task."""
-    preview_kind: ClassVar[Literal["images", "audio", "texts", "pairs", "streams", "speech"] | None] = None
+    preview_kind: ClassVar[Literal["images", "audio", "texts", "tables", "pairs", "streams", "speech"] | None] = None
     """How `tasks.drawings` draws a preview; None for a task that has none."""
     preview_rows: ClassVar[int | None] = None
     """Rows of a preview's batch, where the batch size of the training is too large for it."""

@@ -37,6 +37,7 @@ class PixelClassification(WithPixels, MediaClassification):
 class TextModel(WithTexts):
     """Tasks whose model takes nothing but texts."""
 
+    preview_kind = "texts"
     freeze: Literal["embeddings"] | None = setting(None, "Keep the weights of the tokens' embeddings.")
 
     def load_processor(self, train: Dataset) -> Any:
@@ -137,6 +138,7 @@ class Tabular(Labelled):
 
     numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
     categorical_columns: list[str] | None = setting(None, "Columns of categories (default: all of texts or classes).")
+    preview_kind = "tables"
     tables: ClassVar[tuple[str, ...]] = ()
     """Data sets that scikit-learn ships."""
 

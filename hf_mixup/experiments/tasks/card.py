@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,12 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.integrations import whole_card
+from hf_mixup.utils.suggest import shortened
 
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*|multilingual|code")
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_LICENSES = "https://huggingface.co/docs/hub/repositories-licenses; other is for what is not there"
+_LONGEST = 300  # characters of what the Hub says
 # Settings that say where files go and how fast data comes: another machine has its own.
 _OF_THE_MACHINE = (
     *("output_dir", "overwrite_output_dir", "cache_images", "resume_from_checkpoint", "run_name", "hub_model_id"),
@@ -53,7 +59,49 @@ def write_card(
         model_name=model_name,
         dataset=task.dataset_name,
         dataset_tags=task.dataset if task.on_the_hub else None,
+        language=task.language,
+        license=task.license,
     )
+
+
+def check_card(task: TaskArguments) -> None:
+    """Refuse a language or license that the Hub does not take, before anything is trained.
+
+    The Hub is asked, as `huggingface_hub` does before it pushes a card. Where it cannot be reached, only the form of
+    both is checked.
+
+    Raises:
+        ValueError: naming it, and where the valid ones are listed.
+
+    >>> check_card(TaskArguments(license="Apache 2.0"))
+    Traceback (most recent call last):
+    ...
+    ValueError: license='Apache 2.0': expected an id such as apache-2.0, see
+    https://huggingface.co/docs/hub/repositories-licenses; other is for what is not there
+    """
+    for each in task.language or ():
+        if not _LANGUAGE.fullmatch(each):
+            raise ValueError(f"language={each!r}: expected a code of ISO 639 such as en, or multilingual")
+    if task.license is not None and not _LICENSE.fullmatch(task.license):
+        raise ValueError(f"license={task.license!r}: expected an id such as apache-2.0, see {_LICENSES}")
+    if task.language or task.license:
+        _ask_the_hub(task)
+
+
+def _ask_the_hub(task: TaskArguments) -> None:
+    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub.errors import HTTPError
+
+    data = ModelCardData(language=task.language, license=task.license)
+    try:
+        ModelCard(f"---\n{data.to_yaml()}\n---\n").validate()
+    except ValueError as error:
+        told = ", ".join(f"{name}={value!r}" for name, value in data.to_dict().items())
+        raise ValueError(
+            f"the Hub takes no card with {told}: {shortened(str(error), _LONGEST)}; see {_LICENSES}"
+        ) from error
+    except (OSError, HTTPError):  # offline; a push will ask it again
+        return
 
 
 def _public(settings: Mapping[str, Any]) -> dict[str, Any]:

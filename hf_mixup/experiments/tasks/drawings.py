@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,20 @@ from torch import Tensor
 from hf_mixup.engine.labelled import LabelBatch, MixedBatch
 from hf_mixup.experiments.tasks.augmentation import pixel_scale
 from hf_mixup.experiments.tasks.prepared import Prepared
+from hf_mixup.methods.base import TokenDraw
 from hf_mixup.metrics.speech import texts_of
-from hf_mixup.plots import StreamPair, TextPair, audio_grid, image_grid, pair_grid, stream_pairs, text_pairs
+from hf_mixup.plots import (
+    RowPair,
+    StreamPair,
+    TextPair,
+    audio_grid,
+    image_grid,
+    pair_grid,
+    row_pairs,
+    stream_pairs,
+    text_pairs,
+)
+from hf_mixup.utils.constants import IGNORE_INDEX
 
 Sample = tuple[dict[str, Any], MixedBatch, bool]
 """A batch, its mixed form, and whether the blend is visible in the inputs."""
@@ -77,16 +90,76 @@ def _changed(mixed: MixedBatch, key: str = "pixel_values") -> tuple[Tensor, list
 
 
 def draw_texts(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
-    """Draw texts beside their partners: the blend happens behind the tokens."""
+    """Draw texts beside their partners, and below them the tokens that the model reads where those are mixed."""
     names, tokenizer = prepared.splits.label_names, prepared.processing_class
     pairs = []
     for batch, mixed, _ in samples:
         for row in range(min(_SHOWN, len(mixed.labels))):
-            partner = int(mixed.partner[row])
-            own_tokens, other_tokens = (tokens_of(batch, each, tokenizer) for each in (row, partner))
-            own_label, other_label = (_label(mixed.labels[each], names) for each in (row, partner))
-            pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label))
-    return text_pairs(pairs, output)
+            both = (row, int(mixed.partner[row]))
+            own_tokens, other_tokens = (tokens_of(batch, each, tokenizer) for each in both)
+            own_label, other_label = (_text_label(mixed.labels[each], names, tokenizer) for each in both)
+            seen = _mixed_tokens(mixed, row, tokenizer)
+            pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label, seen))
+    inside = not any(pair.mixed for pair in pairs)
+    return text_pairs(pairs, output, title=title + ": blended inside the model" * inside)
+
+
+def _text_label(label: Tensor, names: list[str], tokenizer: Any) -> str:
+    """Return a class or number, the tags of the words, or the text to write."""
+    if not label.dim():
+        return _label(label, names)
+    known = label[label != IGNORE_INDEX].tolist()
+    if not names:
+        return tokenizer.decode(known, skip_special_tokens=True)
+    return ", ".join(dict.fromkeys(re.sub("^[BI]-", "", names[each]) for each in known if names[each] != "O"))
+
+
+def _mixed_tokens(mixed: MixedBatch, row: int, tokenizer: Any) -> list[tuple[str, bool]]:
+    """Return the tokens of a mixed text, each with whether it is the partner's; none if they are left as they were."""
+    if not isinstance(mixed.draw, TokenDraw):
+        return []
+    place = _place(mixed, row)
+    tokens = tokens_of(mixed.inputs, place, tokenizer)
+    theirs = (mixed.draw.positions[row] >= 0)[mixed.inputs["attention_mask"][place].bool()]
+    return list(zip(tokens, theirs.tolist(), strict=True))
+
+
+def _place(mixed: MixedBatch, row: int) -> int:
+    """Return where the mixed form of a row of the batch is: behind the clean ones, if there are any."""
+    if mixed.changed_places is None:
+        return row
+    rows = range(len(mixed.lam)) if mixed.draw.rows is None else mixed.draw.rows.tolist()
+    return dict(zip(rows, mixed.changed_places.tolist())).get(row, row)
+
+
+def draw_tables(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
+    """Draw a row of each batch in the units of its columns: own, the partner's, and the mix where it is visible."""
+    processor, rows = prepared.processing_class, []
+    for batch, mixed, _ in samples:
+        lam, partner = float(mixed.lam[0]), int(mixed.partner[0])
+        own, other = _columns(batch, 0, processor), _columns(batch, partner, processor)
+        seen = _columns(mixed.inputs, _place(mixed, 0), processor)
+        cells = [(name, own[name], other[name], seen[name] if seen != own else "") for name in own]
+        rows.append(RowPair(cells, lam, *(_row_label(mixed.labels[each], prepared) for each in (0, partner))))
+    inside = not any(cell[-1] for each in rows for cell in each.cells)
+    return row_pairs(rows, output, title=title + ": blended inside the model" * inside)
+
+
+def _columns(batch: dict[str, Any], row: int, processor: Any) -> dict[str, str]:
+    """Return what the columns of a row hold: numbers in their own units, and names of categories."""
+    found: dict[str, str] = {}
+    if processor.numerical:
+        numbers = batch["numerical_values"][row].double().numpy() * processor.scale + processor.mean
+        found |= {name: f"{value:.4g}" for name, value in zip(processor.numerical, numbers)}
+    for index, (name, values) in enumerate(processor.categories.items()):
+        code = int(batch["categorical_values"][row, index])
+        found[name] = values[code - 1] if code else "(unknown)"
+    return found
+
+
+def _row_label(label: Tensor, prepared: Prepared) -> str:
+    names = prepared.splits.label_names
+    return names[int(label)] if names else f"{float(prepared.processing_class.unscaled_target(label)):.4g}"
 
 
 def draw_pairs(samples: list[Sample], prepared: Prepared, output: Path, title: str) -> Path:
@@ -160,6 +233,7 @@ DRAWINGS = {
     "images": draw_images,
     "audio": draw_audio,
     "texts": draw_texts,
+    "tables": draw_tables,
     "pairs": draw_pairs,
     "streams": draw_streams,
 }

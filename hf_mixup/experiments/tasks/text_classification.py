@@ -19,7 +19,6 @@ class TextClassification(OneText, Classified):
     task: str = TEXT
     auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
-    preview_kind = "texts"
 
     def bundled(self) -> Any:
         return {"emoji": lambda: load_emoji("text")}

@@ -19,7 +19,6 @@ class TextRegression(OneText, Numbered):
     hub_task = "text-classification"
     auto_class = "AutoModelForSequenceClassification"
     peft_task = "SEQ_CLS"
-    preview_kind = "texts"
 
     def bundled(self) -> Any:
         from hf_mixup.experiments.tasks.emoji import emoji_regression

@@ -8,7 +8,7 @@ from transformers import TrainingArguments, set_seed
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.tasks.arguments import TaskArguments
-from hf_mixup.experiments.tasks.card import write_card
+from hf_mixup.experiments.tasks.card import check_card, write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
 from hf_mixup.experiments.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, rows_of, score_all
 from hf_mixup.experiments.tasks.saved import save_task
@@ -45,6 +45,7 @@ def _way_on(output: Path) -> str:
 
 
 def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, checkpoint: str | None) -> None:
+    check_card(task)
     prepared = prepare(task)
     check_readable(prepared)
     set_seed(args.seed)  # the new weights are part of what the seed decides
