@@ -6,6 +6,7 @@ import tarfile
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
+from glob import glob
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -86,14 +87,14 @@ def find_shards(name: str, config: str | None, train_split: str) -> Source:
     kind = kind_of_shard(name) if single else name
     if kind is None:
         raise ValueError(f"{name}: cannot stream such files: .parquet, .jsonl, .json, .csv and .tar are streamed")
+    if single and "://" not in name and not glob(name):
+        raise FileNotFoundError(f"no such data set: {name}")
     try:
         if single:
             builder = load_dataset_builder(kind, data_files={train_split: name})
         else:
             builder = load_dataset_builder(name, config)
     except _UNREADABLE as error:
-        if single and "://" not in name:
-            raise FileNotFoundError(f"no such data set: {name}") from error
         raise ValueError(f"{name} cannot be reached: {reason_of(error)}") from error
     if builder.name not in KINDS:
         raise ValueError(f"{name} holds {builder.name} data, which is not streamed: write it to Parquet or tar shards")
@@ -106,7 +107,7 @@ def open_shard(shard: Shard, columns: list[str] | None = None) -> IterableDatase
     """Return the rows of a shard as they are stored, images and audio not decoded."""
     chosen: dict[str, Any] = {"columns": columns} if columns and shard.kind == "parquet" else {}
     rows: Any = load_dataset(shard.kind, data_files=[shard.path], split="train", streaming=True, **chosen)
-    return rows
+    return rows.decode(False) if rows.features else rows
 
 
 def read_shards(
@@ -125,7 +126,7 @@ def read_shards(
         number = shard.begin
         try:
             # Not by `iter()`: that gives each worker a part, and this shard is the worker's own.
-            rows = open_shard(shard, columns).decode(False).iter(batch_size=1)
+            rows = open_shard(shard, columns).iter(batch_size=1)
             for row in islice(rows, shard.begin, shard.end):
                 yield {**{name: value for name, (value,) in row.items()}, SHARD: shard.path, ROW: number}
                 number += 1
@@ -138,9 +139,9 @@ def read_shards(
 
 def features_of(shards: list[Shard], rows: list[dict[str, Any]]) -> Features:
     """Return the features of a stream: those that its first shard tells, else those of its first rows."""
-    told = open_shard(shards[0]).features
-    if told is not None:
-        return told
+    told: Any = load_dataset(shards[0].kind, data_files=[shards[0].path], split="train", streaming=True)
+    if told.features is not None:
+        return told.features
     plain = [{name: value for name, value in row.items() if name not in (SHARD, ROW)} for row in rows]
     return Dataset.from_list(plain).features
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Trainer, TrainingArguments
 
 from hf_mixup.engine.all_gather import process_index, world_size
-from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.shards import ROW, SHARD, Shard, StreamError, read_shards
 
 if TYPE_CHECKING:
@@ -149,9 +149,11 @@ class Batches(IterableDataset):
     def __init__(self, stream: Stream, args: TrainingArguments, collate: Callable[..., Any]) -> None:
         self.stream, self.collate = stream, collate
         self.seed = args.seed if args.data_seed is None else args.data_seed
+        # Pairs of all processes are compared with each other, as many from each.
+        alike = stream.task.task == PAIRS and world_size() > 1
         self.settings: dict[str, Any] = {
             "batch_size": args.train_batch_size,
-            "drop_last": args.dataloader_drop_last,
+            "drop_last": args.dataloader_drop_last or alike,
             "num_workers": args.dataloader_num_workers,
             "persistent_workers": args.dataloader_num_workers > 0,  # from one pass to the next
             "pin_memory": args.dataloader_pin_memory,

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
     from hf_mixup.engine.config import MixupConfig
-    from hf_mixup.experiments.tasks.arguments import TaskArguments
 
 _PATTERN = re.compile(r"[*?\[{]|://")
 # Settings that are about all training rows, which nobody has at a time, and what to do instead.
@@ -89,13 +88,13 @@ def _changed(settings: Streaming) -> dict[str, Any]:
     return {each.name: values[each.name] for each in fields(Streaming) if values[each.name] != each.default}
 
 
-def influential(task: TaskArguments, settings: dict[str, Any]) -> dict[str, Any]:
+def influential(task: Streaming, settings: dict[str, Any]) -> dict[str, Any]:
     """Return a task's settings without those of streams where it does not stream."""
     own = {each.name for each in fields(Streaming)}
     return settings if task.streaming else {name: value for name, value in settings.items() if name not in own}
 
 
-def check_stream(task: TaskArguments, args: TrainingArguments, *mixing: MixupConfig) -> None:
+def check_stream(task: Streaming, args: TrainingArguments, *mixing: MixupConfig) -> None:
     """Refuse, before anything is loaded, settings of a training that counts on an end of the data.
 
     Raises:
