@@ -96,7 +96,7 @@ def unlabelled(folder: str, entry_point: str, ignored: int, **settings: Any) -> 
 
 def shares(folder: str, sizes: list[int]) -> dict[str, Any]:
     """Read and train on shards with two workers a process; return the ids that each process reads in a pass."""
-    path = Path(folder) / "shards"
+    path = Path(folder) / f"shards-{len(sizes)}"
     if torch.distributed.get_rank() == 0:
         tables(path, sizes)
     torch.distributed.barrier()
@@ -109,6 +109,7 @@ def shares(folder: str, sizes: list[int]) -> dict[str, Any]:
         if set(batch) & set(seen):
             break
         seen += batch
+    args.dataloader_drop_last = True  # neighbours are blended, of which an odd batch has one without
     torch.manual_seed(0)
     trainer = make_trainer(prepared, prepared.build_model(), args, MixupConfig("tabular", lam=0.3))
     trainer.train()
