@@ -64,6 +64,8 @@ CASES: list[Case] = [
     *((["contrast", entry_point, 16], {}) for entry_point in STREAMS),
     *((["unlabelled", entry_point, rows], {}) for entry_point in STREAMS[:2] for rows in (2, 16)),
 ]
+SHARDS = ([9, 4, 14, 5], [9, 4, 14])  # of the latter, each process reads all and takes every other row
+CASES += [(["shares", list(sizes)], {}) for sizes in SHARDS]
 if find_spec("sentence_transformers"):
     CASES.append((["score", 4], {}))
 
@@ -221,6 +223,16 @@ def test_statistics_of_clean_samples_are_those_of_both(entry_point: str, two: An
     torch.testing.assert_close(shared["held"][0][:16], shared["expected"][:16], rtol=1e-4, atol=1e-5)  # the first layer
     torch.testing.assert_close(shared["held"][0], shared["expected"], rtol=0.1, atol=0.1)
     assert shared["losses"][0] == pytest.approx(shared["losses"][1], abs=0.03)
+
+
+@pytest.mark.parametrize("sizes", SHARDS)
+def test_processes_and_workers_share_the_samples_of_a_stream(sizes: list[int], two: Any) -> None:
+    """None is lost and none read twice in a pass; a process that comes to its end first does not wait."""
+    shared = two("shares", sizes)
+    assert sorted(shared["ids"][0] + shared["ids"][1]) == list(range(2, sum(sizes)))  # two are held out
+    assert min(map(len, shared["ids"])) > 0
+    assert shared["steps"] == 9
+    assert torch.equal(*shared["weights"])
 
 
 def test_gathered_sentences(two: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +12,13 @@ from torch.utils.data import IterableDataset
 from transformers import Trainer, TrainingArguments
 
 from hf_mixup import MixupCollator, MixupConfig
+from hf_mixup.experiments.tasks.prepare import make_trainer, prepare
 from tests.conftest import build, examples
 from tests.detectors import CLASSES, SIDE, build_detector
 from tests.entry_points import ENTRY_POINTS
 from tests.instance_models import build as build_segmenter
 from tests.instance_models import instances
+from tests.shards import table_task, tables
 
 
 class Images(IterableDataset[dict[str, Any]]):
@@ -88,3 +92,36 @@ def unlabelled(folder: str, entry_point: str, ignored: int, **settings: Any) -> 
             build("bert"), arguments(folder, 2, **settings), MixupConfig("embedding"), train_dataset=rows
         )
     )
+
+
+def shares(folder: str, sizes: list[int]) -> dict[str, Any]:
+    """Read and train on shards with two workers a process; return the ids that each process reads in a pass."""
+    path = Path(folder) / f"shards-{len(sizes)}"
+    if torch.distributed.get_rank() == 0:
+        tables(path, sizes)
+    torch.distributed.barrier()
+    args = arguments(folder, 2, dataloader_num_workers=2, max_steps=9, average_tokens_across_devices=True)
+    task = table_task(path / "*.parquet", validation_samples=2, shuffle_buffer=4)
+    prepared = prepare(task)
+    stream = replace(prepared.train, prepare=just_ids)
+    seen: list[int] = []
+    for batch in stream.loader(args, list):
+        if set(batch) & set(seen):
+            break
+        seen += batch
+    args.dataloader_drop_last = True  # neighbours are blended, of which an odd batch has one without
+    torch.manual_seed(0)
+    trainer = make_trainer(prepared, prepared.build_model(), args, MixupConfig("tabular", lam=0.3))
+    trainer.train()
+    weights = torch.cat([each.detach().flatten() for each in trainer.model.parameters()])  # type: ignore[union-attr]
+    found: list[Any] = [None, None]
+    torch.distributed.all_gather_object(found, (seen, weights))
+    return {
+        "ids": [ids for ids, _ in found],
+        "weights": [held for _, held in found],
+        "steps": trainer.state.global_step,
+    }
+
+
+def just_ids(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["id"] for row in rows]

@@ -23,6 +23,8 @@ from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.report.statistics import contests
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import Prepared, prepare
+from hf_mixup.experiments.tasks.stream import shards_of
+from hf_mixup.experiments.tasks.streaming import check_stream, influential
 from hf_mixup.experiments.tasks.trained import files_of
 
 # These say where files go, what is logged, what a card says and how fast data comes: they do not change the result.
@@ -97,6 +99,7 @@ def make_plan(
     variants = parse_variants(comparison.methods, mixup, paired=task.task == PAIRS)
     if any(variant.smoothing for variant in variants) and not task.smooths:
         raise ValueError(f"methods has 'smoothing', but {task.task} has no single classes to smooth: leave it out")
+    check_stream(task, args, *(variant.mixup for variant in variants))
     if comparison.seeds == AUTO:
         _refuse_without_contest(variants)
     settings = _settings(comparison, task)
@@ -121,13 +124,13 @@ def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArgume
     output, task = Path(str(args.output_dir)), setting.task
     splits = {"train": setting.prepared.splits.train, **setting.prepared.splits.evaluated}
     training = run_args(args, variant, seed, output)
-    settings = {name: value for name, value in asdict(task).items() if name not in _NO_INFLUENCE}
+    settings = {name: value for name, value in influential(task, asdict(task)).items() if name not in _NO_INFLUENCE}
     trained = {name: value for name, value in training.to_dict().items() if name not in _NO_INFLUENCE}
     determinants = {
         "task": settings,
         "mixup": variant.mixup.to_dict(),
         "training": {name: value for name, value in trained.items() if not name.startswith(_NO_INFLUENCE_PREFIXES)},
-        "data": {split: rows._fingerprint for split, rows in splits.items()},
+        "data": {split: rows._fingerprint for split, rows in splits.items()} | shards_of(setting.prepared.train),
         "checkpoint": files_of(task.model),
         "device": args.device.type,
         "scored": _SCORED,
@@ -156,6 +159,8 @@ def _settings(comparison: CompareArguments, task: TaskArguments) -> list[Setting
     few_shot = getattr(task, "few_shot", None)
     if few_shot and comparison.fractions != [1.0]:
         raise ValueError(f"few_shot={few_shot} and fractions both say which rows to train on: give one of them")
+    if task.streaming and comparison.fractions != [1.0]:
+        raise ValueError(f"fractions={comparison.fractions}: a stream has no end to take a share of; leave it out")
     noises: Sequence[float | None] = comparison.noises or [None]
     noisy = [task if noise is None else task.with_noise(noise) for noise in noises]  # or is refused
     first = prepare(task)

@@ -114,10 +114,9 @@ class Progress:
         first, started = self.started.get(run, (step, 0.0))
         if step - first >= min(_TIMED, max(1, steps - first)):
             pace = (time.perf_counter() - started) / (step - first)
-            own = len(run.setting.prepared.train)
             # As many steps as epochs over its rows make, unless all runs have the same number.
-            shares = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) / own for each in self.todo]
-            seconds = pace * steps * sum(shares) / self.at_once
+            rows = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) for each in (run, *self.todo)]
+            seconds = pace * steps * sum(rows[1:]) / rows[0] / self.at_once
             self.bar.write(
                 f"about {duration(seconds)} of training for {len(self.todo)} runs, if all are as fast as "
                 f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)",

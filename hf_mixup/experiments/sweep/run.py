@@ -24,6 +24,7 @@ from hf_mixup.experiments.sweep.store import done, end_trial, next_trial, open_s
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
+from hf_mixup.experiments.tasks.streaming import check_stream
 from hf_mixup.utils.files import resumable, write_json
 from hf_mixup.utils.silence import silence_libraries
 from hf_mixup.utils.suggest import require
@@ -58,6 +59,7 @@ def sweep(
     methods = swept_methods(arguments, mixup)
     require("a sweep needs", "matplotlib", "plots")
     require("a sweep needs", "optuna", "sweep")
+    check_stream(task, args, *methods)
     prepared = prepare(task)
     metric = deciding_metric(arguments.select_by, prepared, task)
     check_methods(prepared, methods)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
+from hf_mixup.experiments.tasks.streaming import Streaming, is_pattern
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 from hf_mixup.utils.values import convert_fields, setting
@@ -25,7 +26,7 @@ TASKS: dict[str, type[TaskArguments]] = {}
 
 
 @dataclass(init=False, kw_only=True)
-class TaskArguments:
+class TaskArguments(Streaming):
     """Data, model and run of a task: the base of all tasks, each of which adds settings of its own.
 
     Called itself, it builds the class of `task`, so that settings from one flat file are one flat call.
@@ -97,6 +98,7 @@ class TaskArguments:
             raise ValueError("model names a checkpoint and model_type a new model: give one of them")
         if self.config_overrides and not self.model_type:
             raise ValueError("config_overrides are for a new model: name its model_type")
+        self.check_streaming()
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -113,12 +115,13 @@ class TaskArguments:
     @property
     def on_the_hub(self) -> bool:
         """Whether the dataset is one of the Hub, neither a path nor bundled."""
-        return "/" in self.dataset and not Path(self.dataset).exists()
+        return "/" in self.dataset and not Path(self.dataset).exists() and not is_pattern(self.dataset)
 
     @property
     def dataset_name(self) -> str:
-        """The name of the data set on cards; of a path its last part."""
-        return Path(self.dataset).name if Path(self.dataset).exists() else self.dataset
+        """The name of the data set on cards; of a path or an address its last part."""
+        local = Path(self.dataset).exists() or is_pattern(self.dataset)
+        return Path(self.dataset).name if local else self.dataset
 
     @property
     def columns(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,19 @@ from datasets import ClassLabel, Dataset, List, Value
 
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.broken_files import is_number, kind_of, source_of
+from hf_mixup.utils.suggest import did_you_mean
 
 _NUMBERS = ("float", "double", "half", "int", "uint")
 _WITH_POINT = _NUMBERS[:3]
 Wrong = Callable[[Any], str | None]
 """A value of a column -> what is wrong with it, None if nothing is."""
+
+
+def check_columns(names: Mapping[str, Any], task: TaskArguments) -> None:
+    """Refuse data that lacks a column which the task reads."""
+    for setting, column in task.columns.items():
+        if column not in names:
+            raise ValueError(f"the data set has no {setting} column {column!r}: {did_you_mean(column, names)}")
 
 
 def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:

@@ -10,11 +10,12 @@ from datasets.exceptions import DatasetsError
 
 from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments
 from hf_mixup.experiments.tasks.broken_files import check_utf8, data_files, first_fault, source_of
-from hf_mixup.experiments.tasks.checks import check_labels
+from hf_mixup.experiments.tasks.checks import check_columns, check_labels
 from hf_mixup.experiments.tasks.labels import encode_labels
-from hf_mixup.experiments.tasks.paths import BUILDERS, check_dataset
+from hf_mixup.experiments.tasks.paths import BUILDERS, check_dataset, is_pattern
 from hf_mixup.experiments.tasks.prepared import Splits as Splits
 from hf_mixup.experiments.tasks.splitting import split_validation
+from hf_mixup.experiments.tasks.stream_splits import find_stream
 from hf_mixup.utils.files import NoSpaceError, is_disk_full
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -23,7 +24,7 @@ _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the
 
 
 def load_splits(task: TaskArguments) -> Splits:
-    """Load the data set of a task, pick its splits and encode its labels.
+    """Load the data set of a task, pick its splits and encode its labels; of a stream, the first rows to train on.
 
     Raises:
         ValueError: for a split or column that is not there, labels that do not fit the task, a row without caption or
@@ -34,9 +35,11 @@ def load_splits(task: TaskArguments) -> Splits:
     >>> splits.train.num_rows, sorted(splits.tests)
     (8, ['test', 'test_shifted'])
     """
+    if task.streaming:
+        return find_stream(task).splits
     data = load_raw(task)
     for rows in data.values():
-        _check_columns(rows, task)
+        check_columns(rows.features, task)
     validation, tests = _split_names(data, task)
     used = dict.fromkeys(name for name in (task.train_split, validation, *tests) if name is not None)
     for split in used:
@@ -72,6 +75,8 @@ def load_raw(task: TaskArguments) -> DatasetDict:
         return bundled[task.dataset]()
     _refuse_bundled_for_others(task)
     check_dataset(task.dataset)
+    if is_pattern(task.dataset) and not Path(task.dataset).exists():
+        raise ValueError(f"{task.dataset}: a pattern or an address is streamed: set streaming to true")
     files = data_files(Path(task.dataset))
     for file in files:
         if file.suffix != ".parquet":
@@ -108,13 +113,6 @@ def _load(task: TaskArguments) -> Any:
     if path.is_file():
         return load_dataset(BUILDERS[path.suffix], data_files=str(path))
     return load_dataset(task.dataset, task.dataset_config)
-
-
-def _check_columns(rows: Dataset, task: TaskArguments) -> None:
-    names = rows.column_names
-    for setting, column in task.columns.items():
-        if column not in names:
-            raise ValueError(f"the data set has no {setting} column {column!r}: {did_you_mean(column, names)}")
 
 
 def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, list[str]]:

@@ -29,6 +29,17 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
     named = isinstance(feature, ClassLabel)
     names = list(feature.names) if named else [str(value) for value in sorted(_values(train, column))]
 
+    return encode_with(parts, task, names, named), names
+
+
+def encode_with(parts: dict[str, Dataset], task: TaskArguments, names: list[str], named: bool) -> dict[str, Dataset]:
+    """Return the splits with their labels (or tags) as numbers among names that are known.
+
+    Args:
+        named: whether the files tell the names; else answers that are not among them are left out of their row's.
+    """
+    column, tags = task.columns["label"], task.label_kind != "class"
+
     def encoded(rows: Dataset, split: str) -> Dataset:
         own: Any = rows.features[column]
         if task.label_kind == "answers" and not named:
@@ -39,7 +50,7 @@ def encode_labels(parts: dict[str, Dataset], task: TaskArguments) -> tuple[dict[
             return rows
         return renumbered(rows, column, numbers, names)
 
-    return {split: encoded(rows, split) for split, rows in parts.items()}, names
+    return {split: encoded(rows, split) for split, rows in parts.items()}
 
 
 def scores_of(rows: Dataset, column: str) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mixup.experiments.tasks.saved import check_there
+from hf_mixup.experiments.tasks.streaming import is_pattern
 from hf_mixup.utils.files import check_writable
 
 BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -16,6 +17,8 @@ BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parqu
 def check_dataset(name: str) -> None:
     """Refuse a file or folder of data that is not there, or a file of another kind; other names may be on the Hub.
 
+    Patterns and addresses are left to whoever streams them.
+
     >>> check_dataset("owner/name")
     >>> check_dataset("no/such/rows.csv")
     Traceback (most recent call last):
@@ -23,6 +26,8 @@ def check_dataset(name: str) -> None:
     FileNotFoundError: no such data set: no/such/rows.csv
     """
     path = Path(name)
+    if is_pattern(name) and not path.exists():
+        return
     if path.is_file() and path.suffix not in BUILDERS:
         raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(BUILDERS)} are read")
     if not path.exists() and (path.is_absolute() or path.suffix in BUILDERS or name.startswith((".", "~"))):

@@ -15,6 +15,8 @@ from hf_mixup.engine.mixup import Mixup
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.data import load_splits
 from hf_mixup.experiments.tasks.prepared import Prepared, refitted, temperature_of
+from hf_mixup.experiments.tasks.stream import Stream, StreamTrainer
+from hf_mixup.experiments.tasks.stream_splits import prepare_stream
 from hf_mixup.integrations.trainer import MixupTrainer
 from hf_mixup.methods.capabilities import NeedsAttention, NeedsSamplingRate
 from hf_mixup.methods.registry import each_part
@@ -31,7 +33,7 @@ def prepare(task: TaskArguments) -> Prepared:
     >>> sorted(prepared.evaluated), prepared.build_model().config.num_labels
     (['test', 'validation'], 3)
     """
-    return task.prepared(load_splits(task))
+    return prepare_stream(task) if task.streaming else task.prepared(load_splits(task))
 
 
 def rows_of(prepared: Prepared, task: TaskArguments) -> str:
@@ -43,6 +45,9 @@ def rows_of(prepared: Prepared, task: TaskArguments) -> str:
     """
     splits = prepared.splits
     parts = [f"{name} {len(rows):,}" for name, rows in {"train": splits.train, **splits.evaluated}.items()]
+    if isinstance(prepared.train, Stream):
+        shards = sum(map(len, prepared.train.sources))
+        return f"rows: train a stream of {shards:,} {'shard' if shards == 1 else 'shards'}, {', '.join(parts[1:])}"
     text = f"rows: {', '.join(parts)}"
     if task.label_kind == "class":
         counts = Counter(splits.train[task.columns["label"]])
@@ -56,7 +61,7 @@ def check_readable(prepared: Prepared) -> None:
 
     A broken file in a test split would be found only after the training.
     """
-    for rows in (prepared.train, *prepared.evaluated.values()):
+    for rows in (prepared.looked_at, *prepared.evaluated.values()):
         rows[0]
 
 
@@ -75,7 +80,7 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
     half = {"lam": 0.5} if "lam" in mixup.known else {}
     always = mixup.replace(prob=1.0, prob_warmup_ratio=0.0, disable_last_ratio=0.0, disable_last_epochs=0.0, **half)
     engine = Mixup(always, tokenizer=getattr(prepared.processing_class, "tokenizer", None))
-    batch = prepared.collator([prepared.train[row] for row in range(min(8, len(prepared.train)))])
+    batch = prepared.collator([prepared.looked_at[row] for row in range(min(8, len(prepared.looked_at)))])
     training = model.training
     model.eval()  # batch norm would count this batch
     try:
@@ -126,10 +131,11 @@ def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArgum
         "compute_metrics": prepared.compute_metrics,
         "preprocess_logits_for_metrics": prepared.preprocess_logits,
     }
-    if mixup.plain and not prepared.paired and prepared.trainer_class is None:
-        return Trainer(**common)
-    kind: Any = prepared.trainer_class or MixupTrainer
-    return kind(**common, mixup=mixup)
+    plain = mixup.plain and not prepared.paired and prepared.trainer_class is None
+    kind: Any = Trainer if plain else prepared.trainer_class or MixupTrainer
+    if isinstance(prepared.train, Stream):
+        kind = type(kind.__name__, (StreamTrainer, kind), {})
+    return kind(**common) if plain else kind(**common, mixup=mixup)
 
 
 Scored = tuple[str, dict[str, float], tuple[np.ndarray, ...]]

@@ -53,7 +53,8 @@ class Prepared:
     """Data and model of a task, and how it is scored.
 
     Attributes:
-        train, evaluated: samples that a model takes, the latter by the name of their split.
+        train, evaluated: samples that a model takes, the latter by the name of their split; to train on, they may be a
+            `Stream`.
         processing_class: image processor, tokenizer, processor of both, feature extractor, or processor of columns.
         build_model: makes a model anew; seed before calling.
         paired: whether samples are pairs, without labels. Then `MixupTrainer` evaluates also where nothing is mixed.
@@ -88,6 +89,11 @@ class Prepared:
     select_by: str = "nll"
     classified: Callable[..., tuple[np.ndarray, np.ndarray]] | None = _as_they_are
     rows: Callable[..., RowSums] | None = class_sums
+
+    @property
+    def looked_at(self) -> Any:
+        """Training samples by number: all of them, or the first ones of a stream."""
+        return getattr(self.train, "head", self.train)
 
     def shown(self, metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
         """Return those scores of each split that tables and cards show, None for one that a split does not have."""

@@ -70,9 +70,9 @@ def _samples(
     engine: Mixup, model: Any, prepared: Prepared, args: TrainingArguments, rows: int | None = None
 ) -> Iterator[Sample]:
     """Yield the batch, its mixed form, and whether the blend is visible in the inputs."""
-    order = torch.randperm(len(prepared.train), generator=torch.Generator().manual_seed(args.seed)).tolist()
+    order = torch.randperm(len(prepared.looked_at), generator=torch.Generator().manual_seed(args.seed)).tolist()
     size = min(rows or args.per_device_train_batch_size, max(1, len(order) // _BATCHES))
     for start in range(0, _BATCHES * size, size):
-        batch = prepared.collator([prepared.train[index] for index in order[start : start + size]])
+        batch = prepared.collator([prepared.looked_at[index] for index in order[start : start + size]])
         with engine(model, batch) as mixed:
             yield batch, mixed, not engine.method.chosen(mixed.draw).enters(model, batch)

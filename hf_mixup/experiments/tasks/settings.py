@@ -199,7 +199,8 @@ def _refuse_arguments(rest: Sequence[str], types: Sequence[type], beside: Collec
         return
     flag = rest[0].partition("=")[0]
     if not flag.startswith("-"):
-        raise ValueError(f"{rest[0]!r} belongs to no flag; a configuration file is a YAML or JSON file")
+        quoted = "; put a pattern of files in quotes" if Path(rest[0]).is_file() else ""
+        raise ValueError(f"{rest[0]!r} belongs to no flag; a configuration file is a YAML or JSON file{quoted}")
     _refuse_unknown(flag.lstrip("-"), flag, types, beside)
     raise ValueError(f"{flag} is no setting")
 

@@ -12,6 +12,8 @@ from hf_mixup.experiments.tasks.card import check_card, write_card
 from hf_mixup.experiments.tasks.checkpoints import checkpoint_to_resume, checkpoints_in
 from hf_mixup.experiments.tasks.prepare import check_mixing, check_readable, make_trainer, prepare, rows_of, score_all
 from hf_mixup.experiments.tasks.saved import save_task
+from hf_mixup.experiments.tasks.stream import told_speed
+from hf_mixup.experiments.tasks.streaming import check_stream
 from hf_mixup.plots import Result, comparison_table
 from hf_mixup.utils.files import NoSpaceError, is_full
 
@@ -24,6 +26,7 @@ def train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments) -> N
         FileNotFoundError, ImportError: for data or an optional package that is missing.
         NoSpaceError, KeyboardInterrupt: if the disk is full, or after Ctrl-C, saying how to go on.
     """
+    check_stream(task, args, mixup)
     checkpoint, output = checkpoint_to_resume(args, task.overwrite_output_dir), Path(str(args.output_dir))
     try:
         _train(task, mixup, args, checkpoint)
@@ -55,6 +58,8 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
         print(rows_of(prepared, task))
     trainer = make_trainer(prepared, model, args, mixup)
     done = trainer.train(resume_from_checkpoint=checkpoint)
+    if (speed := told_speed(trainer, done.metrics["train_runtime"])) and args.process_index == 0:
+        print(speed)
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
     results: list[Result] = []
