@@ -16,13 +16,13 @@ from hf_mixup import __version__
 
 _EVAL_BATCH_SIZE = 128
 _EPILOG = """examples:
-  hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
-  hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
+  hf-mixup train emoji_image --method cutmix --output_dir runs/cutmix
+  hf-mixup compare emoji_image --methods none,mixup,mixup:alpha=0.2 --seeds 3
   hf-mixup evaluate runs/cutmix --suite calibration,corruption,ood --tta flip
   hf-mixup evaluate runs/comparison --suite corruption adversarial --severities 1 3 5
-  hf-mixup sweep recipes/configs/emoji_image.yaml --methods mixup cutmix --trials 20
-  hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
-  hf-mixup playground recipes/configs/emoji_image.yaml --model runs/cutmix
+  hf-mixup sweep emoji_image --methods mixup cutmix --trials 20
+  hf-mixup preview emoji_image --method mixup --output preview.png
+  hf-mixup playground emoji_image --model runs/cutmix
   hf-mixup check bert --method manifold
 
 `hf-mixup COMMAND --help` shows the usual settings of a command."""
@@ -117,7 +117,7 @@ def _help(name: str, topic: str | None) -> None:
     )
     if command.usual is not None:
         parser.usage = f"hf-mixup {name} {command.first}[CONFIG] [--setting value ...]"
-        about = f"{command.more}CONFIG is a YAML or JSON file of settings; flags override it."
+        about = f"{command.more}CONFIG is a YAML or JSON file of settings, or the name of a preset; flags override it."
         parser.description = f"{parser.description}\n{about}"
         add_help(parser, name, _own_settings(name), topic, command.usual)
     if topic in (None, ALL) and command.flags is not None:
@@ -349,9 +349,7 @@ def _methods(arguments: list[str]) -> None:
     _add_methods(parser)
     chosen = parser.parse_args(arguments)
     if chosen.models:
-        from hf_mixup.testing.survey.table import COMMITTED
-
-        print(COMMITTED.read_text(encoding="utf-8"), end="")
+        print(_survey(), end="")
         return
     from hf_mixup.methods import METHODS
 
@@ -364,9 +362,38 @@ def _methods(arguments: list[str]) -> None:
     _show(head, rows)
 
 
+def _survey() -> str:
+    """Return the table of architectures; a clone of the repository has it, an installed package does not."""
+    table = Path(__file__).with_name("testing") / "survey" / "ARCHITECTURES.md"
+    if not table.is_file():
+        raise FileNotFoundError(
+            "the table of architectures is not installed: read "
+            "https://github.com/hf-mixup/hf-mixup/blob/main/hf_mixup/testing/survey/ARCHITECTURES.md, or try a model "
+            "with `hf-mixup check`"
+        )
+    return table.read_text(encoding="utf-8")
+
+
 def _add_methods(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
+
+
+def _presets(arguments: list[str]) -> None:
+    parser = _Parser(prog="hf-mixup presets")
+    _add_presets(parser)
+    chosen = parser.parse_args(arguments)
+    from hf_mixup.experiments.tasks.presets import copy_preset, presets_table
+
+    if chosen.copy is None:
+        _show(("preset", "task", "what it is"), presets_table())
+        return
+    print(copy_preset(chosen.copy, chosen.output or Path(f"{chosen.copy}.yaml")))
+
+
+def _add_presets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--copy", metavar="NAME", help="write this preset into a file, to be changed")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the file for --copy [NAME.yaml]")
 
 
 def _check(arguments: list[str]) -> int:
@@ -468,6 +495,7 @@ _COMMANDS = {
         (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
+    "presets": _Command("list the configurations that come with the package, or copy one", _presets, _add_presets),
     "check": _Command("try at which depths of a model its samples are mixed correctly", _check, _add_check),
 }
 

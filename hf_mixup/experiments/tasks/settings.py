@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments, task_class, tasks_with
 from hf_mixup.experiments.tasks.hints import hint, meant_by
+from hf_mixup.experiments.tasks.presets import config_path
 from hf_mixup.utils.files import read_config
 
 _SECTIONS = ("compare", "sweep", "evaluate")  # mappings of settings that one command alone knows
@@ -68,7 +69,7 @@ def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path 
     """Return the configuration file among the arguments, if there is one, and the others.
 
     It is what comes first, unless that is a flag, or a YAML or JSON file that is not the value of a flag. Two are
-    refused.
+    refused. The name of a preset stands for its file.
 
     >>> split_config(["--alpha", "0.4", "image.yaml", "--dataset", "rows.json"], [TaskArguments])
     (PosixPath('image.yaml'), ['--alpha', '0.4', '--dataset', 'rows.json'])
@@ -84,7 +85,7 @@ def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path 
             found.append(index)
     if len(found) > 1:
         raise ValueError(f"two configuration files, {' and '.join(arguments[index] for index in found)}: name one")
-    path = Path(arguments[found[0]]) if found else None
+    path = config_path(arguments[found[0]]) if found else None
     return path, [argument for index, argument in enumerate(arguments) if index not in found]
 
 
