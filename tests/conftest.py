@@ -8,7 +8,6 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +46,6 @@ LONG = (
     "test_others.py",
     "test_sft.py",
 )
-README = Path(__file__).parent.parent / "README.md"
 
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 

@@ -24,7 +24,7 @@ LEVELS = (
     ("plots",),
     ("testing",),
     ("experiments",),
-    ("cli",),
+    ("cli", "docs"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ROOMS, MOST_LEVELS = 16, 9
