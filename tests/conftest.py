@@ -148,7 +148,7 @@ def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
 
 
 def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list[dict[str, Any]]:
-    """Make rows as a data set holds them; with `lengths`, texts of different length, padded on the right."""
+    """Make rows as a dataset holds them; with `lengths`, texts of different length, padded on the right."""
     if name in ragged_models.BUILD:
         return ragged_models.rows(name, rows, seed)
     if name in streams.BY_NAME:

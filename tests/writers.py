@@ -1,4 +1,4 @@
-"""Tiny models that write a text for a sound or an image, with a batch of four for each."""
+"""Tiny models that write a text for audio or an image, with a batch of four for each."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _encoder_of(model: nn.Module) -> nn.Module | None:
 def _refuse_others(model: nn.Module, batch: Mapping[str, Any]) -> None:
     if _encoder_of(model) is None or IDS in batch or not isinstance(batch.get(DECODER_IDS), Tensor):
         raise ValueError(
-            f"decoder='two' is for encoder-decoders that write a text for a sound or an image, and "
+            f"decoder='two' is for encoder-decoders that write a text for audio or an image, and "
             f"{type(base_model(model)).__name__} with {', '.join(batch)} is none: leave it out"
         )
 

@@ -164,7 +164,7 @@ def _one_a_token(model: nn.Module, labels: Tensor) -> bool:
 
 
 def classifies_frames(model: nn.Module) -> bool:
-    """Whether a model finds the class of each frame of a sound; its labels are one-hot, [B, T, C].
+    """Whether a model finds the class of each frame of audio; its labels are one-hot, [B, T, C].
 
     The class with the highest number counts, in every frame, padding included, as the models' own loss has it.
     """

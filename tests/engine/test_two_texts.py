@@ -1,4 +1,4 @@
-"""Models that write a text for a sound or an image: one pass of the encoder, the decoder once with each text."""
+"""Models that write a text for audio or an image: one pass of the encoder, the decoder once with each text."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_sample_alone_has_its_own_loss() -> None:
 
 
 def test_other_models_are_refused() -> None:
-    message = r"decoder='two' is for encoder-decoders that write a text for a sound or an image"
+    message = r"decoder='two' is for encoder-decoders that write a text for audio or an image"
     with pytest.raises(ValueError, match=message):
         Mixup(TWO)(*tiny("image-classification", "vit")).__enter__()
     batch = {key: torch.stack([row[key] for row in recordings(4)]) for key in ("input_values", "labels")}

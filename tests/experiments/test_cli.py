@@ -1,4 +1,4 @@
-"""The command line: every subcommand, every kind of bad input, every kind of data set."""
+"""The command line: every subcommand, every kind of bad input, every kind of dataset."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_a_section_for_another_command_is_left_alone(config: Path) -> None:
     assert run("preview", write(config, values), "--output", config.with_name("p.png")) == 0
 
 
-# Data sets
+# Datasets
 
 
 @pytest.fixture(scope="module")
@@ -446,7 +446,7 @@ def test_flips_move_pixels_and_nothing_else() -> None:
             "no label column 'lable': did you mean 'label'? Valid: artist, emoji",
         ),
         (["--test_splits", "tset"], "no split 'tset': did you mean 'test'?"),
-        (["--dataset", "nowhere.csv"], "no such data set: nowhere.csv"),
+        (["--dataset", "nowhere.csv"], "no such dataset: nowhere.csv"),
         (["--model_type", "resnett"], "did you mean 'resnet'?"),
         (["--config_overrides", '{"depth": [1]}'], "a resnet has no setting 'depth': did you mean 'depths'?"),
         (["--config_overrides", "{depth"], "not readable as JSON"),

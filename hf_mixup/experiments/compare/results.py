@@ -69,7 +69,7 @@ def summary(judged: Judged) -> str:
 
 
 def refit_note(judged: Judged) -> str:
-    """Return how the scores after a temperature refit were made; empty where there are none."""
+    """Return how the scores after temperature scaling were made; empty where there are none."""
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
     if judged.setting.prepared.refits and judged.splits != ["validation"]:

@@ -138,7 +138,7 @@ class Tabular(Labelled):
     numerical_columns: list[str] | None = setting(None, "Columns of numbers (default: all that hold numbers).")
     categorical_columns: list[str] | None = setting(None, "Columns of categories (default: all of texts or classes).")
     tables: ClassVar[tuple[str, ...]] = ()
-    """Data sets that scikit-learn ships."""
+    """Datasets that scikit-learn ships."""
 
     def bundled(self) -> Any:
         from hf_mixup.experiments.tasks.tables import load_table
