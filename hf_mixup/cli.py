@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -353,13 +355,37 @@ def _methods(arguments: list[str]) -> None:
         return
     from hf_mixup.methods import METHODS
 
-    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
     head = ("name", "method", "blends", "paper")
-    if chosen.markdown:
+    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
+    rows = [row for row in rows if all(_fits(word, row) for word in chosen.words)]
+    if not rows:
+        raise ValueError(f"no method fits {' '.join(chosen.words)!r}: `hf-mixup methods` lists all")
+    if chosen.json:
+        print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
+    elif chosen.markdown:
         for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
             print(f"| {' | '.join(cells)} |")
-        return
-    _show(head, rows)
+    else:
+        for name, title, blends, paper in rows:
+            about = textwrap.fill(blends.replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
+            print(f"{name}  {title}  {paper}\n{about}")
+
+
+_WHAT_BLENDS = {
+    "image": ("image", "pixels", "float", "chosen"),
+    "text": ("token", "text", "hidden states", "vectors"),
+    "audio": ("audio", "waveform", "spectrogram", "float", "hidden states"),
+    "video": ("video", "float", "hidden states"),
+    "table": ("table", "float", "hidden states"),
+    "pairs": ("pair",),
+}
+"""What is said of methods for a modality."""
+
+
+def _fits(word: str, row: Sequence[str]) -> bool:
+    """Whether a method is for a modality, or has a word in its name or description."""
+    told = " ".join(row).lower()
+    return any(each in told for each in _WHAT_BLENDS.get(word, (word.lower(),)))
 
 
 def _survey() -> str:
@@ -375,6 +401,9 @@ def _survey() -> str:
 
 
 def _add_methods(parser: argparse.ArgumentParser) -> None:
+    text = f"show those for a modality ({', '.join(_WHAT_BLENDS)}), or with a word in their description"
+    parser.add_argument("words", nargs="*", metavar="WORD", help=text)
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
 

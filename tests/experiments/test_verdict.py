@@ -41,8 +41,8 @@ SAME, WIDE = found(0.002, 0.02, 0.7), found(0.1, 0.4, 0.6)
          "(95 % interval -0.300 to +0.500)"),
         (
             {"accuracy": SAME, "ece": LOWER, "ece_temperature": SAME, "nll_temperature": LOWER},
-            "better calibration; not significant with 5 seeds: accuracy (95 % interval -0.018 to +0.022); after a "
-            "temperature refit better likelihood; not significant with 5 seeds: calibration (95 % interval -0.018 "
+            "better calibration; not significant with 5 seeds: accuracy (95 % interval -0.018 to +0.022); after "
+            "temperature scaling better likelihood; not significant with 5 seeds: calibration (95 % interval -0.018 "
             "to +0.022)",
         ),
         ({"nll": found(-0.1, 0.05, 0.2)}, "perhaps better likelihood (95 % interval -0.150 to -0.050), which is not "
@@ -53,8 +53,8 @@ SAME, WIDE = found(0.002, 0.02, 0.7), found(0.1, 0.4, 0.6)
         ({"mean_recall": found(0.1, 0.01, 0.001, rows=0)}, "better recall (5 seeds; the test rows taken as given)"),
         ({"nll": LOWER, "f1_entity": found(0.1, 0.01, 0.001, rows=0)}, "better likelihood and F1 of names (5 seeds; "
          "the test rows taken as given for F1 of names)"),
-        ({"nll": LOWER, "nll_temperature": found(-0.1, 0.05, 0.001, rows=0)}, "better likelihood; after a temperature "
-         "refit better likelihood (5 seeds; the test rows taken as given for likelihood after temperature scaling)"),
+        ({"nll": LOWER, "nll_temperature": found(-0.1, 0.05, 0.001, rows=0)}, "better likelihood; after temperature "
+         "scaling better likelihood (5 seeds; the test rows taken as given for likelihood after temperature scaling)"),
         ({"accuracy": found(NAN, NAN, NAN, failed=2)}, "not judged: 2 of 5 seeds failed or diverged, here or in the "
          "control"),
         ({"mean_recall": Difference(0.1, NAN, NAN, NAN, 1, 0)}, "not judged: one run a method, and no scores by row "

@@ -99,7 +99,7 @@ def _linked(text: str) -> str:
 def _usage(kind: type[Method]) -> str:
     name = kind.name
     return (
-        f"**Blends** {kind.blends}.\n\n"
+        f"**Blends** {kind.blends}. **Paper**: {_linked(kind.paper)}.\n\n"
         f"```python\nfrom hf_mixup import {kind.__name__}, MixupTrainer\n\n"
         f'mixup = {kind.__name__}()  # or "{name}"\n'
         f"trainer = MixupTrainer(model, args, train_dataset=train, mixup=mixup)\n```\n\n"

@@ -175,7 +175,7 @@ def _means(judged: Judged, split: str, spread: str) -> html.Table:
 
 def _title(name: str) -> str:
     arrow = {1: " ↑", 0: "", -1: " ↓"}[direction(name)]
-    return name.replace("_temperature", " refitted") + arrow
+    return name.replace("_temperature", " (temperature)") + arrow
 
 
 def _intervals(differences: Differences, title: str) -> html.Table:
