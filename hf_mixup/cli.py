@@ -198,19 +198,39 @@ def _own_flags(
 
 
 def _train(arguments: list[str]) -> None:
-    _look_ahead("train", arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
-    task, mixup, args = _parse("train", arguments, shared=False)
+    config = _look_ahead("train", arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
+    task, mixup, args = _parse("train", arguments, shared=False, **_start("train", config, arguments))
     from hf_mixup.experiments.tasks.train import train
 
     train(task, mixup, args)
 
 
 def _compare(arguments: list[str]) -> None:
-    _look_ahead("compare", arguments, "dataset", "model", "output_dir")
-    comparison, task, mixup, args = _parse("compare", arguments, shared=True, check=_check_compare)
+    config = _look_ahead("compare", arguments, "dataset", "model", "output_dir")
+    start = _start("compare", config, arguments)
+    comparison, task, mixup, args = _parse("compare", arguments, shared=True, check=_check_compare, **start)
     from hf_mixup.experiments.compare.run import compare
 
     compare(comparison, task, mixup, args, command=_again("compare", arguments))
+
+
+def _start(name: str, config: Path | None, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return settings for a run that flags alone describe, and say so; none where a file does."""
+    if config is not None:
+        return {}
+    if not arguments:
+        raise ValueError(f"name a CONFIG or data: hf-mixup {name} emoji_image, or --task TASK --dataset FOLDER")
+    from hf_mixup.experiments.tasks import TaskArguments
+    from hf_mixup.experiments.tasks.presets import starting_point
+
+    parser = _Parser()
+    for flag in ("task", "dataset", "model", "model_type"):
+        parser.add_argument(f"--{flag}")
+    named = parser.parse_known_args(list(arguments))[0]
+    data = named.task or TaskArguments.task, named.dataset or TaskArguments.dataset
+    settings, told = starting_point(*data, checkpoint=bool(named.model or named.model_type))
+    print(told)
+    return settings
 
 
 def _check_compare(comparison: Any, task: Any, mixup: Any) -> None:
@@ -408,6 +428,25 @@ def _add_methods(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
 
 
+def _init(arguments: list[str]) -> None:
+    parser = _Parser(prog="hf-mixup init")
+    _add_init(parser)
+    chosen = vars(parser.parse_args(arguments))
+    output = chosen.pop("output")
+    from hf_mixup.experiments.init import begin
+
+    print(begin({name: value for name, value in chosen.items() if value is not None}, output))
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="what to train, e.g. image-classification (asked for, if it is left out)")
+    parser.add_argument("--dataset", help="a Hub name, a folder, a CSV, JSON or Parquet file (asked for)")
+    parser.add_argument("--model", help="a checkpoint [a new, small model, or MiniLM for texts]")
+    parser.add_argument("--method", help="mixing method [that of the task's preset]")
+    parser.add_argument("--column", action="append", metavar="NAME=COLUMN", help="e.g. label_column=species")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=Path("mixup.yaml"), help="YAML file to write")
+
+
 def _presets(arguments: list[str]) -> None:
     parser = _Parser(prog="hf-mixup presets")
     _add_presets(parser)
@@ -524,6 +563,9 @@ _COMMANDS = {
         (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
+    "init": _Command(
+        "write a configuration for your data: shows its first samples and what would be mixed", _init, _add_init
+    ),
     "presets": _Command("list the configurations that come with the package, or copy one", _presets, _add_presets),
     "check": _Command("try at which depths of a model its samples are mixed correctly", _check, _add_check),
 }

@@ -22,6 +22,9 @@ DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", RECIPES, *sorted((ROOT / "hf_mixu
 # What stands for something in the text, and what it may stand for.
 PLACEHOLDERS = {"CONFIG": "recipes/configs/emoji_image.yaml", "CHECKPOINT": "bert", "METHOD": "mixup"}
 
+# Whose work is for tests of their own.
+PARSED = {"check": cli._add_check, "init": cli._add_init, "presets": cli._add_presets}
+
 
 def commands() -> list[str]:
     """The command lines in code blocks and in inline code, and those of `hf-mixup --help`."""
@@ -71,8 +74,8 @@ def run(command: str) -> int:
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
     if len(words) == 1 and words[0] != "--help":
         return 0 if words[0] in cli._COMMANDS else 2
-    if words[0] == "check":  # trying the model is for tests/testing/test_architectures.py
-        cli._add_check(parser := cli._Parser())
+    if words[0] in PARSED:
+        PARSED[words[0]](parser := cli._Parser())
         parser.parse_args(words[1:])
         return 0
     try:

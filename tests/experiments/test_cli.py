@@ -215,7 +215,7 @@ def test_console_script() -> None:
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "error: 'trian' is no command: did you mean 'train'? "
-        "Valid: check, compare, evaluate, methods, playground, presets, preview, sweep, train\n",
+        "Valid: check, compare, evaluate, init, methods, playground, presets, preview, sweep, train\n",
     )
 
 

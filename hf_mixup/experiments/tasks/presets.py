@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hf_mixup
-from hf_mixup.utils.files import read_config, write_text
+from hf_mixup.utils.files import read_config, slug, write_text
 from hf_mixup.utils.suggest import did_you_mean
 
 FOLDER = Path(hf_mixup.__file__).parent / "presets"
+
+
+_BY_TASK = {
+    "image-classification": "emoji_image",
+    "text-classification": "emoji_text",
+    "text-regression": "emoji_regression",
+    "token-classification": "emoji_tokens",
+    "audio-classification": "instruments",
+    "video-classification": "emoji_video",
+    "image-text": "emoji_pairs",
+}
+"""Presets whose new model and whose training are small enough to begin with, whatever the data."""
+_OF_THE_MODEL = ("model_type", "config_overrides", "image_size", "max_length")
+_OF_THE_TRAINING = (
+    *("num_train_epochs", "per_device_train_batch_size", "per_device_eval_batch_size", "learning_rate"),
+    *("weight_decay", "lr_scheduler_type", "warmup_steps", "logging_steps", "save_strategy"),
+)
 
 
 def preset_names() -> list[str]:
@@ -50,6 +68,42 @@ def presets_table() -> list[tuple[str, str, str]]:
     [('clip_folder', 'image-text'), ('clip_lora', 'image-text')]
     """
     return [(name, str(read_config(path)["task"]), _purpose(path)) for name, path in _paths()]
+
+
+def starting_point(task: str, dataset: str, checkpoint: bool) -> tuple[dict[str, Any], str]:
+    """Return settings to begin with for a run without a configuration, and what to say of them.
+
+    Args:
+        checkpoint: whether a model is named: then model and training are left to it and to transformers' defaults.
+
+    >>> settings, told = starting_point("image-classification", "photos/", checkpoint=False)
+    >>> settings["model_type"], settings["output_dir"]
+    ('resnet', 'runs/photos')
+    >>> told
+    "no CONFIG: model and training of the preset emoji_image (resnet, image_size 32, 16 epochs, batches of 64, \
+learning rate 0.002), results in runs/photos; flags change them"
+    """
+    found: dict[str, Any] = {"output_dir": f"runs/{slug(Path(dataset).name)}"}
+    if checkpoint or task not in _BY_TASK:
+        return found, f"no CONFIG: transformers' defaults of training, results in {found['output_dir']}"
+    name = _BY_TASK[task]
+    preset = read_config(FOLDER / f"{name}.yaml")
+    found |= {key: preset[key] for key in (*_OF_THE_MODEL, *_OF_THE_TRAINING) if key in preset}
+    size = f", image_size {found['image_size']}" if "image_size" in found else ""
+    return found, (
+        f"no CONFIG: model and training of the preset {name} ({found.get('model_type', 'MiniLM')}{size}, "
+        f"{found['num_train_epochs']} epochs, batches of {found['per_device_train_batch_size']}, learning rate "
+        f"{found['learning_rate']}), results in {found['output_dir']}; flags change them"
+    )
+
+
+def method_of(task: str) -> str:
+    """Return the method of a task's preset.
+
+    >>> method_of("text-classification"), method_of("seq2seq")
+    ('embedding', 'mixup')
+    """
+    return str(read_config(FOLDER / f"{_BY_TASK[task]}.yaml").get("method", "mixup")) if task in _BY_TASK else "mixup"
 
 
 def copy_preset(name: str, output: Path) -> Path:
