@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -167,13 +168,16 @@ def test_examples_run(page: str, small: None, monkeypatch: pytest.MonkeyPatch) -
     before = set(METHODS)
     text = (ROOT / page if page == "README.md" else DOCS / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {"__name__": "page"}
+    module = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # dataclasses look their module up
+    names = vars(module)
     quick = 'max_steps=1, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True'
     for block in blocks:
         source = re.sub(r"num_train_epochs=\d+", quick, block).replace(
             "per_device_train_batch_size=32", "per_device_train_batch_size=4"
         )
-        exec(compile(source.replace("batch_size=32", "batch_size=4"), page, "exec"), names)
+        source = source.replace("batch_size=32", "batch_size=4")
+        exec(compile(source, page, "exec", dont_inherit=True), names)
     for name in set(METHODS) - before:
         del METHODS[name]
     assert blocks
