@@ -482,10 +482,16 @@ def _check(arguments: list[str]) -> int:
     found = list(try_model(family, model, chosen.method))
     print(f"{type(model).__name__}, {family}")
     _show(("method", "depth", "found"), [(each.method, each.depth, short_reason(each.verdict)) for each in found])
+    print(_WHAT_CHECK_SAYS)
     by_method: dict[str, list[bool]] = {}
     for each in found:
         by_method.setdefault(each.method, []).append(each.verdict == EXACT)
     return 0 if any(map(all, by_method.values())) else 2
+
+
+_WHAT_CHECK_SAYS = """exact: two samples were exchanged, and with lam = 0 each had its partner's outputs.
+Anything else is the error with which training would stop. Depth 0 is before the first block,
+1 after it, and so on; `manifold` draws among the depths that are exact."""
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -563,9 +569,7 @@ _COMMANDS = {
         (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
-    "init": _Command(
-        "write a configuration for your data: shows its first samples and what would be mixed", _init, _add_init
-    ),
+    "init": _Command("write a configuration for your data, whose first samples it shows", _init, _add_init),
     "presets": _Command("list the configurations that come with the package, or copy one", _presets, _add_presets),
     "check": _Command("try at which depths of a model its samples are mixed correctly", _check, _add_check),
 }

@@ -27,7 +27,7 @@ from hf_mixup.methods.base import Method
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Made when the site is built, see `site/hook.py`.
-MADE = {"methods/index.md", "methods/*", "notebooks/*", "architectures.md", "recipes/index.md", "contributing.md"}
+MADE = {"methods/index.md", "methods/*", "notebooks/*", "architectures.md", "recipes.md", "contributing.md"}
 MADE |= {"changes.md", "reference/command-line.md"}
 LATER = {"choosing.md"}
 CHECKPOINT = "sentence-transformers/all-MiniLM-L6-v2"
@@ -114,14 +114,15 @@ def test_a_notebook_is_shown_with_its_outputs() -> None:
     stream = {"output_type": "stream", "text": "10 %\r100 %\n\x1b[31mdone\x1b[0m"}
     image = {"output_type": "display_data", "data": {"image/png": "aGk=", "text/plain": "<Image>"}}
     cells = [
-        {"cell_type": "markdown", "source": "# A"},
+        {"cell_type": "markdown", "source": "# A\n[![Colab](https://b.svg)](https://c)"},
         {"cell_type": "code", "source": "1", "outputs": [stream, image]},
     ]
     page, images = notebook_page({"cells": cells}, "a")
     assert images == {"a-1.png": b"hi"}
     assert "\n100 %\ndone\n" in page
     assert "![Output of the cell above](a-1.png)" in page
-    assert "left out" not in page
+    assert "left the outputs out" not in page
+    assert "[Colab](https://c)" in page
 
 
 def test_examples_in_docstrings_become_sections() -> None:

@@ -1,4 +1,4 @@
-// Filters the table of architectures: a row stays if it holds every word that was typed.
+// The table of architectures: a row stays if it holds every word that was typed; a click on "refused" shows why.
 (() => {
   const field = document.getElementById("table-filter");
   const table = document.getElementById("filtered");
@@ -15,6 +15,14 @@
     }
     count.textContent = `${shown} of ${rows.length}`;
   };
+  table.addEventListener("click", ({ target }) => {
+    if (!target.title) return;
+    const open = target.querySelector("small");
+    if (open) return open.remove();
+    const reason = document.createElement("small");
+    reason.textContent = target.title;
+    target.append(reason);
+  });
   field.addEventListener("input", show);
   show();
 })();

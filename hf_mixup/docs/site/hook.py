@@ -12,7 +12,7 @@ from hf_mixup.docs.site.repository import DOCS, ROOT, to_repository
 
 PICTURES, KEPT_NOTEBOOKS = ROOT / "runs" / "docs-images", ROOT / "runs" / "docs-notebooks"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
-_COPIES = {"recipes/index.md": "recipes/README.md", "contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
+_COPIES = {"recipes.md": "recipes/README.md", "contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
 """Pages that lie elsewhere in the repository."""
 _CHOOSING = {"Choosing a method": "choosing.md"}
 """The entry of a page that is in the navigation as soon as it is there."""

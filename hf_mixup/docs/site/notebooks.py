@@ -11,9 +11,8 @@ from typing import Any
 from hf_mixup.docs.site.repository import ROOT
 
 FOLDER = ROOT / "notebooks"
-_NOT_RUN = (
-    "\n!!! note\n    The outputs are left out: `make docs` runs the notebooks, `make docs NOTEBOOKS=no` does not.\n"
-)
+_NOT_RUN = "\n!!! note\n    This build left the outputs out (`make docs NOTEBOOKS=no`).\n"
+_WEB_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?://[^)]*\)")  # a badge: its text stays, as the site fetches nothing
 _ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 
 
@@ -55,7 +54,7 @@ def notebook_page(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
     images: dict[str, bytes] = {}
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
-            parts.append(cell["source"])
+            parts.append(_WEB_IMAGE.sub(r"\1", cell["source"]))
             continue
         parts.append(f"```python\n{cell['source']}\n```")
         for output in cell.get("outputs", ()):
