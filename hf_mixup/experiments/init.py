@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def begin(given: Mapping[str, Any], output: Path) -> str:
     columns = dict(_column(each) for each in given.get("column") or ())
     rows, columns = _first_rows(kind(dataset=dataset, **columns), columns)
     method = given.get("method") or method_of(task)
-    settings = _settings(task, dataset, columns, given.get("model"), method)
+    settings, mixed = _settings(task, dataset, columns, given.get("model"), method), _mixed(method)
     write_text(output, yaml.safe_dump(settings, sort_keys=False))
-    return "\n".join([*rows, "", _mixed(method), "", f"{output} is written. Next:", *_next(output, kind)])
+    return "\n".join([*rows, "", mixed, "", f"{output} is written. Next:", *_next(output, kind)])
 
 
 def _settings(task: str, dataset: str, columns: Mapping[str, str], model: str | None, method: str) -> dict[str, Any]:
@@ -65,9 +65,10 @@ def _first_rows(task: TaskArguments, columns: dict[str, str]) -> tuple[list[str]
         raise ValueError(f"the dataset has no split {task.train_split!r}: {did_you_mean(task.train_split, data)}")
     rows = data[task.train_split]
     asked = dict(columns)
+    own = [field.name for field in fields(task)]
     for name, column in task.columns.items():
-        if column not in rows.column_names:
-            setting = f"{name}_column" if hasattr(task, f"{name}_column") else str(task.input_setting)
+        setting = f"{name}_column" if f"{name}_column" in own else str(task.input_setting)
+        if column not in rows.column_names and setting not in columns:
             asked[setting] = _answer(setting, rows.column_names)
     task = replace(task, **asked)
     for column in task.columns.values():
