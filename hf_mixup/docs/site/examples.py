@@ -6,12 +6,8 @@ from __future__ import annotations
 def with_examples(text: str) -> str:
     """Return a docstring whose trailing example is a section.
 
-    >>> print(with_examples("Add.\\n\\n>>> 1 + 1\\n2"))
-    Add.
-    <BLANKLINE>
-    Examples:
-        >>> 1 + 1
-        2
+    >>> with_examples("Add.\\n\\n>>> 1 + 1\\n2").splitlines()[2:]
+    ['Examples:', '    >>> 1 + 1', '    2']
     """
     before, mark, example = text.partition("\n>>> ")
     if not mark:

@@ -79,9 +79,9 @@ def starting_point(task: str, dataset: str, checkpoint: bool) -> tuple[dict[str,
     >>> settings, told = starting_point("image-classification", "photos/", checkpoint=False)
     >>> settings["model_type"], settings["output_dir"]
     ('resnet', 'runs/photos')
-    >>> told
-    "no CONFIG: model and training of the preset emoji_image (resnet, image_size 32, 16 epochs, batches of 64, \
-learning rate 0.002), results in runs/photos; flags change them"
+    >>> print(told)
+    no CONFIG: model and training of the preset emoji_image (resnet, image_size 32, 16 epochs, batches of 64,
+    learning rate 0.002), results in runs/photos; flags change them
     """
     found: dict[str, Any] = {"output_dir": f"runs/{slug(Path(dataset).name)}"}
     if checkpoint or task not in _BY_TASK:
