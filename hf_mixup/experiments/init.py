@@ -64,7 +64,7 @@ def _first_rows(task: TaskArguments, columns: dict[str, str]) -> tuple[list[str]
     if task.train_split not in data:
         raise ValueError(f"the dataset has no split {task.train_split!r}: {did_you_mean(task.train_split, data)}")
     rows = data[task.train_split]
-    asked = dict(columns)
+    asked: dict[str, Any] = dict(columns)
     own = [field.name for field in fields(task)]
     for name, column in task.columns.items():
         setting = f"{name}_column" if f"{name}_column" in own else str(task.input_setting)
