@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEMO := .venv/.demo
 FLOORS := .venv-floors/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow floors lint unit bench evidence clean
+.PHONY: help demo test slow floors lint unit bench evidence docs clean
 # A file's tests stay in one process, which imports and prepares for them once; the longest come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -20,8 +21,14 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## what mixing does to a model trained on the bundled images, in about three minutes
-	$(BIN)/hf-mixup compare recipes/configs/emoji_image.yaml
+# The demo needs a third of it, and nothing where all is there.
+$(DEMO): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -e $(READY) || $(BIN)/python -m pip install --quiet --no-compile --editable '.[vision,plots]'
+	@touch $@
+
+demo: $(DEMO) ## what mixing does to a model trained on the bundled images: three minutes, after what it needs is installed (without the tools of developers)
+	$(BIN)/hf-mixup compare emoji_image
 
 test: $(READY) ## linters, types, tests and doctests, side by side
 	$(MAKE) --jobs 2 lint unit
@@ -53,6 +60,11 @@ bench: $(READY) ## speed as ratios: kernels against their peers, a step of every
 
 evidence: $(READY) ## measure every table of the README again: 80 minutes (some of it: python recipes/evidence.py image)
 	$(BIN)/python recipes/evidence.py
+
+# Images of methods and notebooks that were run stay in runs/docs-images and runs/docs-notebooks, for the next time.
+NOTEBOOKS ?= yes
+docs: $(READY) ## the documentation, in runs/docs; it runs the notebooks that have changed (NOTEBOOKS=no leaves their outputs out)
+	NO_MKDOCS_2_WARNING=1 DOCS_NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m mkdocs build -f hf_mixup/docs/site/mkdocs.yml
 
 clean: ## remove the virtual environment and caches
 	rm -rf .venv .venv-floors .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

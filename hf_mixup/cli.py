@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,13 +18,13 @@ from hf_mixup import __version__
 
 _EVAL_BATCH_SIZE = 128
 _EPILOG = """examples:
-  hf-mixup train recipes/configs/emoji_image.yaml --method cutmix --output_dir runs/cutmix
-  hf-mixup compare recipes/configs/emoji_image.yaml --methods none,mixup,mixup:alpha=0.2 --seeds 3
+  hf-mixup train emoji_image --method cutmix --output_dir runs/cutmix
+  hf-mixup compare emoji_image --methods none,mixup,mixup:alpha=0.2 --seeds 3
   hf-mixup evaluate runs/cutmix --suite calibration,corruption,ood --tta flip
   hf-mixup evaluate runs/comparison --suite corruption adversarial --severities 1 3 5
-  hf-mixup sweep recipes/configs/emoji_image.yaml --methods mixup cutmix --trials 20
-  hf-mixup preview recipes/configs/emoji_image.yaml --method mixup --output preview.png
-  hf-mixup playground recipes/configs/emoji_image.yaml --model runs/cutmix
+  hf-mixup sweep emoji_image --methods mixup cutmix --trials 20
+  hf-mixup preview emoji_image --method mixup --output preview.png
+  hf-mixup playground emoji_image --model runs/cutmix
   hf-mixup check bert --method manifold
 
 `hf-mixup COMMAND --help` shows the usual settings of a command."""
@@ -117,7 +119,7 @@ def _help(name: str, topic: str | None) -> None:
     )
     if command.usual is not None:
         parser.usage = f"hf-mixup {name} {command.first}[CONFIG] [--setting value ...]"
-        about = f"{command.more}CONFIG is a YAML or JSON file of settings; flags override it."
+        about = f"{command.more}CONFIG is a YAML or JSON file of settings, or the name of a preset; flags override it."
         parser.description = f"{parser.description}\n{about}"
         add_help(parser, name, _own_settings(name), topic, command.usual)
     if topic in (None, ALL) and command.flags is not None:
@@ -196,19 +198,39 @@ def _own_flags(
 
 
 def _train(arguments: list[str]) -> None:
-    _look_ahead("train", arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
-    task, mixup, args = _parse("train", arguments, shared=False)
+    config = _look_ahead("train", arguments, "dataset", "model", "output_dir", "resume_from_checkpoint")
+    task, mixup, args = _parse("train", arguments, shared=False, **_start("train", config, arguments))
     from hf_mixup.experiments.tasks.train import train
 
     train(task, mixup, args)
 
 
 def _compare(arguments: list[str]) -> None:
-    _look_ahead("compare", arguments, "dataset", "model", "output_dir")
-    comparison, task, mixup, args = _parse("compare", arguments, shared=True, check=_check_compare)
+    config = _look_ahead("compare", arguments, "dataset", "model", "output_dir")
+    start = _start("compare", config, arguments)
+    comparison, task, mixup, args = _parse("compare", arguments, shared=True, check=_check_compare, **start)
     from hf_mixup.experiments.compare.run import compare
 
     compare(comparison, task, mixup, args, command=_again("compare", arguments))
+
+
+def _start(name: str, config: Path | None, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return settings for a run that flags alone describe, and say so; none where a file does."""
+    if config is not None:
+        return {}
+    if not arguments:
+        raise ValueError(f"name a CONFIG or data: hf-mixup {name} emoji_image, or --task TASK --dataset FOLDER")
+    from hf_mixup.experiments.tasks import TaskArguments
+    from hf_mixup.experiments.tasks.presets import starting_point
+
+    parser = _Parser()
+    for flag in ("task", "dataset", "model", "model_type"):
+        parser.add_argument(f"--{flag}")
+    named = parser.parse_known_args(list(arguments))[0]
+    data = named.task or TaskArguments.task, named.dataset or TaskArguments.dataset
+    settings, told = starting_point(*data, checkpoint=bool(named.model or named.model_type))
+    print(told)
+    return settings
 
 
 def _check_compare(comparison: Any, task: Any, mixup: Any) -> None:
@@ -349,24 +371,97 @@ def _methods(arguments: list[str]) -> None:
     _add_methods(parser)
     chosen = parser.parse_args(arguments)
     if chosen.models:
-        from hf_mixup.testing.survey.table import COMMITTED
-
-        print(COMMITTED.read_text(encoding="utf-8"), end="")
+        print(_survey(), end="")
         return
     from hf_mixup.methods import METHODS
 
-    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
     head = ("name", "method", "blends", "paper")
-    if chosen.markdown:
+    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
+    rows = [row for row in rows if all(_fits(word, row) for word in chosen.words)]
+    if not rows:
+        raise ValueError(f"no method fits {' '.join(chosen.words)!r}: `hf-mixup methods` lists all")
+    if chosen.json:
+        print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
+    elif chosen.markdown:
         for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
             print(f"| {' | '.join(cells)} |")
-        return
-    _show(head, rows)
+    else:
+        for name, title, blends, paper in rows:
+            about = textwrap.fill(blends.replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
+            print(f"{name}  {title}  {paper}\n{about}")
+
+
+_WHAT_BLENDS = {
+    "image": ("image", "pixels", "float", "chosen"),
+    "text": ("token", "text", "hidden states", "vectors"),
+    "audio": ("audio", "waveform", "spectrogram", "float", "hidden states"),
+    "video": ("video", "float", "hidden states"),
+    "table": ("table", "float", "hidden states"),
+    "pairs": ("pair",),
+}
+"""What is said of methods for a modality."""
+
+
+def _fits(word: str, row: Sequence[str]) -> bool:
+    """Whether a method is for a modality, or has a word in its name or description."""
+    told = " ".join(row).lower()
+    return any(each in told for each in _WHAT_BLENDS.get(word, (word.lower(),)))
+
+
+def _survey() -> str:
+    """Return the table of architectures; a clone of the repository has it, an installed package does not."""
+    table = Path(__file__).with_name("testing") / "survey" / "ARCHITECTURES.md"
+    if not table.is_file():
+        raise FileNotFoundError(
+            "the table of architectures is not installed: read "
+            "https://github.com/hf-mixup/hf-mixup/blob/main/hf_mixup/testing/survey/ARCHITECTURES.md, or try a model "
+            "with `hf-mixup check`"
+        )
+    return table.read_text(encoding="utf-8")
 
 
 def _add_methods(parser: argparse.ArgumentParser) -> None:
+    text = f"show those for a modality ({', '.join(_WHAT_BLENDS)}), or with a word in their description"
+    parser.add_argument("words", nargs="*", metavar="WORD", help=text)
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--models", action="store_true", help="print what can be mixed in each architecture")
+
+
+def _init(arguments: list[str]) -> None:
+    parser = _Parser(prog="hf-mixup init")
+    _add_init(parser)
+    chosen = vars(parser.parse_args(arguments))
+    output = chosen.pop("output")
+    from hf_mixup.experiments.init import begin
+
+    print(begin({name: value for name, value in chosen.items() if value is not None}, output))
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", help="what to train, e.g. image-classification (asked for, if it is left out)")
+    parser.add_argument("--dataset", help="a Hub name, a folder, a CSV, JSON or Parquet file (asked for)")
+    parser.add_argument("--model", help="a checkpoint [a new, small model, or MiniLM for texts]")
+    parser.add_argument("--method", help="mixing method [that of the task's preset]")
+    parser.add_argument("--column", action="append", metavar="NAME=COLUMN", help="e.g. label_column=species")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=Path("mixup.yaml"), help="YAML file to write")
+
+
+def _presets(arguments: list[str]) -> None:
+    parser = _Parser(prog="hf-mixup presets")
+    _add_presets(parser)
+    chosen = parser.parse_args(arguments)
+    from hf_mixup.experiments.tasks.presets import copy_preset, presets_table
+
+    if chosen.copy is None:
+        _show(("preset", "task", "what it is"), presets_table())
+        return
+    print(copy_preset(chosen.copy, chosen.output or Path(f"{chosen.copy}.yaml")))
+
+
+def _add_presets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--copy", metavar="NAME", help="write this preset into a file, to be changed")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the file for --copy [NAME.yaml]")
 
 
 def _check(arguments: list[str]) -> int:
@@ -387,10 +482,16 @@ def _check(arguments: list[str]) -> int:
     found = list(try_model(family, model, chosen.method))
     print(f"{type(model).__name__}, {family}")
     _show(("method", "depth", "found"), [(each.method, each.depth, short_reason(each.verdict)) for each in found])
+    print(_WHAT_CHECK_SAYS)
     by_method: dict[str, list[bool]] = {}
     for each in found:
         by_method.setdefault(each.method, []).append(each.verdict == EXACT)
     return 0 if any(map(all, by_method.values())) else 2
+
+
+_WHAT_CHECK_SAYS = """exact: two samples were exchanged, and with lam = 0 each had its partner's outputs.
+Anything else is the error with which training would stop. Depth 0 is before the first block,
+1 after it, and so on; `manifold` draws among the depths that are exact."""
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -468,6 +569,8 @@ _COMMANDS = {
         (_MIXING,),
     ),
     "methods": _Command("list the mixing methods, or what can be mixed in each architecture", _methods, _add_methods),
+    "init": _Command("write a configuration for your data, whose first samples it shows", _init, _add_init),
+    "presets": _Command("list the configurations that come with the package, or copy one", _presets, _add_presets),
     "check": _Command("try at which depths of a model its samples are mixed correctly", _check, _add_check),
 }
 

@@ -34,7 +34,7 @@ from hf_mixup.utils.files import write_text
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "recipes" / "results"
-PAGES = (ROOT / "README.md", ROOT / "recipes" / "README.md")
+PAGES = (ROOT / "hf_mixup" / "docs" / "evidence.md", ROOT / "recipes" / "README.md")
 RUNS = "runs/evidence"
 # A mark for each control, and for each verdict on a method: better or worse than it, beyond noise.
 MARKS = {"none": {1: "▲", -1: "▼", 0: ""}, "smoothing": {1: "△", -1: "▽", 0: ""}}

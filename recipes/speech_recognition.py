@@ -26,7 +26,7 @@ def main() -> None:
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
     checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
 
-    # Any data set with a column of audio and one of transcripts will do; here you would load your own.
+    # Any dataset with a column of audio and one of transcripts will do; here you would load your own.
     splits = load_splits(task)
     processor = task.load_processor(splits.rows)  # a new model's tokenizer is that of their characters
     set_seed(args.seed)  # before the model is built, as its new weights are random

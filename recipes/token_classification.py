@@ -24,7 +24,7 @@ def main() -> None:
     task, mixup, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments])
     checkpoint = checkpoint_to_resume(args, task.overwrite_output_dir)  # refuses to overwrite another run
 
-    # Any data set with a column of word lists and one of tag lists will do; here you would load your own.
+    # Any dataset with a column of word lists and one of tag lists will do; here you would load your own.
     splits = load_splits(task)
     tokenizer = task.load_processor(splits.train)
     set_seed(args.seed)  # before the model is built, as its new head is random

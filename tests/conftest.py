@@ -8,7 +8,6 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,7 +46,6 @@ LONG = (
     "test_others.py",
     "test_sft.py",
 )
-README = Path(__file__).parent.parent / "README.md"
 
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 
@@ -156,7 +154,7 @@ def pairs(rows: int, generator: torch.Generator) -> list[dict[str, Any]]:
 
 
 def examples(name: str, rows: int, seed: int = 1, lengths: bool = False) -> list[dict[str, Any]]:
-    """Make rows as a data set holds them; with `lengths`, texts of different length, padded on the right."""
+    """Make rows as a dataset holds them; with `lengths`, texts of different length, padded on the right."""
     if name in ragged_models.BUILD:
         return ragged_models.rows(name, rows, seed)
     if name in streams.BY_NAME:

@@ -71,7 +71,7 @@ def recogniser(seed: int = 0, **settings: Any) -> Wav2Vec2ForCTC:
 
 
 def recordings(rows: int, seed: int = 1) -> list[dict[str, Any]]:
-    """Return recordings as a data set holds them, with transcripts of different length."""
+    """Return recordings as a dataset holds them, with transcripts of different length."""
     rng, made = torch.Generator().manual_seed(seed), []
     for row in range(rows):
         labels = torch.randint(1, 20, (4,), generator=rng)

@@ -238,7 +238,7 @@ BY_NAME = {build.__name__: build for build in MODELS}
 
 
 def samples(name: str, rows: int, seed: int) -> list[Batch]:
-    """Return samples as a data set holds them."""
+    """Return samples as a dataset holds them."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         batches = [BY_NAME[name]()[1] for _ in range(-(-rows // B))]

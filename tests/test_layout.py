@@ -22,7 +22,7 @@ LEVELS = (
     ("plots",),
     ("testing",),
     ("experiments",),
-    ("cli",),
+    ("cli", "docs"),
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ROOMS, MOST_LEVELS = 16, 9

@@ -49,7 +49,7 @@ BASES = ("hf_mixup.methods.base.FloatInputs", "hf_mixup.experiments.mixing.Share
 def modules() -> list[str]:
     found = pkgutil.walk_packages(hf_mixup.__path__, "hf_mixup.")
     names = [each.name for each in found if not each.name.endswith("__main__")]
-    return ["hf_mixup", *(name for name in names if not name.startswith("hf_mixup.data.build"))]
+    return ["hf_mixup", *(name for name in names if not name.startswith("hf_mixup.docs"))]
 
 
 def exported(module: str) -> list[str]:
@@ -62,6 +62,12 @@ def exported(module: str) -> list[str]:
     return [alias.name for each in imports for alias in each.names if alias.asname == alias.name]
 
 
+def documents() -> list[Path]:
+    """The pages that users read."""
+    pages = sorted((ROOT / "hf_mixup" / "docs").rglob("*.md"))
+    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md")), *pages]
+
+
 def sources() -> Iterator[str]:
     """Python that users read and copy."""
     for path in sorted(ROOT.glob("recipes/*.py")):
@@ -69,8 +75,8 @@ def sources() -> Iterator[str]:
     for path in sorted(ROOT.glob("notebooks/*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         yield from ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md"):
-        yield from re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+    for path in documents():
+        yield from re.findall(r"```py(?:thon)?\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def imported() -> Iterator[str]:
@@ -81,8 +87,8 @@ def imported() -> Iterator[str]:
 
 def mentioned() -> Iterator[str]:
     """Dotted names in the prose of the documents, `hf_mixup.metrics.load` for instance."""
-    for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md"):
-        yield from re.findall(r"\bhf_mixup(?:\.[a-z_]\w*)*(?:\.\w+)\b", (ROOT / name).read_text(encoding="utf-8"))
+    for path in documents():
+        yield from re.findall(r"\bhf_mixup(?:\.[a-z_]\w*)*(?:\.\w+)\b", path.read_text(encoding="utf-8"))
 
 
 def resolve(name: str) -> Any:

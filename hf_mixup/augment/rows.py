@@ -1,4 +1,4 @@
-"""From a row of a data set to a `Sample` and back, each value in the form it came in."""
+"""From a row of a dataset to a `Sample` and back, each value in the form it came in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transform for a data set: one draw a row and step, applied to everything in the row."""
+"""The transform for a dataset: one draw a row and step, applied to everything in the row."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SynchronizedAugmentation:
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch begins: from here on, draws depend on nothing that was drawn before.
 
-        A copy of the data set (`with_transform` makes one) has its own; workers know it if they start afterwards.
+        A copy of the dataset (`with_transform` makes one) has its own; workers know it if they start afterwards.
         """
         self._keys.set_epoch(epoch)
 

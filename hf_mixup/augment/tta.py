@@ -52,7 +52,7 @@ class View:
 class TestTimeAugmentation(nn.Module):
     """Run a trained model on several views of a batch, one after the other, and average what it scores.
 
-    A Trainer evaluates and predicts with it as with any model; its data set needs the columns that the model reads, and
+    A Trainer evaluates and predicts with it as with any model; its dataset needs the columns that the model reads, and
     `TrainingArguments(remove_unused_columns=False)`. Memory is that of one view and of two tensors of scores.
 
     Args:

@@ -1,4 +1,4 @@
-"""The bundled emoji data set: real colour images with captions and categories.
+"""The bundled emoji dataset: real colour images with captions and categories.
 
 About 6,300 images of 1,900 emoji by four artists, 32 pixels a side, in one file that ships with the package: nothing is
 downloaded. It is small enough to train on a laptop and hard enough to tell training methods apart, because train and

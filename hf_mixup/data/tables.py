@@ -1,4 +1,4 @@
-"""Reading the bundled files and making data sets of them; `datasets` and `pyarrow` are imported on first use."""
+"""Reading the bundled files and making datasets of them; `datasets` and `pyarrow` are imported on first use."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def split_table(
 
     def rows(split: str) -> datasets.Dataset:
         chosen = rows_of(table, split).select(list(features))
-        # A private copy of `info` each, as a data set may change its own.
+        # A private copy of `info` each, as a dataset may change its own.
         return datasets.Dataset(chosen, info=info.copy(), split=datasets.NamedSplit(split))
 
     return datasets.DatasetDict({split: rows(split) for split in splits})

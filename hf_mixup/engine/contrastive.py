@@ -198,7 +198,7 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
         mask = inputs.get("attention_mask")
         longest = 0 if mask is None else int(mask.sum(-1).argmax())
         raise ValueError(
-            f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text tower of {name} takes "
+            f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text encoder of {name} takes "
             f"{limit}: tokenize with truncation=True, max_length={limit}, or PairCollator(..., max_length={limit})"
         )
     return inputs, batch.get(PAIR_IDS)

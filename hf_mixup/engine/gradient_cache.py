@@ -183,5 +183,5 @@ def _refuse_batch_norm(model: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
             raise ValueError(
                 f"chunk_size: {type(model).__name__} normalises over the batch ({name}), so that chunks are not the "
-                "batch: put that tower into evaluation mode and freeze it, or leave chunk_size out"
+                "batch: put that encoder into evaluation mode and freeze it, or leave chunk_size out"
             )

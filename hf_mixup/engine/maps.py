@@ -26,7 +26,7 @@ INVALID: dict[float, Callable[[Tensor], Tensor]] = {
     float("nan"): torch.isnan,
     float("inf"): torch.isinf,
 }
-"""Numbers by which data sets say that a pixel has none, and which pixels are meant with each."""
+"""Numbers by which datasets say that a pixel has none, and which pixels are meant with each."""
 
 
 class MapBatch(MixedTargetBatch):

@@ -73,7 +73,7 @@ class Clock:
     def _epochs(self, schedule: Schedule) -> float:
         if self.total_epochs is None:
             raise ValueError(
-                f"disable_last_epochs={schedule.disable_last_epochs} needs a Trainer that counts epochs, of a data set "
+                f"disable_last_epochs={schedule.disable_last_epochs} needs a Trainer that counts epochs, of a dataset "
                 "with a length: use disable_last_ratio instead"
             )
         if schedule.disable_last_epochs >= self.total_epochs:

@@ -217,7 +217,7 @@ def _check_pair_end(
     try:
         mixed = model(**method.apply(model, rows, draw, inplace=False))
     except (TypeError, IndexError, RuntimeError) as error:
-        raise RuntimeError(f"{where}: its towers do not take that: {error}. Use text_mix='late'") from error
+        raise RuntimeError(f"{where}: its encoders do not take that: {error}. Use text_mix='late'") from error
     hooks_of(model).forget()
     image, text = (side and lam == 0 for side in (method.mixes_image, method.mixes_text))
     way = "latent" if method.image_mix == "blend" and method.text_mix == "late" else "blend"

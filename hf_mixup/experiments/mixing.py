@@ -13,6 +13,13 @@ from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 from hf_mixup.utils.values import convert
 
+SMOOTHING = 0.1
+"""Of the control "smoothing"."""
+OF_THE_LOSS = (
+    *("loss", "class_weights", "label_smoothing"),
+    *("duplicates", "temperature", "learn_temperature", "max_logit_scale", "chunk_size", "local_loss"),
+)
+"""A control keeps the settings of the loss, without those of the mixing: a change of them repeats no control."""
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "unset"})()
 """The default of a flag that was not given."""
 
@@ -73,6 +80,21 @@ class SharedSettings:
                 names = ", ".join(dict.fromkeys(each.method for each in methods))
                 has = who_reads(name) if readers(name) else pair_methods()
                 raise ValueError(f"{name}={value!r}: none of the methods ({names}) reads it; {has}: leave it out")
+
+
+def control(name: str, given: Mapping[str, Any], paired: bool) -> MixupConfig:
+    """Return what trains as a control does: without mixing, and for "smoothing" with label smoothing (0.1 by default).
+
+    Args:
+        given: settings, of which those of the loss are kept.
+        paired: whether the samples are pairs.
+
+    >>> control("smoothing", {"alpha": 0.4}, paired=False).changed
+    {'prob': 0.0, 'label_smoothing': 0.1}
+    """
+    kept = {setting: value for setting, value in given.items() if setting in OF_THE_LOSS}
+    smoothing = {"label_smoothing": SMOOTHING} if name == "smoothing" else {}
+    return MixupConfig({**smoothing, **kept, "prob": 0.0, "method": "cross_modal" if paired else "mixup"})
 
 
 def all_settings() -> dict[str, Any]:

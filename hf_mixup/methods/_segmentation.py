@@ -18,7 +18,7 @@ def is_map(labels: Tensor) -> bool:
 
 
 def refuse_other_size(request: Request, size: Sequence[int], method: str) -> None:
-    """Refuse label maps that are not of the images' size, which a cut could not follow.
+    """Refuse segmentation masks that are not of the images' size, which a cut could not follow.
 
     Raises:
         ValueError: naming both sizes.
@@ -27,7 +27,7 @@ def refuse_other_size(request: Request, size: Sequence[int], method: str) -> Non
     if is_map(request.labels) and list(found) != list(size):
         raise ValueError(
             f"labels of {found[0]} x {found[1]} pixels and images of {size[0]} x {size[1]}: method {method!r} cuts "
-            "both at the same places; resize the label maps (nearest) to the images' size, or use 'mixup'"
+            "both at the same places; resize the masks (nearest) to the images' size, or use 'mixup'"
         )
 
 

@@ -34,7 +34,7 @@ class MixesForecasts:
 
 
 class MixesTranscripts:
-    """Blends the whole of two sounds, so that both transcripts are in the blend, each with the weight of its sound."""
+    """Blends all of two audio clips, so that both transcripts are in the blend, each with the weight of its clip."""
 
 
 class MixesBoxes:

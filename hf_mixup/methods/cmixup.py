@@ -23,7 +23,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     Categories of tables are swapped, as `tabular` does.
 
     The partner's chance falls as a Gaussian of the distance between the labels, whose standard deviation is
-    `label_bandwidth`, in the units of the labels (as the paper has it, which tunes it for each data set). Partners are
+    `label_bandwidth`, in the units of the labels (as the paper has it, which tunes it for each dataset). Partners are
     drawn from the batch, and samples may share one.
 
     Raises:

@@ -19,7 +19,7 @@ from hf_mixup.models.streams import blend_inputs
 class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
     """Blend the images and join the captions: a new pair that shows and says both; targets stay hard.
 
-    The captions are joined as tokens, within the budget of the text tower: where both do not fit, each keeps at least
+    The captions are joined as tokens, within the budget of the text encoder: where both do not fit, each keeps at least
     half. Partners are always the batch's own, unmixed pairs. The paper takes lam = 0.5 for a quarter of the samples:
     `lam: 0.5, prob: 0.25, prob_per: sample`.
 

@@ -56,7 +56,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large data sets, with 1.0 on small ones.", at_least=0)
+    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large datasets, with 1.0 on small ones.", at_least=0)
 
     decoder: Literal["blend", "two"] = setting(
         "blend",

@@ -1,4 +1,4 @@
-"""Mosaic: parts of four images round a centre, with their labels, boxes or label maps."""
+"""Mosaic: parts of four images round a centre, with their labels, boxes or segmentation masks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
 
     name = "mosaic"
     title = "Mosaic (RICAP)"
-    blends = "image inputs `[B, C, H, W]`: parts of four images, with their boxes or label maps"
+    blends = "image inputs `[B, C, H, W]`: parts of four images, with their boxes or segmentation masks"
     paper = "arXiv:1811.09030"
     citation = (
         "@inproceedings{takahashi2018ricap, title={{RICAP}: Random Image Cropping and Patching Data Augmentation for "
@@ -137,7 +137,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
         return _put(labels, draw) if is_map(labels) else super().other_labels(labels, draw)
 
     def label_lam(self, labels: Tensor, draw: Draw) -> Tensor:
-        """Return 0 for label maps: the sample's own pixels are in the mosaic of the maps, too."""
+        """Return 0 for segmentation masks: the sample's own pixels are in the mosaic of the maps, too."""
         return torch.zeros_like(draw.lam) if is_map(labels) else super().label_lam(labels, draw)
 
     def pixel_parts(self, labels: Tensor, draw: MosaicDraw) -> Tensor:

@@ -20,7 +20,7 @@ class SFTMix(DrawnLam, SettlesLater):
     """Add to the plain loss of a language model that of its last hidden states, blended between two responses.
 
     The samples that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired
-    with those it is less sure of, where the paper ranks the whole data set by a model trained before. Responses are
+    with those it is less sure of, where the paper ranks the whole dataset by a model trained before. Responses are
     laid side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term
     weighs `loss_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand
     for hidden states; the mixed ones cost the memory of the responses' logits three times more.

@@ -11,7 +11,7 @@ from torch import Tensor
 IDS, MASK = "input_ids", "attention_mask"
 DECODER = "decoder_"  # how the inputs of a decoder begin
 DECODER_IDS = f"{DECODER}{IDS}"
-HEARD = (MASK, "padding_mask")  # names of the mask of audio clips, 1 where there is sound
+HEARD = (MASK, "padding_mask")  # names of the mask of audio clips, 1 where there is audio
 SHARED = ("cache_position",)  # one number a token, the same for all samples
 HIDDEN = -9999.0  # masks of floats add a lower number to the score of a token that is hidden
 

@@ -24,7 +24,7 @@ def calibration_plane(
 ) -> Path:
     """Draw each method as a point of score and calibration error, a panel a split: the lower right is best.
 
-    A ring of the same colour is the method after its temperature refit (`<error>_temperature`), where there is one.
+    A ring of the same colour is the method after temperature scaling (`<error>_temperature`), where there is one.
     Bars are the standard deviation over seeds.
 
     Args:

@@ -1,4 +1,4 @@
-"""All steps on rows of a data set, in DataLoaders and processes."""
+"""All steps on rows of a dataset, in DataLoaders and processes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "preview {tmp}/none.yaml": "no such configuration file",
     "playground {tmp}/none.yaml": "no such configuration file",
     "train {tmp}/broken.yaml": "broken.yaml, line 1: not readable as YAML",
-    "train {tmp}/run.yaml --dataset {tmp}/none.csv": "no such data set: {tmp}/none.csv",
+    "train {tmp}/run.yaml --dataset {tmp}/none.csv": "no such dataset: {tmp}/none.csv",
     "train --dataset {tmp}/rows.xls": "cannot read .xls files",
     "train {tmp}/run.yaml --model {tmp}/none": "no such folder of a model: {tmp}/none",
     "train {tmp}/run.yaml --output_dir {tmp}/run.yaml/out": "cannot be made, as {tmp}/run.yaml is a file",

@@ -1,4 +1,4 @@
-"""How long a training is in epochs, for `disable_last_epochs`: parts of epochs, too, and data sets without a length."""
+"""How long a training is in epochs, for `disable_last_epochs`: parts of epochs, too, and datasets without a length."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rates(entry_point: str, args: Any, data: Any, **settings: Any) -> list[float
 @pytest.mark.parametrize("entry_point", ["trainer", "adopted", "callback"])
 def test_the_last_epochs_never_come_without_a_length(entry_point: str, arguments: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"disable_last_epochs=1.0 needs a Trainer that counts epochs, of a data set with"
+        ValueError, match=r"disable_last_epochs=1.0 needs a Trainer that counts epochs, of a dataset with"
     ):
         rates(entry_point, arguments(max_steps=4), Stream(), disable_last_epochs=1)
     found = rates(

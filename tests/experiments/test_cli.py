@@ -1,4 +1,4 @@
-"""The command line: every subcommand, every kind of bad input, every kind of data set."""
+"""The command line: every subcommand, every kind of bad input, every kind of dataset."""
 
 from __future__ import annotations
 
@@ -171,9 +171,41 @@ def test_methods_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert run("methods", "--markdown") == 0
     markdown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
     for name, method in METHODS.items():
-        assert name in shown
+        assert f"{name}  {method.title}  {method.paper}\n" in shown
         assert f"| `{name}` | {method.title} |" in markdown
+
+
+def test_methods_are_chosen_by_modality_and_word(capsys: pytest.CaptureFixture[str]) -> None:
+    def names(*words: str) -> set[str]:
+        assert run("methods", *words, "--json") == 0
+        return {each["name"] for each in json.loads(capsys.readouterr().out)}
+
+    assert names() == set(METHODS)
+    assert names("pairs") == {"one_sided", "geodesic", "mixgen", "m2", "cross_modal"}
+    assert {"mixup", "cutmix", "fmix"} <= names("image")
+    assert {"mixup", "embedding", "ssmix"} <= names("text")
+    assert not names("text") & {"cutmix", "fmix", "specmix"}
+    assert names("spectrograms", "bands") == {"specmix"}
+    assert run("methods", "nonesuch") == 2
+    assert "no method fits 'nonesuch'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "smoothing"), [("none", 0.0), ("smoothing", 0.1)])
+def test_one_run_may_be_that_of_a_control(name: str, smoothing: float) -> None:
+    for task, method in (("text-classification", "mixup"), ("image-text", "cross_modal")):
+        flags = ["--task", task, "--method", name, "--alpha", "0.4", "--layers", "0.5", "--loss", "auto"]
+        mixup = parse_settings([TaskArguments, MixupConfig], flags)[1]
+        assert (mixup.method, mixup.off, mixup.label_smoothing) == (method, True, smoothing)
+
+
+def test_a_checkpoint_takes_the_place_of_a_new_model(config: Path) -> None:
+    from transformers import TrainingArguments
+
+    types = [TaskArguments, MixupConfig, TrainingArguments]
+    task = parse_settings(types, [str(config), "--model", "microsoft/resnet-18"])[0]
+    assert (task.model, task.model_type, task.config_overrides) == ("microsoft/resnet-18", None, None)
 
 
 def test_console_script() -> None:
@@ -184,7 +216,7 @@ def test_console_script() -> None:
     assert (wrong.returncode, wrong.stderr) == (
         2,
         "error: 'trian' is no command: did you mean 'train'? "
-        "Valid: check, compare, evaluate, methods, playground, preview, sweep, train\n",
+        "Valid: check, compare, evaluate, init, methods, playground, presets, preview, sweep, train\n",
     )
 
 
@@ -353,7 +385,7 @@ def test_a_section_for_another_command_is_left_alone(config: Path) -> None:
     assert run("preview", write(config, values), "--output", config.with_name("p.png")) == 0
 
 
-# Data sets
+# Datasets
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +481,7 @@ def test_flips_move_pixels_and_nothing_else() -> None:
             "no label column 'lable': did you mean 'label'? Valid: artist, emoji",
         ),
         (["--test_splits", "tset"], "no split 'tset': did you mean 'test'?"),
-        (["--dataset", "nowhere.csv"], "no such data set: nowhere.csv"),
+        (["--dataset", "nowhere.csv"], "no such dataset: nowhere.csv"),
         (["--model_type", "resnett"], "did you mean 'resnet'?"),
         (["--config_overrides", '{"depth": [1]}'], "a resnet has no setting 'depth': did you mean 'depths'?"),
         (["--config_overrides", "{depth"], "not readable as JSON"),

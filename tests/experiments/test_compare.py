@@ -68,7 +68,8 @@ def test_writes_table_images_results_and_the_best_model(
     assert {r["split"] for r in results} == {"validation", "test", "test_shifted"}
     assert "test_shifted ece" in shown.out
     assert "| mixup:alpha=0.2 |" in shown.out
-    assert "step 2/2" in shown.err
+    assert shown.err.count(" has ended: ") == 8  # a line a run, as nobody looks at a bar here
+    assert "run 8 of 8 has ended: cutmix, seed 43; about 0 s left" in shown.err
     assert all(
         (out / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in ("metrics.png", "reliability.png")
     )

@@ -121,9 +121,9 @@ def test_the_refit_is_of_the_validation_rows(
     shown = capsys.readouterr().out
     assert (
         "- mixup against none on test: better calibration and likelihood; equivalent within ±0.01 with 6 seeds: "
-        "accuracy (95 % interval +0.000 to +0.000); after a temperature refit perhaps better likelihood (95 % interval"
+        "accuracy (95 % interval +0.000 to +0.000); after temperature scaling perhaps better likelihood (95 % interval"
     ) in shown
-    assert "after a temperature refit" in shown
+    assert "after temperature scaling" in shown
     assert "test ece_temperature |" in shown
     text = (tmp_path / "out" / "differences.json").read_text()
     rows = {

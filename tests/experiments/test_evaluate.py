@@ -269,7 +269,7 @@ def test_tags_are_scored_token_by_token(tmp_path: Path, capsys: pytest.CaptureFi
     assert "is not for token-classification" in fails(capsys, "evaluate", tmp_path / "out", "--suite", "noise", *QUIET)
 
 
-# Another data set as out-of-distribution samples, and labels ------------------------------------------------------
+# Another dataset as out-of-distribution samples, and labels ------------------------------------------------------
 
 
 def test_another_data_set_is_out_of_distribution(model: Path, tmp_path: Path) -> None:

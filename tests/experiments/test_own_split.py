@@ -1,4 +1,4 @@
-"""The part of the training rows that is validated on where the data set has no split for it."""
+"""The part of the training rows that is validated on where the dataset has no split for it."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_the_report_holds_everything(report: Path) -> None:
     for text in (
         *("On test, against none", "On test_shifted, against smoothing", "40 % wrong labels", "minus none"),
         *("Hardest errors", "hf-mixup compare", "fitted to its validation rows", "torch ", "Seeds 42, 43"),
-        *("not distinguishable", "seeds to tell a difference of 0.01 in accuracy", "all (balanced accuracy)"),
+        *("not significant", "seeds to tell a difference of 0.01 in accuracy", "all (balanced accuracy)"),
         *("manifold, seed 43:", "RuntimeError: <b>out of memory</b>", "seconds a run"),
     ):
         assert text in page.text

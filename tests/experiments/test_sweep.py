@@ -70,7 +70,10 @@ def test_the_winner_is_a_file_that_train_takes(
     best = min(found["trials"], key=lambda trial: trial["value"])
     assert found["best"] == best["number"]
     assert best["label"] in shown
-    assert "not distinguishable from plain training (1.050) with 2 seeds of it (95 % interval of one more -0.0" in shown
+    assert (
+        "not significantly different from plain training (1.050) with 2 seeds of it (95 % interval of one more -0.0"
+        in shown
+    )
     assert train[:2] == [("none", 42), ("none", 43)]
     assert [label for label, _ in train[2:]] == [trial["label"] for trial in found["trials"]]
 
@@ -252,11 +255,11 @@ def test_pruning_stops_a_run_and_stores_nothing(config: Path, tmp_path: Path, mo
         # mean 1, deviation 0.1, three seeds: t(0.975, 2) = 4.303 times 0.1 times sqrt(4 / 3) is 0.497
         ((0.9, 1.0, 1.1), 0.49, "0.490, better than plain training (1.000) with 3 seeds of it (95 % interval of one "
          "more 0.503 to 1.497); the best of many flatters"),
-        ((0.9, 1.0, 1.1), 0.51, "0.510, not distinguishable from plain training (1.000) with 3 seeds of it (95 % "
-         "interval of one more 0.503 to 1.497)"),
-        ((0.9, 1.0, 1.1), 1.26, "1.260, not distinguishable from plain training"),
+        ((0.9, 1.0, 1.1), 0.51, "0.510, not significantly different from plain training (1.000) with 3 seeds of it "
+         "(95 % interval of one more 0.503 to 1.497)"),
+        ((0.9, 1.0, 1.1), 1.26, "1.260, not significantly different from plain training"),
         ((0.9, 1.0, 1.1), 1.51, "1.510, worse than plain training (1.000) with 3 seeds"),
-        ((1.0, 1.1), 0.8, "not distinguishable from plain training (1.050) with 2 seeds"),
+        ((1.0, 1.1), 0.8, "not significantly different from plain training (1.050) with 2 seeds"),
         ((1.0, None), 0.5, "nothing to compare it with"),
     ],
 )  # fmt: skip

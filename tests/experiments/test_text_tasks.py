@@ -54,7 +54,7 @@ def tokenizer() -> Any:
     return load_tokenizer(TaskArguments(task="token-classification"))
 
 
-# The bundled data sets
+# The bundled datasets
 
 
 def test_words_are_tagged_with_the_group_of_their_emoji() -> None:
@@ -340,7 +340,7 @@ def test_noise_needs_two_classes(tmp_path: Path) -> None:
         load_splits(TaskArguments(task="text-classification", dataset=str(tmp_path / "one.csv"), label_noise=0.2))
 
 
-# Any data set
+# Any dataset
 
 
 def test_tags_as_words_as_numbers_and_as_classes_are_read_alike(tmp_path: Path) -> None:

@@ -28,33 +28,33 @@ SAME, WIDE = found(0.002, 0.02, 0.7), found(0.1, 0.4, 0.6)
         ({"accuracy": HIGHER, "ece": LOWER, "nll": LOWER}, "better calibration, likelihood and accuracy (5 seeds)"),
         ({"accuracy": LOWER, "ece": HIGHER}, "worse calibration and accuracy (5 seeds)"),
         ({"accuracy": LOWER, "ece": LOWER}, "better calibration; worse accuracy (5 seeds)"),
-        ({"accuracy": SAME}, "not distinguishable with 5 seeds: accuracy (95 % interval -0.018 to +0.022)"),
-        ({"accuracy": SAME, "ece": WIDE}, "not distinguishable with 5 seeds: calibration (95 % interval -0.300 to "
+        ({"accuracy": SAME}, "not significant with 5 seeds: accuracy (95 % interval -0.018 to +0.022)"),
+        ({"accuracy": SAME, "ece": WIDE}, "not significant with 5 seeds: calibration (95 % interval -0.300 to "
          "+0.500) and accuracy (95 % interval -0.018 to +0.022)"),
-        ({"accuracy": found(-0.901 / 2 + 0.298, 0.7485, 0.8)}, "not distinguishable with 5 seeds: accuracy (95 % "
+        ({"accuracy": found(-0.901 / 2 + 0.298, 0.7485, 0.8)}, "not significant with 5 seeds: accuracy (95 % "
          "interval -0.901 to +0.596)"),
         ({"accuracy": found(0.001, 0.004, 0.7)}, "equivalent within ±0.01 with 5 seeds: accuracy (95 % interval -0.003 "
          "to +0.005)"),
-        ({"nll": found(0.001, 0.004, 0.7)}, "not distinguishable with 5 seeds: likelihood (95 % interval -0.003 to "
+        ({"nll": found(0.001, 0.004, 0.7)}, "not significant with 5 seeds: likelihood (95 % interval -0.003 to "
          "+0.005)"),
-        ({"mse": LOWER, "spearman": WIDE}, "better squared error; not distinguishable with 5 seeds: rank correlation "
+        ({"mse": LOWER, "spearman": WIDE}, "better squared error; not significant with 5 seeds: rank correlation "
          "(95 % interval -0.300 to +0.500)"),
         (
             {"accuracy": SAME, "ece": LOWER, "ece_temperature": SAME, "nll_temperature": LOWER},
-            "better calibration; not distinguishable with 5 seeds: accuracy (95 % interval -0.018 to +0.022); after a "
-            "temperature refit better likelihood; not distinguishable with 5 seeds: calibration (95 % interval -0.018 "
+            "better calibration; not significant with 5 seeds: accuracy (95 % interval -0.018 to +0.022); after "
+            "temperature scaling better likelihood; not significant with 5 seeds: calibration (95 % interval -0.018 "
             "to +0.022)",
         ),
         ({"nll": found(-0.1, 0.05, 0.2)}, "perhaps better likelihood (95 % interval -0.150 to -0.050), which is not "
          "sure among so many comparisons (5 seeds)"),
         ({"ece": found(-0.1, 0.01, 0.001, seeds=1)}, "better calibration (one seed: of this training only)"),
-        ({"ece": found(0.0, 0.001, 0.9, seeds=1)}, "not distinguishable with 1 seed: calibration (95 % interval -0.001 "
+        ({"ece": found(0.0, 0.001, 0.9, seeds=1)}, "not significant with 1 seed: calibration (95 % interval -0.001 "
          "to +0.001) (one seed: of this training only)"),
         ({"mean_recall": found(0.1, 0.01, 0.001, rows=0)}, "better recall (5 seeds; the test rows taken as given)"),
         ({"nll": LOWER, "f1_entity": found(0.1, 0.01, 0.001, rows=0)}, "better likelihood and F1 of names (5 seeds; "
          "the test rows taken as given for F1 of names)"),
-        ({"nll": LOWER, "nll_temperature": found(-0.1, 0.05, 0.001, rows=0)}, "better likelihood; after a temperature "
-         "refit better likelihood (5 seeds; the test rows taken as given for likelihood after the refit)"),
+        ({"nll": LOWER, "nll_temperature": found(-0.1, 0.05, 0.001, rows=0)}, "better likelihood; after temperature "
+         "scaling better likelihood (5 seeds; the test rows taken as given for likelihood after temperature scaling)"),
         ({"accuracy": found(NAN, NAN, NAN, failed=2)}, "not judged: 2 of 5 seeds failed or diverged, here or in the "
          "control"),
         ({"mean_recall": Difference(0.1, NAN, NAN, NAN, 1, 0)}, "not judged: one run a method, and no scores by row "
@@ -75,7 +75,7 @@ def test_never_surer_than_interval_and_test() -> None:
             text = verdict({name: difference})
             assert text.startswith("better") == (sure and sign * estimate > 0)
             assert text.startswith("worse") == (sure and sign * estimate < 0)
-            assert ("not distinguishable" in text) == (abs(estimate) <= half)
+            assert ("not significant" in text) == (abs(estimate) <= half)
             assert ("perhaps" in text) == (abs(estimate) > half and not sure)
             assert ("this training only" in text) == (seeds == 1)
             assert "equivalent" not in text
@@ -88,7 +88,7 @@ NARROWER = {  # what a narrower interval may say, given what a wider one about t
     "perhaps better": {"better", "perhaps better", "equivalent"},
     "perhaps worse": {"worse", "perhaps worse", "equivalent"},
     "equivalent": {"equivalent", "better", "worse"},
-    "not distinguishable": {"better", "worse", "perhaps better", "perhaps worse", "equivalent", "not distinguishable"},
+    "not significant": {"better", "worse", "perhaps better", "perhaps worse", "equivalent", "not significant"},
 }
 
 

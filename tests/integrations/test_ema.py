@@ -63,7 +63,7 @@ def test_evaluation_sees_the_average_and_training_the_raw_weights(arguments: Any
             for step in (2, 4)}  # fmt: skip
     recorder, ema, model = Recorder(), EMACallback(decay=0.7), build("resnet")
     args = arguments(**settings)
-    sets = {"one": rows[:4], "two": rows[4:8]}  # two data sets: two evaluations at each of two steps
+    sets = {"one": rows[:4], "two": rows[4:8]}  # two datasets: two evaluations at each of two steps
     trainer = Watching(model, args, mixup=mixup, train_dataset=rows, eval_dataset=sets, callbacks=[recorder, ema])
     trainer.train()
     average = by_hand(recorder.steps, 0.7)

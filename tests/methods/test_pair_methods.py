@@ -137,7 +137,7 @@ def test_captions_longer_than_the_encoder_takes_are_named() -> None:
     batch["input_ids"] = torch.cat([batch["input_ids"]] * 2, dim=1)
     batch["attention_mask"] = torch.cat([batch["attention_mask"], torch.zeros(6, 10, dtype=torch.long)], dim=1)
     batch["attention_mask"][4] = 1
-    with pytest.raises(ValueError, match=r"row 4 .* 20 tokens, and the text tower of CLIPModel takes 16"):
+    with pytest.raises(ValueError, match=r"row 4 .* 20 tokens, and the text encoder of CLIPModel takes 16"):
         mixup_of("cross_modal")(build("clip"), batch)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from hf_mixup.metrics import pair_compute_metrics
 from hf_mixup.models.captions import TokenRules
 from hf_mixup.models.dual_encoder import embeds_of, is_dual_encoder, pair_logits_of
 from tests import pair_models
-from tests.conftest import README
 
 # A column of the table: the settings of the method, and whether images and captions are mixed.
+PAGE = Path(__file__).parents[2] / "hf_mixup" / "docs" / "modalities" / "image-text.md"
 COLUMNS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "pixels + late": ({"method": "cross_modal"}, True, True),
     "latent": ({"method": "cross_modal", "image_mix": "latent"}, True, True),
@@ -161,7 +162,7 @@ def test_aligned_is_continuous_at_both_ends(name: str) -> None:
 
 
 def table() -> str:
-    """Return the table of the README: what each architecture takes."""
+    """Return the table of the documentation: what each architecture takes."""
     lines = [f"| architecture | {' | '.join(COLUMNS)} |", f"| --- |{' --- |' * len(COLUMNS)}"]
     for name, model_type in pair_models.dual_encoders().items():
         if not is_dual_encoder(model_and_batch(name)[0]):
@@ -171,8 +172,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def test_the_readme_tells_what_each_architecture_takes() -> None:
+def test_the_documentation_tells_what_each_architecture_takes() -> None:
     release = ".".join(transformers.__version__.split(".")[:2])
-    if f"transformers {release} takes" not in README.read_text(encoding="utf-8"):
+    text = PAGE.read_text(encoding="utf-8")
+    if f"transformers {release} takes" not in text:
         pytest.skip(f"the table was made with another transformers than {release}")
-    assert table() in README.read_text(encoding="utf-8"), f"put this table into the README:\n{table()}"
+    assert table() in text, f"put this table into {PAGE.name}:\n{table()}"

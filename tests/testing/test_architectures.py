@@ -193,7 +193,9 @@ def test_check_tries_a_model_type(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "bert"]) == 0
     shown = capsys.readouterr().out
     assert "BertForSequenceClassification, sequence-classification" in shown
-    assert shown.count("exact") == 4
+    table, _, told = shown.partition("exact: ")
+    assert table.count("exact") == 4
+    assert "training would stop" in told
 
 
 def test_check_tells_a_refusal_by_its_status(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Judge the runs of one setting: scores after a temperature refit, differences to the controls, verdicts."""
+"""Judge the runs of one setting: scores after temperature scaling, differences to the controls, verdicts."""
 
 from __future__ import annotations
 

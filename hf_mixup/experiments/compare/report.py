@@ -73,7 +73,7 @@ def write_report(
     seeds = sorted({run.seed for run in outcomes})
     sections.append(html.made_by(command, settings, f"Seeds {', '.join(map(str, seeds))}. "))
     lead = [
-        f"{len(methods)} methods on {first.setting.task.task}, data set {first.setting.task.dataset}, "
+        f"{len(methods)} methods on {first.setting.task.task}, dataset {first.setting.task.dataset}, "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
         f"{f', {len(judged)} settings of the data' if several else ''}.",
         "All methods share seeds, order of the data and initial weights.",
@@ -123,7 +123,7 @@ def _claimed(name: str, difference: Difference) -> html.Cell:
     seeds = f"{difference.seeds} seed{'s' if difference.seeds > 1 else ''}: "
     range_ = f"{signed(difference.low)} to {signed(difference.high)}"
     mood = word if word in ("better", "worse") else ""
-    return html.Cell(word, mood, seeds * (word == "not distinguishable") + range_)
+    return html.Cell(word, mood, seeds * (word == "not significant") + range_)
 
 
 def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:
@@ -180,7 +180,7 @@ def _means(judged: Judged, split: str, spread: str) -> html.Table:
 
 def _title(name: str) -> str:
     arrow = {1: " ↑", 0: "", -1: " ↓"}[direction(name)]
-    return name.replace("_temperature", " refitted") + arrow
+    return name.replace("_temperature", " (temperature)") + arrow
 
 
 def _intervals(differences: Differences, title: str) -> html.Table:
@@ -212,17 +212,17 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
     yield html.Image(
         calibration_plane(judged.tested, figures / "plane.png", score=score),
         f"{score} against calibration error, a point a method and a panel a split.",
-        "The lower right is best. A ring of the same colour is the method after its temperature refit.",
+        "The lower right is best. A ring of the same colour is the method after temperature scaling.",
     )
     if prepared.classified is None:
         return
     split = judged.splits[0]
     curves = pooled(judged, outcomes, split, prepared.classified)
-    yield _reliability(judged, curves, figures / "reliability.png", split, "before any refit")
+    yield _reliability(judged, curves, figures / "reliability.png", split, "before temperature scaling")
     if prepared.refits and split != "validation":
         after = pooled(judged, outcomes, split, prepared.classified, refitted=True)
         path = figures / "reliability_refitted.png"
-        yield _reliability(judged, after, path, split, "after the temperature refit", "ece_temperature")
+        yield _reliability(judged, after, path, split, "after temperature scaling", "ece_temperature")
 
 
 def _reliability(

@@ -71,15 +71,15 @@ def summary(judged: Judged) -> str:
 
 
 def refit_note(judged: Judged) -> str:
-    """Return how the scores after a temperature refit were made; empty where there are none."""
+    """Return how the scores after temperature scaling were made; empty where there are none."""
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
     if judged.setting.prepared.refits and judged.splits != ["validation"]:
-        return "Refitted: with one temperature a run, fitted to its validation rows"
+        return "After temperature scaling, with one temperature a run, fitted to its validation rows"
     rows = "validation rows, as there is no test split" if judged.setting.prepared.refits else "rows of a split"
     return (
-        f"Refitted: cross-fitted within the {rows}: each part of them is scored with the temperature fitted to the "
-        "others (the temperature shown is that of all)"
+        f"After temperature scaling, cross-fitted within the {rows}: each part of them is scored with the "
+        "temperature fitted to the others (the temperature shown is that of all)"
     )
 
 

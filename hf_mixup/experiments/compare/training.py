@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -64,11 +65,18 @@ def _trained(
 
 
 class Progress:
-    """One bar over all runs, and after the first steps an estimate of what they will take."""
+    """One bar over all runs, and after the first steps an estimate of what they will take.
+
+    In a log file or a pipe, where a bar would be one endless line, a line for each run that has ended.
+    """
 
     def __init__(self, total: int, todo: Sequence[Run], args: TrainingArguments) -> None:
         self.todo, self.args = list(todo), args
-        self.bar: Any = tqdm(total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0)
+        self.total, self.begun, self.ended = total, time.perf_counter(), 0
+        self.shown = sys.stderr.isatty()
+        self.bar: Any = tqdm(
+            total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0, disable=not self.shown
+        )
         self.finished, self.shares = float(total - len(todo)), dict.fromkeys(todo, 0.0)
         self.started: dict[Run, tuple[int, float]] = {}
         self.estimated, self.at_once = False, 1
@@ -76,7 +84,7 @@ class Progress:
     def side_by_side(self, count: int) -> None:
         """Say how many runs are trained at a time."""
         self.at_once = count
-        self.bar.write(f"{count} CUDA devices: {count} runs at a time", file=self.bar.fp)
+        self._write(f"{count} CUDA devices: {count} runs at a time")
 
     def __enter__(self) -> Progress:
         return self
@@ -102,9 +110,20 @@ class Progress:
         self._redraw()
         self.bar.refresh()
         if isinstance(outcome, Failed):
-            self.bar.write(f"{run.title} failed: {outcome.reason}", file=self.bar.fp)
+            self._write(f"{run.title} failed: {outcome.reason}")
+        self.ended += 1
+        if not self.shown:
+            taken = time.perf_counter() - self.begun
+            left = duration(taken / self.ended * (len(self.todo) - self.ended))
+            number = self.total - len(self.todo) + self.ended
+            self._write(f"run {number} of {self.total} has ended: {run.title}; about {left} left")
+
+    def _write(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
 
     def _redraw(self) -> None:
+        if not self.shown:
+            return
         self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # which draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
@@ -117,10 +136,9 @@ class Progress:
             # As many steps as epochs over its rows make, unless all runs have the same number.
             rows = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) for each in (run, *self.todo)]
             seconds = pace * steps * sum(rows[1:]) / rows[0] / self.at_once
-            self.bar.write(
+            self._write(
                 f"about {duration(seconds)} of training for {len(self.todo)} runs, if all are as fast as "
-                f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)",
-                file=self.bar.fp,
+                f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)"
             )
             self.estimated = True
 

@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.experiments.mixing import SharedSettings
+from hf_mixup.experiments.mixing import OF_THE_LOSS, SMOOTHING, SharedSettings
 from hf_mixup.methods import CONTROLS, METHODS, unknown
 from hf_mixup.utils.files import parse_text
 
-SMOOTHING = 0.1
-# A control keeps the settings of the loss, without those of the mixing: a change of them repeats no control.
-_OF_THE_LOSS = (
-    *("loss", "class_weights", "label_smoothing"),
-    *("duplicates", "temperature", "learn_temperature", "max_logit_scale", "chunk_size", "local_loss"),
-)
 _COMMA = re.compile(r",(?![^\[]*\])")  # not those within [brackets]
 
 
@@ -74,11 +68,11 @@ def _variant(label: str, base: SharedSettings, paired: bool) -> Variant:
 
 def _control(label: str, name: str, settings: dict[str, Any], base: SharedSettings, paired: bool) -> Variant:
     smoothed = name == "smoothing"
-    valid = [each for each in _OF_THE_LOSS if smoothed or each != "label_smoothing"]
+    valid = [each for each in OF_THE_LOSS if smoothed or each != "label_smoothing"]
     for setting in settings:
         if setting not in valid:
             raise ValueError(f"{label}: control {name!r} does not mix and has no setting {setting!r}")
-    shared = SharedSettings({name: value for name, value in base.values.items() if name in _OF_THE_LOSS})
+    shared = SharedSettings({name: value for name, value in base.values.items() if name in OF_THE_LOSS})
     settings = ({"label_smoothing": SMOOTHING} if smoothed else {}) | settings | {"prob": 0.0}
     control = _configured(label, shared, "cross_modal" if paired else "mixup", settings)
     if paired or not smoothed:

@@ -189,7 +189,7 @@ class ModelEvaluation:
 
     def _ood(self, name: str, rows: Any) -> np.ndarray:
         store, scorer = self.subject.store, self.subject.scorer
-        # The rows of another data set, or the test rows that the samples are made from.
+        # The rows of another dataset, or the test rows that the samples are made from.
         data = getattr(getattr(rows, "rows", rows), "_fingerprint", self.subject.data(self.subject.tests[0]))
         found = self._part(name, lambda: store.arrays(f"ood {name}", lambda: scorer(rows), data=data))
         return found["logits"]

@@ -20,7 +20,7 @@ OOD = "ood"
 class OodSettings(Checked):
     """Where out-of-distribution samples come from."""
 
-    ood_dataset: str | None = setting(None, "Data set of out-of-distribution samples (default: made of test samples).")
+    ood_dataset: str | None = setting(None, "Dataset of out-of-distribution samples (default: made of test samples).")
     ood_split: str | None = setting(None, "Split of ood_dataset (default: test, or else its first).")
 
 
@@ -39,7 +39,7 @@ def ood_samples(settings: OodSettings, source: Source) -> dict[str, Any]:
 
 
 def _of_dataset(dataset: str, split: str | None, source: Source) -> Any:
-    """Return the samples of another data set, whose labels do not matter."""
+    """Return the samples of another dataset, whose labels do not matter."""
     from hf_mixup.experiments.tasks.data import load_raw, of_modality
 
     task = replace(source.task, dataset=dataset, dataset_config=None)

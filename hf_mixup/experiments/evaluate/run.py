@@ -147,7 +147,7 @@ def tested_splits(task: TaskArguments) -> Splits:
     """Load the rows to score; refuse too few of them."""
     splits = load_splits(task)
     if not splits.tests:
-        raise ValueError("the data set has no split to test on: name some with --test_splits")
+        raise ValueError("the dataset has no split to test on: name some with --test_splits")
     if len(splits.validation) < 2:
         raise ValueError("a temperature cannot be fitted on one validation row: give a larger validation_share")
     for split, rows in splits.tests.items():

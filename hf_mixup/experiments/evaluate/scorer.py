@@ -1,4 +1,4 @@
-"""Logits of a model on a data set, as it is or under attack."""
+"""Logits of a model on a dataset, as it is or under attack."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hf_mixup.metrics.results import direction
 AFTER = "_temperature"
 MARGIN = 0.01
 """Scores that are shares, in [0, 1], are called equivalent where the whole interval lies closer to zero than this."""
-Claim = Literal["better", "worse", "equivalent", "perhaps better", "perhaps worse", "not distinguishable"]
+Claim = Literal["better", "worse", "equivalent", "perhaps better", "perhaps worse", "not significant"]
 _WORDS = {
     **{"ece": "calibration", "nll": "likelihood", "mean_recall": "recall"},
     **{"f1_entity": "F1 of names", "f1_macro": "F1", "exact_match": "exact matches"},
@@ -22,7 +22,7 @@ _WORDS = {
 SHARES = ("ece", "accuracy", "mean_recall", "f1_entity", "f1_macro", "exact_match", "wer", "cer", "exact")
 # Scores of the verdict; the others are in the tables.
 _ASKED = ("ece", "nll", *SHARES[1:], "mse", "mae", "r2", "spearman")
-_ORDER: tuple[Claim, ...] = ("better", "worse", "perhaps better", "perhaps worse", "equivalent", "not distinguishable")
+_ORDER: tuple[Claim, ...] = ("better", "worse", "perhaps better", "perhaps worse", "equivalent", "not significant")
 
 
 def claim(name: str, difference: Difference) -> Claim:
@@ -32,25 +32,25 @@ def claim(name: str, difference: Difference) -> Claim:
     - "equivalent": the whole interval lies within `MARGIN` of zero, of more than one seed; for shares alone, as other
       scores have units of their own;
     - "perhaps ...": the interval excludes zero, the test does not;
-    - "not distinguishable": all else.
+    - "not significant": all else.
 
     >>> claim("accuracy", Difference(0.02, 0.01, 0.03, p=0.001, seeds=5, rows=400))
     'better'
     >>> claim("accuracy", Difference(0.001, -0.004, 0.006, p=0.7, seeds=5, rows=400))
     'equivalent'
     >>> claim("accuracy", Difference(0.001, -0.9, 0.9, p=0.99, seeds=5, rows=400))
-    'not distinguishable'
+    'not significant'
     """
     sure = judgement(name, difference)
     if sure:
         return "better" if sure > 0 else "worse"
     if not difference.known:
-        return "not distinguishable"
+        return "not significant"
     shares = name.removesuffix(AFTER) in SHARES
     if shares and difference.seeds > 1 and max(-difference.low, difference.high) <= MARGIN:
         return "equivalent"
     alone = _beyond_zero(name, difference)
-    return {1: "perhaps better", -1: "perhaps worse"}.get(alone, "not distinguishable")  # type: ignore[return-value]
+    return {1: "perhaps better", -1: "perhaps worse"}.get(alone, "not significant")  # type: ignore[return-value]
 
 
 def judgement(name: str, difference: Difference) -> int:
@@ -73,7 +73,7 @@ def _beyond_zero(name: str, difference: Difference) -> int:
 
 
 def verdict(differences: Mapping[str, Difference]) -> str:
-    """Return the changes of a method against its control, also after a temperature refit, and their scope.
+    """Return the changes of a method against its control, also after temperature scaling, and their scope.
 
     Args:
         differences: by score, their p-values adjusted for all that were tested.
@@ -81,7 +81,7 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     >>> better = Difference(-0.1, -0.12, -0.08, p=0.001, seeds=5, rows=400)
     >>> same = Difference(0.002, -0.01, 0.014, p=0.7, seeds=5, rows=400)
     >>> verdict({"accuracy": same, "ece": better})
-    'better calibration; not distinguishable with 5 seeds: accuracy (95 % interval -0.010 to +0.014)'
+    'better calibration; not significant with 5 seeds: accuracy (95 % interval -0.010 to +0.014)'
     """
     names = asked(differences)
     if not names:
@@ -96,11 +96,11 @@ def verdict(differences: Mapping[str, Difference]) -> str:
     after = {name: differences[name + AFTER] for name in ("ece", "nll") if name + AFTER in differences}
     after = {name: difference for name, difference in after.items() if difference.known}
     if after:
-        text += f"; after a temperature refit {_clauses(after)}"
+        text += f"; after temperature scaling {_clauses(after)}"
     seeds = next(iter(known.values())).seeds
     scope = [f"{seeds} seeds"] if seeds > 1 and f"{seeds} seeds" not in text else []
     by_word = {_WORDS.get(name, name): difference for name, difference in known.items()}
-    by_word |= {f"{_WORDS[name]} after the refit": difference for name, difference in after.items()}
+    by_word |= {f"{_WORDS[name]} after temperature scaling": difference for name, difference in after.items()}
     scope += _reservations(by_word)
     return f"{text} ({'; '.join(scope)})" if scope else text
 
@@ -129,7 +129,7 @@ def _clauses(differences: Mapping[str, Difference]) -> str:
     with_ = f"with {seeds} seed{'s' if seeds > 1 else ''}"
     words: dict[Claim, str] = {
         "equivalent": f"equivalent within ±{MARGIN:g} {with_}:",
-        "not distinguishable": f"not distinguishable {with_}:",
+        "not significant": f"not significant {with_}:",
     }
     by_claim: dict[Claim, list[str]] = {}
     for name, difference in differences.items():

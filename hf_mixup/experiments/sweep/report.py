@@ -97,7 +97,7 @@ class Swept:
             return f"{start}; {plain} with {len(self.controls)} seeds: nothing to compare it with"
         noise = f"with {len(self.controls)} seeds of it (95 % interval of one more {low:.3f} to {high:.3f})"
         if low <= value <= high:
-            return f"{start}, not distinguishable from {plain} {noise}"
+            return f"{start}, not significantly different from {plain} {noise}"
         if direction(self.metric) * (value - mean) < 0:
             return f"{start}, worse than {plain} {noise}"
         return f"{start}, better than {plain} {noise}; the best of many flatters: compare it on more seeds"
@@ -120,7 +120,7 @@ def write_report(
         made_by(command, settings),
     ]
     task = swept.setting.task
-    lead = [f"{len(swept.trials)} trials on {task.task}, data set {task.dataset}, seed {args.seed}, validation rows."]
+    lead = [f"{len(swept.trials)} trials on {task.task}, dataset {task.dataset}, seed {args.seed}, validation rows."]
     write_page(report, f"Which mixing? {output.name}", lead, sections)
     print(f"{swept.verdict}\n\nto train it: hf-mixup train {winner}\nto judge it: {again}\nreport: {report}")
 

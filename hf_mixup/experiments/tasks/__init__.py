@@ -1,7 +1,7 @@
 """Data and models for the command line and the recipes.
 
     parse_settings    YAML or JSON file and flags -> dataclasses
-    load_splits       any data set -> train, validation and test rows with encoded labels   (tasks.data)
+    load_splits       any dataset -> train, validation and test rows with encoded labels   (tasks.data)
     prepare           data, processor, model and scores of one `TaskArguments`              (tasks.prepare)
 
 Each task has a file of its own, which is imported below: its settings, and how its data and model are loaded. What

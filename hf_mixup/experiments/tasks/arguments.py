@@ -52,8 +52,8 @@ class TaskArguments(Streaming):
     """
 
     task: str = setting(IMAGE, "What to train.")
-    dataset: str = setting("emoji", "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one.")
-    dataset_config: str | None = setting(None, "Configuration of a Hub data set that has several.")
+    dataset: str = setting("emoji", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or a bundled one.")
+    dataset_config: str | None = setting(None, "Configuration of a Hub dataset that has several.")
     train_split: str = setting("train", "Split to train on.")
     validation_split: str | None = setting(None, "Split to validate on (default: validation, or a part of train).")
     validation_share: float = setting(
@@ -119,13 +119,13 @@ class TaskArguments(Streaming):
 
     @property
     def dataset_name(self) -> str:
-        """The name of the data set on cards; of a path or an address its last part."""
+        """The name of the dataset on cards; of a path or an address its last part."""
         local = Path(self.dataset).exists() or is_pattern(self.dataset)
         return Path(self.dataset).name if local else self.dataset
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns that the data set must have, by what errors call them; "label" for that of the labels."""
+        """Columns that the dataset must have, by what errors call them; "label" for that of the labels."""
         return {}
 
     @property
@@ -136,7 +136,7 @@ class TaskArguments(Streaming):
         return getattr(self, self.input_setting)
 
     def bundled(self) -> Mapping[str, Callable[[], DatasetDict]]:
-        """Return the data sets that come with the package, by name."""
+        """Return the datasets that come with the package, by name."""
         return {}
 
     def read_folder(self, path: Path) -> DatasetDict | None:

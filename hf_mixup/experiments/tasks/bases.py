@@ -140,7 +140,7 @@ class Tabular(Labelled):
     categorical_columns: list[str] | None = setting(None, "Columns of categories (default: all of texts or classes).")
     preview_kind = "tables"
     tables: ClassVar[tuple[str, ...]] = ()
-    """Data sets that scikit-learn ships."""
+    """Datasets that scikit-learn ships."""
 
     def bundled(self) -> Any:
         from hf_mixup.experiments.tasks.tables import load_table

@@ -1,4 +1,4 @@
-"""Any data set -> splits with encoded labels, of images and captions, or of texts to write."""
+"""Any dataset -> splits with encoded labels, of images and captions, or of texts to write."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUBSET_SEED = 0  # which rows a subset holds must not depend on the seed of the
 
 
 def load_splits(task: TaskArguments) -> Splits:
-    """Load the data set of a task, pick its splits and encode its labels; of a stream, the first rows to train on.
+    """Load the dataset of a task, pick its splits and encode its labels; of a stream, the first rows to train on.
 
     Raises:
         ValueError: for a split or column that is not there, labels that do not fit the task, a row without caption or
@@ -63,7 +63,7 @@ def _check_rows(rows: Dataset, split: str, task: TaskArguments) -> None:
 
 
 def load_raw(task: TaskArguments) -> DatasetDict:
-    """Load the data set as it is.
+    """Load the dataset as it is.
 
     Raises:
         FileNotFoundError: for a file or folder that is not there.
@@ -86,13 +86,13 @@ def load_raw(task: TaskArguments) -> DatasetDict:
     except _UNREADABLE as error:
         root = error.__cause__ or error
         if isinstance(root, Exception) and is_disk_full(root):
-            raise NoSpaceError(f"no space to prepare the data set {task.dataset}: {root}") from error
+            raise NoSpaceError(f"no space to prepare the dataset {task.dataset}: {root}") from error
         fault = first_fault(files)
         if fault is None and (
             isinstance(error, FileNotFoundError) or not (files or isinstance(error, (DatasetsError, StopIteration)))
         ):
             raise
-        raise ValueError(fault or f"the data set {task.dataset} cannot be read: {root}") from error
+        raise ValueError(fault or f"the dataset {task.dataset} cannot be read: {root}") from error
     return data if isinstance(data, DatasetDict) else DatasetDict({task.train_split: data})
 
 
@@ -122,7 +122,7 @@ def _split_names(data: DatasetDict, task: TaskArguments) -> tuple[str | None, li
         tests = [name for name in data if name.startswith("test")]
     for name in (task.train_split, task.validation_split, *tests):
         if name is not None and name not in data:
-            raise ValueError(f"the data set has no split {name!r}: {did_you_mean(name, data)}")
+            raise ValueError(f"the dataset has no split {name!r}: {did_you_mean(name, data)}")
     return task.validation_split or ("validation" if "validation" in data else None), tests
 
 

@@ -1,4 +1,4 @@
-"""The bundled emoji, made into data sets for the text tasks: every split has other emoji than the others.
+"""The bundled emoji, made into datasets for the text tasks: every split has other emoji than the others.
 
 emoji_tokens       captions of several emoji in a row of words, each tagged with the group of its emoji
 emoji_regression   caption -> how warm the colours of its images are

@@ -20,7 +20,10 @@ Setting = tuple[str, type, str]
 _DATA = ("task", "dataset", "max_train_samples", "model", "model_type")
 # Of methods and of transformers.TrainingArguments, which take seconds to load: metavar and help.
 _MIXING = {
-    "method": ("NAME", "Mixing method; `hf-mixup methods` lists them. (default: mixup)"),
+    "method": (
+        "NAME",
+        "Mixing method, or the controls none and smoothing; `hf-mixup methods` lists them. (default: mixup)",
+    ),
     "alpha": ("NUMBER", "lam ~ Beta(alpha, alpha), the share of the sample itself; 0 mixes nothing. (default: 1.0)"),
     "prob": ("NUMBER", "Chance that a batch is mixed. (default: 1.0)"),
     "label_smoothing": ("NUMBER", "Smoothing of class labels, before they are mixed. (default: 0.0)"),

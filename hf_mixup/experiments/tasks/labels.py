@@ -88,7 +88,7 @@ def few_per_class(rows: Dataset, column: str, count: int, seed: int, names: list
 def with_label_noise(rows: Dataset, column: str, share: float, names: list[str]) -> Dataset:
     """Return the rows with a share of their labels (of the tags, for lists) replaced by any other class."""
     if len(names) < 2:
-        raise ValueError(f"label_noise={share}: the data set has one class only, so that no label is wrong")
+        raise ValueError(f"label_noise={share}: the dataset has one class only, so that no label is wrong")
     feature: Any = rows.features[column]
     lists = [np.atleast_1d(np.array(label, dtype=np.int64)) for label in rows[column]]  # of one, for a class a row
     labels = np.concatenate(lists)

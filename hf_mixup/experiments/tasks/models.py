@@ -1,4 +1,4 @@
-"""New models and checkpoints, with a head for the labels of a data set, and adapters."""
+"""New models and checkpoints, with a head for the labels of a dataset, and adapters."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def check_dataset(name: str) -> None:
     >>> check_dataset("no/such/rows.csv")
     Traceback (most recent call last):
     ...
-    FileNotFoundError: no such data set: no/such/rows.csv
+    FileNotFoundError: no such dataset: no/such/rows.csv
     """
     path = Path(name)
     if is_pattern(name) and not path.exists():
@@ -31,7 +31,7 @@ def check_dataset(name: str) -> None:
     if path.is_file() and path.suffix not in BUILDERS:
         raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(BUILDERS)} are read")
     if not path.exists() and (path.is_absolute() or path.suffix in BUILDERS or name.startswith((".", "~"))):
-        raise FileNotFoundError(f"no such data set: {path}")
+        raise FileNotFoundError(f"no such dataset: {path}")
 
 
 def check_paths(settings: Mapping[str, Any]) -> None:

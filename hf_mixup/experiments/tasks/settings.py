@@ -9,8 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hf_mixup.experiments.tasks.arguments import TASKS, TaskArguments, task_class, tasks_with
+from hf_mixup.experiments.tasks.arguments import PAIRS, TASKS, TaskArguments, task_class, tasks_with
 from hf_mixup.experiments.tasks.hints import hint, meant_by
+from hf_mixup.experiments.tasks.presets import config_path
 from hf_mixup.utils.files import read_config
 
 _SECTIONS = ("compare", "sweep", "evaluate")  # mappings of settings that one command alone knows
@@ -48,7 +49,7 @@ def parse_settings(
     """
     path, arguments = split_config(sys.argv[1:] if argv is None else argv, types)
     own = {} if path is None else read_section(path, section)
-    values = {**(defaults or {}), **own}
+    values = {**(defaults or {}), **_without_new_model(own, arguments)}
     types, mixing = _mixing_as_flags([_task(values, arguments) if kind is TaskArguments else kind for kind in types])
     for key in own:
         _refuse_unknown(str(key), f"{path}: {key!r}", types, beside)
@@ -61,14 +62,33 @@ def parse_settings(
         flags + arguments, return_remaining_strings=True, look_for_args_file=False
     )
     _refuse_arguments(rest, types, beside)
-    return tuple(mixing[type(each)](each.given) if type(each) in mixing else each for each in filled)
+    paired = any(isinstance(each, TaskArguments) and each.task == PAIRS for each in filled)
+    return tuple(_mixing(mixing[type(each)], each.given, paired) if type(each) in mixing else each for each in filled)
+
+
+def _without_new_model(own: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of a file; a checkpoint that a flag names takes the place of the file's new model."""
+    flags = {argument.partition("=")[0] for argument in arguments}
+    if "--model" not in flags or "--model_type" in flags:
+        return own
+    return {name: value for name, value in own.items() if name not in ("model_type", "config_overrides")}
+
+
+def _mixing(kind: Any, given: dict[str, Any], paired: bool) -> Any:
+    """Return the settings of mixing as their type; one run may be that of a control, too."""
+    from hf_mixup.engine.config import MixupConfig
+    from hf_mixup.experiments.mixing import control
+    from hf_mixup.methods import CONTROLS
+
+    name = given.get("method")
+    return control(name, given, paired) if kind is MixupConfig and name in CONTROLS else kind(given)
 
 
 def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path | None, list[str]]:
     """Return the configuration file among the arguments, if there is one, and the others.
 
     It is what comes first, unless that is a flag, or a YAML or JSON file that is not the value of a flag. Two are
-    refused.
+    refused. The name of a preset stands for its file.
 
     >>> split_config(["--alpha", "0.4", "image.yaml", "--dataset", "rows.json"], [TaskArguments])
     (PosixPath('image.yaml'), ['--alpha', '0.4', '--dataset', 'rows.json'])
@@ -84,7 +104,7 @@ def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path 
             found.append(index)
     if len(found) > 1:
         raise ValueError(f"two configuration files, {' and '.join(arguments[index] for index in found)}: name one")
-    path = Path(arguments[found[0]]) if found else None
+    path = config_path(arguments[found[0]]) if found else None
     return path, [argument for index, argument in enumerate(arguments) if index not in found]
 
 

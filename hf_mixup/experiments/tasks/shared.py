@@ -62,7 +62,7 @@ class Classified(NoisyLabels):
 
     Args:
         few_shot: rows of each class to train on. They depend on `few_shot_seed` alone, so that every method and every
-            seed of the training gets the same; another draw is another data set.
+            seed of the training gets the same; another draw is another dataset.
     """
 
     few_shot: int | None = setting(None, "Train on this many rows of each class, the same for every seed.", at_least=1)

@@ -1,4 +1,4 @@
-"""A part of the training rows to validate on, where the data set has no split for it."""
+"""A part of the training rows to validate on, where the dataset has no split for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables: the data sets that scikit-learn ships, and the columns that are inputs."""
+"""Tables: the datasets that scikit-learn ships, and the columns that are inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CATEGORIES = ("string", "large_string", "bool")
 
 
 def load_table(name: str) -> DatasetDict:
-    """Return one of scikit-learn's data sets, with three of ten rows as the test, drawn once.
+    """Return one of scikit-learn's datasets, with three of ten rows as the test, drawn once.
 
     Columns are those of scikit-learn, and `label`. Classes have the same shares in both splits.
 
@@ -48,7 +48,7 @@ def input_columns(
     named = [*(numerical or ()), *(categorical or ())]
     for name in named:
         if name not in rows.column_names:
-            raise ValueError(f"the data set has no column {name!r}: {did_you_mean(name, rows.column_names)}")
+            raise ValueError(f"the dataset has no column {name!r}: {did_you_mean(name, rows.column_names)}")
         if name == label:
             raise ValueError(f"column {name!r} is the label: it cannot be an input, too")
     rest = [name for name in rows.column_names if name not in (*named, label)]
@@ -59,7 +59,7 @@ def input_columns(
         categorical = [name for name in rest if kinds[name] == "category"]
     if not numerical and not categorical:
         held = ", ".join(f"{name}: {rows.features[name]}" for name in rest) or "the label alone"
-        raise ValueError(f"the data set has no column of numbers or categories, but {held}")
+        raise ValueError(f"the dataset has no column of numbers or categories, but {held}")
     return numerical, categorical
 
 

@@ -17,6 +17,6 @@ class TabularClassification(Tabular, Classified):
 
     task: str = "tabular-classification"
     dataset: str = setting(
-        "wine", "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or wine, breast_cancer, digits."
+        "wine", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or wine, breast_cancer, digits."
     )
     tables = ("wine", "breast_cancer", "digits")

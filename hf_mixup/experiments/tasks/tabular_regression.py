@@ -16,5 +16,5 @@ class TabularRegression(Tabular, Numbered):
     """One number a row of numbers and categories."""
 
     task: str = "tabular-regression"
-    dataset: str = setting("diabetes", "Data set: a Hub name, a folder, a CSV, JSON or Parquet file, or diabetes.")
+    dataset: str = setting("diabetes", "Dataset: a Hub name, a folder, a CSV, JSON or Parquet file, or diabetes.")
     tables = ("diabetes",)

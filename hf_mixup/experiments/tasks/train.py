@@ -63,10 +63,11 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
     results: list[Result] = []
+    name = mixup.method if not mixup.off else "smoothing" if mixup.label_smoothing else "none"
     for split, (prefix, metrics, _) in score_all(trainer, prepared):
         trainer.save_metrics(prefix, metrics)
         short = {name.removeprefix(f"{prefix}_"): value for name, value in metrics.items()}
-        results.append({"method": mixup.method, "seed": args.seed, "split": split, "metrics": short})
+        results.append({"method": name, "seed": args.seed, "split": split, "metrics": short})
     write_card(trainer, task, mixup, prepared.shown({each["split"]: each["metrics"] for each in results}))
     if trainer.is_world_process_zero():
         save_task(Path(str(args.output_dir)), task, args.seed)

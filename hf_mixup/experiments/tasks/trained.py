@@ -1,4 +1,4 @@
-"""A saved classifier: its weights, its files, and the data set with labels numbered as the model numbers them."""
+"""A saved classifier: its weights, its files, and the dataset with labels numbered as the model numbers them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How `make docs` builds the site: mkdocs.yml, and the pages that are made from code, results and notebooks."""
