@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after `--help` or `--version`.
 
     >>> main(["methods", "--markdown"])
-    | name | method | blends | paper |
+    | name | method | blends | begin with | paper |
     ...
     0
     """
@@ -355,10 +355,11 @@ def _methods(arguments: list[str]) -> None:
         return
     from hf_mixup.methods import METHODS
 
-    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
-    head = ("name", "method", "blends", "paper")
+    rows = [(name, each.title, each.blends, each.begin_with, each.paper) for name, each in METHODS.items()]
+    head = ("name", "method", "blends", "begin with", "paper")
     if chosen.markdown:
-        for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
+        rows = [(f"`{name}`", title, blends, f"`{begin}`", paper) for name, title, blends, begin, paper in rows]
+        for cells in (head, ("---",) * len(head), *rows):
             print(f"| {' | '.join(cells)} |")
         return
     _show(head, rows)

@@ -87,6 +87,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels):
     title = "Adversarial training"
     blends = "nothing: moves float inputs, or token embeddings, up the gradient, as a second loss"
     paper = "arXiv:1412.6572"
+    begin_with = "clean_weight=0.5"
     citation = (
         "@inproceedings{goodfellow2015explaining, title={Explaining and Harnessing Adversarial Examples}, "
         "author={Goodfellow, Ian J. and Shlens, Jonathon and Szegedy, Christian}, booktitle={ICLR}, year={2015}}"

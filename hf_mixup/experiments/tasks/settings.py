@@ -48,7 +48,7 @@ def parse_settings(
     """
     path, arguments = split_config(sys.argv[1:] if argv is None else argv, types)
     own = {} if path is None else read_section(path, section)
-    values = {**(defaults or {}), **own}
+    values = {**_of_this_machine(types), **(defaults or {}), **own}
     types, mixing = _mixing_as_flags([_task(values, arguments) if kind is TaskArguments else kind for kind in types])
     for key in own:
         _refuse_unknown(str(key), f"{path}: {key!r}", types, beside)
@@ -62,6 +62,15 @@ def parse_settings(
     )
     _refuse_arguments(rest, types, beside)
     return tuple(mixing[type(each)](each.given) if type(each) in mixing else each for each in filled)
+
+
+def _of_this_machine(types: Sequence[Any]) -> dict[str, Any]:
+    """Return what the Trainer's settings are better set to here: without an accelerator no memory can be pinned."""
+    if "dataloader_pin_memory" not in _names([kind for kind in types if is_dataclass(kind)]):
+        return {}
+    import torch
+
+    return {} if torch.accelerator.is_available() else {"dataloader_pin_memory": False}
 
 
 def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path | None, list[str]]:
