@@ -234,7 +234,7 @@ PARTS: dict[str, Compared | Several | Cost] = {
     "speech": Several(
         {
             name: _compared(f"speech/{name}", f"recipes/configs/numbers_{name}.yaml", {name: transcribed(_VOICES)})
-            for name in ("ctc",)
+            for name in ("ctc", "whisper")
         }
     ),
     "long": _compared("long", "recipes/configs/emoji_long.yaml --seeds 1", _SHIFTED),
