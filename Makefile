@@ -58,7 +58,7 @@ bench: $(READY) ## speed as ratios: kernels against their peers, a step of every
 	$(BIN)/python tests/benchmarks/bench_pairs.py
 	$(BIN)/python tests/benchmarks/bench_tokens.py
 
-evidence: $(READY) ## measure every table of the README again: 80 minutes (some of it: python recipes/evidence.py image)
+evidence: $(READY) ## measure every table of the README again: two hours (some of it: python recipes/evidence.py image)
 	$(BIN)/python recipes/evidence.py
 
 # Images of methods and notebooks that were run stay in runs/docs-images and runs/docs-notebooks, for the next time.

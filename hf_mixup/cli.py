@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: after `--help` or `--version`.
 
     >>> main(["methods", "--markdown"])
-    | name | method | blends | paper |
+    | name | method | blends | begin with | paper |
     ...
     0
     """
@@ -375,20 +375,21 @@ def _methods(arguments: list[str]) -> None:
         return
     from hf_mixup.methods import METHODS
 
-    head = ("name", "method", "blends", "paper")
-    rows = [(name, method.title, method.blends, method.paper) for name, method in METHODS.items()]
+    head = ("name", "method", "blends", "begin with", "paper")
+    rows = [(name, each.title, each.blends, each.begin_with, each.paper) for name, each in METHODS.items()]
     rows = [row for row in rows if all(_fits(word, row) for word in chosen.words)]
     if not rows:
         raise ValueError(f"no method fits {' '.join(chosen.words)!r}: `hf-mixup methods` lists all")
     if chosen.json:
         print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
     elif chosen.markdown:
-        for cells in (head, ("---",) * 4, *((f"`{row[0]}`", *row[1:]) for row in rows)):
+        quoted = [(f"`{name}`", title, blends, f"`{begin}`", paper) for name, title, blends, begin, paper in rows]
+        for cells in (head, ("---",) * len(head), *quoted):
             print(f"| {' | '.join(cells)} |")
     else:
-        for name, title, blends, paper in rows:
+        for name, title, blends, begin, paper in rows:
             about = textwrap.fill(blends.replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
-            print(f"{name}  {title}  {paper}\n{about}")
+            print(f"{name}  {title}  {paper}\n{about}\n    begin with {begin}")
 
 
 _WHAT_BLENDS = {

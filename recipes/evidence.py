@@ -1,6 +1,6 @@
 """The figures of the README: the commands that measure them, and the tables made from their results.
 
-    python recipes/evidence.py                # all of it: about 80 minutes on two CPU cores
+    python recipes/evidence.py                # all of it: about two hours on two CPU cores
     python recipes/evidence.py image audio    # some of it
     python recipes/evidence.py --tables       # measure nothing, write the tables from recipes/results/ anew
 
@@ -53,6 +53,25 @@ def retrieved(split: str) -> Columns:
     """Return the columns for pairs on a split."""
     found = {"i2t_r1": "R@1, image to caption", "t2i_r1": "R@1, caption to image", "mean_recall": "mean recall"}
     return [*((split, metric, heading) for metric, heading in found.items()), *calibrated(split)[1:]]
+
+
+def predicted(split: str) -> Columns:
+    """Return the columns for numbers on a split."""
+    return [
+        (split, metric, heading)
+        for metric, heading in {"mse": "MSE", "mae": "MAE", "r2": "R²", "spearman": "Spearman"}.items()
+    ]
+
+
+def changed(score: str) -> Columns:
+    """Return the columns of a score for images with texts: whole samples, and those with one side missing or noisy."""
+    changes = ("no_text", "no_image", "noisy_text", "noisy_image")
+    return [("test", score, "whole"), *((f"test_{each}", score, each.replace("_", " ")) for each in changes)]
+
+
+def transcribed(splits: Mapping[str, str]) -> Columns:
+    """Return the columns for transcripts on some splits, each with its name in the headings."""
+    return [(split, metric, f"{name}{metric.upper()}") for split, name in splits.items() for metric in ("wer", "cer")]
 
 
 PERTURBED: Columns = [
@@ -113,6 +132,26 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Several:
+    """Comparisons that belong to one part, each with a name and tables of its own."""
+
+    parts: Mapping[str, Compared]
+
+    @property
+    def commands(self) -> Sequence[str]:
+        """The commands of all of them."""
+        return [command for part in self.parts.values() for command in part.commands]
+
+    def collected(self) -> dict[str, Any]:
+        """Return the scores and differences of each, by its name."""
+        return {"parts": {name: part.collected() for name, part in self.parts.items()}}
+
+    def shown(self, found: Mapping[str, Any]) -> list[str]:
+        """Return the tables of all of them, in Markdown."""
+        return [each for name, part in self.parts.items() for each in part.shown(found["parts"][name])]
+
+
+@dataclass(frozen=True)
 class Cost:
     """What the steps of each method cost; the command writes its figures into `file`."""
 
@@ -135,7 +174,17 @@ def _compared(name: str, arguments: str, tables: Mapping[str, Columns]) -> Compa
 
 _IMAGE = "recipes/configs/emoji_image.yaml --methods none,smoothing,mixup,cutmix,switch,manifold,adversarial --seeds 5"
 _SHIFTED = {"on test": calibrated("test"), "on test_shifted": calibrated("test_shifted")}
-PARTS: dict[str, Compared | Cost] = {
+_MULTIMODAL = "recipes/configs/emoji_multimodal.yaml"
+_SCORES = {"accuracy": "accuracy", "NLL": "nll"}
+_VOICES = {"test": "", "test_shifted": "shifted ", "test_human": "human "}
+_TABLES = {  # those of patients and cars are numbers to predict, the others classes
+    "digits": calibrated("test"),
+    "wine": calibrated("test"),
+    "breast_cancer": calibrated("test"),
+    "diabetes": predicted("test"),
+    "cars": predicted("test"),
+}
+PARTS: dict[str, Compared | Several | Cost] = {
     "image": replace(
         image := _compared("image", _IMAGE, _SHIFTED),
         commands=[
@@ -166,6 +215,30 @@ PARTS: dict[str, Compared | Cost] = {
     "audio": _compared(
         "audio", "recipes/configs/instruments.yaml --methods none,smoothing,mixup,specmix,manifold --seeds 5", _SHIFTED
     ),
+    "tables": Several(
+        {
+            name: _compared(f"tables/{name}", f"recipes/configs/{name}_tabular.yaml", {f"{name}, test": columns})
+            for name, columns in _TABLES.items()
+        }
+    ),
+    "multimodal": Several(
+        {
+            "mixed": _compared("multimodal", _MULTIMODAL, {name: changed(score) for name, score in _SCORES.items()}),
+            "dropout": _compared(
+                "multimodal_dropout",
+                f"{_MULTIMODAL} --methods none --modality_dropout 0.3",
+                {f"with modality dropout: {name}": changed(score) for name, score in _SCORES.items()},
+            ),
+        }
+    ),
+    "speech": Several(
+        {
+            name: _compared(f"speech/{name}", f"recipes/configs/numbers_{name}.yaml", {name: transcribed(_VOICES)})
+            for name in ("ctc", "whisper")
+        }
+    ),
+    "long": _compared("long", "recipes/configs/emoji_long.yaml --seeds 1", _SHIFTED),
+    "vit": _compared("vit", "recipes/configs/emoji_vit.yaml --seeds 1", _SHIFTED),
     "cost": Cost([f"python tests/benchmarks/bench_step.py --json {RUNS}/cost.json"], f"{RUNS}/cost.json"),
 }
 

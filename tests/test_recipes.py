@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import TrainingArguments
 
@@ -19,6 +20,8 @@ from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks import TaskArguments, parse_settings
 from hf_mixup.experiments.tasks.arguments import PAIRS
+from hf_mixup.methods import first_try
+from hf_mixup.methods.registry import brief
 
 ROOT = Path(__file__).parents[1]
 RECIPES, CONFIGS = ROOT / "recipes", sorted((ROOT / "recipes" / "configs").glob("*.yaml"))
@@ -121,6 +124,26 @@ def test_recipe_in_two_processes(recipe: str, two: tuple[str, Path]) -> None:
 def test_every_configuration_is_valid(path: Path) -> None:
     _, _, args = parse_settings([TaskArguments, MixupConfig, TrainingArguments], [str(path), "--use_cpu"])
     assert args.output_dir == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_begins_with_what_its_method_is_best_begun_with(path: Path) -> None:
+    """Unless it says another value itself."""
+    written = yaml.safe_load(path.read_text())
+    mixing = MixupConfig(written["method"]).mixing
+    for name, value in first_try(written["method"]).items():
+        assert name in written or brief(getattr(mixing, name)) == value
+
+
+def test_memory_is_pinned_where_there_is_an_accelerator_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pinned(*flags: str) -> bool:
+        return parse_settings([TrainingArguments], flags)[0].dataloader_pin_memory
+
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert not pinned()
+    assert pinned("--dataloader_pin_memory", "true")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    assert pinned()
 
 
 def test_every_recipe_and_configuration_is_in_the_readme() -> None:

@@ -15,6 +15,7 @@ from hf_mixup.methods.registry import METHODS as METHODS
 from hf_mixup.methods.registry import build as build
 from hf_mixup.methods.registry import register as register
 from hf_mixup.methods.registry import settings_of as settings_of
+from hf_mixup.methods.registry import first_try as first_try
 from hf_mixup.methods.registry import unknown as unknown
 
 # Inputs: images, audio, tables

@@ -102,6 +102,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     title = "Adversarial training"
     blends = "nothing: moves float inputs, or token embeddings, to where the loss is larger, as a second loss"
     paper = "arXiv:1412.6572"
+    begin_with = "clean_weight=0.5"
     citation = (
         "@inproceedings{goodfellow2015explaining, title={Explaining and Harnessing Adversarial Examples}, "
         "author={Goodfellow, Ian J. and Shlens, Jonathon and Szegedy, Christian}, booktitle={ICLR}, year={2015}}"

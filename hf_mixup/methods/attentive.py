@@ -42,6 +42,7 @@ class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
     title = "Attentive CutMix"
     blends = "image inputs `[B, C, H, W]`: the cells of the partner that the model attends to most"
     paper = "arXiv:2003.13048"
+    begin_with = "lam=0.88"  # six of 49 cells are the partner's
     citation = (
         "@inproceedings{walawalkar2020attentive, title={Attentive {CutMix}: An Enhanced Data Augmentation Approach for "
         "Deep Learning Based Image Classification}, author={Walawalkar, Devesh and Shen, Zhiqiang and Liu, Zechun and "

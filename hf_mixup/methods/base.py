@@ -26,7 +26,7 @@ from hf_mixup.utils.values import check_settings
 from hf_mixup.utils.values import setting as setting
 
 ALPHA = "lam ~ Beta(alpha, alpha). 0 switches mixing off."
-"""What `alpha` means; a method whose paper begins with another value than 1 declares it again, and says so."""
+"""What `alpha` means; a method that has more to say of it declares it again."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +57,7 @@ class Method:
     title: ClassVar[str]
     blends: ClassVar[str]
     paper: ClassVar[str]
+    begin_with: ClassVar[str] = ""  # settings for a first try, as `--methods` reads them behind the name
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, whatever the batch; see `enters`
     for_pairs: ClassVar[bool] = False  # for dual encoders, and only for them unless it `fuses`

@@ -39,6 +39,7 @@ class BetweenClassMixup(Blend, FloatInputs, MixesTranscripts, NeedsSamplingRate)
     title = "Between-class mixing of audio clips"
     blends = "waveforms `[B, T]` (`input_values`), by loudness"
     paper = "arXiv:1711.10282"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{tokozume2018learning, title={Learning from Between-class Examples for Deep Audio Recognition}, "
         "author={Tokozume, Yuji and Ushiku, Yoshitaka and Harada, Tatsuya}, booktitle={ICLR}, year={2018}}"

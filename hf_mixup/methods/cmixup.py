@@ -46,6 +46,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     title = "C-Mixup"
     blends = "what `embedding` or `mixup` blends, with partners near in label (regression)"
     paper = "arXiv:2210.05775"
+    begin_with = "alpha=2.0:label_bandwidth=0.5"
     citation = (
         "@inproceedings{yao2022cmixup, title={C-Mixup: Improving Generalization in Regression}, author={Yao, Huaxiu "
         "and Wang, Yiping and Zhang, Linjun and Zou, James and Finn, Chelsea}, booktitle={NeurIPS}, year={2022}}"

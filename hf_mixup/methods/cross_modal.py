@@ -56,6 +56,7 @@ class CrossModalMixup(ImageTextMix):
     title = "Cross-Modal Mixup"
     blends = "image and text: both sides of a dual encoder's pairs, or all that a model fuses"
     paper = "arXiv:1710.09412, arXiv:2203.03897"
+    begin_with = "alpha=1.0:image_mix=blend"
     citation = (
         "@inproceedings{oh2023geodesic, title={Geodesic Multi-Modal Mixup for Robust Fine-Tuning}, author={Oh, "
         "Changdae and So, Junhyuk and Byun, Hoyoon and Lim, YongTaek and Shin, Minchul and Jeon, Jong-June and Song, "

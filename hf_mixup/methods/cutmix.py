@@ -52,6 +52,7 @@ class CutMix(RandomBox, MixesPixelLabels):
     title = "CutMix"
     blends = "a box of images and videos, a stretch of audio clips, spectrograms and series, cut and pasted"
     paper = "arXiv:1905.04899"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{yun2019cutmix, title={CutMix: Regularization Strategy to Train Strong Classifiers with "
         "Localizable Features}, author={Yun, Sangdoo and Han, Dongyoon and Oh, Seong Joon and Chun, Sanghyuk and Choe, "

@@ -37,13 +37,14 @@ class EmbeddingMixup(Blend):
     title = "Embedding (word) mixup"
     blends = "token embeddings"
     paper = "arXiv:1905.08941"
+    begin_with = "alpha=0.4"
     citation = (
         "@article{guo2019augmenting, title={Augmenting Data with Mixup for Sentence Classification: An Empirical "
         "Study}, author={Guo, Hongyu and Mao, Yongyi and Zhang, Richong}, journal={arXiv:1905.08941}, year={2019}}"
     )
     enters_model = True
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.4, for encoder-decoders with 0.1.", at_least=0)
+    alpha: float = setting(1.0, f"{ALPHA} For encoder-decoders begin with 0.1.", at_least=0)
     attention_mask_mode: Literal["union", "weighted"] = setting(
         "union", "Attention sees the tokens of both samples alike, or each as much as its sample counts."
     )

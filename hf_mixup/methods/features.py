@@ -30,6 +30,7 @@ class FeatureMixup(ManifoldMixup):
     title = "Feature-space mixup"
     blends = "hidden states after a fixed block (the last by default)"
     paper = "arXiv:1806.05236"
+    begin_with = "alpha=1.0"
 
     def _layers(self, model: nn.Module) -> list[float]:
         layers = self.layers or [-1]

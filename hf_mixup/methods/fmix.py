@@ -42,6 +42,7 @@ class FMix(RandomMask, MixesPixelLabels):
     title = "FMix"
     blends = "image inputs `[B, C, H, W]`: blots of low-frequency noise"
     paper = "arXiv:2002.12047"
+    begin_with = "alpha=1.0"
     citation = (
         "@article{harris2020fmix, title={FMix: Enhancing Mixed Sample Data Augmentation}, author={Harris, Ethan and "
         'Marcu, Antonia and Painter, Matthew and Niranjan, Mahesan and Pr{\\"u}gel-Bennett, Adam and Hare, Jonathon}, '

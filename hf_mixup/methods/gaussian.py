@@ -46,6 +46,7 @@ class GaussianNoise(FloatInputs, MixesPixelLabels):
     title = "Gaussian vicinity"
     blends = "nothing: adds noise to float inputs, or to token embeddings"
     paper = "NeurIPS 2000"
+    begin_with = "sigma=0.1"
     citation = (
         "@inproceedings{chapelle2000vicinal, title={Vicinal Risk Minimization}, author={Chapelle, Olivier and Weston, "
         "Jason and Bottou, L{\\'e}on and Vapnik, Vladimir}, booktitle={NeurIPS}, year={2000}}"

@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_mixup.functional.contrastive import Mix
 from hf_mixup.methods._pairs import PairMethod, along_the_arc
-from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, setting
+from hf_mixup.methods.base import Batch, Blend, Draw, setting
 from hf_mixup.methods.cross_modal import CrossModalMixup
 from hf_mixup.methods.registry import register
 
@@ -46,15 +46,15 @@ class GeodesicMixup(Blend, PairMethod):
     title = "Geodesic mixup"
     blends = "joint embeddings of image-text pairs, along great circles"
     paper = "arXiv:2203.03897"
+    begin_with = "alpha=0.5:loss_weight=0.1"
     citation = CrossModalMixup.citation
     late = staticmethod(along_the_arc)
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.5.", at_least=0)
     side: Literal["both", "image", "text"] = setting("both", "Which sides are mixed.")
     paper_compat: bool = setting(False, "With both sides: the published targets, right at lam = 1/2 only.")
     loss_weight: float | None = setting(
         None,
-        "Weight of the mixed loss beside the plain one (default: the mixed loss alone). Begin with 0.1.",
+        "Weight of the mixed loss beside the plain one (default: the mixed loss alone).",
         at_least=0,
     )
 

@@ -40,6 +40,7 @@ class GridMix(RandomMask, MixesPixelLabels):
     title = "GridMix"
     blends = "image inputs `[B, C, H, W]`: cells of a grid"
     paper = "doi:10.1016/j.patcog.2020.107594"
+    begin_with = "alpha=1.0:grid=4"
     citation = (
         "@article{baek2021gridmix, title={GridMix: Strong regularization through local context mapping}, author={Baek, "
         "Kyungjune and Bang, Duhyeon and Shim, Hyunjung}, journal={Pattern Recognition}, volume={109}, "

@@ -49,6 +49,7 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
     title = "Interpolated adversarial training"
     blends = "what `by` blends (default: mixup), beside it the same of rows moved up the gradient"
     paper = "arXiv:1906.06784"
+    begin_with = "by=mixup:clean_weight=0.5"
     citation = (
         "@inproceedings{lamb2019interpolated, title={Interpolated Adversarial Training: Achieving Robust Neural "
         "Networks Without Sacrificing Too Much Accuracy}, author={Lamb, Alex and Verma, Vikas and Kannala, Juho and "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.methods._tokens import taken
-from hf_mixup.methods.base import ALPHA, Batch, DrawnLam, Request, TokenDraw, setting
+from hf_mixup.methods.base import Batch, DrawnLam, Request, TokenDraw, setting
 from hf_mixup.methods.manifold import DepthDraw, HiddenStates
 from hf_mixup.methods.registry import register
 from hf_mixup.models.blocks import activate_layer
@@ -59,6 +59,7 @@ class IntraLADA(DrawnLam, HiddenStates):
     title = "Intra-LADA"
     blends = "hidden states of tokens within a row (token labels)"
     paper = "arXiv:2010.01677"
+    begin_with = "alpha=60.0:beta=1.5"
     citation = (
         "@inproceedings{chen2020local, title={Local Additivity Based Data Augmentation for Semi-supervised {NER}}, "
         "author={Chen, Jiaao and Wang, Zhenghui and Tian, Ran and Yang, Zichao and Yang, Diyi}, booktitle={EMNLP}, "
@@ -66,7 +67,6 @@ class IntraLADA(DrawnLam, HiddenStates):
     )
     own_loss = True
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 60, and with a beta of 1.5.", at_least=0)
     lam_at_least_half: bool = setting(True, "Fold lam to max(lam, 1 - lam), so that a token's own content dominates.")
 
     def draw(self, request: Request) -> IntraDraw:

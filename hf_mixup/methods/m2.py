@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hf_mixup.functional import contrastive_cross_entropy, slerp
 from hf_mixup.methods._pairs import PairMethod
-from hf_mixup.methods.base import ALPHA, Batch, Draw, DrawnLam, setting
+from hf_mixup.methods.base import Batch, Draw, DrawnLam, setting
 from hf_mixup.methods.cross_modal import CrossModalMixup
 from hf_mixup.methods.registry import register
 
@@ -38,12 +38,12 @@ class M2Mix(DrawnLam, PairMethod):
     title = "m2-Mix (experimental)"
     blends = "negatives only: the image and the caption of each other pair, along a great circle"
     paper = "arXiv:2203.03897"
+    begin_with = "alpha=0.5:loss_weight=0.1"
     citation = CrossModalMixup.citation
 
     mixes_image = False
     mixes_text = False
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.5.", at_least=0)
     loss_weight: float = setting(0.1, "Weight of the loss with mixed negatives.", at_least=0)
     loss_temperature: float = setting(0.07, "Temperature of that loss.", above=0)
 

@@ -119,6 +119,7 @@ class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels, MixesTranscripts):
     title = "Manifold Mixup"
     blends = "hidden states after a block drawn for each batch"
     paper = "arXiv:1806.05236, arXiv:2004.12239"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{verma2019manifold, title={Manifold Mixup: Better Representations by Interpolating Hidden "
         "States}, author={Verma, Vikas and Lamb, Alex and Beckham, Christopher and Najafi, Amir and Mitliagkas, "

@@ -43,6 +43,7 @@ class MixGen(Blend, PairMethod, FloatInputs, NeedsTokenizer):
     title = "MixGen"
     blends = "the images of image-text pairs, while their captions are joined"
     paper = "arXiv:2206.08358"
+    begin_with = "lam=0.5:prob=0.25:prob_per=sample"
     citation = (
         "@inproceedings{hao2023mixgen, title={MixGen: A New Multi-Modal Data Augmentation}, author={Hao, Xiaoshuai and "
         "Zhu, Yi and Appalaraju, Srikar and Zhang, Aston and Zhang, Wanqian and Li, Bo and Li, Mu}, booktitle={WACV "

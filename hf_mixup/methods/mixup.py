@@ -51,12 +51,13 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
     title = "Mixup"
     blends = "all of a sample: pixels, audio and features as they are, tokens where they are looked up"
     paper = "arXiv:1710.09412"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{zhang2018mixup, title={mixup: Beyond Empirical Risk Minimization}, author={Zhang, Hongyi and "
         "Cisse, Moustapha and Dauphin, Yann N. and Lopez-Paz, David}, booktitle={ICLR}, year={2018}}"
     )
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.2 on large datasets, with 1.0 on small ones.", at_least=0)
+    alpha: float = setting(1.0, f"{ALPHA} On large datasets begin with 0.2.", at_least=0)
 
     decoder: Literal["blend", "two"] = setting(
         "blend",

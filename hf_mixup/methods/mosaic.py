@@ -71,6 +71,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     title = "Mosaic (RICAP)"
     blends = "image inputs `[B, C, H, W]`: parts of four images, with their boxes or segmentation masks"
     paper = "arXiv:1811.09030"
+    begin_with = "alpha=0.3"
     citation = (
         "@inproceedings{takahashi2018ricap, title={{RICAP}: Random Image Cropping and Patching Data Augmentation for "
         "Deep {CNNs}}, author={Takahashi, Ryo and Matsubara, Takashi and Uehara, Kuniaki}, booktitle={ACML}, "
@@ -79,7 +80,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     own_loss = True  # four labels a sample
 
     alpha: float = setting(
-        1.0, "Sides of the sample's own part ~ Beta(alpha, alpha). 0 switches mixing off. Begin with 0.3.", at_least=0
+        1.0, "Sides of the sample's own part ~ Beta(alpha, alpha). 0 switches mixing off.", at_least=0
     )
 
     def draw(self, request: Request) -> MosaicDraw:

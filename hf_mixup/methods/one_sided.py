@@ -36,6 +36,7 @@ class OneSidedMixup(ImageTextMix):
     title = "One-sided mixup of pairs"
     blends = "the images or the captions of image-text pairs"
     paper = "arXiv:2010.08887"
+    begin_with = "alpha=1.0:side=image"
     citation = (
         "@inproceedings{lee2021imix, title={i-Mix: A Domain-Agnostic Strategy for Contrastive Representation "
         "Learning}, author={Lee, Kibok and Zhu, Yian and Sohn, Kihyuk and Li, Chun-Liang and Shin, Jinwoo and Lee, "

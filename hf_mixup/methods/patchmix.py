@@ -46,6 +46,7 @@ class PatchMix(RandomMask, MixesPixelLabels):
     title = "PatchMix"
     blends = "image inputs `[B, C, H, W]`: patches of a vision transformer"
     paper = "arXiv:2207.08409"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{liu2022tokenmix, title={{TokenMix}: Rethinking Image Mixing for Data Augmentation in Vision "
         "Transformers}, author={Liu, Jihao and Liu, Boxiao and Zhou, Hang and Li, Hongsheng and Liu, Yu}, "

@@ -70,6 +70,7 @@ class PuzzleMix(Blend, FloatInputs, AsksGuide):
     title = "Puzzle Mix"
     blends = "image inputs `[B, C, H, W]`: blocks chosen, and moved, by saliency"
     paper = "arXiv:2009.06962"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{kim2020puzzle, title={Puzzle Mix: Exploiting Saliency and Local Statistics for Optimal Mixup}, "
         "author={Kim, Jang-Hyun and Choo, Wonho and Song, Hyun Oh}, booktitle={ICML}, year={2020}}"

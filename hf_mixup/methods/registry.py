@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from typing_extensions import dataclass_transform
 
 from hf_mixup.methods.base import Method, setting
+from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 
 METHODS: dict[str, type[Method]] = {}
@@ -77,6 +78,19 @@ def register(method: Kind) -> Kind:
     return method
 
 
+def first_try(method: str | type[Method]) -> dict[str, Any]:
+    """Return the settings that a method is best tried with first: its paper's, or what was measured here.
+
+    >>> first_try("intra"), first_try("switch")
+    ({'alpha': 60.0, 'beta': 1.5}, {'methods': ['mixup', 'cutmix']})
+    >>> build({"method": "intra", **first_try("intra")}).beta
+    1.5
+    """
+    kind = method_named(method) if isinstance(method, str) else method
+    written = (each.partition("=") for each in kind.begin_with.split(":") if each)
+    return {name: parse_text(value) for name, _, value in written}
+
+
 def with_settings(written: str, kind: type[Any]) -> str:
     """Return the docstring of a dataclass with the help texts of its fields, so that they are written once.
 
@@ -92,6 +106,8 @@ def with_settings(written: str, kind: type[Any]) -> str:
     if not order or "\nSettings:\n" in written:
         return written
     listed = "\n".join(_described(declared[name]) for name in dict.fromkeys(order))
+    if getattr(kind, "begin_with", None):
+        listed += f"\n\nBegin with `{kind.name}:{kind.begin_with}`."
     rest = re.search(r"^(Raises:|Source: |>>> )", written, re.MULTILINE)
     cut = rest.start() if rest else len(written)
     return f"{written[:cut].rstrip()}\n\nSettings:\n{listed}\n\n{written[cut:]}".rstrip()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.methods.base import ALPHA, Batch, Blend, Draw, FloatInputs, Request, Term, setting
+from hf_mixup.methods.base import Batch, Blend, Draw, FloatInputs, Request, Term, setting
 from hf_mixup.methods.capabilities import MixesPixelLabels
 from hf_mixup.methods.registry import register
 from hf_mixup.models.batches import concat_batches, select_samples
@@ -44,6 +44,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     title = "RegMixup"
     blends = "any float input, as a second loss beside the clean batch's"
     paper = "arXiv:2206.14502"
+    begin_with = "alpha=10.0"
     citation = (
         "@inproceedings{pinto2022regmixup, title={RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy "
         "and Out Distribution Robustness}, author={Pinto, Francesco and Yang, Harry and Lim, Ser-Nam and Torr, Philip "
@@ -51,7 +52,6 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     )
     own_loss = True
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 10.", at_least=0)
     loss_weight: float = setting(1.0, "Weight of the mixed loss beside the clean one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:

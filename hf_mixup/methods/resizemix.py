@@ -51,6 +51,7 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     title = "ResizeMix"
     blends = "image inputs `[B, C, H, W]`: the partner's whole image in a box"
     paper = "arXiv:2012.11101"
+    begin_with = "box_sides=[0.1,0.8]"
     citation = (
         "@article{qin2020resizemix, title={ResizeMix: Mixing Data with Preserved Object Information and True Labels}, "
         "author={Qin, Jie and Fang, Jiemin and Zhang, Qian and Liu, Wenyu and Wang, Xingang and Wang, Xinggang}, "

@@ -46,6 +46,7 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     title = "SaliencyMix"
     blends = "image inputs `[B, C, H, W]`: a box around the partner's most salient pixel"
     paper = "arXiv:2006.01791"
+    begin_with = "alpha=1.0:prob=0.5"
     citation = (
         "@inproceedings{uddin2021saliencymix, title={{SaliencyMix}: A Saliency Guided Data Augmentation Strategy for "
         "Better Regularization}, author={Uddin, A. F. M. Shahab and Monira, Mst. Sirazam and Shin, Wheemyung and "

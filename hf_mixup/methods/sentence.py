@@ -39,6 +39,7 @@ class SentenceMixup(Blend):
     title = "Sentence mixup"
     blends = "the pooled vectors that the last layer scores, in the loss"
     paper = "arXiv:1905.08941, arXiv:2010.02394"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{sun2020mixup, title={Mixup-Transformer: Dynamic Data Augmentation for {NLP} Tasks}, "
         "author={Sun, Lichao and Xia, Congying and Yin, Wenpeng and Liang, Tingting and Yu, Philip S. and He, Lifang}, "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_mixup.functional import pair_by_confidence, token_losses
-from hf_mixup.methods.base import ALPHA, Batch, Draw, DrawnLam, Request, Term, setting
+from hf_mixup.methods.base import Batch, Draw, DrawnLam, Request, Term, setting
 from hf_mixup.methods.capabilities import SettlesLater
 from hf_mixup.methods.registry import register
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -45,6 +45,7 @@ class SFTMix(DrawnLam, SettlesLater):
     title = "SFTMix"
     blends = "last hidden states of responses (language models), as a second loss"
     paper = "arXiv:2410.05248"
+    begin_with = "alpha=0.5:loss_weight=0.2"
     citation = (
         "@article{xiao2024sftmix, title={SFTMix: Elevating Language Model Instruction Tuning with Mixup Recipe}, "
         "author={Xiao, Yuxin and Zhang, Shujian and Zhou, Wenxuan and Ghassemi, Marzyeh and Zhao, Sanqiang}, "
@@ -53,7 +54,6 @@ class SFTMix(DrawnLam, SettlesLater):
     own_loss = True
     exchanges = False  # samples are mixed in the loss, behind the model
 
-    alpha: float = setting(1.0, f"{ALPHA} Begin with 0.5.", at_least=0)
     loss_weight: float = setting(0.2, "Weight of the mixed loss beside the plain one.", at_least=0)
 
     def draw(self, request: Request) -> Draw:

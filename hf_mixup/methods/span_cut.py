@@ -39,6 +39,7 @@ class SpanCut(SpanMethod):
     title = "CutMix for tokens"
     blends = "a span of token ids, cut and pasted (one label a row or a token)"
     paper = "arXiv:1905.04899"
+    begin_with = "alpha=1.0"
     citation = CutMix.citation
 
     def draw(self, request: Request) -> TokenDraw:

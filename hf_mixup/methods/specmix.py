@@ -45,6 +45,7 @@ class SpecMix(ChosenPartner, MaskMethod):
     title = "SpecMix"
     blends = "spectrograms `[B, T, F]` or `[B, F, T]`: bands of time and of frequency"
     paper = "arXiv:2108.03020"
+    begin_with = "num_bands=3:band_share=0.3"
     citation = (
         "@inproceedings{kim2021specmix, title={Specmix: A Mixed Sample Data Augmentation Method for Training with "
         "Time-Frequency Domain Features}, author={Kim, Gwantae and Han, David K. and Ko, Hanseok}, "

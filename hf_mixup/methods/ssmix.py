@@ -53,6 +53,7 @@ class SSMix(SpanMethod):
     title = "SSMix"
     blends = "the most salient span of token ids over the least salient one (one label a row)"
     paper = "arXiv:2106.08062"
+    begin_with = "lam=0.9"
     citation = (
         "@inproceedings{yoon2021ssmix, title={{SSMix}: Saliency-Based Span Mixup for Text Classification}, "
         "author={Yoon, Soyoung and Kim, Gyuwan and Park, Kyumin}, booktitle={Findings of ACL}, year={2021}}"

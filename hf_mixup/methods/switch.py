@@ -35,6 +35,7 @@ class Switch(Method):
     title = "Switch"
     blends = "what the chosen method blends (default: mixup or CutMix)"
     paper = "arXiv:2012.12877"
+    begin_with = "methods=[mixup,cutmix]"
 
     methods: list[Method | str | dict[str, Any]] = setting(
         lambda: ["mixup", "cutmix"],

@@ -120,6 +120,7 @@ class TabularMixup(Blend, SwapColumns, MixesForecasts):
     title = "Tabular mixup"
     blends = "rows of tables: float features blended, integer ones swapped"
     paper = "arXiv:1710.09412, arXiv:2106.01342"
+    begin_with = "alpha=1.0"
     citation = (
         "@article{somepalli2021saint, title={{SAINT}: Improved Neural Networks for Tabular Data via Row Attention and "
         "Contrastive Pre-Training}, author={Somepalli, Gowthami and Goldblum, Micah and Schwarzschild, Avi and Bruss, "

@@ -48,6 +48,7 @@ class TransMix(RandomBox, NeedsAttention, SettlesLater):
     title = "TransMix"
     blends = "image inputs `[B, C, H, W]`, cut and pasted; labels by attention (vision transformers)"
     paper = "arXiv:2111.09833"
+    begin_with = "alpha=1.0"
     citation = (
         "@inproceedings{chen2022transmix, title={{TransMix}: Attend to Mix for Vision Transformers}, author={Chen, "
         "Jie-Neng and Sun, Shuyang and He, Ju and Torr, Philip and Yuille, Alan and Bai, Song}, booktitle={CVPR}, "

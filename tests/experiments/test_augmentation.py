@@ -49,6 +49,16 @@ def test_erasing_fills_with_the_mean() -> None:
     assert 70 < erased < 130  # a quarter
 
 
+def test_a_crop_is_torchvisions_within_an_eighth() -> None:
+    ours, normalised = Augmentation(["crop"], PROCESSOR), (image() - MEAN) / STD
+    peer = v2.RandomCrop((17, 23), padding=2, padding_mode="edge")
+    for seed in range(30):
+        torch.manual_seed(seed)
+        found = ours(normalised) * STD + MEAN
+        torch.manual_seed(seed)
+        torch.testing.assert_close(found, peer(image()))
+
+
 def test_a_processor_that_does_not_normalise() -> None:
     torch.manual_seed(0)
     found = Augmentation(["trivialaugment"], ViTImageProcessor(do_normalize=False))(image())

@@ -233,6 +233,7 @@ class Ripple(Blend):
     """Blend images with a lam that rises and falls along their width."""
 
     name, title, blends, paper = "ripple", "Ripple", "images along their width", "none"
+    begin_with = "alpha=1.0:wavelength=8.0"
 
     wavelength: float = setting(4.0, "Pixels from crest to crest.", above=0)
     heights: list[float] | None = setting(None, "Heights of the waves.", at_least=0)

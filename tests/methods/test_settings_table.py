@@ -19,8 +19,8 @@ from hf_mixup.engine.config import PARTS
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section
-from hf_mixup.methods import METHODS, settings_of
-from hf_mixup.methods.registry import readers
+from hf_mixup.methods import METHODS, first_try, settings_of
+from hf_mixup.methods.registry import brief, readers
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.tabular import TabularConfig, TabularMLP
 from hf_mixup.testing.batches import tiny
@@ -223,6 +223,19 @@ def test_values_of_another_type_are_refused(method: str) -> None:
     for name in settings_of(method).keys() & HELD:
         with pytest.raises(TypeError, match=r"3: expected a method, its name or a mapping"):
             METHODS[method](**{name: 3})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_to_begin_with_is_accepted(method: str) -> None:
+    """In the spelling of a comparison, as the method's settings and as those of YAML."""
+    kind, began = METHODS[method], first_try(method)
+    assert began, f"{method}: name in `begin_with` the settings that a first try is best made with"
+    variant = parse_variants([f"{method}:{kind.begin_with}"], SharedSettings(), paired=kind.for_pairs)[0]
+    mixing = MixupConfig(**{"method": method, **began}).mixing
+    assert variant.mixup.mixing == mixing
+    assert {name: brief(getattr(mixing, name)) for name in began} == began
+    assert not mixing.off
+    assert f"Begin with `{method}:{kind.begin_with}`" in str(kind.__doc__)
 
 
 def test_every_setting_has_another_value() -> None:

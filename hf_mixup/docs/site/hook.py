@@ -14,8 +14,6 @@ PICTURES, KEPT_NOTEBOOKS = ROOT / "runs" / "docs-images", ROOT / "runs" / "docs-
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 _COPIES = {"recipes.md": "recipes/README.md", "contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
 """Pages that lie elsewhere in the repository."""
-_CHOOSING = {"Choosing a method": "choosing.md"}
-"""The entry of a page that is in the navigation as soon as it is there."""
 
 
 def on_config(config: Any) -> Any:
@@ -24,8 +22,7 @@ def on_config(config: Any) -> Any:
 
     methods = [{kind.title: f"methods/{name}.md"} for name, kind in METHODS.items()]
     notebooks = [f"notebooks/{path.stem}.md" for path in _notebooks()]
-    entries = [entry for entry in config.nav if entry != _CHOOSING or (DOCS / "choosing.md").is_file()]
-    config.nav = [_filled(entry, {"methods": methods, "notebooks": notebooks}) for entry in entries]
+    config.nav = [_filled(entry, {"methods": methods, "notebooks": notebooks}) for entry in config.nav]
     return config
 
 

@@ -68,13 +68,16 @@ def method_page(name: str, image: str | None = None, scene: str = "") -> str:
 
 def methods_page() -> str:
     """Return the page that lists all methods."""
-    lines = ["| name | method | what it blends | paper |", "| --- | --- | --- | --- |"]
+    lines = ["| name | method | what it blends | begin with | paper |", "| --- | --- | --- | --- | --- |"]
     for name, kind in METHODS.items():
-        lines.append(f"| [`{name}`]({name}.md) | {kind.title} | {kind.blends} | {_linked(kind.paper)} |")
-    which = " [Choosing a method](../choosing.md) says which one when." if (DOCS / "choosing.md").is_file() else ""
+        lines.append(
+            f"| [`{name}`]({name}.md) | {kind.title} | {kind.blends} | `{kind.begin_with}` | {_linked(kind.paper)} |"
+        )
     return (
         f"# All methods\n\n{len(METHODS)} methods; each has a page with an image, its settings and what was measured. "
-        f"`hf-mixup methods` prints this list.{which}\n\n" + "\n".join(lines) + "\n"
+        f"`hf-mixup methods` prints this list. [Choosing a method](../choosing.md) says which one when.\n\n"
+        + "\n".join(lines)
+        + "\n"
     )
 
 

@@ -37,6 +37,8 @@ _TRAINING = {
     "seed": ("NUMBER", "Seed of weights, order of the samples and draws. (default: 42)"),
 }
 
+_LIST = str.maketrans({"[": None, "]": None, ",": " "})
+
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows defaults, and leaves line breaks of the text before and after the settings alone."""
@@ -58,6 +60,9 @@ def add_help(
     if topic not in (None, ALL):
         parser.description = f"Settings of {topic}, beside those that `hf-mixup {command} --help` shows."
         kind, names = _topic(str(topic))
+        if begin := getattr(kind, "begin_with", ""):
+            flags = begin.replace("=", " ").replace(":", " --").translate(_LIST)
+            parser.description += f"\nBegin with --{flags}, in a comparison with {topic}:{begin}."
         _add_group(parser, str(topic), [(name, kind, "") for name in names])
         return
     for kind in own:

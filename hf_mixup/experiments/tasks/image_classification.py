@@ -30,7 +30,7 @@ class ImageClassification(WithImages, PixelClassification):
     auto_class = "AutoModelForImageClassification"
     input_setting = "image_column"
     preview_kind = "images"
-    augment: list[str] | None = setting(None, "Change training images by randaugment, trivialaugment, erasing, ...")
+    augment: list[str] | None = setting(None, "Change training images by crop, trivialaugment, erasing, ...")
 
     def __post_init__(self) -> None:
         super().__post_init__()

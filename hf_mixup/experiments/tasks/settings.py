@@ -49,7 +49,7 @@ def parse_settings(
     """
     path, arguments = split_config(sys.argv[1:] if argv is None else argv, types)
     own = {} if path is None else read_section(path, section)
-    values = {**(defaults or {}), **_without_new_model(own, arguments)}
+    values = {**_of_this_machine(types), **(defaults or {}), **_without_new_model(own, arguments)}
     types, mixing = _mixing_as_flags([_task(values, arguments) if kind is TaskArguments else kind for kind in types])
     for key in own:
         _refuse_unknown(str(key), f"{path}: {key!r}", types, beside)
@@ -82,6 +82,15 @@ def _mixing(kind: Any, given: dict[str, Any], paired: bool) -> Any:
 
     name = given.get("method")
     return control(name, given, paired) if kind is MixupConfig and name in CONTROLS else kind(given)
+
+
+def _of_this_machine(types: Sequence[Any]) -> dict[str, Any]:
+    """Return what the Trainer's settings are better set to here: without an accelerator no memory can be pinned."""
+    if "dataloader_pin_memory" not in _names([kind for kind in types if is_dataclass(kind)]):
+        return {}
+    import torch
+
+    return {} if torch.accelerator.is_available() else {"dataloader_pin_memory": False}
 
 
 def split_config(arguments: Sequence[str], types: Sequence[type]) -> tuple[Path | None, list[str]]:
