@@ -8,7 +8,7 @@ import re
 from types import ModuleType
 from typing import Any
 
-from hf_mixup.docs.site.repository import DOCS, evidence_tool
+from hf_mixup.docs.site.repository import evidence_tool
 from hf_mixup.docs.site.settings import settings_table
 from hf_mixup.methods import METHODS, capabilities
 from hf_mixup.methods.base import Method
