@@ -81,6 +81,13 @@ PERTURBED: Columns = [
     ("test, adversarial fgsm", "accuracy", "FGSM 8/255"),
     ("test, adversarial pgd", "accuracy", "PGD 8/255"),
 ]
+ATTACKED: Columns = [
+    ("test", "accuracy", "as they are"),
+    ("test", "nll", "as they are: NLL"),
+    ("test, corruption", "accuracy", "15 corruptions"),
+    ("test, adversarial fgsm", "accuracy", "FGSM 8/255"),
+    ("test, adversarial pgd", "accuracy", "PGD 8/255"),
+]
 CONFIDENCE: Columns = [
     ("test", "ece", "as they are: ECE"),
     ("test, corruption", "ece", "15 corruptions: ECE"),
@@ -200,6 +207,15 @@ PARTS: dict[str, Compared | Several | Cost] = {
         ],
         f"{image.folder}/evaluation",
         {"accuracy on test": PERTURBED, "doubt on test": CONFIDENCE},
+    ),
+    "attack": Compared(
+        [
+            f"hf-mixup compare recipes/configs/emoji_attack.yaml --seeds 5 --output_dir {RUNS}/attack",
+            f"hf-mixup evaluate {RUNS}/attack --suite calibration,corruption,adversarial --max_eval_samples 300 "
+            "--severities 3 --adversarial_eps 8/255 --test_splits test",
+        ],
+        f"{RUNS}/attack/evaluation",
+        {"trained under attack, on test": ATTACKED},
     ),
     "text_few": _compared("text_few", "recipes/configs/emoji_few.yaml", {"on test": calibrated("test")}),
     "text_noise": _compared(
