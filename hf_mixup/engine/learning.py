@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 from weakref import finalize, ref
 
-import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.optim.optimizer import Optimizer
 
 from hf_mixup.engine.all_gather import world_size
+from hf_mixup.engine.optimizer_steps import listen
 from hf_mixup.methods import Method
 from hf_mixup.methods.base import Request
 from hf_mixup.methods.capabilities import Learns
@@ -51,7 +51,7 @@ class Learning:
         if not self._parts:
             return
         if self._watched is None:
-            self._watched = _watch(self)
+            self._watched = listen(self)
         for each in self._parts:
             each.learner_for(request)
         self._model = ref(request.model)
@@ -78,19 +78,6 @@ class Learning:
     def state(self) -> list[dict[str, Any] | None]:
         """Return what a resumed run needs, for each network that learns; None for one that has not begun."""
         return [each.saved if each.learner is None else each.learner.state_dict() for each in self._parts]
-
-
-def _watch(learning: Learning) -> finalize[Any, Learning]:
-    """Tell it of each step of an optimizer of torch, as long as it lives."""
-    found = ref(learning)
-
-    @torch.compiler.disable
-    def tell(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        owner = found()
-        if owner is not None:
-            owner.stepped(optimizer)
-
-    return finalize(learning, register_optimizer_step_post_hook(tell).remove)
 
 
 def _summed(gradient: Tensor) -> Tensor:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from weakref import ref
+from typing import Any
+from weakref import finalize, ref
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from hf_mixup.engine.optimizer_steps import listen
 
 
 class MixStats:
@@ -88,7 +92,12 @@ class Watch:
     def __init__(self) -> None:
         self._weight: tuple[int, int] | None = None
         self._trained: tuple[ref[nn.Module], ref[nn.Parameter]] | None = None
+        self._heard: finalize[Any, Watch] | None = None
+        self._stepped = False
         self.reset()
+
+    def __reduce__(self) -> tuple[type[Watch], tuple[()]]:
+        return Watch, ()  # a copy is for another run
 
     def reset(self) -> None:
         """Begin to count anew."""
@@ -109,7 +118,9 @@ class Watch:
             return
         trained = self._trained_weight(model)
         weight = None if trained is None else (id(trained), trained._version)
-        if self._weight is not None and weight != self._weight:
+        if self._heard is None:
+            self._heard = listen(self)
+        if self._weight is not None and (weight != self._weight or self._stepped):
             if self.unused and weight is not None and weight[0] == self._weight[0]:
                 raise RuntimeError(
                     f"{type(model).__name__} was updated, but no gradient reached the loss of the batch that was mixed "
@@ -117,8 +128,14 @@ class Watch:
                     "backward on the mixed loss (`mixed.loss(outputs)`; `outputs.loss` of a model with hooks)"
                 )
             self.reset()
-        self._weight = weight
+        self._weight, self._stepped = weight, False
         self.drawn += 1
+
+    def stepped(self, optimizer: Optimizer) -> None:
+        """Take notice of a step of an optimizer: the version of a weight does not tell of a fused one."""
+        trained = None if self._trained is None else self._trained[1]()
+        if trained is not None and trained.grad is not None:
+            self._stepped |= any(each is trained for group in optimizer.param_groups for each in group["params"])
 
     def _trained_weight(self, model: nn.Module) -> nn.Parameter | None:
         """Return a weight of the model that training changes: the first, looked for once."""

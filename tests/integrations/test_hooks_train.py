@@ -489,9 +489,10 @@ def test_several_gpus_in_one_process_are_refused(entry_point: str, arguments: An
 # A loop of one's own.
 
 
-def test_a_loop_that_does_not_use_the_mixed_loss() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_loop_that_does_not_use_the_mixed_loss(fused: bool) -> None:
     model, batch, mixup = build("resnet").train(), batch_of("resnet"), Mixup("mixup")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
 
     def step(pick: Any) -> None:
         with mixup(model, batch) as mixed:
