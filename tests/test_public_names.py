@@ -88,7 +88,9 @@ def imported() -> Iterator[str]:
 def mentioned() -> Iterator[str]:
     """Dotted names in the prose of the documents, `hf_mixup.metrics.load` for instance."""
     for path in documents():
-        yield from re.findall(r"\bhf_mixup(?:\.[a-z_]\w*)*(?:\.\w+)\b", path.read_text(encoding="utf-8"))
+        # A line that begins with colons is for the site's generator, which names what it shows by its file.
+        prose = re.sub(r"(?m)^:::.*$", "", path.read_text(encoding="utf-8"))
+        yield from re.findall(r"\bhf_mixup(?:\.[a-z_]\w*)*(?:\.\w+)\b", prose)
 
 
 def resolve(name: str) -> Any:

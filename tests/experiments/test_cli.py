@@ -485,7 +485,7 @@ def test_flips_move_pixels_and_nothing_else() -> None:
         (["--model_type", "resnett"], "did you mean 'resnet'?"),
         (["--config_overrides", '{"depth": [1]}'], "a resnet has no setting 'depth': did you mean 'depths'?"),
         (["--config_overrides", "{depth"], "not readable as JSON"),
-        (["--model", "x"], "give one of them"),
+        (["--model", "x", "--model_type", "vit"], "give one of them"),
         (["--method", "embedding"], "method 'embedding' does not work here"),
         (["--resume_from_checkpoint", "true"], "holds no checkpoint"),
         (["--image_size", "0"], "image_size=0: expected a whole number from 1 on"),

@@ -30,6 +30,7 @@ CAPABILITIES: dict[type, str] = {
     capabilities.NeedsAttention: 'Reads attention weights: load the model with `attn_implementation="eager"`.',
     capabilities.NeedsSamplingRate: "Has to know the sampling rate of the waveforms.",
     capabilities.AsksGuide: "Asks a model where to look; `guide=` names another one than the model in training.",
+    capabilities.Learns: "May train a network of its own beside the model.",
     capabilities.SettlesLater: "Finishes its draw when the model has run.",
 }
 _PAPERS = {"arXiv:": "https://arxiv.org/abs/", "doi:": "https://doi.org/"}

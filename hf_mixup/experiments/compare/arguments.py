@@ -44,13 +44,11 @@ class CompareArguments:
 
     methods: list[str] = setting(
         lambda: ["none", "smoothing", "mixup", "cutmix"],
-        "Mixing methods, and the controls none and smoothing; with settings: mixup:alpha=0.2 "
-        "[none,smoothing,mixup,cutmix]",
+        "Mixing methods, and the controls none and smoothing; with settings: mixup:alpha=0.2",
     )
     seeds: int | str = setting(
         1,
-        "Runs a method, with seeds seed, seed + 1, ...; auto: looks after 5, 10, 20, 40, ... seeds, and goes on until "
-        "all differences to the controls are settled",
+        "Runs a method, with seeds seed, seed + 1, ...; auto: as many as settle the differences to the controls",
         at_least=1,
     )
     max_seeds: int | None = setting(
@@ -58,7 +56,7 @@ class CompareArguments:
     )
     fractions: list[float] = setting(
         lambda: [1.0],
-        "Compare on these shares of the training rows; smaller ones are parts of larger ones [1.0]",
+        "Compare on these shares of the training rows; smaller ones are parts of larger ones",
         above=0,
         at_most=1,
     )

@@ -25,7 +25,7 @@ def check_columns(names: Mapping[str, Any], task: TaskArguments) -> None:
     """Refuse data that lacks a column which the task reads."""
     for setting, column in task.columns.items():
         if column not in names:
-            raise ValueError(f"the data set has no {setting} column {column!r}: {did_you_mean(column, names)}")
+            raise ValueError(f"the dataset has no {setting} column {column!r}: {did_you_mean(column, names)}")
 
 
 def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:

@@ -6,6 +6,7 @@ Read off the dataclasses without torch, unless methods are asked for.
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import MISSING, Field, fields
 from types import NoneType
@@ -117,7 +118,7 @@ def _everything() -> dict[str, list[Setting]]:
 
 
 def _more(command: str) -> str:
-    tasks = "\n".join(f"  {', '.join(names)}" for names in (list(TASKS)[:6], list(TASKS)[6:]))
+    tasks = textwrap.fill(", ".join(TASKS), 116, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return (
         "more settings:\n"
         f"  hf-mixup {command} --help TASK      those of a task, such as image-classification\n"

@@ -65,7 +65,7 @@ def presets_table() -> list[tuple[str, str, str]]:
     """Return name, task and purpose of each preset; the purpose is the first sentence of its comment.
 
     >>> [row[:2] for row in presets_table()][:2]
-    [('clip_folder', 'image-text'), ('clip_lora', 'image-text')]
+    [('breast_cancer_tabular', 'tabular-classification'), ('cars_tabular', 'tabular-regression')]
     """
     return [(name, str(read_config(path)["task"]), _purpose(path)) for name, path in _paths()]
 

@@ -88,7 +88,7 @@ def find_shards(name: str, config: str | None, train_split: str) -> Source:
     if kind is None:
         raise ValueError(f"{name}: cannot stream such files: .parquet, .jsonl, .json, .csv and .tar are streamed")
     if single and "://" not in name and not glob(name):
-        raise FileNotFoundError(f"no such data set: {name}")
+        raise FileNotFoundError(f"no such dataset: {name}")
     try:
         if single:
             builder = load_dataset_builder(kind, data_files={train_split: name})
