@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -199,10 +200,17 @@ class MixupTrainerMixin(_AnyTrainer):
 
     @contextmanager
     def _smoother_for(self, model: nn.Module, inputs: dict[str, Any]) -> Iterator[None]:
-        """Leave out the Trainer's smoother, which knows one label a sample, where there are several to evaluate."""
+        """Mend what the Trainer's smoother does not know of the labels.
+
+        It knows one label a sample, and is left out where there are several to evaluate. It shifts the labels of
+        language models by their names, and those of models that see images, too, are others: without the shift they
+        would learn to repeat the token that they read.
+        """
         labels, smoother = inputs.get(LABELS), self.label_smoother
         if not model.training and isinstance(labels, Tensor) and labels.is_floating_point():
             self.label_smoother = None
+        elif smoother is not None and getattr(self, "_loss_shifts_labels", False):
+            self.label_smoother = cast(Any, partial(smoother, shift_labels=True))
         try:
             yield
         finally:

@@ -13,9 +13,10 @@ from transformers import (
     BertLMHeadModel,
 )
 
-from hf_mixup import Mixup, MixupConfig
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from tests.conftest import CLASSES, CONFIGS, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
+from tests.streams import llava
 
 PARTNER, LAM, SMOOTHING = torch.tensor([3, 4, 5, 0, 2, 1]), torch.tensor([0.9, 0.2, 1.0, 0.7, 0.35, 0.6]), 0.3
 
@@ -151,3 +152,16 @@ def test_the_mixup_configs_smoothing_of_several_labels(entry_point: str, argumen
     trainer = several(arguments, entry_point, True, {"label_smoothing": SMOOTHING})
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(smoothed_by_hand(), rel=1e-5)
+
+
+def test_the_trainers_smoothing_of_next_tokens_behind_an_image(arguments: Any) -> None:
+    """The plain Trainer shifts the labels of language models alone, by their names, and not those of a LLaVA."""
+    model, batch = llava()
+    trainer = MixupTrainer(model, arguments(label_smoothing_factor=SMOOTHING), mixup=MixupConfig("mixup", alpha=0))
+    logits = model.eval()(**batch).logits
+    places = [(row, place) for row in range(len(logits)) for place in range(logits.shape[1] - 1)]
+    counted = [each for each in places if batch["labels"][each[0], each[1] + 1] != -100]
+    expected = sum(smoothed_loss(logits[row, place], int(batch["labels"][row, place + 1])) for row, place in counted)
+    for training in (True, False):
+        loss = trainer.compute_loss(model.train(training), dict(batch))
+        torch.testing.assert_close(loss.double(), expected / len(counted), rtol=1e-5, atol=0)
