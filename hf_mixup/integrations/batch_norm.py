@@ -38,11 +38,12 @@ class TrainerBatchNorm:
         self._found_at: tuple[int, int] | None = None
         self._held: Refreshed | None = None
         self._read_once = False
+        self._training = False  # until its end; the Trainer's own flag is down by then in some releases
         self._seconds = 0.0
 
     def begin(self) -> None:
         """Begin a run, with the moving average of the checkpoint that it goes on from, if it has one."""
-        self._layers, self._found, self._read_once = None, None, False
+        self._layers, self._found, self._read_once, self._training = None, None, False, True
         folder = resumed_from()
         file = None if folder is None else os.path.join(folder, AVERAGE_NAME)
         if file is not None and os.path.isfile(file):
@@ -58,7 +59,7 @@ class TrainerBatchNorm:
         All processes have to ask: each tosses its own coin of `prob`.
         """
         mixup, model = self._trainer._mixing[0], self._trainer.model
-        if not mixup.config.refresh_batch_norm or mixup.off or not self._trainer.is_in_train:
+        if not mixup.config.refresh_batch_norm or mixup.off or not self._training:
             return False
         if self._layers is None or model.training:
             self._layers = layers_in_training(model)
@@ -111,11 +112,14 @@ class TrainerBatchNorm:
             average = {names[layer]: value for layer, value in self._held.before.items()}
             torch.save(average, os.path.join(folder, AVERAGE_NAME))
 
-    def leave(self) -> None:
-        """Leave the model with the statistics of clean samples, when training ends."""
+    def leave(self) -> bool:
+        """Leave the model with the statistics of clean samples, when training ends; return whether it has any."""
+        self._training = True  # also for a callback that changes the weights after others have left
         found = self.estimate()
+        self._training = False
         if found is not None:
             Refreshed(found)
+        return found is not None
 
 
 def batch_norm_of(trainer: Any) -> TrainerBatchNorm | None:

@@ -120,8 +120,7 @@ class EMACallback(TrainerCallback):
         self._raw = None
         self._unhook()
         statistics = batch_norm_of(running_trainer())
-        if statistics is not None and statistics.wanted:
-            statistics.leave()
+        if statistics is not None and statistics.leave():
             for name, value in self._buffers().items():
                 self.average[name].data.copy_(value)
 

@@ -113,6 +113,8 @@ def _check_rate(prepared: Prepared, mixup: MixupConfig) -> None:
 def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArguments, mixup: MixupConfig) -> Trainer:
     """Return a trainer of a model: a `MixupTrainer`, or the plain one where nothing would be mixed.
 
+    Labels are smoothed by a `MixupTrainer`, too: the plain one does not shift those of all models of next tokens.
+
     >>> import tempfile
     >>> prepared = prepare(TaskArguments(task="tabular-classification", dataset="wine"))
     >>> args = TrainingArguments(tempfile.mkdtemp(), use_cpu=True, report_to="none")
@@ -131,7 +133,8 @@ def make_trainer(prepared: Prepared, model: PreTrainedModel, args: TrainingArgum
         "compute_metrics": prepared.compute_metrics,
         "preprocess_logits_for_metrics": prepared.preprocess_logits,
     }
-    plain = mixup.plain and not prepared.paired and prepared.trainer_class is None
+    by_us = prepared.paired or prepared.trainer_class is not None or args.label_smoothing_factor
+    plain = mixup.plain and not by_us
     kind: Any = Trainer if plain else prepared.trainer_class or MixupTrainer
     if isinstance(prepared.train, Stream):
         kind = type(kind.__name__, (StreamTrainer, kind), {})
