@@ -26,22 +26,26 @@ def evidence_tool() -> ModuleType:
 
 
 def to_repository(target: str, home: Path) -> str | None:
-    """Return where a relative link of a page leads on the web, if it leaves the pages.
+    """Return where a relative link of a page leads: on the web if it leaves the pages, None if it stays as it is.
 
     Args:
         target: as it is written, maybe with an anchor.
-        home: the folder of the page.
+        home: the folder of the page; one from elsewhere in the repository is shown at the root of the site.
 
     >>> to_repository("../../recipes/README.md#top", DOCS)
     'https://github.com/hf-mixup/hf-mixup/blob/main/recipes/README.md#top'
     >>> to_repository("evidence.md", DOCS) is None
     True
+    >>> to_repository("../hf_mixup/docs/evidence.md#pairs", ROOT / "recipes")
+    'evidence.md#pairs'
     """
     path, _, anchor = target.partition("#")
     if "://" in path or not path or path.startswith("mailto:"):
         return None
     found = (home / path).resolve()
-    if found.is_relative_to(DOCS) or not found.is_relative_to(ROOT) or not found.exists():
+    inside = found.is_relative_to(DOCS)
+    if inside and home.is_relative_to(DOCS) or not found.is_relative_to(ROOT) or not found.exists():
         return None
     kind = "tree" if found.is_dir() else "blob"
-    return f"{URL}/{kind}/main/{found.relative_to(ROOT)}" + (f"#{anchor}" if anchor else "")
+    shown = str(found.relative_to(DOCS)) if inside else f"{URL}/{kind}/main/{found.relative_to(ROOT)}"
+    return shown + (f"#{anchor}" if anchor else "")
