@@ -44,7 +44,7 @@ def to_repository(target: str, home: Path) -> str | None:
         return None
     found = (home / path).resolve()
     inside = found.is_relative_to(DOCS)
-    if inside and home.is_relative_to(DOCS) or not found.is_relative_to(ROOT) or not found.exists():
+    if (inside and home.is_relative_to(DOCS)) or not found.is_relative_to(ROOT) or not found.exists():
         return None
     kind = "tree" if found.is_dir() else "blob"
     shown = str(found.relative_to(DOCS)) if inside else f"{URL}/{kind}/main/{found.relative_to(ROOT)}"
