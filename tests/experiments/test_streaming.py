@@ -383,7 +383,7 @@ def test_a_row_that_does_not_fit_is_named_with_its_shard(tmp_path: Path) -> None
         ({"validation_share": 0.3}, "validation_share=0.3 needs all rows"),
         ({"source_weights": [1.0, 2.0]}, "expected 1 numbers, of dataset and of each source"),
         ({"dataset": "wine"}, "bundled and fits into memory: leave streaming out"),
-        ({"dataset": "no/such/*.parquet"}, "no such data set: no/such"),
+        ({"dataset": "no/such/*.parquet"}, "no such dataset: no/such"),
         ({"dataset": "no/such/*.png"}, "cannot stream such files"),
         ({"streaming": False, "dataset": "a/*.parquet"}, "a pattern or an address is streamed"),
         ({"validation_split": "dev"}, "has no split 'dev'"),
