@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,3 +172,20 @@ def in_unit_range(values: FloatArray, requirement: str) -> FloatArray:
     if low < -1e-3 or high > 1 + 1e-3:
         raise ValueError(f"{requirement} [{low:.3g}, {high:.3g}]")
     return values.clip(0, 1)
+
+
+def check_lams(lams: Sequence[float], what: str) -> None:
+    """Refuse to draw nothing, or with weights that are none.
+
+    Args:
+        what: is drawn, of which there has to be one at least.
+
+    Raises:
+        ValueError: there is none, or a lam lies outside [0, 1].
+
+    >>> check_lams([0.3, 1.0], "pair")
+    """
+    if not lams:
+        raise ValueError(f"there is no {what} to draw")
+    if wrong := [lam for lam in lams if not 0 <= lam <= 1]:
+        raise ValueError(f"lam must lie in [0, 1], not {wrong[0]:g}")

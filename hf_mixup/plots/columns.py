@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hf_mixup.plots.canvas import INK, MUTED, PALETTE, clipped, new_figure, save_png, write_at
+from hf_mixup.plots.canvas import INK, MUTED, PALETTE, check_lams, clipped, new_figure, save_png, write_at
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,11 +50,7 @@ def row_pairs(rows: Sequence[RowPair], path: str | os.PathLike[str], *, title: s
     >>> row_pairs([row], Path(tempfile.mkdtemp(), "rows.png")).name
     'rows.png'
     """
-    if not rows:
-        raise ValueError("there is no row to draw")
-    wrong = [row.lam for row in rows if not 0 <= row.lam <= 1]
-    if wrong:
-        raise ValueError(f"lam must lie in [0, 1], not {wrong[0]}")
+    check_lams([row.lam for row in rows], "row")
     values = 3 if any(mixed for row in rows for *_, mixed in row.cells) else 2
     across, top = _NAME + values * _VALUE, 0.55 if title else _MARGIN
     down = _LINE * (min(len(rows[0].cells), _COLUMNS + 1) + 2.3) + 0.3

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from hf_mixup.plots.canvas import INK, MUTED, PALETTE, clipped, line_count, save_png
+from hf_mixup.plots.canvas import INK, MUTED, PALETTE, check_lams, clipped, line_count, save_png
 from hf_mixup.plots.panels import LINE, MARGIN, as_pixels, show, titled, write
 
 _SIDE, _GAP, _COLUMN = 1.15, 0.12, 2.9  # inches: an image, what stands between, the texts
@@ -55,10 +55,7 @@ def stream_pairs(rows: Sequence[StreamPair], path: str | os.PathLike[str], *, ti
     >>> stream_pairs([pair], Path(tempfile.mkdtemp(), "streams.png")).name
     'streams.png'
     """
-    if not rows:
-        raise ValueError("there is no pair to draw")
-    if wrong := [row.lam for row in rows if not 0 <= row.lam <= 1]:
-        raise ValueError(f"lam must lie in [0, 1], not {wrong[0]:g}")
+    check_lams([row.lam for row in rows], "pair")
     images = [[as_pixels(image, "images") for image in row.images] for row in rows]
     mixed = [None if row.mixed is None else as_pixels(row.mixed, "mixed") for row in rows]
     written = [_lines(row) for row in rows]

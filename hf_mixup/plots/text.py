@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hf_mixup.plots.canvas import DPI, INK, MUTED, PALETTE, clipped, drawable, new_figure, save_png
+from hf_mixup.plots.canvas import DPI, INK, MUTED, PALETTE, check_lams, clipped, drawable, new_figure, save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,11 +57,7 @@ def text_pairs(rows: Sequence[TextPair], path: str | os.PathLike[str], *, title:
     >>> text_pairs([pair], Path(tempfile.mkdtemp(), "pairs.png")).name
     'pairs.png'
     """
-    if not rows:
-        raise ValueError("there is no pair to draw")
-    wrong = [row.lam for row in rows if not 0 <= row.lam <= 1]
-    if wrong:
-        raise ValueError(f"lam must lie in [0, 1], not {wrong[0]}")
+    check_lams([row.lam for row in rows], "pair")
 
     sides = [(list(_flow(row.tokens)), list(_flow(row.partner_tokens))) for row in rows]
     mixes = [list(_flow([token for token, _ in row.mixed], _WHOLE)) for row in rows]

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.engine.schedule import Clock
 from tests import dense_models, instance_models
 from tests.entry_points import ENTRY_POINTS
+from tests.kill import Kill, Killed
 
 KINDS = ["mask2former", "oneformer", "glpn", "vit", "mae"]
 TRAINED = ["mask2former", "glpn", "vit", "mae"]  # OneFormer's loss has shape [1], which the plain Trainer does not take
@@ -149,16 +150,6 @@ def test_evaluation_never_mixes_and_off_is_the_plain_trainer(kind: str, entry_po
     assert found[1] == found[3]
 
 
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 3:
-            raise Killed
-
-
 # transformers saves Mask2Former and ViTMAE under names that its own Trainer does not find again.
 @pytest.mark.parametrize(
     ("kind", "entry_point"),
@@ -170,7 +161,7 @@ def test_a_killed_and_resumed_run_ends_the_same(kind: str, entry_point: str, arg
     whole = start(entry_point, kind, args, config, count=13)
     whole.train()
     with pytest.raises(Killed):
-        start(entry_point, kind, args, config, count=13, callbacks=[Kill()]).train()
+        start(entry_point, kind, args, config, count=13, callbacks=[Kill(3)]).train()
     resumed = start(entry_point, kind, args, config, count=13)
     resumed.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-2")
     torch.testing.assert_close(weights(resumed.model), weights(whole.model), rtol=0, atol=0)

@@ -19,6 +19,7 @@ from hf_mixup.experiments.mixing import SharedSettings
 from tests.conftest import batch_of, build, examples
 from tests.covering import covering
 from tests.entry_points import ENTRY_POINTS
+from tests.kill import Kill, Killed
 from tests.settings import CASES
 
 FAMILIES = [
@@ -136,16 +137,6 @@ def test_any_number_of_workers_draws_the_same(method: str, name: str, entry_poin
     assert_same(ends[1], ends[0])
 
 
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 5:
-            raise Killed
-
-
 # transformers 5.23 itself cannot resume a ViT: it saves the weights under names that its Trainer does not find again.
 RESUMABLE = [(method, "resnet" if name == "vit" else name) for method, name in (*FAMILIES, ("mixup", "whisper"))]
 
@@ -162,7 +153,7 @@ def test_a_killed_and_resumed_run_ends_the_same(method: str, name: str, entry_po
     whole = trainer()
     whole.train()
     with pytest.raises(Killed):
-        trainer(callbacks=[Kill()]).train()
+        trainer(callbacks=[Kill(5)]).train()
     resumed = trainer()
     resumed.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-3")
     assert resumed.state.global_step == whole.state.global_step == 8

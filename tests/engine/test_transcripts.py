@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
-from transformers import Trainer, TrainerCallback, Wav2Vec2ForCTC
+from transformers import Trainer, Wav2Vec2ForCTC
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer
 from hf_mixup.methods import METHODS
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.testing.exchange import is_refusal
 from tests.entry_points import ENTRY_POINTS
+from tests.kill import Kill, Killed
 from tests.recordings import CTC, LAM, PARTNER, build_ctc, recogniser, recordings, recordings_for
 
 BLANKS = {"omniasr_ctc": "blank_token_id"}
@@ -350,16 +351,6 @@ def test_compiled_models_mix_and_do_not_recompile() -> None:
     torch._dynamo.reset()
 
 
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 5:
-            raise Killed
-
-
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_a_killed_and_resumed_run_ends_the_same(entry_point: str, arguments: Any) -> None:
     args = arguments(save_strategy="steps", save_steps=3, num_train_epochs=2, gradient_accumulation_steps=2)
@@ -371,7 +362,7 @@ def test_a_killed_and_resumed_run_ends_the_same(entry_point: str, arguments: Any
     whole = trainer()
     whole.train()
     with pytest.raises(Killed):
-        trainer(callbacks=[Kill()]).train()
+        trainer(callbacks=[Kill(5)]).train()
     resumed = trainer()
     resumed.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-3")
     assert resumed.state.global_step == whole.state.global_step == 8

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig
 from tests.conftest import CLASSES, batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
+from tests.kill import Kill, Killed
 from tests.methods.attacks import logits, logits_at
 
 NETWORK = {"method": "adversarial", "attack": "network"}
@@ -185,16 +186,6 @@ def test_its_first_weights_follow_from_the_seed_alone() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-class Killed(Exception):
-    pass
-
-
-class Kill(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 3:
-            raise Killed
-
-
 TRAINED = {
     "save_strategy": "steps",
     "save_steps": 2,
@@ -236,7 +227,7 @@ def test_every_entry_point_trains_alike_and_goes_on_where_it_was_killed(
     for mine, theirs in zip(whole.model.parameters(), loop, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
     with pytest.raises(Killed):
-        trainer(callbacks=[Kill()]).train()
+        trainer(callbacks=[Kill(3)]).train()
     resumed = trainer()
     resumed.train(resume_from_checkpoint=f"{args.output_dir}/checkpoint-2")
     assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))

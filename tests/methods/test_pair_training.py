@@ -11,8 +11,9 @@ from transformers import Trainer, default_data_collator
 
 from hf_mixup import MixupConfig, MixupTrainer
 from tests.conftest import batch_of, build, examples
-from tests.engine.test_invariants import Kill, Killed, assert_same, weights
+from tests.engine.test_invariants import assert_same, weights
 from tests.entry_points import ENTRY_POINTS
+from tests.kill import Kill, Killed
 from tests.methods.pairs import PARTNER, mixup_of
 from tests.settings import PAIR_METHODS
 
@@ -95,7 +96,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(entry_point: str, arguments:
     whole = run("whole")
     whole.train()
     with pytest.raises(Killed):
-        run("cut", callbacks=[Kill()]).train()
+        run("cut", callbacks=[Kill(5)]).train()
     resumed = run("cut")
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-3"))
     assert_same(weights(resumed.model), weights(whole.model))
