@@ -95,9 +95,13 @@ def refuse_layout(trainer: Any) -> None:
             "partners are drawn: launch with `accelerate launch` or `torchrun`"
         )
     spread = getattr(trainer.accelerator, "parallelism_config", None)  # None also in old releases of Accelerate
-    names = {"tp": "layers (tensor parallelism)", "cp": "sequences (context parallelism)"}
-    names["sp"] = "sequences (sequence parallelism)"
-    refuse_shared_samples({name: getattr(spread, f"{short}_size", None) for short, name in names.items()})
+    refuse_shared_samples(
+        {
+            "layers (tensor parallelism)": getattr(spread, "tp_size", None),
+            "sequences (context parallelism)": getattr(spread, "cp_size", None),
+            "sequences (sequence parallelism)": getattr(spread, "sp_size", None),
+        }
+    )
 
 
 def refuse_sentences(kind: type) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_mixup.docs.site.repository import DOCS, ROOT, to_repository
 
-PICTURES, KEPT_NOTEBOOKS = ROOT / "runs" / "docs-images", ROOT / "runs" / "docs-notebooks"
+IMAGES, KEPT_NOTEBOOKS = ROOT / "runs" / "docs-images", ROOT / "runs" / "docs-notebooks"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 _COPIES = {"recipes.md": "recipes/README.md", "contributing.md": "CONTRIBUTING.md", "changes.md": "CHANGELOG.md"}
 """Pages that lie elsewhere in the repository."""
@@ -70,15 +70,15 @@ def generated() -> Iterator[tuple[str, str | bytes]]:
 
 
 def _method(name: str) -> Iterator[tuple[str, str | bytes]]:
+    from hf_mixup.docs.site.images import draw_method
     from hf_mixup.docs.site.methods import method_page
-    from hf_mixup.docs.site.pictures import draw_method
 
     if os.environ.get("DOCS_IMAGES") == "no":
         yield f"methods/{name}.md", method_page(name)
         return
-    drawn, told = PICTURES / f"{name}.png", PICTURES / f"{name}.txt"  # drawing takes seconds: once a change
+    drawn, told = IMAGES / f"{name}.png", IMAGES / f"{name}.txt"  # drawing takes seconds: once a change
     if not told.is_file() or told.stat().st_mtime < _newest_code():
-        PICTURES.mkdir(parents=True, exist_ok=True)
+        IMAGES.mkdir(parents=True, exist_ok=True)
         told.write_text(draw_method(name, drawn) or "", encoding="utf-8")
     scene = told.read_text(encoding="utf-8")
     yield f"methods/{name}.md", method_page(name, f"{name}.png" if scene else None, scene)

@@ -105,7 +105,7 @@ def _candidates(family: Family, model: Any, samples: int, seed: int, tries: int 
     def new() -> Recipe:
         return Recipe(model, samples, torch.Generator().manual_seed(seed))
 
-    together = ({**pictures, **audio} for pictures in images(new()) for audio in audio_inputs(new()))
+    together = ({**seen, **audio} for seen in images(new()) for audio in audio_inputs(new()))
     alone = (each for kind in (images, audio_inputs) for each in kind(new()) if each)  # many streams may do with one
     for layout in islice(chain(together, alone), tries):
         recipe = new()
