@@ -253,8 +253,8 @@ PARTS: dict[str, Compared | Several | Cost] = {
             for name in ("ctc", "whisper")
         }
     ),
-    "long": _compared("long", "recipes/configs/emoji_long.yaml --seeds 1", _SHIFTED),
-    "vit": _compared("vit", "recipes/configs/emoji_vit.yaml --seeds 1", _SHIFTED),
+    "long": _compared("long", "recipes/configs/emoji_long.yaml --seeds 3", _SHIFTED),
+    "vit": _compared("vit", "recipes/configs/emoji_vit.yaml --seeds 3", _SHIFTED),
     "cost": Cost([f"python tests/benchmarks/bench_step.py --json {RUNS}/cost.json"], f"{RUNS}/cost.json"),
 }
 
