@@ -273,9 +273,9 @@ class MixupTrainerMixin(_AnyTrainer):
         None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
         """
         counts = any(each.kind == "single_label_classification" for each in labels)
-        differ = self.mixup.class_weights is not None or any(
-            bool((each.values == IGNORE_INDEX).any()) for each in labels
-        )
+        differ = self.mixup.class_weights is not None
+        if counts and not differ:  # one look at all of them: each waits for the device
+            differ = bool(torch.stack([(each.values == IGNORE_INDEX).any() for each in labels]).any())
         if not in_any(counts and differ, self.accelerator.device):
             return None
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count
