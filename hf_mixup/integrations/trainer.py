@@ -224,7 +224,8 @@ class MixupTrainerMixin(_AnyTrainer):
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
         scaled = getattr(self, "loss_is_scaled_for_ga", None)
         scaled = self.model_accepts_loss_kwargs if scaled is None else scaled
-        return loss if scaled else loss * self.current_gradient_accumulation_steps
+        steps = 1 if scaled else self.current_gradient_accumulation_steps
+        return loss if steps == 1 else loss * steps
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Return what the summed loss of an accumulated batch is divided by, over all processes."""

@@ -107,6 +107,17 @@ def test_no_setting_of_a_method_makes_it_wait(method: str) -> None:
         assert waits(method, {**beside, name: value}, place_of(method, name)) == must(method) | asked, name
 
 
+def test_texts_without_a_mask_are_not_looked_at_again() -> None:
+    model, batch = tiny("sequence-classification", "fnet")
+    assert "attention_mask" not in batch
+    fake_device.move(model)
+    mixup = Mixup("embedding")
+    for _ in range(2):
+        with FakeDevice() as fake, mixup(model, to_device(batch)) as mixed:
+            mixed.loss(mixed.forward(model))
+    assert not fake.waits
+
+
 @pytest.mark.parametrize(
     ("batches", "weights", "expected"),
     [(1, None, {}), (2, [1.0, 2.0, 0.5, 1.0], {}), (2, None, {"__bool__ in _masses_ahead": 1})],
