@@ -45,6 +45,8 @@ def documents() -> Iterator[tuple[str, str]]:
     for path in (
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md")),
         *sorted(DOCS.rglob("*.md")),
+        *sorted((ROOT / "hf_mixup" / "presets").glob("*.yaml")),
+        *sorted((ROOT / "hf_mixup").rglob("*.j2")),
     ):
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
