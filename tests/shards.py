@@ -60,6 +60,15 @@ def tars(folder: Path, shards: int, rows: Dataset) -> list[Path]:
     return paths
 
 
+def pair_task(dataset: Path | str, **settings: Any) -> Any:
+    """Return a task that streams such pairs to a tiny dual encoder."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {"projection_dim": 8, "text_config": sizes, "vision_config": {**sizes, "patch_size": 16}}
+    shape = {"task": "image-text", "model_type": "clip", "image_size": 32, "config_overrides": model}
+    columns = {"image_column": "png", "caption_column": "txt"}
+    return TaskArguments(**{**shape, **columns, "streaming": True, "dataset": str(dataset), **settings})
+
+
 def lines(path: Path, rows: dict[str, list[Any]]) -> Path:
     """Write rows as JSON lines."""
     each = ({name: values[place] for name, values in rows.items()} for place in range(len(next(iter(rows.values())))))
