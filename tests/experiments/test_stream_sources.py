@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -46,21 +50,45 @@ def test_shards_are_found_by_any_address_of_fsspec(tmp_path: Path, memory: Any) 
     assert sorted(streamed_ids(zipped, tmp_path, 14)) == list(range(14))
 
 
-def test_a_repository_tells_its_configurations_and_splits(tmp_path: Path) -> None:
-    tables(tmp_path / "small", [5, 4])
-    tables(tmp_path / "large", [5, 4], first=100)
-    tables(tmp_path / "held", [3], first=200)
+def repository(folder: Path) -> Path:
+    """Write a dataset as the Hub has it, with two configurations."""
+    tables(folder / "small", [9, 5])
+    tables(folder / "large", [9, 5], first=100)
+    tables(folder / "held", [3], first=200)
     parts = [
         f"- config_name: {name}\n  data_files:\n  - {{split: train, path: {name}/*}}\n"
         "  - {split: validation, path: held/*}\n"
         for name in ("small", "large")
     ]
-    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{''.join(parts)}---\n# Rows\n")
-    task = table_task(tmp_path, dataset_config="large")
-    assert sorted(streamed_ids(task, tmp_path, 9)) == list(range(100, 109))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(parts)}---\n# Rows\n")
+    return folder
+
+
+def test_a_repository_tells_its_configurations_and_splits(tmp_path: Path) -> None:
+    path = repository(tmp_path / "rows")
+    task = table_task(path, dataset_config="large")
+    assert sorted(streamed_ids(task, tmp_path, 14)) == list(range(100, 114))
     assert prepare(task).splits.validation["id"][:] == [200, 201, 202]
     with pytest.raises(ValueError, match=r"cannot be reached: ValueError: Config name is missing.*'small', 'large'"):
-        prepare(table_task(tmp_path))
+        prepare(table_task(path))
+
+
+@pytest.mark.slow
+def test_a_dataset_of_the_hub_is_streamed(tmp_path: Path) -> None:
+    """Named as such, and by an address of its files, whose last shard is held out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.scripts.hub", str(repository(tmp_path / "rows"))],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line.removeprefix("ids ")) for line in done.stdout.splitlines() if line.startswith("ids ")]
+    assert found[0] == list(range(100, 114))
+    assert set(found[1]) == set(range(100, 109))
 
 
 # Folders and archives of images and audio

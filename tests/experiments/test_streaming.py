@@ -9,20 +9,24 @@ import re
 import resource
 import shutil
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from torchvision.io import encode_jpeg
 from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer, cli
-from hf_mixup.experiments.tasks import TaskArguments
+from hf_mixup.experiments.tasks import TaskArguments, shards
 from hf_mixup.experiments.tasks import stream as streaming
 from hf_mixup.experiments.tasks.data import load_raw, load_splits
 from hf_mixup.experiments.tasks.prepare import make_trainer, prepare
@@ -30,7 +34,7 @@ from hf_mixup.experiments.tasks.shards import Shard
 from hf_mixup.experiments.tasks.stream import Batches, Stream
 from hf_mixup.experiments.tasks.streaming import check_stream
 from tests.experiments.test_tasks import ROWS
-from tests.shards import captioned, lines, numbered, pair_task, table_task, tables, tars
+from tests.shards import captioned, lines, numbered, pair_task, table_task, tables, tar, tars
 
 
 def arguments(folder: Path, **settings: Any) -> TrainingArguments:
@@ -357,6 +361,20 @@ def test_addresses_that_lead_nowhere_are_named_without_their_secrets(host: str) 
         prepare(table_task("memory://nothing/*.jsonl"))
 
 
+def test_what_the_library_of_an_object_store_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BotoCoreError(Exception):
+        pass
+
+    def no_key(*args: Any, **settings: Any) -> None:
+        raise BotoCoreError("Unable to locate credentials")
+
+    library = SimpleNamespace(BotoCoreError=BotoCoreError)
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(shards, "load_dataset_builder", no_key)
+    with pytest.raises(ValueError, match=r"s3://bucket/a.csv cannot be reached: BotoCoreError: Unable to locate"):
+        prepare(table_task("s3://key:secret@bucket/a.csv"))
+
+
 def test_an_address_where_nobody_listens_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -500,6 +518,32 @@ def test_all_methods_of_a_comparison_see_the_same_samples(tmp_path: Path) -> Non
         batches = trainer.get_train_dataloader()
         seen.append([batch["numerical_values"] for batch in islice(batches, 12)])
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+@pytest.mark.slow
+def test_to_read_the_past_again_costs_a_fraction_of_preparing_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Processor time a sample of a batch that is thrown away, and of one that is used."""
+    noise = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 32, 32, generator=noise).mul(255).byte()
+    large = torch.nn.functional.interpolate(picture.float(), size=320, mode="bicubic").clamp(0, 255).byte()[0]
+    content = encode_jpeg(large, quality=90).numpy().tobytes()
+    for shard in range(3):
+        samples = {f"{row:04}": {"jpg": content, "cls": str(row % 2).encode()} for row in range(640)}
+        tar(tmp_path / f"part-{shard}.tar", samples)
+    columns: dict[str, Any] = {"image_column": "jpg", "label_column": "cls", "class_names": ["a", "b"]}
+    columns |= {"image_size": 224, "model_type": "resnet"}
+    prepared = prepare(TaskArguments(streaming=True, dataset=str(tmp_path / "*.tar"), **columns))
+    spent = []
+    for unused in (0, 40):
+        batches = Batches(prepared.train, arguments(tmp_path, per_device_train_batch_size=32), prepared.collator)
+        batches.unused, begun = unused, time.process_time()
+        assert len(list(islice(batches, 40))) == 40
+        spent.append(1e3 * (time.process_time() - begun) / (40 * 32))
+    with capsys.disabled():
+        print(f"{spent[0]:.2f} ms a sample prepared, {spent[1]:.2f} ms thrown away, JPEG of {len(content):,} bytes")
+    assert spent[1] < spent[0] / 4
 
 
 @pytest.mark.slow

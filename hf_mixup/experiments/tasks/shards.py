@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -38,6 +39,13 @@ _UNREADABLE = (
     *(DatasetsError, ValueError, OSError, EOFError, KeyError, StopIteration),
     *(pa.ArrowException, tarfile.TarError, zipfile.BadZipFile, zlib.error, aiohttp.ClientError),
 )
+# What the libraries of object stores raise besides, where they are in use.
+_OF_STORES = {
+    "botocore.exceptions": "BotoCoreError",
+    "google.auth.exceptions": "GoogleAuthError",
+    "gcsfs.retry": "HttpError",
+    "azure.core.exceptions": "AzureError",
+}
 _LONGEST = 300  # characters of a library's reason
 
 
@@ -115,7 +123,7 @@ def find_shards(name: str, config: str | None, train_split: str) -> Source:
                 raise FileNotFoundError(f"there are no files of split {split}")
         first = files[min(files)][0]
         kind = kind_of_archive(first) or builder.name if is_archive(first) else builder.name
-    except _UNREADABLE as error:
+    except unreadable() as error:
         raise ValueError(f"{shown(name)} cannot be reached: {reason_of(error)}") from error
     if kind not in KINDS:
         raise ValueError(f"{shown(name)} holds {kind} data, which is not streamed: write it to Parquet or tar shards")
@@ -175,11 +183,17 @@ def read_shards(
             for row in islice(rows_of(shard, columns), shard.begin, shard.end):
                 yield {**row, SHARD: shard.path, ROW: number}
                 number += 1
-        except _UNREADABLE as error:
+        except unreadable() as error:
             told = f"{shown(shard.path)}: the shard cannot be read behind row {number}: {reason_of(error)}"
             if not skip_bad:
                 raise StreamError(f"{told}; mend it, or go on without its rest with on_bad_shard=skip") from error
             warnings.warn(f"{told}; its rest is skipped", stacklevel=2)
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """Return what is raised for data that cannot be read."""
+    stores = (getattr(sys.modules[name], kind) for name, kind in _OF_STORES.items() if name in sys.modules)
+    return (*_UNREADABLE, *stores)
 
 
 def plain(features: Features) -> Features:

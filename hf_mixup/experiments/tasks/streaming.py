@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hf_mixup.engine.config import MixupConfig
 
 _PATTERN = re.compile(r"[*?\[{]|://")
-_USER = re.compile(r"(?<=://)[^/@\s]+@")
+_USER = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@|(?<=\bhttp://)[^/@\s]+@|(?<=\bhttps://)[^/@\s]+@")
 _QUERY = re.compile(r"(\bhttps?://[^\s?'\"]*\?)[^\s'\"]*")
 # Settings that are about all training rows, which nobody has at a time, and what to do instead.
 _OF_ALL_ROWS = {
@@ -86,7 +86,7 @@ def is_pattern(name: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """Return a text with what addresses in it may hold of secrets left out: users, passwords, signatures and tokens.
+    """Return a text, in whose addresses no secrets are left: no users with passwords, no signatures and tokens.
 
     >>> shown("s3://key:secret@bucket/a.csv"), shown("https://host/a.csv?token=1 is not there")
     ('s3://bucket/a.csv', 'https://host/a.csv?... is not there')
