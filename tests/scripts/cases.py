@@ -19,12 +19,12 @@ from tests.contrasts import contrast
 from tests.integrations.processes import score, train_sequences, train_transcripts
 from tests.scripts import leave
 from tests.scripts.shard import shard
-from tests.scripts.stream import boxes, masks, shares, unlabelled
+from tests.scripts.stream import boxes, masks, pairs, shares, unlabelled
 from tests.scripts.train import train
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
 PROGRAMS |= {"transcripts": train_transcripts, "boxes": boxes, "masks": masks, "unlabelled": unlabelled}
-PROGRAMS |= {"contrast": contrast, "shares": shares}
+PROGRAMS |= {"contrast": contrast, "shares": shares, "pairs": pairs}
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hf_mixup.experiments.report.verdict import MARGIN, SHARES, asked, certain, 
 from hf_mixup.experiments.tasks.prepare import finite
 from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.experiments.tasks.preview import draw_preview
+from hf_mixup.experiments.tasks.stream import LOADER, STEP, WAITING
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
@@ -262,12 +264,11 @@ def _reliability(
 
 def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
-    times: dict[str, list[float]] = {}
+    ends: dict[str, list[Mapping[str, Any]]] = {}
     for label, outcome, _ in finished_runs(judged, outcomes):
         logged = [(line["step"], line["loss"]) for line in outcome.history if {"step", "loss"} <= set(line)]
         curves.setdefault(label, []).append(logged)
-        seconds = [line["train_runtime"] for line in outcome.history if "train_runtime" in line]
-        times.setdefault(label, []).extend(seconds)
+        ends.setdefault(label, []).extend(line for line in outcome.history if "train_runtime" in line)
     if not any(any(seeds) for seeds in curves.values()):
         yield html.Text("No loss was logged: the runs had fewer steps than logging_steps, or are of an older version.")
         return
@@ -276,9 +277,26 @@ def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any
         f"Training loss over the steps of {', '.join(curves)}.",
         "Losses on mixed or smoothed labels have another floor: compare their shape, not their height.",
     )
-    rows = [[html.Cell(method), html.Cell(f"{np.mean(many):.1f}")] for method, many in times.items() if many]
+    yield from _times({method: many for method, many in ends.items() if many})
+
+
+def _times(ends: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Any]:
+    """Yield a table of what runs logged when they had been trained."""
+    told = {"train_runtime": ("seconds a run", ".1f")}
+    if any(LOADER in line for many in ends.values() for line in many):
+        told |= {LOADER: ("samples a second: of the loader", ",.0f"), STEP: ("of training", ",.0f")}
+        told |= {WAITING: ("time spent waiting for samples", ".0%")}
+    rows = [
+        [html.Cell(method), *(html.Cell(format(_mean(name, many), form)) for name, (_, form) in told.items())]
+        for method, many in ends.items()
+    ]
     if rows:
-        yield html.Table(["method", "seconds a run"], rows, "Training alone; the machine may have had other work.")
+        heads = ["method", *(head for head, _ in told.values())]
+        yield html.Table(heads, rows, "Training alone; the machine may have had other work.")
+
+
+def _mean(name: str, lines: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([line.get(name, math.nan) for line in lines]))
 
 
 def _samples(judged: Judged, outcomes: Outcomes, args: TrainingArguments, figures: Path) -> Iterator[Any]:
