@@ -148,4 +148,5 @@ def _as(kind: type[Tensor], found: Any) -> Any:
 
     if isinstance(found, Tensor):
         return one(found)
-    return tree_map(one, found) if isinstance(found, (tuple, list, dict)) else found
+    holds = isinstance(found, (tuple, list, dict)) and not isinstance(found, torch.Size)
+    return tree_map(one, found) if holds else found
