@@ -54,6 +54,8 @@ bench: $(READY) ## speed as ratios: kernels against their peers, a step of every
 	$(BIN)/python tests/benchmarks/bench_blend.py
 	$(BIN)/python tests/benchmarks/bench_images.py
 	$(BIN)/python tests/benchmarks/bench_step.py
+	$(BIN)/python tests/benchmarks/bench_python.py
+	$(BIN)/python tests/benchmarks/bench_scaling.py
 	$(BIN)/python tests/benchmarks/bench_gpu.py
 	$(BIN)/python tests/benchmarks/bench_pairs.py
 	$(BIN)/python tests/benchmarks/bench_tokens.py

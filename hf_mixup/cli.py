@@ -442,8 +442,8 @@ def _init(arguments: list[str]) -> None:
 def _add_init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="what to train, e.g. image-classification (asked for, if it is left out)")
     parser.add_argument("--dataset", help="a Hub name, a folder, a CSV, JSON or Parquet file (asked for)")
-    parser.add_argument("--model", help="a checkpoint [a new, small model, or MiniLM for texts]")
-    parser.add_argument("--method", help="mixing method [that of the task's preset]")
+    parser.add_argument("--model", help="a checkpoint (default: a new, small model, or MiniLM for texts)")
+    parser.add_argument("--method", help="mixing method (default: that of the task's preset)")
     parser.add_argument("--column", action="append", metavar="NAME=COLUMN", help="e.g. label_column=species")
     parser.add_argument("--output", type=Path, metavar="FILE", default=Path("mixup.yaml"), help="YAML file to write")
 
@@ -462,7 +462,7 @@ def _presets(arguments: list[str]) -> None:
 
 def _add_presets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--copy", metavar="NAME", help="write this preset into a file, to be changed")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the file for --copy [NAME.yaml]")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the file for --copy (default: NAME.yaml)")
 
 
 def _check(arguments: list[str]) -> int:
@@ -497,8 +497,10 @@ Anything else is the error with which training would stop. Depth 0 is before the
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="checkpoint (folder or Hub name), or model type: a tiny model of it is tried")
-    parser.add_argument("--method", help="method to try [those for inputs or embeddings, and for hidden layers]")
-    parser.add_argument("--family", help="what the model is trained for, e.g. token-classification [the model's class]")
+    text = "method to try (default: one for inputs or embeddings, and one for hidden layers)"
+    parser.add_argument("--method", help=text)
+    text = "what the model is trained for, e.g. token-classification (default: the model's class)"
+    parser.add_argument("--family", help=text)
 
 
 def _show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,11 +1,12 @@
-"""The figures of the README: the commands that measure them, and the tables made from their results.
+"""The figures of the documentation: the commands that measure them, and the tables made from their results.
 
     python recipes/evidence.py                # all of it: about two hours on two CPU cores
     python recipes/evidence.py image audio    # some of it
     python recipes/evidence.py --tables       # measure nothing, write the tables from recipes/results/ anew
 
 A command that was stopped goes on where it was. Each part leaves `recipes/results/PART.json`, with the scores of every
-seed, the differences to the controls, the commands and the hardware; the README's tables are made from these files.
+seed, the differences to the controls, the commands and the hardware; the tables of the documentation are made from
+these files.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ Columns = Sequence[tuple[str, str, str]]
 
 def calibrated(split: str) -> Columns:
     """Return the columns for classes on a split."""
-    names = {"ece": "ECE", "ece_temperature": "ECE, refitted", "nll": "NLL", "nll_temperature": "NLL, refitted"}
+    after = "after temperature scaling"
+    names = {"ece": "ECE", "ece_temperature": f"ECE {after}", "nll": "NLL", "nll_temperature": f"NLL {after}"}
     return [(split, metric, heading) for metric, heading in {"accuracy": "accuracy", **names}.items()]
 
 
@@ -92,8 +94,8 @@ CONFIDENCE: Columns = [
     ("test", "ece", "as they are: ECE"),
     ("test, corruption", "ece", "15 corruptions: ECE"),
     ("test, adversarial pgd", "ece", "PGD: ECE"),
-    ("test against shuffled_patches", "auroc_energy", "shuffled patches told apart: AUROC"),
-    ("test against gaussian_pixels", "auroc_energy", "noise told apart: AUROC"),
+    ("test against shuffled_patches", "auroc_energy", "out-of-distribution detection, shuffled patches: AUROC"),
+    ("test against gaussian_pixels", "auroc_energy", "out-of-distribution detection, noise: AUROC"),
 ]
 
 
@@ -105,7 +107,7 @@ class Compared:
         commands: run in order, in the root of the repository.
         folder: where one of them leaves `results.json` and `differences.json`.
         tables: columns by title.
-        images: files in `folder` that the README shows, and what they are called there.
+        images: files in `folder` that the documentation shows, and what they are called there.
     """
 
     commands: Sequence[str]
@@ -206,7 +208,7 @@ PARTS: dict[str, Compared | Several | Cost] = {
             "--adversarial_eps 8/255 --test_splits test"
         ],
         f"{image.folder}/evaluation",
-        {"accuracy on test": PERTURBED, "doubt on test": CONFIDENCE},
+        {"accuracy on test": PERTURBED, "confidence on test": CONFIDENCE},
     ),
     "attack": Compared(
         [

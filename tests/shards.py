@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,35 @@ def tars(folder: Path, shards: int, rows: Dataset) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"pairs-{number}.tar" for number in range(shards)]
     for number, path in enumerate(paths):
-        with tarfile.open(path, "w") as archive:
-            for place, row in enumerate(rows.shard(shards, number, contiguous=True)):
-                for ending, content in {"png": row["image"]["bytes"], "txt": row["caption"].encode()}.items():
-                    entry = tarfile.TarInfo(f"{number}{place:04d}.{ending}")
-                    entry.size = len(content)
-                    archive.addfile(entry, io.BytesIO(content))
+        part = rows.shard(shards, number, contiguous=True)
+        tar(
+            path,
+            {
+                f"{number}{place:04d}": {"png": row["image"]["bytes"], "txt": row["caption"].encode()}
+                for place, row in enumerate(part)
+            },
+        )
     return paths
+
+
+def tar(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> Path:
+    """Write samples, of several files each."""
+    with tarfile.open(path, "w") as archive:
+        for name, files in samples.items():
+            for ending, content in files.items():
+                entry = tarfile.TarInfo(f"{name}.{ending}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def pair_task(dataset: Path | str, **settings: Any) -> Any:
+    """Return a task that streams such pairs to a tiny dual encoder."""
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {"projection_dim": 8, "text_config": sizes, "vision_config": {**sizes, "patch_size": 16}}
+    shape = {"task": "image-text", "model_type": "clip", "image_size": 32, "config_overrides": model}
+    columns = {"image_column": "png", "caption_column": "txt"}
+    return TaskArguments(**{**shape, **columns, "streaming": True, "dataset": str(dataset), **settings})
 
 
 def lines(path: Path, rows: dict[str, list[Any]]) -> Path:

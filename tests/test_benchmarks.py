@@ -72,6 +72,31 @@ def test_a_round_gives_a_row_a_method_beside_the_plain_one(
     assert "regmixup" in capsys.readouterr().out
 
 
+def test_what_python_adds_is_measured_at_each_entry_point(
+    bench_step: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench_python
+
+    monkeypatch.setattr(bench_python, "WARM_UP", 1)
+    monkeypatch.setattr(sys, "argv", ["bench_python.py", "--steps", "12", "--methods", "cutmix"])
+    bench_python.main()
+    out = capsys.readouterr().out
+    assert all(out.count(f"cutmix │ {each}") == 1 for each in bench_python.ENTRY_POINTS)
+
+
+def test_what_mixing_costs_is_measured_by_size(
+    bench_step: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import bench_scaling
+
+    monkeypatch.setattr(bench_scaling, "SIZES", {"mine": (16, 1, 2, (2, 4))})
+    monkeypatch.setattr(sys, "argv", ["bench_scaling.py", "--rounds", "1"])
+    bench_scaling.main()
+    out = capsys.readouterr().out
+    assert out.count("│ mine") == 2
+    assert all(each in out for each in bench_scaling.STREAMS)
+
+
 def test_without_a_gpu_it_says_so(
     bench_step: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

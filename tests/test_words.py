@@ -31,7 +31,9 @@ INSTEAD = {
     r"doors?": "entry point",
     r"strange (rows|samples|images)": "out-of-distribution samples",
     r"not distinguishable": "not significant",
-    r"temperature refit": "temperature scaling",
+    r"refit(ted)?": "after temperature scaling",
+    r"not told apart|told from noise": "not significant",
+    r"(un)?sure of itself": "its confidence is too high (low)",
     r"label maps?": "segmentation mask",
     r"comes? along": "bundled",
 }
@@ -40,9 +42,13 @@ SETTINGS = (*METHODS.values(), *TASKS.values(), *PARTS.values(), CompareArgument
 
 
 def documents() -> Iterator[tuple[str, str]]:
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))):
-        if path != DOCS / "evidence.md":  # the words of its tables are those of recorded results
-            yield path.name, path.read_text(encoding="utf-8")
+    for path in (
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "recipes/README.md")),
+        *sorted(DOCS.rglob("*.md")),
+        *sorted((ROOT / "hf_mixup" / "presets").glob("*.yaml")),
+        *sorted((ROOT / "hf_mixup").rglob("*.j2")),
+    ):
+        yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         yield path.name, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")

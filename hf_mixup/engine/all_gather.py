@@ -97,6 +97,46 @@ def in_any(found: bool, device: torch.device | str) -> bool:
     return bool(flag)
 
 
+def in_parts(model: nn.Module) -> bool:
+    """Whether the weights of a model lie in parts in several processes (FSDP2, ZeRO-3).
+
+    Each forward pass then puts the parts together, so that all processes have to run the model equally often.
+
+    >>> in_parts(nn.Linear(1, 1))
+    False
+    """
+    if world_size() == 1:
+        return False
+    sharded = any(each.__name__ == "FSDPModule" for each in type(model).__mro__)
+    return sharded or hasattr(next(model.parameters(), None), "ds_id")
+
+
+def first_with(found: bool, device: torch.device | str) -> int | None:
+    """Return the first process in which something was found, None where none has it; all of them have to ask.
+
+    >>> first_with(True, "cpu")
+    0
+    """
+    if world_size() == 1:
+        return 0 if found else None
+    rank = torch.tensor(process_index() if found else world_size(), device=device)
+    dist.all_reduce(rank, dist.ReduceOp.MIN)
+    return None if int(rank) == world_size() else int(rank)
+
+
+def shared_from(rank: int, held: Any) -> Any:
+    """Return what one process holds, in all of them; tensors should lie on the CPU.
+
+    >>> shared_from(0, "held")
+    'held'
+    """
+    if world_size() == 1:
+        return held
+    box: list[Any] = [held if rank == process_index() else None]
+    dist.broadcast_object_list(box, src=rank)
+    return box[0]
+
+
 def check_equal_rows(rows: int, device: torch.device) -> None:
     """Refuse batches that differ between processes, which would hang or mix up the rows.
 

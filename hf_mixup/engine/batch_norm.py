@@ -90,6 +90,8 @@ def estimate(
     """
     start, samples, device = time.perf_counter(), 0, next(model.parameters()).device
     stance = torch.compiler.set_stance("force_eager")
+    reason: Exception | str = "another process cannot read or pass them"
+    failed = False
     with drawing_aside(model, seed), torch.no_grad(), stance, measured(model, layers) as moments:
         try:
             batches: Iterator[Any] = iter(clean_batches(loader, SAMPLES, seed))
@@ -100,14 +102,17 @@ def estimate(
                 run(batch)
                 samples += rows_of(batch)
         except (ReadOnceError, TypeError) as error:  # the model may be called in a way that nobody tells
-            warnings.warn(
-                f"{type(model).__name__} keeps running statistics of mixed samples in its batch normalisation, as no "
-                f"clean ones can be read or passed: {error}. Call `Mixup.refresh_batch_norm(model, batches)` yourself, "
-                "or set refresh_batch_norm=False",
-                UserWarning,
-                stacklevel=2,
-            )
-            return None
+            reason, failed = error, True
+            in_any(True, device)  # the others are not left to wait
+    if in_any(failed, device):
+        warnings.warn(
+            f"{type(model).__name__} keeps running statistics of mixed samples in its batch normalisation, as no "
+            f"clean ones can be read or passed: {reason}. Call `Mixup.refresh_batch_norm(model, batches)` yourself, "
+            "or set refresh_batch_norm=False",
+            UserWarning,
+            stacklevel=2,
+        )
+        return None
     counted = gather_rows(torch.tensor([[samples]], device=device))
     whole = [_over_processes(each, layer.num_features, device) for each, layer in zip(moments, layers)]
     statistics = statistics_of(layers, whole)

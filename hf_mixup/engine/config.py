@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -300,7 +301,7 @@ class MixupConfig:
         if not name.startswith("_"):
             for part in ("mixing", *PARTS):
                 own = self.__dict__.get(part)
-                if own is not None and name in _names(type(own)):
+                if own is not None and name in _names(type(own)):  # type: ignore[arg-type]
                     return getattr(own, name)
             if "mixing" in self.__dict__ and readers(name):
                 raise AttributeError(f"method {self.method!r} has no setting {name!r}")
@@ -427,6 +428,7 @@ class SelfCheck:
         check_settings(self)
 
 
+@cache
 def _names(kind: type) -> list[str]:
     return [field.name for field in fields(kind)]
 

@@ -11,6 +11,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from hf_mixup.engine.all_gather import in_parts
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.exchange import Trial, check_exchange_once
 from hf_mixup.engine.learning import Learning
@@ -135,7 +136,7 @@ class Context:
             batch=inputs,
             labels=labels,
             prob=prob,
-            rng=self.clock.tick(),
+            rng=self.clock.tick(alike=in_parts(model)),
             partner=_checked_partner(requested.partner, rows),
             lam=_checked_lam(requested.lam, rows),
             guide=self.guide,
@@ -167,11 +168,17 @@ class Context:
 
         def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
             losses, whole = self.config.losses, torch.ones(len(labels), device=labels.device)
-            weights = None if self.class_weights is None else self.class_weights.to(labels.device)
+            weights = self.class_weights_on(labels.device)
             smoothing, bce = losses.label_smoothing, losses.loss == "bce"
             return mixed_loss_sum(logits, labels, labels, whole, kind, smoothing, weights, bce)
 
         return loss_sum
+
+    def class_weights_on(self, device: torch.device) -> Tensor | None:
+        """Return the weights of the classes [C], moved to a device once; None where there are none."""
+        if self.class_weights is not None:
+            self.class_weights = self.class_weights.to(device)
+        return self.class_weights
 
     def _refuse_alone(self, request: Request) -> None:
         """Refuse batches of one sample, if there are no others: a sample alone is mixed with nothing."""
@@ -331,7 +338,7 @@ class Context:
         if ahead is not None and ahead.items is not None:
             return ahead.items
         classes = labels.classes if self.config.losses.loss == "bce" else None
-        items = loss_items(labels.values, labels.kind, self.class_weights, classes)
+        items = loss_items(labels.values, labels.kind, self.class_weights_on(labels.values.device), classes)
         if ahead is not None:
             ahead.items = items
         return items

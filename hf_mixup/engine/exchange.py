@@ -16,8 +16,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
+from hf_mixup.engine.all_gather import first_with, in_parts, shared_from
 from hf_mixup.engine.refusals import NotExactError
 from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
@@ -46,11 +48,13 @@ class Seen:
     Args:
         alike: inputs in which the two samples that were tried did not differ, so that nothing was shown of them.
         looks: in how many more batches these are looked at.
+        methods: those that were tried.
         exact: methods and depths that have passed.
     """
 
     alike: set[str]
     looks: int = LOOKS
+    methods: set[str] = field(default_factory=set)
     exact: set[Any] = field(default_factory=set)
 
 
@@ -69,18 +73,56 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
         NotExactError: if the outputs or the loss are not those of the exchanged samples, naming what stayed behind.
         RuntimeError: if the model cannot be run on two samples of the batch.
     """
-    model, inputs, trial_of = request.model, request.batch, trial_of or Trial
-    if request.rows < 2 or not any(isinstance(value, Tensor) for value in inputs.values()):
-        return  # a sample alone is mixed with nothing; embeddings that are compared have no model to go through
-    seen: dict[Any, Seen] = hooks_of(model).cache.setdefault("exchanged", {})
-    trial = trial_of(request)
+    trial_of = trial_of or Trial
+    if in_parts(request.model):
+        return _check_together(request, method, trial_of)
+    if _can_be_tried(request):
+        known = _seen_by(request.model).get(trial_of(request).kind)
+        _check_exchange(request, method, trial_of, known is None or _tells_more(known, request.batch))
+
+
+def _check_together(request: Request, method: Method, trial_of: Callable[..., Trial]) -> None:
+    """Try what one of the processes has to try in all of them, on its samples: all run the model equally often."""
+    device = next(request.model.parameters()).device
+    known = _seen_by(request.model).get(trial_of(request).kind)
+    new = known is None or _tells_more(known, request.batch)
+    wanted = _can_be_tried(request) and (known is None or new or repr(method) not in known.methods)
+    source = first_with(wanted, device)
+    if source is None:
+        return
+    held = send_to_device((dict(request.batch), request.labels), "cpu"), trial_of, new
+    (batch, labels), trial_of, new = shared_from(source, held)
+    batch, labels = send_to_device((batch, labels), device)
+    request = replace(request, batch=batch, labels=labels, partner=None, lam=None)
+    _check_exchange(request, method, trial_of, new)
+    known = _seen_by(request.model).get(trial_of(request).kind)
+    if known is not None:
+        known.methods.add(repr(method))
+
+
+def _can_be_tried(request: Request) -> bool:
+    """Whether a batch has two samples: one alone is mixed with nothing, and compared embeddings go through no model."""
+    return request.rows > 1 and any(isinstance(value, Tensor) for value in request.batch.values())
+
+
+def _seen_by(model: nn.Module) -> dict[Any, Seen]:
+    return hooks_of(model).cache.setdefault("exchanged", {})
+
+
+def _check_exchange(request: Request, method: Method, trial_of: Callable[..., Trial], new: bool) -> None:
+    """Try two samples of a batch.
+
+    Args:
+        new: whether it shows something that was not seen before, beside a method that was not tried.
+    """
+    model, seen, trial = request.model, _seen_by(request.model), trial_of(request)
     kind = trial.kind
     known, looks = seen.get(kind), LOOKS
     if known is None:
         if _is_flattened(model):
             return _warn_untried(model, seen)
         _run_first(trial, method)
-    if known is not None and _tells_more(known, inputs):
+    elif new:
         forget_entries(model)  # what was chosen where the samples were alike
         looks, known = known.looks, None  # as some entries are alike in all that can be exchanged, such as grids
     if known is None:

@@ -154,7 +154,7 @@ class LabelBatch(MixedBatch):
             parts: logits and the weight of each, see `scored_parts`.
         """
         losses = self._context.config.losses
-        weights = None if self._context.class_weights is None else self._context.class_weights.to(parts[0][0].device)
+        weights = self._context.class_weights_on(parts[0][0].device)
         taught, balance = losses.distill_weight or 0.0, self._balance()
         sums: list[Tensor] = []
         for logits, share in parts:

@@ -68,17 +68,18 @@ class OwnTrial(Trial):
 
     def _looking_inside(self, method: Method, look: Callable[..., Found], *given: Any) -> Found:
         """Return what `look` finds: with a label, if the model does not run without one."""
+        known = needs_labels(self.model)
         try:
-            with labels_if_needed(self.model, self.own):
+            with labels_given(self.model, self.own) if known else nullcontext():  # whose labels is asked of the device
                 return look(*given)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            if needs_labels(self.model) or self._runs_without_labels():
+            if known or self._runs_without_labels():
                 raise
             reason = error
         hooks_of(self.model).cache[NEEDS] = True
         forget_entries(self.model)
         try:
-            with labels_if_needed(self.model, self.own):
+            with labels_given(self.model, self.own):
                 return look(*given)
         except (RuntimeError, ValueError, TypeError, AttributeError):
             raise RuntimeError(

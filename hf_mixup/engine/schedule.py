@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_mixup.engine.all_gather import process_index
+from hf_mixup.engine.all_gather import process_index, shared_from
 
 if TYPE_CHECKING:  # augmentation counts by this clock, and does without torch models
     from hf_mixup.engine.config import Schedule
@@ -35,16 +35,21 @@ class Clock:
     total_epochs: float | None = None
     follows_torch: bool = False
 
-    def tick(self) -> torch.Generator:
+    def tick(self, alike: bool = False) -> torch.Generator:
         """Return the generator of the next batch: the same for the same seed, process, step and micro-step.
+
+        Args:
+            alike: whether all processes are to draw the same, see `all_gather.in_parts`.
 
         >>> first, again = Clock(seed=1).tick(), Clock(seed=1).tick()
         >>> bool(torch.rand(1, generator=first) == torch.rand(1, generator=again))
         True
         """
-        key = [self.seed, process_index(), self.step, self.micro]
+        process = 0 if alike else process_index()
+        key = [self.seed, process, self.step, self.micro]
         if self.follows_torch:
-            key = [self.seed, process_index(), int(torch.randint(2**62, ()))]
+            drawn = int(torch.randint(2**62, ()))  # each process has a generator of its own
+            key = [self.seed, process, shared_from(0, drawn) if alike else drawn]
         self.micro += 1
         digest = blake2b(repr(key).encode(), digest_size=8).digest()  # near keys give unrelated seeds
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

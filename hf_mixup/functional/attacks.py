@@ -273,12 +273,12 @@ def _unit(values: Tensor) -> Tensor:
 
 def _radius(name: str, value: Tensor | float, x: Tensor, norm: Norm) -> Tensor:
     """Return an eps or a step size on x's device in a shape that broadcasts to it."""
-    radius = torch.as_tensor(value, dtype=x.dtype, device=x.device)
+    known = not isinstance(value, Tensor) or value.device.type == "cpu"  # elsewhere it would stall the device
+    if known and not torch.as_tensor(value >= 0).all():
+        raise ValueError(f"{name}={value!r}: expected numbers from 0 on")
+    radius = _beside(x, value)
     if radius.dim() == 1:
         radius = expand_like(radius, x)
-    known = not isinstance(value, Tensor) or value.device.type == "cpu"  # elsewhere it would stall the device
-    if known and not bool((radius >= 0).all()):
-        raise ValueError(f"{name}={value!r}: expected numbers from 0 on")
     whole = radius.numel() == 1 or (radius.dim() == x.dim() and radius.numel() == len(radius) == len(x))
     if not (_broadcasts(radius, x) if norm == "linf" else whole):
         expected = "a number, [B] or a shape that broadcasts to x" if norm == "linf" else "a number or [B]"
@@ -296,4 +296,9 @@ def _broadcasts(value: Tensor, x: Tensor) -> bool:
 
 def _end(value: Bound, x: Tensor, wider: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
     """Return where values end, no nearer than x already is."""
-    return None if value is None else wider(torch.as_tensor(value, dtype=x.dtype, device=x.device), x)
+    return None if value is None else wider(_beside(x, value), x)
+
+
+def _beside(x: Tensor, value: Tensor | float) -> Tensor:
+    """Return a number, or numbers, as x's type on x's device, without waiting for it."""
+    return value.to(x, non_blocking=True) if isinstance(value, Tensor) else x.new_full((), value)

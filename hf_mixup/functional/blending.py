@@ -79,7 +79,8 @@ def weights(x: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
     if lam.ndim and lam.shape != x.shape[:1]:
         raise ValueError(f"lam must be a scalar or of shape {list(x.shape[:1])}, got {list(lam.shape)}")
     lam = lam.to(torch.promote_types(lam.dtype, wide))
-    return lam.to(wide).to(x.device), (1 - lam).to(wide).to(x.device)
+    own, other = lam.to(wide), (1 - lam).to(wide)
+    return own.to(x.device, non_blocking=True), other.to(x.device, non_blocking=True)
 
 
 def blend_formula(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:

@@ -223,14 +223,15 @@ def pair_by_label_distance(labels: Tensor, bandwidth: float, generator: torch.Ge
     """
     if labels.dim() not in (1, 2):
         raise ValueError(f"labels must have shape [B] or [B, K], got {list(labels.shape)}")
-    if not bool(labels.isfinite().all()):
-        raise ValueError(f"labels must be finite, got {labels[~labels.isfinite()][0].item()}")
+    points = labels.cpu().double()
+    if not bool(points.isfinite().all()):
+        raise ValueError(f"labels must be finite, got {points[~points.isfinite()][0].item()}")
     if not bandwidth > 0:
         raise ValueError(f"bandwidth must be above 0, got {bandwidth}")
     n = len(labels)
     if n < 2:
         return torch.arange(n)
-    points = labels.cpu().double().reshape(n, -1)
+    points = points.reshape(n, -1)
     squares = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").square()
     squares.fill_diagonal_(math.inf)
     beyond = squares - squares.amin(1, keepdim=True)  # divided twice, for the square of a bandwidth may underflow

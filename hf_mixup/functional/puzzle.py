@@ -57,7 +57,7 @@ def edge_differences(x: Tensor, partner: Tensor, blocks: int) -> tuple[Tensor, T
     least, most = torch.aminmax(wide)
     cells = F.adaptive_avg_pool2d(wide[..., : blocks * height, : blocks * width], blocks * fine)
     cells = (cells - least) / (most - least).clamp(min=torch.finfo(cells.dtype).tiny)
-    images = (cells[partner.to(x.device)], cells)
+    images = (cells[partner.to(x.device, non_blocking=True)], cells)
 
     def differences(one: Tensor, other: Tensor) -> Tensor:
         edge = (one[:, :, fine - 1 : -1 : fine] - other[:, :, fine::fine]).abs().mean(1)

@@ -6,9 +6,10 @@ import inspect
 import os
 import warnings
 import weakref
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
+from itertools import chain
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -23,7 +24,7 @@ from hf_mixup.integrations.batch_norm import TrainerBatchNorm, batch_norm_of
 from hf_mixup.integrations.ema import EMACallback
 from hf_mixup.integrations.learnt import begin_learning, save_learnt
 from hf_mixup.integrations.model_card import add_mixing_section
-from hf_mixup.integrations.running import refuse_unused, resumed_from, running_trainer, the_running_trainer
+from hf_mixup.integrations.running import refuse_idle, refuse_unused, resumed_from, running_trainer, the_running_trainer
 from hf_mixup.integrations.weights import refuse_renamed
 from hf_mixup.integrations.whole_card import write_card
 from hf_mixup.models.hooks import hooks_of
@@ -161,7 +162,7 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
                 each.put_back()  # before the statistics are those of other weights than are saved
         # A callback of the user's may save in one process, where the others would not take part in an estimate.
         of_all = kwargs.get("_internal_call") or world_size() == 1
-        with statistics.clean() if of_all else nullcontext():
+        with statistics.clean() if of_all else nullcontext(), nullcontext() if of_all else _whole(trainer):
             save_model(output_dir, *args, **kwargs)
             if trainer.args.should_save:
                 statistics.save_average(str(output_dir or trainer.args.output_dir))
@@ -182,7 +183,42 @@ def tell(trainer: Any, mixup: Context, stats: MixStats) -> None:
     for name in ("evaluate", "predict"):
         setattr(trainer, name, _with_clean_statistics(getattr(trainer, name), statistics))
     trainer.log, trainer.save_model = log_mixing, save_with_settings
+    trainer.get_batch_samples = _none_idle(trainer)
     trainer.create_model_card = create_card_of_mixing
+
+
+def _none_idle(trainer: Any) -> Callable[..., Any]:
+    """Let a Trainer see, before its first step, that all processes have a batch: those that have one would wait."""
+    get_batch_samples = trainer.get_batch_samples
+    begun: Any = None  # the run whose first batches were seen
+
+    @wraps(get_batch_samples)
+    def get_seen(batches: Iterator[Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal begun
+        if begun is not trainer.state and world_size() > 1:
+            begun = trainer.state
+            first = next(batches, None)
+            refuse_idle(trainer, first is None)
+            batches = chain([first], batches)
+        return get_batch_samples(batches, *args, **kwargs)
+
+    return get_seen
+
+
+@contextmanager
+def _whole(trainer: Any) -> Iterator[None]:
+    """Let FSDP save a model as a whole, where its checkpoints are in parts and the Trainer would save none."""
+    plugin = getattr(trainer.accelerator.state, "fsdp_plugin", None)
+    if plugin is None:
+        yield
+        return
+    from torch.distributed.fsdp import StateDictType
+
+    kind, plugin.state_dict_type = plugin.state_dict_type, StateDictType.FULL_STATE_DICT
+    try:
+        yield
+    finally:
+        plugin.state_dict_type = kind
 
 
 def _with_clean_statistics(method: Callable[..., Any], statistics: TrainerBatchNorm) -> Callable[..., Any]:

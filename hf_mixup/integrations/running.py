@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 from transformers import Trainer
+from transformers.trainer_utils import has_length
 
-from hf_mixup.engine.all_gather import refuse_shared_samples
+from hf_mixup.engine.all_gather import first_with, process_index, refuse_shared_samples, world_size
 from hf_mixup.engine.stats import Watch
 from hf_mixup.integrations.foreign import base_from, refuse_foreign_trainer
 
@@ -87,7 +88,7 @@ def refuse_layout(trainer: Any) -> None:
 
     Raises:
         RuntimeError: under DataParallel, naming the way out.
-        ValueError: under tensor, context or sequence parallelism.
+        ValueError: under tensor, context or sequence parallelism; for a weight that FSDP2 cannot spread.
     """
     if trainer.args.n_gpu > 1:
         raise RuntimeError(
@@ -102,6 +103,39 @@ def refuse_layout(trainer: Any) -> None:
             "sequences (sequence parallelism)": getattr(spread, "sp_size", None),
         }
     )
+    if getattr(getattr(trainer.accelerator.state, "fsdp_plugin", None), "fsdp_version", 1) == 2:
+        _refuse_numbers(trainer.model)
+
+
+def _refuse_numbers(model: nn.Module) -> None:
+    """Refuse weights that are a number alone, as the temperature of a dual encoder, of which FSDP2 makes no parts."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 0:
+            raise ValueError(
+                f"{name} of {type(model).__name__} is a number alone, which FSDP2 cannot spread over processes: use "
+                "DDP (chunk_size trains large batches in little memory)"
+            )
+
+
+def refuse_idle(trainer: Any, empty: bool) -> None:
+    """Refuse a run in which a process has nothing to train on; all processes have to ask.
+
+    Args:
+        empty: whether this one has not a single batch.
+
+    Raises:
+        ValueError: naming the first process without samples of its own, and the way out.
+    """
+    data, processes = trainer.train_dataset, world_size()
+    rows = len(data) if has_length(data) else processes
+    idle = first_with(empty or process_index() >= rows, trainer.args.device)
+    if idle is not None:
+        held = f"of {rows} samples" if has_length(data) else "of the stream"
+        raise ValueError(
+            f"process {idle} of {processes} has no samples {held} to train on, and the others would wait for it: start "
+            "fewer processes (--num_processes, --nproc-per-node), or give them more samples (of a stream that is "
+            "divided by shards, as many shards as processes)"
+        )
 
 
 def refuse_sentences(kind: type) -> None:

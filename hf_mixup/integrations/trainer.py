@@ -224,7 +224,8 @@ class MixupTrainerMixin(_AnyTrainer):
             loss = loss * (self.accelerator.num_processes // self.get_tp_size())
         scaled = getattr(self, "loss_is_scaled_for_ga", None)
         scaled = self.model_accepts_loss_kwargs if scaled is None else scaled
-        return loss if scaled else loss * self.current_gradient_accumulation_steps
+        steps = 1 if scaled else self.current_gradient_accumulation_steps
+        return loss if steps == 1 else loss * steps
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         """Return what the summed loss of an accumulated batch is divided by, over all processes."""
@@ -273,9 +274,9 @@ class MixupTrainerMixin(_AnyTrainer):
         None where it is the same for both. The batches are drawn for it, and will be drawn again, by the same keys.
         """
         counts = any(each.kind == "single_label_classification" for each in labels)
-        differ = self.mixup.class_weights is not None or any(
-            bool((each.values == IGNORE_INDEX).any()) for each in labels
-        )
+        differ = self.mixup.class_weights is not None
+        if counts and not differ:  # one look at all of them: each waits for the device
+            differ = bool(torch.stack([(each.values == IGNORE_INDEX).any() for each in labels]).any())
         if not in_any(counts and differ, self.accelerator.device):
             return None
         self.mixup.set_step(self.state.global_step)  # the step's own keys: it begins after the count

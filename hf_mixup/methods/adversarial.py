@@ -172,7 +172,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
         draw = clean.more(AttackDraw, method=self.name, clean=clean, points={}, seed=seed)
         if not len(rows):
             return draw
-        where = rows.to(request.labels.device)
+        where = rows.to(request.labels.device, non_blocking=True)
         batch = select_samples(request.batch, where, request.rows)
         labels = request.labels if len(rows) == request.rows else request.labels[where]
         points = self._find(request, batch, labels, seed)
@@ -317,6 +317,5 @@ def _loss_sum(logits: Tensor, labels: Tensor, kind: ProblemType) -> Tensor:
 
 def _left(rows: Tensor, count: int) -> Tensor:
     """Return the samples that are not among these, long."""
-    if len(rows) == count:  # as a rule; on a device, finding the others would have to wait for it
-        return rows[:0]
-    return torch.ones(count, dtype=torch.bool, device=rows.device).index_fill(0, rows, False).nonzero()[:, 0]
+    others = torch.ones(count, dtype=torch.uint8, device=rows.device).index_fill(0, rows, 0)
+    return others.argsort(descending=True, stable=True)[: count - len(rows)]  # nonzero would wait for the device

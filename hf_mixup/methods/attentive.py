@@ -64,7 +64,8 @@ class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
         model, inputs = request.looking(key)
         scores = countable(attention_grid(model, inputs, pixels, rollout=self.attention == "rollout"))
         count = ((1 - draw.lam.double()) * scores[0].numel()).round().long()
-        taken = top_cells(scores[draw.partner.to(scores.device)], count.to(scores.device, non_blocking=True))
+        partner, most = (each.to(scores.device, non_blocking=True) for each in (draw.partner, count))
+        taken = top_cells(scores[partner], most)
         mask = ~enlarge_cells(taken, *pixels.shape[-2:])
         rows = None if mask.device.type == "cpu" else (count > 0).nonzero()[:, 0]
         return draw.more(MaskDraw, lam=mask_lam(mask), mask=mask, rows=rows)

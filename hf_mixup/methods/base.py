@@ -216,7 +216,8 @@ class FixedLam(Method):
         for group in groups.unique():
             rows = (groups == group).nonzero()[:, 0]
             batch = select_samples(request.batch, rows, request.rows)
-            part = replace(request, batch=batch, labels=request.labels[rows.to(request.labels.device)])
+            labels = request.labels[rows.to(request.labels.device, non_blocking=True)]
+            part = replace(request, batch=batch, labels=labels)
             partner[rows] = rows[self._draw_partner(part)]
         if len(groups.unique()) == request.rows > 1:
             warnings.warn(

@@ -66,12 +66,13 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
         if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
             return draw.more(BoxDraw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
-        partner, device = draw.partner.to(found.device), found.device
+        device = found.device
+        partner = draw.partner.to(device, non_blocking=True)
         boxes = boxes_at(found[partner], (height, width), lam, self.box_style)
         ends = [torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, height, width])]  # whatever lies at the edge
         nothing, everything = (each.to(device, non_blocking=True) for each in ends)
-        boxes = torch.where((lam < 1).to(device)[:, None], boxes, nothing)
-        boxes = torch.where((lam == 0).to(device)[:, None], everything, boxes)
+        boxes = torch.where((lam < 1).to(device, non_blocking=True)[:, None], boxes, nothing)
+        boxes = torch.where((lam == 0).to(device, non_blocking=True)[:, None], everything, boxes)
         rows = None if device.type == "cpu" else (lam < 1).nonzero()[:, 0]
         true = box_lam(boxes, height, width) if self.correct_lam else lam
         return draw.more(BoxDraw, lam=true, boxes=boxes, rows=rows)

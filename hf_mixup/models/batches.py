@@ -61,7 +61,9 @@ def select_samples(batch: Mapping[str, Any], which: Tensor, count: int) -> dict[
         return dict(batch)
 
     def select(value: Any) -> Any:
-        return value[which.to(value.device)] if isinstance(value, Tensor) else [value[each] for each in which.tolist()]
+        if isinstance(value, Tensor):
+            return value[which.to(value.device, non_blocking=True)]
+        return [value[each] for each in which.tolist()]
 
     return {key: select(value) if per_sample(key, value, count) else value for key, value in batch.items()}
 
@@ -70,7 +72,7 @@ def pick_pair(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[str,
     """Return two of a batch's `count` samples, or one twice; of lists the first item twice."""
 
     def pick(value: Any) -> Any:
-        return value[which.to(value.device)] if isinstance(value, Tensor) else list(value)[:1] * 2
+        return value[which.to(value.device, non_blocking=True)] if isinstance(value, Tensor) else list(value)[:1] * 2
 
     return {key: pick(value) if per_sample(key, value, count) else value for key, value in inputs.items()}
 

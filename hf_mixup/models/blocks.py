@@ -14,6 +14,7 @@ from hf_mixup.models.exchange import TOLERANCE, exchange_error
 from hf_mixup.models.hooks import MixHook, MixHooks, Mixing, hooks_of
 from hf_mixup.models.outputs import scores_of
 from hf_mixup.models.probe import eval_without_side_effects, full_pair
+from hf_mixup.models.sharded import whole_shape
 from hf_mixup.models.trace import Call, batch_axis, map_tensors, tensors_in, watch_pair
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -200,9 +201,8 @@ def _run(name: str, modules: list[nn.Module], calls: list[tuple[Call, Call]]) ->
     blocks = _blocks([calls[number] for number in numbers])
     if not blocks:
         return None
-    return _Run(
-        name, blocks, numbers[0], numbers[-1], sum(p.numel() for module in modules for p in module.parameters())
-    )
+    size = sum(whole_shape(each).numel() for module in modules for each in module.parameters())
+    return _Run(name, blocks, numbers[0], numbers[-1], size)
 
 
 def _main(runs: list[_Run]) -> _Run:

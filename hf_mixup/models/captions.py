@@ -79,7 +79,7 @@ def join_captions(
     ids, mask = batch["input_ids"], batch.get("attention_mask")
     if mask is not None and ids.device.type == "cpu" and bool((mask[:, :1] == 0).any()):
         raise ValueError("captions are padded on the left, and joining needs them padded on the right")
-    plain = ~torch.isin(ids, torch.tensor(rules.special, device=ids.device))
+    plain = ~torch.isin(ids, torch.tensor(rules.special).to(ids.device, non_blocking=True))
     worded = plain.any(-1)
     first = plain.int().argmax(-1)
     words = torch.where(worded, ids.shape[1] - plain.flip(-1).int().argmax(-1) - first, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,8 +23,13 @@ def label_keys(model: nn.Module) -> set[str]:
     >>> sorted(label_keys(BertForPreTraining(tiny)))
     ['labels', 'next_sentence_label']
     """
-    kind = type(base_model(model))
-    return {*find_labels(kind), *(key for key in LABEL_KEYS if key in inspect.signature(kind.forward).parameters)}
+    return set(_label_keys_of(type(base_model(model))))  # type: ignore[arg-type]
+
+
+@cache  # reading a signature takes as long as blending a small batch
+def _label_keys_of(kind: type[nn.Module]) -> frozenset[str]:
+    parameters = inspect.signature(kind.forward).parameters
+    return frozenset({*find_labels(kind), *(key for key in LABEL_KEYS if key in parameters)})
 
 
 def split_labels(model: nn.Module, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -62,8 +68,10 @@ def labels_at(labels: Mapping[str, Any], which: Tensor) -> dict[str, Any]:
     >>> labels_at({"labels": torch.tensor([3, 5]), "boxes": ["a", "b"]}, torch.tensor([1, 1]))
     {'labels': tensor([5, 5]), 'boxes': ['b', 'b']}
     """
-    rows = which.tolist()
-    return {
-        key: value.index_select(0, which.to(value.device)) if isinstance(value, Tensor) else [value[i] for i in rows]
-        for key, value in labels.items()
-    }
+
+    def taken(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.index_select(0, which.to(value.device, non_blocking=True))
+        return [value[each] for each in which.tolist()]
+
+    return {key: taken(value) for key, value in labels.items()}

@@ -16,6 +16,7 @@ from hf_mixup.functional import soft_targets
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.sharded import whole_shape
 from hf_mixup.models.transcripts import learns_transcripts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -227,8 +228,8 @@ def vocabulary_of(model: nn.Module) -> int | None:
     """Return how many tokens a language model scores, None for another head."""
     head = getattr(model, "get_output_embeddings", lambda: None)()
     weight = getattr(head, "weight", None)
-    if isinstance(weight, Tensor) and weight.dim() == 2:
-        return len(weight)
+    if isinstance(weight, Tensor) and len(whole_shape(weight)) == 2:
+        return whole_shape(weight)[0]
     if not getattr(model, "can_generate", lambda: False)():
         return None
     config: Any = getattr(model, "config", None)  # a model that does not return its head, such as a captioner

@@ -167,7 +167,7 @@ def loss_items(
     tensor(2)
     """
     if kind != "single_label_classification":
-        return torch.tensor(len(labels) if kind == "transcription" else labels.numel(), device=labels.device)
+        return torch.full((), len(labels) if kind == "transcription" else labels.numel(), device=labels.device)
     labelled = labels != IGNORE_INDEX
     if class_weights is not None:
         # By index, since a mask would make the host wait for the device.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.models.batches import IDS, pads_left, visible_tokens
+from hf_mixup.models.batches import IDS, MASK, pads_left, visible_tokens
 from hf_mixup.models.blocks import Stack, activate_layer
 from hf_mixup.models.embeddings import Ids, activate_embeddings
 from hf_mixup.models.exchange import TOLERANCE, exchange_error, same_scores
@@ -53,7 +53,7 @@ def mix_embeddings(
         return activate_embeddings(model, batch, partner, lam)
     weighted = weighted_mask(model, batch, partner, lam) if mask == "weighted" else {}
     cache, key = hooks_of(model).cache, f"ids of {', '.join(sorted(batch))}"
-    if key not in cache:
+    if key not in cache and MASK in batch:  # without a mask samples cannot differ in length
         # A model may count a sample's tokens from the front: what fits one side of padding need not fit the other.
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():

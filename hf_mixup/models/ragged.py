@@ -197,7 +197,7 @@ def spread(partner: Tensor, lam: Tensor, rows: Sequence[int]) -> tuple[Tensor, T
     >>> spread(torch.tensor([1, 0]), torch.tensor([0.75, 0.5]), [2, 2])
     (tensor([2, 3, 0, 1]), tensor([0.7500, 0.7500, 0.5000, 0.5000]))
     """
-    numbers = torch.tensor(rows, device=partner.device)
+    numbers = torch.tensor(rows).to(partner.device, non_blocking=True)
     starts, total = numbers.cumsum(0) - numbers, sum(rows)
     shift = (starts[partner] - starts).repeat_interleave(numbers, output_size=total)
     return torch.arange(total, device=partner.device) + shift, lam.repeat_interleave(numbers, output_size=total)

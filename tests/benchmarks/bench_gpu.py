@@ -5,18 +5,20 @@
 
 The models are built from their configurations, nothing is downloaded. Steps are measured as bench_step.py does. The
 blend is held against two roofs: one in-place pass over the batch, and a sum of two tensors into a third, which reads
-and writes just what a blend out of place has to.
+and writes just what a blend out of place has to. One line a case, to be pasted; after five minutes no model is begun,
+so that all ends within eight.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
+from statistics import median
 
 import torch
-from bench_blend import ROOF, measure, table_of
-from rich.console import Console
-from steps import Batch, compare, save, show, wait
+from bench_blend import ROOF, measure
+from steps import Batch, Row, compare, save, wait
 from torch import nn
 from transformers import (
     BertConfig,
@@ -29,9 +31,11 @@ from transformers import (
 
 from hf_mixup import Mixup
 from hf_mixup.functional import blend, pair, sample_lam
+from hf_mixup.utils.environment import hardware, versions
 
 SHRUNK = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 TINY_ROWS = 4
+NO_MORE_AFTER = 300  # seconds
 LAUNCHES = 20  # between two waits for the device, which cost as much as a small blend
 
 
@@ -99,13 +103,26 @@ def repeated(run: Callable[[], object]) -> Callable[[], None]:
     return runs
 
 
-def blend_table(rows: int, size: int, dtype: torch.dtype, rounds: int) -> None:
+def blend_lines(rows: int, size: int, dtype: torch.dtype, rounds: int) -> list[str]:
+    """Return a line for each roof and blend of a batch, with the ratio of its median to the first roof's."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = torch.randn(rows, 3, size, size, device=device).to(dtype)
-    seconds = {name: [each / LAUNCHES for each in found] for name, found in measure(blends(x), rounds).items()}
-    Console(width=110).print(
-        table_of(f"{str(dtype)[6:]} {list(x.shape)}, {x.numel() * x.itemsize / 1e6:.0f} MB", seconds)
-    )
+    medians = {name: median(found) / LAUNCHES for name, found in measure(blends(x), rounds).items()}
+    batch = f"{str(dtype)[6:]} {list(x.shape)}, {x.numel() * x.itemsize / 1e6:.0f} MB"
+    return [
+        f"{batch} | {name} | {1e3 * each:.3f} ms | {each / medians[ROOF]:.2f} of one pass"
+        for name, each in medians.items()
+    ]
+
+
+def lines(rows: list[Row]) -> list[str]:
+    """Return a line for each method on a model."""
+    return [
+        f"{row['model']} | {row['method']} | {row['step_ms']:.1f} ms | {row['added_ms']:+.2f} ms | "
+        f"{row['ratio']:.2f} of plain ({row['ratio_low']:.2f} to {row['ratio_high']:.2f}) | "
+        f"{row['peak_mb']:.0f} MB, {row['memory_ratio']:.2f} of plain"
+        for row in rows
+    ]
 
 
 def main() -> None:
@@ -119,18 +136,23 @@ def main() -> None:
         print("bench_gpu.py: no CUDA GPU here, nothing was measured (--tiny runs the same code, small, on the CPU)")
         return
     torch.manual_seed(0)
-    rows = []
-    for label, (build, methods) in MODELS.items():
-        for compiler in (None, "eager" if tiny else "inductor"):
+    print(", ".join(f"{name} {value}" for name, value in {**versions(), "hardware": hardware()}.items()))
+    for dtype in (torch.float32, torch.bfloat16):
+        print(*blend_lines(*((TINY_ROWS, 32) if tiny else (256, 224)), dtype, rounds), sep="\n", flush=True)
+    rows: list[Row] = []
+    begun = time.monotonic()
+    for compiler in (None, "eager" if tiny else "inductor"):
+        for label, (build, methods) in MODELS.items():
             name = f"{label}, bf16{', compiled' if compiler else ''}{' (tiny)' if tiny else ''}"
+            if time.monotonic() - begun > NO_MORE_AFTER:
+                print(f"{name} | left out, for time")
+                continue
             found = compare(
                 name, *build(tiny), {each: Mixup(each) for each in methods}, rounds, bf16=True, compiler=compiler
             )
-            show(found, name)
+            print(*lines(found), sep="\n", flush=True)
             rows += found
             torch.compiler.reset()
-    for dtype in (torch.float32, torch.bfloat16):
-        blend_table(*((TINY_ROWS, 32) if tiny else (256, 224)), dtype, rounds)
     if arguments.json:
         save(rows, arguments.json)
 

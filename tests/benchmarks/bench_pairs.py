@@ -1,6 +1,7 @@
 """Cached gradients: a large batch of pairs in the memory of a chunk.
 
     python tests/benchmarks/bench_pairs.py [--pairs 4096] [--chunk 128]
+    python tests/benchmarks/bench_pairs.py --cached 1024 4096 16384    # batches that no memory holds as a whole
 
 Each way runs in a process of its own, so that its peak of memory is its own; the gradients are compared at the end.
 """
@@ -63,18 +64,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4096)
     parser.add_argument("--chunk", type=int, default=128)
+    parser.add_argument("--cached", type=int, nargs="+", metavar="PAIRS", help="batches in chunks alone")
     arguments = parser.parse_args()
-    ways = {
-        f"{arguments.chunk} pairs": (arguments.chunk, None),
-        f"{arguments.pairs} pairs, whole": (arguments.pairs, None),
-        f"{arguments.pairs} pairs, chunk_size={arguments.chunk}": (arguments.pairs, arguments.chunk),
-    }
+    ways: dict[str, tuple[int, int | None]] = {f"{arguments.chunk} pairs": (arguments.chunk, None)}
+    if not arguments.cached:
+        ways[f"{arguments.pairs} pairs, whole"] = (arguments.pairs, None)
+    for rows in arguments.cached or [arguments.pairs]:
+        ways[f"{rows} pairs, chunk_size={arguments.chunk}"] = (rows, arguments.chunk)
     found = {name: measure(*way) for name, way in ways.items()}
-    table = Table("batch", "peak memory, MB", "step, s", "seconds a pair, ratio")
+    table = Table("batch", "peak memory, MB", "step, s", "time of a pair, ratio")
     each = [seconds / rows for (_, seconds, _), (rows, _) in zip(found.values(), ways.values())]
     for (name, (peak, seconds, _)), ratio in zip(found.items(), each):
-        table.add_row(name, f"{peak:.0f}", f"{seconds:.2f}", f"{ratio / each[1]:.2f}")
+        table.add_row(name, f"{peak:.0f}", f"{seconds:.2f}", f"{ratio / each[0 if arguments.cached else 1]:.2f}")
     Console(width=100).print(table)
+    if arguments.cached:
+        return
     whole, cached = (torch.from_numpy(values[2]) for values in list(found.values())[1:])
     print(f"largest difference of the gradients: {float((whole - cached).abs().max() / whole.abs().max()):.1e} of the")
     print("largest gradient. What the chunked batch holds beside a chunk are its pixels, twice, and the embeddings.")

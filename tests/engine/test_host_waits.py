@@ -1,113 +1,159 @@
-"""How often a draw waits for the device: each time that it reads there what only the device knows.
+"""How often a step waits for the device: each time that it reads there what only the device knows, or a copy blocks.
 
-There is no device here. The batch is made of tensors that stand for those of one: what is computed of them is such a
-tensor again, and reading one (`.cpu()`, `.item()`, a truth value, `nonzero`, ...) from code of the package is counted.
+There is no device here, see `tests/fake_device.py`. What is looked at once, with the first batches, is over before the
+step that is counted.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
+from itertools import count
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor
+from transformers import TrainingArguments
 
-from hf_mixup import Mixup, MixupConfig
+from hf_mixup import Mixup, MixupConfig, MixupTrainer
 from hf_mixup.engine.exchange import LOOKS
 from hf_mixup.engine.stats import MixStats
-from hf_mixup.methods.base import Draw, Request
+from hf_mixup.methods import METHODS
+from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.ragged import layouts
 from hf_mixup.testing.batches import tiny
-from tests import ragged_models
+from tests import fake_device, ragged_models
 from tests.conftest import build
+from tests.fake_device import DEVICE, FakeDevice, OnDevice, to_device
+from tests.methods.pairs import Tokenizer
+from tests.methods.test_settings_table import HELD, known, other_value, place_of, scene
 
-READS = ("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "nonzero", "unique", "numpy")
-WAITS: Counter[str] = Counter()
-# Labels are looked at, and a loss, only where they lie on the CPU, as the tensors of these tests do.
-ON_CPU_ONLY = ("in_range", "forward", "mean_of")
-
-
-class OnDevice(Tensor):
-    """Stands for a tensor of a device."""
-
-    @classmethod
-    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        found = super().__torch_function__(func, types, args, kwargs or {})
-        if name not in READS:
-            return found
-        frame = sys._getframe(1)
-        while "/torch/" in frame.f_code.co_filename and frame.f_back is not None:
-            frame = frame.f_back
-        if "/hf_mixup/" in frame.f_code.co_filename and frame.f_code.co_name not in ON_CPU_ONLY:
-            WAITS[f"{name} in {frame.f_code.co_name}"] += 1
-        return found.as_subclass(Tensor) if name == "cpu" else found
+Values = dict[str, Any]
+STEPS = LOOKS + 3
+ON_THE_HOST = {  # what these choose is counted out in loops on the host, which need to see labels, tokens or scores
+    "puzzlemix": "cpu in _on_cpu",
+    "span_cut": "cpu in on_cpu",
+    "ssmix": "cpu in on_cpu",
+    "intra": "cpu in draw",
+    "cmixup": "cpu in pair_by_label_distance",
+    "sftmix": "nonzero in side_by_side",
+    "mixgen": "__int__ in join_captions",  # how long the longest caption is
+}
+PAIRED_BY_CLASS = {"cpu in _pair": 1}
+# They name inputs or an axis that these batches lack, or are for several processes, or a scale that is out of range.
+NOT_HERE = {"keys", "modules", "swap_keys", "cut_along", "time_axis", "chunk_size", "local_loss", "max_logit_scale"}
 
 
-@contextmanager
-def waits() -> Iterator[Counter[str]]:
-    WAITS.clear()
-    yield WAITS
+def waits(method: str, settings: Values, place: str) -> Mapping[str, int]:
+    """Return what a step waits for that mixes something, after several."""
+    model, batch = scene(place)
+    mixup = Mixup(MixupConfig(method, **settings), tokenizer=Tokenizer())
+    buffers = [dict(each._buffers) for each in model.modules()]
+    fake_device.move(model)
+    try:
+        mixup.prepare(model)
+        model.train()
+        for step in count():
+            with FakeDevice() as fake, mock.patch.object(torch, "Generator", fake_device.generator):
+                with mixup(model, to_device(batch)) as mixed:
+                    outputs = mixed.forward(model)
+                mixed.loss(outputs).backward()
+                mixed.statistics()
+            if step >= STEPS and mixed.rate:
+                return dict(fake.waits)
+        raise AssertionError("nothing was mixed")
+    finally:
+        for module, own in zip(model.modules(), buffers):
+            module._buffers.update(own)
+        hooks_of(model).forget()
+        hooks_of(model).checked.clear()
+        model.zero_grad()
+        model.eval().requires_grad_(True)
 
 
-def request_for(method: str, settings: dict[str, Any], seed: int = 0) -> tuple[Any, Request]:
-    family = {"ssmix": "bert", "span_cut": "bert", "embedding": "bert"}.get(method, "vit")
-    kind = "image-classification" if family == "vit" else "sequence-classification"
-    torch.manual_seed(0)
-    model, batch = tiny(kind, family)
-    rng = torch.Generator().manual_seed(seed)
-    inputs = {key: value for key, value in batch.items() if key != "labels"}
-    made = MixupConfig(method, **settings).mixing
-    made.draw(Request(model, inputs, batch["labels"], 1.0, rng))  # what is found out at first use
-    rng.manual_seed(seed)
-    watched = {key: value.as_subclass(OnDevice) for key, value in inputs.items()}
-    return made, Request(model, watched, batch["labels"].as_subclass(OnDevice), 1.0, rng)
+def must(method: str) -> dict[str, int]:
+    return {ON_THE_HOST[method]: 1} if method in ON_THE_HOST else {}
 
 
-CASES: list[tuple[str, dict[str, Any], int]] = [
-    ("mixup", {}, 0),
-    ("cutmix", {}, 0),
-    ("resizemix", {}, 0),
-    ("saliencymix", {}, 0),
-    ("saliencymix", {"saliency": "gradient"}, 0),
-    ("saliencymix", {"lam_per": "sample", "correct_lam": False}, 0),
-    ("attentive", {}, 0),
-    ("attentive", {"attention": "rollout", "lam_per": "sample"}, 0),
-    ("adversarial", {"attack": "network"}, 0),
-    ("puzzlemix", {}, 1),  # mask and moves are loops on the host
-    ("ssmix", {}, 1),  # spans are chosen on the host
-    ("span_cut", {}, 1),
-    ("mixup", {"pair_class": "different"}, 1),  # partners are counted out on the host
-    ("mixup", {"pair_class": "same"}, 1),
-    ("embedding", {"pairing": "length"}, 1),
-]
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_waits_for_the_device_no_more_than_it_must(method: str) -> None:
+    assert waits(method, {}, place_of(method)) == must(method)
 
 
-@pytest.mark.parametrize(("method", "settings", "expected"), CASES, ids=str)
-def test_a_draw_waits_for_the_device_no_more_than_it_must(method: str, settings: dict[str, Any], expected: int) -> None:
-    made, request = request_for(method, settings)
-    with waits() as counted:
-        drawn = made.draw(request)
-    assert sum(counted.values()) == expected, counted
-    assert (drawn.lam < 1).any() or method in ("ssmix", "adversarial")
+@pytest.mark.parametrize(
+    ("method", "settings", "expected"),
+    [
+        ("mixup", {"loss": "own"}, {}),
+        ("mixup", {"loss": "bce", "label_smoothing": 0.1, "class_weights": [1.0, 2.0, 0.5, 1.0]}, {}),
+        ("cutmix", {"prob_per": "sample", "prob": 0.5, "lam_per": "sample"}, {}),
+        ("mixup", {"pair_class": "different"}, PAIRED_BY_CLASS),  # partners are counted out on the host
+        ("attentive", {"loss": "own"}, {"tolist in one_lam": 1}),  # whose lam only the device knows
+        ("adversarial", {"attack": "network"}, {}),
+        ("adversarial", {"attack": "pgd", "prob_per": "sample", "prob": 0.5}, {}),
+        ("saliencymix", {"saliency": "gradient", "lam_per": "sample", "correct_lam": False}, {}),
+    ],
+    ids=str,
+)
+def test_settings_wait_no_more(method: str, settings: Values, expected: Mapping[str, int]) -> None:
+    assert waits(method, settings, place_of(method)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_no_setting_of_a_method_makes_it_wait(method: str) -> None:
+    for name in sorted(known(method) - HELD - NOT_HERE):
+        value, beside = other_value(method, name)
+        asked = {"cpu in _pair": 3 if method == "mosaic" else 1} if name == "pair_class" else {}
+        assert waits(method, {**beside, name: value}, place_of(method, name)) == must(method) | asked, name
+
+
+def test_texts_without_a_mask_are_not_looked_at_again() -> None:
+    model, batch = tiny("sequence-classification", "fnet")
+    assert "attention_mask" not in batch
+    fake_device.move(model)
+    mixup = Mixup("embedding")
+    for _ in range(2):
+        with FakeDevice() as fake, mixup(model, to_device(batch)) as mixed:
+            mixed.loss(mixed.forward(model))
+    assert not fake.waits
+
+
+@pytest.mark.parametrize(
+    ("batches", "weights", "expected"),
+    [(1, None, {}), (2, [1.0, 2.0, 0.5, 1.0], {}), (2, None, {"__bool__ in _masses_ahead": 1})],
+    ids=["one batch", "weighed", "several"],
+)
+def test_a_step_of_the_trainer_waits_once_at_most(
+    batches: int, weights: Any, expected: Values, arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where several batches have to be counted together, it looks once whether labels are missing."""
+    model, batch = tiny("sequence-classification", "bert")
+    args = arguments(gradient_accumulation_steps=batches, logging_steps=100)
+    trainer = MixupTrainer(model, args, mixup=MixupConfig("embedding", class_weights=weights))
+    trainer.current_gradient_accumulation_steps = batches
+    fake_device.move(model)
+    monkeypatch.setattr(TrainingArguments, "device", DEVICE)
+    monkeypatch.setattr(trainer.accelerator.state, "device", DEVICE)
+    for step in range(STEPS):
+        trainer.state.global_step = step
+        with FakeDevice() as fake:
+            given, items = trainer.get_batch_samples(iter([to_device(batch)] * batches), batches, DEVICE)
+            for each in given:
+                trainer.compute_loss(model.train(), each, num_items_in_batch=items).backward()
+    assert dict(fake.waits) == expected
 
 
 @pytest.mark.parametrize("name", ragged_models.BUILD)
 @pytest.mark.parametrize("settings", [{}, {"method": "cross_modal", "image_mix": "latent"}], ids=str)
-def test_a_step_over_images_of_several_sizes_waits_once(name: str, settings: dict[str, Any]) -> None:
+def test_a_step_over_images_of_several_sizes_waits_once(name: str, settings: Values) -> None:
     """Where the images lie and how large they are is read together; after a while nothing else is looked at."""
     model, mixup = build(name), Mixup({"method": "mixup", **settings})
     batch = ragged_models.collate(ragged_models.rows(name, 4))
-    for _ in range(LOOKS + 3):
-        given = {key: value.as_subclass(OnDevice) for key, value in batch.items()}
-        with waits() as counted, mixup(model, given) as mixed:
+    fake_device.move(model)
+    for _ in range(STEPS):
+        with FakeDevice() as fake, mixup(model, to_device(batch)) as mixed:
             mixed.loss(model(**mixed.inputs))
-    assert counted == {"cpu in _on_host": 1}
+    assert fake.waits == {"cpu in _on_host": 1}
 
 
 def test_a_buffer_that_is_filled_anew_is_read_anew() -> None:
@@ -117,32 +163,19 @@ def test_a_buffer_that_is_filled_anew_is_read_anew() -> None:
     assert layouts(model, batch, tokens=True) is None
 
 
-class Elsewhere(OnDevice):
-    """Says that it lies on another device."""
-
-    device = property(lambda self: torch.device("cuda"))  # type: ignore[assignment]
-
-
 def test_shares_that_only_the_device_knows_are_logged_as_others_are() -> None:
     torch.manual_seed(0)
     model, batch = tiny("image-classification", "vit")
+    fake_device.move(model)
     logs = []
-    for elsewhere in (False, True):
-        mixup = Mixup(MixupConfig("saliencymix", prob=0.6, prob_per="sample"))
-        draw, stats = mixup.method.draw, MixStats()
-
-        def as_from_a_device(request: Request, draw: Any = draw) -> Draw:
-            drawn = draw(request)
-            rows = (drawn.lam < 1).nonzero()[:, 0]
-            return replace(drawn, lam=drawn.lam.as_subclass(Elsewhere), rows=rows)
-
-        if elsewhere:
-            mixup.method.draw = as_from_a_device  # type: ignore[method-assign]
+    for place in (dict, to_device):
+        stats = MixStats()
+        mixup = Mixup(MixupConfig("saliencymix", prob=0.6, prob_per="sample", self_check=False))
         for _ in range(4):
-            WAITS.clear()
-            with mixup(model, batch) as mixed:
+            with FakeDevice() as fake, mixup(model, place(batch)) as mixed:
                 stats.add(**mixed.statistics())
-            assert not WAITS
+            assert not fake.waits
         logs.append(stats.pop())
+    assert isinstance(mixed.lam, OnDevice)
     assert logs[0] == pytest.approx(logs[1])
     assert 0 < logs[0]["mixup_rate"] < 1

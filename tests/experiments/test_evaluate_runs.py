@@ -84,7 +84,7 @@ def test_each_run_scores_as_alone_and_images_are_made_once(
 
     values = [own(results, "none", seed)["test"]["noise_accuracy"] for seed in (42, 43)]
     assert f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}" in shown
-    for title in ("Clean rows", "Noise on the inputs", "Adversarial attacks", "Out-of-distribution samples"):
+    for title in ("Clean samples", "Noise on the inputs", "Adversarial attacks", "Out-of-distribution samples"):
         assert f"### {title}, test" in shown
     assert "- smoothing against none on test, adversarial fgsm: " in shown
     page = (comparison / "evaluation" / "report.html").read_text(encoding="utf-8")

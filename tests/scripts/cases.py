@@ -18,13 +18,15 @@ import hf_mixup.methods.base
 from tests.contrasts import contrast
 from tests.integrations.processes import score, train_sequences, train_transcripts
 from tests.scripts import leave
+from tests.scripts.engines import resumed, spread, tried
 from tests.scripts.shard import shard
-from tests.scripts.stream import boxes, masks, shares, unlabelled
+from tests.scripts.stream import boxes, masks, pairs, shares, unlabelled
 from tests.scripts.train import train
 
 PROGRAMS = {"train": train, "shard": shard, "sequences": train_sequences, "score": score}
 PROGRAMS |= {"transcripts": train_transcripts, "boxes": boxes, "masks": masks, "unlabelled": unlabelled}
-PROGRAMS |= {"contrast": contrast, "shares": shares}
+PROGRAMS |= {"contrast": contrast, "shares": shares, "pairs": pairs}
+PROGRAMS |= {"spread": spread, "resumed": resumed, "tried": tried}
 
 
 def neighbours(n: int, **kwargs: Any) -> torch.Tensor:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, set_seed
 
 from hf_mixup import MixupCollator, MixupConfig
 from hf_mixup.experiments.tasks.prepare import make_trainer, prepare
+from hf_mixup.experiments.tasks.stream import Batches
 from tests.conftest import build, examples
 from tests.detectors import CLASSES, SIDE, build_detector
 from tests.entry_points import ENTRY_POINTS
 from tests.instance_models import build as build_segmenter
 from tests.instance_models import instances
-from tests.shards import table_task, tables
+from tests.shards import captioned, pair_task, table_task, tables, tars
 
 
 class Images(IterableDataset[dict[str, Any]]):
@@ -121,6 +123,30 @@ def shares(folder: str, sizes: list[int]) -> dict[str, Any]:
         "weights": [held for _, held in found],
         "steps": trainer.state.global_step,
     }
+
+
+def pairs(folder: str, rows: int) -> dict[str, Any]:
+    """Train on pairs of a stream, and on the same samples in memory, handed out to both processes in the same order."""
+    path = Path(folder) / "pairs"
+    if torch.distributed.get_rank() == 0:
+        tars(path, 4, captioned(28))
+    torch.distributed.barrier()
+    args, steps = arguments(folder, rows, max_steps=3, remove_unused_columns=False), 3
+    prepared = prepare(pair_task(path / "*.tar", validation_samples=4, shuffle_buffer=4))
+    own = list(islice(Batches(prepared.train, args, list), steps))
+    found: list[Any] = [None, None]
+    torch.distributed.all_gather_object(found, own)
+    in_turn = [sample for batches in zip(*found, strict=True) for batch in batches for sample in batch]
+    weights = []
+    for train in (prepared.train, in_turn):
+        set_seed(0)
+        made = replace(prepared, train=train)
+        trainer = make_trainer(made, prepared.build_model(), args, MixupConfig("cross_modal", chunk_size=2))
+        trainer.train()
+        weights.append(torch.cat([each.detach().flatten() for each in trainer.model.parameters()]))  # type: ignore[union-attr]
+    set_seed(0)
+    first = torch.cat([each.detach().flatten() for each in prepared.build_model().parameters()])
+    return {"streamed": weights[0], "held": weights[1], "first": first}
 
 
 def just_ids(rows: list[dict[str, Any]]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ _ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 
 
 def run(path: Path, kept: Path) -> Any:
-    """Return a notebook with its outputs: run again only where it has changed since.
+    """Return a notebook with its outputs: run again only where its code has changed since.
 
     Args:
         kept: folder for notebooks that were run.
@@ -29,14 +29,32 @@ def run(path: Path, kept: Path) -> Any:
     from nbclient import NotebookClient
 
     done = kept / path.name
-    if done.is_file() and done.stat().st_mtime > path.stat().st_mtime:
-        return nbformat.read(done, as_version=4)
     notebook = nbformat.read(path, as_version=4)
+    if done.is_file() and with_outputs(notebook, nbformat.read(done, as_version=4)):
+        return notebook
     workplace = kept / path.stem
     workplace.mkdir(parents=True, exist_ok=True)
     NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(workplace)}}).execute()
     nbformat.write(notebook, done)
     return notebook
+
+
+def with_outputs(notebook: Any, done: Any) -> bool:
+    """Give the cells of a notebook the outputs that one with the same code had; return whether the code is the same.
+
+    >>> cell = {"cell_type": "code", "source": "1 + 1"}
+    >>> notebook = {"cells": [cell]}
+    >>> with_outputs(notebook, {"cells": [{**cell, "outputs": ["2"]}]}), cell["outputs"]
+    (True, ['2'])
+    >>> with_outputs(notebook, {"cells": [{**cell, "source": "2 + 2", "outputs": ["4"]}]}), cell["outputs"]
+    (False, ['2'])
+    """
+    cells, ran = ([cell for cell in each["cells"] if cell["cell_type"] == "code"] for each in (notebook, done))
+    if [cell["source"] for cell in cells] != [cell["source"] for cell in ran]:
+        return False
+    for cell, before in zip(cells, ran):
+        cell["outputs"] = before["outputs"]
+    return True
 
 
 def notebook_page(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
@@ -57,11 +75,26 @@ def notebook_page(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
             parts.append(_WEB_IMAGE.sub(r"\1", cell["source"]))
             continue
         parts.append(f"```python\n{cell['source']}\n```")
-        for output in cell.get("outputs", ()):
+        for output in _joined(cell.get("outputs", ())):
             parts += _shown(output, name, images)
     if not any(cell.get("outputs") for cell in notebook["cells"]):
         parts.insert(1, _NOT_RUN)
     return "\n\n".join(parts) + "\n", images
+
+
+def _joined(outputs: Sequence[Any]) -> Iterator[Any]:
+    """Yield the outputs of a cell: lines printed one after the other as one, without warnings and progress bars."""
+    text = ""
+    for output in outputs:
+        if output.get("output_type") != "stream":
+            if text:
+                yield {"text": text}
+            text = ""
+            yield output
+        elif output.get("name") != "stderr":
+            text += output["text"]
+    if text:
+        yield {"text": text}
 
 
 def _shown(output: Any, name: str, images: dict[str, bytes]) -> Iterator[str]:

@@ -62,7 +62,8 @@ class CompareArguments:
     )
     noises: list[float] | None = setting(
         None,
-        "Compare with these shares of wrong training labels (image-text: of captions in the wrong place) [label_noise]",
+        "Compare with these shares of wrong training labels (image-text: of captions in the wrong place; "
+        "default: `label_noise`).",
         at_least=0,
         below=1,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hf_mixup.experiments.report.verdict import MARGIN, SHARES, asked, certain, 
 from hf_mixup.experiments.tasks.prepare import finite
 from hf_mixup.experiments.tasks.prepared import REFITTED
 from hf_mixup.experiments.tasks.preview import draw_preview
+from hf_mixup.experiments.tasks.stream import LOADER, STEP, WAITING
 from hf_mixup.metrics import log_probabilities
 from hf_mixup.metrics.results import aggregate, direction
 from hf_mixup.plots.charts import metric_bars, reliability_diagram
@@ -33,11 +35,20 @@ _HARDEST = 8
 _SIDE = 144  # pixels of an image among the hardest errors
 _LONG = 220  # characters of a text there
 _READING = (
-    "Below the scores stands each method minus a control, with its 95 % interval over test rows and seeds; p is "
-    "corrected for the number of comparisons with this control. Better and worse is what both interval and test are "
-    "sure of; elsewhere these seeds do not tell the two apart, which does not make them equal. The calibration error "
-    "counts noise as error, the more the fewer the rows."
+    "Below the scores stands each method minus a control, with the 95 % interval of the difference over test samples "
+    "and seeds, and p, corrected for the number of comparisons with this control. Better and worse: the interval "
+    "excludes zero, and p is below 0.05. Elsewhere the difference is not significant, which does not mean that the two "
+    "are equal. With few samples the ECE is too large, for every method."
 )
+_NUMBERS = {
+    "accuracy": "accuracy is the share of right answers",
+    "nll": "nll is the mean negative log-likelihood of the right answer",
+    "ece": "ece, the expected calibration error, is the mean distance between confidence and accuracy",
+    "mean_recall": "mean_recall is the mean of the shares of searches with a right answer among the first 1, 5 and 10",
+    "wer": "wer is the share of wrong words",
+    "cer": "cer is the share of wrong characters",
+}
+"""What the commonest scores are."""
 
 
 def write_report(
@@ -77,8 +88,16 @@ def write_report(
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
         f"{f', {len(judged)} settings of the data' if several else ''}.",
         "All methods share seeds, order of the data and initial weights.",
+        *_explained(first),
     ]
     return html.write_page(output / "report.html", f"Does mixing help? {output.name}", lead, sections)
+
+
+def _explained(judged: Judged) -> list[str]:
+    """Return a sentence on what the scores are; none where no score is explained."""
+    known = [_NUMBERS[name] for name in _present(judged, judged.setting.prepared.metrics) if name in _NUMBERS]
+    text = "; ".join(known)
+    return [f"{text[0].upper()}{text[1:]}. An arrow points to the better values (↑ more, ↓ less)."] if known else []
 
 
 def _verdicts(judged: Judged) -> Iterator[Any]:
@@ -141,8 +160,8 @@ def _to_settle(judged: Judged, control: str, split: str) -> Iterator[html.Text]:
     if known:
         number = f"about {max(known)}" if len(known) == len(needed) else f"more than {MOST_SEEDS}"
         yield html.Text(
-            f"At this spread between seeds it takes {number} seeds to tell a difference of {MARGIN:g} in {name} "
-            f"from none, on these test samples (now {len(scores[control])}); --seeds auto goes on until it is settled."
+            f"With this spread between seeds, {number} seeds are needed until a difference of {MARGIN:g} in {name} is "
+            f"significant on these test samples (now {len(scores[control])}); --seeds auto goes on until it is settled."
         )
 
 
@@ -180,7 +199,7 @@ def _means(judged: Judged, split: str, spread: str) -> html.Table:
 
 def _title(name: str) -> str:
     arrow = {1: " ↑", 0: "", -1: " ↓"}[direction(name)]
-    return name.replace("_temperature", " (temperature)") + arrow
+    return name.replace("_temperature", " after temperature scaling") + arrow
 
 
 def _intervals(differences: Differences, title: str) -> html.Table:
@@ -221,7 +240,7 @@ def _calibration(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[
     yield _reliability(judged, curves, figures / "reliability.png", split, "before temperature scaling")
     if prepared.refits and split != "validation":
         after = pooled(judged, outcomes, split, prepared.classified, refitted=True)
-        path = figures / "reliability_refitted.png"
+        path = figures / "reliability_temperature.png"
         yield _reliability(judged, after, path, split, "after temperature scaling", "ece_temperature")
 
 
@@ -239,18 +258,17 @@ def _reliability(
     return html.Image(
         reliability_diagram(curves, path, subtitles=told),
         text,
-        f"{split}, {when}: bars of the rows of all seeds together, numbers as in the tables, means over seeds.",
+        f"{split}, {when}: bars of the samples of all seeds together; numbers as in the tables, means over seeds.",
     )
 
 
 def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any]:
     curves: dict[str, list[list[tuple[float, float]]]] = {}
-    times: dict[str, list[float]] = {}
+    ends: dict[str, list[Mapping[str, Any]]] = {}
     for label, outcome, _ in finished_runs(judged, outcomes):
         logged = [(line["step"], line["loss"]) for line in outcome.history if {"step", "loss"} <= set(line)]
         curves.setdefault(label, []).append(logged)
-        seconds = [line["train_runtime"] for line in outcome.history if "train_runtime" in line]
-        times.setdefault(label, []).extend(seconds)
+        ends.setdefault(label, []).extend(line for line in outcome.history if "train_runtime" in line)
     if not any(any(seeds) for seeds in curves.values()):
         yield html.Text("No loss was logged: the runs had fewer steps than logging_steps, or are of an older version.")
         return
@@ -259,9 +277,26 @@ def _training(judged: Judged, outcomes: Outcomes, figures: Path) -> Iterator[Any
         f"Training loss over the steps of {', '.join(curves)}.",
         "Losses on mixed or smoothed labels have another floor: compare their shape, not their height.",
     )
-    rows = [[html.Cell(method), html.Cell(f"{np.mean(many):.1f}")] for method, many in times.items() if many]
+    yield from _times({method: many for method, many in ends.items() if many})
+
+
+def _times(ends: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Any]:
+    """Yield a table of what runs logged when they had been trained."""
+    told = {"train_runtime": ("seconds a run", ".1f")}
+    if any(LOADER in line for many in ends.values() for line in many):
+        told |= {LOADER: ("samples a second: of the loader", ",.0f"), STEP: ("of training", ",.0f")}
+        told |= {WAITING: ("time spent waiting for samples", ".0%")}
+    rows = [
+        [html.Cell(method), *(html.Cell(format(_mean(name, many), form)) for name, (_, form) in told.items())]
+        for method, many in ends.items()
+    ]
     if rows:
-        yield html.Table(["method", "seconds a run"], rows, "Training alone; the machine may have had other work.")
+        heads = ["method", *(head for head, _ in told.values())]
+        yield html.Table(heads, rows, "Training alone; the machine may have had other work.")
+
+
+def _mean(name: str, lines: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([line.get(name, math.nan) for line in lines]))
 
 
 def _samples(judged: Judged, outcomes: Outcomes, args: TrainingArguments, figures: Path) -> Iterator[Any]:
@@ -296,8 +331,8 @@ def _hardest(judged: Judged, outcomes: Outcomes) -> Iterator[Any]:
             lines.append(f"{method}: {names[guess]}, {100 * probs[index, guess]:.0f} %")
         cards.append(_card(rows[index], index, names[int(labels[index])], lines, judged.setting.task))
     yield html.Text(
-        f"Rows of {split} whose own label is least probable over all runs, and what each method (the mean of its "
-        "seeds) takes them for. Look for wrong labels here first."
+        f"Samples of {split} whose own label is least probable over all runs, with the prediction of each method (the "
+        "mean of its seeds) and its confidence. Look for wrong labels here first."
     )
     yield html.Cards(cards)
 

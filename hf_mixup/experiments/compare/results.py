@@ -75,10 +75,12 @@ def refit_note(judged: Judged) -> str:
     if not any(name in result["metrics"] for result in judged.tested for name in REFITTED):
         return ""
     if judged.setting.prepared.refits and judged.splits != ["validation"]:
-        return "After temperature scaling, with one temperature a run, fitted to its validation rows"
-    rows = "validation rows, as there is no test split" if judged.setting.prepared.refits else "rows of a split"
+        return "After temperature scaling, with one temperature a run, fitted to its validation samples"
+    samples = (
+        "validation samples, as there is no test split" if judged.setting.prepared.refits else "samples of a split"
+    )
     return (
-        f"After temperature scaling, cross-fitted within the {rows}: each part of them is scored with the "
+        f"After temperature scaling, cross-fitted within the {samples}: each part of them is scored with the "
         "temperature fitted to the others (the temperature shown is that of all)"
     )
 

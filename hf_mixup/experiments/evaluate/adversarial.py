@@ -22,10 +22,10 @@ ATTACKS = ("fgsm", "pgd")
 class AdversarialSettings(Checked):
     """Which attacks, and how strong."""
 
-    adversarial_attacks: list[str] = setting(lambda: list(ATTACKS), "Attacks on images. [fgsm pgd]")
+    adversarial_attacks: list[str] = setting(lambda: list(ATTACKS), "Attacks on images.")
     adversarial_eps: list[str] = setting(
         lambda: ["1/255", "2/255", "4/255", "8/255"],
-        "Largest change of a pixel by an attack, in [0, 1]. [1/255 2/255 4/255 8/255]",
+        "Largest change of a pixel by an attack, where black is 0 and white 1.",
     )
     adversarial_steps: int = setting(10, "Steps of pgd.", at_least=1)
 

@@ -27,7 +27,7 @@ _OF_TASK = {
 class SuiteSettings(Checked):
     """Which suites to run."""
 
-    suite: list[str] = setting(lambda: [CALIBRATION], f"What to measure: {', '.join(SUITES)}, or all. [{CALIBRATION}]")
+    suite: list[str] = setting(lambda: [CALIBRATION], f"What to measure: {', '.join(SUITES)}, or all.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ class CorruptionSettings(Checked):
     """Which corruptions, and how severe."""
 
     corruptions: list[str] | None = setting(None, "Corruptions (default: the 15 of ImageNet-C; for texts, 3 of words).")
-    severities: list[int] = setting(lambda: [1, 2, 3, 4, 5], "Severities of the corruptions. [1 2 3 4 5]")
+    severities: list[int] = setting(lambda: [1, 2, 3, 4, 5], "Severities of the corruptions, of 1 to 5.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -75,7 +75,7 @@ def make_page(
         raise ValueError(f"{fits[mixup.method]} These methods mix such rows: {those or 'none'}")
     methods = sorted((name for name, reason in fits.items() if not reason), key=lambda name: name != mixup.method)
     named = type(model).__name__ + ("" if checkpoint is None else f" of `{checkpoint}`")
-    heading = f"{task.task}, dataset `{task.dataset}`, {named}. The rows are validation rows."
+    heading = f"{task.task}, dataset `{task.dataset}`, {named}. The samples are of the validation split."
     return Page(stage, view, sorted(rows, key=view.choice), first, methods, heading, "" if checkpoint else _UNTRAINED)
 
 

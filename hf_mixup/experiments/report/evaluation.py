@@ -27,6 +27,7 @@ BY_LEVEL = {
     "label_noise": ("Trained on wrong labels", "share of wrong labels"),
 }
 """Suites with levels: their title, and what a level is."""
+_AFTER = "after temperature scaling"
 _OF_CARD = ("accuracy", "nll", "ece", "ece_temperature")
 
 
@@ -78,10 +79,10 @@ def _clean_table(results: Sequence[Measured]) -> str:
     rows = [each for each in results if each["suite"] in ("calibration", "tta")]
     rows.sort(key=lambda each: splits.index(each["of"]))
     columns = {"accuracy": "accuracy", "NLL": "nll", "ECE": "ece", "temperature": "temperature"}
-    columns |= {"NLL with it": "nll_temperature", "ECE with it": "ece_temperature", "cost": "tta_cost"}
+    columns |= {f"{name.upper()} {_AFTER}": f"{name}_temperature" for name in ("nll", "ece")} | {"cost": "tta_cost"}
     cells = {title: [_cell(each["metrics"], name) for each in rows] for title, name in columns.items()}
     shown = {title: column for title, column in cells.items() if any(cell != "-" for cell in column)}
-    note = "The temperature was fitted on the validation rows alone."
+    note = "The temperature was fitted to the validation samples alone."
     if "cost" in shown:
         views = next(each["family"] for each in rows if each["suite"] == "tta")
         note += f" tta: averaged over views ({views}); its cost is the time of that many forward passes against one."
@@ -98,7 +99,7 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     for level in levels:
         found = [dict(zip(curve["levels"], curve["accuracy"])) for curve in families.values()]
         columns[f"{level * scale:.3g}{unit}"] = [three_digits(each.get(level)) for each in found]
-    for title_of, name in (("mean ECE", "ece"), ("mean ECE with temperature", "ece_temperature")):
+    for title_of, name in (("mean ECE", "ece"), (f"mean ECE {_AFTER}", "ece_temperature")):
         if name in summary:
             columns[title_of] = [three_digits(sum(curve[name]) / len(curve[name])) for curve in families.values()]
     text = f"### {title}\n\n{markdown_table('accuracy', list(families), columns)}\n\n"
@@ -107,7 +108,7 @@ def _level_table(title: str, suite: str, summary: Mapping[str, Any], whole: Mapp
     if whole.get(f"{prefix}mce") is not None:
         text += f"; errors relative to the baseline (mCE) {three_digits(whole[f'{prefix}mce'])}"
         if whole.get(f"{prefix}relative_mce") is not None:
-            text += f", the loss against clean rows likewise {three_digits(whole[f'{prefix}relative_mce'])}"
+            text += f", the loss against clean samples likewise {three_digits(whole[f'{prefix}relative_mce'])}"
     return text + ".\n"
 
 

@@ -30,7 +30,7 @@ def write_evaluation_page(
         sections.append(html.Section(title, [*_blocks(lines), *(_shown(image, title) for image in own)]))
     sections.append(html.made_by(command, settings))
     lead = [
-        "Every score is that of the model as it was saved; a temperature is fitted on the validation samples alone."
+        "Every score is that of the model as it was saved; the temperature is fitted to the validation samples alone."
     ]
     return html.write_page(path, f"How robust is it? {subject}", lead, sections)
 
@@ -38,7 +38,7 @@ def write_evaluation_page(
 def _belongs(image: Path, title: str) -> bool:
     """Whether an image, named `suite` or `suite-split`, shows the numbers of the table with a title."""
     suite, _, split = image.stem.partition("-")
-    heads = {"ood": "Out-of-distribution", "scores": "Clean rows", "reliability": "Test splits"}
+    heads = {"ood": "Out-of-distribution", "scores": "Clean samples", "reliability": "Test splits"}
     head, _, of = title.partition(", ")
     return head.startswith(BY_LEVEL[suite][0] if suite in BY_LEVEL else heads[suite]) and split in ("", slug(of))
 

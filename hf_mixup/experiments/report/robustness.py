@@ -22,7 +22,7 @@ from hf_mixup.utils.files import slug
 METRICS = (*DEFAULT_METRICS, "nll_temperature", "ece_temperature", *(f"auroc_{score}" for score in SCORES))
 """Scores that are compared."""
 _TITLES = {
-    "calibration": "Clean rows",
+    "calibration": "Clean samples",
     "tta": "Averaged over views",
     **{suite: title for suite, (title, _) in BY_LEVEL.items()},
     "ood": "Out-of-distribution samples",

@@ -23,10 +23,10 @@ class SweepArguments:
     ValueError: alphas=[2.0, 0.1]: expected a low and a high value, 0 < low < high
     """
 
-    methods: list[str] | None = setting(None, "Mixing methods to try [the method]")
-    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha, tried evenly by log [0.1 4.0]")
-    probs: list[float] | None = setting(None, "Lowest and highest prob [prob, not varied]")
-    layer_sets: list[str] | None = setting(None, "Sets of layers to try for hidden states: '[0, 1]' '[2]' [layers]")
+    methods: list[str] | None = setting(None, "Mixing methods to try (default: the method of the configuration).")
+    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha; between them values are drawn by log.")
+    probs: list[float] | None = setting(None, "Lowest and highest prob (default: prob is not varied).")
+    layer_sets: list[str] | None = setting(None, "Sets of layers to try, such as '[0, 1]' '[2]' (default: `layers`).")
     trials: int = setting(20, "Runs, those that were given up early among them", at_least=1)
     control_seeds: int = setting(3, "Runs of plain training, whose spread is the noise band", at_least=2)
     prune: bool = setting(True, "Give up a run that is worse than the median so far")

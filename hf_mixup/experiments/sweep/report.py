@@ -111,7 +111,9 @@ def write_report(
     write_text(winner, _winner(output, swept, args))
     write_json(output / "results.json", _results(swept))
     again = f"hf-mixup compare CONFIG --methods 'none,smoothing,{swept.best.label}' --seeds 5"
-    follow = Text("The winner was chosen on the validation rows. What tells whether it helps on the test rows:")
+    follow = Text(
+        "The winner was chosen on the validation samples. This measures whether it helps on the test samples:"
+    )
     sections = [
         Section("What was found", [Text(swept.verdict), follow, Code(again)]),
         Section("Over alpha", [Image(draw(swept, output / "sweep.png"), _alt(swept), _CAPTION)]),
@@ -120,7 +122,8 @@ def write_report(
         made_by(command, settings),
     ]
     task = swept.setting.task
-    lead = [f"{len(swept.trials)} trials on {task.task}, dataset {task.dataset}, seed {args.seed}, validation rows."]
+    trials = f"{len(swept.trials)} trials on {task.task}, dataset {task.dataset}, seed {args.seed}"
+    lead = [f"{trials}, scores of the validation samples."]
     write_page(report, f"Which mixing? {output.name}", lead, sections)
     print(f"{swept.verdict}\n\nto train it: hf-mixup train {winner}\nto judge it: {again}\nreport: {report}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from hf_mixup.experiments.tasks.streaming import Streaming, is_pattern
+from hf_mixup.experiments.tasks.streaming import Streaming, is_pattern, shown
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 from hf_mixup.utils.values import convert_fields, setting
@@ -121,7 +121,7 @@ class TaskArguments(Streaming):
     def dataset_name(self) -> str:
         """The name of the dataset on cards; of a path or an address its last part."""
         local = Path(self.dataset).exists() or is_pattern(self.dataset)
-        return Path(self.dataset).name if local else self.dataset
+        return Path(shown(self.dataset)).name if local else self.dataset
 
     @property
     def columns(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from transformers import Trainer
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.settings import settings_of
+from hf_mixup.experiments.tasks.streaming import shown
 from hf_mixup.integrations import whole_card
 from hf_mixup.utils.suggest import shortened
 
@@ -110,5 +111,9 @@ def _public(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_folders(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folders(each) for each in value]
+    if isinstance(value, str) and "://" in value:
+        return shown(value)
     local = isinstance(value, str) and (Path(value).is_absolute() or value.startswith((".", "~")))
     return Path(value).name if local else value

@@ -31,7 +31,7 @@ _MIXING = {
 }
 _TRAINING = {
     "output_dir": ("DIR", "Folder for model, metrics and model card."),
-    "num_train_epochs": ("NUMBER", "Passes over the training rows. (default: 3)"),
+    "num_train_epochs": ("NUMBER", "Passes over the training samples. (default: 3)"),
     "max_steps": ("NUMBER", "Steps of training, instead of epochs."),
     "per_device_train_batch_size": ("NUMBER", "Samples a step. (default: 8)"),
     "learning_rate": ("NUMBER", "Learning rate at its highest. (default: 5e-5)"),
@@ -46,6 +46,14 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
     def __init__(self, prog: str, **settings: Any) -> None:
         super().__init__(prog, **{"max_help_position": 38, "width": 118, **settings})
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        """Return the text of a setting with its default: once, as it would be typed, and not where there is none."""
+        text = action.help or ""
+        if action.default in (None, False, [], argparse.SUPPRESS) or "default:" in text:
+            return text
+        values = action.default if isinstance(action.default, list) else [action.default]
+        return f"{text} (default: {' '.join(map(str, values)).replace('%', '%%')})"
 
 
 def add_help(

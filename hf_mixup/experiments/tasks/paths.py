@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ BUILDERS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parqu
 """Files that are read, by their ending, and what `datasets` calls each kind."""
 
 
-def check_dataset(name: str) -> None:
+def check_dataset(name: str, streamed: bool = False) -> None:
     """Refuse a file or folder of data that is not there, or a file of another kind; other names may be on the Hub.
 
-    Patterns and addresses are left to whoever streams them.
+    Patterns and addresses, and which kinds of file there are in a stream, are left to whoever streams them.
 
     >>> check_dataset("owner/name")
     >>> check_dataset("no/such/rows.csv")
@@ -28,7 +28,7 @@ def check_dataset(name: str) -> None:
     path = Path(name)
     if is_pattern(name) and not path.exists():
         return
-    if path.is_file() and path.suffix not in BUILDERS:
+    if path.is_file() and path.suffix not in BUILDERS and not streamed:
         raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(BUILDERS)} are read")
     if not path.exists() and (path.is_absolute() or path.suffix in BUILDERS or name.startswith((".", "~"))):
         raise FileNotFoundError(f"no such dataset: {path}")
@@ -36,7 +36,12 @@ def check_dataset(name: str) -> None:
 
 def check_paths(settings: Mapping[str, Any]) -> None:
     """Refuse what settings name and is not there; they are as a file or the flags have them, not yet converted."""
-    checks = {"dataset": check_dataset, "model": check_there, "output_dir": lambda path: check_writable(Path(path))}
+    streamed = str(settings.get("streaming")).lower() == "true"
+    checks: dict[str, Callable[[str], None]] = {
+        "dataset": lambda name: check_dataset(name, streamed),
+        "model": check_there,
+        "output_dir": lambda path: check_writable(Path(path)),
+    }
     for setting, check in checks.items():
         value = settings.get(setting)
         if isinstance(value, str):

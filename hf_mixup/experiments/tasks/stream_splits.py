@@ -18,8 +18,9 @@ from hf_mixup.experiments.tasks.arguments import TaskArguments
 from hf_mixup.experiments.tasks.checks import check_columns, check_labels
 from hf_mixup.experiments.tasks.labels import encode_with
 from hf_mixup.experiments.tasks.prepared import Prepared, Splits
-from hf_mixup.experiments.tasks.shards import SHARD, Shard, Source, features_of, find_shards, read_shards
+from hf_mixup.experiments.tasks.shards import ROW, SHARD, Shard, Source, features_of, find_shards, read_shards
 from hf_mixup.experiments.tasks.stream import Stream
+from hf_mixup.experiments.tasks.streaming import shown
 from hf_mixup.utils.suggest import did_you_mean
 
 
@@ -56,7 +57,7 @@ def prepare_stream(task: TaskArguments) -> Prepared:
     """
     found = find_stream(task)
     prepared = task.prepared(found.splits)
-    own = replace(task, dataset=found.sources[0][0].path)
+    own = replace(task, dataset=shown(found.sources[0][0].path))
     prepare = partial(samples_of, own, prepared.processing_class, found.features, found.labels)
     return replace(prepared, train=Stream(task, found.sources, found.features, prepare, prepared.train))
 
@@ -64,6 +65,7 @@ def prepare_stream(task: TaskArguments) -> Prepared:
 def find_stream(task: TaskArguments) -> Found:
     """Find the shards of a stream, and read what has to be known before training; see `prepare_stream`."""
     first, *others = (find_shards(each, task.dataset_config, task.train_split) for each in _names(task))
+    task = replace(task, dataset=shown(task.dataset))  # as errors name it
     validation, tests = _split_names(first, task)
     every, skips = first.splits[task.train_split], task.on_bad_shard == "skip"
     if validation is None:
@@ -79,10 +81,10 @@ def find_stream(task: TaskArguments) -> Found:
     labels = _labels(task, features, [every, *sources[1:]])
     evaluated = {validation or "validation": held_out, **{name: first.splits[name] for name in tests}}
     parts = {
-        name: _rows(replace(task, dataset=shards[0].path), _limited(shards, name, task), features, labels, name)
+        name: _rows(replace(task, dataset=shown(shards[0].path)), _limited(shards, name, task), features, labels, name)
         for name, shards in evaluated.items()
     }
-    begin = _rows(replace(task, dataset=train[0].path), head, features, labels, task.train_split)
+    begin = _rows(replace(task, dataset=shown(train[0].path)), head, features, labels, task.train_split)
     held = parts.pop(validation or "validation")
     return Found(Splits(begin, held, parts, labels.names), sources, features, labels)
 
@@ -104,7 +106,13 @@ def _rows(
     task: TaskArguments, rows: Iterable[dict[str, Any]], features: Features, labels: Labels, split: str
 ) -> Dataset:
     """Return rows as the task reads them, with their labels numbered."""
-    table = pa.Table.from_pylist(list(rows), schema=features.arrow_schema)
+    rows = list(rows)
+    for number, row in enumerate(rows):
+        lacking = next((each for each in task.columns.items() if each[1] not in row), None)
+        if lacking:
+            own = [name for name in row if name not in (SHARD, ROW)]
+            raise ValueError(f"row {number}: no {lacking[0]} column {lacking[1]!r}: {did_you_mean(lacking[1], own)}")
+    table = pa.Table.from_pylist(rows, schema=features.arrow_schema)
     if not len(table):
         raise ValueError(f"split {split!r} of {task.dataset} has no rows: fill it, or name other splits")
     made = Dataset(InMemoryTable(table))
@@ -180,12 +188,12 @@ def _same_columns(source: Source, features: Features, task: TaskArguments) -> li
     own = _numbered(source.features or features_of(shards, list(islice(read_shards(shards[:1]), 8))), task)
     for name, column in task.columns.items():
         if column not in own:
-            raise ValueError(f"{shards[0].path} has no {name} column {column!r}: {did_you_mean(column, own)}")
+            raise ValueError(f"{shown(shards[0].path)} has no {name} column {column!r}: {did_you_mean(column, own)}")
     column = task.columns.get("label", "")
     if column in features and own[column] != features[column]:
         raise ValueError(
-            f"sources: label column {column!r} holds {own[column]} in {shards[0].path}, and {features[column]} in "
-            f"{task.dataset}: bring them to the same classes"
+            f"sources: label column {column!r} holds {own[column]} in {shown(shards[0].path)}, and "
+            f"{features[column]} in {task.dataset}: bring them to the same classes"
         )
     return shards
 
@@ -212,9 +220,10 @@ def _labels(task: TaskArguments, features: Features, sources: list[list[Shard]])
             value, number = row.get(column), number + 1
             values.update(value if isinstance(value, list) else [value])
     names = [str(value) for value in sorted(values - {None})]
-    warnings.warn(
-        f"{task.dataset} does not tell its classes: {len(names)} were found in one pass over {number:,} samples; "
-        "class_names saves it",
-        stacklevel=2,
-    )
+    if not all(shard.files for shards in sources for shard in shards):  # of files only the names were read
+        warnings.warn(
+            f"{task.dataset} does not tell its classes: {len(names)} were found in one pass over {number:,} samples; "
+            "class_names saves it",
+            stacklevel=2,
+        )
     return Labels(names, False)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hf_mixup.engine.config import MixupConfig
 
 _PATTERN = re.compile(r"[*?\[{]|://")
+_USER = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@|(?<=\bhttp://)[^/@\s]+@|(?<=\bhttps://)[^/@\s]+@")
+_QUERY = re.compile(r"(\bhttps?://[^\s?'\"]*\?)[^\s'\"]*")
 # Settings that are about all training rows, which nobody has at a time, and what to do instead.
 _OF_ALL_ROWS = {
     "validation_share": "validation_samples holds out the first ones",
@@ -81,6 +83,15 @@ def is_pattern(name: str) -> bool:
     [False, True, True]
     """
     return _PATTERN.search(name) is not None
+
+
+def shown(text: str) -> str:
+    """Return a text, in whose addresses no secrets are left: no users with passwords, no signatures and tokens.
+
+    >>> shown("s3://key:secret@bucket/a.csv"), shown("https://host/a.csv?token=1 is not there")
+    ('s3://bucket/a.csv', 'https://host/a.csv?... is not there')
+    """
+    return _QUERY.sub(r"\1...", _USER.sub("", text))
 
 
 def _changed(settings: Streaming) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _train(task: TaskArguments, mixup: MixupConfig, args: TrainingArguments, che
         print(rows_of(prepared, task))
     trainer = make_trainer(prepared, model, args, mixup)
     done = trainer.train(resume_from_checkpoint=checkpoint)
-    if (speed := told_speed(trainer, done.metrics["train_runtime"])) and args.process_index == 0:
+    if (speed := told_speed(done.metrics)) and args.process_index == 0:
         print(speed)
     trainer.save_model()
     trainer.save_metrics("train", done.metrics)
