@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
@@ -65,7 +66,7 @@ def _connect(address: str) -> None:
         host, _, port = str(named).rpartition("://")[2].rpartition(":")
         # Where nobody listens Ray itself would try for minutes.
         socket.create_connection((host, int(port)), timeout=_ANSWERS).close()
-        ray.init(address=named, log_to_driver=False, logging_level="error")
+        ray.init(address=named, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"ray={address}: no Ray cluster answers there ({error}): {way}") from error
     except ValueError as error:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from hf_mixup.experiments.sweep.pruning import PruneCallback
 from hf_mixup.experiments.sweep.report import Swept, Trial, write_report
 from hf_mixup.experiments.sweep.shared import REASON, TrialFailed
 from hf_mixup.experiments.sweep.storage import without_password
-from hf_mixup.experiments.sweep.store import LABEL, METRICS, Study, open_study, sample_from, seed_of, suggested
+from hf_mixup.experiments.sweep.store import JOURNAL, LABEL, METRICS, Study, open_study, sample_from, seed_of, suggested
 from hf_mixup.experiments.tasks.arguments import PAIRS, TaskArguments
 from hf_mixup.experiments.tasks.prepare import prepare
 from hf_mixup.experiments.tasks.settings import settings_of
@@ -73,7 +73,7 @@ def sweep(
     """
     refuse_launcher(args, "sweep")
     output = Path(str(args.output_dir))
-    check_output(output, [MARKER, RUNNING], "sweep")
+    check_output(output, [MARKER, RUNNING, JOURNAL], "sweep")
     require("a sweep needs", "matplotlib", "plots")
     require("a sweep needs", "optuna", "sweep")
     with connected(arguments, args) as cluster, ExitStack() as stack:
@@ -84,7 +84,8 @@ def sweep(
             stack.enter_context(hold(output / RUNNING, "a sweep"))
             remove_dead_parts(output)  # where a study is shared, others may be alive
         study = stack.enter_context(open_study(output, arguments, metric, settings, args.seed))
-        write_json(output / MARKER, asdict(arguments) | {"storage": without_password(arguments.storage or "")})
+        shown = None if arguments.storage is None else without_password(arguments.storage)
+        write_json(output / MARKER, asdict(replace(arguments, storage=shown)))
         swept = _Sweep(*inputs, setting, metric, study).run(cluster)
         write_report(output, swept, args, without_password(command), settings)
     return swept

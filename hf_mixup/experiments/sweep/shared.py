@@ -70,7 +70,8 @@ class Shared:
         def objective(trial: Any) -> float:
             before = sum(each.number < trial.number for each in self._counted())
             queued = QUEUED in self._at(trial.number).system_attrs
-            if before >= self.budget if self.budget is not None else not queued:
+            surplus = not queued if self.budget is None else before >= self.budget
+            if surplus:
                 raise _Surplus
             taken.append(trial)
             if self.worker is not None:
@@ -117,6 +118,8 @@ class Shared:
                 dead = name != self.worker.name and holder(self.worker.with_name(name)) is None
             if dead:
                 self._again(trial.number)
+                if name is not None:
+                    self.worker.with_name(name).unlink(missing_ok=True)
 
     def _again(self, number: int) -> None:
         """End a trial as interrupted, and queue its settings, unless somebody else has done so."""
