@@ -546,12 +546,15 @@ _COMMANDS = {
     "compare": _Command(
         "train with several methods and seeds, and compare them in a table and images",
         _compare,
-        usual=("methods", "seeds", "fractions", "noises", "select_by", _MIXING, _TRAINING),
+        usual=("methods", "seeds", "fractions", "noises", "select_by", "ray", _MIXING, _TRAINING),
     ),
     "sweep": _Command(
         "try methods, alpha, prob and layers, and leave the best settings as a file for train",
         _sweep,
-        usual=("methods", "alphas", "probs", "layer_sets", "trials", "control_seeds", "select_by", _MIXING, _TRAINING),
+        usual=(
+            *("methods", "alphas", "probs", "layer_sets", "trials", "control_seeds", "select_by", "storage", "ray"),
+            *(_MIXING, _TRAINING),
+        ),
     ),
     "evaluate": _Command(
         "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",
