@@ -373,40 +373,21 @@ def _methods(arguments: list[str]) -> None:
     if chosen.models:
         print(_survey(), end="")
         return
-    from hf_mixup.methods import METHODS
+    from hf_mixup.experiments.listing import listed
 
-    head = ("name", "method", "blends", "begin with", "paper")
-    rows = [(name, each.title, each.blends, each.begin_with, each.paper) for name, each in METHODS.items()]
-    rows = [row for row in rows if all(_fits(word, row) for word in chosen.words)]
+    rows = listed(chosen.words)
     if not rows:
         raise ValueError(f"no method fits {' '.join(chosen.words)!r}: `hf-mixup methods` lists all")
     if chosen.json:
-        print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
+        print(json.dumps(rows, indent=1))
     elif chosen.markdown:
-        quoted = [(f"`{name}`", title, blends, f"`{begin}`", paper) for name, title, blends, begin, paper in rows]
-        for cells in (head, ("---",) * len(head), *quoted):
-            print(f"| {' | '.join(cells)} |")
+        cells = [{**row, "name": f"`{row['name']}`", "begin with": f"`{row['begin with']}`"}.values() for row in rows]
+        for each in (rows[0], ("---",) * len(rows[0]), *cells):
+            print(f"| {' | '.join(each)} |")
     else:
-        for name, title, blends, begin, paper in rows:
-            about = textwrap.fill(blends.replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
-            print(f"{name}  {title}  {paper}\n{about}\n    begin with {begin}")
-
-
-_WHAT_BLENDS = {
-    "image": ("image", "pixels", "float", "chosen"),
-    "text": ("token", "text", "hidden states", "vectors"),
-    "audio": ("audio", "waveform", "spectrogram", "float", "hidden states"),
-    "video": ("video", "float", "hidden states"),
-    "table": ("table", "float", "hidden states"),
-    "pairs": ("pair",),
-}
-"""What is said of methods for a modality."""
-
-
-def _fits(word: str, row: Sequence[str]) -> bool:
-    """Whether a method is for a modality, or has a word in its name or description."""
-    told = " ".join(row).lower()
-    return any(each in told for each in _WHAT_BLENDS.get(word, (word.lower(),)))
+        for row in rows:
+            about = textwrap.fill(row["blends"].replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
+            print(f"{row['name']}  {row['method']}  {row['paper']}\n{about}\n    begin with {row['begin with']}")
 
 
 def _survey() -> str:
@@ -422,7 +403,9 @@ def _survey() -> str:
 
 
 def _add_methods(parser: argparse.ArgumentParser) -> None:
-    text = f"show those for a modality ({', '.join(_WHAT_BLENDS)}), or with a word in their description"
+    from hf_mixup.experiments.listing import MODALITIES
+
+    text = f"show those for a modality ({', '.join(MODALITIES)}), or with a word in their description"
     parser.add_argument("words", nargs="*", metavar="WORD", help=text)
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")

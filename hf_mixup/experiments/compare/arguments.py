@@ -35,9 +35,7 @@ SelectBy = Literal[
 class ClusterArguments:
     """Where runs are trained, if not on this machine."""
 
-    ray: str | None = setting(
-        None, "Train the runs on a Ray cluster: auto, or HOST:PORT of its head node; output_dir is on a shared disk"
-    )
+    ray: str | None = setting(None, "Train the runs on a Ray cluster: auto or HOST:PORT (output_dir on a shared disk)")
     cpus_per_run: int | None = setting(None, "ray: CPUs of a run, and threads that it computes with [1]", at_least=1)
     gpus_per_run: float | None = setting(
         None, "ray: GPUs of a run; 0.5 lets two share one [1 if this machine has one, else 0]", at_least=0

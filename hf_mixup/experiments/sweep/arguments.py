@@ -24,7 +24,7 @@ class SweepArguments(ClusterArguments):
     """
 
     methods: list[str] | None = setting(None, "Mixing methods to try (default: the method of the configuration).")
-    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha; between them values are drawn by log.")
+    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha, drawn by their logarithm.")
     probs: list[float] | None = setting(None, "Lowest and highest prob (default: prob is not varied).")
     layer_sets: list[str] | None = setting(None, "Sets of layers to try, such as '[0, 1]' '[2]' (default: `layers`).")
     trials: int = setting(20, "Runs, those that were given up early among them", at_least=1)
@@ -33,7 +33,7 @@ class SweepArguments(ClusterArguments):
     select_by: SelectBy | None = setting(None, "Validation metric that decides (default: nll, or mse for regression).")
 
     storage: str | None = setting(
-        None, "Study that workers on several machines share: sqlite:///FILE, postgresql://..., or the path of a journal"
+        None, "A study that machines share: sqlite:///FILE, postgresql://..., or a journal file"
     )
     study: str = setting("sweep", "Name of the study, as one storage may keep several")
 
