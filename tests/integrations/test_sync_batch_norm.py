@@ -76,7 +76,7 @@ def train(file: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a second pass where a coin says so: it has to say the same in both, or what they exchange is of different passes."""
+    """With a second pass where a coin says so, which has to say the same in both: they exchange in each pass."""
     monkeypatch.setattr(hf_mixup.methods.base, "pair", neighbours)
     forked(train, str(tmp_path / "two.pt"))
     train(str(tmp_path / "one.pt"))
