@@ -94,7 +94,7 @@ def test_where_another_comparison_is_at_work_it_is_named_and_nothing_is_touched(
     task = TaskArguments(task="tabular-classification", dataset="wine")
     with (
         hold(tmp_path / RUNNING, "a comparison"),
-        pytest.raises(ValueError, match="is in use by a comparison, process .* on .*, since .*, last seen"),
+        pytest.raises(ValueError, match=r"is in use by a comparison, process .* on .*, since .*, last seen"),
     ):
         compare(CompareArguments(methods=["none"]), task, SharedSettings(), args)
     assert list(tmp_path.iterdir()) == []
