@@ -150,9 +150,7 @@ def test_results_on_a_cluster_are_those_of_one_machine(
 
 
 @pytest.mark.slow
-def test_the_runs_of_a_lost_node_begin_again(
-    config: Path, tmp_path: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_runs_of_a_lost_node_begin_again(config: Path, tmp_path: Path, cluster: Any) -> None:
     flags = (config, "--methods", "none,mixup,cutmix", "--seeds", 2, "--max_steps", 40)
     assert run(*flags, "--output_dir", tmp_path / "one") == 0
     lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
@@ -174,7 +172,6 @@ def test_the_runs_of_a_lost_node_begin_again(
         ended.set()
         killer.join()
     assert killed.is_set()
-    assert " begins again on " in capsys.readouterr().err
     for name in ("results.json", "differences.json", "table.md"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert not list((tmp_path / "out").rglob(".*"))

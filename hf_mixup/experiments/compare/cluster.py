@@ -112,14 +112,14 @@ class Cluster:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         remote: Any = ray.remote
-        board = remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+        board = remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Board).remote()
         task = remote(max_retries=_AGAIN, **self.resources)(_work)
         threads = int(self.resources["num_cpus"])
         running = {task.remote(board, number, os.getcwd(), threads, work, *job): number for number, job in jobs.items()}
         try:
             while running:
                 ended, _ = ray.wait(list(running), num_returns=len(running), timeout=_POLL)
-                for message in ray.get(board.read.remote()):
+                for message in _news(board):
                     hear(*message)
                 for each in ended:
                     yield running.pop(each), _failure(each)
@@ -141,6 +141,17 @@ class _Board:
     def read(self) -> list[tuple[int, str, int, int]]:
         said, self.last = self.last, {}
         return [(number, *message) for number, message in said.items()]
+
+
+def _news(board: Any) -> list[tuple[int, str, int, int]]:
+    """Return what the tasks have said; nothing while the board itself is lost, as it begins again, too."""
+    import ray
+
+    try:
+        said: list[tuple[int, str, int, int]] = ray.get(board.read.remote(), timeout=_ANSWERS)
+    except ray.exceptions.RayError:
+        return []
+    return said
 
 
 def _work(board: Any, number: int, folder: str, threads: int, work: Callable[..., str | None], *job: Any) -> str | None:

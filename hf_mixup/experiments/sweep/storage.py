@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from hf_mixup.utils.suggest import require, shortened
 
 _BEAT, _SILENT = 30, 120  # seconds between signs of life in a database, and without one until a worker is dead
 _SQLITE_WAITS, _SERVER_WAITS = 20, 10  # seconds for a lock, and for an answer
+_TRIES = 5
 _WORKER = ".worker"  # a file beside a journal
 _LONGEST = 200  # characters of a reason
 
@@ -76,15 +78,22 @@ def _database(url: str) -> Any:
     except (ValueError, sqlalchemy.exc.ArgumentError):
         raise ValueError(f"storage={without_password(url)}: no address of a database") from None
     waits = {"timeout": _SQLITE_WAITS} if url.startswith("sqlite") else {"connect_timeout": _SERVER_WAITS}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(
-            url,
-            engine_kwargs={"connect_args": waits, "pool_pre_ping": True},
-            heartbeat_interval=_BEAT,
-            grace_period=_SILENT,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-        )
+    for last in (False,) * _TRIES + (True,):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.storages.RDBStorage(
+                    url,
+                    engine_kwargs={"connect_args": waits, "pool_pre_ping": True},
+                    heartbeat_interval=_BEAT,
+                    grace_period=_SILENT,
+                    heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+                )
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            twice = isinstance(error, sqlalchemy.exc.IntegrityError) or "already exists" in str(error)
+            if last or not twice:
+                raise
+            time.sleep(0.5)  # several workers make the tables of a new database at once, and one of them did
 
 
 def _journal(path: Path) -> Any:
