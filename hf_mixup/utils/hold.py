@@ -12,7 +12,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,20 @@ def hold(path: Path, work: str) -> Iterator[None]:
 
 def holder(path: Path) -> str | None:
     """Return in words which living process holds a file; None if none does."""
-    found = _read(path)
     try:
-        silent = _now(path.parent) - path.stat().st_mtime
+        return _living(path)
     except FileNotFoundError:
         return None
+
+
+def _living(path: Path) -> str | None:
+    """Return in words which living process holds a file; None for a file that a dead one left.
+
+    Raises:
+        FileNotFoundError: if nobody holds it.
+    """
+    silent = _now(path.parent) - path.stat().st_mtime
+    found = _read(path)
     if not _alive(found, silent):
         return None
     who = f"process {found.get('pid')} on {found.get('host')}, since {found.get('since')}"
@@ -72,28 +81,40 @@ def _take(path: Path, work: str) -> str:
     told: dict[str, Any] = {"id": own, "work": work, "host": platform.node(), "machine": _machine(), "pid": process.pid}
     told |= {"started": process.create_time(), "since": time.strftime("%Y-%m-%d %H:%M")}
     while True:
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                json.dump(told, file)
+        with suppress(FileExistsError):
+            _make(path, told)
             return own
+        with _heir(path), suppress(FileNotFoundError):
+            if who := _living(path):
+                raise ValueError(f"{path.parent} is in use by {who}: wait for it, or name another --output_dir")
+            ready = path.with_name(f"{path.name}.{own}")
+            _make(ready, told)
+            os.replace(ready, path)  # what a dead process left nobody else removes, so that there is always a file
+            return own
+
+
+def _make(path: Path, told: Mapping[str, Any]) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        json.dump(told, file)
+
+
+@contextmanager
+def _heir(path: Path) -> Iterator[None]:
+    """Be the only one who looks whether the holder is dead, and takes its place."""
+    guard = path.with_name(f"{path.name}.heir")
+    while True:
+        try:
+            guard.touch(exist_ok=False)
+            break
         except FileExistsError:
-            left = _read(path)
-            if who := holder(path):
-                raise ValueError(
-                    f"{path.parent} is in use by {who}: wait for it, or name another --output_dir"
-                ) from None
-            _remove(path, left)
-
-
-def _remove(path: Path, left: dict[str, Any]) -> None:
-    """Remove what a dead process left, unless somebody else has done so and holds the file by now."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if _read(aside) == left:
-            aside.unlink()
-        else:
-            os.rename(aside, path)
+            with suppress(FileNotFoundError):
+                if _now(path.parent) - guard.stat().st_mtime > SILENT:  # who made it died within a moment
+                    guard.unlink()
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        guard.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

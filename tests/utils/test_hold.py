@@ -85,16 +85,16 @@ def test_of_many_that_take_over_one_gets_it(path: Path) -> None:
     for _ in range(5):
         path.write_text(json.dumps({"id": "dead", "machine": "gone"}))
         os.utime(path, (0, 0))
-        held, together = [], threading.Barrier(4)
+        held, begun, tried = [], threading.Barrier(4), threading.Barrier(4)
 
-        def take(held: list[str] = held, together: threading.Barrier = together) -> None:
-            together.wait()
+        def take(held: list[str] = held, begun: threading.Barrier = begun, tried: threading.Barrier = tried) -> None:
+            begun.wait()
             try:
                 with hold(path, "mine"):
                     held.append("mine")
-                    time.sleep(0.3)
+                    tried.wait()  # nobody lets go before all have tried
             except ValueError:
-                pass
+                tried.wait()
 
         threads = [threading.Thread(target=take) for _ in range(4)]
         for thread in threads:
