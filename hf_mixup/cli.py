@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -35,6 +36,8 @@ _HELP = ("-h", "--help")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for bad input, 1 for an internal error, 130 after Ctrl-C.
 
+    141, in silence, where nobody reads on what it prints (`hf-mixup methods | head`).
+
     Args:
         argv: the arguments without the program's name (default: the process's own).
 
@@ -50,11 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _run(arguments) or 0
+        status = _run(arguments) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt as interrupt:
         print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if debug:
             traceback.print_exc()
         text = " ".join(str(error).split())
@@ -63,6 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether the pipe behind the standard output is closed; then what is still to be printed is dropped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _run(arguments: list[str]) -> int | None:

@@ -82,7 +82,7 @@ class CompareArguments(ClusterArguments):
     )
     seeds: int | str = setting(
         1,
-        "Runs a method, with seeds seed, seed + 1, ...; auto: as many as settle the differences to the controls",
+        "Runs a method; auto: as many as settle its differences to controls",
         at_least=1,
     )
     max_seeds: int | None = setting(
