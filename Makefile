@@ -6,7 +6,7 @@ DEMO := .venv/.demo
 FLOORS := .venv-floors/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow floors lint unit bench evidence docs clean
+.PHONY: help demo test slow floors matrix lint unit bench evidence docs clean
 # A file's tests stay in one process, which imports and prepares for them once; the longest come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -44,6 +44,10 @@ floors: ## the tests of engine and trainers with the lowest releases that pyproj
 	@test -x $(FLOORS) || $(PYTHON) -m venv .venv-floors
 	$(FLOORS) -m pip install --quiet --no-compile --editable . $$($(FLOORS) tests/floors.py) pytest
 	$(FLOORS) -m pytest tests/engine/test_engine.py tests/integrations/test_trainer.py tests/engine/test_invariants.py tests/integrations/test_freed.py tests/engine/test_bad_input.py
+
+matrix: $(READY) ## the same tests with the newest releases, with every Python from 3.10 on that is installed, and without extras
+	$(BIN)/python -m pip install --quiet 'tox>=4.21'
+	$(BIN)/python -m tox
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

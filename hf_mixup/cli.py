@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -35,6 +36,8 @@ _HELP = ("-h", "--help")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for bad input, 1 for an internal error, 130 after Ctrl-C.
 
+    141, in silence, where nobody reads on what it prints (`hf-mixup methods | head`).
+
     Args:
         argv: the arguments without the program's name (default: the process's own).
 
@@ -50,11 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        return _run(arguments) or 0
+        status = _run(arguments) or 0
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt as interrupt:
         print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if debug:
             traceback.print_exc()
         text = " ".join(str(error).split())
@@ -63,6 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         print(f"error: {type(error).__name__}: {text} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether the pipe behind the standard output is closed; then what is still to be printed is dropped."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _run(arguments: list[str]) -> int | None:
@@ -373,40 +390,21 @@ def _methods(arguments: list[str]) -> None:
     if chosen.models:
         print(_survey(), end="")
         return
-    from hf_mixup.methods import METHODS
+    from hf_mixup.experiments.listing import listed
 
-    head = ("name", "method", "blends", "begin with", "paper")
-    rows = [(name, each.title, each.blends, each.begin_with, each.paper) for name, each in METHODS.items()]
-    rows = [row for row in rows if all(_fits(word, row) for word in chosen.words)]
+    rows = listed(chosen.words)
     if not rows:
         raise ValueError(f"no method fits {' '.join(chosen.words)!r}: `hf-mixup methods` lists all")
     if chosen.json:
-        print(json.dumps([dict(zip(head, row)) for row in rows], indent=1))
+        print(json.dumps(rows, indent=1))
     elif chosen.markdown:
-        quoted = [(f"`{name}`", title, blends, f"`{begin}`", paper) for name, title, blends, begin, paper in rows]
-        for cells in (head, ("---",) * len(head), *quoted):
-            print(f"| {' | '.join(cells)} |")
+        cells = [{**row, "name": f"`{row['name']}`", "begin with": f"`{row['begin with']}`"}.values() for row in rows]
+        for each in (rows[0], ("---",) * len(rows[0]), *cells):
+            print(f"| {' | '.join(each)} |")
     else:
-        for name, title, blends, begin, paper in rows:
-            about = textwrap.fill(blends.replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
-            print(f"{name}  {title}  {paper}\n{about}\n    begin with {begin}")
-
-
-_WHAT_BLENDS = {
-    "image": ("image", "pixels", "float", "chosen"),
-    "text": ("token", "text", "hidden states", "vectors"),
-    "audio": ("audio", "waveform", "spectrogram", "float", "hidden states"),
-    "video": ("video", "float", "hidden states"),
-    "table": ("table", "float", "hidden states"),
-    "pairs": ("pair",),
-}
-"""What is said of methods for a modality."""
-
-
-def _fits(word: str, row: Sequence[str]) -> bool:
-    """Whether a method is for a modality, or has a word in its name or description."""
-    told = " ".join(row).lower()
-    return any(each in told for each in _WHAT_BLENDS.get(word, (word.lower(),)))
+        for row in rows:
+            about = textwrap.fill(row["blends"].replace("`", ""), 76, initial_indent="    ", subsequent_indent="    ")
+            print(f"{row['name']}  {row['method']}  {row['paper']}\n{about}\n    begin with {row['begin with']}")
 
 
 def _survey() -> str:
@@ -422,7 +420,9 @@ def _survey() -> str:
 
 
 def _add_methods(parser: argparse.ArgumentParser) -> None:
-    text = f"show those for a modality ({', '.join(_WHAT_BLENDS)}), or with a word in their description"
+    from hf_mixup.experiments.listing import MODALITIES
+
+    text = f"show those for a modality ({', '.join(MODALITIES)}), or with a word in their description"
     parser.add_argument("words", nargs="*", metavar="WORD", help=text)
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
@@ -546,12 +546,15 @@ _COMMANDS = {
     "compare": _Command(
         "train with several methods and seeds, and compare them in a table and images",
         _compare,
-        usual=("methods", "seeds", "fractions", "noises", "select_by", _MIXING, _TRAINING),
+        usual=("methods", "seeds", "fractions", "noises", "select_by", "ray", _MIXING, _TRAINING),
     ),
     "sweep": _Command(
         "try methods, alpha, prob and layers, and leave the best settings as a file for train",
         _sweep,
-        usual=("methods", "alphas", "probs", "layer_sets", "trials", "control_seeds", "select_by", _MIXING, _TRAINING),
+        usual=(
+            *("methods", "alphas", "probs", "layer_sets", "trials", "control_seeds", "select_by", "storage", "ray"),
+            *(_MIXING, _TRAINING),
+        ),
     ),
     "evaluate": _Command(
         "score trained classifiers under shift, corruption, noise and attack: tables, images, model card",

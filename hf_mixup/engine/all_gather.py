@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hf_mixup.models.hooks import hooks_of
+
 
 def world_size() -> int:
     """Return the number of processes, 1 where there is no group of them."""
@@ -97,18 +99,24 @@ def in_any(found: bool, device: torch.device | str) -> bool:
     return bool(flag)
 
 
-def in_parts(model: nn.Module) -> bool:
-    """Whether the weights of a model lie in parts in several processes (FSDP2, ZeRO-3).
+def run_together(model: nn.Module) -> bool:
+    """Whether a forward pass of a model waits for those of the other processes, which have to run it equally often.
 
-    Each forward pass then puts the parts together, so that all processes have to run the model equally often.
+    So it is where its weights lie in parts, which each pass puts together (FSDP2, ZeRO-3), and with SyncBatchNorm.
 
-    >>> in_parts(nn.Linear(1, 1))
+    >>> run_together(nn.Linear(1, 1))
     False
     """
     if world_size() == 1:
         return False
-    sharded = any(each.__name__ == "FSDPModule" for each in type(model).__mro__)
-    return sharded or hasattr(next(model.parameters(), None), "ds_id")
+    if any(each.__name__ == "FSDPModule" for each in type(model).__mro__):
+        return True
+    if hasattr(next(model.parameters(), None), "ds_id"):
+        return True
+    found = hooks_of(model).cache  # to look through all modules at every step would cost
+    if "synchronised" not in found:
+        found["synchronised"] = any(isinstance(each, nn.SyncBatchNorm) for each in model.modules())
+    return found["synchronised"]
 
 
 def first_with(found: bool, device: torch.device | str) -> int | None:

@@ -11,7 +11,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.all_gather import in_parts
+from hf_mixup.engine.all_gather import run_together
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.exchange import Trial, check_exchange_once
 from hf_mixup.engine.learning import Learning
@@ -136,7 +136,7 @@ class Context:
             batch=inputs,
             labels=labels,
             prob=prob,
-            rng=self.clock.tick(alike=in_parts(model)),
+            rng=self.clock.tick(alike=run_together(model)),
             partner=_checked_partner(requested.partner, rows),
             lam=_checked_lam(requested.lam, rows),
             guide=self.guide,

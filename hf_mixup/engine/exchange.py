@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from hf_mixup.engine.all_gather import first_with, in_parts, shared_from
+from hf_mixup.engine.all_gather import first_with, run_together, shared_from
 from hf_mixup.engine.refusals import NotExactError
 from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
@@ -74,7 +74,7 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
         RuntimeError: if the model cannot be run on two samples of the batch.
     """
     trial_of = trial_of or Trial
-    if in_parts(request.model):
+    if run_together(request.model):
         return _check_together(request, method, trial_of)
     if _can_be_tried(request):
         known = _seen_by(request.model).get(trial_of(request).kind)

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DistributedDataParallel
 
-from hf_mixup.engine.all_gather import in_any, in_parts
+from hf_mixup.engine.all_gather import in_any, run_together
 from hf_mixup.engine.batch import refuse_packed
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.loss_scale import ITEMS
@@ -67,7 +67,7 @@ class OwnBatch(ModelLossBatch):
         super().__init__(context, model, inputs, labels, given, draw, inplace)
         self._share = one_lam(self._method, draw)
         self._twice = bool(self.rate) and self._share < 1
-        if in_parts(model):
+        if run_together(model):
             self._twice = in_any(
                 self._twice, next(model.parameters()).device
             )  # a second pass of one process is one of all

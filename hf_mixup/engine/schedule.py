@@ -39,7 +39,7 @@ class Clock:
         """Return the generator of the next batch: the same for the same seed, process, step and micro-step.
 
         Args:
-            alike: whether all processes are to draw the same, see `all_gather.in_parts`.
+            alike: whether all processes are to draw the same, see `all_gather.run_together`.
 
         >>> first, again = Clock(seed=1).tick(), Clock(seed=1).tick()
         >>> bool(torch.rand(1, generator=first) == torch.rand(1, generator=again))

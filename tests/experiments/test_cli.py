@@ -232,6 +232,16 @@ def shown_by(*arguments: str) -> str:
     return done.stdout
 
 
+def test_nothing_is_said_where_nobody_reads_on() -> None:
+    command = [sys.executable, "-m", "hf_mixup.cli", "methods", "--markdown"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # type: ignore[union-attr]
+        said = process.stderr.read()  # type: ignore[union-attr]
+    assert "Broken pipe" not in said
+    assert "Traceback" not in said
+    assert process.returncode == 141
+
+
 @pytest.mark.parametrize("command", ["", "train", "compare", "sweep", "evaluate", "preview", "playground", "methods"])
 def test_help_is_one_screen(command: str) -> None:
     text = shown_by(*command.split(), "--help")

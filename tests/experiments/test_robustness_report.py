@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from scipy import stats
 
 pytest.importorskip("matplotlib")
 
+from hf_mixup.experiments.evaluate.stored_runs import StoredRun, share_of
 from hf_mixup.experiments.report.robustness import conditions, differences_of, draw_runs, runs_tables
 
 
@@ -45,6 +47,38 @@ def test_means_over_levels_and_attacks_by_name() -> None:
     cells = [row["metrics"]["accuracy"] for row in results
              if row["suite"] == "corruption" and (row["method"], row["seed"]) == ("none", 1)]  # fmt: skip
     assert found["none", 1, "test, corruption"]["accuracy"] == pytest.approx(np.mean(cells))
+
+
+def test_seeds_that_were_chosen_by_looking_make_differences_less_sure() -> None:
+    """As sure at half of the 5 % as 97.5 % intervals are, of Student's t with three seeds."""
+    results = measured()
+    for wide, narrow in zip(differences_of(results, 0.5), differences_of(results), strict=True):
+        if narrow["metric"] == "ece":
+            continue
+        reach = stats.t.ppf(0.9875, 2) / stats.t.ppf(0.975, 2)
+        assert wide["high"] - wide["estimate"] == pytest.approx(reach * (narrow["high"] - narrow["estimate"]))
+        assert wide["p"] == pytest.approx(min(1.0, 2 * narrow["p"]))
+    assert "seeds: auto" in runs_tables(results, 0.5)
+    assert "seeds: auto" not in runs_tables(results)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "share"),
+    [
+        ({"seeds": 3}, 3, 1.0),
+        ({"seeds": "auto"}, 5, 0.5),
+        ({"seeds": "auto", "max_seeds": 40}, 20, 0.125),
+        ({}, 3, 1.0),
+    ],
+    ids=str,
+)
+def test_the_last_look_of_a_comparison_is_found(
+    settings: dict[str, Any], seeds: int, share: float, tmp_path: Path
+) -> None:
+    if settings:
+        (tmp_path / "compare.json").write_text(json.dumps(settings))
+    runs = [StoredRun(method, seed, None) for seed in range(seeds) for method in ("none", "mixup")]
+    assert share_of(tmp_path, runs) == share
 
 
 def test_differences_are_paired_and_adjusted_within_a_suite() -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.run import compare
-from hf_mixup.experiments.compare.store import atomic_dir, remove_dead_parts
+from hf_mixup.experiments.compare.store import RUNNING, atomic_dir, remove_dead_parts
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
+from hf_mixup.utils.hold import hold
 
 WRITER = """
 import sys, time
@@ -83,3 +84,17 @@ def test_a_comparison_clears_up_when_it_starts_again(tmp_path: Path) -> None:
         (part / "model.safetensors").write_text("half")
     compare(CompareArguments(methods=["none"]), task, SharedSettings(), args)
     assert parts(tmp_path) == []
+
+
+def test_where_another_comparison_is_at_work_it_is_named_and_nothing_is_touched(tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    pytest.importorskip("matplotlib")
+    args = TrainingArguments(str(tmp_path), max_steps=1, report_to="none", use_cpu=True)
+    task = TaskArguments(task="tabular-classification", dataset="wine")
+    with (
+        hold(tmp_path / RUNNING, "a comparison"),
+        pytest.raises(ValueError, match=r"is in use by a comparison, process .* on .*, since .*, last seen"),
+    ):
+        compare(CompareArguments(methods=["none"]), task, SharedSettings(), args)
+    assert list(tmp_path.iterdir()) == []

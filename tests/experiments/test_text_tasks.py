@@ -533,6 +533,25 @@ def test_previews_show_which_tokens_are_the_partners(tmp_path: Path, drawn: list
         assert pair.lam == pytest.approx(1 - sum(theirs for _, theirs in pair.mixed) / ordinary, abs=1e-6)
 
 
+def test_a_preview_of_mixing_within_a_text_shows_which_token_is_blended_with_which(
+    tmp_path: Path, drawn: list[Any]
+) -> None:
+    values = {"model_type": "bert", "config_overrides": BERT, "method": "intra"}
+    out = str(tmp_path / "m.png")
+    assert cli.main(["preview", *flags("token-classification", tmp_path / "out", **values), "--output", out]) == 0
+    assert drawn[0].endswith("inside the model")
+    assert not any(pair.mixed for pair in drawn[1])
+    assert all(sorted(pair.partner_tokens) == sorted(pair.tokens) for pair in drawn[1])
+    assert any(pair.partner_tokens != pair.tokens for pair in drawn[1])
+
+
+def test_a_preview_shows_partners_that_depend_on_what_the_model_says(tmp_path: Path, drawn: list[Any]) -> None:
+    out = str(tmp_path / "m.png")
+    values = {"method": "sftmix"}
+    assert cli.main(["preview", *flags("causal-lm", tmp_path / "out", **values), "--output", out]) == 0
+    assert any(pair.partner_tokens != pair.tokens for pair in drawn[1])
+
+
 def test_a_task_without_a_drawing_has_no_preview(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 Case = tuple[list[Any], dict[str, Any]]
 
@@ -35,6 +36,22 @@ def in_two(folder: Path, cases: list[Case], **environment: str) -> Callable[...,
         return torch.load(folder / f"{cases.index(([*arguments], extra))}.pt", weights_only=True)
 
     return end
+
+
+def forked(train: Callable[..., Any], *given: Any) -> dict[int, Any]:
+    """Run a function in two forks, under the agent that `torchrun` and `accelerate launch` have."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="forked",
+        max_restarts=0,
+        monitor_interval=0.1,
+        start_method="fork",
+    )
+    return elastic_launch(config, train)(*given)
 
 
 def check_equal(shared: dict[str, Any], alone: dict[str, Any]) -> None:

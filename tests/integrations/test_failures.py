@@ -1,35 +1,15 @@
-"""A process that fails ends the run of both, with its error; what cannot begin is said before the first step.
-
-The processes are forks, under the agent that `torchrun` and `accelerate launch` have.
-"""
+"""A process that fails ends the run of both, with its error; what cannot begin is said before the first step."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from tests.integrations.launched import forked
 from tests.scripts.failing import REASON, train
-
-
-def in_two(*given: Any) -> dict[int, int]:
-    """Train in two processes; return the steps of each."""
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id="failing",
-        max_restarts=0,
-        monitor_interval=0.1,
-        start_method="fork",
-    )
-    return elastic_launch(config, train)(*given)
 
 
 @pytest.mark.parametrize(
@@ -46,10 +26,10 @@ def in_two(*given: Any) -> dict[int, int]:
 def test_an_error_of_one_ends_both(where: str, reason: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     with pytest.raises(ChildFailedError):
-        in_two(str(tmp_path), where)
+        forked(train, str(tmp_path), where)
     assert reason in capfd.readouterr().err
     assert time.monotonic() - began < 60
 
 
 def test_a_stream_that_ends_early_begins_anew(tmp_path: Path) -> None:
-    assert in_two(str(tmp_path), "ends") == {0: 3, 1: 3}
+    assert forked(train, str(tmp_path), "ends") == {0: 3, 1: 3}

@@ -79,11 +79,10 @@ def _method(name: str) -> Iterator[tuple[str, str | bytes]]:
     drawn, told = IMAGES / f"{name}.png", IMAGES / f"{name}.txt"  # drawing takes seconds: once a change
     if not told.is_file() or told.stat().st_mtime < _newest_code():
         IMAGES.mkdir(parents=True, exist_ok=True)
-        told.write_text(draw_method(name, drawn) or "", encoding="utf-8")
+        told.write_text(draw_method(name, drawn), encoding="utf-8")
     scene = told.read_text(encoding="utf-8")
-    yield f"methods/{name}.md", method_page(name, f"{name}.png" if scene else None, scene)
-    if scene:
-        yield f"methods/{name}.png", drawn.read_bytes()
+    yield f"methods/{name}.md", method_page(name, f"{name}.png", scene)
+    yield f"methods/{name}.png", drawn.read_bytes()
 
 
 def _newest_code() -> float:
@@ -106,6 +105,13 @@ def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
     yield f"notebooks/{path.stem}.md", with_links(page, path.parent)
     for name, content in images.items():
         yield f"notebooks/{name}", content
+
+
+def on_post_build(config: Any) -> None:
+    """Write the index of the search as a script, too: pages that open as files may load nothing else."""
+    folder = Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

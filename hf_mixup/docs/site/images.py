@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hf_mixup.docs.site.repository import ROOT
 from hf_mixup.methods import METHODS
 
 _SMALL: dict[str, Any] = {"max_train_samples": 256, "max_eval_samples": 8}
@@ -29,22 +30,36 @@ SCENES: dict[str, dict[str, Any]] = {
         "model_type": "clip",
         "config_overrides": {"vision_config": {**_LAYERS, "patch_size": 8}, "text_config": _LAYERS},
     },
+    "rows of a table": {
+        "task": "tabular-regression",
+        "dataset": str(ROOT / "recipes" / "data" / "cars"),
+        "label_column": "mpg",
+        "model_type": "tabular-mlp",
+    },
+    "words with tags": {"task": "token-classification", "dataset": "emoji", "max_length": 32, **_SMALL},
+    "prompts and answers": {
+        "task": "causal-lm",
+        "dataset": "emoji",
+        "max_length": 48,
+        "model_type": "llama",
+        "config_overrides": _LAYERS,
+        **_SMALL,
+    },
 }
 """What can be drawn, in the order in which it is tried: settings of a task."""
-_NOT_DRAWN = ("intra", "sftmix", "tabular")
-"""Methods for tags, answers of language models and tables, of which no preview is drawn."""
+_MADE_FOR = {"tabular": "rows of a table", "sftmix": "prompts and answers"}
+"""Methods that would mix an earlier scene, too, and are made for another one."""
 
 
-def draw_method(name: str, path: Path) -> str | None:
-    """Draw mixed samples of a method into a PNG file and return on what; None if there is no preview for it.
+def draw_method(name: str, path: Path) -> str:
+    """Draw mixed samples of a method into a PNG file and return on what.
 
     Raises:
         ValueError: for a method that mixes none of the scenes.
     """
-    if name in _NOT_DRAWN:
-        return None
     refused = []
-    for scene in ["pairs"] if METHODS[name]().for_pairs else SCENES:
+    scenes = [_MADE_FOR[name]] if name in _MADE_FOR else ["pairs"] if METHODS[name]().for_pairs else list(SCENES)
+    for scene in scenes:
         try:
             _draw(name, scene, path)
         except ValueError as error:

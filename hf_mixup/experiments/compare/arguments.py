@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hf_mixup.utils.values import convert, convert_fields, setting
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 AUTO = "auto"
 FIRST_LOOK = 5
@@ -28,8 +31,39 @@ SelectBy = Literal[
 """Validation metrics that can decide between runs; each task has some of them."""
 
 
+@dataclass(kw_only=True)
+class ClusterArguments:
+    """Where runs are trained, if not on this machine."""
+
+    ray: str | None = setting(None, "Train the runs on a Ray cluster: auto or HOST:PORT (output_dir on a shared disk)")
+    cpus_per_run: int | None = setting(None, "ray: CPUs of a run, and threads that it computes with [1]", at_least=1)
+    gpus_per_run: float | None = setting(
+        None, "ray: GPUs of a run; 0.5 lets two share one [1 if this machine has one, else 0]", at_least=0
+    )
+
+    def check_cluster(self) -> None:
+        """Refuse settings of a cluster where there is none."""
+        for name in ("cpus_per_run", "gpus_per_run"):
+            if self.ray is None and getattr(self, name) is not None:
+                raise ValueError(f"{name}={getattr(self, name):g} is for runs on a cluster: name one with --ray auto")
+
+    def resources(self, args: TrainingArguments) -> dict[str, float]:
+        """Return what a run takes, as Ray names it."""
+        gpus = self.gpus_per_run
+        return {
+            "num_cpus": self.cpus_per_run or 1,
+            "num_gpus": float(args.device.type == "cuda") if gpus is None else gpus,
+        }
+
+    def device_type(self, args: TrainingArguments) -> str:
+        """Return what runs are trained on; the machine that starts them may have another."""
+        if self.ray is None:
+            return args.device.type
+        return "cuda" if self.resources(args)["num_gpus"] else "cpu"
+
+
 @dataclass
-class CompareArguments:
+class CompareArguments(ClusterArguments):
     """Methods, seeds, settings of the data, and the choice of the best model; in a file, the mapping `compare:`.
 
     Raises:
@@ -48,7 +82,7 @@ class CompareArguments:
     )
     seeds: int | str = setting(
         1,
-        "Runs a method, with seeds seed, seed + 1, ...; auto: as many as settle the differences to the controls",
+        "Runs a method; auto: as many as settle its differences to controls",
         at_least=1,
     )
     max_seeds: int | None = setting(
@@ -72,6 +106,7 @@ class CompareArguments:
     def __post_init__(self) -> None:
         self.seeds = _number_or_auto(self.seeds)
         convert_fields(self)
+        self.check_cluster()
         if self.max_seeds is not None and self.seeds != AUTO:
             raise ValueError(
                 f"max_seeds={self.max_seeds} is for seeds=auto, and seeds={self.seeds}: leave one of them out"

@@ -106,7 +106,8 @@ def make_plan(
     check_methods(settings[0].prepared, (variant.mixup for variant in variants))
     seeds = range(args.seed, args.seed + looks(comparison)[-1].most)
     # Seed by seed, so that after an interrupt whole seeds are there.
-    runs = [plan_run(setting, variant, seed, args) for setting in settings for seed in seeds for variant in variants]
+    device = comparison.device_type(args)
+    runs = [plan_run(each, variant, seed, args, device) for each in settings for seed in seeds for variant in variants]
     return Plan(settings, runs, (comparison, task, mixup, args))
 
 
@@ -119,8 +120,12 @@ def _refuse_without_contest(variants: Sequence[Variant]) -> None:
         )
 
 
-def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArguments) -> Run:
-    """Return a run of `args.output_dir`, with all that decides how it comes out, as plain values."""
+def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArguments, device: str | None = None) -> Run:
+    """Return a run of `args.output_dir`, with all that decides how it comes out, as plain values.
+
+    Args:
+        device: kind of device that it is trained on [this machine's].
+    """
     output, task = Path(str(args.output_dir)), setting.task
     splits = {"train": setting.prepared.splits.train, **setting.prepared.splits.evaluated}
     training = run_args(args, variant, seed, output)
@@ -132,7 +137,7 @@ def plan_run(setting: Setting, variant: Variant, seed: int, args: TrainingArgume
         "training": {name: value for name, value in trained.items() if not name.startswith(_NO_INFLUENCE_PREFIXES)},
         "data": {split: rows._fingerprint for split, rows in splits.items()} | shards_of(setting.prepared.train),
         "checkpoint": files_of(task.model),
-        "device": args.device.type,
+        "device": device or args.device.type,
         "scored": _SCORED,
         "versions": [hf_mixup.__version__, torch.__version__, transformers.__version__],
     }

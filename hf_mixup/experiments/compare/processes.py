@@ -1,18 +1,26 @@
-"""Runs side by side: one process for each CUDA device, which takes the next run when it is done with one."""
+"""Runs in other processes: one for each CUDA device, which takes the next run when it is done, or on a cluster.
+
+Each process makes the plan again from its inputs, and trains runs of it by their numbers.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
+from hf_mixup.experiments.compare.cluster import Cluster, Hear, Tell
 from hf_mixup.experiments.compare.one_run import Failed, train_one
-from hf_mixup.experiments.compare.plan import Inputs, Plan, make_plan
+from hf_mixup.experiments.compare.plan import Plan, make_plan
+from hf_mixup.experiments.compare.store import load_run
 from hf_mixup.utils.files import NoSpaceError
 from hf_mixup.utils.silence import silence_libraries
 
@@ -45,7 +53,7 @@ def run_side_by_side(plan: Plan, numbers: Sequence[int], devices: Sequence[str],
     jobs, messages = context.Queue(), context.Queue()
     for number in [*numbers, *[None] * len(devices)]:
         jobs.put(number)
-    inputs = _picklable(plan.inputs)
+    inputs = picklable(plan.inputs)
     workers = [context.Process(target=_work, args=(device, inputs, jobs, messages), daemon=True) for device in devices]
     try:
         for worker in workers:
@@ -84,19 +92,28 @@ def _listen(workers: Sequence[Any], messages: Any, waiting: set[int], show: Show
             yield number, value
 
 
-def _picklable(inputs: Inputs) -> tuple[Any, ...]:
-    """Return the inputs of a plan; a process makes TrainingArguments of its own, as they hold their device."""
-    comparison, task, mixup, args = inputs
+def picklable(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return inputs of which TrainingArguments are the last as what a process makes its own of: they hold a device."""
+    *others, args = inputs
     values = {field.name: getattr(args, field.name) for field in fields(args) if field.init}
-    return comparison, task, mixup, type(args), values
+    return *others, type(args), values
+
+
+def unpickled(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what `picklable` was given, as inputs of this process."""
+    *others, args_type, own = values
+    return *others, args_type(**own)
+
+
+def _plan_from(values: tuple[Any, ...]) -> Plan:
+    return make_plan(*unpickled(values))
 
 
 def _work(device: str, inputs: tuple[Any, ...], jobs: Any, messages: Any) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = device  # before anything here asks for a device
-    comparison, task, mixup, args_type, values = inputs
-    args, own = args_type(**values), os.getpid()
+    own = os.getpid()
     with silence_libraries():
-        plan = make_plan(comparison, task, mixup, args)
+        plan = _plan_from(inputs)
         for number in iter(jobs.get, None):
             messages.put(("step", own, number, (0, 1)))
 
@@ -104,8 +121,40 @@ def _work(device: str, inputs: tuple[Any, ...], jobs: Any, messages: Any) -> Non
                 messages.put(("step", own, number, (step, steps)))
 
             try:
-                outcome = train_one(plan.runs[number], args, show)
+                outcome = train_one(plan.runs[number], plan.inputs[-1], show)
             except NoSpaceError as error:
                 messages.put(("full", own, number, str(error)))
                 return
             messages.put(("done", own, number, outcome.reason if isinstance(outcome, Failed) else None))
+
+
+def run_on_cluster(plan: Plan, numbers: Sequence[int], cluster: Cluster, hear: Hear) -> Iterator[Ended]:
+    """Train these runs of a plan on a cluster, and yield each as it ends.
+
+    Raises:
+        NoSpaceError: if there was no space to store a run.
+    """
+    from ray import cloudpickle
+
+    inputs = cloudpickle.dumps(picklable(plan.inputs))  # also a task that the script defines
+    jobs = {number: (inputs, number, plan.runs[number].folder) for number in numbers}
+    yield from cluster.run(_train, jobs, hear)
+
+
+_plan_of = lru_cache(maxsize=1)(lambda inputs: _plan_from(pickle.loads(inputs)))  # a process may get several runs
+
+
+def _train(tell: Tell, inputs: bytes, number: int, folder: Path) -> str | None:
+    """Train a run in a process of a cluster; return why it failed."""
+    with silence_libraries():
+        plan = _plan_of(inputs)
+        run = plan.runs[number]
+        if run.folder != folder:
+            raise ValueError(
+                f"this node would train {run.folder.name} where {folder.name} was asked for: it sees other data, or "
+                "has other versions of packages, or another kind of device"
+            )
+        if load_run(folder) is not None:  # it was stored before its node was lost
+            return None
+        outcome = train_one(run, plan.inputs[-1], tell)
+    return outcome.reason if isinstance(outcome, Failed) else None

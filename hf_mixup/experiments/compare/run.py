@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from hf_mixup.experiments.compare.arguments import CompareArguments
+from hf_mixup.experiments.compare.cluster import Cluster, connected
 from hf_mixup.experiments.compare.judge import Judged, judge
 from hf_mixup.experiments.compare.looks import looks
 from hf_mixup.experiments.compare.one_run import Failed, Outcomes
@@ -17,7 +18,7 @@ from hf_mixup.experiments.compare.report import write_report
 from hf_mixup.experiments.compare.results import best_of, publish, results_of, write_results
 from hf_mixup.experiments.compare.settled import goes_on, progress_of
 from hf_mixup.experiments.compare.startup import check_output, deciding_metric, refuse_launcher
-from hf_mixup.experiments.compare.store import MARKER, Finished, remove_dead_parts
+from hf_mixup.experiments.compare.store import MARKER, RUNNING, Finished, remove_dead_parts
 from hf_mixup.experiments.compare.training import train_all
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.tasks.arguments import TaskArguments
@@ -26,6 +27,7 @@ from hf_mixup.experiments.tasks.prepare import rows_of
 from hf_mixup.experiments.tasks.settings import settings_of
 from hf_mixup.metrics.results import controls
 from hf_mixup.utils.files import write_json
+from hf_mixup.utils.hold import hold
 from hf_mixup.utils.suggest import require
 
 
@@ -50,9 +52,11 @@ def compare(
         command: how the comparison was started, for the report.
 
     Raises:
-        ValueError: for settings, data or an output folder that do not fit, or under several processes.
+        ValueError: for settings, data or an output folder that do not fit or that another process is at work in, for a
+            cluster without room, or under several processes.
         RuntimeError: if every run failed.
-        ImportError: if matplotlib is not installed.
+        ImportError: if matplotlib is not installed, or Ray for a cluster.
+        ConnectionError: if no cluster answers.
         OSError, KeyboardInterrupt: if there is no space left, or after Ctrl-C, saying how much is done.
 
     >>> import contextlib, io, tempfile
@@ -65,17 +69,27 @@ def compare(
     """
     refuse_launcher(args, "compare")
     output = Path(str(args.output_dir))
-    check_output(output, [MARKER], "comparison")
+    check_output(output, [MARKER, RUNNING], "comparison")
     require("the images need", "matplotlib", "plots")
     check_card(task)
-    plan = make_plan(comparison, task, mixup, args)
-    select_by = deciding_metric(comparison.select_by, plan.prepared, task)
-    output.mkdir(parents=True, exist_ok=True)
+    with connected(comparison, args) as cluster:
+        plan = make_plan(comparison, task, mixup, args)
+        select_by = deciding_metric(comparison.select_by, plan.prepared, task)
+        output.mkdir(parents=True, exist_ok=True)
+        with hold(output / RUNNING, "a comparison"):
+            return _run(plan, select_by, args, command, cluster)
+
+
+def _run(
+    plan: Plan, select_by: str, args: TrainingArguments, command: str, cluster: Cluster | None
+) -> list[dict[str, Any]]:
+    (comparison, task, mixup, _), output = plan.inputs, Path(str(args.output_dir))
     write_json(output / MARKER, asdict(comparison))
     remove_dead_parts(output)
     for each in plan.settings:
         print(f"{each.name}: " * bool(each.name) + rows_of(each.prepared, each.task))
-    judged, outcomes = _until_settled(plan, comparison, args)
+    judged, outcomes = _until_settled(plan, comparison, args, cluster)
+    remove_dead_parts(output)  # of processes and nodes that were lost meanwhile
     write_results(output, judged)
     print((output / "table.md").read_text(encoding="utf-8"))
     if not controls([run.variant.label for run in plan.runs]):
@@ -91,11 +105,13 @@ def compare(
     return results_of(judged)
 
 
-def _until_settled(plan: Plan, comparison: CompareArguments, args: TrainingArguments) -> tuple[list[Judged], Outcomes]:
+def _until_settled(
+    plan: Plan, comparison: CompareArguments, args: TrainingArguments, cluster: Cluster | None
+) -> tuple[list[Judged], Outcomes]:
     """Train and judge look by look, until the differences are settled or the looks are used up."""
     outcomes: Outcomes = {}
     for look in looks(comparison):
-        outcomes = train_all(plan.of_seeds(look.seeds), args, outcomes)
+        outcomes = train_all(plan.of_seeds(look.seeds), args, outcomes, cluster)
         reasons = [outcome.reason for outcome in outcomes.values() if isinstance(outcome, Failed)]
         if len(reasons) == len(outcomes):
             raise RuntimeError(f"all {len(reasons)} runs failed, the first one with: {reasons[0]}")

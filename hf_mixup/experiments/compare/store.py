@@ -21,6 +21,7 @@ import numpy as np
 from hf_mixup.utils.files import read_json, write_json
 
 MARKER = "compare.json"  # tells a comparison's folder from others
+RUNNING = "running.json"  # says who is at work in a folder
 _PART = re.compile(r"\.[0-9a-f]{8}\.part$")
 RESULT, PREDICTIONS = "result.json", "predictions.npz"
 

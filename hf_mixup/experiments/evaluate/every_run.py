@@ -25,7 +25,7 @@ from hf_mixup.experiments.evaluate.run import (
     subject_of,
     tested_splits,
 )
-from hf_mixup.experiments.evaluate.stored_runs import StoredRun, stored_runs
+from hf_mixup.experiments.evaluate.stored_runs import StoredRun, share_of, stored_runs
 from hf_mixup.experiments.report.evaluation_page import write_evaluation_page
 from hf_mixup.experiments.report.robustness import differences_of, draw_runs, runs_tables
 from hf_mixup.experiments.tasks.arguments import TaskArguments
@@ -73,7 +73,8 @@ def evaluate_comparison(
     with silence_libraries():
         scored = _Runs(request, task, args, output / PARTS, tested_splits(task))
         results = scored.all(runs)
-    tables, differences = runs_tables(results), differences_of(results)
+    share = share_of(comparison, runs)
+    tables, differences = runs_tables(results, share), differences_of(results, share)
     images = draw_runs(results, output)
     write_text(output / TABLES, tables)
     write_json(output / DIFFERENCES, differences)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_mixup.experiments.compare.store import load_run, run_folder
+from hf_mixup.experiments.compare.arguments import AUTO, CompareArguments
+from hf_mixup.experiments.compare.looks import looks
+from hf_mixup.experiments.compare.store import MARKER, load_run, run_folder
 from hf_mixup.utils.files import read_json
 
 _RESULTS = "results.json"
@@ -44,6 +46,20 @@ def stored_runs(comparison: Path) -> list[StoredRun]:
     if all(run.folder is None for run in runs):
         raise ValueError(f"{comparison} holds no model to evaluate: {runs[0].reason}")
     return runs
+
+
+def share_of(comparison: Path, runs: Sequence[StoredRun]) -> float:
+    """Return the part of the 5 % that differences between the runs of a comparison may use, see `Look`.
+
+    All of it where the number of seeds was fixed beforehand. With `seeds: auto` what was found made it stop, so that
+    other scores of the same runs are to be as sure as its last look had to be.
+    """
+    settings = read_json(comparison / MARKER) if (comparison / MARKER).is_file() else {}
+    if settings.get("seeds") != AUTO:
+        return 1.0
+    all_looks = looks(CompareArguments(seeds=AUTO, max_seeds=settings.get("max_seeds")))
+    seeds = len({run.seed for run in runs})
+    return next((look.share for look in all_looks if look.seeds >= seeds), all_looks[-1].share)
 
 
 def _results(comparison: Path) -> list[dict[str, Any]]:

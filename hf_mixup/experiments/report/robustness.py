@@ -21,6 +21,10 @@ from hf_mixup.utils.files import slug
 
 METRICS = (*DEFAULT_METRICS, "nll_temperature", "ece_temperature", *(f"auroc_{score}" for score in SCORES))
 """Scores that are compared."""
+_SEEDS_CHOSEN = (
+    "The seeds of this comparison were added until its differences were settled (`seeds: auto`): intervals are wider "
+    "and p larger than for seeds fixed beforehand, as its last look had them."
+)
 _TITLES = {
     "calibration": "Clean samples",
     "tta": "Averaged over views",
@@ -70,7 +74,9 @@ def _means(rows: Sequence[Measured]) -> dict[str, float | None]:
     return found
 
 
-def _compared(results: Sequence[Measured]) -> Iterator[tuple[Group, str, str, str, dict[str, Difference]]]:
+def _compared(
+    results: Sequence[Measured], share: float
+) -> Iterator[tuple[Group, str, str, str, dict[str, Difference]]]:
     """Yield suite and split, control, condition, method and their differences.
 
     p-values are adjusted over the methods, conditions and scores of one suite and split: each is a question of its own.
@@ -78,39 +84,42 @@ def _compared(results: Sequence[Measured]) -> Iterator[tuple[Group, str, str, st
     for group, rows in conditions(results).items():
         names = list(dict.fromkeys(row["split"] for row in rows))
         for control, judged in contests(row["method"] for row in rows):
-            found = {(name, method): _paired(rows, name, method, control) for name in names for method in judged}
+            found = {(name, method): _paired(rows, name, method, control, share) for name in names for method in judged}
             for (name, method), scores in with_adjusted(found).items():
                 yield group, control, name, method, scores
 
 
-def _paired(rows: Sequence[Result], name: str, method: str, control: str) -> dict[str, Difference]:
-    own, its = ([row for row in rows if row["split"] == name and row["method"] == each] for each in (method, control))
-    return {
-        metric: seed_differences([row["metrics"][metric] for row in own], [row["metrics"][metric] for row in its])
-        for metric in own[0]["metrics"]
-    }
+def _paired(rows: Sequence[Result], name: str, method: str, control: str, share: float) -> dict[str, Difference]:
+    def scores(of: str, metric: str) -> list[float | None]:
+        return [row["metrics"][metric] for row in rows if row["split"] == name and row["method"] == of]
+
+    metrics = next(row["metrics"] for row in rows if row["split"] == name and row["method"] == method)
+    return {each: seed_differences(scores(method, each), scores(control, each), share) for each in metrics}
 
 
-def differences_of(results: Sequence[Measured]) -> list[dict[str, Any]]:
+def differences_of(results: Sequence[Measured], share: float = 1.0) -> list[dict[str, Any]]:
     """Return the differences to the controls, paired by seed: one row a method, control, condition and score.
 
     `p` is adjusted over the methods, conditions and scores of one suite and split; what is not known is None.
+
+    Args:
+        share: of the 5 %, where the number of seeds was not fixed beforehand, see `Look`.
     """
     return [
         {"method": method, "control": control, "split": name, "metric": metric, **difference.numbers()}
-        for _, control, name, method, scores in _compared(results)
+        for _, control, name, method, scores in _compared(results, share)
         for metric, difference in scores.items()
     ]
 
 
-def runs_tables(results: Sequence[Measured]) -> str:
+def runs_tables(results: Sequence[Measured], share: float = 1.0) -> str:
     """Return means and deviations over seeds as Markdown tables, and each method against the first control."""
     verdicts: dict[Group, list[str]] = {}
     first = controls(row["method"] for row in results)[:1]
-    for group, control, name, method, scores in _compared(results):
+    for group, control, name, method, scores in _compared(results, share):
         if "accuracy" in scores and [control] == first:
             verdicts.setdefault(group, []).append(f"- {method} against {control} on {name}: {verdict(scores)}")
-    parts = []
+    parts = [_SEEDS_CHOSEN] if share < 1 else []
     for (suite, of), rows in conditions(results).items():
         parts.append(f"### {_TITLES[suite]}, {of}\n\n{comparison_table(_short(rows, suite, of), metrics=METRICS)}")
         if (suite, of) in verdicts:

@@ -1,7 +1,9 @@
 """`hf-mixup sweep`: method, alpha, prob and layers by Optuna, beside the noise of plain training.
 
 arguments    what to try
-store        the trials on disk, continued after an interrupt
+storage      a journal or a database that keeps the trials
+shared       the trials of a study as work that several workers share
+store        the study of a sweep, continued after an interrupt
 pruning      evaluation during a run, to give up a bad one
 report       image, report, and the winner as a file for `hf-mixup train`
 run          all of it in order

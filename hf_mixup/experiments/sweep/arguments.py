@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hf_mixup.experiments.compare.arguments import SelectBy
+from hf_mixup.experiments.compare.arguments import ClusterArguments, SelectBy
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.values import convert, convert_fields, setting
 
 
 @dataclass
-class SweepArguments:
+class SweepArguments(ClusterArguments):
     """Methods and ranges to try, and how many trials; in a configuration file, the mapping `sweep:`.
 
     Raises:
@@ -24,7 +24,7 @@ class SweepArguments:
     """
 
     methods: list[str] | None = setting(None, "Mixing methods to try (default: the method of the configuration).")
-    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha; between them values are drawn by log.")
+    alphas: list[float] = setting(lambda: [0.1, 4.0], "Lowest and highest alpha, drawn by their logarithm.")
     probs: list[float] | None = setting(None, "Lowest and highest prob (default: prob is not varied).")
     layer_sets: list[str] | None = setting(None, "Sets of layers to try, such as '[0, 1]' '[2]' (default: `layers`).")
     trials: int = setting(20, "Runs, those that were given up early among them", at_least=1)
@@ -32,8 +32,14 @@ class SweepArguments:
     prune: bool = setting(True, "Give up a run that is worse than the median so far")
     select_by: SelectBy | None = setting(None, "Validation metric that decides (default: nll, or mse for regression).")
 
+    storage: str | None = setting(
+        None, "A study that machines share: sqlite:///FILE, postgresql://..., or a journal file"
+    )
+    study: str = setting("sweep", "Name of the study, as one storage may keep several")
+
     def __post_init__(self) -> None:
         convert_fields(self)
+        self.check_cluster()
         _check_range("alphas", self.alphas, "0 < low < high", math.inf)
         if self.probs is not None:
             _check_range("probs", self.probs, "0 < low < high <= 1", 1)

@@ -1,93 +1,101 @@
-"""The trials on disk: an Optuna journal that is continued after an interrupt."""
+"""The study: its trials, and the runs of plain training, as work for any number of workers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.experiments.sweep.arguments import SweepArguments
+from hf_mixup.experiments.sweep.shared import QUEUED, Shared, was_interrupted
+from hf_mixup.experiments.sweep.storage import opened, without_password
 from hf_mixup.metrics.results import direction
 
 JOURNAL = "study.log"
 SETTINGS = "settings"
+SEED, METRICS, LABEL = "seed", "metrics", "label"
 _FIRST = 5  # trials drawn at random before the sampler learns from them, and before one is given up
+_ANY_SEED = 2**31 - 1
 
 
-def open_study(output: Path, metric: str, settings: Mapping[str, Any]) -> Any:
-    """Open the study in a folder, or begin one.
+@dataclass(frozen=True)
+class Study:
+    """What a sweep does: trials of mixing, and runs of plain training by their seeds."""
 
-    Trials that were running when the sweep was interrupted are tried again. (Optuna's own heartbeat and retry callback
-    need a database as storage: a journal has no heartbeat.)
+    trials: Shared
+    controls: Shared
+
+    def found(self, seed: int) -> dict[str, float | None] | None:
+        """Return the metrics of plain training with a seed, once they are there."""
+        for trial in self.controls.done():
+            if trial.params.get(SEED) == seed and METRICS in trial.user_attrs:
+                return dict(trial.user_attrs[METRICS])
+        return None
+
+
+@contextmanager
+def open_study(
+    output: Path, arguments: SweepArguments, metric: str, settings: Mapping[str, Any], first_seed: int
+) -> Iterator[Study]:
+    """Open the study of a sweep, or begin one: in the storage that is named, or a journal in the output folder.
+
+    Trials whose worker was interrupted are tried again, those of living workers are left to them.
 
     Raises:
-        ValueError: if the journal is corrupt, or was begun with other settings.
+        ValueError: if the storage cannot be opened, or was begun with other settings.
     """
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = output / JOURNAL
-    _mend(path)
-    try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
-        study = optuna.create_study(
-            storage=storage,
-            study_name="sweep",
-            direction="maximize" if direction(metric) > 0 else "minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST),
-            load_if_exists=True,
-        )
+    where = arguments.storage or str(output / JOURNAL)
+    shown = without_password(where)
+    with opened(where) as (storage, worker):
+        study = _create(storage, arguments.study, metric)
+        plain = _create(storage, f"{arguments.study}, plain training", metric)
         known = study.user_attrs.get(SETTINGS)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path} is corrupt ({error}): delete it; the runs in {output / 'runs'} are kept") from error
-    text = json.dumps(settings, sort_keys=True, default=str)
-    if known is not None and known != text:
-        raise ValueError(f"{path} was begun with other settings: go on with those, or name another --output_dir")
-    if known is None:
-        study.set_user_attr(SETTINGS, text)
-    for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.set_user_attr(f"interrupted {trial.number}", True)
-        if trial.params:
-            study.enqueue_trial(trial.params)
-    return study
+        text = json.dumps(settings, sort_keys=True, default=str)
+        if known is not None and known != text:
+            way = "another --study" if arguments.storage else "another --output_dir"
+            raise ValueError(f"{shown} was begun with other settings: go on with those, or name {way}")
+        if known is None:
+            study.set_user_attr(SETTINGS, text)
+        seeds = range(first_seed, first_seed + arguments.control_seeds)
+        queued = {_seed(trial) for trial in plain.get_trials(deepcopy=False) if not was_interrupted(trial)}
+        for seed in seeds:
+            if seed not in queued:
+                plain.enqueue_trial({SEED: seed})
+        yield Study(Shared(study, arguments.trials, worker), Shared(plain, None, worker))
 
 
-def _mend(path: Path) -> None:
-    """Cut off a last line that a killed process left half written; Optuna would append to it."""
-    content = path.read_bytes() if path.exists() else b""
-    if not content.endswith(b"\n") and content:
-        path.write_bytes(content[: content.rfind(b"\n") + 1])
-
-
-def done(study: Any) -> list[Any]:
-    """Return the trials that ended; interrupted ones do not count."""
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and f"interrupted {trial.number}" not in study.user_attrs
-    ]
-
-
-def next_trial(study: Any, seed: int) -> Any:
-    """Return the next trial to run; its settings follow from the seed and the trials before, interrupted or not."""
+def _create(storage: Any, name: str, metric: str) -> Any:
     import optuna
 
-    number = len(done(study))
-    study.sampler = optuna.samplers.TPESampler(seed=seed + number, n_startup_trials=_FIRST)
-    return study.ask()
+    return optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize" if direction(metric) > 0 else "minimize",
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=_FIRST),
+        load_if_exists=True,
+    )
 
 
-def end_trial(study: Any, trial: Any, state: str, reason: str) -> None:
-    """Store that a trial was "pruned" or did "fail", and why."""
+def _seed(trial: Any) -> int | None:
+    """Return the seed of a run of plain training, also of one that waits."""
+    return trial.params.get(SEED, trial.system_attrs.get(QUEUED, {}).get(SEED))
+
+
+def seed_of(trial: Any) -> int:
+    """Return the seed that a run of plain training is for."""
+    return int(trial.suggest_int(SEED, 0, _ANY_SEED))
+
+
+def sample_from(study: Any, seed: int, before: int) -> None:
+    """Let the settings of a trial follow from the seed and the number of trials before, interrupted or not."""
     import optuna
 
-    trial.set_user_attr("reason", reason)
-    study.tell(trial, state=optuna.trial.TrialState[state.upper()])
+    study.sampler = optuna.samplers.TPESampler(seed=seed + before, n_startup_trials=_FIRST)
 
 
 def suggested(trial: Any, arguments: SweepArguments, base: SharedSettings) -> tuple[str, MixupConfig]:

@@ -93,15 +93,24 @@ def draw_texts(samples: list[Sample], prepared: Prepared, output: Path, title: s
     """Draw texts beside their partners, and below them the tokens that the model reads where those are mixed."""
     names, tokenizer = prepared.splits.label_names, prepared.processing_class
     pairs = []
-    for batch, mixed, _ in samples:
+    for batch, mixed, visible in samples:
         for row in range(min(_SHOWN, len(mixed.labels))):
             both = (row, int(mixed.partner[row]))
             own_tokens, other_tokens = (tokens_of(batch, each, tokenizer) for each in both)
             own_label, other_label = (_text_label(mixed.labels[each], names, tokenizer) for each in both)
-            seen = _mixed_tokens(mixed, row, tokenizer)
+            seen = _mixed_tokens(mixed, row, tokenizer) if visible else []
+            if isinstance(mixed.draw, TokenDraw) and not visible:  # within a text: below each other what is blended
+                other_tokens = _blended_with(mixed.draw.positions[row], batch, row, tokenizer)
             pairs.append(TextPair(own_tokens, other_tokens, float(mixed.lam[row]), own_label, other_label, seen))
     inside = not any(pair.mixed for pair in pairs)
     return text_pairs(pairs, output, title=title + ": blended inside the model" * inside)
+
+
+def _blended_with(positions: Tensor, batch: dict[str, Any], row: int, tokenizer: Any) -> list[str]:
+    """Return for each token of a text the one of the same text that it is blended with; itself where it stays."""
+    own = torch.arange(len(positions))
+    ids = batch["input_ids"][row].cpu()[torch.where(positions.cpu() < 0, own, positions.cpu())]
+    return tokenizer.convert_ids_to_tokens(ids[batch["attention_mask"][row].bool().cpu()])
 
 
 def _text_label(label: Tensor, names: list[str], tokenizer: Any) -> str:

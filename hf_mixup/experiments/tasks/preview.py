@@ -75,4 +75,6 @@ def _samples(
     for start in range(0, _BATCHES * size, size):
         batch = prepared.collator([prepared.looked_at[index] for index in order[start : start + size]])
         with engine(model, batch) as mixed:
+            if mixed.draw.open:  # partners, or weights, that depend on what the model says
+                mixed.loss(model(**mixed.inputs))
             yield batch, mixed, not engine.method.chosen(mixed.draw).enters(model, batch)

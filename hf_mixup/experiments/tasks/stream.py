@@ -308,4 +308,4 @@ def _stored(features: Features) -> Features:
 def _stamp(shard: Shard) -> tuple[str, int, float]:
     path = Path(shard.path)
     stat = path.stat() if path.is_file() else None
-    return (shard.path, stat.st_size, stat.st_mtime) if stat else (shown(shard.path), 0, 0.0)
+    return (shard.path, stat.st_size, stat.st_mtime) if stat else (shown(shard.path), len(shard.files), 0.0)

@@ -1,0 +1,108 @@
+"""One bar over all runs on this machine."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainingArguments
+
+from hf_mixup.experiments.compare.one_run import Failed, Show
+from hf_mixup.experiments.compare.plan import Run
+from hf_mixup.experiments.compare.store import Finished
+
+_BAR = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
+_WARM, _TIMED = 2, 10  # slow first steps, and timed steps behind them, from which the time of all runs is estimated
+
+
+class Progress:
+    """One bar over all runs, and after the first steps an estimate of what they will take.
+
+    In a log file or a pipe, where a bar would be one endless line, a line for each run that has ended.
+    """
+
+    def __init__(self, total: int, todo: Sequence[Run], args: TrainingArguments) -> None:
+        self.todo, self.args = list(todo), args
+        self.total, self.begun, self.ended = total, time.perf_counter(), 0
+        self.shown = sys.stderr.isatty()
+        self.bar: Any = tqdm(
+            total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0, disable=not self.shown
+        )
+        self.finished, self.shares = float(total - len(todo)), dict.fromkeys(todo, 0.0)
+        self.started: dict[Run, tuple[int, float]] = {}
+        self.estimated, self.at_once = False, 1
+
+    def side_by_side(self, count: int) -> None:
+        """Say how many runs are trained at a time."""
+        self.at_once = count
+        self._write(f"{count} CUDA devices: {count} runs at a time")
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.close()
+
+    def of(self, run: Run) -> Show:
+        """Return what shows the steps of a run."""
+        return lambda step, steps: self.step(run, step, steps)
+
+    def step(self, run: Run, step: int, steps: int) -> None:
+        """Show how far a run is."""
+        self.shares[run] = step / steps
+        self.bar.set_postfix_str(f"{run.title}: step {step}/{steps}", refresh=False)
+        self._redraw()
+        if not self.estimated:
+            self._estimate(run, step, steps)
+
+    def done(self, run: Run, outcome: Finished | Failed) -> None:
+        """Count a run that has ended; say so if it failed."""
+        self.shares[run] = 1.0
+        self._redraw()
+        self.bar.refresh()
+        if isinstance(outcome, Failed):
+            self._write(f"{run.title} failed: {outcome.reason}")
+        self.ended += 1
+        if not self.shown:
+            taken = time.perf_counter() - self.begun
+            left = duration(taken / self.ended * (len(self.todo) - self.ended))
+            number = self.total - len(self.todo) + self.ended
+            self._write(f"run {number} of {self.total} has ended: {run.title}; about {left} left")
+
+    def _write(self, text: str) -> None:
+        self.bar.write(text, file=sys.stderr)
+
+    def _redraw(self) -> None:
+        if not self.shown:
+            return
+        self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # which draws it a few times a second
+
+    def _estimate(self, run: Run, step: int, steps: int) -> None:
+        if step <= _WARM:
+            self.started[run] = (step, time.perf_counter())
+            return
+        first, started = self.started.get(run, (step, 0.0))
+        if step - first >= min(_TIMED, max(1, steps - first)):
+            pace = (time.perf_counter() - started) / (step - first)
+            # As many steps as epochs over its rows make, unless all runs have the same number.
+            rows = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) for each in (run, *self.todo)]
+            seconds = pace * steps * sum(rows[1:]) / rows[0] / self.at_once
+            self._write(
+                f"about {duration(seconds)} of training for {len(self.todo)} runs, if all are as fast as "
+                f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)"
+            )
+            self.estimated = True
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that fits it.
+
+    >>> duration(42), duration(400), duration(9000)
+    ('42 s', '7 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
