@@ -69,7 +69,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Let all entry points draw from the number of the batch."""
     count = [0]
 
-    def tick(clock: Clock) -> torch.Generator:
+    def tick(clock: Clock, alike: bool = False) -> torch.Generator:
         count[0] += 1
         return torch.Generator().manual_seed(count[0])
 

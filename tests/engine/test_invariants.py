@@ -430,7 +430,7 @@ def test_all_entry_points_give_the_same_losses_on_the_same_draws(
 ) -> None:
     count = [0]
 
-    def tick(clock: Clock) -> torch.Generator:
+    def tick(clock: Clock, alike: bool = False) -> torch.Generator:
         count[0] += 1
         return torch.Generator().manual_seed(count[0])
 
