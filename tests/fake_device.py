@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,10 @@ from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+import hf_mixup
+
 DEVICE = torch.device("xpu", 0)  # any but the CPU; of CUDA, code asks for more than tensors
+PACKAGE = str(Path(hf_mixup.__file__).parent)
 READS = {
     *("cpu", "item", "tolist", "__bool__", "__int__", "__float__", "__index__", "__contains__", "numpy", "__array__"),
     *("nonzero", "argwhere", "unique", "unique_consecutive", "masked_select", "equal", "allclose", "bincount"),
@@ -112,7 +116,7 @@ class FakeDevice(TorchFunctionMode):
 
     def _note(self, what: str) -> None:
         frame: Any = sys._getframe(1)
-        while frame is not None and "/hf_mixup/" not in frame.f_code.co_filename:
+        while frame is not None and not frame.f_code.co_filename.startswith(PACKAGE):
             if "/transformers/" in frame.f_code.co_filename:
                 return  # the model's own waiting
             frame = frame.f_back

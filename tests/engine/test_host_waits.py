@@ -44,6 +44,18 @@ PAIRED_BY_CLASS = {"cpu in _pair": 1}
 NOT_HERE = {"keys", "modules", "swap_keys", "cut_along", "time_axis", "chunk_size", "local_loss", "max_logit_scale"}
 
 
+def test_the_device_refuses_what_devices_refuse() -> None:
+    here, away = torch.ones(2).as_subclass(OnDevice), torch.ones(2)
+    with FakeDevice():
+        assert here.device == (here + 1).device == away.to(here.device).device == DEVICE
+        assert torch.ones(2, device=DEVICE).device == DEVICE
+        assert here.cpu().device.type == away.device.type == "cpu"
+        with pytest.raises(RuntimeError, match="all tensors on one device"):
+            here + away
+        with pytest.raises(RuntimeError, match="expected a generator of"):
+            torch.rand(2, device=DEVICE, generator=torch.Generator())
+
+
 def waits(method: str, settings: Values, place: str) -> Mapping[str, int]:
     """Return what a step waits for that mixes something, after several."""
     model, batch = scene(place)
