@@ -15,7 +15,10 @@ from hf_mixup import Mixup
 from hf_mixup.engine.refusals import WAYS_OUT, Refusal
 from tests import heads, streams
 
-BATCH = {"pixel_values": torch.rand(4, 6), "labels": torch.tensor([0, 1, 2, 0])}
+BATCH = {
+    "pixel_values": torch.rand(4, 6, generator=torch.Generator().manual_seed(0)),
+    "labels": torch.tensor([0, 1, 2, 0]),
+}
 
 
 class Counts(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,4 +77,8 @@ def train(folder: str, where: str, entry_point: str = "trainer", steps: int = 3)
         **settings,
     )
     trainer = ENTRY_POINTS[entry_point](model, args, MixupConfig("manifold"), **data)
-    return trainer.train().global_step
+    try:
+        return trainer.train().global_step
+    except Exception:
+        traceback.print_exc()  # as the interpreter does at the end of a script, before the other process notices
+        raise
