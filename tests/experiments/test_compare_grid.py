@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hf_mixup import cli
-from hf_mixup.experiments.compare import one_run
+from hf_mixup.experiments.compare import one_run, progress
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.one_run import Show
 from hf_mixup.experiments.compare.plan import Run
@@ -278,3 +279,25 @@ def test_a_task_without_classes_has_no_label_noise() -> None:
 
     with pytest.raises(ValueError, match=r"label_noise=0\.2 is not for text-regression"):
         TaskArguments(task="text-regression").with_noise(0.2)
+
+
+class Still:
+    """A run of which only names and rows are known; equal to itself alone."""
+
+    title = "none, seed 42"
+    variant = SimpleNamespace(label="none")
+    setting = SimpleNamespace(prepared=SimpleNamespace(train=range(8)))
+
+
+def test_one_slow_step_does_not_spoil_the_estimate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run: Any = Still()
+    args: Any = SimpleNamespace(max_steps=-1)
+    times = iter([0.0, *(1.0 + 2 * step + 500 * (step > 6) for step in range(1, 30))])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
+    with progress.Progress(1, [run], args) as shown:
+        for step in range(1, 21):
+            shown.step(run, step, 100)
+    said = "about 3 min of training for 1 runs, if all are as fast as none in its first 12 steps (2 s each)"
+    assert capsys.readouterr().err.count(said) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from tqdm import tqdm
@@ -32,7 +34,7 @@ class Progress:
             total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0, disable=not self.shown
         )
         self.finished, self.shares = float(total - len(todo)), dict.fromkeys(todo, 0.0)
-        self.started: dict[Run, tuple[int, float]] = {}
+        self.marks: dict[Run, list[tuple[int, float]]] = {}
         self.estimated, self.at_once = False, 1
 
     def side_by_side(self, count: int) -> None:
@@ -81,12 +83,15 @@ class Progress:
         self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # which draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
+        mark = step, time.perf_counter()
+        marks = self.marks.setdefault(run, [])
         if step <= _WARM:
-            self.started[run] = (step, time.perf_counter())
-            return
-        first, started = self.started.get(run, (step, 0.0))
-        if step - first >= min(_TIMED, max(1, steps - first)):
-            pace = (time.perf_counter() - started) / (step - first)
+            marks.clear()
+        marks.append(mark)
+        first = marks[0][0]
+        if step > _WARM and step - first >= min(_TIMED, max(1, steps - first)):
+            # The median: one step that had to wait for the disk says nothing of the others.
+            pace = median((after - before) / (to - since) for (since, before), (to, after) in pairwise(marks))
             # As many steps as epochs over its rows make, unless all runs have the same number.
             rows = [1 if self.args.max_steps > 0 else len(each.setting.prepared.train) for each in (run, *self.todo)]
             seconds = pace * steps * sum(rows[1:]) / rows[0] / self.at_once
