@@ -68,18 +68,17 @@ class OwnTrial(Trial):
 
     def _looking_inside(self, method: Method, look: Callable[..., Found], *given: Any) -> Found:
         """Return what `look` finds: with a label, if the model does not run without one."""
-        known = needs_labels(self.model)
         try:
-            with labels_given(self.model, self.own) if known else nullcontext():  # whose labels is asked of the device
+            with labels_if_needed(self.model, lambda: self.own):
                 return look(*given)
         except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            if known or self._runs_without_labels():
+            if needs_labels(self.model) or self._runs_without_labels():
                 raise
             reason = error
         hooks_of(self.model).cache[NEEDS] = True
         forget_entries(self.model)
         try:
-            with labels_given(self.model, self.own):
+            with labels_if_needed(self.model, lambda: self.own):
                 return look(*given)
         except (RuntimeError, ValueError, TypeError, AttributeError):
             raise RuntimeError(
@@ -170,9 +169,13 @@ def needs_labels(model: nn.Module) -> bool:
     return bool(hooks_of(model).cache.get(NEEDS))
 
 
-def labels_if_needed(model: nn.Module, labels: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Give a model labels while it is looked into, if it does not run without; see `labels_given`."""
-    return labels_given(model, labels) if needs_labels(model) else nullcontext()
+def labels_if_needed(model: nn.Module, labels: Callable[[], Mapping[str, Any]]) -> AbstractContextManager[None]:
+    """Give a model labels while it is looked into, if it does not run without; see `labels_given`.
+
+    Args:
+        labels: makes them, which may have to ask the device whose they are.
+    """
+    return labels_given(model, labels()) if needs_labels(model) else nullcontext()
 
 
 class SetTrial(OwnTrial):

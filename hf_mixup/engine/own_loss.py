@@ -67,10 +67,8 @@ class OwnBatch(ModelLossBatch):
         super().__init__(context, model, inputs, labels, given, draw, inplace)
         self._share = one_lam(self._method, draw)
         self._twice = bool(self.rate) and self._share < 1
-        if run_together(model):
-            self._twice = in_any(
-                self._twice, next(model.parameters()).device
-            )  # a second pass of one process is one of all
+        if run_together(model):  # a second pass of one process is one of all
+            self._twice = in_any(self._twice, next(model.parameters()).device)
         self._partners_labels = labels_at(labels, draw.partner) if self._twice else {}
         self._random: RandomState | None = None  # before the first pass; None outside the context
         self._replay: Replay | None = None
@@ -109,7 +107,7 @@ class OwnBatch(ModelLossBatch):
         return mixed
 
     def __enter__(self) -> OwnBatch:
-        with labels_if_needed(self._model, self.labels):
+        with labels_if_needed(self._model, lambda: self.labels):
             super().__enter__()
         self.inputs = {**self.inputs, **self.labels, **self._given}
         self._random, self._replay = RandomState(self._model), Replay(self._model)

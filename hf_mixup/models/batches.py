@@ -60,12 +60,18 @@ def select_samples(batch: Mapping[str, Any], which: Tensor, count: int) -> dict[
     if len(which) == count:
         return dict(batch)
 
-    def select(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value[which.to(value.device, non_blocking=True)]
-        return [value[each] for each in which.tolist()]
+    return {key: take(value, which) if per_sample(key, value, count) else value for key, value in batch.items()}
 
-    return {key: select(value) if per_sample(key, value, count) else value for key, value in batch.items()}
+
+def take(value: Any, which: Tensor) -> Any:
+    """Return the rows `which` (long) of a tensor, or the items of a list, without waiting for a tensor's device.
+
+    >>> take(torch.tensor([3, 5]), torch.tensor([1, 1])), take(["a", "b"], torch.tensor([1, 0]))
+    (tensor([5, 5]), ['b', 'a'])
+    """
+    if isinstance(value, Tensor):
+        return value.index_select(0, which.to(value.device, non_blocking=True))
+    return [value[each] for each in which.tolist()]
 
 
 def pick_pair(inputs: Mapping[str, Any], count: int, which: Tensor) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import find_labels
 
 from hf_mixup.models.adapters import base_model
-from hf_mixup.models.batches import count_samples, per_sample
+from hf_mixup.models.batches import count_samples, per_sample, take
 from hf_mixup.models.labels import LABEL_KEYS
 
 
@@ -68,10 +68,4 @@ def labels_at(labels: Mapping[str, Any], which: Tensor) -> dict[str, Any]:
     >>> labels_at({"labels": torch.tensor([3, 5]), "boxes": ["a", "b"]}, torch.tensor([1, 1]))
     {'labels': tensor([5, 5]), 'boxes': ['b', 'b']}
     """
-
-    def taken(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.index_select(0, which.to(value.device, non_blocking=True))
-        return [value[each] for each in which.tolist()]
-
-    return {key: taken(value) for key, value in labels.items()}
+    return {key: take(value, which) for key, value in labels.items()}

@@ -69,8 +69,7 @@ class Progress:
             self._write(f"{run.title} failed: {outcome.reason}")
         self.ended += 1
         if not self.shown:
-            taken = time.perf_counter() - self.begun
-            left = duration(taken / self.ended * (len(self.todo) - self.ended))
+            left = time_left(self.begun, self.ended, len(self.todo))
             number = self.total - len(self.todo) + self.ended
             self._write(f"run {number} of {self.total} has ended: {run.title}; about {left} left")
 
@@ -100,6 +99,11 @@ class Progress:
                 f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)"
             )
             self.estimated = True
+
+
+def time_left(begun: float, ended: int, todo: int) -> str:
+    """Return how long the other runs will take, if all are as fast as those that have ended since `begun`."""
+    return duration((time.perf_counter() - begun) / ended * (todo - ended))
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hf_mixup.experiments.compare.one_run import Failed
 from hf_mixup.experiments.compare.plan import Run
-from hf_mixup.experiments.compare.progress import duration
+from hf_mixup.experiments.compare.progress import time_left
 from hf_mixup.experiments.compare.store import Finished
 
 _WAITS, _DONE, _FAILED = "·", "✓", "✗"
@@ -65,7 +65,7 @@ class RunTable:
         self._line(f"run {number} of {len(self.cells)} has ended: {run.title}; about {self._left()} left")
 
     def _left(self) -> str:
-        return duration((time.perf_counter() - self.begun) / self.ended * (self.todo - self.ended))
+        return time_left(self.begun, self.ended, self.todo)
 
     def _line(self, text: str, always: bool = False) -> None:
         if self.live is not None and always:

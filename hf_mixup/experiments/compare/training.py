@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 from transformers import TrainingArguments
@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from hf_mixup.experiments.compare.cluster import Cluster
 from hf_mixup.experiments.compare.one_run import Failed, Outcomes, read_back, train_one
 from hf_mixup.experiments.compare.plan import Plan, Run
-from hf_mixup.experiments.compare.processes import cuda_devices, run_on_cluster, run_side_by_side
+from hf_mixup.experiments.compare.processes import Ended, cuda_devices, run_on_cluster, run_side_by_side
 from hf_mixup.experiments.compare.progress import Progress
 from hf_mixup.experiments.compare.run_table import RunTable
 from hf_mixup.experiments.compare.store import Finished, load_run
@@ -64,11 +64,7 @@ def _here(plan: Plan, todo: Sequence[Run], args: TrainingArguments) -> Trained:
             progress.step(plan.runs[number], step, steps)
 
         progress.side_by_side(len(devices))
-        for number, reason in run_side_by_side(plan, _numbers(plan, todo), devices, show):
-            run = plan.runs[number]
-            outcome = Failed(reason) if reason else read_back(run)
-            progress.done(run, outcome)
-            yield run, outcome
+        yield from _counted(plan, run_side_by_side(plan, _numbers(plan, todo), devices, show), progress)
 
 
 def _there(plan: Plan, todo: Sequence[Run], cluster: Cluster) -> Trained:
@@ -78,11 +74,16 @@ def _there(plan: Plan, todo: Sequence[Run], cluster: Cluster) -> Trained:
         def show(number: int, node: str, step: int, steps: int) -> None:
             table.step(plan.runs[number], node, step, steps)
 
-        for number, reason in run_on_cluster(plan, _numbers(plan, todo), cluster, show):
-            run = plan.runs[number]
-            outcome = Failed(reason) if reason else read_back(run)
-            table.done(run, outcome)
-            yield run, outcome
+        yield from _counted(plan, run_on_cluster(plan, _numbers(plan, todo), cluster, show), table)
+
+
+def _counted(plan: Plan, ended: Iterator[Ended], shown: Progress | RunTable) -> Trained:
+    """Yield the runs that end in other processes with their outcomes, and show that they have ended."""
+    for number, reason in ended:
+        run = plan.runs[number]
+        outcome = Failed(reason) if reason else read_back(run)
+        shown.done(run, outcome)
+        yield run, outcome
 
 
 def _numbers(plan: Plan, todo: Sequence[Run]) -> list[int]:
