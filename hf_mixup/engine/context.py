@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hf_mixup.engine.all_gather import run_together
 from hf_mixup.engine.config import MixupConfig
-from hf_mixup.engine.exchange import Trial, check_exchange_once
+from hf_mixup.engine.exchange import check_exchange_once
 from hf_mixup.engine.learning import Learning
 from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.schedule import Clock
@@ -22,6 +22,7 @@ from hf_mixup.engine.similarity_head import hold_temperature
 from hf_mixup.engine.soft_trial import has_soft_labels
 from hf_mixup.engine.stats import Watch
 from hf_mixup.engine.teacher import Teacher
+from hf_mixup.engine.trial import Trial
 from hf_mixup.engine.unwrap import unwrap
 from hf_mixup.methods import Draw, Method
 from hf_mixup.methods.base import Request

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from hf_mixup.engine.exchange import PLACE, Trial, misplaced
+from hf_mixup.engine.trial import PLACE, Trial, misplaced
 from hf_mixup.methods.base import Draw, Method, Request
 from hf_mixup.models.adapters import base_model
 from hf_mixup.models.batches import count_samples, pick_pair
