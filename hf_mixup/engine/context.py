@@ -228,9 +228,10 @@ class Context:
         Raises:
             RuntimeError: for soft labels whose loss cannot be taken of blended ones, see `has_soft_labels`.
         """
-        if self.config.loss == "own":
+        losses = self.config.losses
+        if losses.loss == "own":
             return True
-        wished = self._own_loss or self.config.distill_weight or not self.config.self_check
+        wished = self._own_loss or losses.distill_weight or not self.config.self_check
         if wished or self.off:
             return False
         return has_soft_labels(model, batch) or has_own_head(model, batch)

@@ -243,7 +243,7 @@ class LabelBatch(MixedBatch):
         term, predicted = self._scored, self._scored.logits.detach().argmax(-1)
         sides = weighed_labels(term.labels, term.others, term.lam, term.further)
         labels = torch.stack([each for each, _ in sides])
-        share = torch.stack([expand_like(weight, each).expand_as(each) for each, weight in sides])
+        share = torch.stack(torch.broadcast_tensors(*(expand_like(weight, term.labels) for _, weight in sides)))
         found, mass = (share * (predicted == labels)).sum(), (share * (labels != IGNORE_INDEX)).sum()
         return found / mass.clamp(min=1e-12)
 

@@ -203,7 +203,7 @@ class Mixup(Context):
     def _types(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[type[MixedBatch], ...]:
         if not self.scored_by_model(model, batch):
             return BATCH_TYPES
-        own = self.config.loss == "own" or has_own_head(model, batch)
+        own = self.config.losses.loss == "own" or has_own_head(model, batch)
         return OWN_TYPES if own else (PairBatch, SoftLabelBatch)
 
     def _refuse_active(self, model: nn.Module) -> None:

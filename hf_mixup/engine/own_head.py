@@ -32,8 +32,10 @@ def has_own_head(model: nn.Module, batch: Mapping[str, Any]) -> bool:
     transcripts that a transducer aligns: the model's own loss is taken with each label, as by `loss="own"`. Found at
     the first batch with these entries.
     """
+    if not type(base_model(model)).__name__.endswith(HEADS):
+        return False
     labels = {key: batch[key] for key in label_keys(model) if isinstance(batch.get(key), Tensor)}
-    if not labels or not type(base_model(model)).__name__.endswith(HEADS):
+    if not labels:
         return False
     cache, key = hooks_of(model).cache, f"own head of {', '.join(sorted(batch))}"
     if key not in cache:

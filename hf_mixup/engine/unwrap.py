@@ -11,8 +11,6 @@ def unwrap(model: nn.Module) -> nn.Module:
     Raises:
         RuntimeError: for DataParallel, which splits a batch after its partners are drawn.
     """
-    from accelerate.utils import extract_model_from_parallel
-
     if isinstance(model, nn.DataParallel):
         raise RuntimeError(
             "DataParallel splits a batch after its partners are drawn: launch one process a device "
@@ -21,4 +19,6 @@ def unwrap(model: nn.Module) -> nn.Module:
     wraps = model._modules.keys() & {"module", "_orig_mod"} or hasattr(type(model), "module")  # a property in FSDP
     if not wraps:
         return model  # asking Accelerate would walk through every submodule at every step
+    from accelerate.utils import extract_model_from_parallel
+
     return extract_model_from_parallel(model, keep_fp32_wrapper=True, keep_torch_compile=False)

@@ -78,9 +78,9 @@ def weights(x: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
         lam = torch.tensor(lam, dtype=torch.float64)
     if lam.ndim and lam.shape != x.shape[:1]:
         raise ValueError(f"lam must be a scalar or of shape {list(x.shape[:1])}, got {list(lam.shape)}")
-    lam = lam.to(torch.promote_types(lam.dtype, wide))
-    own, other = lam.to(wide), (1 - lam).to(wide)
-    return own.to(x.device, non_blocking=True), other.to(x.device, non_blocking=True)
+    lam = lam if lam.dtype == wide else lam.to(torch.promote_types(lam.dtype, wide))
+    own, other = (each.to(x.device, wide, non_blocking=True) for each in (lam, 1 - lam))
+    return own, other
 
 
 def blend_formula(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -101,7 +101,8 @@ def expand_like(weight: Tensor, values: Tensor) -> Tensor:
     >>> expand_like(torch.ones(2), torch.zeros(2, 3, 4)).shape
     torch.Size([2, 1, 1])
     """
-    return weight.reshape(*weight.shape, *(1,) * (values.dim() - weight.dim())) if weight.dim() else weight
+    missing = values.dim() - weight.dim()
+    return weight.reshape(*weight.shape, *(1,) * missing) if weight.dim() and missing else weight
 
 
 def _blend_on_device(x: Tensor, partner: Tensor, own: Tensor, other: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ class MixupCollator:
         self._pixels = False
         self._hooks: ModelHooks | None = None
         self._log: LogCallback | None = None
+        self._accepted: Any = None  # the state of the run whose Trainer can be mixed
         if not config.plain:
             refuse_without_padding(self.base)
         if model is not None:
@@ -134,6 +135,8 @@ class MixupCollator:
         return batch
 
     def _refuse(self, trainer: Any) -> None:
+        if self._accepted is trainer.state:
+            return  # looked at in this run
         refuse_trainer(trainer, "MixupCollator")
         if batch_type_for(trainer.args) is not None:
             name = owner_of(trainer).__name__
@@ -142,6 +145,7 @@ class MixupCollator:
                 f"MixupCallback, or class Mixup{name}(MixupTrainerMixin, {name})"
             )
         take_smoothing_of_labels_left(self.mixup.config, unwrap(trainer.model), trainer.args.label_smoothing_factor)
+        self._accepted = trainer.state
 
     def _meet(self, trainer: Any) -> None:
         """Join the Trainer that is about to run the model on a batch."""
@@ -185,7 +189,7 @@ class MixupCollator:
     def _check(self, batch: Any) -> None:
         # The last place where labels are surely on the CPU: on a device the test would stall every step.
         labels = batch.get(LABELS) if isinstance(batch, Mapping) else None
-        if not isinstance(labels, Tensor) or labels.is_floating_point() or self.mixup.config.loss == "own":
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or self.mixup.config.losses.loss == "own":
             return  # by loss="own" the model alone knows what its labels are
         if labels.dim() == 1:
             ids = batch.get("input_ids")
@@ -209,7 +213,7 @@ class MixupCollator:
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
         engine.watch = Watch()  # which refers to the model in training
-        return {**self.__dict__, "_hooks": None, "_log": None, "mixup": engine}
+        return {**self.__dict__, "_hooks": None, "_log": None, "_accepted": None, "mixup": engine}
 
 
 def pick_base(base: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 KNOWN = ("SFTTrainer", "RewardTrainer", "SFTConfig", "RewardConfig")
 """What of TRL can be mixed; classes that inherit from these train on something else."""
 
@@ -13,6 +15,11 @@ def base_from(package: str, kind: type) -> str | None:
     >>> base_from("torch", Linear), base_from("trl", Linear)
     ('Linear', None)
     """
+    return _base_from(package, kind)
+
+
+@cache  # asked at every batch
+def _base_from(package: str, kind: type) -> str | None:
     return next((base.__name__ for base in kind.__mro__ if base.__module__.startswith(f"{package}.")), None)
 
 

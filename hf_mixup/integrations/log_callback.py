@@ -68,7 +68,8 @@ class ClockCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         watch = self.mixup.watch
-        if not self.mixup.config.off and (watch.drawn or self._every_step):
+        undrawn = self._every_step and not watch.drawn
+        if (watch.unused or undrawn) and not self.mixup.off:  # who trains is looked for only to be named
             refuse_unused(the_running_trainer(), kwargs["model"], watch)
         watch.reset()
 

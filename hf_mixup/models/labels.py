@@ -254,9 +254,9 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
             f"labels hold {labels.dtype} {list(labels.shape)}, a number for each pixel or position (depth, heatmaps, "
             f"...), for which there is no rule. {OWN_WAY}"
         )
-    found = _declared_or_inferred(config, labels)
-    shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
     classes = getattr(config, "num_labels", None)
+    found = _declared_or_inferred(config, classes, labels)
+    shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
     if found == "regression" and labels.dim() == 1 and classes not in (None, 1):
         raise ValueError(
             f"labels hold {labels.dtype} [B], but the model has {classes} outputs: convert class ids to "
@@ -270,12 +270,12 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     return found
 
 
-def _declared_or_inferred(config: Any, labels: Tensor) -> ProblemType:
+def _declared_or_inferred(config: Any, classes: int | None, labels: Tensor) -> ProblemType:
     declared = getattr(config, "problem_type", None)
     if declared in ("single_label_classification", "multi_label_classification", "regression"):
         return declared
     if not labels.is_floating_point():
-        return "regression" if getattr(config, "num_labels", None) == 1 else "single_label_classification"
+        return "regression" if classes == 1 else "single_label_classification"
     if labels.dim() == 1 or labels.shape[-1] == 1:
         return "regression"
     return "multi_label_classification"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 from weakref import ref
 
@@ -36,12 +37,18 @@ def placeholders(model: nn.Module) -> dict[Kind, list[int]]:
     {'image': [7]}
     """
     config: Any = getattr(model, "config", None)
+    settings = {} if config is None else vars(config)
     found: dict[Any, list[int]] = {}
-    for name, value in (vars(config) if config is not None else {}).items():
-        match = TOKEN.fullmatch(name)
-        if match and isinstance(value, int):
-            found.setdefault(match[1], []).append(value)
+    for kind, name in _token_settings(tuple(settings)):
+        if isinstance(settings[name], int):
+            found.setdefault(kind, []).append(settings[name])
     return found
+
+
+@lru_cache(maxsize=16)
+def _token_settings(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return which settings of a configuration name such tokens, each with what the token stands for."""
+    return [(match[1], name) for name in names if (match := TOKEN.fullmatch(name))]
 
 
 def is_geometry(key: str) -> bool:

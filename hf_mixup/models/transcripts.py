@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +21,12 @@ def learns_transcripts(model: nn.Module) -> bool:
     >>> learns_transcripts(nn.Linear(2, 2))
     False
     """
-    return any(each.__name__.endswith("ForCTC") for each in type(base_model(model)).__mro__)
+    return _named_so(type(base_model(model)))  # type: ignore[arg-type]
+
+
+@cache
+def _named_so(kind: type) -> bool:
+    return any(each.__name__.endswith("ForCTC") for each in kind.__mro__)
 
 
 class MixedCTC(TorchFunctionMode):
