@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -61,12 +61,12 @@ def two_target_cross_entropy(
     >>> two_target_cross_entropy(logits, own, other, lam, 1 - lam)  # (0.25 + 0.75 + 0.25) * log 4
     tensor(1.7329)
     """
-    all_labelled = _check(logits, (own, other), smoothing, class_weights, chunk)
+    labels, all_labelled = _checked(logits, {"own": own, "other": other}, smoothing, class_weights, chunk)
+    weights = torch.stack([each.expand(own.shape) for each in (own_weight, other_weight)], -1)
     if torch.compiler.is_compiling():  # which would unroll the loop over chunks
-        losses = _pair_losses(logits, own, other, smoothing, class_weights)
-        return (weighted(own_weight, losses[0]) + weighted(other_weight, losses[1])).sum()
+        return weighted(weights, _label_losses(logits, labels, smoothing, class_weights)).sum()
     how = _How(smoothing, chunk or _fitting(logits), all_labelled)
-    return _WeightedSum.apply(logits, own, other, own_weight, other_weight, class_weights, how)
+    return _WeightedSum.apply(logits, labels, weights, class_weights, how)
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
     >>> token_losses(torch.zeros(1, 2, 4), torch.tensor([[3, -100]]))
     tensor([[1.3863, 0.0000]])
     """
-    how = _How(0.0, _fitting(logits), _check(logits, (labels, labels), 0.0, None, None))
+    stacked, all_labelled = _checked(logits, {"labels": labels}, 0.0, None, None)
     with torch.no_grad():
-        return _losses(logits, labels, labels, None, how)[0]
+        return _losses(logits, stacked, None, _How(0.0, _fitting(logits), all_labelled))[..., 0]
 
 
 class _How(NamedTuple):
-    """How a loss is taken: its label smoothing, the positions worked on at once, and whether all have both labels."""
+    """How a loss is taken: its label smoothing, the positions worked on at once, and whether all have all labels."""
 
     smoothing: float
     chunk: int
@@ -100,77 +100,60 @@ def _fitting(logits: Tensor) -> int:
     return max(1, _SCORES.get(logits.device.type, _MANY_SCORES) // max(1, logits.shape[-1]))
 
 
-def _pair_losses(
-    logits: Tensor,
-    own: Tensor,
-    other: Tensor,
-    smoothing: float,
-    class_weights: Tensor | None,
-    all_labelled: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Return both cross-entropies of each position, [...] and [...]."""
+def _label_losses(
+    logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None, all_labelled: bool = False
+) -> Tensor:
+    """Return the cross-entropy of each label [..., K] with the logits of its position, of the shape of the labels."""
     scores = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    weights = None if class_weights is None else class_weights.to(scores)
-    uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1) if smoothing else None
-
-    def loss(labels: Tensor) -> Tensor:
-        label = labels if all_labelled else labels.where(labels != IGNORE_INDEX, 0)
-        hard = -scores.gather(-1, label.unsqueeze(-1)).squeeze(-1)
-        hard = hard if weights is None else weighted(weights[label], hard)
-        if uniform is not None:  # with a smoothing of 1 the label itself counts nothing
-            hard = smoothing * uniform + (1 - smoothing) * hard if smoothing < 1 else uniform
-        return hard if all_labelled else torch.where(labels != IGNORE_INDEX, hard, 0.0)
-
-    return loss(own), loss(other)
+    label = labels if all_labelled else labels.where(labels != IGNORE_INDEX, 0)
+    losses, weights = -scores.gather(-1, label), None if class_weights is None else class_weights.to(scores)
+    if weights is not None:
+        losses = weighted(weights[label], losses)
+    if smoothing:
+        uniform = -(scores if weights is None else weighted(weights, scores)).mean(-1, keepdim=True)
+        # With a smoothing of 1 the label itself counts nothing.
+        losses = smoothing * uniform + (1 - smoothing) * losses if smoothing < 1 else uniform.expand_as(losses)
+    return losses if all_labelled else torch.where(labels != IGNORE_INDEX, losses, 0.0)
 
 
-def _losses(
-    logits: Tensor, own: Tensor, other: Tensor, class_weights: Tensor | None, how: _How
-) -> tuple[Tensor, Tensor]:
-    """Return `_pair_losses`, chunk by chunk."""
-    chunks = list(_chunks(own.shape, how.chunk))
+def _losses(logits: Tensor, labels: Tensor, class_weights: Tensor | None, how: _How) -> Tensor:
+    """Return `_label_losses`, chunk by chunk."""
+    chunks = list(_chunks(labels.shape[:-1], how.chunk))
     if len(chunks) == 1:
-        return _pair_losses(logits, own, other, how.smoothing, class_weights, how.all_labelled)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    losses = logits.new_empty(own.shape, dtype=dtype), logits.new_empty(own.shape, dtype=dtype)
+        return _label_losses(logits, labels, how.smoothing, class_weights, how.all_labelled)
+    losses = logits.new_empty(labels.shape, dtype=torch.promote_types(logits.dtype, torch.float32))
     for index in chunks:
-        found = _pair_losses(logits[index], own[index], other[index], how.smoothing, class_weights, how.all_labelled)
-        losses[0][index], losses[1][index] = found
+        losses[index] = _label_losses(logits[index], labels[index], how.smoothing, class_weights, how.all_labelled)
     return losses
 
 
 def _write_gradient(
     grad: Tensor,
     logits: Tensor,
-    shares: list[tuple[Tensor, Tensor]],
+    labels: Tensor,
+    shares: Tensor,
     class_weights: Tensor | None,
     how: _How,
     finite: bool,
 ) -> None:
-    """Write the gradient of the sum over (labels, share) of share * CE(logits, labels) into `grad`."""
+    """Write the gradient of the sum over labels and shares [..., 2] of share * CE(logits, label) into `grad`."""
     dtype, smoothing = torch.promote_types(logits.dtype, torch.float32), how.smoothing
     found = torch.softmax(logits, -1, dtype, out=grad) if grad.dtype == dtype else logits.softmax(-1, dtype)
     weights = None if class_weights is None else class_weights.to(found)
-    smooth: Tensor | None = None
-    pulls = []
-    for label, share in shares:
-        if not how.all_labelled:
-            kept = label != IGNORE_INDEX
-            label, share = label.where(kept, 0), share.where(kept, 0)
-        pull = share if weights is None else (1 - smoothing) * weights[label] * share
-        if smoothing:
-            smooth = smoothing * share if smooth is None else smooth + smoothing * share
-            pull = (1 - smoothing) * share if weights is None else pull
-        pulls.append((label.unsqueeze(-1), pull.unsqueeze(-1)))
-    counted = pulls[0][1] + pulls[1][1]
-    if smooth is not None:
-        smooth = smooth.unsqueeze(-1)
-        counted = (smooth if weights is None else weights.mean() * smooth) + pulls[0][1] + pulls[1][1]
+    if not how.all_labelled:
+        kept = labels != IGNORE_INDEX
+        labels, shares = labels.where(kept, 0), shares.where(kept, 0)
+    pulls = shares if weights is None else (1 - smoothing) * weights[labels] * shares
+    counted, smooth = pulls.sum(-1, keepdim=True), None
+    if smoothing:
+        pulls = (1 - smoothing) * shares if weights is None else pulls
+        smooth = (smoothing * shares).sum(-1, keepdim=True)
+        counted = (smooth if weights is None else weights.mean() * smooth) + pulls[..., :1] + pulls[..., 1:]
     found.mul_(counted)
     if not (finite and how.all_labelled):  # where nothing counts, NaN and infinite scores do not either
         found.masked_fill_(counted == 0, 0.0)
-    for label, pull in pulls:
-        found.scatter_add_(-1, label, -pull)
+    for label, pull in zip(labels.split(1, -1), pulls.neg().split(1, -1)):  # one by one, in a fixed order
+        found.scatter_add_(-1, label, pull)
     if smooth is not None:
         found.addcmul_(
             smooth, found.new_ones(found.shape[-1]) if weights is None else weights, value=-1 / found.shape[-1]
@@ -180,50 +163,34 @@ def _write_gradient(
 
 
 class _WeightedSum(torch.autograd.Function):
-    """The weighted sum of both losses, of which nothing but the logits themselves is kept for the backward pass."""
+    """The weighted sum of all losses, of which nothing but the logits themselves is kept for the backward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        logits: Tensor,
-        own: Tensor,
-        other: Tensor,
-        own_weight: Tensor,
-        other_weight: Tensor,
-        class_weights: Tensor | None,
-        how: _How,
+        ctx: Any, logits: Tensor, labels: Tensor, weights: Tensor, class_weights: Tensor | None, how: _How
     ) -> Tensor:
-        losses = _losses(logits, own, other, class_weights, how)
-        held = losses if any(ctx.needs_input_grad[3:5]) else (None, None)
-        ctx.save_for_backward(logits, own, other, own_weight, other_weight, class_weights, *held)
+        losses = _losses(logits, labels, class_weights, how)
+        ctx.save_for_backward(logits, labels, weights, class_weights, losses if ctx.needs_input_grad[2] else None)
         ctx.how = how
-        total = (own_weight * losses[0] + other_weight * losses[1]).sum()
+        total = (weights * losses).sum(-1).sum()
         ctx.finite = total.device.type == "cpu" and math.isfinite(total.item())  # an accelerator had to be waited for
-        if ctx.finite:
-            return total
-        return (weighted(own_weight, losses[0]) + weighted(other_weight, losses[1])).sum()
+        return total if ctx.finite else weighted(weights, losses).sum(-1).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
-        logits, own, other, own_weight, other_weight, class_weights, *losses = ctx.saved_tensors
-        grads: list[Tensor | None] = [None, None]
-        for number, (weight, loss) in enumerate(zip((own_weight, other_weight), losses)):
-            if ctx.needs_input_grad[3 + number]:
-                found = (slope * loss).masked_fill((weight == 0) & ~loss.isfinite(), 0.0)
-                grads[number] = found.sum_to_size(weight.shape).to(weight.dtype)
+        logits, labels, weights, class_weights, losses = ctx.saved_tensors
+        weights_grad = None
+        if losses is not None:
+            weights_grad = (slope * losses).masked_fill((weights == 0) & ~losses.isfinite(), 0.0).to(weights.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, None, None, *grads, None, None
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        shares = [(slope * weight).to(dtype).expand(own.shape) for weight in (own_weight, other_weight)]
-        grad, chunks = torch.empty_like(logits), list(_chunks(own.shape, ctx.how.chunk))
-        if len(chunks) == 1:
-            _write_gradient(grad, logits, list(zip((own, other), shares)), class_weights, ctx.how, ctx.finite)
-            return grad, None, None, *grads, None, None
-        for index in chunks:
-            pairs = [(labels[index], share[index]) for labels, share in zip((own, other), shares)]
-            _write_gradient(grad[index], logits[index], pairs, class_weights, ctx.how, ctx.finite)
-        return grad, None, None, *grads, None, None
+            return None, None, weights_grad, None, None
+        shares = (slope * weights).to(torch.promote_types(logits.dtype, torch.float32))
+        grad, chunks = torch.empty_like(logits), list(_chunks(labels.shape[:-1], ctx.how.chunk))
+        for index in chunks if len(chunks) > 1 else [...]:
+            part = grad[index], logits[index], labels[index], shares[index]
+            _write_gradient(*part, class_weights, ctx.how, ctx.finite)
+        return grad, None, weights_grad, None, None
 
 
 def _chunks(shape: torch.Size, size: int) -> Iterator[tuple[Any, ...]]:
@@ -239,21 +206,22 @@ def _chunks(shape: torch.Size, size: int) -> Iterator[tuple[Any, ...]]:
         yield from ((slice(start, start + step),) for start in range(0, shape[0], step))
 
 
-def _check(
-    logits: Tensor, labels: tuple[Tensor, Tensor], smoothing: float, class_weights: Tensor | None, chunk: int | None
-) -> bool:
-    """Refuse what does not fit; return whether each position is known to have both labels."""
-    classes, all_labelled = logits.shape[-1], True
-    for name, each in zip(("own", "other"), labels):
+def _checked(
+    logits: Tensor, labels: Mapping[str, Tensor], smoothing: float, class_weights: Tensor | None, chunk: int | None
+) -> tuple[Tensor, bool]:
+    """Refuse what does not fit; return all labels [..., K], and whether each position is known to have all of them."""
+    classes = logits.shape[-1]
+    for name, each in labels.items():
         if each.shape != logits.shape[:-1] or each.dtype != torch.long:
             raise ValueError(
                 f"{name} must be a long tensor of shape {list(logits.shape[:-1])} for logits of shape "
                 f"{list(logits.shape)}, got {each.dtype} of shape {list(each.shape)}"
             )
-        if each.device.type != "cpu" or torch.compiler.is_compiling():  # on an accelerator this would synchronise
-            all_labelled = False
-        elif each.numel() and not in_range(each, classes):  # with one pass over labels that are as they should be
-            all_labelled, wrong = False, each[(each != IGNORE_INDEX) & ((each < 0) | (each >= classes))]
+    stacked, all_labelled = torch.stack(list(labels.values()), -1), False
+    if stacked.device.type == "cpu" and not torch.compiler.is_compiling():  # on an accelerator this would synchronise
+        all_labelled = not stacked.numel() or in_range(stacked, classes)  # in one pass, if they are as they should be
+        for name, each in () if all_labelled else labels.items():
+            wrong = each[(each != IGNORE_INDEX) & ((each < 0) | (each >= classes))]
             if len(wrong):
                 raise ValueError(f"{name} holds label {int(wrong[0])}, outside [0, {classes}) and not {IGNORE_INDEX}")
     if class_weights is not None and class_weights.shape != (classes,):
@@ -262,4 +230,4 @@ def _check(
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1, or None for the default, got {chunk}")
-    return all_labelled
+    return stacked, all_labelled
