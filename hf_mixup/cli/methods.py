@@ -12,7 +12,7 @@ from hf_mixup.cli.parser import Parser
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
-    from hf_mixup.experiments.listing import MODALITIES
+    from hf_mixup.utils.constants import MODALITIES
 
     text = f"show those for a modality ({', '.join(MODALITIES)}), or with a word in their description"
     parser.add_argument("words", nargs="*", metavar="WORD", help=text)
