@@ -18,9 +18,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Mixup": "engine.mixup",
     "MixupConfig": "engine.config",
-    "LossSettings": "engine.config",
-    "Schedule": "engine.config",
-    "PairSettings": "engine.config",
+    "LossSettings": "engine.settings",
+    "Schedule": "engine.settings",
+    "PairSettings": "engine.settings",
     "MixupCollator": "integrations.collator",
     "MixupTrainer": "integrations.trainer",
     "MixupTrainerMixin": "integrations.trainer",
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from hf_mixup import testing as testing
     from hf_mixup.data import load_emoji as load_emoji
     from hf_mixup.data.pair_collator import PairCollator as PairCollator
-    from hf_mixup.engine.config import LossSettings as LossSettings
     from hf_mixup.engine.config import MixupConfig as MixupConfig
-    from hf_mixup.engine.config import PairSettings as PairSettings
-    from hf_mixup.engine.config import Schedule as Schedule
     from hf_mixup.engine.mixup import Mixup as Mixup
+    from hf_mixup.engine.settings import LossSettings as LossSettings
+    from hf_mixup.engine.settings import PairSettings as PairSettings
+    from hf_mixup.engine.settings import Schedule as Schedule
     from hf_mixup.integrations.callback import MixupCallback as MixupCallback
     from hf_mixup.integrations.collator import MixupCollator as MixupCollator
     from hf_mixup.integrations.ema import EMACallback as EMACallback

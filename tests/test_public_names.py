@@ -23,7 +23,7 @@ import pytest
 
 import hf_mixup
 from hf_mixup import functional
-from hf_mixup.engine.config import PARTS
+from hf_mixup.engine.settings import PARTS
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.sweep.arguments import SweepArguments

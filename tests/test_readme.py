@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from hf_mixup import __version__, cli
-from hf_mixup.cli import main
+from hf_mixup import __version__
+from hf_mixup.cli import check, init, main, presets
+from hf_mixup.cli.entry import COMMANDS, EPILOG
+from hf_mixup.cli.parser import Parser
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.methods import METHODS
 
@@ -23,7 +25,7 @@ DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", RECIPES, *sorted((ROOT / "hf_mixu
 PLACEHOLDERS = {"CONFIG": "recipes/configs/emoji_image.yaml", "CHECKPOINT": "bert", "METHOD": "mixup"}
 
 # Whose work is for tests of their own.
-PARSED = {"check": cli._add_check, "init": cli._add_init, "presets": cli._add_presets}
+PARSED = {"check": check.flags, "init": init.flags, "presets": presets.flags}
 
 
 def commands() -> list[str]:
@@ -32,7 +34,7 @@ def commands() -> list[str]:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         found += re.findall(r"`(hf-mixup [^`]+)`", text) + re.findall(r"^ *(hf-mixup .+)$", text, re.MULTILINE)
-    found += re.findall(r"^ *(hf-mixup .+)$", cli._EPILOG, re.MULTILINE)
+    found += re.findall(r"^ *(hf-mixup .+)$", EPILOG, re.MULTILINE)
     return sorted({shlex.join(shlex.split(each, comments=True)) for each in found})
 
 
@@ -73,9 +75,9 @@ def run(command: str) -> int:
     """Run a command line of a document up to its work; `hf-mixup train` alone is a name in a sentence."""
     words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
     if len(words) == 1 and words[0] != "--help":
-        return 0 if words[0] in cli._COMMANDS else 2
+        return 0 if words[0] in COMMANDS else 2
     if words[0] in PARSED:
-        PARSED[words[0]](parser := cli._Parser())
+        PARSED[words[0]](parser := Parser())
         parser.parse_args(words[1:])
         return 0
     try:

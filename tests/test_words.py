@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_mixup.engine.config import PARTS
+from hf_mixup.engine.settings import PARTS
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
 from hf_mixup.experiments.sweep.arguments import SweepArguments

@@ -5,142 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hf_mixup.methods import METHODS, Method, settings_of
-from hf_mixup.methods.registry import changed, each_part, flat, method_named, readers, refusal, with_settings
+from hf_mixup.engine.conflicts import refuse_conflicts
+from hf_mixup.engine.settings import PARTS, BatchNormSettings, SelfCheck, changed_settings, names_of
+from hf_mixup.engine.settings import LossSettings as LossSettings
+from hf_mixup.engine.settings import PairSettings as PairSettings
+from hf_mixup.engine.settings import Schedule as Schedule
+from hf_mixup.methods import Method, settings_of
+from hf_mixup.methods.registry import changed, flat, method_named, readers, refusal
 from hf_mixup.utils.files import read_config, write_text
-from hf_mixup.utils.values import check_settings, setting
 
 CONFIG_NAME = "mixup_config.json"
-
-
-@dataclass(kw_only=True)
-class LossSettings:
-    """How mixed samples are scored.
-
-    Raises:
-        ValueError: for a value of another type or outside its range, or class weights that are all 0.
-
-    >>> LossSettings(label_smoothing=0.1).label_smoothing
-    0.1
-    """
-
-    loss: Literal["auto", "bce", "own", "infonce", "sigmoid"] = setting(
-        "auto",
-        "auto follows problem type or model; bce scores each class by itself; own: the model's own loss with each "
-        "label, by a second pass of at least the head; infonce, sigmoid: for pairs.",
-    )
-    label_smoothing: float = setting(
-        0.0, "Label smoothing of class labels, applied before mixing. Begin with 0.1.", at_least=0, below=1
-    )
-    class_weights: list[float] | None = setting(None, "One weight a class for the cross-entropy.", at_least=0)
-    distill_weight: float | None = setting(
-        None,
-        "With a teacher: share in [0, 1] of its scores in the loss, the labels have the rest (default: 0.5).",
-        at_least=0,
-        at_most=1,
-    )
-    distill_temperature: float = setting(2.0, "With a teacher: temperature that softens both models' scores.", above=0)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if self.class_weights is not None and not any(self.class_weights):
-            raise ValueError(f"class_weights={self.class_weights!r} are all 0, so that nothing would be learnt")
-
-
-PAIR_LOSSES = ("infonce", "sigmoid")
-
-
-@dataclass(kw_only=True)
-class Schedule:
-    """When batches are mixed, and from which seed.
-
-    It needs to know how long training is: a Trainer tells it, a loop of one's own passes `total_steps` to `Mixup`.
-
-    >>> Schedule(disable_last_epochs=5).disable_last_epochs
-    5.0
-    """
-
-    prob_warmup_ratio: float = setting(
-        0.0, "prob rises linearly from 0 over this share of the training steps.", at_least=0, at_most=1
-    )
-    disable_last_ratio: float = setting(
-        0.0, "No mixing in this last share of the training steps.", at_least=0, at_most=1
-    )
-    disable_last_epochs: float = setting(0.0, "No mixing in this many last epochs.", at_least=0)
-    draw_seed: int | None = setting(None, "Seed of the draws (default: the Trainer's seed, or 0).")
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@dataclass(kw_only=True)
-class PairSettings:
-    """How dual encoders are trained on pairs.
-
-    Raises:
-        ValueError: for a value of another type or outside its range, or a bound of a scale that is not learnt.
-
-    >>> PairSettings(chunk_size=64).chunk_size
-    64
-    """
-
-    temperature: float | None = setting(
-        None, "Pairs: contrastive temperature to start from (default: the model's).", above=0
-    )
-    learn_temperature: bool = setting(True, "Pairs: train the temperature; false keeps it.")
-    max_logit_scale: float = setting(
-        100.0,
-        "Pairs: a learnt scale (1 / temperature) rises to this at most, or to where it starts if that is more.",
-        above=0,
-    )
-    chunk_size: int | None = setting(
-        None, "Pairs: cache gradients, so that a batch takes the memory of this many samples.", at_least=1
-    )
-    local_loss: bool = setting(
-        True, "Pairs: each process scores its own samples against all; false: all samples against all."
-    )
-    duplicates: bool = setting(True, "Pairs: samples with the same caption or the same pair_ids are positives.")
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if not self.learn_temperature and self.max_logit_scale != 100.0:
-            raise ValueError(
-                f"max_logit_scale={self.max_logit_scale!r} is read only with learn_temperature=true: leave it out, or "
-                "change that"
-            )
-
-
-@dataclass(kw_only=True)
-class BatchNormSettings:
-    """How batch normalisation, which sees mixed samples in training, is made ready for clean ones.
-
-    >>> BatchNormSettings(refresh_batch_norm=False).refresh_batch_norm
-    False
-    """
-
-    refresh_batch_norm: bool = setting(
-        True,
-        "Before each evaluation and each save, estimate the running statistics of batch normalisation from about 2,000 "
-        "clean training samples, if any were mixed.",
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-PARTS: dict[str, type] = {
-    "losses": LossSettings,
-    "schedule": Schedule,
-    "pairs": PairSettings,
-    "batch_norm": BatchNormSettings,
-}
-for part in PARTS.values():
-    part.__doc__ = with_settings(part.__doc__ or "", part)
 
 
 @dataclass(init=False)
@@ -203,11 +81,11 @@ class MixupConfig:
         for part, kind in PARTS.items():
             if given[part] is not None and not isinstance(given[part], kind):
                 raise TypeError(f"{part}={given[part]!r}: expected {kind.__name__}(...)")
-            own = {name: settings.pop(name) for name in _names(kind) if name in settings}
+            own = {name: settings.pop(name) for name in names_of(kind) if name in settings}
             setattr(self, part, kind(**own) if given[part] is None else replace(given[part], **own))  # a copy
         self.self_check = SelfCheck(self_check=self_check).self_check
         self.mixing = _method(mixing if method is None else method, settings)
-        self._check()
+        refuse_conflicts(self.mixing, self.losses, self.pairs)
 
     def replace(self, **settings: Any) -> MixupConfig:
         """Return a copy with other settings, given flat; `method` alone is another method at its defaults.
@@ -217,79 +95,6 @@ class MixupConfig:
         """
         own: dict[str, Any] = {part: getattr(self, part) for part in PARTS}
         return MixupConfig(**{"method": self.mixing, **own, "self_check": self.self_check, **settings})
-
-    def _check(self) -> None:
-        """Refuse settings of pairs where there are labels, and the other way round."""
-        method, loss = self.method, self.losses.loss
-        if not self.mixing.for_pairs:
-            for name, value in _changed(self.pairs).items():
-                raise ValueError(
-                    f"{name}={value!r}: method {method!r} does not read it; {pair_methods()}: leave it out"
-                )
-            if loss in PAIR_LOSSES:
-                raise ValueError(
-                    f"loss={loss!r} is for pairs, and method {method!r} is for samples with labels: leave it out, or "
-                    "use 'cross_modal' (with prob=0 to mix nothing)"
-                )
-        elif not self.mixing.fuses:
-            self.refuse_labels()
-        self.refuse_beside_own()
-
-    def refuse_labels(self) -> None:
-        """Refuse settings of labels, for a model or method that has none.
-
-        Raises:
-            ValueError: naming the setting.
-        """
-        if self.losses.class_weights is not None:
-            raise ValueError(
-                f"class_weights={self.losses.class_weights!r}: a contrastive loss has no classes to weigh: leave it out"
-            )
-        if self.losses.loss in ("bce", "own"):
-            raise ValueError(
-                f"loss={self.losses.loss!r} is for labels, and a dual encoder has pairs: use 'infonce' or 'sigmoid'"
-            )
-
-    def refuse_pairs(self, name: str) -> None:
-        """Refuse settings of pairs, for a model with labels.
-
-        Args:
-            name: the model's.
-
-        Raises:
-            ValueError: naming the setting.
-        """
-        loss = {"loss": self.losses.loss} if self.losses.loss in PAIR_LOSSES else {}
-        for setting_, value in {**loss, **_changed(self.pairs)}.items():
-            raise ValueError(f"{setting_}={value!r} is for dual encoders, and {name} is none: leave it out")
-
-    def refuse_beside_own(self) -> None:
-        """Refuse what does not go with the model's own loss by `loss="own"`, and with one lam for the whole batch.
-
-        Raises:
-            ValueError: naming the setting or the method.
-        """
-        losses = self.losses
-        if losses.loss != "own":
-            return
-        for name in ("class_weights", "label_smoothing", "distill_weight"):
-            if getattr(losses, name):
-                raise ValueError(
-                    f"{name}={getattr(losses, name)!r} does not go with loss='own', for the model computes its loss "
-                    "itself: leave one of them out"
-                )
-        for each in () if self.off else each_part(self.mixing):
-            if each.own_loss:
-                raise ValueError(
-                    f"method {each.name!r} has a rule of its own for labels, which is more than one lam for sample and "
-                    "partner: leave loss='own' out, or use another method, such as 'mixup', 'embedding' or 'manifold'"
-                )
-            for name in ("lam_per", "prob_per"):
-                if getattr(each, name, "batch") != "batch":
-                    raise ValueError(
-                        f"{name}={getattr(each, name)!r} of method {each.name!r} does not go with loss='own', which "
-                        f"weighs the loss of a whole batch by one lam: leave {name} out"
-                    )
 
     @property
     def method(self) -> str:
@@ -301,7 +106,7 @@ class MixupConfig:
         if not name.startswith("_"):
             for part in ("mixing", *PARTS):
                 own = self.__dict__.get(part)
-                if own is not None and name in _names(type(own)):  # type: ignore[arg-type]
+                if own is not None and name in names_of(type(own)):  # type: ignore[arg-type]
                     return getattr(own, name)
             if "mixing" in self.__dict__ and readers(name):
                 raise AttributeError(f"method {self.method!r} has no setting {name!r}")
@@ -317,7 +122,7 @@ class MixupConfig:
         >>> MixupConfig("switch", methods=["mixup", {"method": "fmix", "alpha": 0.2}], prob=1.0).changed
         {'methods': ['mixup', {'method': 'fmix', 'alpha': 0.2}]}
         """
-        parts = {name: value for part in PARTS for name, value in _changed(getattr(self, part)).items()}
+        parts = {name: value for part in PARTS for name, value in changed_settings(getattr(self, part)).items()}
         return {**changed(self.mixing), **parts, **({} if self.self_check else {"self_check": False})}
 
     @property
@@ -418,21 +223,6 @@ class MixupConfig:
         return cls.from_yaml(Path(directory) / CONFIG_NAME)  # JSON is YAML
 
 
-@dataclass(kw_only=True)
-class SelfCheck:
-    """Whether mixing is tried before it is trusted."""
-
-    self_check: bool = setting(True, "Try the method and the loss on two samples before the first step.")
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@cache
-def _names(kind: type) -> list[str]:
-    return [field.name for field in fields(kind)]
-
-
 def _method(value: Any, settings: dict[str, Any]) -> Method:
     """Return the method, with the settings that are left."""
     if isinstance(value, type) and issubclass(value, Method):
@@ -442,16 +232,7 @@ def _method(value: Any, settings: dict[str, Any]) -> Method:
     kind = type(value) if isinstance(value, Method) else method_named(value or "mixup")
     for name, given in settings.items():
         if name not in settings_of(kind):
-            others = ["method", "self_check", *(each for part in PARTS.values() for each in _names(part))]
+            others = ["method", "self_check", *(each for part in PARTS.values() for each in names_of(part))]
             raise ValueError(refusal(kind.name, name, given, others))
     # A copy: what a method learns of one run stays in it.
     return replace(value, **settings) if isinstance(value, Method) else kind(**settings)
-
-
-def _changed(part: Any) -> dict[str, Any]:
-    return {field.name: value for field in fields(part) if (value := getattr(part, field.name)) != field.default}
-
-
-def pair_methods() -> str:
-    """Say which methods read the settings of pairs."""
-    return f"{', '.join(name for name, kind in METHODS.items() if kind.for_pairs is True)} do"

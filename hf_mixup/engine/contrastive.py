@@ -11,6 +11,7 @@ from hf_mixup.data.pair_collator import PAIR_IDS, encoder_inputs
 from hf_mixup.engine.all_gather import check_equal_rows, world_size
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.caption_ids import caption_keys
+from hf_mixup.engine.conflicts import refuse_labels
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive_loss import PairObjective
 from hf_mixup.engine.gradient_cache import CachedPass
@@ -70,7 +71,7 @@ class PairBatch(MixedBatch):
                 f"{type(model).__name__} is a dual encoder, and method {config.method!r} does not mix pairs: use one "
                 f"of {names}"
             )
-        config.refuse_labels()
+        refuse_labels(config.losses)
         inputs, ids = pair_inputs(batch, model)
         keys = caption_keys(inputs["input_ids"], inputs.get("attention_mask"))
         draw = context.draw(model, inputs, keys, requested)

@@ -66,8 +66,9 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
     if run_together(request.model):
         return _check_together(request, method, trial_of)
     if _can_be_tried(request):
-        known = _seen_by(request.model).get(trial_of(request).kind)
-        _check_exchange(request, method, trial_of, known is None or _tells_more(known, request.batch))
+        trial = trial_of(request)
+        known = _seen_by(request.model).get(trial.kind)
+        _check_exchange(trial, method, trial_of, known is None or _tells_more(known, request.batch))
 
 
 def _check_together(request: Request, method: Method, trial_of: Callable[..., Trial]) -> None:
@@ -82,9 +83,9 @@ def _check_together(request: Request, method: Method, trial_of: Callable[..., Tr
     held = send_to_device((dict(request.batch), request.labels), "cpu"), trial_of, new
     (batch, labels), trial_of, new = shared_from(source, held)
     batch, labels = send_to_device((batch, labels), device)
-    request = replace(request, batch=batch, labels=labels, partner=None, lam=None)
-    _check_exchange(request, method, trial_of, new)
-    known = _seen_by(request.model).get(trial_of(request).kind)
+    trial = trial_of(replace(request, batch=batch, labels=labels, partner=None, lam=None))
+    _check_exchange(trial, method, trial_of, new)
+    known = _seen_by(request.model).get(trial.kind)
     if known is not None:
         known.methods.add(repr(method))
 
@@ -98,14 +99,13 @@ def _seen_by(model: nn.Module) -> dict[Any, Seen]:
     return hooks_of(model).cache.setdefault("exchanged", {})
 
 
-def _check_exchange(request: Request, method: Method, trial_of: Callable[..., Trial], new: bool) -> None:
+def _check_exchange(trial: Trial, method: Method, trial_of: Callable[..., Trial], new: bool) -> None:
     """Try two samples of a batch.
 
     Args:
         new: whether it shows something that was not seen before, beside a method that was not tried.
     """
-    model, seen, trial = request.model, _seen_by(request.model), trial_of(request)
-    kind = trial.kind
+    model, seen, kind = trial.model, _seen_by(trial.model), trial.kind
     known, looks = seen.get(kind), LOOKS
     if known is None:
         if _is_flattened(model):
@@ -120,7 +120,7 @@ def _check_exchange(request: Request, method: Method, trial_of: Callable[..., Tr
             seen[kind] = known
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
-            _check(trial_of(request, each.keeps) if each.keeps else trial, each, known.exact)
+            _check(trial_of(trial.request, each.keeps) if each.keeps else trial, each, known.exact)
 
 
 def _is_flattened(model: nn.Module) -> bool:

@@ -12,6 +12,7 @@ from hf_mixup.engine.active import active_hooks
 from hf_mixup.engine.all_gather import in_any, refuse_shared_samples
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
+from hf_mixup.engine.conflicts import refuse_pairs
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.contrastive import PairBatch
 from hf_mixup.engine.detection import BoxBatch
@@ -197,7 +198,7 @@ class Mixup(Context):
                 "temperature of its own (get_text_features, get_image_features or its like, and logit_scale)"
             )
         if not self._has_labels:
-            self.config.refuse_pairs(type(model).__name__)
+            refuse_pairs(self.config.losses, self.config.pairs, type(model).__name__)
             self._has_labels = True
 
     def _types(self, model: nn.Module, batch: Mapping[str, Any]) -> tuple[type[MixedBatch], ...]:

@@ -41,7 +41,7 @@ class OwnTrial(Trial):
         super().__init__(request, keeps)
         self._labels, self._random = labels, RandomState(request.model)
 
-    @property
+    @cached_property
     def kind(self) -> frozenset[Any]:
         return super().kind | {("own loss", key) for key in self._labels}
 

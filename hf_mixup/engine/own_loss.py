@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hf_mixup.engine.all_gather import in_any, run_together
 from hf_mixup.engine.batch import refuse_packed
+from hf_mixup.engine.conflicts import refuse_beside_own
 from hf_mixup.engine.context import Context, Requested
 from hf_mixup.engine.loss_scale import ITEMS
 from hf_mixup.engine.model_loss import ModelLossBatch, values_of
@@ -88,7 +89,8 @@ class OwnBatch(ModelLossBatch):
             ValueError: for a batch without labels, or with labels that do not go with samples; for a setting, method or
                 draw that is not one lam for all of the batch.
         """
-        context.config.refuse_beside_own()  # again: a Trainer may have added its label smoothing, or a teacher
+        # Again: a Trainer may have added its label smoothing, or a teacher.
+        refuse_beside_own(context.method, context.config.losses)
         refuse_label_rules(context.method, model)  # loss="own" is not the only way here: some heads need it
         refuse_packed(batch)
         if segments(model):

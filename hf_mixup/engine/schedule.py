@@ -11,7 +11,7 @@ import torch
 from hf_mixup.engine.all_gather import process_index, shared_from
 
 if TYPE_CHECKING:  # augmentation counts by this clock, and does without torch models
-    from hf_mixup.engine.config import Schedule
+    from hf_mixup.engine.settings import Schedule
 
 
 @dataclass

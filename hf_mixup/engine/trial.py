@@ -38,7 +38,7 @@ class Trial:
     def __init__(self, request: Request, keeps: tuple[str, ...] = ()) -> None:
         self.request, self.model, self._keeps = request, request.model, keeps
 
-    @property
+    @cached_property
     def kind(self) -> frozenset[Any]:
         """What tells batches apart that are tried by themselves: the inputs and their dimensions."""
         return frozenset((key, each.dim()) for key, each in self.request.batch.items() if isinstance(each, Tensor))

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-MODALITIES: dict[str, tuple[str, ...]] = {
-    "image": ("image", "pixels", "float", "chosen"),
-    "text": ("token", "text", "hidden states", "vectors"),
-    "audio": ("audio", "waveform", "spectrogram", "float", "hidden states"),
-    "video": ("video", "float", "hidden states"),
-    "table": ("table", "float", "hidden states"),
-    "pairs": ("pair",),
-}
-"""What is said of methods for a modality, one of these words at least."""
+from hf_mixup.utils.constants import MODALITIES
+
+if TYPE_CHECKING:
+    from hf_mixup.methods import Method
 
 
 def listed(words: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -22,17 +18,25 @@ def listed(words: Sequence[str] = ()) -> list[dict[str, str]]:
         words: modalities, or words of a name or description; methods that lack one of them are left out.
 
     >>> [row["name"] for row in listed(["audio", "cut"])]
-    ['cutmix']
+    ['cutmix', 'switch']
     """
-    from hf_mixup.methods import METHODS  # the modalities alone are to be known in a moment
+    from hf_mixup.methods import METHODS
 
-    rows = [
-        {"name": name, "method": kind.title, "blends": kind.blends, "begin with": kind.begin_with, "paper": kind.paper}
-        for name, kind in METHODS.items()
-    ]
-    return [row for row in rows if all(_fits(word, row) for word in words)]
+    return [_row(kind) for kind in METHODS.values() if all(_fits(word, kind) for word in words)]
 
 
-def _fits(word: str, row: Mapping[str, str]) -> bool:
-    told = " ".join(row.values()).lower()
-    return any(each in told for each in MODALITIES.get(word, (word.lower(),)))
+def _row(kind: type[Method]) -> dict[str, str]:
+    return {
+        "name": kind.name,
+        "method": kind.title,
+        "blends": kind.blends,
+        "begin with": kind.begin_with,
+        "paper": kind.paper,
+    }
+
+
+def _fits(word: str, kind: type[Method]) -> bool:
+    """Whether a method mixes a modality, or its row has a word."""
+    if word in MODALITIES:
+        return word in kind.modalities
+    return word.lower() in " ".join(_row(kind).values()).lower()

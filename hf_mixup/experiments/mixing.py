@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, make_dataclass
 from typing import Any, get_args, get_type_hints
 
-from hf_mixup.engine.config import PARTS, MixupConfig, SelfCheck, pair_methods
+from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.conflicts import pair_methods
+from hf_mixup.engine.settings import PARTS, SelfCheck
 from hf_mixup.methods import METHODS, Method
 from hf_mixup.methods.registry import method_named, readers, who_reads
 from hf_mixup.utils.files import parse_text

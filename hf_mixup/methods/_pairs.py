@@ -27,6 +27,7 @@ class PairMethod(FixedLam):
     embeddings are, if it mixes them.
     """
 
+    modalities = ("pairs",)
     for_pairs = True
     mixes_image: ClassVar[bool] = True
     mixes_text: ClassVar[bool] = True

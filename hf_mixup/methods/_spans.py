@@ -21,6 +21,7 @@ KEYS = ("input_ids", "attention_mask", "token_type_ids")
 class SpanMethod(Blend, NeedsTokenizer):
     """A method that exchanges tokens before the model sees them."""
 
+    modalities = ("text",)
     own_loss = True  # labels may go with their tokens; trainers that compute the loss themselves withhold the labels
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from hf_mixup.models.labels import ProblemType
 from hf_mixup.models.losses import mixed_loss_sum
 from hf_mixup.models.noise import IDS, install_noise
 from hf_mixup.models.segmentation import at_pixels
+from hf_mixup.utils.constants import Modality
 
 NORMS: dict[str, Literal["linf", "l2"]] = {"fgsm": "linf", "fgm": "l2", "pgd": "linf", "pgd_l2": "l2", "freelb": "l2"}
 REACH = {"linf": 0.1, "l2": 1.0}
@@ -101,6 +102,7 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
     alone = True
     title = "Adversarial training"
     blends = "nothing: moves float inputs, or token embeddings, to where the loss is larger, as a second loss"
+    modalities: ClassVar[tuple[Modality, ...]] = ("image", "text", "audio", "video")
     paper = "arXiv:1412.6572"
     begin_with = "clean_weight=0.5"
     citation = (

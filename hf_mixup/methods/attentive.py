@@ -41,6 +41,7 @@ class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
     name = "attentive"
     title = "Attentive CutMix"
     blends = "image inputs `[B, C, H, W]`: the cells of the partner that the model attends to most"
+    modalities = ("image",)
     paper = "arXiv:2003.13048"
     begin_with = "lam=0.88"  # six of 49 cells are the partner's
     citation = (

@@ -22,6 +22,7 @@ from hf_mixup.methods.draws import TokenDraw as TokenDraw
 from hf_mixup.models.batches import select_samples
 from hf_mixup.models.labels import Further
 from hf_mixup.models.ragged import layouts
+from hf_mixup.utils.constants import Modality
 from hf_mixup.utils.values import check_settings
 from hf_mixup.utils.values import setting as setting
 
@@ -57,6 +58,7 @@ class Method:
     title: ClassVar[str]
     blends: ClassVar[str]
     paper: ClassVar[str]
+    modalities: ClassVar[tuple[Modality, ...]] = ()  # the kinds of samples that it mixes
     begin_with: ClassVar[str] = ""  # settings for a first try, as `--methods` reads them behind the name
     citation: ClassVar[str] = ""
     enters_model: ClassVar[bool] = False  # blends inside the forward pass, whatever the batch; see `enters`

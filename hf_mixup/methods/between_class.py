@@ -38,6 +38,7 @@ class BetweenClassMixup(Blend, FloatInputs, MixesTranscripts, NeedsSamplingRate)
     name = "between_class"
     title = "Between-class mixing of audio clips"
     blends = "waveforms `[B, T]` (`input_values`), by loudness"
+    modalities = ("audio",)
     paper = "arXiv:1711.10282"
     begin_with = "alpha=1.0"
     citation = (

@@ -45,6 +45,7 @@ class CMixup(DrawnLam, SwapColumns, MixesForecasts):
     name = "cmixup"
     title = "C-Mixup"
     blends = "what `embedding` or `mixup` blends, with partners near in label (regression)"
+    modalities = ("image", "text", "audio", "video", "table")
     paper = "arXiv:2210.05775"
     begin_with = "alpha=2.0:label_bandwidth=0.5"
     citation = (

@@ -51,6 +51,7 @@ class CutMix(RandomBox, MixesPixelLabels):
     name = "cutmix"
     title = "CutMix"
     blends = "a box of images and videos, a stretch of audio clips, spectrograms and series, cut and pasted"
+    modalities = ("image", "audio", "video")
     paper = "arXiv:1905.04899"
     begin_with = "alpha=1.0"
     citation = (

@@ -36,6 +36,7 @@ class EmbeddingMixup(Blend):
     name = "embedding"
     title = "Embedding (word) mixup"
     blends = "token embeddings"
+    modalities = ("text",)
     paper = "arXiv:1905.08941"
     begin_with = "alpha=0.4"
     citation = (

@@ -41,6 +41,7 @@ class FMix(RandomMask, MixesPixelLabels):
     name = "fmix"
     title = "FMix"
     blends = "image inputs `[B, C, H, W]`: blots of low-frequency noise"
+    modalities = ("image",)
     paper = "arXiv:2002.12047"
     begin_with = "alpha=1.0"
     citation = (

@@ -45,6 +45,7 @@ class GaussianNoise(FloatInputs, MixesPixelLabels):
     alone = True
     title = "Gaussian vicinity"
     blends = "nothing: adds noise to float inputs, or to token embeddings"
+    modalities = ("image", "text", "audio", "video")
     paper = "NeurIPS 2000"
     begin_with = "sigma=0.1"
     citation = (

@@ -39,6 +39,7 @@ class GridMix(RandomMask, MixesPixelLabels):
     name = "gridmix"
     title = "GridMix"
     blends = "image inputs `[B, C, H, W]`: cells of a grid"
+    modalities = ("image",)
     paper = "doi:10.1016/j.patcog.2020.107594"
     begin_with = "alpha=1.0:grid=4"
     citation = (

@@ -48,6 +48,7 @@ class InterpolatedAdversarialTraining(AdversarialTraining):
     name = "interpolated_adversarial"
     title = "Interpolated adversarial training"
     blends = "what `by` blends (default: mixup), beside it the same of rows moved up the gradient"
+    modalities = ("image", "audio", "video")
     paper = "arXiv:1906.06784"
     begin_with = "by=mixup:clean_weight=0.5"
     citation = (

@@ -58,6 +58,7 @@ class IntraLADA(DrawnLam, HiddenStates):
     alone = True
     title = "Intra-LADA"
     blends = "hidden states of tokens within a row (token labels)"
+    modalities = ("text",)
     paper = "arXiv:2010.01677"
     begin_with = "alpha=60.0:beta=1.5"
     citation = (

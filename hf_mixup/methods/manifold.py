@@ -118,6 +118,7 @@ class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels, MixesTranscripts):
     name = "manifold"
     title = "Manifold Mixup"
     blends = "hidden states after a block drawn for each batch"
+    modalities = ("image", "text", "audio", "video", "table")
     paper = "arXiv:1806.05236, arXiv:2004.12239"
     begin_with = "alpha=1.0"
     citation = (

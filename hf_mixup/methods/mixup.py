@@ -50,6 +50,7 @@ class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecast
     name = "mixup"
     title = "Mixup"
     blends = "all of a sample: pixels, audio and features as they are, tokens where they are looked up"
+    modalities = ("image", "text", "audio", "video")
     paper = "arXiv:1710.09412"
     begin_with = "alpha=1.0"
     citation = (

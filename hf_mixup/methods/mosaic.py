@@ -70,6 +70,7 @@ class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     name = "mosaic"
     title = "Mosaic (RICAP)"
     blends = "image inputs `[B, C, H, W]`: parts of four images, with their boxes or segmentation masks"
+    modalities = ("image",)
     paper = "arXiv:1811.09030"
     begin_with = "alpha=0.3"
     citation = (

@@ -45,6 +45,7 @@ class PatchMix(RandomMask, MixesPixelLabels):
     name = "patchmix"
     title = "PatchMix"
     blends = "image inputs `[B, C, H, W]`: patches of a vision transformer"
+    modalities = ("image",)
     paper = "arXiv:2207.08409"
     begin_with = "alpha=1.0"
     citation = (

@@ -69,6 +69,7 @@ class PuzzleMix(Blend, FloatInputs, AsksGuide):
     name = "puzzlemix"
     title = "Puzzle Mix"
     blends = "image inputs `[B, C, H, W]`: blocks chosen, and moved, by saliency"
+    modalities = ("image",)
     paper = "arXiv:2009.06962"
     begin_with = "alpha=1.0"
     citation = (

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from typing_extensions import dataclass_transform
 
 from hf_mixup.methods.base import Method, setting
+from hf_mixup.utils.constants import MODALITIES
 from hf_mixup.utils.files import parse_text
 from hf_mixup.utils.suggest import did_you_mean
 
@@ -34,14 +35,15 @@ def register(method: Kind) -> Kind:
 
     Args:
         method: a subclass of `Method` (as a rule of `Blend`, for pairs of `PairMethod`) with `name`, `title`, `blends`,
-            `paper` and `apply`.
+            `paper` and `apply`, and with `modalities`, under which `hf-mixup methods image` lists it.
 
     Returns:
         The class.
 
     Raises:
         TypeError: for anything else than such a class, naming what it lacks.
-        ValueError: for a name that is taken, or that no command line could tell from settings.
+        ValueError: for a name that is taken, or that no command line could tell from settings; for a modality that is
+            not known.
 
     >>> from hf_mixup import MixupConfig
     >>> from hf_mixup.methods import InputMixup
@@ -63,6 +65,11 @@ def register(method: Kind) -> Kind:
     missing = [each for each in _DESCRIBED if not isinstance(getattr(method, each, None), str)]
     if missing:
         raise TypeError(f"{method.__name__} lacks {', '.join(missing)}: texts that tables and model cards show")
+    for each in method.modalities:
+        if each not in MODALITIES:
+            raise ValueError(
+                f"{method.__name__}.modalities holds {each!r}: expected a tuple of {', '.join(MODALITIES)}"
+            )
     if method.draw is Method.draw:
         raise TypeError(f"{method.__name__} lacks draw(request): derive it from Blend, which draws a partner and lam")
     if method.apply is Method.apply:

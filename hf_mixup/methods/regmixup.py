@@ -43,6 +43,7 @@ class RegMixup(Blend, FloatInputs, MixesPixelLabels):
     name = "regmixup"
     title = "RegMixup"
     blends = "any float input, as a second loss beside the clean batch's"
+    modalities = ("image", "audio", "video")
     paper = "arXiv:2206.14502"
     begin_with = "alpha=10.0"
     citation = (

@@ -50,6 +50,7 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     name = "resizemix"
     title = "ResizeMix"
     blends = "image inputs `[B, C, H, W]`: the partner's whole image in a box"
+    modalities = ("image",)
     paper = "arXiv:2012.11101"
     begin_with = "box_sides=[0.1,0.8]"
     citation = (

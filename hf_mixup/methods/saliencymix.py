@@ -45,6 +45,7 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
     name = "saliencymix"
     title = "SaliencyMix"
     blends = "image inputs `[B, C, H, W]`: a box around the partner's most salient pixel"
+    modalities = ("image",)
     paper = "arXiv:2006.01791"
     begin_with = "alpha=1.0:prob=0.5"
     citation = (

@@ -38,6 +38,7 @@ class SentenceMixup(Blend):
     name = "sentence"
     title = "Sentence mixup"
     blends = "the pooled vectors that the last layer scores, in the loss"
+    modalities = ("image", "text", "audio", "video", "table")
     paper = "arXiv:1905.08941, arXiv:2010.02394"
     begin_with = "alpha=1.0"
     citation = (

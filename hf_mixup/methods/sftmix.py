@@ -44,6 +44,7 @@ class SFTMix(DrawnLam, SettlesLater):
     name = "sftmix"
     title = "SFTMix"
     blends = "last hidden states of responses (language models), as a second loss"
+    modalities = ("text",)
     paper = "arXiv:2410.05248"
     begin_with = "alpha=0.5:loss_weight=0.2"
     citation = (

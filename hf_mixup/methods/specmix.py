@@ -44,6 +44,7 @@ class SpecMix(ChosenPartner, MaskMethod):
     name = "specmix"
     title = "SpecMix"
     blends = "spectrograms `[B, T, F]` or `[B, F, T]`: bands of time and of frequency"
+    modalities = ("audio",)
     paper = "arXiv:2108.03020"
     begin_with = "num_bands=3:band_share=0.3"
     citation = (

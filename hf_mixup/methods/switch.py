@@ -34,6 +34,7 @@ class Switch(Method):
     name = "switch"
     title = "Switch"
     blends = "what the chosen method blends (default: mixup or CutMix)"
+    modalities = ("image", "audio", "video")
     paper = "arXiv:2012.12877"
     begin_with = "methods=[mixup,cutmix]"
 

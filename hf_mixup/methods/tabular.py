@@ -119,6 +119,7 @@ class TabularMixup(Blend, SwapColumns, MixesForecasts):
     name = "tabular"
     title = "Tabular mixup"
     blends = "rows of tables: float features blended, integer ones swapped"
+    modalities = ("image", "audio", "video", "table")
     paper = "arXiv:1710.09412, arXiv:2106.01342"
     begin_with = "alpha=1.0"
     citation = (

@@ -47,6 +47,7 @@ class TransMix(RandomBox, NeedsAttention, SettlesLater):
     name = "transmix"
     title = "TransMix"
     blends = "image inputs `[B, C, H, W]`, cut and pasted; labels by attention (vision transformers)"
+    modalities = ("image",)
     paper = "arXiv:2111.09833"
     begin_with = "alpha=1.0"
     citation = (

@@ -9,12 +9,12 @@ Each way runs in a process of its own, so that its peak of memory is its own; th
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import time
 from typing import Any
 
 import torch
+from alone import alone
 from rich.console import Console
 from rich.table import Table
 from transformers import CLIPConfig, CLIPModel
@@ -50,16 +50,6 @@ def step(rows: int, chunk: int | None, answer: Any) -> None:
     answer.send((peak, seconds, torch.cat([p.grad.flatten() for p in model.parameters()]).numpy()))
 
 
-def measure(rows: int, chunk: int | None) -> tuple[float, float, Any]:
-    context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=step, args=(rows, chunk, theirs))
-    process.start()
-    found = mine.recv()
-    process.join()
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4096)
@@ -71,7 +61,7 @@ def main() -> None:
         ways[f"{arguments.pairs} pairs, whole"] = (arguments.pairs, None)
     for rows in arguments.cached or [arguments.pairs]:
         ways[f"{rows} pairs, chunk_size={arguments.chunk}"] = (rows, arguments.chunk)
-    found = {name: measure(*way) for name, way in ways.items()}
+    found = {name: alone(step, *way) for name, way in ways.items()}
     table = Table("batch", "peak memory, MB", "step, s", "time of a pair, ratio")
     each = [seconds / rows for (_, seconds, _), (rows, _) in zip(found.values(), ways.values())]
     for (name, (peak, seconds, _)), ratio in zip(found.items(), each):

@@ -10,7 +10,6 @@ its peak of memory is its own; the rounds are interleaved. Both costs are linear
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import statistics
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from alone import alone
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -57,16 +57,6 @@ def work(loss: Loss, tokens: int, vocabulary: int, dtype: torch.dtype, answer: A
     answer.send(((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, min(seconds)))
 
 
-def measure(*task: Any) -> tuple[float, float]:
-    context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=work, args=(*task, theirs))
-    process.start()
-    found = mine.recv()
-    process.join()
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=2048)
@@ -77,7 +67,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         losses = (plain, one_target, two_targets)
         rounds = [
-            [measure(loss, arguments.tokens, arguments.vocabulary, dtype) for loss in losses]
+            [alone(work, loss, arguments.tokens, arguments.vocabulary, dtype) for loss in losses]
             for _ in range(arguments.rounds)
         ]
         found = [[statistics.median(values) for values in zip(*each)] for each in zip(*rounds)]

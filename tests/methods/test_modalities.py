@@ -162,6 +162,18 @@ def test_a_method_mixes_what_it_claims_and_refuses_the_rest(method: str) -> None
     assert set(mixed) == set(ROWS[method].mixes)
 
 
+# What users call these kinds of samples, and those of the scenes that stand for methods of labels of another kind.
+CALLED = {"pixels": "image", "waveform": "audio", "spectrogram": "audio", "transposed": "audio", "video": "video"}
+CALLED |= {"table": "table", "tokens": "text", "tagged": "text", "causal": "text", "clip": "pairs"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_declares_the_modalities_that_it_mixes(method: str) -> None:
+    """As the test above finds them; a series has no word of its own."""
+    mixes = ROWS[method].mixes or (ROWS[method].scene,)
+    assert {*METHODS[method].modalities} == {CALLED[each] for each in mixes if each != "series"}
+
+
 def mixed_inputs(mixed: Any, method: str) -> dict[str, Any]:
     """Return the model's inputs that belong to mixed samples."""
     own = MIXED_PART.get(method, slice(None))

@@ -203,6 +203,7 @@ def straight(mask: torch.Tensor) -> bool:
         ({"name": "my mix"}, ValueError, "expected a name of small letters"),
         ({"name": None}, ValueError, "name is None: expected a name"),
         ({"paper": None, "title": 3}, TypeError, "Own lacks title, paper"),
+        ({"modalities": ("images",)}, ValueError, "modalities holds 'images': expected a tuple of image, text, audio"),
         ({"apply": Method.apply}, TypeError, r"Own lacks apply\(model, batch, draw, inplace\)"),
         ({"draw": Method.draw}, TypeError, r"Own lacks draw\(request\): derive it from Blend"),
     ],
@@ -233,6 +234,7 @@ class Ripple(Blend):
     """Blend images with a lam that rises and falls along their width."""
 
     name, title, blends, paper = "ripple", "Ripple", "images along their width", "none"
+    modalities = ("image",)
     begin_with = "alpha=1.0:wavelength=8.0"
 
     wavelength: float = setting(4.0, "Pixels from crest to crest.", above=0)

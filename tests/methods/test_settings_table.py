@@ -15,7 +15,7 @@ import yaml
 from transformers import PreTrainedModel
 
 from hf_mixup import Mixup, MixupConfig
-from hf_mixup.engine.config import PARTS
+from hf_mixup.engine.settings import PARTS
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.integrations.model_card import mixing_section

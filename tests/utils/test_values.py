@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from hf_mixup import Mixup, MixupCollator, MixupConfig
-from hf_mixup.engine.config import LossSettings, PairSettings, Schedule, SelfCheck
+from hf_mixup.engine.settings import LossSettings, PairSettings, Schedule, SelfCheck
 from hf_mixup.experiments.compare.arguments import CompareArguments
 from hf_mixup.experiments.compare.variants import parse_variants
 from hf_mixup.experiments.evaluate.arguments import EvaluateArguments

@@ -63,7 +63,7 @@ _PLURAL: dict[Any, str] = {str: "texts", int: "whole numbers", float: "numbers"}
 
 def settings_page() -> str:
     """Return the page with the settings of all commands and tasks."""
-    from hf_mixup.engine.config import PARTS
+    from hf_mixup.engine.settings import PARTS
     from hf_mixup.experiments.compare.arguments import CompareArguments
     from hf_mixup.experiments.evaluate.arguments import EvaluateArguments
     from hf_mixup.experiments.sweep.arguments import SweepArguments

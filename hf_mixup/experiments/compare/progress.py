@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainingArguments
 
+from hf_mixup.experiments.compare.countdown import Countdown, duration
 from hf_mixup.experiments.compare.one_run import Failed, Show
 from hf_mixup.experiments.compare.plan import Run
 from hf_mixup.experiments.compare.store import Finished
@@ -28,10 +29,9 @@ class Progress:
 
     def __init__(self, total: int, todo: Sequence[Run], args: TrainingArguments) -> None:
         self.todo, self.args = list(todo), args
-        self.total, self.begun, self.ended = total, time.perf_counter(), 0
-        self.shown = sys.stderr.isatty()
+        self.countdown = Countdown(total, len(todo), self._write)
         self.bar: Any = tqdm(
-            total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0, disable=not self.shown
+            total=total, initial=total - len(todo), bar_format=_BAR, smoothing=0, disable=self.countdown.log
         )
         self.finished, self.shares = float(total - len(todo)), dict.fromkeys(todo, 0.0)
         self.marks: dict[Run, list[tuple[int, float]]] = {}
@@ -61,25 +61,18 @@ class Progress:
             self._estimate(run, step, steps)
 
     def done(self, run: Run, outcome: Finished | Failed) -> None:
-        """Count a run that has ended; say so if it failed."""
+        """Count a run that has ended, see `Countdown.done`."""
         self.shares[run] = 1.0
         self._redraw()
         self.bar.refresh()
-        if isinstance(outcome, Failed):
-            self._write(f"{run.title} failed: {outcome.reason}")
-        self.ended += 1
-        if not self.shown:
-            left = time_left(self.begun, self.ended, len(self.todo))
-            number = self.total - len(self.todo) + self.ended
-            self._write(f"run {number} of {self.total} has ended: {run.title}; about {left} left")
+        self.countdown.done(run, outcome)
 
     def _write(self, text: str) -> None:
         self.bar.write(text, file=sys.stderr)
 
     def _redraw(self) -> None:
-        if not self.shown:
-            return
-        self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # which draws it a few times a second
+        if not self.countdown.log:
+            self.bar.update(self.finished + sum(self.shares.values()) - self.bar.n)  # draws it a few times a second
 
     def _estimate(self, run: Run, step: int, steps: int) -> None:
         mark = step, time.perf_counter()
@@ -99,19 +92,3 @@ class Progress:
                 f"{run.variant.label} in its first {step} steps ({pace:.3g} s each)"
             )
             self.estimated = True
-
-
-def time_left(begun: float, ended: int, todo: int) -> str:
-    """Return how long the other runs will take, if all are as fast as those that have ended since `begun`."""
-    return duration((time.perf_counter() - begun) / ended * (todo - ended))
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that fits it.
-
-    >>> duration(42), duration(400), duration(9000)
-    ('42 s', '7 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

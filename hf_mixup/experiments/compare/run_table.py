@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hf_mixup.experiments.compare.countdown import Countdown
 from hf_mixup.experiments.compare.one_run import Failed
 from hf_mixup.experiments.compare.plan import Run
-from hf_mixup.experiments.compare.progress import time_left
 from hf_mixup.experiments.compare.store import Finished
 
 _WAITS, _DONE, _FAILED = "·", "✓", "✗"
@@ -30,10 +29,10 @@ class RunTable:
     def __init__(self, runs: Sequence[Run], todo: Sequence[Run]) -> None:
         self.cells: dict[Run, str] = dict.fromkeys(runs, _DONE) | dict.fromkeys(todo, _WAITS)
         self.at: dict[Run, tuple[str, int]] = {}
-        self.begun, self.ended, self.todo = time.perf_counter(), 0, len(todo)
+        self.countdown = Countdown(len(self.cells), len(todo), self._write)
         console = Console(stderr=True, soft_wrap=True)
-        self.shown = sys.stderr.isatty()
-        self.live = Live(console=console, get_renderable=self._table, refresh_per_second=2) if self.shown else None
+        watched = not self.countdown.log
+        self.live = Live(console=console, get_renderable=self._table, refresh_per_second=2) if watched else None
 
     def __enter__(self) -> RunTable:
         if self.live is not None:
@@ -49,35 +48,28 @@ class RunTable:
         if self.cells[run] in (_DONE, _FAILED):  # said before it ended, and heard after
             return
         before = self.at.get(run)
-        if before is None or before[0] != node or before[1] > step:  # a lost run begins again
-            self._line(f"{run.title} begins {'again ' if before else ''}on {node}")
+        new = before is None or before[0] != node or before[1] > step  # a lost run begins again
+        if new and self.countdown.log:
+            self._write(f"{run.title} begins {'again ' if before else ''}on {node}")
         self.at[run] = (node, step)
         self.cells[run] = f"{100 * step // steps}%"
 
     def done(self, run: Run, outcome: Finished | Failed) -> None:
-        """Count a run that has ended; say so if it failed."""
-        self.ended += 1
-        self.cells[run] = _DONE
-        if isinstance(outcome, Failed):
-            self.cells[run] = _FAILED
-            self._line(f"{run.title} failed: {outcome.reason}", always=True)
-        number = len(self.cells) - self.todo + self.ended
-        self._line(f"run {number} of {len(self.cells)} has ended: {run.title}; about {self._left()} left")
+        """Count a run that has ended, see `Countdown.done`."""
+        self.cells[run] = _FAILED if isinstance(outcome, Failed) else _DONE
+        self.countdown.done(run, outcome)
 
-    def _left(self) -> str:
-        return time_left(self.begun, self.ended, self.todo)
-
-    def _line(self, text: str, always: bool = False) -> None:
-        if self.live is not None and always:
-            self.live.console.print(Text(text))
-        elif self.live is None:
+    def _write(self, text: str) -> None:
+        if self.live is None:
             print(text, file=sys.stderr, flush=True)
+        else:
+            self.live.console.print(Text(text))
 
     def _table(self) -> Table:
         counts = [sum(cell == mark for cell in self.cells.values()) for mark in (_DONE, _FAILED, _WAITS)]
         at_work = len(self.cells) - sum(counts)
         title = f"{counts[0]} of {len(self.cells)} runs are finished, {at_work} at work, {counts[1]} failed"
-        title += f", about {self._left()} left" * bool(self.ended)
+        title += f", about {self.countdown.left} left" if self.countdown.ended else ""
         seeds = sorted({run.seed for run in self.cells})
         table = Table("seed", *map(str, seeds), title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
         rows: dict[tuple[str, str], dict[int, str]] = {}

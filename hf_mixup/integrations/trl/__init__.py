@@ -13,6 +13,7 @@ from typing import Any
 from transformers import Trainer
 
 from hf_mixup.engine.config import MixupConfig
+from hf_mixup.engine.conflicts import refuse_beside_own
 from hf_mixup.integrations.foreign import base_from
 from hf_mixup.integrations.running import SETTINGS, owner_of, refuse_sentences
 from hf_mixup.integrations.trl.batch import OwnLossBatch
@@ -94,7 +95,7 @@ def take_smoothing(config: MixupConfig, factor: float) -> None:
             "one of them"
         )
     config.losses.label_smoothing = factor or config.label_smoothing
-    config.refuse_beside_own()
+    refuse_beside_own(config.mixing, config.losses)
 
 
 def take_smoothing_of_labels_left(config: MixupConfig, model: Any, factor: float) -> None:
