@@ -78,6 +78,7 @@ def test_what_python_adds_is_measured_at_each_entry_point(
     import bench_python
 
     monkeypatch.setattr(bench_python, "WARM_UP", 1)
+    monkeypatch.setattr(bench_python, "TURNS", 3)
     monkeypatch.setattr(sys, "argv", ["bench_python.py", "--steps", "12", "--methods", "cutmix"])
     bench_python.main()
     out = capsys.readouterr().out
