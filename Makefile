@@ -4,11 +4,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := .venv/.demo
 FLOORS := .venv-floors/bin/python
+TOX := .venv-tox/bin/python
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow floors matrix lint unit bench evidence docs clean
 # A file's tests stay in one process, which imports and prepares for them once; the longest come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# What each extra is for.
+OF_EXTRAS := tests/data tests/plots tests/augment tests/metrics tests/experiments/test_image_changes.py \
+	tests/experiments/test_audio_task.py tests/experiments/test_sweep.py tests/experiments/test_shared_sweep.py \
+	tests/experiments/test_cluster.py tests/experiments/test_playground.py
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/'
@@ -40,14 +45,19 @@ slow: $(READY) ## the tests that are longer than a minute (every architecture, w
 	$(BIN)/python -m pip install --quiet torchao==0.18.0
 	$(PYTEST) --dist load -m slow
 
-floors: ## the tests of engine and trainers with the lowest releases that pyproject.toml declares, and without the extras
-	@test -x $(FLOORS) || $(PYTHON) -m venv .venv-floors
-	$(FLOORS) -m pip install --quiet --no-compile --editable . $$($(FLOORS) tests/floors.py) pytest
+# An empty environment each time: what an earlier run left would hide what is missing.
+floors: ## tests with the lowest releases that pyproject.toml declares: engine and trainers without the extras, then what each extra is for
+	$(PYTHON) -m venv --clear .venv-floors
+	$(FLOORS) -m pip install --quiet --no-compile --editable . $$($(FLOORS) tests/floors.py) pytest hypothesis
 	$(FLOORS) -m pytest tests/engine/test_engine.py tests/integrations/test_trainer.py tests/engine/test_invariants.py tests/integrations/test_freed.py tests/engine/test_bad_input.py
+	$(FLOORS) -m pip install --quiet --no-compile $$($(FLOORS) tests/floors.py extras)
+	$(FLOORS) -m pytest $(OF_EXTRAS)
 
-matrix: $(READY) ## the same tests with the newest releases, with every Python from 3.10 on that is installed, and without extras
-	$(BIN)/python -m pip install --quiet 'tox>=4.21'
-	$(BIN)/python -m tox
+# pyenv has every Python, but on the PATH one alone.
+matrix: ## the same tests with the newest releases, with every Python from 3.10 on that is installed (it says SKIP of others), and without extras
+	@test -x $(TOX) || $(PYTHON) -m venv .venv-tox
+	$(TOX) -m pip install --quiet 'tox>=4.21'
+	PATH="$$PATH$$(printf ':%s' $${PYENV_ROOT:-$$HOME/.pyenv}/versions/*/bin)" $(TOX) -m tox
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -73,4 +83,4 @@ docs: $(READY) ## the documentation, in runs/docs; it runs the notebooks that ha
 	NO_MKDOCS_2_WARNING=1 DOCS_NOTEBOOKS=$(NOTEBOOKS) $(BIN)/python -m mkdocs build -f hf_mixup/docs/site/mkdocs.yml
 
 clean: ## remove the virtual environment and caches
-	rm -rf .venv .venv-floors .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-floors .venv-tox .tox .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

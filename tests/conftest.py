@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
@@ -47,6 +48,7 @@ LONG = (
     "test_sft.py",
 )
 
+multiprocessing.set_forkserver_preload(["transformers", "hf_mixup"])  # from Python 3.14 on each worker would import them
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 
 CONFIGS: dict[str, Any] = {

@@ -208,10 +208,11 @@ class MixupCollator:
         return getattr(self.base, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A dataloader worker that is spawned gets a copy without the models; it cannot ask who trains.
+        # A dataloader worker that is not forked gets a copy without the models; it cannot ask who trains.
         self._join()
         engine = copy(self.mixup)
         engine.teacher = engine.guide = None
+        engine.forget_labels()  # of the last batch, which refer to the model, too
         engine.watch = Watch()  # which refers to the model in training
         return {**self.__dict__, "_hooks": None, "_log": None, "_accepted": None, "mixup": engine}
 

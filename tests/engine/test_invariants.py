@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,32 @@ def test_any_number_of_workers_draws_the_same(method: str, name: str, entry_poin
         ENTRY_POINTS[entry_point](model, args, MixupConfig(method), train_dataset=examples(name, 12)).train()
         ends.append(weights(model))
     assert_same(ends[1], ends[0])
+
+
+class Pickling(TrainerCallback):
+    """Copies what a worker of the data loader gets that is not forked, whenever a Trainer may start one."""
+
+    def __init__(self) -> None:
+        self.copies: list[Any] = []
+
+    def on_step_end(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
+        self.copies.append(pickle.dumps((train_dataloader.dataset, train_dataloader.collate_fn)))
+
+    on_epoch_end = on_train_end = on_step_end
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+@pytest.mark.parametrize(("method", "name"), [("cutmix", "resnet"), ("manifold", "bert"), ("mixup", "layout_page")])
+def test_workers_need_not_be_forked(method: str, name: str, entry_point: str, arguments: Any) -> None:
+    seen, data = Pickling(), examples(name, 8)
+    make = ENTRY_POINTS[entry_point]
+    trainer = make(build(name), arguments(), MixupConfig(method), train_dataset=data, callbacks=[seen])
+    trainer.train()
+    assert len(seen.copies) == 4  # two steps, an epoch and the run
+    expected = trainer.get_train_dataloader().collate_fn(data)
+    for dataset, collate in map(pickle.loads, seen.copies):
+        found = collate(dataset)
+        assert_same({key: found[key] for key in expected}, expected)
 
 
 # transformers 5.23 itself cannot resume a ViT: it saves the weights under names that its Trainer does not find again.
