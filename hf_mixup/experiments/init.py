@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,8 @@ def _first_rows(task: TaskArguments, columns: dict[str, str]) -> tuple[list[str]
         raise ValueError(f"the dataset has no split {task.train_split!r}: {did_you_mean(task.train_split, data)}")
     rows = data[task.train_split]
     asked: dict[str, Any] = dict(columns)
-    own = [field.name for field in fields(task)]
     for name, column in task.columns.items():
-        setting = f"{name}_column" if f"{name}_column" in own else str(task.input_setting)
+        setting = task.column_setting(name)
         if column not in rows.column_names and setting not in columns:
             asked[setting] = _answer(setting, rows.column_names)
     task = replace(task, **asked)
@@ -117,6 +116,6 @@ def _answer(name: str, known: Iterable[str]) -> str:
     """
     flag = f"--column {name}=..." if name.endswith("_column") else f"--{name}"
     if not sys.stdin.isatty():
-        raise ValueError(f"name it with {flag}: {', '.join(known) or 'none is bundled'}")
+        raise ValueError(f"{name} is missing: name it with {flag}: {', '.join(known) or 'none is bundled'}")
     print(f"{name}? ({', '.join(known)})")
     return input("> ").strip()

@@ -120,7 +120,8 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
         )
     elif not isinstance(labels, Tensor):
         raise ValueError(
-            f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}. {OWN_WAY}"
+            f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}. A Trainer passes "
+            f"on a column of the dataset that is called 'label' or 'labels'. {OWN_WAY}"
         )
     if labels.dim() == 0 or len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no samples")

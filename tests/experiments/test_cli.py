@@ -485,7 +485,7 @@ def test_flips_move_pixels_and_nothing_else() -> None:
         (["--alpha", "-1"], "alpha=-1.0: expected a number from 0 on"),
         (["--task", "image-clasification"], "did you mean 'image-classification'?"),
         (["--pairing", "rndom"], "pairing='rndom' is not known: did you mean 'random'?"),
-        (["--image_column", "img"], "no input column 'img'"),
+        (["--image_column", "img"], ". Name it with --image_column"),
         (
             ["--label_column", "lable"],
             "no label column 'lable': did you mean 'label'? Valid: artist, emoji",
@@ -499,7 +499,8 @@ def test_flips_move_pixels_and_nothing_else() -> None:
         (["--method", "embedding"], "method 'embedding' does not work here"),
         (["--resume_from_checkpoint", "true"], "holds no checkpoint"),
         (["--image_size", "0"], "image_size=0: expected a whole number from 1 on"),
-        (["stray"], "'stray' belongs to no flag"),
+        (["stray"], "'stray' belongs to no flag: a command takes one CONFIG"),
+        (["--alfa", "1"], "--alfa is no setting: did you mean 'alpha'?"),
     ],
 )
 def test_wrong_settings_are_refused_before_training(
@@ -507,6 +508,14 @@ def test_wrong_settings_are_refused_before_training(
 ) -> None:
     assert message in fails(capsys, "train", config, *flags)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_folder_is_refused_with_the_layout(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    error = fails(capsys, "train", config, "--dataset", tmp_path / "photos")
+    assert "photos holds no files: for classification put them into a folder a split" in error
 
 
 def test_label_columns_that_are_no_classes(

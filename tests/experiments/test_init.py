@@ -42,7 +42,7 @@ def test_a_configuration_is_written_for_the_data(folder: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("flags", "error"),
     [
-        (["init"], "name it with --task: "),
+        (["init"], "task is missing: name it with --task: "),
         (["init", "--task", "image-clasification"], "did you mean 'image-classification'?"),
         (INIT, "name it with --column text_column=...: review, stars"),
         ([*INIT, *COLUMNS[:2], "--column", "label_column=star"], "no column 'star': did you mean 'stars'?"),

@@ -128,6 +128,14 @@ class TaskArguments(Streaming):
         """Columns that the dataset must have, by what errors call them; "label" for that of the labels."""
         return {}
 
+    def column_setting(self, name: str) -> str:
+        """Return the setting that names one of `columns`.
+
+        >>> TaskArguments().column_setting("input"), TaskArguments().column_setting("label")
+        ('image_column', 'label_column')
+        """
+        return f"{name}_column" if hasattr(self, f"{name}_column") and name != "input" else str(self.input_setting)
+
     @property
     def input_column(self) -> str:
         """The column of the one input: images, clips or texts."""

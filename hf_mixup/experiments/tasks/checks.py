@@ -23,9 +23,12 @@ Wrong = Callable[[Any], str | None]
 
 def check_columns(names: Mapping[str, Any], task: TaskArguments) -> None:
     """Refuse data that lacks a column which the task reads."""
-    for setting, column in task.columns.items():
+    for name, column in task.columns.items():
         if column not in names:
-            raise ValueError(f"the dataset has no {setting} column {column!r}: {did_you_mean(column, names)}")
+            raise ValueError(
+                f"the dataset has no {name} column {column!r}: {did_you_mean(column, names)}. "
+                f"Name it with --{task.column_setting(name)}"
+            )
 
 
 def check_labels(rows: Dataset, split: str, task: TaskArguments) -> None:

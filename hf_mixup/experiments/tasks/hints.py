@@ -84,7 +84,7 @@ def hint(wrong: str, names: Iterable[str]) -> str:
         if tasks := tasks_with(meant):
             has = "it" if meant == name else f"{meant!r}"
             return f"{', '.join(tasks)} {'has' if len(tasks) == 1 else 'have'} {has}"
-    return nearest(name, names) or "`--help` lists the usual settings, `--help all` all of them"
+    return nearest(name, names, cutoff=0.65) or "`--help` lists the usual settings, `--help all` all of them"
 
 
 def meant_by(name: str) -> str | None:

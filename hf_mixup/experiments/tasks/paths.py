@@ -32,6 +32,11 @@ def check_dataset(name: str, streamed: bool = False) -> None:
         raise ValueError(f"{path}: cannot read {path.suffix or 'this'} files: {', '.join(BUILDERS)} are read")
     if not path.exists() and (path.is_absolute() or path.suffix in BUILDERS or name.startswith((".", "~"))):
         raise FileNotFoundError(f"no such dataset: {path}")
+    if path.is_dir() and not any(each.is_file() for each in path.rglob("*")):
+        raise FileNotFoundError(
+            f"{path} holds no files: for classification put them into a folder a split and, in it, a folder a class, "
+            f"such as {path / 'train' / 'cat' / '1.png'}"
+        )
 
 
 def check_paths(settings: Mapping[str, Any]) -> None:

@@ -229,7 +229,10 @@ def _refuse_arguments(rest: Sequence[str], types: Sequence[type], beside: Collec
     flag = rest[0].partition("=")[0]
     if not flag.startswith("-"):
         quoted = "; put a pattern of files in quotes" if Path(rest[0]).is_file() else ""
-        raise ValueError(f"{rest[0]!r} belongs to no flag; a configuration file is a YAML or JSON file{quoted}")
+        raise ValueError(
+            f"{rest[0]!r} belongs to no flag: a command takes one CONFIG (a preset, or a YAML or JSON file), and each "
+            f"other value stands behind its flag{quoted}"
+        )
     _refuse_unknown(flag.lstrip("-"), flag, types, beside)
     raise ValueError(f"{flag} is no setting")
 
