@@ -75,7 +75,10 @@ class Context:
         batch_size: samples a batch, where a Trainer says it.
         has_mixed: whether anything was mixed since training began.
         learning: the networks that the method trains, if any.
+        rehearses: whether its batches are tried and not trained on, see `rehearsal`.
     """
+
+    rehearses = False
 
     def __init__(
         self,
@@ -132,12 +135,13 @@ class Context:
             exchange: whether to try it; not on a model that draws by itself what it does not look at.
         """
         rows, prob = len(labels), self.clock.prob(self.method.prob, self.config.schedule)
+        together = run_together(model)
         request = Request(
             model=model,
             batch=inputs,
             labels=labels,
             prob=prob,
-            rng=self.clock.tick(alike=run_together(model)),
+            rng=self.clock.tick(alike=together),
             partner=_checked_partner(requested.partner, rows),
             lam=_checked_lam(requested.lam, rows),
             guide=self.guide,
@@ -145,10 +149,11 @@ class Context:
             boxes=boxes,
             loss_sum=self._loss_sum(kind),
             seed=self.clock.seed,
+            together=together,
         )
         self._refuse_alone(request)
         self.learning.attend(request)
-        tries = exchange and self.config.self_check and not self.off
+        tries = exchange and self.config.self_check and not self.off and (self.rehearses or not together)
         if tries and not (self.method.for_pairs and is_dual_encoder(model)):
             check_exchange_once(request, self.method, trial_of)
         return self.method.draw(request)

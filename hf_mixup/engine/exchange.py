@@ -8,16 +8,16 @@ shows only where both samples are the other one.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from hf_mixup.engine.all_gather import first_with, run_together, shared_from
 from hf_mixup.engine.refusals import NotExactError
 from hf_mixup.engine.trial import Trial
 from hf_mixup.models.hooks import hooks_of
@@ -37,13 +37,11 @@ class Seen:
     Args:
         alike: inputs in which the two samples that were tried did not differ, so that nothing was shown of them.
         looks: in how many more batches these are looked at.
-        methods: those that were tried.
         exact: methods and depths that have passed.
     """
 
     alike: set[str]
     looks: int = LOOKS
-    methods: set[str] = field(default_factory=set)
     exact: set[Any] = field(default_factory=set)
 
 
@@ -63,31 +61,10 @@ def check_exchange_once(request: Request, method: Method, trial_of: Callable[...
         RuntimeError: if the model cannot be run on two samples of the batch.
     """
     trial_of = trial_of or Trial
-    if run_together(request.model):
-        return _check_together(request, method, trial_of)
     if _can_be_tried(request):
         trial = trial_of(request)
         known = _seen_by(request.model).get(trial.kind)
         _check_exchange(trial, method, trial_of, known is None or _tells_more(known, request.batch))
-
-
-def _check_together(request: Request, method: Method, trial_of: Callable[..., Trial]) -> None:
-    """Try what one of the processes has to try in all of them, on its samples: all run the model equally often."""
-    device = next(request.model.parameters()).device
-    known = _seen_by(request.model).get(trial_of(request).kind)
-    new = known is None or _tells_more(known, request.batch)
-    wanted = _can_be_tried(request) and (known is None or new or repr(method) not in known.methods)
-    source = first_with(wanted, device)
-    if source is None:
-        return
-    held = send_to_device((dict(request.batch), request.labels), "cpu"), trial_of, new
-    (batch, labels), trial_of, new = shared_from(source, held)
-    batch, labels = send_to_device((batch, labels), device)
-    trial = trial_of(replace(request, batch=batch, labels=labels, partner=None, lam=None))
-    _check_exchange(trial, method, trial_of, new)
-    known = _seen_by(request.model).get(trial.kind)
-    if known is not None:
-        known.methods.add(repr(method))
 
 
 def _can_be_tried(request: Request) -> bool:
@@ -113,11 +90,15 @@ def _check_exchange(trial: Trial, method: Method, trial_of: Callable[..., Trial]
         _run_first(trial, method)
     elif new:
         forget_entries(model)  # what was chosen where the samples were alike
+        hooks_of(model).rehearsed.clear()
         looks, known = known.looks, None  # as some entries are alike in all that can be exchanged, such as grids
     if known is None:
         known = Seen(trial.alike, looks)
-        if len(known.alike) < len(trial.content):  # else the samples are all alike, and show nothing
+        if len(known.alike) < len(trial.content):
             seen[kind] = known
+        else:  # the samples are all alike, and show nothing
+            known.looks = sys.maxsize
+        hooks_of(model).open["exchanged", kind] = partial(_tells_more, known)
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
             _check(trial_of(trial.request, each.keeps) if each.keeps else trial, each, known.exact)
@@ -159,10 +140,11 @@ def _run_first(trial: Trial, method: Method) -> None:
 
 def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:
     """Whether samples differ now in an input that was alike when they were tried."""
-    if not known.alike or not known.looks:
+    keys = known.alike & inputs.keys()
+    if not keys or not known.looks:
         return False
     known.looks -= 1
-    return any(bool((inputs[key] != inputs[key][:1]).any()) for key in known.alike)
+    return any(bool((inputs[key] != inputs[key][:1]).any()) for key in keys)
 
 
 def _check(trial: Trial, method: Method, exact: set[Any]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hf_mixup.engine.active import active_hooks
-from hf_mixup.engine.all_gather import in_any, refuse_shared_samples
+from hf_mixup.engine.all_gather import in_any, refuse_shared_samples, run_together
 from hf_mixup.engine.batch import MixedBatch
 from hf_mixup.engine.batch_norm import Refreshed, clean_inputs, estimate
 from hf_mixup.engine.conflicts import refuse_pairs
@@ -24,6 +24,7 @@ from hf_mixup.engine.own_head import has_own_head
 from hf_mixup.engine.own_loss import OwnBatch
 from hf_mixup.engine.reconstruction import ReconstructionBatch
 from hf_mixup.engine.refusals import Refusal
+from hf_mixup.engine.rehearsal import rehearse
 from hf_mixup.engine.soft_labels import SoftLabelBatch
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
@@ -114,10 +115,22 @@ class Mixup(Context):
         refuse_adapter(inner)
         refuse_shared_samples({"layers (tensor parallelism)": getattr(inner, "_tp_size", None)})
         batch = expand_shared(batch)
+        self.rehearse(inner, batch)
+        # A refusal that comes now is that of one process alone, which cannot run the model to look for other ways.
+        build = self._built if run_together(inner) else self._built_or_other_ways
+        return build(inner, batch, Requested(partner, lam, inplace))
+
+    def rehearse(self, model: nn.Module, batch: Mapping[str, Any]) -> None:
+        """Try what is new in a batch of any process in all of them, if they run the model together, see `rehearsal`."""
+        if run_together(model):
+            rehearse(self, model, expand_shared(batch), _built)
+
+    def _built_or_other_ways(self, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> MixedBatch:
+        """Return the mixed batch; a refusal names other methods that would mix it."""
         try:
-            return self._built(inner, batch, Requested(partner, lam, inplace))
+            return self._built(model, batch, requested)
         except Refusal as refusal:
-            raise refusal.offering(lambda name: self._would_mix(name, inner, batch)) from None
+            raise refusal.offering(lambda name: self._would_mix(name, model, batch)) from None
 
     def _built(self, model: nn.Module, batch: Mapping[str, Any], requested: Requested) -> MixedBatch:
         batch_type = next(each for each in self._types(model, batch) if each.matches(model, batch))
@@ -127,8 +140,10 @@ class Mixup(Context):
 
     def _would_mix(self, method: str, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether another method, at its defaults, is not refused: by the batch, the model or its loss."""
+        other = Mixup(self.config.replace(method=method))
+        other.rehearses = self.rehearses
         try:
-            Mixup(self.config.replace(method=method))._built(model, batch, Requested())
+            other._built(model, batch, Requested())
         except (RuntimeError, ValueError, TypeError):
             return False
         return True
@@ -216,3 +231,7 @@ class Mixup(Context):
                 f"{hooks.mixup.config.method!r}, and would be mixed twice: take that off (`collator.remove()`), or "
                 "leave this out"
             )
+
+
+def _built(mixup: Mixup, model: nn.Module, batch: Mapping[str, Any]) -> MixedBatch:
+    return mixup._built_or_other_ways(model, batch, Requested())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import torch
@@ -208,15 +208,29 @@ def labels_besides(model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[
 
     Heads for pretraining have some whose names do not say so. Each is tried once, on two samples that differ in it.
     """
-    known: dict[str, bool] = hooks_of(model).cache.setdefault("labels besides", {})
-    count = count_samples(inputs)
+    hooks, count = hooks_of(model), count_samples(inputs)
+    known: dict[str, bool] = hooks.cache.setdefault("labels besides", {})
     for key, value in inputs.items():
         if key in known or not isinstance(value, Tensor) or value.shape != (count,) or value.is_floating_point():
             continue
-        others = (value != value[0]).nonzero().flatten()
+        others = _others(key, inputs)
         if len(others):
             known[key] = _changes_the_loss_alone(model, inputs, labels, key, torch.tensor([0, int(others[0])]))
+        hooks.open["label besides", key] = partial(_tells_label, known, key)
     return [key for key in inputs if known.get(key)]
+
+
+def _tells_label(known: Mapping[str, bool], key: str, batch: Mapping[str, Any]) -> bool:
+    """Whether a batch can show if an input of which it is not known is a label."""
+    return key not in known and len(_others(key, batch)) > 0
+
+
+def _others(key: str, inputs: Mapping[str, Any]) -> Tensor:
+    """Return the samples whose integer [B] is another than the first sample's, long; none where no sample has one."""
+    value = inputs.get(key)
+    if not isinstance(value, Tensor) or value.dim() != 1:
+        return torch.zeros(0, dtype=torch.long)
+    return (value != value[0]).nonzero().flatten()
 
 
 def _changes_the_loss_alone(

@@ -24,6 +24,7 @@ from hf_mixup.engine.contrastive_eval import own_inputs
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup, batch_type_of
 from hf_mixup.engine.model_loss import ModelLossBatch
+from hf_mixup.engine.rehearsal import rehearse
 from hf_mixup.engine.schedule import Clock
 from hf_mixup.engine.shares import refuse_other_shares
 from hf_mixup.engine.stats import MixStats
@@ -125,6 +126,7 @@ class ModelHooks:
             self._meet(trainer)
         if self._batch_type is not None:
             return self._before_own_loss(self._batch_type, batch)
+        self.mixup.rehearse(model, {key: value for key, value in batch.items() if key != ITEMS})
         if self.mixup.scored_by_model(model, batch):  # it is the model that reads labels, and what the Trainer counted
             self._items = None
             return (), self._entered(self.mixup(model, batch)).inputs
@@ -166,6 +168,7 @@ class ModelHooks:
                 "the batch has a 'margin', which hooks on the model cannot mix: use class "
                 "MixupRewardTrainer(MixupTrainerMixin, RewardTrainer)"
             )
+        rehearse(self.mixup, self.model, batch, batch_type.from_batch)
         return (), {**batch, **self._entered(batch_type.from_batch(self.mixup, self.model, batch)).inputs}
 
     def _entered(self, mixed: MixedBatch) -> MixedBatch:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from hf_mixup.data.pair_collator import PairCollator
-from hf_mixup.engine.all_gather import in_any
+from hf_mixup.engine.all_gather import in_any, run_together
 from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.contrastive_eval import evaluate_pairs, has_own_loss, own_inputs
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
 from hf_mixup.engine.mixup import Mixup, batch_type_of
 from hf_mixup.engine.model_loss import ModelLossBatch
+from hf_mixup.engine.rehearsal import rehearse
 from hf_mixup.engine.stats import MixStats
 from hf_mixup.engine.transcripts import TranscriptBatch
 from hf_mixup.engine.unwrap import unwrap
@@ -133,6 +134,7 @@ class MixupTrainerMixin(_AnyTrainer):
             with self._smoother_for(model, inputs):
                 return super().compute_loss(model, self._own_inputs(inputs), return_outputs, num_items_in_batch)
         if self._batch_type is not None:
+            rehearse(self.mixup, unwrap(model), inputs, self._batch_type.from_batch)
             own = self._batch_type.from_batch(self.mixup, model, inputs)
             return self._scored_behind(own, model, own.seen(inputs), return_outputs, num_items_in_batch)
         mixed = self.mixup(model, inputs)
@@ -234,9 +236,11 @@ class MixupTrainerMixin(_AnyTrainer):
             # the loss by the number of processes, also that of a model which takes the count and does not divide by it.
             return None
         self._masses = None
+        model = unwrap(cast(nn.Module, self.model))
+        if batch_samples and self._batch_type is None and not self._plain and run_together(model):
+            self.mixup.rehearse(model, self._prepare_inputs(batch_samples[0]))
         if self._counts_plainly(batch_samples):
             return super()._get_num_items_in_batch(batch_samples, device)
-        model = unwrap(cast(nn.Module, self.model))
         if self.mixup.loss_is_unchecked(model, batch_samples[0]) and not self._pairs:
             # It also learns which labels of a language model count.
             self.mixup.check_loss(model, self._prepare_inputs(batch_samples[0]))

@@ -173,6 +173,8 @@ class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
         seed = int(torch.randint(2**62, (), generator=request.rng))
         draw = clean.more(AttackDraw, method=self.name, clean=clean, points={}, seed=seed)
         if not len(rows):
+            if request.together and self.epsilon != 0 and not self.off:  # the model is run as in other processes
+                self._find(request, request.batch, request.labels, seed)
             return draw
         where = rows.to(request.labels.device, non_blocking=True)
         batch = select_samples(request.batch, where, request.rows)

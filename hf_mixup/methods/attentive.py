@@ -60,7 +60,7 @@ class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
         pixels = request.batch[key]
         height, width = pixels.shape[-2:]
         refuse_other_size(request, [height, width], self.name)
-        if bool((draw.lam == 1).all()):  # by the coin of `prob`: nothing to look for
+        if bool((draw.lam == 1).all()) and not request.together:  # by the coin of `prob`: nothing to look for
             return draw
         model, inputs = request.looking(key)
         scores = countable(attention_grid(model, inputs, pixels, rollout=self.attention == "rollout"))

@@ -127,6 +127,8 @@ class Request:
         loss_sum: (logits, labels) -> the summed loss of samples as they are, 0-d, as training has it; None for a caller
             without one.
         seed: of the run, for what is drawn once in it.
+        together: whether all processes have to run the model equally often: a method that looks at it then does so also
+            where nothing is drawn to be mixed.
 
     >>> pixels, rng = torch.rand(4, 3, 8, 8), torch.Generator().manual_seed(0)
     >>> Request(nn.Identity(), {"pixel_values": pixels}, torch.tensor([0, 1, 2, 1]), prob=1.0, rng=rng).rows
@@ -146,6 +148,7 @@ class Request:
     prob_per: str | None = None
     loss_sum: Callable[[Tensor, Tensor], Tensor] | None = None
     seed: int = 0
+    together: bool = False
 
     @property
     def rows(self) -> int:

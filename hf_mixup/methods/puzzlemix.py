@@ -82,7 +82,7 @@ class PuzzleMix(Blend, FloatInputs, AsksGuide):
     def draw(self, request: Request) -> Draw:
         draw = super().draw(request)
         lam = draw.lam.masked_fill(draw.partner == torch.arange(request.rows), 1.0)
-        if bool((lam == 1).all()):  # also by the coin of `prob`: nothing to look for
+        if bool((lam == 1).all()) and not request.together:  # also by the coin of `prob`: nothing to look for
             return replace(draw, lam=lam)
         key = self._keys(request.batch, request.rows)[0]
         pixels, partner = request.batch[key], draw.partner

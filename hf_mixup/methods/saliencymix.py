@@ -64,7 +64,7 @@ class SaliencyMix(Blend, BoxMethod, MixesPixelLabels, AsksGuide):
         height, width = request.batch[key].shape[-2:]
         refuse_other_size(request, [height, width], self.name)
         lam = draw.lam
-        if bool((lam == 1).all()):  # by the coin of `prob`: nothing to look for
+        if bool((lam == 1).all()) and not request.together:  # by the coin of `prob`: nothing to look for
             return draw.more(BoxDraw, boxes=torch.zeros(4, dtype=torch.long))
         found = countable(most_salient(self._saliency(request, key)))
         device = found.device

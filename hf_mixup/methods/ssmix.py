@@ -74,7 +74,7 @@ class SSMix(SpanMethod):
             )
         alone = drawn.partner == torch.arange(request.rows)  # its own salient span again would be no mix
         draw = replace(drawn, lam=drawn.lam.masked_fill(alone, 1.0))
-        if bool((draw.lam == 1).all()):  # also by the coin of `prob`
+        if bool((draw.lam == 1).all()) and not request.together:  # also by the coin of `prob`
             return draw
         saliency = token_saliency(request.model, request.batch, request.labels)
         batch = on_cpu(request.batch, saliency=saliency)

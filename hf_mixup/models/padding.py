@@ -8,7 +8,7 @@ neither helps, samples of different length are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
@@ -58,6 +58,7 @@ def mix_embeddings(
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():
             cache[key] = policies
+        hooks_of(model).open[key] = partial(_tells_of_length, model, frozenset(batch), key)
     policies = cache.get(key, {False: "own", True: "own"})  # until there are samples to try them on
     # On a device, reading the mask has to wait for it: only where it matters.
     policy = policies[_pads_left(model, batch) if policies[False] != policies[True] else False]
@@ -75,7 +76,7 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
     """Return the policy for samples padded on a side, None where the batch has no samples to try it on."""
     choices = batch["input_ids"].dim() == 3
     with eval_without_side_effects(model):
-        pair = _choices(batch, model) if choices else uneven_pair(batch, model, left)
+        pair = _pair_to_try(model, batch, left)
         if pair is None:
             return None
         pair = _with_one_image(pair)
@@ -89,6 +90,19 @@ def _ids_policy(model: nn.Module, batch: Mapping[str, Any], left: bool) -> Ids |
                     return ids
             hooks_of(model).forget()
     return "equal"
+
+
+def _pair_to_try(model: nn.Module, batch: Mapping[str, Any], left: bool) -> dict[str, Any] | None:
+    """Return two samples of different length, padded on a side; None where the batch has none."""
+    return _choices(batch, model) if batch[IDS].dim() == 3 else uneven_pair(batch, model, left)
+
+
+def _tells_of_length(model: nn.Module, names: Set[str], key: str, batch: Mapping[str, Any]) -> bool:
+    """Whether a batch of these entries has samples on which a policy can be tried that was not found yet."""
+    if key in hooks_of(model).cache or not names <= batch.keys():
+        return False
+    inputs = {name: batch[name] for name in names}
+    return any(_pair_to_try(model, inputs, left) is not None for left in (False, True))
 
 
 def _with_one_image(pair: Mapping[str, Any]) -> dict[str, Any]:
