@@ -141,13 +141,6 @@ class MixupConfig:
         return self.mixing.off
 
     @property
-    def scheduled(self) -> bool:
-        """Whether the chance to mix changes in the course of training."""
-        return bool(
-            self.schedule.prob_warmup_ratio or self.schedule.disable_last_ratio or self.schedule.disable_last_epochs
-        )
-
-    @property
     def plain(self) -> bool:
         """Whether training under this configuration is plain training: nothing mixed, the model's own loss."""
         losses, pairs = self.losses, self.pairs

@@ -44,7 +44,7 @@ class CachedPass:
     ) -> None:
         refuse_deepspeed(model)
         _refuse_batch_norm(inner)
-        self._inner, self._model, self._inputs, self._params, self._head = inner, model, inputs, draw, head
+        self._model, self._inputs, self._params, self._head = model, inputs, draw, head
         rows, self._size = len(draw.partner), size
         self._chunks = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         towers, hooks = dual_encoder_of(inner), hooks_of(inner)
