@@ -48,9 +48,8 @@ LONG = (
     "test_sft.py",
 )
 
-# From Python 3.14 on each worker would import them.
+# From Python 3.14 on each worker of a data loader would import them anew.
 multiprocessing.set_forkserver_preload(["transformers", "hf_mixup"])
-
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 
 CONFIGS: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -178,19 +179,20 @@ def caption_collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[st
     tensor([[   4,    5,    6],
             [   7, -100, -100]])
     """
+    return partial(_collate, tokenizer)  # no inner function, which a worker that is not forked could not get
 
-    def padded(values: list[list[int]], filling: int) -> Tensor:
-        return pad_sequence([torch.tensor(each) for each in values], batch_first=True, padding_value=filling)
 
-    def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        batch = {
-            "pixel_values": torch.stack([each["pixel_values"] for each in samples]),
-            "labels": padded([each["labels"] for each in samples], IGNORE_INDEX),
-        }
-        if "input_ids" in samples[0]:
-            ids = [each["input_ids"] for each in samples]
-            batch["input_ids"] = padded(ids, tokenizer.pad_token_id)
-            batch["attention_mask"] = padded([[1] * len(each) for each in ids], 0)
-        return batch
+def _collate(tokenizer: Any, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    batch = {
+        "pixel_values": torch.stack([each["pixel_values"] for each in samples]),
+        "labels": _padded([each["labels"] for each in samples], IGNORE_INDEX),
+    }
+    if "input_ids" in samples[0]:
+        ids = [each["input_ids"] for each in samples]
+        batch["input_ids"] = _padded(ids, tokenizer.pad_token_id)
+        batch["attention_mask"] = _padded([[1] * len(each) for each in ids], 0)
+    return batch
 
-    return collate
+
+def _padded(values: list[list[int]], filling: int) -> Tensor:
+    return pad_sequence([torch.tensor(each) for each in values], batch_first=True, padding_value=filling)

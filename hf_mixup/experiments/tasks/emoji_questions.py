@@ -41,6 +41,7 @@ def emoji_questions() -> DatasetDict:
         which = [row for row, questions in enumerate(asked) for _ in questions]
         questions, right = zip(*(each for own in asked for each in own), strict=True)
         table = rows.select_columns(["image", "emoji"]).with_format("arrow")[which]  # no selection: it has a bar
+        table = table.combine_chunks()  # one a row: each would be pickled with all images, for a worker not forked
         rows = Dataset(table).add_column("question", list(questions))
         made[split] = rows.add_column("answers", [answers.feature.str2int(each) for each in right], feature=answers)
     return DatasetDict(made)

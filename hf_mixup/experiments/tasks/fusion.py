@@ -132,10 +132,10 @@ def fusion_collator(tokenizer: Any) -> Callable[[list[dict[str, Any]]], dict[str
     >>> {name: [*value.shape] for name, value in sorted(collate(rows).items())}
     {'attention_mask': [2, 4], 'input_ids': [2, 4], 'labels': [2], 'pixel_values': [2, 3, 8, 8]}
     """
+    return partial(_collate, tokenizer)  # no inner function, which a worker that is not forked could not get
 
-    def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
-        tokens = [{name: value for name, value in each.items() if name in _TOKENS} for each in samples]
-        rest = [{name: value for name, value in each.items() if name not in _TOKENS} for each in samples]
-        return {**default_data_collator(rest), **tokenizer.pad(tokens, return_tensors="pt")}
 
-    return collate
+def _collate(tokenizer: Any, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+    tokens = [{name: value for name, value in each.items() if name in _TOKENS} for each in samples]
+    rest = [{name: value for name, value in each.items() if name not in _TOKENS} for each in samples]
+    return {**default_data_collator(rest), **tokenizer.pad(tokens, return_tensors="pt")}
