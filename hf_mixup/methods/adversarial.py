@@ -49,23 +49,23 @@ class AttackDraw(Draw):
 
 @register
 class AdversarialTraining(FloatInputs, MixesPixelLabels, Learns):
-    """Train on each sample and on its worst neighbour: the point within `epsilon` its gradient leads to.
+    """Train on each sample and on an attacked copy, which is moved by at most `epsilon` to where the loss is larger.
 
-    `attack` says how it is found, on every float input (of those `keys` names) or on the embeddings of tokens; padding
-    stays as it is, and so do the labels. `fgsm` (one step of the gradient's sign) and `pgd` (`attack_steps` such steps
-    from a random start) reach `epsilon` in each value; `fgm` (one step along the gradient) and `pgd_l2` reach it in the
-    L2 norm of the whole sample. Units are those of what the model is given: an epsilon of 8/255 of an image is 0.063
-    for pixels normalised by 0.5, and a table of embeddings often has entries as small as 0.02. `attack_range` holds
-    values within those of real inputs. `freelb` takes the K = `attack_steps` points of the ascent from a random start,
-    all of them, the loss being their mean. The loss is clean_weight * clean + (1 - clean_weight) * adversarial.
+    `attack` says how that point is found. It moves every float input (or those that `keys` names), or the embeddings of
+    tokens; padding and labels stay as they are. `fgsm` (one step of the gradient's sign) and `pgd` (`attack_steps` such
+    steps from a random start) reach `epsilon` in each value; `fgm` (one step along the gradient) and `pgd_l2` reach it
+    in the L2 norm of the whole sample. Units are those of what the model is given: an epsilon of 8/255 of an image is
+    0.063 for pixels normalised by 0.5, and a table of embeddings often has entries as small as 0.02. `attack_range`
+    keeps values within the range of real inputs. `freelb` takes K = `attack_steps` steps from a random start; its loss
+    is the mean over all K points. In total the loss is clean_weight * clean + (1 - clean_weight) * adversarial.
 
-    `network` is an adversary that learns: a small network sees the sample and its label, and proposes the point, in the
-    reach that fgsm has (of tokens fgm). Behind it the gradient is reversed, so that the one backward pass which lowers
-    the model's loss teaches the network to raise it. Its optimizer (Adam, `attack_learning_rate`) steps when that of
-    the model does, by the sum over accumulated batches and processes. Its first weights come from the seed of the run;
-    a Trainer's checkpoints hold it (`mixup_learnt.pt`), and so does `Mixup.state_dict`. It is convolutional for images,
-    spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused. It sees the
-    sample and not the model, and is a far weaker attack than a gradient's.
+    `network` trains a second, small network, which sees a sample and its label and proposes the point. Its reach is
+    that of fgsm (for tokens of fgm). Its gradient is reversed, so that one backward pass lowers the loss by the model's
+    weights and raises it by those of the network. Its optimizer (Adam, `attack_learning_rate`) steps when that of the
+    model does, by the sum over accumulated batches and processes. Its first weights come from the seed of the run; a
+    Trainer's checkpoints hold it (`mixup_learnt.pt`), and so does `Mixup.state_dict`. It is convolutional for images,
+    spectrograms and the frames of videos, an MLP over embeddings for tokens; other inputs are refused. It does not see
+    the model, and is a far weaker attack than one by gradients.
 
     Cost: the attack is a forward and a backward pass (through activations, not to the weights) for each step (freelb:
     one less; network: none, but its own), then the training pass takes both halves at once: 2 B samples, freelb K B.

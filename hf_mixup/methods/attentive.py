@@ -16,11 +16,11 @@ from hf_mixup.models.attention import attention_grid
 
 @register
 class AttentiveCutMix(Blend, MaskMethod, MixesPixelLabels, AsksGuide):
-    """Replace the cells of each image where the model attends to its partner most by the partner's pixels there.
+    """Replace cells of each image by the partner's: those that the model attends to most in the partner.
 
-    Of the g cells of the model's grid round((1 - lam) * g) are taken; lam is then set to the share of pixels that
-    stayed the sample's own. The paper takes the best 6 of 7 x 7, `lam=0.8776`. The grid is that of the patches, with
-    the attention of the class token in the last layer, averaged over heads, or rolled out through all layers
+    The model's grid has g cells, of which round((1 - lam) * g) are replaced; lam is then set to the share of pixels
+    that stayed the sample's own. The paper takes the best 6 of 7 x 7, `lam=0.8776`. The grid is that of the patches,
+    with the attention of the class token in the last layer, averaged over heads, or rolled out through all layers
     (`attention: rollout`); for convolutional nets it is the last feature map, whose energy stands for the class
     activation map (see `attention_grid`). The paper asks a pretrained model that stays as it is: `guide=`; without one
     it is the model in training itself. That costs one more forward pass for each mixed batch, in evaluation mode and

@@ -21,17 +21,17 @@ from hf_mixup.models.streams import blend_at_fusion, entry_of, is_looked_up, mix
 
 @register
 class CrossModalMixup(ImageTextMix):
-    """Mix all that belongs together, image and text, with the same partner and lam.
+    """Mix the image and the text of each sample with the same partner and lam.
 
-    In a dual encoder a mixed image belongs to what it shares. Images (`image_mix`) are blended or cut as pixels, or
-    blended as embeddings (latent). Captions (`text_mix`) are blended as embeddings before those are normalised (late),
-    or as tokens (two_eot, aligned). The targets are the overlaps M R M^T of the mixes, each direction divided by its
-    own sums.
+    In a dual encoder a mixed image is a positive for each caption that it shares content with. Images (`image_mix`) are
+    blended or cut as pixels, or blended as embeddings (latent). Captions (`text_mix`) are blended as embeddings before
+    these are normalised (late), or as tokens (two_eot, aligned). The targets are the overlaps M R M^T of the mixes;
+    each direction is divided by its own sums.
 
-    In a model that fuses image and text (or audio and text, page and words) and has labels, these are mixed by lam, and
-    the text is blended where its tokens are looked up. `image_mix: blend` is method `mixup`. With `cut` the text is
-    blended by the share of the image that stayed the sample's own, so that image, text and labels all count alike. With
-    `latent` both are blended at the fusion point: what enters the first block that sees all of a sample. `text_mix` is
+    In a model that fuses image and text (or audio and text, page and words) the labels are mixed by lam, and the text
+    is blended where its tokens are looked up. `image_mix: blend` is method `mixup`. With `cut` the text is blended by
+    the share of the image that stayed the sample's own, so that image, text and labels have the same weight. With
+    `latent` both are blended at the fusion point, the input of the first block that sees all of a sample. `text_mix` is
     for dual encoders.
 
     Raises:

@@ -19,20 +19,20 @@ from hf_mixup.models.inputs import float_keys, image_keys, nothing_to_blend
 class CutMix(RandomBox, MixesPixelLabels):
     """Replace a box of each input by the partner's content there: of images, videos, audio clips and series.
 
-    A box of an image; the same box in all frames of a video; a box in time and frequency of a spectrogram; a stretch of
-    a waveform or of a series. `cut_along` says otherwise: "time" takes whole frames of a video and all frequencies for
-    a while, "space" one box of all frames and frequencies for all the time, "both" a block. Which axis is time is told
-    by the attention mask or by the model's configuration, else by `time_axis`.
+    By default it is a box of an image, the same box in all frames of a video, a box in time and frequency of a
+    spectrogram, or a stretch of a waveform or series. `cut_along` changes that: "time" takes some frames of a video, or
+    all frequencies of a stretch of time; "space" takes one box in all frames, or some frequencies all the time; "both"
+    takes a block. The attention mask or the model's configuration says which axis is time, else `time_axis`.
 
     lam is then set to the share of the content that stayed the sample's own, unless `correct_lam=False`. `box_sides`
-    draws the sides of the box directly, and lam always follows the box, as in timm. At a lam of 0 that is given the box
-    is everything. The boxes of the authors' code are those of `box_style: torchvision`; the default, timm's, may be a
+    draws the sides of the box directly, and lam always follows the box, as in timm. If lam = 0 is given, the box is the
+    whole input. The boxes of the authors' code are those of `box_style: torchvision`; the default, timm's, may be a
     pixel longer.
 
-    Padding is no content: beside an attention mask [B, T], a mask of pixels or of what was observed of a series, only
-    places that are seen of either sample count, of the own one outside the box and of the partner's inside it. That
-    takes one wait for the device. Attention masks are united, for models take them for lengths; the other two are cut
-    with what they are for. A sample that would show nothing of either keeps its own.
+    Padding does not count as content, where the batch has an attention mask [B, T], a mask of pixels, or a mask of what
+    was observed of a series: lam counts the sample's own positions outside the box and the partner's inside it. That
+    takes one wait for the device. Attention masks are united, as models read lengths from them; the other masks are cut
+    with their inputs. A sample of which nothing would be left to see is not mixed.
 
     Source: Yun et al. 2019, "CutMix: Regularization Strategy to Train Strong Classifiers", arXiv 1905.04899, eq. 1-2;
     for videos Yun et al. 2020, "VideoMix: Rethinking Data Augmentation for Video Classification", arXiv 2012.03457,

@@ -15,12 +15,12 @@ from hf_mixup.models.streams import blend_floats
 
 @register
 class EmbeddingMixup(Blend):
-    """Blend token embeddings at the output of every table that is read by row; float inputs beside them, too.
+    """Blend token embeddings, at the output of every embedding table, and float inputs beside them.
 
-    Samples of different length: the tokens of both stay visible (the union of the masks); where only one sample has a
-    token, that token stands alone, since a padding vector carries no meaning to blend with. lam = 1 is exactly the
-    sample and lam = 0 exactly the partner. With `attention_mask_mode="weighted"` attention sees such a token by its
-    sample's share, so that the way between these ends is smooth (eager and SDPA attention).
+    Samples may differ in length: the tokens of both stay visible (the union of the masks). Where only one sample has a
+    token, that token is not blended with padding. lam = 1 is exactly the sample, lam = 0 exactly the partner. With
+    `attention_mask_mode="weighted"` attention weights such a token by the share of its sample, so that the change from
+    lam = 1 to lam = 0 is smooth (eager and SDPA attention).
 
     Source: Guo et al. 2019, "Augmenting Data with Mixup for Sentence Classification" (wordMixup), arXiv 1905.08941.
 

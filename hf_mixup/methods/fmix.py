@@ -16,16 +16,16 @@ DECAY = 3.0
 
 @register
 class FMix(RandomMask, MixesPixelLabels):
-    """Replace blots of each image, of any shape, by the partner's pixels.
+    """Replace irregular regions of each image by the partner's pixels.
 
-    The blots are where a smooth random field is lowest: exactly round(lam * H * W) pixels, those where it is highest,
-    stay the sample's own. lam is then set to their share, unless `correct_lam=False`.
+    A smooth random field is drawn. The round(lam * H * W) pixels where it is highest stay the sample's own, the others
+    become the partner's. lam is then set to the share of own pixels, unless `correct_lam=False`.
 
-    Fields have all frequencies of the image, as in the paper. The authors' code
-    (https://github.com/ecs-vlc/FMix) uses the first two rows of its spectrum alone, one as real and one as imaginary
-    part: along the width its fields have a constant and one wave of a single cycle. It also tosses a coin to round lam
-    up or down, weighs labels by the lam that was drawn (`correct_lam=False`), and can soften the edges of a mask, which
-    its experiments on classification do not.
+    Fields have all frequencies of the image, as in the paper. The authors' code (https://github.com/ecs-vlc/FMix) uses
+    the first two rows of its spectrum alone, one as real and one as imaginary part: along the width its fields have a
+    constant and one wave of a single cycle. It also tosses a coin to round lam up or down, weighs labels by the lam
+    that was drawn (`correct_lam=False`), and can soften the edges of a mask, which its experiments on classification do
+    not.
 
     Source: Harris et al. 2020, "FMix: Enhancing Mixed Sample Data Augmentation", arXiv 2002.12047, section 4.
 
@@ -40,7 +40,7 @@ class FMix(RandomMask, MixesPixelLabels):
 
     name = "fmix"
     title = "FMix"
-    blends = "image inputs `[B, C, H, W]`: blots of low-frequency noise"
+    blends = "image inputs `[B, C, H, W]`: irregular regions, from low-frequency noise"
     modalities = ("image",)
     paper = "arXiv:2002.12047"
     begin_with = "alpha=1.0"

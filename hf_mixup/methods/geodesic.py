@@ -19,12 +19,12 @@ from hf_mixup.methods.registry import register
 class GeodesicMixup(Blend, PairMethod):
     """Mix the joint embeddings along great circles: images (`side: image`, V-Mix), captions (`text`, L-Mix) or both.
 
-    The targets are the shares of the arc, M R or M R M^T. `paper_compat` takes the published target of the variant on
-    both sides, I + P, which is right at lam = 1/2 only. A normalised linear blend (`cross_modal`, latent) runs along
-    the same arc at another pace.
+    The targets are the shares of the arc, M R or M R M^T. For the variant on both sides `paper_compat` takes the
+    published target, I + P, which is right at lam = 1/2 only. A normalised linear blend (`cross_modal`, latent) has the
+    same arc, but another point of it at the same lam.
 
-    The loss is that of the mixed pairs alone, unless `loss_weight` is set: then it is the plain loss and `loss_weight`
-    times that of the mixed pairs, from one forward pass, `targets` and accuracy being those of the plain pairs. The
+    By default the loss is that of the mixed pairs alone. With `loss_weight` it is the plain loss plus `loss_weight`
+    times that of the mixed pairs, from one forward pass; `targets` and accuracy are then those of the plain pairs. The
     authors' code (https://github.com/changdaeoh/multimodal-mixup) trains so: it adds 0.05 of V-Mix, 0.05 of L-Mix, 0.05
     to 0.2 of the variant on both sides and 0.01 of `m2`, each with a lam of its own from Beta(0.5, 0.5) and the partner
     of `pairing: flip`, all divided by the number of the epoch; here one variant is added, by the same weight

@@ -22,12 +22,12 @@ MIXES = ("mixup", "cutmix", "resizemix", "fmix", "gridmix", "saliencymix", "mani
 
 @register
 class InterpolatedAdversarialTraining(AdversarialTraining):
-    """Mix the batch, and mix its adversarial copy alike; the loss is the mean of both (see `clean_weight`).
+    """Mix the batch, and an attacked copy of it in the same way; the loss is the mean of both (see `clean_weight`).
 
-    The attack moves each sample, unmixed, against its own label; see `adversarial` for its settings and cost. `by` is
-    the method that mixes, "embedding" for tokens, whose shifts are blended with them. Both halves have the same
-    partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0 is that method
-    alone. freelb's points are mixed one by one.
+    The attack moves each sample before it is mixed, against its own label; see `adversarial` for its settings and cost.
+    `by` is the method that mixes. For tokens it is "embedding"; the shifts of tokens are blended with them. Both halves
+    have the same partners and lam, whereas a reimplementation of the paper draws anew for the second. An epsilon of 0
+    is that method alone. freelb's points are mixed one by one.
 
     Raises:
         ValueError: for tokens where `by` blends floats, and the other way round.

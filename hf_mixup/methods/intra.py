@@ -28,12 +28,13 @@ class IntraLADA(DrawnLam, HiddenStates):
     """Blend the hidden state of each labelled token with that of another labelled token of the same sample.
 
     The labelled tokens of a sample change places at random, in one cycle, so that each has another for its partner;
-    tokens without a label (-100: special tokens, padding, later pieces of a word) stay. By default after the last
-    block, as in the authors' code. As there, the states of the one forward pass are blended with one another, and a
-    token never keeps less than half: lam is folded to its larger half, max(lam, 1 - lam), unless it is given. Different
-    from it: there each token draws its partner by itself, which may be the token itself or be drawn twice, and blends
-    with what tokens before it were already blended to; later pieces of a word have its label, and are blended, too; and
-    lam is drawn from Beta(60, 1.5), here `alpha=60, beta=1.5`.
+    tokens without a label (-100: special tokens, padding, later pieces of a word) stay. By default this is done after
+    the last block, as in the authors' code. As there, the states of one forward pass are blended with one another, and
+    a token never keeps less than half: lam becomes max(lam, 1 - lam), unless it is given.
+
+    The authors' code differs in three points. Each token draws its partner by itself, which may be the token itself or
+    be drawn twice, and tokens are blended one after the other. Later pieces of a word have its label, and are blended,
+    too. And lam is drawn from Beta(60, 1.5), which is `alpha=60, beta=1.5` here.
 
     The paper's other half (inter-LADA, between sentences) is method 'manifold' with `layers=[0.67, 0.75, 0.83]`,
     `alpha=60`, `beta=1.5`, `lam_at_least_half=True`, but for its nearest neighbours and its mask, the union of both

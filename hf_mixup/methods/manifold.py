@@ -96,12 +96,12 @@ class ManifoldMixup(Blend, HiddenStates, MixesPixelLabels, MixesTranscripts):
 
     Default depths: where there are tokens, the TMix set {7, 9, 12} of 12 blocks, scaled to the model; elsewhere the
     first three sites of the official Manifold Mixup (what enters the first block, then one and two thirds up). The
-    sample's own attention mask stays. Default depths at which part of a model goes past the blend (an exchange of two
-    samples tells) are left out, with a warning.
+    sample's own attention mask stays. Before the first step an exchange of two samples finds depths that are not exact,
+    because a part of the model does not pass through them; these are left out of the default, with a warning.
 
-    lam is drawn as Manifold Mixup draws it. The authors' code of MixText folds it to its larger half, which is
-    `lam_at_least_half=True`, of Beta(16, 16) (`alpha=16`), but not in its command for TMix alone; it shows the model no
-    mask. The code of Manifold Mixup takes the binary cross-entropy of a softmax; here the loss is the model's own.
+    lam is drawn as in Manifold Mixup. The authors' code of MixText draws it from Beta(16, 16) (`alpha=16`), uses no
+    attention mask, and takes max(lam, 1 - lam) (`lam_at_least_half=True`), except in its command for TMix alone. The
+    code of Manifold Mixup takes the binary cross-entropy of a softmax; here the loss is the model's own.
 
     Source: Verma et al. 2019, "Manifold Mixup", arXiv 1806.05236; Chen et al. 2020, "MixText" (TMix), arXiv 2004.12239;
     https://github.com/SALT-NLP/MixText.

@@ -23,18 +23,18 @@ from hf_mixup.utils.constants import IGNORE_INDEX
 class InputMixup(Blend, FloatInputs, MixesPixelLabels, MixesBoxes, MixesForecasts, MixesTranscripts):
     """Blend all content of a sample with its partner's: pixels, audio and features as they are.
 
-    Tokens, decoder tokens, boxes and other integers that stand for something are blended where the model looks them up,
-    and what is not exact there where all of a sample comes together, see `models.streams`. With `keys`, only these
-    inputs are blended, and it is refused where they leave content behind.
+    Tokens, decoder tokens, boxes and other integers are blended inside the model, where it looks up their vectors. What
+    is not exact there is blended at the fusion point, the input of the first block that sees all of a sample (see
+    `models.streams`). With `keys` only these inputs are blended; `keys` that leave out some content are refused.
 
-    Audio clips of different length: their masks are united, so that what is heard of either is seen. Of series that
-    were not observed throughout, the blend counts as observed where both samples were. Where `future_values` are to be
-    forecast, past and future are blended alike, and the loss is the model's own on the blend.
+    Audio clips may differ in length: their masks are united. Series may have gaps: the blend counts as observed where
+    both samples were. For forecasts (`future_values`) past and future are blended alike, and the loss is the model's
+    own on the blend.
 
-    Transcripts that are learnt by CTC are both scored for the one blend. A decoder that writes a text for audio or an
-    image reads a blend of both texts (`decoder="blend"`, one pass), or each of them (`decoder="two"`: one pass of the
-    encoder, two of the decoder), as in Meng et al. 2021, "MixSpeech: Data Augmentation for Low-resource Automatic
-    Speech Recognition", arXiv 2102.12664 (there alpha = 0.5, for 15 % of a batch: `prob=0.15, prob_per="sample"`).
+    With CTC both transcripts are scored for the one blend. A decoder that writes a text for audio or an image reads a
+    blend of both texts (`decoder="blend"`, one pass), or each of them (`decoder="two"`: one pass of the encoder, two of
+    the decoder), as in Meng et al. 2021, "MixSpeech: Data Augmentation for Low-resource Automatic Speech Recognition",
+    arXiv 2102.12664 (there alpha = 0.5, for 15 % of a batch: `prob=0.15, prob_per="sample"`).
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", arXiv 1710.09412, equation 1.
 

@@ -43,16 +43,17 @@ class MosaicDraw(Draw):
 class Mosaic(Blend, FloatInputs, MixesPixelLabels, MixesBoxes):
     """Put parts of four images round a random centre; the label of each counts as much as its part covers.
 
-    Top left lies the sample's own, bottom right its partner's, in between those of two further samples, drawn at random
-    whatever `pairing` says; with fewer than four samples some may be the same, and a sample alone stays as it is. Both
-    sides of the own part are drawn, as shares of the image's, each ~ Beta(alpha, alpha) (the paper takes 0.3); a lam
-    that is given instead sets both to its root. Each part is cut out of its image anywhere with equal chance, and keeps
-    its size. lam is always the share of the own part; the others' shares are theirs, so that the targets sum to 1.
+    The sample's own part is at the top left, its partner's at the bottom right. The other two parts are of two further
+    samples, drawn at random whatever `pairing` says; with fewer than four samples some may be the same, and a sample
+    alone stays as it is. The two sides of the own part are drawn, as shares of the image's, from Beta(alpha, alpha)
+    (the paper takes 0.3); if lam is given, both are its square root. Each part is cut out anywhere in its image with
+    equal chance, and keeps its size. The weight of each label is the share of its part; lam is that of the own part.
 
-    Boxes move with their parts and are cut at their edges; of what is cut, less than a tenth of a box, or less than two
-    pixels of a side, is dropped, in one wait for the device. Each has weight 1. The labels of pixels move likewise.
+    Boxes move with their parts and are cut at the edges. A box of which less than a tenth is left, or less than two
+    pixels of a side, is dropped; that takes one wait for the device. Each box has weight 1. Segmentation masks move
+    likewise.
 
-    This is RICAP, where it was made for classification, under the name that detectors gave it; there the images are
+    The method was published as RICAP, for classification. Mosaic is its name in object detection, where the images are
     also made smaller.
 
     Source: Takahashi, Matsubara and Uehara 2018, "Data Augmentation using Random Image Cropping and Patching for Deep

@@ -33,23 +33,27 @@ class PuzzleDraw(MaskDraw):
 
 @register
 class PuzzleMix(Blend, FloatInputs, AsksGuide):
-    """Choose for each block the own content, the partner's or the mean of both; move salient ones to where they show.
+    """Choose for each block the own content, the partner's or the mean of both; move salient blocks to where they show.
 
-    A block's saliency is the gradient of the loss at its pixels. The mask costs the saliency that it hides, unlike
-    shares and unlike pixels on either side of an edge, and a prior that expects lam; then salient blocks of either
-    image move to where it is seen. lam is set to the mean share of the sample's own content, unless
-    `correct_lam=False`. Costs one more forward and backward pass for each mixed batch (of the guide's, if there is one,
-    for the class that it finds), in evaluation mode, through activations and not to the weights, and one wait for the
-    device; mask and moves are worked out on the CPU, for the whole batch at once.
+    A block's saliency is the gradient of the loss at its pixels. The mask minimises a cost of four terms: saliency that
+    is hidden, neighbours with different shares, neighbours with different pixels, and a prior with mean lam. Then
+    salient blocks of either image move to where that image is seen. lam is set to the mean share of the sample's own
+    content, unless `correct_lam=False`. Costs one more forward and backward pass for each mixed batch (of the guide's,
+    if there is one, for the class that it finds), in evaluation mode, through activations and not to the weights, and
+    one wait for the device; mask and moves are worked out on the CPU, for the whole batch at once.
 
     Weights of the terms, block sizes (2, 4, 8 or 16 a side) and the three shares are those of the authors' code
-    (https://github.com/snu-mllab/PuzzleMix). Different from it: the mask is found by min-sum belief propagation instead
-    of alpha-beta swaps by graph cuts, both within about 0.2 % of the least cost; blocks ask for places until all have
-    one, where its loop stops earlier and leaves places empty that nobody sees; they move as whole blocks, where its
-    command for CIFAR moves pieces of 4 x 4 pixels; pixels are compared in units of the batch's range, as the
-    processor's mean and deviation are not known here; its loss is the binary cross-entropy of a softmax, to which its
-    command for Tiny ImageNet adds the clean batch's. No adversarial noise is added. Pixels beyond the last whole
-    block follow the mask and do not move. A sample that is its own partner stays as it is.
+    (https://github.com/snu-mllab/PuzzleMix). Their code differs in this:
+
+    - It finds the mask by alpha-beta swaps with graph cuts, here by min-sum belief propagation; both are within about
+      0.2 % of the least cost.
+    - Its loop that moves blocks stops earlier, and leaves positions empty that are not seen.
+    - Its command for CIFAR moves pieces of 4 x 4 pixels, here whole blocks move.
+    - Here pixels are compared in units of the batch's range, as the processor's mean and deviation are not known.
+    - Its loss is the binary cross-entropy of a softmax, and its command for Tiny ImageNet adds the clean batch's.
+    - It can add adversarial noise, which is left out here.
+
+    Pixels beyond the last whole block follow the mask and do not move. A sample that is its own partner stays as it is.
 
     Raises:
         ValueError: for images smaller than 2 x 2 pixels.

@@ -26,13 +26,13 @@ class ResizeMix(Blend, FloatInputs, MixesPixelLabels):
     """Paste the partner's whole image, made smaller, into a box of each image: no part of an object is cut off.
 
     The sides of the box are low + (high - low) * u of the image's, with (low, high) = `box_sides`, by default the
-    paper's 0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. A lam that is
-    given instead, by `lam` or by the caller, sets the sides to sqrt(1 - lam). As in the authors' code, the sides are
-    one draw of the batch (see `lam_per`) and whole pixels, while each sample has a place of its own, a pair that shares
-    its lam the same one: the box lies around a pixel drawn with equal chance, and is pushed inside where it would stick
-    out. lam is the share of pixels outside it, unless `correct_lam=False` keeps it as it was before the sides were cut
-    to pixels. The image is resized bilinearly with antialiasing, a map of labels by the nearest; the authors' code
-    takes the nearest pixel for images, too.
+    paper's 0.1 and 0.8, and u ~ Beta(beta, alpha): uniform, as in the paper, at the default alpha = 1. If lam is given,
+    by `lam` or by the caller, the sides are sqrt(1 - lam). As in the authors' code, the batch has one draw of the sides
+    (see `lam_per`), in whole pixels, and each sample has its own position; a pair that shares its lam shares the
+    position, too. The box lies around a pixel drawn with equal chance, and is moved inside the image where it would
+    cross the edge. lam is the share of pixels outside it; `correct_lam=False` keeps it as it was before the sides were
+    rounded to pixels. The image is resized bilinearly with antialiasing, a segmentation mask by the nearest pixel; the
+    authors' code takes the nearest pixel for images, too.
 
     Source: Qin et al. 2020, "ResizeMix: Mixing Data with Preserved Object Information and True Labels", arXiv
     2012.11101; https://github.com/JayQine/ResizeMix.

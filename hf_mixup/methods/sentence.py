@@ -15,9 +15,9 @@ from hf_mixup.models.hooks import blend_states
 class SentenceMixup(Blend):
     """Blend each sample's pooled vector before the last layer, which scores it.
 
-    That layer is linear, so that its scores of the blend are the blend of its scores: the model runs as it is, on any
-    architecture and modality, and the logits are blended in the loss. (Where a model bends its scores afterwards, by a
-    cap or a scale, these are what is blended.)
+    That layer is linear, so that the logits of a blend are the blend of the logits. The model therefore runs unchanged,
+    on any architecture and modality, and the logits are blended in the loss. (Where a model caps or scales its logits
+    afterwards, the capped or scaled ones are blended.)
 
     Raises:
         ValueError: for labels of tokens or spans.

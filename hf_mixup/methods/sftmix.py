@@ -17,13 +17,13 @@ from hf_mixup.utils.constants import IGNORE_INDEX
 
 @register
 class SFTMix(DrawnLam, SettlesLater):
-    """Add to the plain loss of a language model that of its last hidden states, blended between two responses.
+    """Add to the plain loss of a language model the loss of its last hidden states, blended between two responses.
 
-    The samples that the model is surer of (by the mean loss of their labelled tokens, in this very pass) are paired
-    with those it is less sure of, where the paper ranks the whole dataset by a model trained before. Responses are
-    laid side by side from their first labelled tokens; what the longer one has beyond is left out. The mixed term
-    weighs `loss_weight` (by default the paper's 0.2), per token as the plain one. As the head is linear, logits stand
-    for hidden states; the mixed ones cost the memory of the responses' logits three times more.
+    Samples with a high confidence are paired with samples with a low one. Confidence is measured by the mean loss of
+    the labelled tokens in the same forward pass; the paper ranks the whole dataset, by a model trained before. Two
+    responses are aligned at their first labelled tokens, and the rest of the longer one is left out. The mixed term has
+    the weight `loss_weight` (by default the paper's 0.2), and is a mean per token as the plain loss is. As the head is
+    linear, logits are blended in place of hidden states; this costs three times the memory of the responses' logits.
 
     Raises:
         ValueError: for labels other than one a token; `pairing`, `pair_class` or `lam_per="pair"`, which do not go

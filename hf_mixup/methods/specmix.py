@@ -17,10 +17,10 @@ from hf_mixup.models.inputs import float_keys, nothing_to_blend
 class SpecMix(ChosenPartner, MaskMethod):
     """Replace bands of time and bands of frequency of each spectrogram by the partner's.
 
-    Along either axis 0 to `num_bands` of them, not none along both, each `band_share` wide, anywhere; they may overlap.
-    lam is the share of the content that stayed the sample's own: bands say what it is, and alpha is not asked. A lam
-    that is given instead, by `lam` or by the caller, sets the width of the bands, which then do not overlap, so that it
-    is met up to rounding; `correct_lam=False` keeps it as it was before. Padding is no content, see `cutmix`.
+    Each axis has 0 to `num_bands` bands, and there is at least one in all. Each band is `band_share` wide and lies
+    anywhere; bands may overlap. lam is the share of the content that stayed the sample's own; there is no alpha. If lam
+    is given, by `lam` or by the caller, it sets the width of the bands, which then do not overlap; lam is corrected for
+    rounding, unless `correct_lam=False`. Padding does not count as content, see `cutmix`.
 
     The paper draws up to 3 bands of 0.3 along each axis and a mask for each sample (`lam_per="sample"`); the authors'
     code draws 0 to 2 bands, none along both axes at times (here `prob` says how much stays unmixed), measures both

@@ -21,12 +21,12 @@ class SSMix(SpanMethod):
     """Replace the span that matters least for a sample's loss by the partner's span that matters most for its own.
 
     The clean samples are trained on, too: the loss is clean_weight * clean + (1 - clean_weight) * mixed, with a
-    `clean_weight` of 0.5 unless another is set, and one forward pass over 2 B samples, the mixed ones behind. Logits
-    and accuracy are of both, and of the mixed ones. At `clean_weight=0` the mixed samples take the place of the clean
-    ones.
+    `clean_weight` of 0.5 by default. One forward pass sees 2 B samples, first the clean ones, then the mixed ones. The
+    logits are those of all 2 B, the accuracy is that of the mixed ones. At `clean_weight=0` the mixed samples take the
+    place of the clean ones.
 
-    A token's saliency is the norm of the gradient at the output of the embeddings, which is what enters the first block
-    (at the table of words in models where that holds other places than the tokens). That costs one more forward and
+    A token's saliency is the norm of the gradient at the input of the first block (at the output of the word
+    embeddings, in models whose first block sees other positions than the tokens). That costs one more forward and
     backward pass for each mixed batch, in evaluation mode (the authors' code has dropout there), through activations
     and not to the weights, and one wait for the device. A span has max(1, floor((1 - lam) * tokens)) tokens, or as many
     as both samples have; the paper takes a tenth, `lam=0.9`, and starts from a model fine-tuned without mixing. lam is

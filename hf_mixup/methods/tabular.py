@@ -92,12 +92,12 @@ class SwapColumns(FixedLam, FloatInputs):
 class TabularMixup(Blend, SwapColumns, MixesForecasts):
     """Blend the numbers of two rows of a table, and take each category from either row, the own one with chance lam.
 
-    Numbers are the float inputs [B, F], categories the integer (or bool) ones [B, K] that are called `*_values` or
-    `*categorical*`; `swap_keys` names others, floats as well: with all inputs in it this is CutMix of tables as SAINT
-    has it. Each row draws its own columns, a pair the same ones with `lam_per="pair"`. Where numbers are blended lam is
-    as it was drawn, which is also the expected share of own categories; where all is swapped it is set to the share of
-    columns that stayed the row's own, unless `correct_lam=False`. `cmixup` swaps the same inputs, and chooses partners
-    that are near in their labels, for regression.
+    Numbers are the float inputs [B, F]. Categories are the integer (or bool) inputs [B, K] that are called `*_values`
+    or `*categorical*`. `swap_keys` names other inputs to swap, also floats: with all inputs in it the method is the
+    CutMix of tables in SAINT. Each row draws its own columns; with `lam_per="pair"` a pair has the same ones. Where
+    numbers are blended, lam is as it was drawn, which is also the expected share of own categories. Where all is
+    swapped, lam is set to the share of columns that stayed the row's own, unless `correct_lam=False`. `cmixup` swaps
+    the same inputs, and chooses partners that are near in their labels, for regression.
 
     Raises:
         ValueError: for integer columns that nobody calls categories, or `swap_keys` that are none.

@@ -24,10 +24,10 @@ class TransMix(RandomBox, NeedsAttention, SettlesLater):
     The weight of a sample's own label is the mean of two shares: of the pixels that stayed its own, and of the
     attention that the class token pays to patches that did, in the last layer of this very forward pass, averaged over
     heads. A patch counts for the image that its centre is of (in the authors' code, its top left pixel). No gradient
-    flows through the weight, and no further pass is needed; but the model has to return attention: load it with
-    attn_implementation="eager", whose attention takes more memory than the fused ones. `lam` of the batch is the share
-    of pixels until the loss is taken. The mean of the two is the authors' code (https://github.com/Beckschen/TransMix);
-    the paper's equation has the attention alone.
+    flows through the weight, and no second pass is needed. The model has to return attention weights: load it with
+    attn_implementation="eager", which takes more memory than fused attention. `lam` of the batch is the share of pixels
+    until the loss is taken. The mean of the two is the authors' code (https://github.com/Beckschen/TransMix); the
+    paper's equation has the attention alone.
 
     Raises:
         RuntimeError: if the model returns no attention.
