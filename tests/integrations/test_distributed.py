@@ -16,6 +16,7 @@ import torch
 import hf_mixup.methods.base
 from tests.integrations.launched import Case, check_equal, check_resumed, in_two
 from tests.scripts.cases import neighbours, run
+from tests.scripts.firsts import MIXED, REFUSED
 
 ROWS = [
     ("trainer", "vit", "mixup"),
@@ -60,6 +61,7 @@ CASES: list[Case] = [
     *((["spread", "fsdp2", *each, 2], extra) for *each, extra in SPREAD),
     *((["resumed", "fsdp2", 2, parts], {}) for parts in (False, True)),
     *((["tried", engine], {}) for engine in ("ddp", "fsdp2")),
+    *((["firsts", name], {}) for name in MIXED | REFUSED),
     *((["train", entry_point, "clip", method, 4], extra) for entry_point, method, extra in PAIRS),
     (["train", "trainer", "clip", "switch", 4], DRAWN),
     *((["sequences", entry_point, 2], {}) for entry_point in SEQUENCES),
@@ -160,6 +162,21 @@ def test_the_processes_of_a_sharded_model_try_the_exchange_together(two: Any) ->
     one, other = two("tried", "fsdp2")["steps"]
     assert {*one} == {0, 1}
     assert one == other
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_one_process_meets_first_lets_no_other_wait(name: str, one: Any, two: Any) -> None:
+    """Weights in parts: the losses of both are those that each would have of a whole model."""
+    shared, alone = two("firsts", name), [*one("firsts", name, 0), *one("firsts", name, 1)]
+    for mine, expected in zip(shared, alone, strict=True):
+        assert mine == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("name", "message"), zip(REFUSED, ("the batch has no samples", "packed into one row")))
+def test_what_is_refused_in_one_process_is_said_by_both(name: str, message: str, two: Any) -> None:
+    first, second = (losses[-1] for losses in two("firsts", name))
+    assert message in first
+    assert first == second
 
 
 @pytest.mark.parametrize(("entry_point", "method", "extra"), PAIRS)
