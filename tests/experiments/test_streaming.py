@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from datasets.utils import tqdm
 from torchvision.io import encode_jpeg
 from transformers import Trainer, TrainingArguments, set_seed
 
@@ -68,6 +69,21 @@ def test_a_pass_gives_every_sample_once_and_the_next_one_in_another_order(tmp_pa
     one, two = first(batches, 41), first(batches, 41)
     assert sorted(one) == sorted(two) == list(range(41))
     assert one != two
+
+
+def test_shards_are_opened_at_once_where_no_bar_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,), seen, load = tables(tmp_path, [3]), [], shards.load_dataset
+
+    def load_dataset(*args: Any, **settings: Any) -> Any:
+        seen.append(hasattr(tqdm, "_lock"))  # else it is made, and deleted again, which another thread does not survive
+        return load(*args, **settings)
+
+    monkeypatch.setattr(shards, "load_dataset", load_dataset)
+    for each in tqdm.__mro__:
+        if "_lock" in vars(each):
+            monkeypatch.delattr(each, "_lock")  # as in a worker that is not forked
+    assert [row["id"] for row in shards.rows_of(Shard(str(path), "parquet"))] == [0, 1, 2]
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(("sizes", "buffer"), [([13, 7, 20, 1], 8), ([13, 7, 20], 8), ([5, 5], 1)])

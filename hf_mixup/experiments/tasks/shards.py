@@ -17,6 +17,7 @@ import aiohttp
 import pyarrow as pa
 from datasets import Dataset, Features, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetsError
+from datasets.utils import tqdm
 
 from hf_mixup.experiments.tasks.folders import (
     FOLDERS,
@@ -156,6 +157,7 @@ def rows_of(shard: Shard, columns: list[str] | None = None) -> Iterator[dict[str
         yield from read_folder(shard.kind, shard.path, shard.files, columns)
         return
     chosen: dict[str, Any] = {"columns": columns} if columns and shard.kind == "parquet" else {}
+    tqdm.get_lock()  # where there is none yet, threads that open shards at the same time delete each other's
     rows: Any = load_dataset(shard.kind, data_files=[shard.path], split="train", streaming=True, **chosen)
     if rows.features:
         # As tar shards hold it: to encode audio anew, though nothing is left to do, `datasets` wants torchcodec.
