@@ -21,8 +21,11 @@ from hf_mixup.docs.site.examples import with_examples
 from hf_mixup.docs.site.methods import CAPABILITIES, TRAITS, method_page, methods_page
 from hf_mixup.docs.site.notebooks import notebook_page
 from hf_mixup.docs.site.repository import DOCS, ROOT, URL
+from hf_mixup.experiments.compare.variants import parse_variants
+from hf_mixup.experiments.mixing import SharedSettings
 from hf_mixup.methods import METHODS, capabilities, settings_of
 from hf_mixup.methods.base import Method
+from hf_mixup.methods.registry import first_try
 
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -79,6 +82,9 @@ def test_a_page_of_a_method_says_all_of_it(name: str) -> None:
     assert "```pycon\n>>> " in page
     assert page.count("```") % 2 == 0
     assert f"({name}.md)" in methods_page()
+    begin, command = re.findall(r"`(.+?)`", page.partition("## Begin with")[2].partition("##")[0])
+    assert eval(begin, {kind.__name__: kind}) == kind(**first_try(name))
+    assert parse_variants([command.rpartition(" ")[2]], SharedSettings(), paired=bool(kind.for_pairs))
 
 
 def test_what_was_measured_of_a_method_is_on_its_page() -> None:
@@ -201,5 +207,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > len(PAGES) + len(METHODS)
-    fetched = re.compile(r'<(?:script|link|img)[^>]+(?:src|href)="https?://(?!github\.com)[^"]+"')
+    fetched = re.compile(
+        r'<(?:script|link|img)[^>]+(?:src|href)="https?://(?!github\.com)[^"]+"|data-md-component="source"'
+    )
     assert [str(page) for page in pages if fetched.search(page.read_text(encoding="utf-8"))] == []

@@ -58,7 +58,7 @@ def generated() -> Iterator[tuple[str, str | bytes]]:
     from hf_mixup.docs.site.settings import settings_page
     from hf_mixup.methods import METHODS
 
-    yield "methods/index.md", methods_page()
+    yield "methods/index.md", f"---\nhide: [toc]\n---\n{methods_page()}"
     yield "reference/command-line.md", settings_page()
     yield "architectures.md", architectures_page()
     for name in METHODS:
@@ -105,6 +105,11 @@ def _notebook(path: Path) -> Iterator[tuple[str, str | bytes]]:
     yield f"notebooks/{path.stem}.md", with_links(page, path.parent)
     for name, content in images.items():
         yield f"notebooks/{name}", content
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Leave out what lets the theme ask GitHub for its stars: a page fetches nothing."""
+    return output.replace(' data-md-component="source"', "")
 
 
 def on_post_build(config: Any) -> None:

@@ -12,6 +12,7 @@ from hf_mixup.docs.site.repository import evidence_tool
 from hf_mixup.docs.site.settings import settings_table
 from hf_mixup.methods import METHODS, capabilities
 from hf_mixup.methods.base import Method
+from hf_mixup.methods.registry import first_try
 
 TRAITS: dict[str, str] = {
     "for_pairs": "Mixes pairs of images and texts, for dual encoders such as CLIP.",
@@ -52,8 +53,8 @@ def method_page(name: str, image: str | None = None, scene: str = "") -> str:
     parts = [f"# {kind.title}", summary, _usage(kind)]
     if image:
         parts.append(f"![Mixed {scene}: {kind.title}]({image})\n\n*Drawn by `{name}` with its default settings.*")
-    if advice := getattr(kind, "begin_with", ""):
-        parts.append(f"## When to use it\n\n{_advice(advice)}")
+    if kind.begin_with:
+        parts.append(f"## Begin with\n\n{_advice(kind)}")
     if details:
         parts.append(f"## What it does\n\n{details}")
     if traits := _traits(kind):
@@ -111,11 +112,13 @@ def _usage(kind: type[Method]) -> str:
     )
 
 
-def _advice(advice: Any) -> str:
-    """Return what to begin with: a text, or settings by name."""
-    if isinstance(advice, str):
-        return advice
-    return f"Begin with {', '.join(f'`{name}={value}`' for name, value in dict(advice).items())}."
+def _advice(kind: type[Method]) -> str:
+    """Return what to begin with, in Python and on the command line."""
+    settings = ", ".join(f"{name}={value!r}" for name, value in first_try(kind).items())
+    return (
+        f"`{kind.__name__}({settings})`; in a comparison `hf-mixup compare CONFIG --methods "
+        f"none,smoothing,{kind.name}:{kind.begin_with}`. [Which method when](../choosing.md) says for which data."
+    )
 
 
 def _traits(kind: type[Method]) -> list[str]:
