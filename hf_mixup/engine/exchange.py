@@ -98,7 +98,7 @@ def _check_exchange(trial: Trial, method: Method, trial_of: Callable[..., Trial]
             seen[kind] = known
         else:  # the samples are all alike, and show nothing
             known.looks = sys.maxsize
-        hooks_of(model).open["exchanged", kind] = partial(_tells_more, known)
+        hooks_of(model).open["exchanged", kind] = partial(_may_tell_more, known)
     for each in method.choices() if kind in seen else ():
         if each.exchanges:
             _check(trial_of(trial.request, each.keeps) if each.keeps else trial, each, known.exact)
@@ -136,6 +136,10 @@ def _run_first(trial: Trial, method: Method) -> None:
                 with suppress(RuntimeError):
                     each.apply(trial.model, trial.request.batch, each.draw(trial.request), False)
         raise
+
+
+def _may_tell_more(known: Seen, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+    return _tells_more(known, batch)
 
 
 def _tells_more(known: Seen, inputs: Mapping[str, Any]) -> bool:

@@ -140,9 +140,9 @@ class Mixup(Context):
 
     def _would_mix(self, method: str, model: nn.Module, batch: Mapping[str, Any]) -> bool:
         """Whether another method, at its defaults, is not refused: by the batch, the model or its loss."""
-        other = Mixup(self.config.replace(method=method))
-        other.rehearses = self.rehearses
         try:
+            other = Mixup(self.config.replace(method=method))
+            other.rehearses = self.rehearses
             other._built(model, batch, Requested())
         except (RuntimeError, ValueError, TypeError):
             return False

@@ -220,7 +220,7 @@ def labels_besides(model: nn.Module, inputs: Mapping[str, Any], labels: Mapping[
     return [key for key in inputs if known.get(key)]
 
 
-def _tells_label(known: Mapping[str, bool], key: str, batch: Mapping[str, Any]) -> bool:
+def _tells_label(known: Mapping[str, bool], key: str, model: nn.Module, batch: Mapping[str, Any]) -> bool:
     """Whether a batch can show if an input of which it is not known is a label."""
     return key not in known and len(_others(key, batch)) > 0
 

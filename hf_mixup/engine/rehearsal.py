@@ -58,7 +58,7 @@ def rehearse(context: Context, model: nn.Module, batch: Mapping[str, Any], build
     hooks, own, tried = hooks_of(model), _kind(context, batch), False
     device = next(model.parameters()).device
     while True:
-        wanted = not tried and (own not in hooks.rehearsed or hooks.asks_for(batch))
+        wanted = not tried and (own not in hooks.rehearsed or hooks.asks_for(model, batch))
         source = first_with(wanted, device)
         if source is None:
             return

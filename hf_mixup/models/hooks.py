@@ -189,7 +189,8 @@ class MixHooks:
         on_deactivate: functions that put back what a mixed forward pass changes in the model.
         checked: what the self-check has passed.
         cache: parts of the model that were looked up, keyed by the module of this room that did.
-        open: by the names of questions to which no batch had the answer yet, whether a batch may have it.
+        open: by the names of questions to which no batch had the answer yet, what says if one may have it, given the
+            model (which may not be held here) and the batch.
         rehearsed: kinds of batches with which whatever has to be looked up was, see `engine.rehearsal`.
     """
 
@@ -199,15 +200,15 @@ class MixHooks:
         self.on_deactivate: list[Callable[[], None]] = []
         self.checked: set[Any] = set()
         self.cache: dict[str, Any] = {}
-        self.open: dict[Any, Callable[[Mapping[str, Any]], bool]] = {}
+        self.open: dict[Any, Callable[[nn.Module, Mapping[str, Any]], bool]] = {}
         self.rehearsed: set[Any] = set()
 
     def __reduce__(self) -> tuple[type[MixHooks], tuple[()]]:
         return MixHooks, ()  # a copy of the model, or one read back, begins with none
 
-    def asks_for(self, batch: Mapping[str, Any]) -> bool:
-        """Whether a batch may have the answer to an open question."""
-        return any(asks(batch) for asks in self.open.values())
+    def asks_for(self, model: nn.Module, batch: Mapping[str, Any]) -> bool:
+        """Whether a batch may have the answer to an open question about the model of these hooks."""
+        return any(asks(model, batch) for asks in self.open.values())
 
     def after(self, module: nn.Module, kind: type[MixHook] = MixHook) -> Any:
         """Return the hook of a kind at the output of a module."""

@@ -129,7 +129,9 @@ def decoder_inputs(model: nn.Module, labels: Tensor) -> Tensor:
     for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
         if hasattr(base, name):
             return getattr(base, name)(labels)
-    shift = getattr(sys.modules[type(base).__module__], "shift_tokens_right", None)
+    # A class of one's own, or the one that FSDP2 makes, lies in another module than that of transformers.
+    modules = (sys.modules.get(each.__module__) for each in type(base).__mro__)
+    shift = next((found for each in modules if (found := getattr(each, "shift_tokens_right", None))), None)
     start = getattr(base.config, "decoder_start_token_id", None)
     if shift is None or start is None:
         raise ValueError(

@@ -58,7 +58,7 @@ def mix_embeddings(
         policies = {left: _ids_policy(model, batch, left) for left in (False, True)}
         if None not in policies.values():
             cache[key] = policies
-        hooks_of(model).open[key] = partial(_tells_of_length, model, frozenset(batch), key)
+        hooks_of(model).open[key] = partial(_tells_of_length, frozenset(batch), key)
     policies = cache.get(key, {False: "own", True: "own"})  # until there are samples to try them on
     # On a device, reading the mask has to wait for it: only where it matters.
     policy = policies[_pads_left(model, batch) if policies[False] != policies[True] else False]
@@ -97,7 +97,7 @@ def _pair_to_try(model: nn.Module, batch: Mapping[str, Any], left: bool) -> dict
     return _choices(batch, model) if batch[IDS].dim() == 3 else uneven_pair(batch, model, left)
 
 
-def _tells_of_length(model: nn.Module, names: Set[str], key: str, batch: Mapping[str, Any]) -> bool:
+def _tells_of_length(names: Set[str], key: str, model: nn.Module, batch: Mapping[str, Any]) -> bool:
     """Whether a batch of these entries has samples on which a policy can be tried that was not found yet."""
     if key in hooks_of(model).cache or not names <= batch.keys():
         return False

@@ -51,6 +51,15 @@ def test_it_is_two_passes_by_hand(build: Any) -> None:
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_class_of_ones_own_shifts_texts_as_its_base_does() -> None:
+    """So does the class that FSDP2 makes of a model's, which lies in a module of torch."""
+    model, batch = make(whisper)
+    expected = decoder_inputs(model, batch["labels"])
+    model.__class__ = type("Mine", (type(model),), {"__module__": __name__})
+    assert torch.equal(decoder_inputs(model, batch["labels"]), expected)
+    assert torch.equal(expected[:, 1:], batch["labels"][:, :-1].clamp(min=0))  # the padding is token 0
+
+
 @pytest.mark.parametrize("decoder", ["two", "blend"])
 @pytest.mark.parametrize("build", WRITERS, ids=lambda build: build.__name__)
 def test_the_ends_are_the_models_own_loss(build: Any, decoder: str) -> None:

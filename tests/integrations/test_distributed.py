@@ -172,7 +172,9 @@ def test_what_one_process_meets_first_lets_no_other_wait(name: str, one: Any, tw
         assert mine == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "message"), zip(REFUSED, ("the batch has no samples", "packed into one row")))
+@pytest.mark.parametrize(
+    ("name", "message"), zip(REFUSED, ("the batch has no samples", "packed into one row", "Use 'mixup'"), strict=True)
+)
 def test_what_is_refused_in_one_process_is_said_by_both(name: str, message: str, two: Any) -> None:
     first, second = (losses[-1] for losses in two("firsts", name))
     assert message in first

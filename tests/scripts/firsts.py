@@ -17,9 +17,11 @@ from torch.distributed.fsdp import fully_shard
 import hf_mixup.methods.base
 from hf_mixup import Mixup
 from hf_mixup.engine.all_gather import process_index, world_size
+from hf_mixup.engine.refusals import Refusal
 from hf_mixup.functional import pair
 from tests import heads, streams
 from tests.conftest import batch_of, build
+from tests.engine.test_refusals import BATCH, Counts
 
 Batch = dict[str, Any]
 STEPS = 3
@@ -71,6 +73,10 @@ def packed(process: int, step: int) -> Batch:
     return batch
 
 
+def numbers(process: int, step: int) -> Batch:
+    return {key: value.roll(process, 0) for key, value in BATCH.items()}
+
+
 def lxmert() -> nn.Module:
     return streams.without_dropout(heads.lxmert_pretraining()[0])
 
@@ -89,6 +95,7 @@ MIXED: dict[str, tuple[Callable[[], nn.Module], Callable[[int, int], Batch], dic
 REFUSED = {
     "no samples": (BERT, nothing, {"method": "manifold"}),
     "packed": (BERT, packed, {"method": "embedding"}),
+    "another place": (partial(Counts, 2e-4), numbers, {"method": "manifold", "layers": [1]}),
 }
 
 
@@ -107,7 +114,7 @@ def firsts(folder: str, name: str, process: int = 0) -> list[list[float | str]]:
             given = batch(process_index() if world_size() > 1 else process, step)
             try:
                 found.append(trained(mixup, model, given))
-            except ValueError as error:
+            except (ValueError, Refusal) as error:
                 found.append(str(error))
                 break
     if world_size() == 1:
