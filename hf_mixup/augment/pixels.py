@@ -85,7 +85,7 @@ def flip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 def crop_boxes(boxes: Tensor, size: tuple[int, int], window: tuple[int, int, int, int]) -> Tensor:
     """Move boxes [N, 4] into a window (top, left, height, width) and clip them to it; outside, they become empty."""
     moved = functional().crop(_wrap(boxes, size), *window)
-    return functional().clamp_bounding_boxes(moved, clamping_mode="hard").as_subclass(Tensor)
+    return functional().clamp_bounding_boxes(moved).as_subclass(Tensor)
 
 
 def _wrap(boxes: Tensor, size: tuple[int, int]) -> Any:

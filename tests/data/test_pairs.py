@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, Trainer, ViTImageProcessor
 
@@ -30,6 +29,8 @@ from hf_mixup.experiments.tasks.pairs import (
     new_pair_config,
 )
 from hf_mixup.metrics import pair_compute_metrics, zero_shot_accuracy
+
+Image = pytest.importorskip("PIL.Image")
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "blue", "cat", "dog", "the"]
 TOWER = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -107,7 +107,8 @@ def test_the_path_is_the_blend_by_hand(depth: int | None) -> None:
     for step, lam in enumerate((0, 0.25, 0.5, 0.75, 1)):
         pixels = batch["pixel_values"]
         states = model.vit.embeddings(pixels if depth is not None else lam * pixels + (1 - lam) * pixels[partner])
-        for index, block in enumerate([*model.vit.layers, None]):
+        blocks = next(each for each in model.modules() if isinstance(each, torch.nn.ModuleList))
+        for index, block in enumerate([*blocks, None]):
             if index == depth:
                 states = lam * states + (1 - lam) * states[partner]
             if block is not None:
