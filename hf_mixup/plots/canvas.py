@@ -155,7 +155,10 @@ def panel_title(axes: Axes, text: str, subtitle: str = "") -> None:
 
 def legend_below(figure: Figure, axes: Axes) -> None:
     """Explain what the axes show in one legend below all panels."""
-    handles, labels = axes.get_legend_handles_labels()
+    found, labels = axes.get_legend_handles_labels()
+    # Before matplotlib 3.11 no legend of the whole figure takes the areas of a panel in a subfigure.
+    areas, patch = _matplotlib("collections").PolyCollection, _matplotlib("patches").Patch
+    handles = [patch(fc=each.get_facecolor()[0], lw=0) if isinstance(each, areas) else each for each in found]
     texts = list(map(drawable, labels))
     legend = figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
     for text in legend.get_texts():
