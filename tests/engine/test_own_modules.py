@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import Trainer
 
 from hf_mixup import Mixup, MixupConfig
-from tests.conftest import batch_of, examples
+from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
 LAM = 0.3
@@ -110,3 +110,36 @@ def test_soft_labels_of_a_tuple(entry_point: str, arguments: Any) -> None:
     soft = [{**row, "labels": label.tolist()} for row, label in zip(rows, labels)]
     trainer = trained(entry_point, model, soft, arguments)
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_forward_that_needs_labels() -> None:
+    class Needing(Own):
+        def forward(self, pixel_values: Tensor, labels: Tensor) -> Any:
+            return super().forward(pixel_values, labels)
+
+    with pytest.raises(RuntimeError, match=r"Needing.forward cannot do without labels.*default None.*loss='own'"):
+        Mixup(CONFIG)(Needing(lambda loss, logits: {"loss": loss, "logits": logits}), batch_of("vit", rows=4))
+    model = Needing(RETURNED["tuple"])
+    with Mixup({**CONFIG.to_dict(), "loss": "own"})(model, batch_of("vit", rows=4)) as mixed:
+        assert mixed.loss(mixed.forward(model)).isfinite()
+
+
+def test_a_config_may_be_a_mapping() -> None:
+    model = Own(RETURNED["tuple"])
+    model.config = {"num_labels": 4}  # type: ignore[assignment]
+    rows = examples("vit", 4)
+    with Mixup(CONFIG)(model, batch_of("vit", rows=4)) as mixed:
+        loss = mixed.loss(model(**mixed.inputs))
+    assert float(loss) == pytest.approx(blended_loss(model, rows), rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_samples_that_are_not_finite_are_named(value: float) -> None:
+    batch = batch_of("vit", rows=4)
+    batch["pixel_values"][:, 0, 3] = value
+    with pytest.raises(RuntimeError, match="pixel_values holds nan or inf: leave such samples out"):
+        Mixup(CONFIG)(build("vit"), batch)
+    model = build("vit")
+    torch.nn.init.constant_(model.classifier.weight, torch.nan)
+    with pytest.raises(RuntimeError, match="hold none: look at its weights"):
+        Mixup(CONFIG)(model, batch_of("vit", rows=4))
