@@ -15,9 +15,9 @@ from hf_mixup.models.dual_encoder import DualEncoder, dual_encoder_of, embeds_of
 from hf_mixup.models.exchange import TOLERANCE, WHOLE, in_low_precision, relative_error
 from hf_mixup.models.hooks import hooks_of
 from hf_mixup.models.inputs import model_inputs
-from hf_mixup.models.labels import LABELS, OWN_WAY, SHIFTS_LABELS, TRAILING, predicts_next, read_labels
+from hf_mixup.models.labels import LABELS, OWN_WAY, SHIFTS_LABELS, TRAILING, Labels, predicts_next, read_labels
 from hf_mixup.models.losses import auxiliary_loss, loss_items, mixed_loss_sum
-from hf_mixup.models.outputs import logits_of
+from hf_mixup.models.outputs import logits_of, loss_of
 from hf_mixup.models.probe import eval_without_side_effects, two_samples
 from hf_mixup.models.ragged import layouts
 from hf_mixup.models.segmentation import capture_auxiliary_logits, scored_parts
@@ -45,7 +45,7 @@ def check_loss_once(model: nn.Module, batch: Mapping[str, Any]) -> None:
             capture_auxiliary_logits(model)
             with keeping_problem_type(model):
                 outputs = model(**rows)
-            own = outputs["loss"]
+            own = outputs["loss"] if isinstance(outputs, Mapping) else loss_of(outputs)
         except Exception:  # noqa: BLE001 - whatever a head without such a loss raises; the mixed loss will tell
             own = None
         if isinstance(own, Tensor):
@@ -68,9 +68,22 @@ def keeping_problem_type(model: nn.Module) -> Iterator[None]:
 def equals_mixed_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: Tensor) -> bool:
     """Whether a model's own loss of some samples is the one that is mixed."""
     try:
-        return same_loss(model, own, _mean_loss(model, rows, outputs))
-    except (ValueError, IndexError, RuntimeError):
+        scored = _without_labels(model, rows, outputs, read_labels(model, rows))
+        return same_loss(model, own, _mean_loss(model, rows, scored))
+    except (ValueError, IndexError, RuntimeError, TypeError):
         return False
+
+
+def _without_labels(model: nn.Module, rows: Mapping[str, Any], outputs: Any, labels: Labels) -> Any:
+    """Return outputs of which logits are read as in training, where labels are withheld.
+
+    Those of an encoder-decoder, whose own inputs follow from the labels, and of a model that returns no mapping: with
+    labels its loss stands where the logits are else.
+    """
+    generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    if generates or not isinstance(outputs, Mapping):
+        return model(**model_inputs(model, rows, labels))
+    return outputs
 
 
 def loss_is_checked(model: nn.Module, batch: Mapping[str, Any]) -> bool:
@@ -88,12 +101,11 @@ def _compare_loss(model: nn.Module, rows: Mapping[str, Any], outputs: Any, own: 
     if labels.kind == "transcription":
         return _compare_transcripts(model, rows, own)
     try:
-        if labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-            outputs = model(**model_inputs(model, rows, labels))  # as it is run where labels are withheld
+        outputs = _without_labels(model, rows, outputs, labels)
         if labels.vocabulary:
             _learn_places(model, rows, outputs, own)
         ours = _mean_loss(model, rows, outputs)
-    except (ValueError, IndexError, RuntimeError) as error:
+    except (ValueError, IndexError, RuntimeError, TypeError) as error:
         _forget_places(model)
         raise RuntimeError(
             f"{type(model).__name__} has a loss for these labels, but not the one that is mixed: {error}. {OWN_WAY}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,10 @@ def _defects(model: nn.Module, rows: Mapping[str, Any]) -> Tensor:
     found = []
     for which in ([0, 1], [1, 0], [0, 0], [1, 1]):
         seen = pick_pair(inputs, count_samples(inputs), torch.tensor(which))
-        own, other, mixed = (model(**seen, **{LABELS: each})["loss"].double() for each in (labels, others, blend))
+        own, other, mixed = (_loss(model, {**seen, LABELS: each}) for each in (labels, others, blend))
         found.append(mixed - SHARE * own - (1 - SHARE) * other)
     return torch.stack(found)
+
+
+def _loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
+    return cast(Tensor, loss_of(model(**batch))).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor
 from hf_mixup.models.batches import count_samples
 from hf_mixup.models.exchange import TOLERANCE, relative_error
 from hf_mixup.models.hooks import hooks_of
-from hf_mixup.models.labels import at_labels
+from hf_mixup.models.label_entries import labels_needed
+from hf_mixup.models.labels import OWN_WAY, at_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.outputs import logits_of
 from hf_mixup.models.probe import contrasting_samples, eval_without_side_effects, full_pair
@@ -90,9 +92,27 @@ class Trial:
                 "samples in one tensor (patches, or several images a sample), so that no sample can be exchanged for "
                 "another: such models are not mixed. Train it without mixing (prob=0)"
             )
+        needed = labels_needed(self.model) - inputs.keys()
+        if needed:
+            return (
+                f"{name}.forward cannot do without {', '.join(sorted(needed))}, which is withheld in mixed training: "
+                f"give it the default None. {OWN_WAY}"
+            )
         return (
             f"{name} cannot be run on two samples of the batch ({', '.join(inputs)}), so that mixing cannot be tried "
             f"on it: {error}. Train it without mixing (prob=0), or set self_check=False at your own risk"
+        )
+
+    def _no_number(self) -> str:
+        """Return what to say of outputs that are not finite, which look like a method's fault and are not."""
+        inputs = self.request.batch
+        floats = {key: each for key, each in inputs.items() if isinstance(each, Tensor) and each.is_floating_point()}
+        broken = next((key for key, each in floats.items() if not bool(torch.isfinite(each).all())), None)
+        held = f"{broken} holds nan or inf: leave such samples out, or replace those values"
+        own = f"the inputs ({', '.join(inputs)}) hold none: look at its weights and their precision"
+        return (
+            f"{type(self.model).__name__} makes nan or inf of two samples of the batch as they are, so that mixing "
+            f"cannot be tried on it; {own if broken is None else held}"
         )
 
     @property
@@ -148,6 +168,8 @@ class Trial:
                 wrong = wrong or self._misplaced(outputs)
             if error < TOLERANCE:
                 return wrong
+        if isnan(error):
+            raise RuntimeError(self._no_number())
         by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
         return by + (kept or ", for part of the model goes past the place where samples are mixed")
@@ -221,7 +243,7 @@ class Trial:
                 return float("inf")
             found, expected = (self._visible(each.double()) for each in (found, expected))
             errors.append(relative_error(self.model, found, expected[list(which)], expected))
-        return max(errors)
+        return next((error for error in errors if isnan(error)), max(errors))
 
     def _visible(self, scores: Tensor) -> Tensor:
         """Return scores with 0 in the places of padding, if there is one for each token."""

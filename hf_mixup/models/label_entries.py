@@ -26,6 +26,18 @@ def label_keys(model: nn.Module) -> set[str]:
     return set(_label_keys_of(type(base_model(model))))  # type: ignore[arg-type]
 
 
+def labels_needed(model: nn.Module) -> set[str]:
+    """Return the names of the labels that a model's forward has no default for.
+
+    >>> from torch.nn import CrossEntropyLoss
+    >>> labels_needed(CrossEntropyLoss())
+    set()
+    """
+    parameters = inspect.signature(base_model(model).forward).parameters
+    needed = {key for key, each in parameters.items() if each.default is inspect.Parameter.empty}
+    return needed & label_keys(model)
+
+
 @cache  # reading a signature takes as long as blending a small batch
 def _label_keys_of(kind: type[nn.Module]) -> frozenset[str]:
     parameters = inspect.signature(kind.forward).parameters

@@ -39,9 +39,15 @@ def logits_of(outputs: Any) -> Tensor:
         for name in NAMES:
             if isinstance(outputs.get(name), Tensor):
                 return outputs[name]
-    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], Tensor):
-        return outputs[0]
-    raise ValueError(f"the model returned {type(outputs).__name__} without logits: mixing needs a head that scores")
+    elif isinstance(outputs, (tuple, list)):
+        first = next((each for each in outputs if isinstance(each, Tensor)), None)
+        if first is not None:
+            return first
+    held = f" of {', '.join(outputs) or 'nothing'}," if isinstance(outputs, Mapping) else ""
+    raise ValueError(
+        f"the model returned {type(outputs).__name__}{held} without logits: mixing needs a head that scores, and "
+        "returns its scores as 'logits', or first in a tuple"
+    )
 
 
 def said_of(outputs: Any, count: int) -> dict[str, Tensor]:
@@ -74,15 +80,21 @@ def scores_of(outputs: Any, count: int) -> Tensor:
 def loss_of(outputs: Any) -> Tensor | None:
     """Return the loss that a model computed, None if it computed none.
 
-    >>> loss_of({"loss": torch.tensor(2.0), "logits": torch.zeros(1, 2)})
-    tensor(2.)
+    >>> loss_of({"loss": torch.tensor(2.0), "logits": torch.zeros(1, 2)}), loss_of(torch.tensor(2.0))
+    (tensor(2.), tensor(2.))
     """
-    found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0] if isinstance(outputs, tuple) else None
+    if isinstance(outputs, Tensor):
+        return None if outputs.dim() else outputs
+    found = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0] if _is_sequence(outputs) else None
     return found if isinstance(found, Tensor) and found.numel() == 1 else None
+
+
+def _is_sequence(outputs: Any) -> bool:
+    return isinstance(outputs, (tuple, list)) and len(outputs) > 0
 
 
 def with_loss(outputs: Any, loss: Tensor) -> Any:
     """Return a model's outputs with a loss in front, where its own would stand."""
     if isinstance(outputs, Mapping):
         return type(outputs)(**{"loss": loss, **{key: value for key, value in outputs.items() if key != "loss"}})
-    return (loss, *outputs)
+    return (loss, outputs) if isinstance(outputs, Tensor) else (loss, *outputs)

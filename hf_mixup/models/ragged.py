@@ -37,7 +37,7 @@ def placeholders(model: nn.Module) -> dict[Kind, list[int]]:
     {'image': [7]}
     """
     config: Any = getattr(model, "config", None)
-    settings = {} if config is None else vars(config)
+    settings = getattr(config, "__dict__", {})  # of a model of one's own it may be anything
     found: dict[Any, list[int]] = {}
     for kind, name in _token_settings(tuple(settings)):
         if isinstance(settings[name], int):
