@@ -478,7 +478,7 @@ def test_compare_with_few_noisy_rows(tmp_path: Path) -> None:
             "methods has 'smoothing', but text-regression has no single classes",
         ),
         ("seq2seq", {"select_by": "f1_entity"}, "select_by='f1_entity' does not score seq2seq: accuracy, exact_match"),
-        ("causal-lm", {"methods": "cutmix"}, "method 'cutmix' does not work here"),
+        ("causal-lm", {"methods": "cutmix"}, "method 'cutmix' does not work here: found no floating-point input"),
     ],
 )
 def test_compare_refuses(

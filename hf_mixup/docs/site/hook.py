@@ -112,6 +112,11 @@ def on_post_page(output: str, **_: Any) -> str:
     return output.replace(' data-md-component="source"', "")
 
 
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same in what is no page: that of an address that is not there."""
+    return on_post_page(output_content)
+
+
 def on_post_build(config: Any) -> None:
     """Write the index of the search as a script, too: pages that open as files may load nothing else."""
     folder = Path(config.site_dir) / "search"

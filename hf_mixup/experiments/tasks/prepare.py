@@ -87,7 +87,8 @@ def check_mixing(prepared: Prepared, model: PreTrainedModel, mixup: MixupConfig)
         with torch.random.fork_rng(devices=[]), torch.no_grad(), engine(model, batch) as mixed:
             mixed.loss(model(**mixed.inputs))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"method {mixup.method!r} does not work here: {error}") from error
+        reason = str(error).removeprefix(f"method {mixup.method!r} ")
+        raise ValueError(f"method {mixup.method!r} does not work here: {reason}") from error
     finally:
         model.train(training)
 
