@@ -10,6 +10,7 @@ from hf_mixup.cli.command import MIXING, Command
 from hf_mixup.cli.parser import own_flags
 from hf_mixup.cli.settings import look_ahead, parse
 from hf_mixup.cli.starting import saved_mixing, saved_task
+from hf_mixup.utils.suggest import require
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: list[str]) -> None:
     from hf_mixup.experiments.tasks.saved import check_folder
 
+    for package in ("gradio", "matplotlib"):
+        require("the playground needs", package, "playground")
     own, rest = own_flags(flags, arguments)
     model, port = getattr(own, "model", None), getattr(own, "port", None)
     config = look_ahead("playground", rest, "dataset")

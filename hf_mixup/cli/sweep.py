@@ -9,6 +9,9 @@ from hf_mixup.cli.settings import again, look_ahead, parse
 
 
 def run(arguments: list[str]) -> None:
+    from hf_mixup.experiments.sweep.arguments import require_packages
+
+    require_packages()
     look_ahead("sweep", arguments, "dataset", "model", "output_dir")
     sweeping, task, mixup, args = parse("sweep", arguments, shared=True, check=_check)
     from hf_mixup.experiments.sweep.run import sweep

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
+from functools import wraps
 from typing import Any, TypeVar
 
 from typing_extensions import dataclass_transform
@@ -81,8 +82,25 @@ def register(method: Kind) -> Kind:
         raise ValueError(f"{method.__name__}.name is {name!r}, which is taken by {owner}: give it another name")
     written = vars(method).get("__doc__") or f"{method.title}."
     METHODS[name] = dataclass(kw_only=True)(method)
+    _suggest_settings(method)
     method.__doc__ = with_settings(written, method)
     return method
+
+
+def _suggest_settings(method: type[Method]) -> None:
+    """Let the class answer a setting that it does not have with the nearest one."""
+    init: Any = method.__init__
+    known = settings_of(method)
+
+    @wraps(init)
+    def named(self: Method, *args: Any, **settings: Any) -> None:
+        wrong = next((each for each in settings if each not in known), None)
+        if wrong is not None:
+            text = f"{method.__name__} got an unexpected keyword argument {wrong!r}"
+            raise TypeError(f"{text}: {did_you_mean(wrong, known)}")
+        init(self, *args, **settings)
+
+    method.__init__ = named  # type: ignore[method-assign]
 
 
 def first_try(method: str | type[Method]) -> dict[str, Any]:

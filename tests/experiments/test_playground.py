@@ -263,6 +263,7 @@ def test_without_an_optional_package(
 ) -> None:
     pytest.importorskip("gradio")
     monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr("hf_mixup.cli.playground.parse", None)  # what takes seconds to load is not asked before
     assert cli.main(["playground", str(config)]) == 2
     error = capsys.readouterr().err
     assert f'the playground needs {package}, which is not installed: pip install "hf-mixup[playground]"' in error

@@ -183,6 +183,13 @@ def test_settings_of_other_methods_are_refused(method: str, tmp_path: Path) -> N
         refuse(method, name, " does not read it; .*cross_modal.* do", tmp_path)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_suggests_the_setting_that_was_meant(method: str) -> None:
+    for name in known(method) & {"prob", "alpha", "lam_per"}:
+        with pytest.raises(TypeError, match=rf"keyword argument '{name}_': did you mean '{name}'\? Valid: "):
+            METHODS[method](**{f"{name}_": 0.5})
+
+
 def refuse(method: str, name: str, message: str, folder: Path) -> None:
     flat = {"method": method, name: any_value(name)}
     (folder / "mixup.yaml").write_text(yaml.safe_dump(flat))

@@ -18,7 +18,6 @@ from hf_mixup.experiments.tasks.prepare import check_mixing
 from hf_mixup.experiments.tasks.saved import check_folder
 from hf_mixup.experiments.tasks.trained import load_model, relabelled
 from hf_mixup.utils.silence import silence_libraries
-from hf_mixup.utils.suggest import require
 
 _ROWS = 100  # to choose from
 _UNTRAINED = (
@@ -82,8 +81,6 @@ def make_page(
 def _refuse(task: TaskArguments, checkpoint: str | None, port: int | None) -> None:
     if task.task not in VIEWS:
         raise ValueError(f"task={task.task!r} has no playground, only {', '.join(VIEWS)} do")
-    for package in ("gradio", "matplotlib"):
-        require("the playground needs", package, "playground")
     if checkpoint is not None:
         check_folder(checkpoint)
     if port is not None:

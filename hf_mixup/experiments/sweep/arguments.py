@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hf_mixup.experiments.compare.arguments import ClusterArguments, SelectBy
 from hf_mixup.utils.files import parse_text
+from hf_mixup.utils.suggest import require
 from hf_mixup.utils.values import convert, convert_fields, setting
 
 
@@ -49,6 +50,16 @@ class SweepArguments(ClusterArguments):
     def depths(self) -> list[list[float]]:
         """The sets of layers, as `MixupConfig.layers` takes them."""
         return [_layers(text) for text in self.layer_sets or ()]
+
+
+def require_packages() -> None:
+    """Refuse to begin without what a sweep needs.
+
+    Raises:
+        ImportError: naming the package, and how to install it.
+    """
+    require("a sweep needs", "matplotlib", "plots")
+    require("a sweep needs", "optuna", "sweep")
 
 
 def _check_range(name: str, values: list[float], expected: str, highest: float) -> None:

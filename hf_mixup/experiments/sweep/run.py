@@ -24,7 +24,7 @@ from hf_mixup.experiments.compare.startup import check_methods, check_output, de
 from hf_mixup.experiments.compare.store import RUNNING, load_run, remove_dead_parts
 from hf_mixup.experiments.compare.variants import Variant, parse_variants
 from hf_mixup.experiments.mixing import SharedSettings
-from hf_mixup.experiments.sweep.arguments import SweepArguments
+from hf_mixup.experiments.sweep.arguments import SweepArguments, require_packages
 from hf_mixup.experiments.sweep.methods import swept_methods
 from hf_mixup.experiments.sweep.pruning import PruneCallback
 from hf_mixup.experiments.sweep.report import Swept, Trial, write_report
@@ -38,7 +38,6 @@ from hf_mixup.experiments.tasks.streaming import check_stream
 from hf_mixup.utils.files import resumable, write_json
 from hf_mixup.utils.hold import hold
 from hf_mixup.utils.silence import silence_libraries
-from hf_mixup.utils.suggest import require
 
 MARKER = "sweep.json"  # tells a sweep's folder from others
 # These may differ between the workers of a study, or when it goes on.
@@ -74,8 +73,7 @@ def sweep(
     refuse_launcher(args, "sweep")
     output = Path(str(args.output_dir))
     check_output(output, [MARKER, RUNNING, JOURNAL], "sweep")
-    require("a sweep needs", "matplotlib", "plots")
-    require("a sweep needs", "optuna", "sweep")
+    require_packages()
     with connected(arguments, args) as cluster, ExitStack() as stack:
         inputs = (arguments, task, mixup, args)
         setting, metric, settings = _start(*inputs)
