@@ -48,8 +48,8 @@ LONG = (
     "test_sft.py",
 )
 
-# From Python 3.14 on each worker of a data loader would import them anew.
-multiprocessing.set_forkserver_preload(["transformers", "hf_mixup"])
+# From Python 3.14 on each worker of a data loader would import anew what its collator needs.
+multiprocessing.set_forkserver_preload(["hf_mixup.integrations.collator"])
 torch.set_num_threads(1)  # tiny models gain nothing from threads, and lose much when cores are shared
 
 CONFIGS: dict[str, Any] = {
