@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
+from hf_mixup.models.label_checks import refuse_other_places
 from hf_mixup.models.labels import Further, ProblemType, dense_targets, partner_weight
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -77,6 +78,7 @@ def mixed_loss_sum(
             own, rest = expand_like(own, labels), expand_like(rest, labels)
             sums.append(two_target_cross_entropy(logits, one, two, own, rest, smoothing, class_weights))
         return reduce(torch.add, sums)
+    refuse_other_places(logits, labels, kind)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
     targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing, further).to(logits.dtype)
     if kind == "regression":
