@@ -328,11 +328,17 @@ class Context:
         for each in self._labels_ahead:
             if all(one is other for one, other in zip(each.source, found)):
                 return each.labels
-        return read_labels(model, batch)
+        return self._read(model, batch)
+
+    def _read(self, model: nn.Module, batch: Mapping[str, Any]) -> Labels:
+        labels = read_labels(model, batch)
+        if self.class_weights is not None and labels.kind == "single_label_classification":
+            refuse_other_classes(labels, len(self.class_weights), type(model).__name__)
+        return labels
 
     def read_ahead(self, model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> list[Labels]:
         """Read the labels of all batches of a step, and hold them until the next one, so that they are read once."""
-        self._labels_ahead = [LabelsAhead(_source(model, batch), read_labels(model, batch)) for batch in batches]
+        self._labels_ahead = [LabelsAhead(_source(model, batch), self._read(model, batch)) for batch in batches]
         return [each.labels for each in self._labels_ahead]
 
     def forget_labels(self) -> None:
@@ -356,6 +362,25 @@ def _source(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:
     tensors = [batch.get(key) for key in (*LABEL_KEYS, "input_ids", "inputs_embeds")]
     changes = [each._version for each in tensors if isinstance(each, Tensor) and not each.is_inference()]
     return [ref(model), *tensors, *changes]
+
+
+def refuse_other_classes(labels: Labels, weights: int, name: str) -> None:
+    """Refuse more or fewer class weights than classes; where only the logits tell those, a label without a weight.
+
+    Raises:
+        ValueError: naming both numbers.
+
+    >>> refuse_other_classes(Labels(torch.tensor([0, 2]), "single_label_classification", 3), 2, "Net")
+    Traceback (most recent call last):
+    ...
+    ValueError: class_weights has 2 numbers, but Net has 3 classes: give one for each
+    """
+    if labels.classes is not None:
+        classes = labels.classes
+    else:  # a look at labels on a device would stall it
+        classes = max(weights, int(labels.values.max()) + 1) if labels.values.device.type == "cpu" else weights
+    if classes != weights:
+        raise ValueError(f"class_weights has {weights} numbers, but {name} has {classes} classes: give one for each")
 
 
 def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:

@@ -66,3 +66,12 @@ def test_more_or_fewer_labels_than_samples(method: str, count: int) -> None:
     if method == "mixup":
         with pytest.raises(ValueError, match=rf"{count} labels .* for 4 samples \(pixel_values"):
             Mixup(method)(build("vit"), {**batch_of("vit", rows=4), "labels": batch["labels"]})
+
+
+@pytest.mark.parametrize("weights", [2, 5])
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_weight_for_each_class(entry_point: str, weights: int, arguments: Any) -> None:
+    config = CONFIG.replace(class_weights=[1.0] * weights)
+    trainer = ENTRY_POINTS[entry_point](build("vit"), arguments(), config, train_dataset=examples("vit", 4))
+    with pytest.raises(ValueError, match=f"class_weights has {weights} numbers, but ViT.* has 4 classes: give one"):
+        trainer.train()
