@@ -65,7 +65,10 @@ def mixed_loss_sum(
     if kind != "single_label_classification" and (
         class_weights is not None or bce or (smoothing and kind == "regression")
     ):
-        raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
+        named = (
+            "class_weights" if class_weights is not None else "loss='bce'" if bce else f"label_smoothing={smoothing}"
+        )
+        raise ValueError(f"{named} is for single-label problems, and these labels are for {kind}: leave it out")
     if kind == "single_label_classification":
         _check_shapes(logits, labels, bce)
         weighed = weighed_labels(labels, other, lam, further, balance)

@@ -87,6 +87,10 @@ def test_batches() -> None:
     for method in ("mixup", "cutmix"):
         with pytest.raises(TypeError, match=r"pixel_values holds torch.uint8: convert"):
             enter(Mixup(method)(model, integers))
+    with pytest.raises(ValueError, match=r"no floating-point input to mix. The batch holds: pixel_values \(ndarray\)"):
+        Mixup("mixup")(model, {**batch, "pixel_values": batch["pixel_values"].numpy()}).__enter__()
+    with pytest.raises(TypeError, match="the batch is a tuple: make it a mapping"):
+        Mixup("mixup")(model, tuple(batch.values()))  # type: ignore[arg-type]
     text = build("bert"), batch_of("bert")
     with pytest.raises(ValueError, match=r"no floating-point.*input_ids int64 \[6, 10\].*use method='mixup'"):
         enter(Mixup("between_class")(*text))
@@ -123,11 +127,11 @@ def test_soft_labels_by_mistake() -> None:
 
 def test_losses_that_do_not_fit_the_labels() -> None:
     batch = {**batch_of("resnet"), "labels": torch.rand(6, 4)}
-    for settings in ({"class_weights": [1.0] * 4}, {"loss": "bce"}):
+    for settings, name in ({"class_weights": [1.0] * 4}, "class_weights is"), ({"loss": "bce"}, "loss='bce' is"):
         model = build("resnet")
         with Mixup({"method": "mixup", **settings})(model, batch) as mixed:
             outputs = model(**mixed.inputs)
-        with pytest.raises(ValueError, match="single-label"):
+        with pytest.raises(ValueError, match=f"{name} for single-label problems.*multi_label.*leave it out"):
             mixed.loss(outputs)
 
 
