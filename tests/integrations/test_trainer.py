@@ -165,7 +165,7 @@ def test_warm_up_is_linear() -> None:
 def test_a_schedule_that_leaves_nothing_is_refused(entry_point: str, arguments: Any) -> None:
     config = MixupConfig("mixup", disable_last_ratio=1)
     trainer = ENTRY_POINTS[entry_point](build("resnet"), arguments(), config, train_dataset=examples("resnet", 4))
-    with pytest.raises(ValueError, match="disable_last_ratio=1.0 leaves nothing to mix in"):
+    with pytest.raises(ValueError, match=r"disable_last_ratio=1\.0 leaves nothing to mix in"):
         trainer.train()
 
 
