@@ -88,6 +88,11 @@ class Context:
         teacher: nn.Module | None = None,
         guide: nn.Module | None = None,
     ) -> None:
+        if total_steps is not None and total_steps < 1:
+            raise ValueError(
+                f"total_steps={total_steps}: expected the optimizer steps of the whole run, 1 or more (a Trainer's "
+                "max_steps=-1 stands for none), or None without a schedule"
+            )
         self.config = MixupConfig.from_any(config).replace()  # a copy: a Trainer may add its label smoothing
         self.method: Method = self.config.mixing
         self.learning = Learning(self.method)
@@ -386,7 +391,7 @@ def refuse_other_classes(labels: Labels, weights: int, name: str) -> None:
 def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:
     if partner is None:
         return None
-    partner = torch.as_tensor(partner).cpu()
+    partner = _numbers("partner", partner, f"{rows} row numbers from 0 to {rows - 1}").cpu()
     if partner.shape != (rows,) or partner.is_floating_point() or bool(((partner < 0) | (partner >= rows)).any()):
         raise ValueError(f"partner={partner.tolist()}: expected {rows} row numbers from 0 to {rows - 1}")
     return partner.long()
@@ -395,7 +400,14 @@ def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:
 def _checked_lam(lam: Tensor | float | None, rows: int) -> Tensor | None:
     if lam is None:
         return None
-    lam = torch.as_tensor(lam, dtype=torch.float32).cpu()
+    lam = _numbers("lam", lam, f"one number in [0, 1], or {rows} of them").to("cpu", torch.float32)
     if lam.dim() > 1 or (lam.dim() == 1 and len(lam) != rows) or not bool(((lam >= 0) & (lam <= 1)).all()):
         raise ValueError(f"lam={lam.tolist()}: expected one number in [0, 1], or {rows} of them")
     return lam.expand(rows).clone()
+
+
+def _numbers(name: str, given: Any, expected: str) -> Tensor:
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}={given!r}: expected {expected}") from error

@@ -25,6 +25,8 @@ from tests.entry_points import ENTRY_POINTS
         ({"prob": 1.5}, "prob=1.5"),
         ({"lam": -1}, "lam=-1"),
         ({"beta": -1.0}, "beta=-1.0"),
+        ({"beta": 0}, "beta=0.*above 0"),
+        ({"method": ""}, "method='' is not known"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"lam_per": "rows"}, "Valid: batch, pair, sample"),
         ({"pairing": "rol"}, "did you mean 'roll'"),
@@ -109,9 +111,28 @@ def test_dictated_draws() -> None:
         ({"partner": torch.tensor([0, 1, 2, 3, 4, 6])}, "from 0 to 5"),
         ({"lam": 1.2}, r"one number in \[0, 1\]"),
         ({"lam": torch.tensor([0.1, 0.2])}, "or 6 of them"),
+        ({"lam": "0.3"}, "lam='0.3': expected one number"),
+        ({"partner": "roll"}, "partner='roll': expected 6 row numbers"),
     ]:
         with pytest.raises(ValueError, match=message):
             Mixup("mixup")(model, batch, **wrong)
+
+
+@pytest.mark.parametrize(("name", "method"), [("resnet", "mixup"), ("resnet", "cutmix"), ("bert", "embedding")])
+def test_a_loop_that_does_not_run_the_mixed_batch(name: str, method: str) -> None:
+    """Labels of blends, and scores of clean samples."""
+    model, batch = build(name), batch_of(name)
+    mixed = Mixup(method)(model, batch)
+    with pytest.raises(RuntimeError, match=r"not mixed before it is entered.*`with mixup\(model, batch\) as mixed:`"):
+        mixed.loss(model(**mixed.inputs))
+    with Mixup(method)(model, batch) as mixed:
+        outputs = model(**batch)
+    with pytest.raises(RuntimeError, match=r"run on a batch with labels.*run model\(\*\*mixed.inputs\)"):
+        mixed.loss(outputs)
+    with Mixup(method, total_steps=1)(model, batch, lam=1.0) as mixed:
+        assert mixed.loss(model(**mixed.inputs)).isfinite()
+    with pytest.raises(ValueError, match=r"total_steps=-1: expected .*max_steps=-1 stands for none"):
+        Mixup(method, total_steps=-1)
 
 
 def test_soft_labels_by_mistake() -> None:
