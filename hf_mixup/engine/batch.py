@@ -42,6 +42,7 @@ class MixedBatch:
     """
 
     items: Tensor | None = None
+    _is_entered = False
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class MixedBatch:
 
     def __enter__(self) -> MixedBatch:
         self._context.watch.draw(self._model)
+        self._is_entered = True
         hooks = hooks_of(self._model)
         hooks.forget()
         if self.rate:
@@ -112,6 +114,11 @@ class MixedBatch:
         return model(**self.inputs)
 
     def _refuse_unmixed(self) -> None:
+        if not self._is_entered:
+            raise RuntimeError(
+                "the batch is not mixed before it is entered, and its labels would be: write "
+                "`with mixup(model, batch) as mixed:` around the model's forward pass on `mixed.inputs`"
+            )
         for hook in hooks_of(self._model).active:
             if hook.missed and any(hook.partner is each for each in self._partners):
                 raise RuntimeError(

@@ -222,7 +222,7 @@ def _method(value: Any, settings: dict[str, Any]) -> Method:
         raise TypeError(f"method={value.__name__}: expected a method and found its class: write {value.__name__}()")
     if value is not None and not isinstance(value, (Method, str)):
         raise TypeError(f"method={value!r}: expected a method, its name or a mapping of settings")
-    kind = type(value) if isinstance(value, Method) else method_named(value or "mixup")
+    kind = type(value) if isinstance(value, Method) else method_named("mixup" if value is None else value)
     for name, given in settings.items():
         if name not in settings_of(kind):
             others = ["method", "self_check", *(each for part in PARTS.values() for each in names_of(part))]

@@ -88,6 +88,11 @@ class Context:
         teacher: nn.Module | None = None,
         guide: nn.Module | None = None,
     ) -> None:
+        if total_steps is not None and total_steps < 1:
+            raise ValueError(
+                f"total_steps={total_steps}: expected the optimizer steps of the whole run, 1 or more (a Trainer's "
+                "max_steps=-1 stands for none), or None without a schedule"
+            )
         self.config = MixupConfig.from_any(config).replace()  # a copy: a Trainer may add its label smoothing
         self.method: Method = self.config.mixing
         self.learning = Learning(self.method)
@@ -328,11 +333,17 @@ class Context:
         for each in self._labels_ahead:
             if all(one is other for one, other in zip(each.source, found)):
                 return each.labels
-        return read_labels(model, batch)
+        return self._read(model, batch)
+
+    def _read(self, model: nn.Module, batch: Mapping[str, Any]) -> Labels:
+        labels = read_labels(model, batch)
+        if self.class_weights is not None and labels.kind == "single_label_classification":
+            refuse_other_classes(labels, len(self.class_weights), type(model).__name__)
+        return labels
 
     def read_ahead(self, model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> list[Labels]:
         """Read the labels of all batches of a step, and hold them until the next one, so that they are read once."""
-        self._labels_ahead = [LabelsAhead(_source(model, batch), read_labels(model, batch)) for batch in batches]
+        self._labels_ahead = [LabelsAhead(_source(model, batch), self._read(model, batch)) for batch in batches]
         return [each.labels for each in self._labels_ahead]
 
     def forget_labels(self) -> None:
@@ -358,10 +369,29 @@ def _source(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:
     return [ref(model), *tensors, *changes]
 
 
+def refuse_other_classes(labels: Labels, weights: int, name: str) -> None:
+    """Refuse more or fewer class weights than classes; where only the logits tell those, a label without a weight.
+
+    Raises:
+        ValueError: naming both numbers.
+
+    >>> refuse_other_classes(Labels(torch.tensor([0, 2]), "single_label_classification", 3), 2, "Net")
+    Traceback (most recent call last):
+    ...
+    ValueError: class_weights has 2 numbers, but Net has 3 classes: give one for each
+    """
+    if labels.classes is not None:
+        classes = labels.classes
+    else:  # a look at labels on a device would stall it
+        classes = max(weights, int(labels.values.max()) + 1) if labels.values.device.type == "cpu" else weights
+    if classes != weights:
+        raise ValueError(f"class_weights has {weights} numbers, but {name} has {classes} classes: give one for each")
+
+
 def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:
     if partner is None:
         return None
-    partner = torch.as_tensor(partner).cpu()
+    partner = _numbers("partner", partner, f"{rows} row numbers from 0 to {rows - 1}").cpu()
     if partner.shape != (rows,) or partner.is_floating_point() or bool(((partner < 0) | (partner >= rows)).any()):
         raise ValueError(f"partner={partner.tolist()}: expected {rows} row numbers from 0 to {rows - 1}")
     return partner.long()
@@ -370,7 +400,14 @@ def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:
 def _checked_lam(lam: Tensor | float | None, rows: int) -> Tensor | None:
     if lam is None:
         return None
-    lam = torch.as_tensor(lam, dtype=torch.float32).cpu()
+    lam = _numbers("lam", lam, f"one number in [0, 1], or {rows} of them").to("cpu", torch.float32)
     if lam.dim() > 1 or (lam.dim() == 1 and len(lam) != rows) or not bool(((lam >= 0) & (lam <= 1)).all()):
         raise ValueError(f"lam={lam.tolist()}: expected one number in [0, 1], or {rows} of them")
     return lam.expand(rows).clone()
+
+
+def _numbers(name: str, given: Any, expected: str) -> Tensor:
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name}={given!r}: expected {expected}") from error

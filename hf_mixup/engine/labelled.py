@@ -29,6 +29,7 @@ from hf_mixup.models.losses import (
     soft_scores,
     weighed_labels,
 )
+from hf_mixup.models.outputs import loss_of
 from hf_mixup.models.segmentation import at_pixels, capture_auxiliary_logits, scored_parts
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -128,9 +129,10 @@ class LabelBatch(MixedBatch):
                 class weights, set `masses` for it, too.
 
         Raises:
-            RuntimeError: if the model never passed the hook where it should have blended.
+            RuntimeError: if the model never passed the hook where it should have blended, or ran on other inputs.
         """
         self._refuse_unmixed()
+        self._refuse_clean(outputs)
         parts = scored_parts(self._model, outputs, self._read)
         self._logits = parts[0][0]
         if self.draw.open and isinstance(self._method, SettlesLater):
@@ -146,6 +148,15 @@ class LabelBatch(MixedBatch):
             total = total + auxiliary * self.items if isinstance(auxiliary, Tensor) else total
             loss = mean_of(total, num_items_in_batch)
         return self._context.watch.follow(loss)
+
+    def _refuse_clean(self, outputs: Any) -> None:
+        """Refuse outputs with a loss of the model's own: it has seen labels, which `inputs` do not have."""
+        own = loss_of(outputs) if self.rate and isinstance(outputs, Mapping) else None
+        if own is not None and own.requires_grad:
+            raise RuntimeError(
+                f"{type(self._model).__name__} was run on a batch with labels, which is not the mixed one: run "
+                "model(**mixed.inputs), and take mixed.loss(outputs) of what that returns"
+            )
 
     def _loss_sum(self, parts: Sequence[tuple[Tensor, float]]) -> Tensor:
         """Return the summed loss, 0-d: the teacher's share of the first part, and the labels' share of each part.

@@ -52,6 +52,24 @@ def batch_type_of(model: nn.Module, batch: Mapping[str, Any]) -> type[MixedBatch
     return next(each for each in BATCH_TYPES if each.matches(model, batch))
 
 
+def refuse_no_mapping(batch: Any) -> None:
+    """Refuse a batch whose entries have no names.
+
+    Raises:
+        TypeError: naming what it is.
+
+    >>> refuse_no_mapping([1, 2])
+    Traceback (most recent call last):
+    ...
+    TypeError: the batch is a list: make it a mapping in the collator, with the names that the model's forward ...
+    """
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"the batch is a {type(batch).__name__}: make it a mapping in the collator, with the names that the "
+            "model's forward gives to its inputs, and 'labels'"
+        )
+
+
 class Mixup(Context):
     """Mix batches in a hand-written loop; the engine behind the other entry points.
 
@@ -107,9 +125,10 @@ class Mixup(Context):
         Raises:
             ValueError: for a batch without labels, with labels outside the classes, or with nothing to mix; for a model
                 that a collator or callback mixes already.
-            TypeError: for integer tensors where the method blends floats.
+            TypeError: for integer tensors where the method blends floats, or a batch that is no mapping.
         """
         inner = unwrap(model)
+        refuse_no_mapping(batch)
         self._refuse_active(inner)
         self.check_teacher(inner)
         refuse_adapter(inner)

@@ -67,6 +67,11 @@ class Clock:
                 "the schedule (prob_warmup_ratio, disable_last_ratio and _epochs) needs the length of training: "
                 "use MixupTrainer, add MixupCallback to your Trainer, or pass total_steps to Mixup and call set_step"
             )
+        if schedule.disable_last_ratio >= 1:
+            raise ValueError(
+                f"disable_last_ratio={schedule.disable_last_ratio} leaves nothing to mix in: it is a share of "
+                "training, below 1; prob=0 switches mixing off"
+            )
         done = self.step / max(self.total_steps, 1)
         left = 1 - done - 1e-9  # a share that ends on a step's boundary must not be missed for rounding
         if left < schedule.disable_last_ratio or (

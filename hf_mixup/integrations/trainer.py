@@ -17,7 +17,7 @@ from hf_mixup.engine.config import MixupConfig
 from hf_mixup.engine.contrastive_eval import evaluate_pairs, has_own_loss, own_inputs
 from hf_mixup.engine.gradient_cache import refuse_deepspeed
 from hf_mixup.engine.labelled import LabelBatch
-from hf_mixup.engine.mixup import Mixup, batch_type_of
+from hf_mixup.engine.mixup import Mixup, batch_type_of, refuse_no_mapping
 from hf_mixup.engine.model_loss import ModelLossBatch
 from hf_mixup.engine.rehearsal import rehearse
 from hf_mixup.engine.stats import MixStats
@@ -237,6 +237,8 @@ class MixupTrainerMixin(_AnyTrainer):
             return None
         self._masses = None
         model = unwrap(cast(nn.Module, self.model))
+        if batch_samples and not self._plain:
+            refuse_no_mapping(batch_samples[0])
         if batch_samples and self._batch_type is None and not self._plain and run_together(model):
             self.mixup.rehearse(model, self._prepare_inputs(batch_samples[0]))
         if self._counts_plainly(batch_samples):

@@ -264,7 +264,7 @@ class DrawnLam(FixedLam):
     """A method whose lam is drawn from Beta(alpha, alpha)."""
 
     alpha: float = setting(1.0, ALPHA, at_least=0)
-    beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", at_least=0)
+    beta: float | None = setting(None, "Second parameter of an asymmetric Beta(alpha, beta).", above=0)
     lam_at_least_half: bool = setting(False, "Fold lam to max(lam, 1 - lam), so that a sample's own content dominates.")
 
     def unread(self) -> dict[str, str]:

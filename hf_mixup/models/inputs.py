@@ -91,7 +91,7 @@ def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> s
     held = ", ".join(
         f"{key} {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
         if isinstance(value, torch.Tensor)
-        else key
+        else f"{key} ({type(value).__name__})"
         for key, value in batch.items()
     )
     text = (

@@ -16,6 +16,7 @@ from hf_mixup.functional import soft_targets
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
+from hf_mixup.models.label_checks import refuse_no_class_numbers, refuse_other_count
 from hf_mixup.models.sharded import whole_shape
 from hf_mixup.models.transcripts import learns_transcripts
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -27,6 +28,12 @@ LABELS = "labels"
 SPANS = ("start_positions", "end_positions")
 LABEL_KEYS = (LABELS, *SPANS, "target_values")
 OWN_WAY = "With loss='own' a model computes its loss itself, once with each label, by a second forward pass"
+TAKES = {
+    "single_label_classification": "class numbers, integers [B]",
+    "multi_label_classification": "floats [B, C], one for each class",
+    "regression": "floats [B] or [B, C]",
+}
+"""Labels of each problem type, in words."""
 SHIFTS_LABELS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """Whether a language model shifts its labels, as the self-check found."""
 TRAILING: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -69,6 +76,7 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     if learns_transcripts(model):
         return _transcripts(model, values)
     if spans:
+        refuse_no_class_numbers(values)
         return Labels(values, "single_label_classification", None)
     config: Any = getattr(model, "config", None)
     if values.dim() == 3 and classifies_frames(model):
@@ -78,7 +86,10 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
     series = LABELS not in batch and values.is_floating_point()
     kind: ProblemType = "single_label_classification"
     if series or not _one_a_token(model, values):
+        values = values[:, 0] if values.shape[1:] == (1,) and not values.is_floating_point() else values
         kind = "regression" if series else problem_type(config, values)
+    if kind == "single_label_classification":
+        refuse_no_class_numbers(values)
     if kind != "single_label_classification" or values.dim() == 1:
         ids = batch.get("input_ids")
         choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
@@ -118,13 +129,21 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
             f"{type(model).__name__} takes masks and their classes, for which there is no rule: {_holds(batch)}. "
             f"{OWN_WAY}; or use a model of AutoModelForSemanticSegmentation"
         )
-    elif not isinstance(labels, Tensor):
+    elif labels is not None and not isinstance(labels, Tensor):
+        raise ValueError(
+            f"labels of the batch for {type(model).__name__} are no tensor but {type(labels).__name__}: make them one "
+            f"in the collator (torch.as_tensor). {OWN_WAY}"
+        )
+    elif labels is None:
         raise ValueError(
             f"the batch for {type(model).__name__} has no tensor 'labels' to mix; {_holds(batch)}. A Trainer passes "
             f"on a column of the dataset that is called 'label' or 'labels'. {OWN_WAY}"
         )
-    if labels.dim() == 0 or len(labels) == 0:
+    if labels.dim() == 0:
+        raise ValueError(f"labels={labels.tolist()}: one number, where each sample needs a label, [B]")
+    if len(labels) == 0:
         raise ValueError(f"labels of shape {list(labels.shape)}: the batch has no samples")
+    refuse_other_count(labels, batch)
     return labels, spans
 
 
@@ -258,7 +277,18 @@ def problem_type(config: Any, labels: Tensor) -> ProblemType:
     classes = getattr(config, "num_labels", None)
     found = _declared_or_inferred(config, classes, labels)
     shapes = {"single_label_classification": (1,), "multi_label_classification": (2,), "regression": (1, 2)}
+    declared = getattr(config, "problem_type", None) == found
+    if declared and labels.dim() <= 2 and labels.dim() not in shapes[found]:
+        raise ValueError(
+            f"labels hold {labels.dtype} {list(labels.shape)}, but the model's configuration has "
+            f"problem_type={found!r}, which takes {TAKES[found]}: give it those, or change problem_type"
+        )
     if found == "regression" and labels.dim() == 1 and classes not in (None, 1):
+        if declared and not labels.is_floating_point():
+            raise ValueError(
+                f"labels hold {labels.dtype} [B], but the model's configuration has problem_type='regression' and "
+                f"num_labels={classes}: leave problem_type out for class numbers, or set num_labels=1 for one number"
+            )
         raise ValueError(
             f"labels hold {labels.dtype} [B], but the model has {classes} outputs: convert class ids to "
             "integers, or set num_labels=1 for regression"

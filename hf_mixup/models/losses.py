@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from hf_mixup.functional import two_target_cross_entropy
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import binary_cross_entropy, weighted
+from hf_mixup.models.label_checks import refuse_other_places
 from hf_mixup.models.labels import Further, ProblemType, dense_targets, partner_weight
 from hf_mixup.utils.constants import IGNORE_INDEX
 
@@ -64,7 +65,10 @@ def mixed_loss_sum(
     if kind != "single_label_classification" and (
         class_weights is not None or bce or (smoothing and kind == "regression")
     ):
-        raise ValueError(f"class_weights, label_smoothing and loss='bce' are for single-label problems, found {kind}")
+        named = (
+            "class_weights" if class_weights is not None else "loss='bce'" if bce else f"label_smoothing={smoothing}"
+        )
+        raise ValueError(f"{named} is for single-label problems, and these labels are for {kind}: leave it out")
     if kind == "single_label_classification":
         _check_shapes(logits, labels, bce)
         weighed = weighed_labels(labels, other, lam, further, balance)
@@ -77,6 +81,7 @@ def mixed_loss_sum(
             own, rest = expand_like(own, labels), expand_like(rest, labels)
             sums.append(two_target_cross_entropy(logits, one, two, own, rest, smoothing, class_weights))
         return reduce(torch.add, sums)
+    refuse_other_places(logits, labels, kind)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # low precision loses the small targets
     targets = dense_targets(labels, other, lam, logits.shape[-1], kind, smoothing, further).to(logits.dtype)
     if kind == "regression":

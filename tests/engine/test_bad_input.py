@@ -25,6 +25,8 @@ from tests.entry_points import ENTRY_POINTS
         ({"prob": 1.5}, "prob=1.5"),
         ({"lam": -1}, "lam=-1"),
         ({"beta": -1.0}, "beta=-1.0"),
+        ({"beta": 0}, "beta=0.*above 0"),
+        ({"method": ""}, "method='' is not known"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"lam_per": "rows"}, "Valid: batch, pair, sample"),
         ({"pairing": "rol"}, "did you mean 'roll'"),
@@ -87,6 +89,10 @@ def test_batches() -> None:
     for method in ("mixup", "cutmix"):
         with pytest.raises(TypeError, match=r"pixel_values holds torch.uint8: convert"):
             enter(Mixup(method)(model, integers))
+    with pytest.raises(ValueError, match=r"no floating-point input to mix. The batch holds: pixel_values \(ndarray\)"):
+        Mixup("mixup")(model, {**batch, "pixel_values": batch["pixel_values"].numpy()}).__enter__()
+    with pytest.raises(TypeError, match="the batch is a tuple: make it a mapping"):
+        Mixup("mixup")(model, tuple(batch.values()))  # type: ignore[arg-type]
     text = build("bert"), batch_of("bert")
     with pytest.raises(ValueError, match=r"no floating-point.*input_ids int64 \[6, 10\].*use method='mixup'"):
         enter(Mixup("between_class")(*text))
@@ -105,9 +111,28 @@ def test_dictated_draws() -> None:
         ({"partner": torch.tensor([0, 1, 2, 3, 4, 6])}, "from 0 to 5"),
         ({"lam": 1.2}, r"one number in \[0, 1\]"),
         ({"lam": torch.tensor([0.1, 0.2])}, "or 6 of them"),
+        ({"lam": "0.3"}, "lam='0.3': expected one number"),
+        ({"partner": "roll"}, "partner='roll': expected 6 row numbers"),
     ]:
         with pytest.raises(ValueError, match=message):
             Mixup("mixup")(model, batch, **wrong)
+
+
+@pytest.mark.parametrize(("name", "method"), [("resnet", "mixup"), ("resnet", "cutmix"), ("bert", "embedding")])
+def test_a_loop_that_does_not_run_the_mixed_batch(name: str, method: str) -> None:
+    """Labels of blends, and scores of clean samples."""
+    model, batch = build(name), batch_of(name)
+    mixed = Mixup(method)(model, batch)
+    with pytest.raises(RuntimeError, match=r"not mixed before it is entered.*`with mixup\(model, batch\) as mixed:`"):
+        mixed.loss(model(**mixed.inputs))
+    with Mixup(method)(model, batch) as mixed:
+        outputs = model(**batch)
+    with pytest.raises(RuntimeError, match=r"run on a batch with labels.*run model\(\*\*mixed.inputs\)"):
+        mixed.loss(outputs)
+    with Mixup(method, total_steps=1)(model, batch, lam=1.0) as mixed:
+        assert mixed.loss(model(**mixed.inputs)).isfinite()
+    with pytest.raises(ValueError, match=r"total_steps=-1: expected .*max_steps=-1 stands for none"):
+        Mixup(method, total_steps=-1)
 
 
 def test_soft_labels_by_mistake() -> None:
@@ -123,11 +148,11 @@ def test_soft_labels_by_mistake() -> None:
 
 def test_losses_that_do_not_fit_the_labels() -> None:
     batch = {**batch_of("resnet"), "labels": torch.rand(6, 4)}
-    for settings in ({"class_weights": [1.0] * 4}, {"loss": "bce"}):
+    for settings, name in ({"class_weights": [1.0] * 4}, "class_weights is"), ({"loss": "bce"}, "loss='bce' is"):
         model = build("resnet")
         with Mixup({"method": "mixup", **settings})(model, batch) as mixed:
             outputs = model(**mixed.inputs)
-        with pytest.raises(ValueError, match="single-label"):
+        with pytest.raises(ValueError, match=f"{name} for single-label problems.*multi_label.*leave it out"):
             mixed.loss(outputs)
 
 

@@ -124,3 +124,15 @@ def test_labels_of_multiple_choice_count_the_choices() -> None:
     assert collator(rows)["labels"].tolist() == [5, 0]
     with pytest.raises(ValueError, match="label 6 is outside the model's 6 classes"):
         collator([*rows, {**rows[0], "labels": 6}])
+
+
+@pytest.mark.parametrize("entry_point", ["trainer", "adopted"])
+def test_a_collator_that_gives_no_names(entry_point: str, arguments: Any) -> None:
+    def collate(rows: list[dict[str, Any]]) -> Any:
+        return torch.stack([row["pixel_values"] for row in rows]), torch.tensor([row["labels"] for row in rows])
+
+    trainer = ENTRY_POINTS[entry_point](
+        build("resnet"), arguments(), MixupConfig("mixup"), train_dataset=examples("resnet", 4), data_collator=collate
+    )
+    with pytest.raises(TypeError, match="the batch is a tuple: make it a mapping in the collator"):
+        trainer.train()

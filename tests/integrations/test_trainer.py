@@ -161,6 +161,14 @@ def test_warm_up_is_linear() -> None:
     assert probs == pytest.approx([0, 0.4, 0.8, 0.8])
 
 
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
+def test_a_schedule_that_leaves_nothing_is_refused(entry_point: str, arguments: Any) -> None:
+    config = MixupConfig("mixup", disable_last_ratio=1)
+    trainer = ENTRY_POINTS[entry_point](build("resnet"), arguments(), config, train_dataset=examples("resnet", 4))
+    with pytest.raises(ValueError, match=r"disable_last_ratio=1\.0 leaves nothing to mix in"):
+        trainer.train()
+
+
 def test_a_schedule_without_a_length_is_refused() -> None:
     with pytest.raises(ValueError, match="length of training"):
         Mixup({"disable_last_ratio": 0.1})(build("resnet"), batch_of("resnet"))
