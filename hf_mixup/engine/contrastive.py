@@ -25,6 +25,7 @@ from hf_mixup.methods.geodesic import GeodesicMixup
 from hf_mixup.methods.m2 import M2Mix
 from hf_mixup.models.captions import max_tokens
 from hf_mixup.models.dual_encoder import OTHER_SIDES, embeds_of, is_dual_encoder
+from hf_mixup.models.inputs import is_named_as_input, refuse_integers
 from hf_mixup.models.labels import LABELS
 
 
@@ -188,8 +189,15 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
         )
     others = [v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1]
     if not others:
+        refuse_integers(inputs, [k for k, v in inputs.items() if isinstance(v, Tensor) and is_named_as_input(k)])
         raise ValueError(f"the batch for {name} has captions, but no {' or '.join(OTHER_SIDES)}; it holds: {held}")
-    for each in (*others, batch.get(PAIR_IDS)):
+    pair_ids = batch.get(PAIR_IDS)
+    if pair_ids is not None and not (isinstance(pair_ids, Tensor) and pair_ids.dim() == 1):
+        found = list(pair_ids.shape) if isinstance(pair_ids, Tensor) else f"a {type(pair_ids).__name__}"
+        raise ValueError(
+            f"{PAIR_IDS} of the batch for {name} are {found}: expected a tensor [B], equal where pairs match"
+        )
+    for each in (*others, pair_ids):
         if isinstance(each, Tensor) and len(each) != len(ids):
             raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
     if len(ids) == 0:
@@ -202,4 +210,4 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
             f"row {longest} of the batch has a caption of {ids.shape[1]} tokens, and the text encoder of {name} takes "
             f"{limit}: tokenize with truncation=True, max_length={limit}, or PairCollator(..., max_length={limit})"
         )
-    return inputs, batch.get(PAIR_IDS)
+    return inputs, pair_ids

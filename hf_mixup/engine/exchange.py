@@ -187,6 +187,9 @@ def _warn_of(model: nn.Module, method: Method, leaks: list[Any], exact: list[Any
 
 
 def _refuse(trial: Trial, method: Method, depth: int | None, miss: str | None) -> None:
+    why = trial.unsteady()
+    if why is not None:
+        raise RuntimeError(why)
     where = "" if depth is None else f" at depth {depth}"
     raise NotExactError(
         f"{type(trial.model).__name__} does not mix rightly with method {method.name!r}{where}: {miss}",

@@ -86,6 +86,9 @@ class OwnTrial(Trial):
                 f"{method.name!r} does not find where to mix in it: {reason}. Train it without mixing (prob=0)"
             ) from reason
 
+    def unsteady(self) -> None:
+        """Return None: the loss is compared on the same random numbers."""
+
     def _runs_without_labels(self) -> bool:
         try:
             with eval_without_side_effects(self.model):

@@ -103,6 +103,25 @@ class Trial:
             f"on it: {error}. Train it without mixing (prob=0), or set self_check=False at your own risk"
         )
 
+    def unsteady(self) -> str | None:
+        """Return what is wrong with the model's outputs where nothing is mixed, None if that is not why one fails."""
+        name = type(self.model).__name__
+        with eval_without_side_effects(self.model):
+            again = [self._run(self.rows) for _ in range(2)]  # the first with the random numbers of `plain`
+            if self._error(again[-1], (0, 1)) >= TOLERANCE:
+                return (
+                    f"{name} makes something else of the same samples when it is run again in evaluation mode, so that "
+                    "mixing cannot be tried on it: noise or dropout that stays on (torch.nn.functional.dropout needs "
+                    "training=self.training), or inputs that it changes in place. Mend that, or set self_check=False "
+                    "at your own risk"
+                )
+            if self._error(self._run(pick_of_two(self.rows, [1, 1])), (1, 1)) >= TOLERANCE:
+                return (
+                    f"what {name} makes of a sample in evaluation mode depends on the others of its batch, so that it "
+                    "cannot be mixed sample by sample: train it without mixing (prob=0)"
+                )
+        return None
+
     def _no_number(self) -> str:
         """Return what to say of outputs that are not finite, which look like a method's fault and are not."""
         inputs = self.request.batch
@@ -172,6 +191,9 @@ class Trial:
             raise RuntimeError(self._no_number())
         by = f"with lam = 0 its outputs miss the partner's by {error:.0%} of the difference between the samples"
         kept = f", for it leaves {', '.join(stayed)} as they are and mixes the labels" if stayed else ""
+        numbers = [key for key in stayed if self.rows[key].dim() == 1 and self.rows[key].is_floating_point()]
+        if numbers and hasattr(method, "keys"):
+            kept += f" (one number a sample is mixed where `keys` names it: {', '.join(numbers)})"
         return by + (kept or ", for part of the model goes past the place where samples are mixed")
 
     def _entered(

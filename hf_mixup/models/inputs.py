@@ -101,7 +101,10 @@ def nothing_to_blend(batch: Mapping[str, Any], method: str, kind: str = "") -> s
     )
     table = " Columns of a table are mixed by method='tabular'." if any(key.startswith(TABLE) for key in batch) else ""
     found = f"method {method!r} found no floating-point input{kind} to mix"
-    return f"{found}. The batch holds: {held or 'nothing'}.{text}{table}"
+    floats = (key for key, each in batch.items() if isinstance(each, Tensor) and each.is_floating_point())
+    number = next((key for key in floats if batch[key].dim() == 1), None)
+    one = "" if number is None or kind else f" One number a sample is mixed where `keys` names it: keys=[{number!r}]."
+    return f"{found}. The batch holds: {held or 'nothing'}.{text}{table}{one}"
 
 
 def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> dict[str, Any]:

@@ -72,3 +72,24 @@ def refuse_other_places(logits: Tensor, labels: Tensor, kind: str) -> None:
             f"labels of shape {list(labels.shape)} do not fit logits of shape {list(logits.shape)}: one number for "
             "each output is needed (num_labels sets how many there are)"
         )
+
+
+def refuse_half_spans(ends: Mapping[str, Any]) -> None:
+    """Refuse starts of answers without as many ends.
+
+    Args:
+        ends: what a batch holds of either, by name.
+
+    Raises:
+        ValueError: naming what each is.
+
+    >>> refuse_half_spans({"start_positions": torch.tensor([1, 4]), "end_positions": None})
+    Traceback (most recent call last):
+    ...
+    ValueError: answers need a tensor [B] for each end: start_positions is [2], end_positions NoneType
+    """
+    given = {key: list(each.shape) if isinstance(each, Tensor) else type(each).__name__ for key, each in ends.items()}
+    tensors = [each for each in ends.values() if isinstance(each, Tensor) and each.dim() and each.numel() == len(each)]
+    if len(tensors) < len(ends) or len({len(each) for each in tensors}) > 1:
+        (one, its), (other, others) = given.items()
+        raise ValueError(f"answers need a tensor [B] for each end: {one} is {its}, {other} {others}")

@@ -16,7 +16,7 @@ from hf_mixup.functional import soft_targets
 from hf_mixup.functional.blending import expand_like
 from hf_mixup.functional.targets import in_range, weighted
 from hf_mixup.models.adapters import base_model
-from hf_mixup.models.label_checks import refuse_no_class_numbers, refuse_other_count
+from hf_mixup.models.label_checks import refuse_half_spans, refuse_no_class_numbers, refuse_other_count
 from hf_mixup.models.sharded import whole_shape
 from hf_mixup.models.transcripts import learns_transcripts
 from hf_mixup.utils.constants import IGNORE_INDEX
@@ -90,6 +90,11 @@ def read_labels(model: nn.Module, batch: Mapping[str, Any]) -> Labels:
         kind = "regression" if series else problem_type(config, values)
     if kind == "single_label_classification":
         refuse_no_class_numbers(values)
+        if values.dim() == 1 and vocabulary_of(model) is not None and predicts_next(model):
+            raise ValueError(
+                f"labels of shape {list(values.shape)}, where {type(model).__name__} learns the next tokens: expected "
+                f"integers [B, T], one for each token, and {IGNORE_INDEX} for those that do not count"
+            )
     if kind != "single_label_classification" or values.dim() == 1:
         ids = batch.get("input_ids")
         choices = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 3 else None  # [B, choices, T]
@@ -120,6 +125,8 @@ def _values(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, bool]:
     ends = [end for key in SPANS if isinstance(end := batch.get(key), Tensor)]
     labels = batch.get(LABELS)
     spans = len(ends) == len(SPANS)
+    if any(batch.get(key) is not None for key in SPANS):
+        refuse_half_spans({key: batch.get(key) for key in SPANS})
     if spans:
         labels = _within(torch.stack([end.reshape(len(end)) for end in ends], dim=1), batch)
     elif isinstance(batch.get("target_values"), Tensor):

@@ -143,3 +143,47 @@ def test_samples_that_are_not_finite_are_named(value: float) -> None:
     torch.nn.init.constant_(model.classifier.weight, torch.nan)
     with pytest.raises(RuntimeError, match="hold none: look at its weights"):
         Mixup(CONFIG)(model, batch_of("vit", rows=4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pixels: F.dropout(pixels, 0.5), r"run again in evaluation mode.*needs training=self.training"),
+        (lambda pixels: pixels.mul_(0.5), "or inputs that it changes in place"),
+        (lambda pixels: pixels - pixels.mean(0), "depends on the others of its batch"),
+    ],
+)
+def test_outputs_that_vary_without_mixing_are_no_fault_of_the_method(change: Any, message: str) -> None:
+    class Varying(Own):
+        def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> Any:
+            return super().forward(change(pixel_values), labels)
+
+    model = Varying(lambda loss, logits: {"loss": loss, "logits": logits})
+    with pytest.raises(RuntimeError, match=message):
+        Mixup(CONFIG)(model, batch_of("vit", rows=4))
+
+
+class Aged(nn.Module):
+    """Scores two numbers [B, 2] and one [B]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, age: Tensor, size: Tensor | None = None) -> Tensor:
+        size = age[:, None].expand(-1, 2) if size is None else size
+        scores: Tensor = self.head(torch.cat([size, age[:, None]], 1))
+        return scores
+
+
+def test_one_number_a_sample_is_mixed_by_its_name() -> None:
+    age, size, labels = torch.randn(4), torch.randn(4, 2), torch.arange(4)
+    model = Aged()
+    with pytest.raises(RuntimeError, match=r"leaves age as they are .*where `keys` names it: age"):
+        Mixup(CONFIG)(model, {"age": age, "size": size, "labels": labels})
+    with pytest.raises(ValueError, match=r"where `keys` names it: keys=\['age'\]"):
+        Mixup(CONFIG)(model, {"age": age, "labels": labels})
+    config = {**CONFIG.to_dict(), "keys": ["age", "size"]}
+    with Mixup(config)(model, {"age": age, "size": size, "labels": labels}) as mixed:
+        assert torch.allclose(mixed.inputs["age"], LAM * age + (1 - LAM) * age.roll(1))

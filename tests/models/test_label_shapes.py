@@ -9,6 +9,7 @@ import torch
 from transformers import Trainer
 
 from hf_mixup import Mixup, MixupConfig
+from hf_mixup.testing.batches import tiny, tiny_pairs
 from tests.conftest import batch_of, build, examples
 from tests.entry_points import ENTRY_POINTS
 
@@ -75,3 +76,35 @@ def test_a_weight_for_each_class(entry_point: str, weights: int, arguments: Any)
     trainer = ENTRY_POINTS[entry_point](build("vit"), arguments(), config, train_dataset=examples("vit", 4))
     with pytest.raises(ValueError, match=f"class_weights has {weights} numbers, but ViT.* has 4 classes: give one"):
         trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("end", "found"),
+    [(None, "NoneType"), ([1, 2, 3, 4], "list"), (torch.arange(3), r"\[3\]"), (torch.ones(4, 2), r"\[4, 2\]")],
+)
+def test_answers_need_both_ends(end: Any, found: str) -> None:
+    model, batch = tiny("question-answering", "bert")
+    with pytest.raises(ValueError, match=rf"\[B\] for each end: start_positions is \[4\], end_positions {found}"):
+        Mixup("embedding")(model, {**batch, "end_positions": end})
+
+
+def test_a_language_model_has_a_label_a_token() -> None:
+    model, batch = tiny("causal-lm", "gpt2")
+    with pytest.raises(
+        ValueError, match=r"labels of shape \[4\], where GPT2LMHeadModel learns the next tokens: expected"
+    ):
+        Mixup("embedding")(model, {**batch, "labels": batch["labels"][:, 0]})
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("pair_ids", ["a", "b", "c", "d"], r"pair_ids .* are a list: expected a tensor \[B\]"),
+        ("pair_ids", torch.zeros(4, 1), r"pair_ids .* are \[4, 1\]: expected a tensor \[B\]"),
+        ("pixel_values", torch.zeros(4, 3, 64, 64, dtype=torch.uint8), r"pixel_values holds torch.uint8: convert"),
+    ],
+)
+def test_pairs_that_are_none(entry: str, value: Any, message: str) -> None:
+    model, batch = tiny_pairs()
+    with pytest.raises((ValueError, TypeError), match=message):
+        Mixup("cross_modal")(model, {**batch, entry: value})
