@@ -187,8 +187,8 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
             f"the batch for {name} has 'labels', which a dual encoder does not take: call them 'pair_ids' if equal "
             "ones belong together, else leave them out"
         )
-    others = [v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1]
-    if not others:
+    floats = {k: v for k, v in inputs.items() if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1}
+    if not floats:
         refuse_integers(inputs, [k for k, v in inputs.items() if isinstance(v, Tensor) and is_named_as_input(k)])
         raise ValueError(f"the batch for {name} has captions, but no {' or '.join(OTHER_SIDES)}; it holds: {held}")
     pair_ids = batch.get(PAIR_IDS)
@@ -197,9 +197,11 @@ def pair_inputs(batch: Mapping[str, Any], model: nn.Module) -> tuple[dict[str, A
         raise ValueError(
             f"{PAIR_IDS} of the batch for {name} are {found}: expected a tensor [B], equal where pairs match"
         )
-    for each in (*others, pair_ids):
-        if isinstance(each, Tensor) and len(each) != len(ids):
-            raise ValueError(f"the batch for {name} has {len(ids)} captions, but {len(each)} of something else: {held}")
+    for key, each in {**floats, PAIR_IDS: pair_ids}.items():
+        if each is not None and len(each) != len(ids):
+            raise ValueError(
+                f"the batch for {name} has {len(ids)} captions, but {key} {list(each.shape)}: a pair needs one of each"
+            )
     if len(ids) == 0:
         raise ValueError(f"the batch for {name} has no rows")
     limit = max_tokens(model)

@@ -9,8 +9,17 @@ def unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside DDP, FSDP or torch.compile wrappers.
 
     Raises:
+        TypeError: for anything that is no module, such as the name of a checkpoint.
         RuntimeError: for DataParallel, which splits a batch after its partners are drawn.
+
+    >>> unwrap("bert-base-uncased")
+    Traceback (most recent call last):
+    ...
+    TypeError: model='bert-base-uncased': expected a torch.nn.Module; AutoModelFor...from_pretrained loads a checkpoint
     """
+    if not isinstance(model, nn.Module):
+        expected = "expected a torch.nn.Module; AutoModelFor...from_pretrained loads a checkpoint"
+        raise TypeError(f"model={model!r}: {expected}")
     if isinstance(model, nn.DataParallel):
         raise RuntimeError(
             "DataParallel splits a batch after its partners are drawn: launch one process a device "

@@ -68,7 +68,7 @@ def mixed_loss_sum(
         named = (
             "class_weights" if class_weights is not None else "loss='bce'" if bce else f"label_smoothing={smoothing}"
         )
-        raise ValueError(f"{named} is for single-label problems, and these labels are for {kind}: leave it out")
+        raise ValueError(f"{named} does not go with labels for {kind}: leave it out")
     if kind == "single_label_classification":
         _check_shapes(logits, labels, bce)
         weighed = weighed_labels(labels, other, lam, further, balance)

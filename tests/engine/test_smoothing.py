@@ -94,7 +94,7 @@ def test_several_labels_a_row_are_smoothed_each_by_itself_and_numbers_are_refuse
     model.config.problem_type = "regression"
     with mixup(model, batch) as mixed:
         outputs = model(**mixed.inputs)
-    with pytest.raises(ValueError, match="label_smoothing and loss='bce' are for single-label problems, found regress"):
+    with pytest.raises(ValueError, match=r"label_smoothing=0\.3 does not go with labels for regression"):
         mixed.loss(outputs)
 
 

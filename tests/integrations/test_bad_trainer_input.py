@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DataCollatorWithPadding, Trainer
 
-from hf_mixup import MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
+from hf_mixup import Mixup, MixupCollator, MixupConfig, MixupTrainer, MixupTrainerMixin
 from tests.conftest import build, examples
 from tests.entry_points import ENTRY_POINTS
 from tests.integrations.parts import same, tokenizer
@@ -114,6 +114,15 @@ def test_a_trainer_with_a_loss_of_its_own(arguments: Any) -> None:
             return 2 * super().compute_loss(*args, **kwargs)
 
     Scaled(build("resnet"), arguments(max_steps=1), mixup="mixup", train_dataset=examples("resnet", 4)).train()
+
+
+def test_the_name_of_a_checkpoint_is_no_model() -> None:
+    for entry_point in (
+        lambda: MixupCollator(mixup="mixup", model="bert-base-uncased"),  # type: ignore[arg-type]
+        lambda: Mixup("mixup")("bert-base-uncased", {}),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=r"model=.bert-base-uncased.: expected a torch\.nn\.Module; AutoModelFor"):
+            entry_point()
 
 
 def test_labels_of_multiple_choice_count_the_choices() -> None:

@@ -122,8 +122,8 @@ def test_the_loss_can_be_chosen() -> None:
         ({"input_ids": None}, "no captions"),
         ({"pixel_values": None}, "no image or audio or video"),
         ({"labels": torch.zeros(6, dtype=torch.long)}, "call them 'pair_ids'"),
-        ({"pixel_values": torch.zeros(5, 3, 16, 16)}, "6 captions, but 5"),
-        ({"pair_ids": torch.zeros(4, dtype=torch.long)}, "6 captions, but 4"),
+        ({"pixel_values": torch.zeros(5, 3, 16, 16)}, r"6 captions, but pixel_values \[5, 3, 16, 16\]"),
+        ({"pair_ids": torch.zeros(4, dtype=torch.long)}, r"6 captions, but pair_ids \[4\]"),
     ],
 )
 def test_batches_that_are_no_pairs(change: dict[str, Any], message: str) -> None:
