@@ -117,7 +117,8 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any], labels: Labels) -> 
     generates = labels.vocabulary and getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     if generates and inputs.get(DECODER_IDS) is None:
         inputs[DECODER_IDS] = decoder_inputs(model, batch[LABELS])
-    if generates and takes(model, "use_cache"):
+    twice = labels.vocabulary and getattr(model, "is_gradient_checkpointing", False)  # each pass would add to a cache
+    if (generates or twice) and takes(model, "use_cache"):
         inputs["use_cache"] = False  # as with labels; one model is not causal otherwise
     return inputs
 

@@ -30,6 +30,7 @@ SPECIAL = [  # each pools, counts positions or is built in a way of its own
     ("sequence-classification", "funnel"),  # shorter from block to block
     ("token-classification", "canine"),  # letters
     ("causal-lm", "qwen3_next"),  # recurrent and attending blocks
+    ("causal-lm", "git"),  # without labels it fills a cache, twice where layers are checkpointed
     ("causal-lm", "gemma3n_text"),  # a second table, read in each block
     ("seq2seq", "fsmt"),  # two vocabularies
 ]
