@@ -30,6 +30,7 @@ from hf_mixup.methods.capabilities import AsksGuide, NeedsTokenizer
 from hf_mixup.methods.registry import each_part
 from hf_mixup.models.adapters import refuse_adapter
 from hf_mixup.models.dual_encoder import is_dual_encoder
+from hf_mixup.models.label_checks import refuse_other_classes
 from hf_mixup.models.labels import LABEL_KEYS, Labels, ProblemType, read_labels
 from hf_mixup.models.losses import loss_items, mixed_loss_sum
 from hf_mixup.models.segmentation import install_auxiliary
@@ -338,7 +339,7 @@ class Context:
     def _read(self, model: nn.Module, batch: Mapping[str, Any]) -> Labels:
         labels = read_labels(model, batch)
         if self.class_weights is not None and labels.kind == "single_label_classification":
-            refuse_other_classes(labels, len(self.class_weights), type(model).__name__)
+            refuse_other_classes(labels.values, labels.classes, len(self.class_weights), type(model).__name__)
         return labels
 
     def read_ahead(self, model: nn.Module, batches: Sequence[Mapping[str, Any]]) -> list[Labels]:
@@ -367,25 +368,6 @@ def _source(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:
     tensors = [batch.get(key) for key in (*LABEL_KEYS, "input_ids", "inputs_embeds")]
     changes = [each._version for each in tensors if isinstance(each, Tensor) and not each.is_inference()]
     return [ref(model), *tensors, *changes]
-
-
-def refuse_other_classes(labels: Labels, weights: int, name: str) -> None:
-    """Refuse more or fewer class weights than classes; where only the logits tell those, a label without a weight.
-
-    Raises:
-        ValueError: naming both numbers.
-
-    >>> refuse_other_classes(Labels(torch.tensor([0, 2]), "single_label_classification", 3), 2, "Net")
-    Traceback (most recent call last):
-    ...
-    ValueError: class_weights has 2 numbers, but Net has 3 classes: give one for each
-    """
-    if labels.classes is not None:
-        classes = labels.classes
-    else:  # a look at labels on a device would stall it
-        classes = max(weights, int(labels.values.max()) + 1) if labels.values.device.type == "cpu" else weights
-    if classes != weights:
-        raise ValueError(f"class_weights has {weights} numbers, but {name} has {classes} classes: give one for each")
 
 
 def _checked_partner(partner: Tensor | None, rows: int) -> Tensor | None:

@@ -93,3 +93,20 @@ def refuse_half_spans(ends: Mapping[str, Any]) -> None:
     if len(tensors) < len(ends) or len({len(each) for each in tensors}) > 1:
         (one, its), (other, others) = given.items()
         raise ValueError(f"answers need a tensor [B] for each end: {one} is {its}, {other} {others}")
+
+
+def refuse_other_classes(labels: Tensor, classes: int | None, weights: int, name: str) -> None:
+    """Refuse more or fewer class weights than classes; where only the logits tell those, a label without a weight.
+
+    Raises:
+        ValueError: naming both numbers.
+
+    >>> refuse_other_classes(torch.tensor([0, 2]), 3, 2, "Net")
+    Traceback (most recent call last):
+    ...
+    ValueError: class_weights has 2 numbers, but Net has 3 classes: give one for each
+    """
+    if classes is None:  # a look at labels on a device would stall it
+        classes = max(weights, int(labels.max()) + 1) if labels.device.type == "cpu" else weights
+    if classes != weights:
+        raise ValueError(f"class_weights has {weights} numbers, but {name} has {classes} classes: give one for each")
